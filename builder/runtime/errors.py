@@ -1,0 +1,21 @@
+"""The errors of the runtime: one class for each thing that a caller can do about it."""
+
+
+class RuntimeFailure(Exception):
+    """What every error of this package is."""
+
+
+class ModelError(RuntimeFailure):
+    """The file is damaged or is not a Core ML model; the message says where and what was found."""
+
+
+class UnsupportedError(RuntimeFailure):
+    """The model is sound but needs something that this runtime lacks; all of it is named at once."""
+
+
+class InputError(RuntimeFailure, ValueError):
+    """An input of a prediction is missing or wrong; the message says what was expected."""
+
+
+class PredictionError(RuntimeFailure, RuntimeError):
+    """An operator failed while it ran; the message names the operator and its output."""

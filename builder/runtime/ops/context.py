@@ -1,0 +1,44 @@
+"""What a kernel may know beyond its arguments: opset, declared output types, random generator, blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorType:
+    """A declared tensor: MIL's dtype name ("fp16", "fp32", "int32", "bool", "string"…), None for unknown sizes."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """Given to kernels that ask for it with a keyword `context`.
+
+    `opset` is the lower-case iOS name ("ios15" … "ios18", "ios26"). `output_types` holds the declared tensor type of each
+    output, None where it is no tensor (lists, dictionaries). `held` maps a MIL dtype name to the torch dtype
+    that holds it in the chosen precision (fp16 is held in float32 unless the precision is native).
+    `run_block(index, *arguments)` runs a nested block and returns its outputs as a tuple.
+    """
+
+    opset: str
+    output_types: tuple[TensorType | None, ...]
+    held: Callable[[str], torch.dtype]
+    generator: torch.Generator
+    run_block: Callable[..., tuple[Any, ...]]
+    states: dict[str, torch.Tensor]
+
+    def since(self, opset: str) -> bool:
+        """Whether the program's opset is `opset` ("ios17") or newer."""
+        return opset_number(self.opset) >= opset_number(opset)
+
+
+def opset_number(opset: str) -> int:
+    """17 for "ios17": to compare opsets."""
+    return int(opset.removeprefix("ios"))
