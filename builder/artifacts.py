@@ -1,0 +1,207 @@
+"""The types that pass from stage to stage; each stage reads the one before and makes the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from builder.spec import BuildSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """One build, composed and validated: what the configuration room hands to the pipeline."""
+
+    recipe: str
+    variant: str
+    """`default`, or the overrides that change the artifact, readable as a folder name."""
+    spec: BuildSpec
+    overrides: tuple[str, ...]
+    """The overrides of the command line, as written."""
+    config: Mapping[str, Any]
+    """The composed configuration before validation, as plain values."""
+    origins: Mapping[str, str]
+    """By dotted key, where its value was written: `recipes/x.yaml:8:3`, or `command line`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How pictures were prepared for training: `(x/255 - mean) / std` per channel, then cut to size."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize_size: int | None = None
+    crop_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A PyTorch module in eval mode, and what its source knows about it."""
+
+    module: torch.nn.Module
+    digest: str
+    """SHA-256 over the weights (or over the source file)."""
+    origin: Mapping[str, Any]
+    """What goes into `build.json` under `source`: kind, names, digests."""
+    seeded: bool = False
+    """Whether weights fell back to untrained ones."""
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One example of all inputs, as the app gives them and as the original model takes them."""
+
+    given: Mapping[str, Image.Image | np.ndarray]
+    """By input name: a picture in the app's layout, or an array of the input's dtype."""
+    tensors: Mapping[str, torch.Tensor]
+    """By input name: levels of 0 to 255 as float32 (N, C, H, W) for pictures, else the array."""
+    label: str | None = None
+    """The right class, where the data is labelled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleInputs:
+    """Seeded samples, made once from the input spec and used by every later stage; the first is traced."""
+
+    samples: tuple[Sample, ...]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubstitutionEffect:
+    """What one substitution replaced, and what it alone changed on the outputs."""
+
+    name: str
+    kind: str
+    exact: bool
+    replaced: tuple[str, ...]
+    max_abs: float
+    snr_db: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedModel:
+    """The module that is captured: substituted, in eval mode, with normalisation and softmax as modules."""
+
+    module: torch.nn.Module
+    """Takes the raw inputs in the order of the spec and returns a tuple with one tensor for each output."""
+    reference: torch.nn.Module
+    """The same without substitutions: what the artifact is compared with."""
+    output_names: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    substitutions: tuple[SubstitutionEffect, ...] = ()
+    normalization: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """By image input: the `scale` and `bias` of each channel, on levels of 0 to 255."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapturedProgram:
+    """The model as a graph that coremltools converts."""
+
+    program: Any
+    """`torch.jit.ScriptModule` or `torch.export.ExportedProgram`."""
+    method: str
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why the methods that were tried first did not work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertedModel:
+    """A model of coremltools in memory."""
+
+    model: Any
+    """`coremltools.models.MLModel`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedLayer:
+    """A weight that a compression step left as it was."""
+
+    step: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedModel:
+    """A converted model after all compression steps."""
+
+    model: Any
+    """`coremltools.models.MLModel`."""
+    skipped: tuple[SkippedLayer, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedPackage:
+    """The artifact on disk, canonical to the byte."""
+
+    path: Path
+    format: str
+    digest: str
+    """`sha256:` over the sorted manifest of its files."""
+    size_bytes: int
+    semantic_digest: str
+    """`sha256:` over the model's meaning, independent of the protobuf version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """The verdict of one check. `passed` is None where it could not run or means nothing, with `reason`."""
+
+    name: str
+    kind: str
+    engine: str
+    """`coreml` (Apple's), `runtime` (ours) or `none` (structure only)."""
+    values: Mapping[str, Any]
+    limits: Mapping[str, Mapping[str, float]]
+    passed: bool | None
+    reason: str | None = None
+    samples: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport:
+    """What one stage did: its key, whether its result came from the store, and how long it took."""
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+    result: str
+    """One line for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRecord:
+    """All that is known about one build; `build.json`, the reports and MLflow are made from it."""
+
+    request: BuildRequest
+    variant: str
+    """The request's variant, with `seeded` where weights fell back."""
+    status: str
+    """`built` or `broken`."""
+    key: str
+    artifact: SealedPackage
+    stages: tuple[StageReport, ...]
+    checks: tuple[CheckReport, ...]
+    inputs: tuple[Mapping[str, Any], ...]
+    outputs: tuple[Mapping[str, Any], ...]
+    source: Mapping[str, Any]
+    substitutions: tuple[SubstitutionEffect, ...]
+    skipped_layers: tuple[SkippedLayer, ...]
+    op_counts: Mapping[str, int]
+    capture: Mapping[str, Any]
+    versions: Mapping[str, str]
+    git: Mapping[str, Any]
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float

@@ -1,0 +1,53 @@
+"""Every way a build can fail on purpose: one class per exit code, each saying what failed and what to do next."""
+
+from __future__ import annotations
+
+
+class BuilderError(Exception):
+    """A failure that is explained to the user without a traceback.
+
+    `message` says what failed and where; `hint`, if any, what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigurationError(BuilderError):
+    """The recipe or the command line is wrong; nothing was written."""
+
+    exit_code = 2
+
+
+class SourceError(BuilderError):
+    """The model, its weights or its data cannot be loaded."""
+
+    exit_code = 3
+
+
+class ConversionError(BuilderError):
+    """Preparation, capture, conversion or compression failed or cannot work."""
+
+    exit_code = 4
+
+
+class CheckError(BuilderError):
+    """A check missed its limit; the artifact went to `outputs/broken/`."""
+
+    exit_code = 5
+
+
+class VerificationError(BuilderError):
+    """A release was refused, or what was verified does not match."""
+
+    exit_code = 6
+
+
+class UnfitEnvironmentError(BuilderError):
+    """The environment cannot do what the recipe requires (tracking, installation)."""
+
+    exit_code = 7

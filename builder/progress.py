@@ -1,0 +1,50 @@
+"""How stages tell what they do, without knowing whether anybody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+Advance = Callable[[int], None]
+"""Called with the number of bytes or items done since the last call."""
+
+
+class Progress(Protocol):
+    """What a stage may say while it works; the terminal, a log or nobody listens."""
+
+    def begin(self, stage: str) -> None:
+        """A stage begins; long work may show a spinner until `end`."""
+
+    def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
+        """A stage has ended, with one line of result."""
+
+    def bar(self, description: str, total: int | None, *, unit: str) -> AbstractContextManager[Advance]:
+        """Show a bar for long work of `total` items (`unit` "it") or bytes (`unit` "B"); None where unknown."""
+
+    def warn(self, message: str) -> None:
+        """Something that the user must see."""
+
+    def detail(self, message: str) -> None:
+        """Something for the log, and for the terminal with `-v`."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def begin(self, stage: str) -> None:
+        """Do nothing."""
+
+    def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
+        """Do nothing."""
+
+    @contextmanager
+    def bar(self, description: str, total: int | None, *, unit: str) -> Iterator[Advance]:  # noqa: ARG002 - protocol
+        """Count for nobody."""
+        yield lambda _: None
+
+    def warn(self, message: str) -> None:
+        """Do nothing."""
+
+    def detail(self, message: str) -> None:
+        """Do nothing."""

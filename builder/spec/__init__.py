@@ -1,0 +1,68 @@
+"""BuildSpec: all that a recipe decides, frozen and validated to the leaves (imports neither torch nor coremltools)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from builder.spec.base import FeatureName, Part
+from builder.spec.checks import Check
+from builder.spec.compression import Compression
+from builder.spec.inputs import Input
+from builder.spec.outputs import Classifier, Metadata, TensorOutput
+from builder.spec.precision import Precision
+from builder.spec.source import Source
+from builder.spec.substitutions import Substitution
+from builder.spec.target import Format, Target
+from builder.spec.tracking import Tracking
+
+SCHEMA_VERSION = 1
+"""The version of the recipe format; a recipe that says another is refused."""
+
+
+def _kind_from_name(entries: Any) -> Any:
+    """Let an entry of a named mapping leave out `kind` when its name says it already."""
+    if not isinstance(entries, Mapping):
+        return entries
+    return {
+        name: {"kind": name, **entry} if isinstance(entry, Mapping) else {"kind": name} if entry is None else entry
+        for name, entry in entries.items()
+    }
+
+
+def _none_to_empty(entries: Any) -> Any:
+    """Let an output be named without any setting (`logits:`)."""
+    if not isinstance(entries, Mapping):
+        return entries
+    return {name: {} if entry is None else entry for name, entry in entries.items()}
+
+
+class CaptureMethod(Part):
+    """How the PyTorch program is captured."""
+
+    method: Literal["auto", "trace", "export"] = "auto"
+    """`auto` takes the first of trace and export that works and keeps the reason why the other failed."""
+
+
+class BuildSpec(Part):
+    """One build, fully decided: what a recipe composes to."""
+
+    schema_version: Annotated[int, Field(alias="schema")] = SCHEMA_VERSION
+    source: Source
+    input: Annotated[dict[FeatureName, Input], Field(min_length=1)]
+    output: Annotated[dict[FeatureName, TensorOutput], BeforeValidator(_none_to_empty)] = {}
+    """Names for what the model returns, in order; `output` or `output_0`, … unless given."""
+    classifier: Classifier | None = None
+    substitutions: Annotated[dict[str, Substitution], BeforeValidator(_kind_from_name)] = {}
+    capture: CaptureMethod = CaptureMethod()
+    precision: Precision
+    compression: Annotated[dict[str, Compression], BeforeValidator(_kind_from_name)] = {}
+    target: Target
+    format: Format = "mlpackage"
+    checks: Annotated[dict[str, Check], BeforeValidator(_kind_from_name)] = {}
+    metadata: Metadata = Metadata()
+    tracking: Tracking
+    seed: int = 0
+    """The seed of the example inputs and of everything else that is drawn."""

@@ -1,0 +1,72 @@
+"""What all parts of a BuildSpec share: frozen, closed pydantic models and the limits of a check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+class Part(BaseModel):
+    """A frozen part of a recipe in which an unknown key is an error and nothing is coerced from text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+def _import_path(value: str) -> str:
+    module, _, name = value.partition(":")
+    if not module or not name or not all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
+        raise ValueError("must be written as package.module:function")
+    return value
+
+
+def _not_empty(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _feature_name(value: str) -> str:
+    if not value.isidentifier():
+        raise ValueError("must be a name of letters, digits and _ that does not begin with a digit")
+    return value
+
+
+ImportPath = Annotated[str, AfterValidator(_import_path)]
+"""`package.module:function`, the one door through which user code enters."""
+
+FilePath = Annotated[str, AfterValidator(_not_empty)]
+"""A path; relative ones are sought beside the YAML file that names them, then in the working directory."""
+
+FeatureName = Annotated[str, AfterValidator(_feature_name)]
+"""The name of an input or output, as Core ML and Swift accept it."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest in hexadecimal."""
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Arguments = dict[str, Any]
+"""Keyword arguments for a factory: plain YAML values."""
+
+
+class Limit(Part):
+    """The bounds of one measured value; both may be given, a missing one does not bound."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is inside the bounds; NaN never is."""
+        if value != value:
+            return False
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+def resolve_file(path: str, folder: str | None) -> Path:
+    """Return where `path` lies: absolute, beside `folder` (of the YAML that names it), or in the working directory."""
+    candidate = Path(path).expanduser()
+    if candidate.is_absolute() or folder is None:
+        return candidate
+    beside = Path(folder) / candidate
+    return beside if beside.exists() else candidate

@@ -1,0 +1,65 @@
+"""What must hold before an artifact is called built: named checks, each with its limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from builder.spec.base import Limit, Part, PositiveInt
+from builder.spec.data import Data
+
+
+class StructureCheck(Part):
+    """The artifact loads, and has the declared names, shapes, dtypes and labels."""
+
+    kind: Literal["structure"]
+    bytes: Limit | None = None
+    """The size of the artifact on disk, in bytes."""
+
+
+class ComparisonLimits(Part):
+    """Limits on the worst value over all outputs and samples; those not given follow the precision."""
+
+    max_abs: Limit | None = None
+    """Largest absolute difference."""
+    relative_error: Limit | None = None
+    """Largest absolute difference divided by the largest magnitude of the reference."""
+    snr_db: Limit | None = None
+    """Signal-to-noise ratio in decibels, over one output of one sample."""
+    cosine: Limit | None = None
+    """Cosine similarity of reference and result."""
+    top1_agreement: Limit | None = None
+    """Share of samples in which both name the same best class, 0 to 1."""
+
+
+class CaptureCheck(ComparisonLimits):
+    """The captured program computes what the eager model computes."""
+
+    kind: Literal["capture"]
+    samples: PositiveInt = 3
+
+
+class ParityCheck(ComparisonLimits):
+    """The sealed artifact, executed, computes what the original model computes."""
+
+    kind: Literal["parity"]
+    samples: PositiveInt = 4
+    data: Data | None = None
+    """Where samples come from; photographs for image inputs and noise for tensors unless given."""
+
+
+class AccuracyCheck(Part):
+    """The sealed artifact, executed, classifies labelled data as well as the original."""
+
+    kind: Literal["accuracy"]
+    data: Data
+    samples: PositiveInt | None = None
+    """How many samples to take; all unless given."""
+    accuracy: Limit | None = None
+    """The artifact's share of right answers, 0 to 1."""
+    drop: Limit | None = None
+    """The original's accuracy less the artifact's."""
+
+
+Check = Annotated[StructureCheck | CaptureCheck | ParityCheck | AccuracyCheck, Field(discriminator="kind")]

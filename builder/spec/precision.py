@@ -1,0 +1,36 @@
+"""In which floating-point type the artifact computes: a closed union by `kind`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from builder.spec.base import Part
+
+
+class Fp32(Part):
+    """Everything computes in float32."""
+
+    kind: Literal["fp32"]
+
+
+class Fp16(Part):
+    """Everything computes in float16, except image normalisation."""
+
+    kind: Literal["fp16"]
+
+
+class Mixed(Part):
+    """float16, except the operators named here, which stay in float32."""
+
+    kind: Literal["mixed"]
+    fp32_op_types: list[str] = []
+    """MIL operator types, such as `softmax`."""
+    fp32_names: list[str] = []
+    """Glob patterns of MIL operator output names."""
+    fp32_modules: list[str] = []
+    """Glob patterns of module paths of the PyTorch model, such as `features.0.*`."""
+
+
+Precision = Annotated[Fp32 | Fp16 | Mixed, Field(discriminator="kind")]

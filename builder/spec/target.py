@@ -1,0 +1,67 @@
+"""For which Apple system the artifact is built: option name, coremltools' name, and the generation that decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from builder.spec.base import Part
+
+Format = Literal["mlpackage", "mlmodel"]
+"""`mlpackage` holds an ML program (iOS 15 on), `mlmodel` a neural network (up to iOS 14)."""
+
+GENERATIONS = (13, 14, 15, 16, 17, 18, 26)
+"""The iOS releases that added something to the model format; every other system is counted by its iOS."""
+
+_SYSTEMS: dict[str, dict[str, int]] = {
+    "iOS": {str(g): g for g in GENERATIONS},
+    "macOS": {"10_15": 13, "11": 14, "12": 15, "13": 16, "14": 17, "15": 18, "26": 26},
+    "watchOS": {"6": 13, "7": 14, "8": 15, "9": 16, "10": 17, "11": 18, "26": 26},
+    "tvOS": {str(g): g for g in GENERATIONS},
+    "visionOS": {"1": 17, "2": 18, "26": 26},
+}
+
+_TARGETS: dict[str, tuple[str, str, int]] = {
+    f"{system.lower()}{version}": (system, version, generation)
+    for system, versions in _SYSTEMS.items()
+    for version, generation in versions.items()
+}
+
+TARGET_NAMES = tuple(_TARGETS)
+"""Every target that a recipe may name, such as `ios15` or `macos12`."""
+
+
+def _known(name: str) -> str:
+    if name not in _TARGETS:
+        raise ValueError(f"must be one of {', '.join(TARGET_NAMES)}")
+    return name
+
+
+class Target(Part):
+    """The oldest system that the artifact must run on."""
+
+    name: Annotated[str, AfterValidator(_known)]
+
+    @property
+    def generation(self) -> int:
+        """The iOS release with the same model format: 13 to 18, or 26."""
+        return _TARGETS[self.name][2]
+
+    @property
+    def coremltools_name(self) -> str:
+        """The member of `coremltools.target`; visionOS, which coremltools lacks, maps to its iOS."""
+        system, version, generation = _TARGETS[self.name]
+        return f"iOS{generation}" if system == "visionOS" else f"{system}{version}"
+
+
+def same_system_name(target: Target, generation: int) -> str:
+    """The name of `target`'s system in the release with the model format of iOS `generation`."""
+    system = _TARGETS[target.name][0]
+    return next(n for n, (s, _, g) in _TARGETS.items() if s == system and g >= generation)
+
+
+def last_neural_network_target(target: Target) -> str:
+    """The newest target of `target`'s system that still takes an `.mlmodel` of a neural network."""
+    system = _TARGETS[target.name][0]
+    return next((n for n, (s, _, g) in _TARGETS.items() if s == system and g == 14), "ios14")
