@@ -1,0 +1,172 @@
+"""MIL's recurrent layers: lstm, gru and rnn, over sequences (S, B, I)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from builder.runtime.ops.table import table
+
+# From this many steps on, torch's fused LSTM pays for putting the gates into its order.
+_FUSED_FROM_STEPS = 4
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "scaled_tanh": torch.tanh,  # alpha and beta are 1 in MIL
+    "relu": torch.relu,
+    "linear": lambda x: x,
+    "hard_sigmoid": lambda x: torch.clamp(0.2 * x + 0.5, 0, 1),
+    "sigmoid_hard": lambda x: torch.clamp(0.2 * x + 0.5, 0, 1),
+}
+
+
+def lstm(
+    *,
+    x: Tensor,
+    initial_h: Tensor,
+    initial_c: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None = None,
+    peephole: Tensor | None = None,
+    weight_ih_back: Tensor | None = None,
+    weight_hh_back: Tensor | None = None,
+    bias_back: Tensor | None = None,
+    peephole_back: Tensor | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    recurrent_activation: str = "sigmoid",
+    cell_activation: str = "tanh",
+    activation: str = "tanh",
+    clip: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Long short-term memory; gates in the order input, forget, output, cell.
+
+    x (S, B, I), initial_h and initial_c (B, D*H), weight_ih (4H, I), weight_hh (4H, H), bias (4H), peephole (3H);
+    returns the sequence (S or 1, B, D*H), last h and last c (B, D*H). `clip` clamps the cell state. With direction
+    "reverse" the sequence stays in the order of processing; only the backward half of "bidirectional" is flipped back.
+    """
+    names = (recurrent_activation, cell_activation, activation)
+    forward = (weight_ih, weight_hh, bias, peephole)
+    if direction != "bidirectional":
+        steps = x.flip(0) if direction == "reverse" else x
+        sequence, h, c = _lstm(steps, initial_h, initial_c, forward, names, clip)
+        return (sequence if output_sequence else sequence[-1:]), h, c
+    if weight_ih_back is None or weight_hh_back is None:
+        raise ValueError("a bidirectional lstm needs weight_ih_back and weight_hh_back")
+    backward = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
+    h0, h0_back = initial_h.chunk(2, dim=1)
+    c0, c0_back = initial_c.chunk(2, dim=1)
+    sequence, h, c = _lstm(x, h0, c0, forward, names, clip)
+    sequence_back, h_back, c_back = _lstm(x.flip(0), h0_back, c0_back, backward, names, clip)
+    if output_sequence:
+        output = torch.cat([sequence, sequence_back.flip(0)], dim=2)
+    else:
+        output = torch.cat([sequence[-1:], sequence_back[-1:]], dim=2)
+    return output, torch.cat([h, h_back], dim=1), torch.cat([c, c_back], dim=1)
+
+
+Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+
+
+def _lstm(
+    x: Tensor, h: Tensor, c: Tensor, weights: Weights, activations: tuple[str, str, str], clip: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One direction, in the order of `x`: all hidden states, the last one, the last cell state."""
+    usual = activations == ("sigmoid", "tanh", "tanh") and clip is None and weights[3] is None
+    if usual and x.shape[0] >= _FUSED_FROM_STEPS:
+        return _fused_lstm(x, h, c, weights)
+    weight_ih, weight_hh, bias, peephole = weights
+    gate, cell, output = (ACTIVATIONS[name.lower()] for name in activations)
+    size = weight_hh.shape[1]
+    transposed = weight_hh.t()
+    peep_i, peep_f, peep_o = peephole.chunk(3) if peephole is not None else (None, None, None)
+    sequence = []
+    for projected in functional.linear(x, weight_ih, bias):
+        i, f, o, z = torch.addmm(projected, h, transposed).split(size, dim=1)
+        i = gate(i if peep_i is None else i + peep_i * c)
+        f = gate(f if peep_f is None else f + peep_f * c)
+        c = f * c + i * cell(z)
+        if clip is not None:
+            c = c.clamp(-clip, clip)
+        h = gate(o if peep_o is None else o + peep_o * c) * output(c)
+        sequence.append(h)
+    return torch.stack(sequence), h, c
+
+
+def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
+    """torch's own LSTM, whose gates are in the order input, forget, cell, output."""
+
+    def reordered(tensor: Tensor) -> Tensor:
+        i, f, o, z = tensor.chunk(4)
+        return torch.cat([i, f, z, o])
+
+    weight_ih, weight_hh, bias, _ = weights
+    parameters = [reordered(weight_ih), reordered(weight_hh)]
+    if bias is not None:
+        parameters += [reordered(bias), torch.zeros_like(bias)]
+    sequence, last_h, last_c = torch.lstm(
+        x, (h.unsqueeze(0), c.unsqueeze(0)), parameters, bias is not None, 1, 0.0, False, False, False
+    )
+    return sequence, last_h[0], last_c[0]
+
+
+def gru(
+    *,
+    x: Tensor,
+    initial_h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    recurrent_activation: str = "sigmoid",
+    activation: str = "tanh",
+) -> tuple[Tensor, Tensor]:
+    """Gated recurrent unit; gates in the order reset, output, update.
+
+    x (S, B, I), initial_h (B, H), weight_ih (3H, I), weight_hh (3H, H), bias (3H); returns the sequence (S or 1, B, H),
+    in the order of processing, and the last h. The reset gate acts on h before the recurrent product.
+    """
+    gate, output = ACTIVATIONS[recurrent_activation.lower()], ACTIVATIONS[activation.lower()]
+    weight_r, weight_o, weight_z = weight_hh.chunk(3)
+    weight_rz = torch.cat([weight_r, weight_z]).t()
+    h, sequence = initial_h, []
+    for projected in functional.linear(_in_order(x, direction), weight_ih, bias):
+        x_r, x_o, x_z = projected.chunk(3, dim=1)
+        r, z = gate(torch.addmm(torch.cat([x_r, x_z], dim=1), h, weight_rz)).chunk(2, dim=1)
+        o = output(torch.addmm(x_o, r * h, weight_o.t()))
+        h = o + z * (h - o)
+        sequence.append(h)
+    return (torch.stack(sequence) if output_sequence else h.unsqueeze(0)), h
+
+
+def rnn(
+    *,
+    x: Tensor,
+    initial_h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    activation: str = "tanh",
+) -> tuple[Tensor, Tensor]:
+    """Elman network: x (S, B, I), initial_h (B, H), weight_ih (H, I), weight_hh (H, H), bias (H)."""
+    output = ACTIVATIONS[activation.lower()]
+    h, sequence, transposed = initial_h, [], weight_hh.t()
+    for projected in functional.linear(_in_order(x, direction), weight_ih, bias):
+        h = output(torch.addmm(projected, h, transposed))
+        sequence.append(h)
+    return (torch.stack(sequence) if output_sequence else h.unsqueeze(0)), h
+
+
+def _in_order(x: Tensor, direction: str) -> Tensor:
+    return x.flip(0) if direction == "reverse" else x
+
+
+OPS = table(lstm, gru, rnn)
