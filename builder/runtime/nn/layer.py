@@ -1,0 +1,40 @@
+"""What every NeuralNetwork layer family shares: the layer as read, and the types of a binder and a kernel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
+"""Takes the layer's inputs in file order, as float32 tensors, and returns its outputs in file order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One NeuralNetworkLayer message; `parameters` is the member of its `layer` oneof that is set."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: Any
+
+
+Binder = Callable[[Layer], Kernel]
+"""Reads a layer's parameters and weights once, at load time, and returns the function that runs it."""
+
+
+def fold(x: Tensor, trailing: int) -> Tensor:
+    """Fold all dimensions before the last `trailing` into one: NeuralNetwork.proto calls them "all treated as batch"."""
+    return x.reshape(-1, *x.shape[x.dim() - trailing :]) if x.dim() != trailing + 1 else x
+
+
+def unfold(y: Tensor, like: Tensor, trailing: int) -> Tensor:
+    """Undo `fold`: give `y` the leading dimensions of `like`."""
+    return y.reshape(*like.shape[: like.dim() - trailing], *y.shape[1:]) if like.dim() != trailing + 1 else y
+
+
+def integers(x: Tensor) -> tuple[int, ...]:
+    """The values of a shape or index tensor, which NeuralNetwork keeps as floats."""
+    return tuple(int(value) for value in x.flatten().tolist())

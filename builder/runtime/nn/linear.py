@@ -1,0 +1,84 @@
+"""NeuralNetwork layers that multiply by a matrix or look rows of one up."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from builder.runtime.nn.layer import Binder, Kernel, Layer
+from builder.runtime.nn.weights import read_weights
+
+
+def _quantize_to_int8(x: Tensor) -> Tensor:
+    """What int8DynamicQuantize does to an input: symmetric, one scale for the whole tensor, then back to float."""
+    scale = x.abs().amax() / 127.0
+    return x if scale == 0 else torch.round(x / scale) * scale
+
+
+def _flatten_to_matrix(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """The matrix that innerProduct multiplies, and its output shape without the channels (InnerProductLayerParams)."""
+    if x.dim() >= 4:
+        return x.reshape(*x.shape[:-3], -1), (1, 1)
+    return x, ()
+
+
+def inner_product(layer: Layer) -> Kernel:
+    """y = x W^T + b over the last dimension, or over (C, H, W) taken together from rank 4 on."""
+    p = layer.parameters
+    weight = read_weights(p.weights, (p.outputChannels, p.inputChannels))
+    bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
+    prepare = _quantize_to_int8 if p.int8DynamicQuantize else None
+
+    def run(x: Tensor) -> Tensor:
+        matrix, tail = _flatten_to_matrix(x)
+        y = functional.linear(prepare(matrix) if prepare else matrix, weight, bias)
+        return y.reshape(*y.shape, *tail) if tail else y
+
+    return run
+
+
+def batched_matmul(layer: Layer) -> Kernel:
+    """Two inputs: a (transposed) product with broadcasting; one: a product with the weights [X1, X2], stored transposed."""
+    p = layer.parameters
+    if len(layer.inputs) == 1:
+        weight = read_weights(p.weights, (p.weightMatrixSecondDimension, p.weightMatrixFirstDimension))
+        bias = read_weights(p.bias, (p.weightMatrixSecondDimension,)) if p.hasBias else None
+        if p.int8DynamicQuantize:
+            return lambda x: functional.linear(_quantize_to_int8(x), weight, bias)
+        return lambda x: functional.linear(x, weight, bias)
+    left, right = p.transposeA, p.transposeB
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        x = x.unsqueeze(0) if x.dim() == 1 else x
+        y = y.unsqueeze(1) if y.dim() == 1 else y
+        return torch.matmul(x.transpose(-1, -2) if left else x, y.transpose(-1, -2) if right else y)
+
+    return run
+
+
+def _lookup(table: Tensor, bias: Tensor | None, indices: Tensor) -> Tensor:
+    rows = functional.embedding(indices.long(), table)
+    return rows if bias is None else rows + bias
+
+
+def embedding(layer: Layer) -> Kernel:
+    """Indices (…, 1, 1, 1) to rows (…, C, 1, 1)."""
+    p = layer.parameters
+    table = read_weights(p.weights, (p.outputChannels, p.inputDim)).t().contiguous()
+    bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
+    return lambda x: _lookup(table, bias, x[..., 0, 0, 0])[..., None, None]
+
+
+def embedding_nd(layer: Layer) -> Kernel:
+    """Indices (…, 1) to rows (…, C)."""
+    p = layer.parameters
+    table = read_weights(p.weights, (p.embeddingSize, p.vocabSize)).t().contiguous()
+    bias = read_weights(p.bias, (p.embeddingSize,)) if p.hasBias else None
+    return lambda x: _lookup(table, bias, x[..., 0])
+
+
+LAYERS: dict[str, Binder] = {
+    "innerProduct": inner_product,
+    "batchedMatmul": batched_matmul,
+    "embedding": embedding,
+    "embeddingND": embedding_nd,
+}

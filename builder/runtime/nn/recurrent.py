@@ -1,0 +1,180 @@
+"""NeuralNetwork's recurrent layers, over sequences (S, B, C, 1, 1), by MIL's kernels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from builder.runtime.errors import UnsupportedError
+from builder.runtime.nn.layer import Binder, Kernel, Layer
+from builder.runtime.nn.weights import read_weights
+from builder.runtime.ops import recurrent
+
+_ACTIVATIONS = {
+    "linear": "linear",
+    "ReLU": "relu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "sigmoidHard": "sigmoid_hard",
+    "scaledTanh": "scaled_tanh",
+}
+"""The six activations of recurrent layers; their parameters are written as zeros that mean the defaults."""
+
+
+def _activation(message: Any, layer: Layer) -> str:
+    kind = message.WhichOneof("NonlinearityType")
+    if kind not in _ACTIVATIONS:
+        raise UnsupportedError(f"layer {layer.name}: activation {kind!r} in a recurrent layer")
+    return _ACTIVATIONS[kind]
+
+
+def _stacked(messages: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
+    """The gates' weights one below the other, as MIL wants them."""
+    return torch.cat([read_weights(message, shape) for message in messages])
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(S, B, C, 1, 1) to (S, B, C)."""
+    return x.reshape(*x.shape[:3]) if x.dim() == 5 else x
+
+
+def _state(given: tuple[Tensor, ...], index: int, x: Tensor, size: int) -> Tensor:
+    """Initial state (B, H): an input (1, B, H, 1, 1), or zeros."""
+    return given[index].reshape(-1, size) if index < len(given) else x.new_zeros(x.shape[1], size)
+
+
+def _sequence(y: Tensor) -> Tensor:
+    return y[..., None, None]
+
+
+def _last(h: Tensor) -> Tensor:
+    return h[None, :, :, None, None]
+
+
+def simple_recurrent(layer: Layer) -> Kernel:
+    """f(W x + R h + b)."""
+    p = layer.parameters
+    inputs, size = int(p.inputVectorSize), int(p.outputVectorSize)
+    keywords = {
+        "weight_ih": read_weights(p.weightMatrix, (size, inputs)),
+        "weight_hh": read_weights(p.recursionMatrix, (size, size)),
+        "bias": read_weights(p.biasVector, (size,)) if p.hasBiasVector else None,
+        "direction": "reverse" if p.reverseInput else "forward",
+        "output_sequence": p.sequenceOutput,
+        "activation": _activation(p.activation, layer),
+    }
+
+    def run(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        x = _flat(x)
+        y, h = recurrent.rnn(x=x, initial_h=_state(given, 0, x, size), **keywords)
+        return _sequence(y), _last(h)
+
+    return run
+
+
+def gru(layer: Layer) -> Kernel:
+    """Update, reset and output gate; MIL's order is reset, output, update."""
+    p = layer.parameters
+    inputs, size = int(p.inputVectorSize), int(p.outputVectorSize)
+    gates = ("reset", "output", "update")
+    activations = [_activation(message, layer) for message in p.activations]
+    keywords = {
+        "weight_ih": _stacked([getattr(p, f"{gate}GateWeightMatrix") for gate in gates], (size, inputs)),
+        "weight_hh": _stacked([getattr(p, f"{gate}GateRecursionMatrix") for gate in gates], (size, size)),
+        "bias": _stacked([getattr(p, f"{gate}GateBiasVector") for gate in gates], (size,)) if p.hasBiasVectors else None,
+        "direction": "reverse" if p.reverseInput else "forward",
+        "output_sequence": p.sequenceOutput,
+        "recurrent_activation": activations[0],
+        "activation": activations[1],
+    }
+
+    def run(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        x = _flat(x)
+        y, h = recurrent.gru(x=x, initial_h=_state(given, 0, x, size), **keywords)
+        return _sequence(y), _last(h)
+
+    return run
+
+
+_GATES = ("inputGate", "forgetGate", "outputGate", "blockInput")
+"""MIL's order of an lstm's gates: input, forget, output, cell."""
+
+
+def _lstm_weights(w: Any, layer: Layer, suffix: str) -> dict[str, Tensor | None]:
+    """One direction's weights as the keywords of MIL's lstm."""
+    p = layer.parameters
+    inputs, size = int(p.inputVectorSize), int(p.outputVectorSize)
+    bias = None
+    if p.params.hasBiasVectors:
+        bias = _stacked([getattr(w, f"{gate}BiasVector") for gate in _GATES], (size,))
+    if p.params.forgetBias:
+        bias = torch.zeros(4 * size) if bias is None else bias
+        bias[size : 2 * size] += 1.0
+    peephole = None
+    if p.params.hasPeepholeVectors:
+        peephole = _stacked([getattr(w, f"{gate}PeepholeVector") for gate in _GATES[:3]], (size,))
+    return {
+        f"weight_ih{suffix}": _stacked([getattr(w, f"{gate}WeightMatrix") for gate in _GATES], (size, inputs)),
+        f"weight_hh{suffix}": _stacked([getattr(w, f"{gate}RecursionMatrix") for gate in _GATES], (size, size)),
+        f"bias{suffix}": bias,
+        f"peephole{suffix}": peephole,
+    }
+
+
+def _lstm_keywords(layer: Layer, activations: Sequence[Any]) -> dict[str, Any]:
+    """What both directions share. Zero for the clip means 50 (LSTMParams)."""
+    if layer.parameters.params.coupledInputAndForgetGate:
+        raise UnsupportedError(f"layer {layer.name}: an lstm whose input and forget gates are coupled")
+    names = [_activation(message, layer) for message in activations]
+    return {
+        "output_sequence": layer.parameters.params.sequenceOutput,
+        "recurrent_activation": names[0],
+        "cell_activation": names[1],
+        "activation": names[2],
+        "clip": layer.parameters.params.cellClipThreshold or 50.0,
+    }
+
+
+def unidirectional_lstm(layer: Layer) -> Kernel:
+    """Inputs x, h, c; outputs the sequence, h, c."""
+    p = layer.parameters
+    size = int(p.outputVectorSize)
+    keywords = _lstm_keywords(layer, p.activations) | _lstm_weights(p.weightParams, layer, "")
+    keywords["direction"] = "reverse" if p.reverseInput else "forward"
+
+    def run(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        x = _flat(x)
+        h, c = _state(given, 0, x, size), _state(given, 1, x, size)
+        y, h, c = recurrent.lstm(x=x, initial_h=h, initial_c=c, **keywords)
+        return _sequence(y), _last(h), _last(c)
+
+    return run
+
+
+def bidirectional_lstm(layer: Layer) -> Kernel:
+    """Inputs x, h, c and the backward h, c; outputs the sequence (S, B, 2H, 1, 1), h, c and the backward h, c."""
+    p = layer.parameters
+    size = int(p.outputVectorSize)
+    forward, backward = p.weightParams
+    keywords = _lstm_keywords(layer, p.activationsForwardLSTM)
+    keywords |= _lstm_weights(forward, layer, "") | _lstm_weights(backward, layer, "_back")
+    keywords["direction"] = "bidirectional"
+
+    def run(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        x = _flat(x)
+        states = [_state(given, index, x, size) for index in range(4)]
+        h, c = torch.cat(states[0::2], dim=1), torch.cat(states[1::2], dim=1)
+        y, h, c = recurrent.lstm(x=x, initial_h=h, initial_c=c, **keywords)
+        (h, h_back), (c, c_back) = h.split(size, dim=1), c.split(size, dim=1)
+        return _sequence(y), _last(h), _last(c), _last(h_back), _last(c_back)
+
+    return run
+
+
+LAYERS: dict[str, Binder] = {
+    "simpleRecurrent": simple_recurrent,
+    "gru": gru,
+    "uniDirectionalLSTM": unidirectional_lstm,
+    "biDirectionalLSTM": bidirectional_lstm,
+}

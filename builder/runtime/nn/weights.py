@@ -1,0 +1,82 @@
+"""Reads a WeightParams message (float, half, linear or look-up-table quantised) as a float32 tensor."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from builder.runtime.errors import ModelError
+
+
+def unpack_bits(raw: bytes, bits: int, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """`count` unsigned integers of 1 to 8 bits, packed most significant bit first (quantization_utils.py of coremltools)."""
+    if not 1 <= bits <= 8:
+        raise ModelError(f"quantised weights declare {bits} bits a value; 1 to 8 are possible")
+    if len(raw) * 8 < bits * count:
+        raise ModelError(f"quantised weights hold {len(raw)} bytes; {count} values of {bits} bits need {-(-bits * count // 8)}")
+    stored = np.frombuffer(raw, dtype=np.uint8)
+    if bits == 8:
+        return stored[:count]
+    planes = np.unpackbits(stored, count=bits * count).reshape(count, bits)
+    places = np.left_shift(1, np.arange(bits - 1, -1, -1)).astype(np.uint8)
+    return (planes * places).sum(axis=1, dtype=np.uint8)
+
+
+def _per_channel(values: Sequence[float], shape: Sequence[int], axis: int) -> Tensor:
+    """One value, or one a channel of `axis`, shaped so that it broadcasts over `shape`."""
+    tensor = torch.tensor(values, dtype=torch.float32)
+    if tensor.numel() == 1:
+        return tensor
+    if tensor.numel() != shape[axis]:
+        raise ModelError(f"weights of shape {tuple(shape)} come with {tensor.numel()} scales; 1 or {shape[axis]} are possible")
+    return tensor.reshape([-1 if index == axis else 1 for index in range(len(shape))])
+
+
+def _dequantize(stored: Tensor, message: Any, axis: int) -> Tensor:
+    """W = W_quantised * scale + bias, or a look-up (NeuralNetwork.proto, LinearQuantizationParams)."""
+    quantization = message.quantization
+    if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
+        table = torch.tensor(quantization.lookupTableQuantization.floatValue, dtype=torch.float32)
+        if stored.numel() and int(stored.max()) >= table.numel():
+            raise ModelError(f"a look-up table of {table.numel()} values is indexed with {int(stored.max())}")
+        return table[stored.long()]
+    linear = quantization.linearQuantization
+    value = stored.float()
+    if linear.scale:
+        value = value * _per_channel(linear.scale, stored.shape, axis)
+    if linear.bias:
+        value = value + _per_channel(linear.bias, stored.shape, axis)
+    return value
+
+
+def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0) -> Tensor:
+    """The values of `message` as a float32 tensor of `shape`; `axis` is the one that quantisation scales run along.
+
+    Raises ModelError where the file holds another number of values than the layer's parameters declare.
+    """
+    count = prod(shape)
+    if message.rawValue:
+        stored = torch.from_numpy(unpack_bits(message.rawValue, message.quantization.numberOfBits, count).copy())
+        return _dequantize(stored.reshape(tuple(shape)), message, axis)
+    if message.int8RawValue:
+        values: np.ndarray[Any, Any] = np.frombuffer(message.int8RawValue, dtype=np.int8)
+    elif message.float16Value:
+        if len(message.float16Value) % 2:
+            raise ModelError("half precision weights hold an odd number of bytes")
+        values = np.frombuffer(message.float16Value, dtype=np.float16)
+    else:
+        values = np.asarray(message.floatValue, dtype=np.float32)
+    if values.size != count:
+        raise ModelError(f"a layer declares weights of shape {tuple(shape)}, {count} values, and the file holds {values.size}")
+    tensor = torch.from_numpy(values.astype(np.float32)).reshape(tuple(shape))
+    return _dequantize(tensor, message, axis) if message.int8RawValue else tensor
+
+
+def weight_count(message: Any) -> int:
+    """How many values `message` holds, for the few weights whose shape the layer does not declare."""
+    if message.rawValue:
+        return len(message.rawValue) * 8 // max(int(message.quantization.numberOfBits), 1)
+    return len(message.floatValue) or len(message.float16Value) // 2 or len(message.int8RawValue)
