@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import torch
@@ -31,9 +31,10 @@ class ListValue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
-    """One keyword of a kernel: `kind` says how the plan binds it."""
+    """One keyword of a kernel: `name` as MIL spells it, `keyword` as Python does; `kind` says how the plan binds it."""
 
     name: str
+    keyword: str
     kind: str
     required: bool
 
@@ -61,7 +62,7 @@ def _kinds() -> dict[Any, str]:
     return plain | {kind | None: name for kind, name in plain.items() if kind is not Any}
 
 
-@lru_cache(maxsize=None)
+@cache
 def parameters(kernel: Kernel) -> tuple[Parameter, ...]:
     """The parameters of a kernel, read from its annotations; an annotation with no meaning here is a TypeError."""
     kinds = _kinds()
@@ -75,6 +76,7 @@ def parameters(kernel: Kernel) -> tuple[Parameter, ...]:
         found.append(
             Parameter(
                 name=parameter.name.rstrip("_"),
+                keyword=parameter.name,
                 kind=kinds[hints[parameter.name]],
                 required=parameter.default is inspect.Parameter.empty,
             )

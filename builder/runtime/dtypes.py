@@ -1,0 +1,87 @@
+"""MIL's type names, the torch types that store and hold them, and the unpacking of sub-byte types."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Literal
+
+import torch
+
+Precision = Literal["half", "fast", "native"]
+PRECISIONS: tuple[Precision, ...] = ("half", "fast", "native")
+
+NAMES = {
+    1: "bool", 2: "string", 10: "fp16", 11: "fp32", 12: "fp64", 13: "bf16", 21: "int8", 22: "int16", 23: "int32",
+    24: "int64", 25: "int4", 31: "uint8", 32: "uint16", 33: "uint32", 34: "uint64", 35: "uint4", 36: "uint2",
+    37: "uint1", 38: "uint6", 39: "uint3",
+}  # fmt: skip
+"""MIL.proto's DataType numbers."""
+
+SUB_BYTE = {
+    "uint1": (1, False), "uint2": (2, False), "uint3": (3, False), "uint4": (4, False), "uint6": (6, False),
+    "int4": (4, True),
+}  # fmt: skip
+"""Bits and signedness of the packed types; they are held one to a uint8 (int4: int8)."""
+
+_STORED = {
+    "bool": torch.bool, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16,
+    "int8": torch.int8, "int16": torch.int16, "int32": torch.int32, "int64": torch.int64, "uint8": torch.uint8,
+    "uint16": torch.uint16, "uint32": torch.uint32, "uint64": torch.uint64,
+}  # fmt: skip
+
+_HELD = _STORED | {
+    "bf16": torch.float32, "uint16": torch.int32, "uint32": torch.int64, "uint64": torch.int64,
+    **{name: torch.int8 if signed else torch.uint8 for name, (_, signed) in SUB_BYTE.items()},
+}  # fmt: skip
+
+FLOATING = frozenset({"fp16", "fp32", "fp64", "bf16"})
+
+
+def stored(dtype: str) -> torch.dtype:
+    """The torch type with the same bytes as the MIL type in a file."""
+    return _STORED[dtype]
+
+
+def held(dtype: str, precision: Precision) -> torch.dtype:
+    """The torch type that holds values of a MIL type while a program runs.
+
+    fp16 is held in float32 unless the precision is native. uint16, uint32 and uint64 are held in the next wider signed type,
+    because torch computes little on unsigned types above 8 bits.
+    """
+    if dtype == "fp16" and precision != "native":
+        return torch.float32
+    return _HELD[dtype]
+
+
+def round_half(value: torch.Tensor) -> torch.Tensor:
+    """Float32 values rounded to the nearest that half precision has (ties to even, overflow to infinity)."""
+    return value.to(torch.float16).to(torch.float32)
+
+
+def unpack(raw: torch.Tensor, dtype: str, elements: int) -> torch.Tensor:
+    """`elements` values of a sub-byte type from bytes, packed least significant bit first.
+
+    raw (bytes,) uint8 -> (elements,) uint8, or int8 for int4.
+    """
+    bits, signed = SUB_BYTE[dtype]
+    group_bytes, group_values = math.lcm(bits, 8) // 8, math.lcm(bits, 8) // bits
+    if raw.numel() % group_bytes:
+        raw = torch.nn.functional.pad(raw, (0, group_bytes - raw.numel() % group_bytes))
+    wide = torch.uint8 if group_bytes == 1 else torch.int32
+    columns = raw.reshape(-1, group_bytes).to(wide).unbind(1)
+    word = columns[0]
+    for index, column in enumerate(columns[1:], start=1):
+        word = word | (column << (8 * index))
+    values = torch.empty((word.numel(), group_values), dtype=torch.uint8)
+    for index in range(group_values):
+        values[:, index] = (word >> (bits * index)) & ((1 << bits) - 1)
+    flat = values.reshape(-1)[:elements]
+    if not signed:
+        return flat
+    sign = 1 << (bits - 1)
+    return ((flat.to(torch.int8) ^ sign) - sign).to(torch.int8)
+
+
+holder = {precision: partial(held, precision=precision) for precision in PRECISIONS}
+"""`held` for each precision, as kernels get it in their context."""

@@ -1,0 +1,163 @@
+"""Runs a plan: one loop over steps, which read and write numbered slots of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from builder.runtime.binding import Argument, Bound, Slot
+from builder.runtime.dtypes import Precision, held, holder, round_half
+from builder.runtime.errors import PredictionError, RuntimeFailure
+from builder.runtime.ops.context import Context, TensorType
+from builder.runtime.ops.table import Kernel, is_exact
+from builder.runtime.program import Operation, ValueType
+
+Frame = list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What one prediction carries along. `record` collects intermediates by name; None records nothing."""
+
+    generator: torch.Generator
+    states: dict[str, torch.Tensor]
+    record: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One operation: `run` reads and writes the frame, `frees` are slots that nobody reads afterwards."""
+
+    type: str
+    name: str
+    run: Callable[[Frame, Execution], None]
+    outputs: tuple[tuple[str, int], ...]
+    frees: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockPlan:
+    """Steps in order; `inputs` are slots to fill before, `outputs` where the results are after."""
+
+    inputs: tuple[int, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[Argument, ...]
+
+
+def execute(block: BlockPlan, frame: Frame, execution: Execution) -> tuple[Any, ...]:
+    """Run a block and return its outputs. A kernel that fails is a PredictionError that names the operator."""
+    record = execution.record
+    step = None
+    try:
+        for step in block.steps:
+            step.run(frame, execution)
+            if record is not None:
+                record.update((name, frame[slot]) for name, slot in step.outputs)
+            for slot in step.frees:
+                frame[slot] = None
+    except RuntimeFailure:
+        raise
+    except Exception as error:
+        where = f"operator {step.type} {step.name!r}" if step else "the program"
+        raise PredictionError(f"{where}: {error}") from error
+    return tuple(frame[each.index] if isinstance(each, Slot) else each.value for each in block.outputs)
+
+
+def make_step(
+    operation: Operation, kernel: Kernel, bound: Bound, *, outputs: tuple[int, ...], blocks: tuple[BlockPlan, ...],
+    frees: tuple[int, ...], opset: str, precision: Precision,
+) -> Step:  # fmt: skip
+    """Bind an operation to its kernel, its constants and its slots."""
+    rounds = not is_exact(kernel)
+    finish = tuple(finisher(entry.type, precision, rounds=rounds) for entry in operation.outputs)
+    call = partial(kernel, **bound.known)
+    compute = _with_context(call, bound, operation, blocks, opset, precision) if bound.context else _plain(call, bound)
+    return Step(
+        type=operation.type,
+        name=operation.name,
+        run=_store(compute, outputs, finish),
+        outputs=tuple((entry.name, slot) for entry, slot in zip(operation.outputs, outputs, strict=True)),
+        frees=frees,
+    )
+
+
+def finisher(declared: ValueType, precision: Precision, *, rounds: bool) -> Callable[[Any], Any] | None:
+    """What turns a kernel's result into a value of the declared type; None for lists, dictionaries and text."""
+    if not isinstance(declared, TensorType) or declared.dtype == "string":
+        return None
+    if declared.dtype == "fp16" and precision == "half" and rounds:
+        return round_half
+    return partial(_to, dtype=held(declared.dtype, precision))
+
+
+def _to(value: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
+    return value if value.dtype is dtype else value.to(dtype)
+
+
+def _plain(call: Callable[..., Any], bound: Bound) -> Callable[[Frame, Execution], Any]:
+    if bound.groups or bound.converted:
+        return lambda frame, execution: call(**bound.gather(frame))
+    tensors = bound.tensors
+    if len(tensors) == 1:
+        ((name, slot),) = tensors
+        return lambda frame, execution: call(**{name: frame[slot]})
+    return lambda frame, execution: call(**{name: frame[slot] for name, slot in tensors})
+
+
+def _with_context(
+    call: Callable[..., Any], bound: Bound, operation: Operation, blocks: tuple[BlockPlan, ...], opset: str,
+    precision: Precision,
+) -> Callable[[Frame, Execution], Any]:  # fmt: skip
+    output_types = tuple(entry.type if isinstance(entry.type, TensorType) else None for entry in operation.outputs)
+
+    def compute(frame: Frame, execution: Execution) -> Any:
+        context = Context(
+            opset=opset,
+            output_types=output_types,
+            held=holder[precision],
+            generator=execution.generator,
+            run_block=partial(_run_block, blocks, frame, execution),
+            states=execution.states,
+        )
+        return call(context=context, **bound.gather(frame))
+
+    return compute
+
+
+def _run_block(blocks: tuple[BlockPlan, ...], frame: Frame, execution: Execution, index: int, *arguments: Any) -> Any:
+    block = blocks[index]
+    for slot, value in zip(block.inputs, arguments, strict=True):
+        frame[slot] = value
+    return execute(block, frame, execution)
+
+
+def _store(
+    compute: Callable[[Frame, Execution], Any],
+    outputs: tuple[int, ...],
+    finish: tuple[Callable[[Any], Any] | None, ...],
+) -> Callable[[Frame, Execution], None]:
+    """Compute, bring each result to its declared type, and put it into its slot."""
+    if len(outputs) == 1 and finish[0] is not None:
+        only, last = outputs[0], finish[0]
+
+        def store_one(frame: Frame, execution: Execution) -> None:
+            result = compute(frame, execution)
+            frame[only] = last(result[0] if type(result) is tuple else result)
+
+        return store_one
+
+    def store(frame: Frame, execution: Execution) -> None:
+        result = compute(frame, execution)
+        results = result if isinstance(result, tuple) else (result,)
+        if not outputs:
+            return
+        for slot, last, value in zip(outputs, finish, results, strict=True):
+            frame[slot] = value if last is None else last(value)
+
+    return store
+
+

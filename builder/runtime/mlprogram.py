@@ -1,0 +1,86 @@
+"""An ML program as a network: reads one function of a package, plans it, runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from builder.runtime.binding import Known, Slot
+from builder.runtime.blob import WeightFile, open_weights
+from builder.runtime.dtypes import Precision
+from builder.runtime.errors import InputError, ModelError
+from builder.runtime.executor import Execution, Frame, execute, finisher
+from builder.runtime.features import ArrayFeature, Interface
+from builder.runtime.ops import operators
+from builder.runtime.package import Package, resolve
+from builder.runtime.plan import Plan, make_plan
+from builder.runtime.program import StateType
+from builder.runtime.reader import Weights, read_function
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramNetwork:
+    """A planned function. Random operators without a seed draw from `generator`, one prediction after another."""
+
+    plan: Plan
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def run(
+        self, inputs: dict[str, Any], *, states: dict[str, torch.Tensor], record: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Outputs by name."""
+        frame: Frame = [None] * self.plan.slots
+        for entry, slot in self.plan.inputs:
+            if isinstance(entry.type, StateType):
+                frame[slot] = states[entry.name]
+                continue
+            if entry.name not in inputs:
+                raise InputError(f"input {entry.name!r} is missing: it is optional but has no default")
+            finish = finisher(entry.type, self.plan.precision, rounds=True)
+            frame[slot] = inputs[entry.name] if finish is None else finish(inputs[entry.name])
+        if record is not None:
+            record.update((n, found.value) for n, found in self.plan.names.items() if isinstance(found, Known))
+            record.update((name, frame[found.index]) for name, found in self.plan.names.items() if isinstance(found, Slot))
+        execution = Execution(generator=self.generator, states=states, record=record)
+        results = execute(self.plan.block, frame, execution)
+        return {name: value for (name, _), value in zip(self.plan.outputs, results, strict=True)}
+
+    def allows(self, feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
+        """ML programs take exactly what is declared."""
+        return feature.allows(shape)
+
+
+def compile_program(package: Package, function: str, interface: Interface, precision: Precision) -> ProgramNetwork:
+    """Read, check and plan the function."""
+    program = package.specification.mlProgram
+    if function not in program.functions:
+        listed = ", ".join(sorted(program.functions)) or "none"
+        raise ModelError(f"{package.path}: the program has no function {function!r}, only {listed}")
+    files: dict[str, WeightFile] = {}
+    read = read_function(function, program.functions[function], _weights(package, files))
+    _match(interface, {entry.name for entry in read.inputs}, set(read.block.outputs), package)
+    plan = make_plan(read, operators(), precision)
+    for file in files.values():
+        file.release()
+    return ProgramNetwork(plan=plan)
+
+
+def _weights(package: Package, files: dict[str, WeightFile]) -> Weights:
+    def find(file_name: str, offset: int, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if file_name not in files:
+            files[file_name] = open_weights(resolve(package, file_name))
+        return files[file_name].tensor(offset=offset, dtype=dtype, shape=shape)
+
+    return find
+
+
+def _match(interface: Interface, inputs: set[str], outputs: set[str], package: Package) -> None:
+    """The description and the program must agree on names."""
+    declared = interface.inputs.keys() | interface.states.keys()
+    if declared != inputs:
+        raise ModelError(f"{package.path}: describes the inputs {sorted(declared)}, the program takes {sorted(inputs)}")
+    absent = sorted(interface.outputs.keys() - outputs)
+    if absent:
+        raise ModelError(f"{package.path}: describes outputs that the program does not return: {', '.join(absent)}")

@@ -1,0 +1,191 @@
+"""A loaded model: one interface over ML programs, neural networks and pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from builder.runtime.dtypes import PRECISIONS, Precision
+from builder.runtime.errors import InputError, ModelError, UnsupportedError
+from builder.runtime.features import ArrayFeature, Feature, Interface, read_interface
+from builder.runtime.package import Package, open_package
+from builder.runtime.values import Allows, check_inputs, encode_outputs, to_numpy
+
+Intermediates = Iterable[str] | Literal["all"]
+
+
+class Network(Protocol):
+    """What computes: an ML program's plan, a neural network, a pipeline."""
+
+    def run(
+        self, inputs: dict[str, Any], *, states: dict[str, torch.Tensor], record: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Outputs by name from checked inputs by name; into `record`, if given, goes every value computed on the way."""
+
+    def allows(self, feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape may be passed for an input."""
+
+
+class State:
+    """The tensors that a model keeps between predictions, made by `Model.make_state`."""
+
+    def __init__(self, features: Mapping[str, ArrayFeature], tensors: dict[str, torch.Tensor]) -> None:
+        """Wrap the tensors, which predictions change in place."""
+        self._features = dict(features)
+        self.tensors = tensors
+
+    def read_state(self, name: str) -> np.ndarray[Any, Any]:
+        """A copy of the state's value (fp16 as float32)."""
+        return to_numpy(self._find(name).to(torch.float32, copy=True))
+
+    def write_state(self, name: str, value: Any) -> None:
+        """Replace the state's value by one of the same shape."""
+        tensor = self._find(name)
+        new = torch.as_tensor(np.asarray(value))
+        if new.shape != tensor.shape:
+            raise InputError(f"state {name!r}: the shape is {tuple(new.shape)}, the model expects {tuple(tensor.shape)}")
+        tensor.copy_(new.to(torch.float16) if self._features[name].dtype == "fp16" else new)
+
+    def _find(self, name: str) -> torch.Tensor:
+        if name not in self.tensors:
+            raise InputError(f"no state {name!r}; the model has {', '.join(self.tensors) or 'none'}")
+        return self.tensors[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that predicts. `inputs`, `outputs` and `states` are what the file declares, by name."""
+
+    path: Path
+    kind: str
+    function: str | None
+    interface: Interface
+    network: Network
+    specification: Any
+
+    @property
+    def inputs(self) -> dict[str, Feature]:
+        """The declared inputs by name."""
+        return self.interface.inputs
+
+    @property
+    def outputs(self) -> dict[str, Feature]:
+        """The declared outputs by name."""
+        return self.interface.outputs
+
+    @property
+    def states(self) -> dict[str, ArrayFeature]:
+        """The declared states by name."""
+        return self.interface.states
+
+    def make_state(self) -> State:
+        """Fresh states, all zero."""
+        tensors = {
+            name: torch.zeros(feature.shape, dtype=torch.int32 if feature.dtype == "int32" else torch.float32)
+            for name, feature in self.states.items()
+        }
+        return State(self.states, tensors)
+
+    def predict(
+        self, inputs: Mapping[str, Any], *, state: State | None = None, intermediates: Intermediates | None = None
+    ) -> dict[str, Any]:
+        """Outputs by name. `inputs` are numpy arrays, torch tensors, numbers or PIL images, as the model declares them.
+
+        `intermediates` adds inner values by their name in the program, or all of them, to what is returned.
+        """
+        if self.states and state is None:
+            raise InputError(f"the model keeps {', '.join(self.states)} between predictions: pass state=model.make_state()")
+        checked = check_inputs(self.inputs, inputs, allows=_allows(self.network))
+        record: dict[str, Any] | None = None if intermediates is None else {}
+        with torch.inference_mode():
+            values = self.network.run(checked, states={} if state is None else state.tensors, record=record)
+        result = encode_outputs(self.outputs, values)
+        if record is not None and intermediates is not None:
+            result = _chosen(record, intermediates) | result
+        return result
+
+
+def load(path: str | Path, function: str | None = None, precision: Precision = "half") -> Model:
+    """Load a `.mlpackage` or `.mlmodel` and make it ready to predict.
+
+    `function` chooses one of a multifunction package. `precision` says how fp16 values are computed: "half" in float32
+    rounded to half after each operator, "fast" in float32 throughout, "native" in torch's float16.
+    Raises ModelError (damaged), UnsupportedError (naming all that is missing).
+    """
+    return build_model(open_package(path), function=function, precision=precision)
+
+
+def build_model(package: Package, *, function: str | None = None, precision: Precision = "half") -> Model:
+    """The model of a parsed package."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    specification = package.specification
+    kind: str = specification.WhichOneof("Type")
+    chosen, interface = _choose(specification, kind, function, package.path)
+    return Model(
+        path=package.path,
+        kind=kind,
+        function=chosen,
+        interface=interface,
+        network=_network(package, kind, chosen, interface, precision),
+        specification=specification,
+    )
+
+
+def _network(package: Package, kind: str, function: str | None, interface: Interface, precision: Precision) -> Network:
+    network: Network
+    if kind == "mlProgram":
+        from builder.runtime.mlprogram import compile_program
+
+        network = compile_program(package, function or "main", interface, precision)
+    elif kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
+        from builder.runtime.nn import compile_network
+
+        network = compile_network(package.specification)
+    elif kind in ("pipeline", "pipelineClassifier", "pipelineRegressor", "nonMaximumSuppression"):
+        from builder.runtime.pipeline import compile_pipeline
+
+        network = compile_pipeline(package, precision)
+    else:
+        raise UnsupportedError(f"{package.path}: a model of kind {kind}")
+    return network
+
+
+def _choose(specification: Any, kind: str, function: str | None, path: Path) -> tuple[str | None, Interface]:
+    """The function to run and its interface."""
+    description = specification.description
+    if kind != "mlProgram":
+        if function is not None:
+            raise InputError(f"{path}: only ML programs have functions, this is a {kind}")
+        return None, read_interface(description)
+    if not description.functions:
+        if function not in (None, "main"):
+            raise InputError(f"{path}: no function {function!r}; the model has main")
+        return "main", read_interface(description)
+    by_name = {entry.name: entry for entry in description.functions}
+    chosen = function or description.defaultFunctionName
+    if chosen not in by_name:
+        wrong = InputError if function else ModelError
+        raise wrong(f"{path}: no function {chosen!r}; the model has {', '.join(by_name)}")
+    return chosen, read_interface(by_name[chosen])
+
+
+def _allows(network: Network) -> Allows:
+    return lambda feature, shape: network.allows(feature, shape)
+
+
+def _chosen(record: Mapping[str, Any], names: Intermediates) -> dict[str, Any]:
+    if names == "all":
+        wanted = list(record)
+    else:
+        wanted = list(names)
+        unknown = [name for name in wanted if name not in record]
+        if unknown:
+            raise InputError(f"no intermediate value is named {', '.join(unknown)}")
+    return {name: to_numpy(value) if isinstance(value, torch.Tensor) else value for name, value in
+            ((name, record[name]) for name in wanted)}  # fmt: skip

@@ -1,0 +1,198 @@
+"""From a Function to a Plan: kernels bound to their constants, values in numbered slots, freed at their last use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from builder.runtime.binding import Argument, Known, Slot, bind_arguments, hold
+from builder.runtime.dtypes import Precision
+from builder.runtime.errors import ModelError, UnsupportedError
+from builder.runtime.executor import BlockPlan, Step, make_step
+from builder.runtime.fold import fold
+from builder.runtime.limits import check_size
+from builder.runtime.ops.table import Kernel, parameters
+from builder.runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A function ready to run. `names` maps every value of the top level to where it is found, for intermediates."""
+
+    function: str
+    precision: Precision
+    slots: int
+    inputs: tuple[tuple[Named, int], ...]
+    states: tuple[Named, ...]
+    block: BlockPlan
+    outputs: tuple[tuple[str, Argument], ...]
+    names: Mapping[str, Argument]
+
+
+def make_plan(function: Function, kernels: Mapping[str, Kernel], precision: Precision) -> Plan:
+    """Bind every operation of `function`. All that is missing is named in one UnsupportedError before any work is done."""
+    _refuse_missing(function, kernels)
+    planner = _Planner(opset=function.opset, kernels=kernels, precision=precision)
+    scope: dict[str, Argument] = {}
+    inputs = tuple((entry, planner.define(entry.name, scope)) for entry in function.inputs)
+    for entry in function.inputs:
+        check_size(entry.type, f"input {entry.name!r}")
+    block = planner.block(function.block, scope)
+    return Plan(
+        function=function.name,
+        precision=precision,
+        slots=planner.slots,
+        inputs=inputs,
+        states=tuple(entry for entry in function.inputs if isinstance(entry.type, StateType)),
+        block=block,
+        outputs=tuple(zip(function.block.outputs, block.outputs, strict=True)),
+        names=scope,
+    )
+
+
+@dataclass(kw_only=True)
+class _Planner:
+    """Hands out slots and plans blocks; one frame of slots serves a function and all blocks nested in it."""
+
+    opset: str
+    kernels: Mapping[str, Kernel]
+    precision: Precision
+    slots: int = 0
+    _held: dict[int, Any] = field(default_factory=dict)
+
+    def define(self, name: str, scope: dict[str, Argument]) -> int:
+        """A new slot for `name`."""
+        if name in scope:
+            raise ModelError(f"the value {name!r} is defined twice")
+        slot = self.slots
+        self.slots += 1
+        scope[name] = Slot(index=slot)
+        return slot
+
+    def block(self, block: Block, scope: dict[str, Argument]) -> BlockPlan:
+        """Plan a block. `scope` gains what the block defines; what was in it before belongs to the caller."""
+        outer = frozenset(scope)
+        inputs = tuple(self.define(entry.name, scope) for entry in block.inputs)
+        last_use = _last_uses(block)
+        steps: list[Step] = []
+        for position, operation in enumerate(block.operations):
+            step = self._operation(operation, scope)
+            if step is None:
+                continue
+            dead = last_use.get(position, ())
+            frees = tuple(
+                found.index for name in dead if name not in outer and isinstance(found := scope.get(name), Slot)
+            )
+            steps.append(step(frees))
+        outputs = tuple(self._find(name, scope, "the block's outputs") for name in block.outputs)
+        return BlockPlan(inputs=inputs, steps=tuple(steps), outputs=outputs)
+
+    def _operation(self, operation: Operation, scope: dict[str, Argument]) -> Callable[[tuple[int, ...]], Step] | None:
+        """The step of an operation, still to be told what it frees; None if the operation became a constant."""
+        where = f"operator {operation.type} {operation.name!r}"
+        for entry in operation.outputs:
+            check_size(entry.type, where)
+        if operation.type == "const":
+            self._constant(operation, scope, where)
+            return None
+        given = {
+            key: tuple(self._resolve(each, scope, f"{where}, argument {key!r}") for each in argument)
+            for key, argument in operation.inputs.items()
+        }
+        kernel = self.kernels[operation.type]
+        bound = bind_arguments(kernel, given, where)
+        known = fold(operation, kernel, bound, opset=self.opset, precision=self.precision)
+        if known is not None:
+            for entry, value in zip(operation.outputs, known, strict=True):
+                _claim(entry.name, scope)
+                scope[entry.name] = value
+            return None
+        blocks = tuple(self.block(each, dict(scope)) for each in operation.blocks)
+        slots = tuple(self.define(entry.name, scope) for entry in operation.outputs)
+        return lambda frees: make_step(
+            operation, kernel, bound, outputs=slots, blocks=blocks, frees=frees, opset=self.opset,
+            precision=self.precision,
+        )  # fmt: skip
+
+    def _constant(self, operation: Operation, scope: dict[str, Argument], where: str) -> None:
+        value = operation.inputs.get("val", ())
+        if len(operation.outputs) != 1 or len(value) != 1 or not isinstance(value[0], Constant):
+            raise ModelError(f"{where}: a constant has one value and one output")
+        name = operation.outputs[0].name
+        _claim(name, scope)
+        scope[name] = hold(value[0], self.precision)
+
+    def _resolve(self, each: Reference | Constant, scope: dict[str, Argument], where: str) -> Argument:
+        if isinstance(each, Constant):
+            return hold(each, self.precision)
+        return self._find(each.name, scope, where)
+
+    @staticmethod
+    def _find(name: str, scope: dict[str, Argument], where: str) -> Argument:
+        if name not in scope:
+            raise ModelError(f"{where}: {name!r} is not defined before it is used")
+        return scope[name]
+
+
+def _claim(name: str, scope: Mapping[str, Argument]) -> None:
+    if name in scope:
+        raise ModelError(f"the value {name!r} is defined twice")
+
+
+def _last_uses(block: Block) -> dict[int, list[str]]:
+    """Position of an operation -> names whose last use it is; the block's own outputs are never in it."""
+    last: dict[str, int] = {}
+    for position, operation in enumerate(block.operations):
+        for name in _mentioned(operation):
+            last[name] = position
+        for entry in operation.outputs:
+            last.setdefault(entry.name, position)
+    dying: dict[int, list[str]] = {}
+    for name, position in last.items():
+        if name not in block.outputs:
+            dying.setdefault(position, []).append(name)
+    return dying
+
+
+def _mentioned(operation: Operation) -> Iterator[str]:
+    """Every name that an operation reads, in nested blocks too."""
+    for argument in operation.inputs.values():
+        for each in argument:
+            if isinstance(each, Reference):
+                yield each.name
+    for block in operation.blocks:
+        yield from block.outputs
+        for inner in block.operations:
+            yield from _mentioned(inner)
+
+
+def _refuse_missing(function: Function, kernels: Mapping[str, Kernel]) -> None:
+    missing: Counter[str] = Counter()
+    for operation in _walk(function.block.operations):
+        if operation.type == "const":
+            continue
+        if operation.type not in kernels:
+            missing[_describe(operation)] += 1
+            continue
+        accepted = {parameter.name for parameter in parameters(kernels[operation.type])}
+        for key in sorted(operation.inputs.keys() - accepted):
+            missing[f"{operation.type} with the argument {key!r}"] += 1
+    if missing:
+        listed = ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in sorted(missing.items()))
+        raise UnsupportedError(f"function {function.name!r} needs operators that this runtime lacks: {listed}")
+
+
+def _describe(operation: Operation) -> str:
+    named = operation.inputs.get("class_name", ())
+    if operation.type == "custom_layer" and named and isinstance(named[0], Constant):
+        return f"custom_layer {named[0].value}"
+    return operation.type
+
+
+def _walk(operations: Iterable[Operation]) -> Iterator[Operation]:
+    for operation in operations:
+        yield operation
+        for block in operation.blocks:
+            yield from _walk(block.operations)
