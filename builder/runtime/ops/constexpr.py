@@ -31,28 +31,23 @@ def constexpr_cast(*, source_val: Tensor, output_dtype: str, context: Context) -
 def constexpr_affine_dequantize(
     *, quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int, context: Context
 ) -> Tensor:
-    """scale * (data - zero point), both scalars or vectors along `axis` (iOS16)."""
-    rank = quantized_data.dim()
-
-    def full(parameter: Tensor) -> Tensor:
-        return (
-            along(parameter, rank, axis).reshape([1] * rank) if parameter.numel() == 1 else along(parameter, rank, axis)
-        )
-
+    """Dense: scale * (data - zero point), both scalars or vectors along `axis` (iOS16)."""
+    rank, slices = quantized_data.dim(), quantized_data.shape[axis]
     for parameter in (scale, zero_point):
-        if parameter.numel() not in (1, quantized_data.shape[axis]):
+        if parameter.numel() not in (1, slices):
             raise ModelError(
-                f"constexpr_affine_dequantize: {parameter.numel()} scales or zero points for {quantized_data.shape[axis]} "
-                f"slices along axis {axis}"
+                f"constexpr_affine_dequantize: {parameter.numel()} scales or zero points for {slices} slices along "
+                f"axis {axis}"
             )
-    return _dequantized(quantized_data, full(scale), full(zero_point), context)
+    offset, factor = along(zero_point, rank, axis), along(scale, rank, axis)
+    return _dequantized(quantized_data, factor, offset, context)
 
 
 @exact
 def constexpr_blockwise_shift_scale(
     *, data: Tensor, scale: Tensor, offset: Tensor | None = None, context: Context
 ) -> Tensor:
-    """scale * (data - offset); each scale covers a block of data.shape / scale.shape elements (iOS18)."""
+    """Dense: scale * (data - offset); each scale covers a block of data.shape / scale.shape elements (iOS18)."""
     _check_blocks("constexpr_blockwise_shift_scale", data.shape, scale.shape)
     return _dequantized(data, scale, offset, context)
 
@@ -177,7 +172,7 @@ def unpack_bits(packed: Tensor, bits: int, count: int) -> Tensor:
 
 @exact
 def constexpr_sparse_to_dense(*, nonzero_data: Tensor, mask: Tensor, shape: Ints | None = None) -> Tensor:
-    """Values where the mask is set, zero elsewhere. iOS16: mask is packed bytes and `shape` is given; iOS18: one to a byte."""
+    """Values where the mask is set, else zero. The mask is packed bits with a `shape` (iOS16), or bytes (iOS18)."""
     if shape is None:
         return _densified(nonzero_data, mask)
     count = math.prod(shape)

@@ -103,7 +103,7 @@ def upsample_bilinear(
     align_corners: bool = True,
     half_pixel_centers: bool | None = None,
 ) -> Tensor:
-    """x (*D, H, W) scaled; the grid is that of the output's size. Half pixel centres default to not align_corners."""
+    """Scale x (*D, H, W); the grid is that of the output's size. Half pixel centres default to not align_corners."""
     if half_pixel_centers is None:
         half_pixel_centers = not align_corners
     mode = "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS" if half_pixel_centers else "DEFAULT"
@@ -114,7 +114,7 @@ def upsample_bilinear(
 def resize_bilinear(
     *, x: Tensor, target_size_height: int = 1, target_size_width: int = 1, sampling_mode: str = "DEFAULT"
 ) -> Tensor:
-    """x (*D, H, W) to (*D, target height, target width)."""
+    """Resize x (*D, H, W) to (*D, target height, target width)."""
     return _bilinear(x, target_size_height, target_size_width, sampling_mode)
 
 
@@ -140,7 +140,7 @@ def resize(
 
 @exact
 def crop(*, x: Tensor, crop_height: Ints, crop_width: Ints) -> Tensor:
-    """x (*D, H, W) without the given numbers of rows (top, bottom) and columns (left, right)."""
+    """Cut x (*D, H, W): without the given numbers of rows (top, bottom) and columns (left, right)."""
     height, width = x.shape[-2:]
     return x[..., crop_height[0] : height - crop_height[1], crop_width[0] : width - crop_width[1]]
 

@@ -22,7 +22,7 @@ def quantize(
 
 
 def dequantize(*, input_: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int | None = None) -> Tensor:
-    """scale * (input - zero_point), in the dtype of `scale`."""
+    """Real values, scale * (input - zero_point), in the dtype of `scale`."""
     result = input_.to(scale.dtype)
     if zero_point is not None:
         result = result - along(zero_point, input_.dim(), axis).to(scale.dtype)
@@ -30,12 +30,11 @@ def dequantize(*, input_: Tensor, scale: Tensor, zero_point: Tensor | None = Non
 
 
 def along(parameter: Tensor, rank: int, axis: int | None) -> Tensor:
-    """A vector (C) shaped (1, …, C, …, 1), so that it broadcasts along `axis` of a tensor of `rank`."""
-    if parameter.dim() != 1 or parameter.numel() == 1 or axis is None:
-        return parameter.reshape(()) if parameter.numel() == 1 else parameter
+    """A scalar, or a vector (C) along `axis`, shaped (1, …, C, …, 1): to broadcast with a tensor of `rank`."""
     shape = [1] * rank
-    shape[axis] = -1
-    return parameter.view(shape)
+    if parameter.numel() != 1 and axis is not None:
+        shape[axis] = parameter.numel()
+    return parameter.reshape(shape)
 
 
 OPS = table(quantize, dequantize)

@@ -82,12 +82,11 @@ def _lstm(
         return _fused_lstm(x, h, c, weights)
     weight_ih, weight_hh, bias, peephole = weights
     gate, cell, output = (ACTIVATIONS[name.lower()] for name in activations)
-    size = weight_hh.shape[1]
     transposed = weight_hh.t()
     peep_i, peep_f, peep_o = peephole.chunk(3) if peephole is not None else (None, None, None)
     sequence = []
     for projected in functional.linear(x, weight_ih, bias):
-        i, f, o, z = torch.addmm(projected, h, transposed).split(size, dim=1)
+        i, f, o, z = torch.addmm(projected, h, transposed).chunk(4, dim=1)
         i = gate(i if peep_i is None else i + peep_i * c)
         f = gate(f if peep_f is None else f + peep_f * c)
         c = f * c + i * cell(z)
@@ -99,7 +98,7 @@ def _lstm(
 
 
 def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
-    """torch's own LSTM, whose gates are in the order input, forget, cell, output."""
+    """The LSTM of torch, whose gates are in the order input, forget, cell, output."""
 
     def reordered(tensor: Tensor) -> Tensor:
         i, f, o, z = tensor.chunk(4)

@@ -21,7 +21,7 @@ def affine(
     coordinates_mode: str,
     align_corners: bool,
 ) -> Tensor:
-    """x (B, C, H, W) at x' = a0 x + a1 y + a2, y' = b0 x + b1 y + b2 of each output pixel: (B, C, height, width).
+    """Sample x (B, C, H, W) at (a0 x + a1 y + a2, b0 x + b1 y + b2) of each output pixel: (B, C, height, width).
 
     transform_matrix (B or 1, 6) is [a0, a1, a2, b0, b1, b2].
     """
@@ -56,7 +56,7 @@ def resample(
     coordinates_mode: str,
     align_corners: bool,
 ) -> Tensor:
-    """x (B, C, H, W) at coordinates (B, h, w, 2), whose last axis is (x, y): (B, C, h, w)."""
+    """Sample x (B, C, H, W) at coordinates (B, h, w, 2), whose last axis is (x, y): (B, C, h, w)."""
     grid = coordinates.to(x.dtype)
     simple = padding_mode == "border" or (padding_mode == "constant" and padding_value == 0)
     if sampling_mode == "bilinear" and coordinates_mode == "normalized_minus_one_to_one" and simple:

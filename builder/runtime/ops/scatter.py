@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -116,7 +117,7 @@ def _divide(data: Tensor, axis: int, index: Tensor, updates: Tensor) -> Tensor:
     return torch.div(data, divisor, rounding_mode=None if data.is_floating_point() else "trunc")
 
 
-_MODES = {
+_MODES: dict[str, Callable[[Tensor, int, Tensor, Tensor], Tensor]] = {
     "update": lambda data, axis, index, updates: data.scatter(axis, index, updates),
     "add": lambda data, axis, index, updates: data.scatter_add(axis, index, updates),
     "sub": lambda data, axis, index, updates: data.scatter_add(axis, index, -updates),

@@ -25,8 +25,8 @@ def scaled_dot_product_attention(
             attn_mask = attn_mask.expand(*batch, *attn_mask.shape[-2:]).reshape(-1, heads, *attn_mask.shape[-2:])
         elif attn_mask.dim() != 2:
             attn_mask = attn_mask[(None,) * (4 - attn_mask.dim())]
-    four = [tensor.reshape(-1, heads, *tensor.shape[-2:]) for tensor in (query, key, value)]
-    result = functional.scaled_dot_product_attention(*four, attn_mask=attn_mask)
+    q, k, v = (tensor.reshape(-1, heads, *tensor.shape[-2:]) for tensor in (query, key, value))
+    result = functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
     return result.reshape(*query.shape[:-1], value.shape[-1])
 
 
