@@ -113,6 +113,15 @@ class CapturedProgram:
     failures: Mapping[str, str] = field(default_factory=dict)
     """Why the methods that were tried first did not work."""
 
+    def run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run the captured program itself on raw inputs; one tensor for each output."""
+        import torch
+
+        program = self.program.module() if self.method == "export" else self.program
+        with torch.no_grad():
+            returned = program(*inputs)
+        return tuple(returned) if isinstance(returned, list | tuple) else (returned,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedModel:
@@ -169,6 +178,30 @@ class CheckReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerWeights:
+    """The bytes that one weight takes in the sealed artifact."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedPicture:
+    """A picture that a check used, and what both models said of it, best class first."""
+
+    input: str
+    png: bytes
+    """The picture as the app gives it, PNG-encoded."""
+    label: str | None
+    """The right class, where the data is labelled."""
+    reference_top: tuple[tuple[str, float], ...]
+    """The original's best classes, each with its probability (or score)."""
+    artifact_top: tuple[tuple[str, float], ...]
+    """The artifact's; empty where nothing could execute it."""
+    engine: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageReport:
     """What one stage did: its key, whether its result came from the store, and how long it took."""
 
@@ -205,3 +238,11 @@ class BuildRecord:
     started: str
     """UTC, ISO 8601."""
     seconds: float
+    seeded: bool = False
+    """Whether weights fell back to untrained ones."""
+    source_bytes: int | None = None
+    """The size of the source's parameters and buffers, in bytes."""
+    labels: tuple[str, ...] | None = None
+    weights: tuple[LayerWeights, ...] = ()
+    """The largest first; the report plots them."""
+    pictures: tuple[CheckedPicture, ...] = ()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.artifacts import BuildRecord
+
 
 class BuilderError(Exception):
     """A failure that is explained to the user without a traceback.
 
-    `message` says what failed and where; `hint`, if any, what to do next.
+    `message` says what failed; `hint`, if any, what to do next; `key` is the dotted setting of the recipe that
+    caused it (such as `source.name`), from which the command line finds file and line.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, key: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.key = key
 
 
 class ConfigurationError(BuilderError):
@@ -36,9 +43,13 @@ class ConversionError(BuilderError):
 
 
 class CheckError(BuilderError):
-    """A check missed its limit; the artifact went to `outputs/broken/`."""
+    """A check missed its limit; the artifact went to `outputs/broken/`, and `record` tells all about it."""
 
     exit_code = 5
+
+    def __init__(self, message: str, *, record: BuildRecord, hint: str | None = None, key: str | None = None) -> None:
+        super().__init__(message, hint=hint, key=key)
+        self.record = record
 
 
 class VerificationError(BuilderError):

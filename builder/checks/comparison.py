@@ -1,0 +1,103 @@
+"""What capture and parity share: many samples compared output by output, and judged by limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from builder.artifacts import CheckReport
+from builder.measures import compare, why_meaningless
+from builder.spec.base import Limit
+
+Outputs = Mapping[str, torch.Tensor]
+"""By output name, the values for one sample."""
+
+
+def judge(
+    *,
+    name: str,
+    kind: str,
+    engine: str,
+    references: Sequence[Outputs],
+    results: Sequence[Outputs],
+    scores: str | None,
+    limits: Mapping[str, Limit],
+) -> CheckReport:
+    """Compare sample by sample, take the worst of each measure for each output, and hold it against the limits.
+
+    `scores` names the output whose largest value along the last axis is the best class, if any. An output whose
+    reference proves nothing is left out of the verdict; where all are, `passed` is None.
+    """
+    values: dict[str, Any] = {}
+    reasons, failures = [], []
+    for output in references[0]:
+        expected = [r[output] for r in references]
+        got = [r[output] for r in results]
+        measured = _worst(expected, got)
+        if output == scores:
+            same = [bool(torch.equal(a.argmax(-1), b.argmax(-1))) for a, b in zip(expected, got, strict=True)]
+            measured["top1_agreement"] = sum(same) / len(same)
+        values[output] = measured
+        if reason := why_meaningless(expected):
+            reasons.append(f"{output}: {reason}")
+            measured["not_meaningful"] = reason
+            continue
+        failures += [
+            f"{output}: {measure} is {measured[measure]:.4g}, and the limit is {describe(limit)}"
+            for measure, limit in limits.items()
+            if measure in measured and not limit.holds(measured[measure])
+        ]
+    passed: bool | None = not failures
+    reason = "; ".join(failures) or None
+    if not failures and len(reasons) == len(references[0]):
+        passed, reason = None, "not meaningful: " + "; ".join(reasons)
+    elif not failures and not limits:
+        passed, reason = None, f"no limit is known for this compression; say one, such as checks.{name}.snr_db.min"
+    elif not failures and reasons:
+        reason = "not meaningful for " + "; ".join(reasons)
+    return CheckReport(
+        name=name,
+        kind=kind,
+        engine=engine,
+        values=values,
+        limits={measure: limit.model_dump(exclude_none=True) for measure, limit in limits.items()},
+        passed=passed,
+        reason=reason,
+        samples=len(references),
+    )
+
+
+def describe(limit: Limit) -> str:
+    """A limit for people: `at least 40`, `at most 0.1`, or both."""
+    low = [] if limit.min is None else [f"at least {limit.min:g}"]
+    high = [] if limit.max is None else [f"at most {limit.max:g}"]
+    return " and ".join([*low, *high])
+
+
+def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dict[str, Any]:
+    for reference, result in zip(expected, got, strict=True):
+        if reference.shape != result.shape:
+            nothing = math.nan
+            shapes = f"shape {tuple(result.shape)} instead of {tuple(reference.shape)}"
+            return {
+                "max_abs": nothing,
+                "relative_error": nothing,
+                "snr_db": nothing,
+                "cosine": nothing,
+                "shape": shapes,
+            }
+    differences = [compare(a, b) for a, b in zip(expected, got, strict=True)]
+    return {
+        "max_abs": _extreme(max, [d.max_abs for d in differences]),
+        "relative_error": _extreme(max, [d.relative_error for d in differences]),
+        "snr_db": _extreme(min, [d.snr_db for d in differences]),
+        "cosine": _extreme(min, [d.cosine for d in differences]),
+    }
+
+
+def _extreme(pick: Any, values: list[float]) -> float:
+    """The largest or smallest value, or NaN if any is NaN."""
+    return math.nan if any(v != v for v in values) else float(pick(values))

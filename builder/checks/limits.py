@@ -1,0 +1,50 @@
+"""The limits that checks have unless the recipe says others, each with its reason."""
+
+from __future__ import annotations
+
+from builder.spec import BuildSpec
+from builder.spec.base import Limit
+from builder.spec.checks import ComparisonLimits
+from builder.spec.compression import Compression, LinearQuantize, Palettize
+
+CAPTURE = {"snr_db": Limit(min=90.0)}
+"""The captured program runs the same fp32 kernels; fused or re-ordered ones round differently, over 100 dB."""
+
+PARITY = {
+    "fp32": {"snr_db": Limit(min=80.0)},
+    "mixed": {"snr_db": Limit(min=30.0)},
+    "fp16": {"snr_db": Limit(min=30.0)},
+}
+"""By precision. Correct fp32 artifacts measure over 100 dB; half rounds to 11 bits (66 dB) at each operator, which adds
+up over a deep net to 50 dB, and 34 dB on MobileNet-like nets: under 30 dB something other than rounding is wrong."""
+
+EIGHT_BIT_SNR = Limit(min=15.0)
+"""8 bits a weight are 40 to 50 dB a layer, 6 bits about 30; over 50 layers of a small net about 15 dB are left."""
+
+
+def parity_limits(spec: BuildSpec, given: ComparisonLimits) -> dict[str, Limit]:
+    """The limits of a parity check: the recipe's, else by precision and compression; empty where nothing is known."""
+    if own := given_limits(given):
+        return own
+    if not spec.compression:
+        return PARITY[spec.precision.kind]
+    if all(_keeps_six_bits(step) for step in spec.compression.values()):
+        return {"snr_db": EIGHT_BIT_SNR}
+    return {}
+
+
+def capture_limits(given: ComparisonLimits) -> dict[str, Limit]:
+    """The limits of a capture check: the recipe's, else those of equal fp32 kernels."""
+    return given_limits(given) or CAPTURE
+
+
+def given_limits(given: ComparisonLimits) -> dict[str, Limit]:
+    """The limits that the recipe itself says, by measure."""
+    limits = {name: getattr(given, name) for name in ComparisonLimits.model_fields}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _keeps_six_bits(step: Compression) -> bool:
+    if isinstance(step, LinearQuantize):
+        return step.dtype in ("int8", "uint8")
+    return isinstance(step, Palettize) and step.nbits >= 6

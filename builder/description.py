@@ -1,0 +1,116 @@
+"""What a Core ML file declares of itself, as plain values: inputs, outputs, labels, operators, metadata."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_COLOR_LAYOUTS = {10: "G", 20: "RGB", 30: "BGR", 40: "G16"}
+"""`FeatureTypes.proto`, ImageFeatureType.ColorSpace."""
+_ARRAY_DTYPES = {0x10020: "float32", 0x10010: "float16", 0x10040: "float64", 0x20020: "int32", 0x20008: "int8"}
+"""`FeatureTypes.proto`, ArrayFeatureType.ArrayDataType."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactDescription:
+    """What the saved file says; features are dictionaries of name, kind, shape, dtype as in `build.json`."""
+
+    inputs: tuple[Mapping[str, Any], ...]
+    outputs: tuple[Mapping[str, Any], ...]
+    labels: tuple[str, ...] | None
+    op_counts: Mapping[str, int]
+    metadata: Mapping[str, str]
+
+
+def describe_artifact(path: Path) -> ArtifactDescription:
+    """Read the file's own protobuf; nothing is executed."""
+    from coremltools.models.utils import load_spec
+
+    spec = load_spec(str(path))
+    description = spec.description
+    return ArtifactDescription(
+        inputs=tuple(_feature(f) for f in description.input),
+        outputs=tuple(_feature(f) for f in description.output),
+        labels=_labels(spec),
+        op_counts=dict(sorted(Counter(_operators(spec)).items())),
+        metadata=dict(sorted(description.metadata.userDefined.items())),
+    )
+
+
+def _feature(feature: Any) -> dict[str, Any]:
+    kind = feature.type.WhichOneof("Type")
+    value = getattr(feature.type, kind)
+    if kind == "imageType":
+        return {
+            "name": feature.name,
+            "kind": "image",
+            "width": value.width,
+            "height": value.height,
+            "color_layout": _COLOR_LAYOUTS.get(value.colorSpace, str(value.colorSpace)),
+        }
+    if kind == "multiArrayType":
+        described = {
+            "name": feature.name,
+            "kind": "tensor",
+            "shape": list(value.shape),
+            "dtype": _ARRAY_DTYPES.get(value.dataType, str(value.dataType)),
+        }
+        return described | _flexibility(value)
+    if kind == "dictionaryType":
+        return {"name": feature.name, "kind": "dictionary"}
+    return {"name": feature.name, "kind": kind.removesuffix("Type")}
+
+
+def _flexibility(array: Any) -> dict[str, Any]:
+    match array.WhichOneof("ShapeFlexibility"):
+        case "shapeRange":
+            return {"ranges": [[r.lowerBound, r.upperBound] for r in array.shapeRange.sizeRanges]}
+        case "enumeratedShapes":
+            return {"enumerated_shapes": [list(s.shape) for s in array.enumeratedShapes.shapes]}
+    return {}
+
+
+def _labels(spec: Any) -> tuple[str, ...] | None:
+    kind = spec.WhichOneof("Type")
+    if kind == "neuralNetworkClassifier":
+        return tuple(spec.neuralNetworkClassifier.stringClassLabels.vector)
+    if kind != "mlProgram":
+        return None
+    for operation in _program_operations(spec):
+        if operation.type == "classify":
+            values = operation.inputs["classes"].arguments[0]
+            if values.HasField("value"):
+                return tuple(values.value.immediateValue.tensor.strings.values)
+            return _constant_strings(spec, values.name)
+    return None
+
+
+def _constant_strings(spec: Any, name: str) -> tuple[str, ...] | None:
+    for operation in _program_operations(spec):
+        if operation.type == "const" and operation.outputs[0].name == name:
+            return tuple(operation.attributes["val"].immediateValue.tensor.strings.values)
+    return None
+
+
+def _operators(spec: Any) -> Iterator[str]:
+    if spec.WhichOneof("Type") == "mlProgram":
+        yield from (o.type for o in _program_operations(spec) if o.type != "const")
+        return
+    network = getattr(spec, spec.WhichOneof("Type"))
+    for layer in getattr(network, "layers", ()):
+        yield layer.WhichOneof("layer")
+
+
+def _program_operations(spec: Any) -> Iterator[Any]:
+    for function in spec.mlProgram.functions.values():
+        yield from _block_operations(function.block_specializations.values())
+
+
+def _block_operations(blocks: Any) -> Iterator[Any]:
+    for block in blocks:
+        for operation in block.operations:
+            yield operation
+            yield from _block_operations(operation.blocks)

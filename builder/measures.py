@@ -1,0 +1,76 @@
+"""How far a result is from its reference, and whether the reference says anything at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+NEARLY_ZERO = 1e-6
+"""An output whose values all lie under this is nearly zero: half precision has little left below it (2**-24)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A result against its reference, over all their elements, computed in double precision."""
+
+    max_abs: float
+    """max |result - reference|"""
+    relative_error: float
+    """max |result - reference| / max |reference|"""
+    snr_db: float
+    """10 log10(sum reference**2 / sum (result - reference)**2); infinite where they are equal"""
+    cosine: float
+    """reference . result / (|reference| |result|)"""
+
+
+def compare(reference: torch.Tensor | np.ndarray, result: torch.Tensor | np.ndarray) -> Difference:
+    """Measure `result` against `reference`, of the same shape; NaN or infinity in either makes every value NaN."""
+    expected, got = _double(reference), _double(result)
+    if expected.shape != got.shape:
+        raise ValueError(f"shapes {expected.shape} and {got.shape} differ")
+    expected, got = expected.ravel(), got.ravel()
+    if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+        return Difference(max_abs=math.nan, relative_error=math.nan, snr_db=math.nan, cosine=math.nan)
+    error = got - expected
+    max_abs = float(np.abs(error).max(initial=0.0))
+    largest = float(np.abs(expected).max(initial=0.0))
+    signal, noise = float(expected @ expected), float(error @ error)
+    norms = math.sqrt(signal) * math.sqrt(float(got @ got))
+    return Difference(
+        max_abs=max_abs,
+        relative_error=max_abs / largest if largest else (0.0 if max_abs == 0 else math.inf),
+        snr_db=math.inf if noise == 0 else (-math.inf if signal == 0 else 10 * math.log10(signal / noise)),
+        cosine=float(expected @ got) / norms if norms else (1.0 if signal == noise == 0 else 0.0),
+    )
+
+
+def why_meaningless(references: Sequence[torch.Tensor | np.ndarray]) -> str | None:
+    """Say why agreement with these references (one output, several samples) would prove nothing, or None.
+
+    Anything agrees with an output that is nearly zero, constant, or the same for every sample.
+    """
+    arrays = [_double(r) for r in references]
+    if not all(np.isfinite(a).all() for a in arrays):
+        return "the original's output holds NaN or infinity"
+    largest = max((float(np.abs(a).max(initial=0.0)) for a in arrays), default=0.0)
+    if largest < NEARLY_ZERO:
+        return f"the original's output is nearly zero (at most {largest:.2g})"
+    same_everywhere = all(a.size > 1 and np.ptp(a) < NEARLY_ZERO * largest for a in arrays)
+    if same_everywhere:
+        return "the original's output is constant"
+    if len(arrays) > 1 and all(
+        a.shape == arrays[0].shape and np.abs(a - arrays[0]).max(initial=0.0) < NEARLY_ZERO * largest
+        for a in arrays[1:]
+    ):
+        return "the original's output is the same for every sample"
+    return None
+
+
+def _double(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().to(torch.float64).numpy()
+    return np.asarray(values, dtype=np.float64)

@@ -1,0 +1,25 @@
+"""Every way in which a PyTorch model reaches the builder: one file a kind, and the table that finds it."""
+
+from __future__ import annotations
+
+from builder.artifacts import ExampleInputs, LoadedModel
+from builder.progress import Progress
+from builder.sources.checkpoint import load_checkpoint
+from builder.sources.python import load_python
+from builder.sources.torchvision import load_torchvision
+from builder.spec import BuildSpec
+from builder.spec.source import CheckpointSource, PythonSource, TorchvisionSource
+
+
+def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) -> LoadedModel:
+    """Load the model that the recipe names, on the CPU, in eval mode.
+
+    Raises SourceError when it cannot be had.
+    """
+    match spec.source:
+        case TorchvisionSource() as source:
+            return load_torchvision(source, spec, examples, progress)
+        case CheckpointSource() as source:
+            return load_checkpoint(source)
+        case PythonSource() as source:
+            return load_python(source)
