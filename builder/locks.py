@@ -1,0 +1,75 @@
+"""A lock between processes on one machine: one holder at a time, and no file left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock at `path` until the block ends; `on_wait` is called once if another process has it.
+
+    The file is removed in the end. Whoever waited on the removed file notices that its path leads elsewhere and
+    tries again, so two holders are impossible.
+    """
+    descriptor = _acquire(path, on_wait=on_wait, block=True)
+    assert descriptor is not None  # blocking returns only with the lock
+    try:
+        yield
+    finally:
+        _release(path, descriptor)
+
+
+@contextmanager
+def exclusive_or_none(path: Path) -> Iterator[bool]:
+    """Try to hold the lock at `path`: yields whether it is held, without waiting."""
+    descriptor = _acquire(path, on_wait=None, block=False)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            _release(path, descriptor)
+
+
+def _acquire(path: Path, *, on_wait: Callable[[], None] | None, block: bool) -> int | None:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            continue  # another process tidied the folder away just then
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not block:
+                    os.close(descriptor)
+                    return None
+                if on_wait is not None:
+                    on_wait()
+                    on_wait = None
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _leads_to(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _release(path: Path, descriptor: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    os.close(descriptor)

@@ -1,0 +1,85 @@
+"""`build.json`: a BuildRecord as a contract that tools read, written atomically and read back checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from builder.artifacts import BuildRecord
+from builder.paths import write_atomically
+from builder.reports.plain import plain
+
+FILE_NAME = "build.json"
+SCHEMA = 1
+"""Raised when a key of `build.json` changes its meaning or goes away."""
+
+
+def build_document(record: BuildRecord) -> dict[str, Any]:
+    """The document as plain JSON types: the contract's keys first, in its order."""
+    return {
+        "schema": SCHEMA,
+        "recipe": record.request.recipe,
+        "variant": record.variant,
+        "status": record.status,
+        "key": record.key,
+        "artifact": {
+            "path": str(record.artifact.path.absolute()),
+            "format": record.artifact.format,
+            "digest": record.artifact.digest,
+            "bytes": record.artifact.size_bytes,
+            "semantic_digest": record.artifact.semantic_digest,
+        },
+        "stages": plain(record.stages),
+        "checks": plain(record.checks),
+        "inputs": plain(record.inputs),
+        "outputs": plain(record.outputs),
+        "source": plain(record.source),
+        "config": plain(record.request.config),
+        "versions": dict(sorted(record.versions.items())),
+        "seeded": record.seeded,
+        "overrides": list(record.request.overrides),
+        "origins": plain(record.request.origins),
+        "capture": plain(record.capture),
+        "substitutions": plain(record.substitutions),
+        "skipped_layers": plain(record.skipped_layers),
+        "op_counts": dict(sorted(record.op_counts.items())),
+        "source_bytes": record.source_bytes,
+        "labels": None if record.labels is None else len(record.labels),
+        "git": plain(record.git),
+        "started": record.started,
+        "seconds": record.seconds,
+    }
+
+
+def render_build_json(record: BuildRecord) -> str:
+    """The text of `build.json`."""
+    return json.dumps(build_document(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_build_json(record: BuildRecord, folder: Path) -> Path:
+    """Write `build.json` into `folder` and return its path."""
+    path = folder / FILE_NAME
+    write_atomically(path, render_build_json(record))
+    return path
+
+
+def read_build_json(path: Path) -> dict[str, Any]:
+    """Read a `build.json` (or the one in a folder); the artifact is found although the folder was moved.
+
+    Raises ValueError when it is not one, or of a schema that this builder does not know; FileNotFoundError.
+    """
+    if path.is_dir():
+        path = path / FILE_NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a build.json: {error}") from error
+    if not isinstance(document, dict) or "schema" not in document:
+        raise ValueError(f"{path} is not a build.json: it has no `schema`")
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"{path} has schema {document['schema']}, and this builder reads schema {SCHEMA}")
+    beside = path.parent / Path(document["artifact"]["path"]).name
+    if beside.exists():
+        document["artifact"]["path"] = str(beside.absolute())
+    return document

@@ -1,0 +1,98 @@
+"""Values and whole records as plain JSON types, and the short forms in which people read them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON types; numbers that JSON lacks become the texts `inf`, `-inf` and `nan`.
+
+    Raises TypeError for what has no plain form, rather than writing a guess.
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(entry) for entry in value)
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(by_alias=True))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no plain form: {value!r}")
+
+
+def leaves(value: Any, *, prefix: str = "", separator: str = ".") -> Iterator[tuple[str, Any]]:
+    """Each leaf of nested mappings with its joined key; an empty mapping is a leaf."""
+    if isinstance(value, Mapping) and (value or not prefix):
+        for key, entry in value.items():
+            joined = f"{prefix}{separator}{key}" if prefix else str(key)
+            yield from leaves(entry, prefix=joined, separator=separator)
+    else:
+        yield prefix, value
+
+
+def size(bytes_: int) -> str:
+    """A number of bytes as people say it, in decimal units as Apple's systems show them."""
+    if bytes_ < 1000:
+        return f"{bytes_} bytes"
+    amount = float(bytes_)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.5 or unit == "GB":
+            return f"{amount:.0f} {unit}" if amount >= 99.5 else f"{amount:.1f} {unit}"
+    raise AssertionError("unreachable: the last unit takes everything")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `0.04 s`, `12.3 s`, `2 min 05 s`."""
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def number(value: Any) -> str:
+    """A measured value in at most four significant digits; whole numbers in full."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def value_text(name: str, value: Any) -> str:
+    """A measured value by its name: sizes in bytes as people say them, the rest as numbers."""
+    if name.rpartition(".")[2] == "bytes" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return size(round(value))
+    return number(value)
+
+
+def bounds(limit: Mapping[str, float], *, name: str = "") -> str:
+    """The limit of the value `name` as people read it: `>= 30`, `<= 0.01`, or both."""
+    parts = []
+    if limit.get("min") is not None:
+        parts.append(f">= {value_text(name, limit['min'])}")
+    if limit.get("max") is not None:
+        parts.append(f"<= {value_text(name, limit['max'])}")
+    return " and ".join(parts)

@@ -1,0 +1,123 @@
+"""The short table at the end of a build, as lines of label and text that the terminal lays out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from builder import paths
+from builder.artifacts import BuildRecord, CheckReport
+from builder.reports.plain import duration, size
+from builder.reports.verdict import engine, headline, seeded_notice
+from builder.spec.tracking import MlflowTracking
+
+_MARKS = {True: ("✓", "+", "green"), False: ("✗", "x", "bold red"), None: ("–", "-", "yellow")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the table; an empty one separates."""
+
+    label: str = ""
+    text: str = ""
+    mark: str = ""
+    style: str = ""
+    whole: bool = False
+    """Paths and commands are never broken, so that they can be copied."""
+    loud: bool = False
+    """Printed with `-q` too."""
+
+
+def summary_lines(record: BuildRecord, *, utf8: bool = True) -> tuple[Line, ...]:
+    """The table for `record`; `utf8` tells whether ✓ can be shown."""
+    return (
+        Line(),
+        *_title(record),
+        Line(),
+        *_facts(record),
+        *_checks(record, utf8=utf8),
+        *_places(record),
+        *_end(record),
+    )
+
+
+def _title(record: BuildRecord) -> Iterator[Line]:
+    name = f"{record.request.recipe} ({record.variant})"
+    if record.status == "built":
+        yield Line(label="built", text=f"{name} in {duration(record.seconds)}", style="bold green")
+    else:
+        yield Line(label="broken", text=f"{name}: a check missed its limit", style="bold red", loud=True)
+
+
+def _facts(record: BuildRecord) -> Iterator[Line]:
+    spec = record.request.spec
+    ratio = ""
+    if record.source_bytes:
+        share = 100 * record.artifact.size_bytes / record.source_bytes
+        ratio = f", {share:.0f} % of the source's {size(record.source_bytes)}"
+    yield Line(label="size", text=size(record.artifact.size_bytes) + ratio)
+    compression = f", compressed: {', '.join(spec.compression)}" if spec.compression else ""
+    yield Line(label="precision", text=spec.precision.kind + compression)
+    yield Line(label="target", text=f"{spec.target.name}, {record.artifact.format}")
+
+
+def _checks(record: BuildRecord, *, utf8: bool) -> Iterator[Line]:
+    if not record.checks:
+        yield Line(label="checks", text="none asked for: nothing is known about what it computes", style="yellow")
+    width = max((len(check.name) for check in record.checks), default=0)
+    for index, check in enumerate(record.checks):
+        rich_mark, plain_mark, style = _MARKS[check.passed]
+        yield Line(
+            label="checks" if index == 0 else "",
+            mark=(rich_mark if utf8 else plain_mark) + " " + check.name.ljust(width + 1),
+            text=_check_text(check),
+            style=style,
+            loud=check.passed is False,
+        )
+
+
+def _check_text(check: CheckReport) -> str:
+    said = headline(check)
+    if check.passed is None:
+        return f"not proven: {said}"
+    samples = f", {check.samples} samples" if check.samples else ""
+    return f"{engine(check)}: " + (said or ("holds" if check.passed else "does not hold")) + samples
+
+
+def _places(record: BuildRecord) -> Iterator[Line]:
+    folder = record.artifact.path.parent
+    yield Line(label="artifact", text=paths.shown(record.artifact.path), whole=True)
+    yield Line(label="report", text=paths.shown(folder / "report.html"), whole=True)
+    how = mlflow_hint(record)
+    if how:
+        yield Line(label="MLflow", text=how, whole=True)
+
+
+def mlflow_hint(record: BuildRecord) -> str | None:
+    """How to look at the run: a command for the default store, else the address; None without tracking."""
+    tracking = record.request.spec.tracking
+    if not isinstance(tracking, MlflowTracking):
+        return None
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        outputs = paths.outputs_of(record.artifact.path, record.request.recipe, broken=record.status == "broken")
+        uri = f"sqlite:///{paths.shown(paths.tracking_database(outputs))}"
+    if uri.startswith(("http:", "https:")):
+        return f"experiment {tracking.experiment} at {without_password(uri)}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def without_password(uri: str) -> str:
+    """`uri` as it may be shown: a user and password before the host are left out."""
+    scheme, separator, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _end(record: BuildRecord) -> Iterator[Line]:
+    notice = seeded_notice(record)
+    if notice:
+        yield Line(loud=True)
+        yield Line(label="NOTE", text=notice, style="bold yellow", loud=True)

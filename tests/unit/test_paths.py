@@ -1,0 +1,203 @@
+"""Publishing: a crash at any moment leaves the old or the new folder complete; one builder at a time; full disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from builder import paths
+from builder.errors import SourceError, UnfitEnvironmentError
+from builder.progress import Silent
+
+VARIANT = ("net", "default")
+
+
+class Listener(Silent):
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def _fill(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(3):
+        (folder / f"{index}.txt").write_text(text)
+    return folder
+
+
+def _content(folder: Path) -> set[str]:
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == ["0.txt", "1.txt", "2.txt"]
+    return {file.read_text() for file in files}
+
+
+def _publish(outputs: Path, text: str) -> Path:
+    final = paths.variant_folder(outputs, *VARIANT)
+    with paths.working_folder(outputs, *VARIANT, progress=Silent()) as folder:
+        paths.publish(_fill(folder, text), final)
+    return final
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_publishing_replaces_and_leaves_nothing_else(
+    tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(paths, "_exchange", lambda first, second: False)
+
+    for text in ("first", "second", "third"):
+        final = _publish(tmp_path, text)
+
+        assert _content(final) == {text}
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    assert [path.name for path in (tmp_path / "net").iterdir()] == ["default"]
+
+
+def test_failed_build_writes_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with paths.working_folder(tmp_path, *VARIANT, progress=Silent()) as folder:
+            _fill(folder, "half")
+            raise SourceError("no network")
+
+    with pytest.raises(SourceError):
+        fail()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+CRASHING = """
+import os, sys
+from pathlib import Path
+from builder import paths
+from builder.progress import Silent
+
+outputs, step, exchange = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+if not exchange:
+    paths._exchange = lambda first, second: False
+calls = 0
+def crash_at(real):
+    def call(*arguments, **keywords):
+        global calls
+        calls += 1
+        if calls == step:
+            os._exit(9)
+        return real(*arguments, **keywords)
+    return call
+with paths.working_folder(outputs, "net", "default", progress=Silent()) as folder:
+    for index in range(3):
+        (folder / f"{index}.txt").write_text("new")
+    Path.rename, paths._exchange = crash_at(Path.rename), crash_at(paths._exchange)
+    os.unlink, os.rmdir = crash_at(os.unlink), crash_at(os.rmdir)
+    paths.publish(folder, outputs / "net" / "default")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_crash_at_any_step_leaves_old_or_new_complete(tmp_path: Path, exchange: bool) -> None:
+    # given a good build, and builds that are killed at the first, second, … change of the file system
+    finished = False
+    for step in range(1, 20):
+        outputs = tmp_path / str(step)
+        _publish(outputs, "old")
+        code = subprocess.run([sys.executable, "-c", CRASHING, str(outputs), str(step), str(exchange)], check=False)
+        final = paths.variant_folder(outputs, *VARIANT)
+
+        # then with an exchange there is no moment without a complete folder, and without one the next build mends it
+        if exchange:
+            assert _content(final) in ({"old"}, {"new"})
+        with paths.working_folder(outputs, *VARIANT, progress=Silent()) as folder:
+            assert list(folder.iterdir()) == []
+            assert _content(final) in ({"old"}, {"new"})
+        assert [path.name for path in outputs.iterdir()] == ["net"]
+        finished = code.returncode == 0
+        if finished:
+            break
+    assert finished, "the last run was not interrupted"
+
+
+def test_second_build_of_a_variant_waits_and_says_so(tmp_path: Path) -> None:
+    order: list[str] = []
+    listener = Listener()
+    inside, waiting = threading.Event(), threading.Event()
+    listener.warn = lambda message: (listener.warnings.append(message), waiting.set())[0]  # type: ignore[method-assign]
+
+    def second() -> None:
+        inside.wait(10)
+        with paths.working_folder(tmp_path, *VARIANT, progress=listener):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with paths.working_folder(tmp_path, *VARIANT, progress=Silent()):
+        inside.set()
+        assert waiting.wait(10)
+        order.append("first")
+    thread.join(10)
+
+    assert order == ["first", "second"]
+    assert listener.warnings == ["waiting: another build of net (default) is running"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_builders_of_one_variant_never_meet(tmp_path: Path) -> None:
+    present: list[int] = []
+    most = 0
+
+    def build(number: int) -> None:
+        nonlocal most
+        for _ in range(20):
+            with paths.working_folder(tmp_path, *VARIANT, progress=Silent()) as folder:
+                present.append(number)
+                most = max(most, len(present))
+                _fill(folder, str(number))
+                present.remove(number)
+
+    threads = [threading.Thread(target=build, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert most == 1
+
+
+def test_full_disk_is_explained_and_the_old_build_stays(tmp_path: Path) -> None:
+    final = _publish(tmp_path, "old")
+
+    with (
+        pytest.raises(UnfitEnvironmentError, match="the disk is full") as caught,
+        paths.working_folder(tmp_path, *VARIANT, progress=Silent()) as folder,
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "weight.bin"))
+
+    assert caught.value.exit_code == 7
+    assert _content(final) == {"old"}
+
+
+def test_outputs_are_found_from_an_artifact(tmp_path: Path) -> None:
+    good = paths.variant_folder(tmp_path, "net", "default") / "net.mlpackage"
+    broken = paths.broken_folder(tmp_path, "net", "default") / "net.mlpackage"
+
+    assert paths.outputs_of(good, "net", broken=False) == tmp_path
+    assert paths.outputs_of(broken, "net", broken=True) == tmp_path
+    assert paths.artifact_name("net", "mlmodel") == "net.mlmodel"
+
+
+def test_earlier_good_folder_is_named_only_where_there_is_one(tmp_path: Path) -> None:
+    assert paths.earlier_good_folder(tmp_path, *VARIANT) is None
+
+    final = _publish(tmp_path, "old")
+    (final / "build.json").write_text("{}")
+
+    assert paths.earlier_good_folder(tmp_path, *VARIANT) == final
