@@ -1,0 +1,30 @@
+# Two commands for everything: `make build` and `make test`. The set-up that they share is done once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: build test lint conformance clean
+
+build: .venv/installed
+	$(BIN)/python -m builder recipe=mobilenet_v2_fp16
+	$(BIN)/python -m builder flush
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+conformance: .venv/installed
+	$(BIN)/python -m tests.conformance
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    -e '.[dev,onnx,timm,huggingface]'
+	touch $@
+
+clean:
+	rm -rf .venv
