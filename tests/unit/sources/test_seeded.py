@@ -1,0 +1,157 @@
+"""Seeded weights: the same bits everywhere, and outputs that tell inputs apart in half precision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from builder.sources.seeded import initialise_seeded
+from builder.torchvision_import import import_torchvision
+
+ARCHITECTURES = (
+    "mobilenet_v2",
+    "resnet18",
+    "vit_b_16",
+    "convnext_tiny",
+    "efficientnet_b0",
+    "shufflenet_v2_x1_0",
+    "squeezenet1_1",
+    "swin_t",
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _pictures(count: int, size: int) -> Tensor:
+    """Smooth random pictures, about normalised: float32 (count, 3, size, size)."""
+    generator = np.random.default_rng(5)
+    coarse = torch.from_numpy(generator.normal(size=(count, 3, 8, 8)).astype(np.float32))
+    return nn.functional.interpolate(coarse, size=(size, size), mode="bilinear") * 1.5
+
+
+def _make(name: str, **arguments: object) -> nn.Module:
+    module: nn.Module = import_torchvision().models.get_model(name, weights=None, **arguments)
+    return module
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / a.norm())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.filterwarnings("ignore:.*init_weights.*:FutureWarning")  # torchvision's own
+def test_outputs_tell_inputs_apart_and_survive_half_precision(name: str) -> None:
+    module = _make(name)
+    pictures = _pictures(4, 224)
+    initialise_seeded(module, [pictures[:2]], seed=0)
+    with torch.inference_mode():
+        # The last two pictures are new to the batch-norm statistics.
+        outputs = module(pictures[1:3])
+        halves = module.half()(pictures[1:3].half()).float()
+    # Published weights give logits with a standard deviation of 1 to 3; within a factor of ten is fit to compare.
+    assert 0.2 < float(outputs.std()) < 10
+    assert _relative(outputs[0], outputs[1]) > 0.05
+    # Half precision keeps 11 bits; the error must be far below what tells the inputs apart.
+    assert _relative(outputs, halves) < 0.02
+    assert _relative(halves[0], halves[1]) > 5 * _relative(outputs, halves)
+
+
+def test_default_initialisation_would_not_do() -> None:
+    module = _make("mobilenet_v2").eval()
+    with torch.inference_mode():
+        assert float(module(_pictures(1, 224)).abs().max()) < 1e-6  # all zero in half precision
+
+
+def test_the_bits_depend_on_the_seed_alone() -> None:
+    digests = []
+    pictures = _pictures(2, 96)
+    for torch_seed, threads, seed in ((1, 1, 7), (2, 2, 7), (1, 1, 8)):
+        torch.manual_seed(torch_seed)
+        module = _make("mobilenet_v2", width_mult=0.25)
+        torch.set_num_threads(threads)
+        initialise_seeded(module, [pictures], seed=seed)
+        digests.append(_digest(module))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_last_bits_of_the_forward_pass_do_not_reach_the_statistics() -> None:
+    digests = []
+    pictures = _pictures(2, 96).double()
+    # What another order of summation changes, and more: every input off by some last bits of float64.
+    for disturbance in (0.0, 1e-15):
+        module = _make("mobilenet_v2", width_mult=0.25)
+        initialise_seeded(module, [pictures * (1 + disturbance)], seed=0)
+        digests.append(_digest(module))
+    assert digests[0] == digests[1]
+
+
+def test_dtypes_integer_buffers_and_eval_mode_are_kept() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).train()
+    before = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    initialise_seeded(module, [_pictures(1, 16)], seed=0)
+    assert {name: tensor.dtype for name, tensor in module.state_dict().items()} == before
+    assert not any(layer.training for layer in module.modules())
+    assert not any(layer._forward_pre_hooks for layer in module.modules())
+
+
+def test_batch_norm_of_single_values_gets_a_spread() -> None:
+    """After global pooling a channel has one value a picture: its own variance would be zero."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(8))
+    initialise_seeded(module, [_pictures(1, 16)], seed=0)
+    assert isinstance(module[2], nn.BatchNorm2d)
+    assert isinstance(module[2].running_var, Tensor)
+    assert float(module[2].running_var.min()) > 0
+    assert float(module(_pictures(1, 16)).detach().std()) > 0.1
+
+
+def test_segmentation_models_answer_differently_everywhere() -> None:
+    module = import_torchvision().models.get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None)
+    pictures = _pictures(2, 96)
+    initialise_seeded(module, [pictures], seed=0)
+    with torch.inference_mode():
+        outputs = module(pictures)["out"]
+    assert 0.2 < float(outputs.std()) < 10
+    assert _relative(outputs[0], outputs[1]) > 0.05
+
+
+def test_recurrent_and_embedding_models_get_outputs() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(20, 16)
+            self.lstm = nn.LSTM(16, 32, batch_first=True)
+            self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+            self.scale = nn.Parameter(torch.full((32,), 1e-6))
+            self.head = nn.ConvTranspose1d(32, 8, 4, stride=2)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            x, _ = self.lstm(self.embedding(tokens))
+            x = x + self.scale * self.attention(x, x, x)[0]
+            result: Tensor = self.head(x.transpose(1, 2))
+            return result
+
+    module = Reader()
+    tokens = torch.arange(20).reshape(2, 10)
+    initialise_seeded(module, [tokens], seed=0)
+    outputs = module(tokens).detach()
+    assert float(module.scale.detach().min()) > 0.1
+    assert 0.05 < float(outputs.std()) < 10
+    assert _relative(outputs[0], outputs[1]) > 0.05
