@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.reports.log import BuildLog, Tee, captured_noise
+from builder.reports.log import BuildLog, Tee, build_logged, captured_noise
 from builder.reports.terminal import NORMAL, Terminal
 
 STAMP = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ", re.MULTILINE)
@@ -102,3 +102,16 @@ def test_noise_is_restored_after_an_error(tmp_path: Path) -> None:
     assert (sys.stdout, sys.stderr) == streams
     assert root.handlers == before
     assert "no newline at the end" in (tmp_path / "build.log").read_text()
+
+
+def test_logged_build_tells_the_person_and_the_log(tmp_path: Path) -> None:
+    stream = io.StringIO()
+
+    with build_logged(tmp_path / "build.log", Terminal(NORMAL, stream)) as progress:
+        print("noise")
+        progress.end("seal", 0.1, "6.9 MB", cached=False)
+
+    assert "6.9 MB" in stream.getvalue()
+    assert "noise" not in stream.getvalue()
+    assert "6.9 MB" in (tmp_path / "build.log").read_text()
+    assert "noise" in (tmp_path / "build.log").read_text()
