@@ -24,7 +24,7 @@ class Slot:
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Known:
-    """A value known at plan time, in the type that holds it; `raw` is as stored, converted on its first use as a tensor."""
+    """A value known at plan time; `raw` is as stored, and converted to `dtype` on its first use as a tensor."""
 
     raw: Any
     dtype: torch.dtype | None
@@ -116,7 +116,9 @@ def _convert_known(parameter: Parameter, constant: Known, where: str) -> Any:
     try:
         value = constant.value if convert is None else convert(constant.raw)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"{where}: the argument {parameter.name!r} cannot be read as {parameter.kind}: {error}") from error
+        raise ModelError(
+            f"{where}: the argument {parameter.name!r} cannot be read as {parameter.kind}: {error}"
+        ) from error
     if parameter.kind == "tensor" and not isinstance(value, torch.Tensor):
         raise ModelError(f"{where}: the argument {parameter.name!r} is {value!r}, a tensor is expected")
     return value

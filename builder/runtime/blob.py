@@ -37,7 +37,9 @@ class WeightFile:
         """The record at `offset` as a tensor of MIL type `dtype`, without a copy except for sub-byte types."""
         start, size = self._record(offset, dtype)
         elements = math.prod(shape)
-        needed = math.ceil(elements * SUB_BYTE[dtype][0] / 8) if dtype in SUB_BYTE else elements * stored(dtype).itemsize
+        needed = (
+            math.ceil(elements * SUB_BYTE[dtype][0] / 8) if dtype in SUB_BYTE else elements * stored(dtype).itemsize
+        )
         if needed != size:
             raise ModelError(
                 f"{self.path}: the record at {offset} holds {size} bytes, but {dtype} of shape {shape} takes {needed}"

@@ -46,8 +46,8 @@ def stored(dtype: str) -> torch.dtype:
 def held(dtype: str, precision: Precision) -> torch.dtype:
     """The torch type that holds values of a MIL type while a program runs.
 
-    fp16 is held in float32 unless the precision is native. uint16, uint32 and uint64 are held in the next wider signed type,
-    because torch computes little on unsigned types above 8 bits.
+    fp16 is held in float32 unless the precision is native. uint16, uint32 and uint64 are held in a wider signed type
+    (uint64 in int64), because torch computes little on unsigned types above 8 bits.
     """
     if dtype == "fp16" and precision != "native":
         return torch.float32

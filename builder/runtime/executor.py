@@ -100,12 +100,12 @@ def _to(value: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
 
 def _plain(call: Callable[..., Any], bound: Bound) -> Callable[[Frame, Execution], Any]:
     if bound.groups or bound.converted:
-        return lambda frame, execution: call(**bound.gather(frame))
+        return lambda frame, _: call(**bound.gather(frame))
     tensors = bound.tensors
     if len(tensors) == 1:
         ((name, slot),) = tensors
-        return lambda frame, execution: call(**{name: frame[slot]})
-    return lambda frame, execution: call(**{name: frame[slot] for name, slot in tensors})
+        return lambda frame, _: call(**{name: frame[slot]})
+    return lambda frame, _: call(**{name: frame[slot] for name, slot in tensors})
 
 
 def _with_context(
@@ -159,5 +159,3 @@ def _store(
             frame[slot] = value if last is None else last(value)
 
     return store
-
-

@@ -35,19 +35,20 @@ def fold(
         with torch.inference_mode():
             result = kernel(**arguments)
             results = result if isinstance(result, tuple) else (result,)
-            return tuple(known(_finish(operation, kernel, value, i, precision)) for i, value in enumerate(results))
+            return tuple(known(_finish(operation, value, i, precision)) for i, value in enumerate(results))
     except (RuntimeFailure, RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
         if not decompression:
             return None
         raise ModelError(f"operator {operation.type} {operation.name!r}: cannot be decompressed: {error}") from error
 
 
-def _finish(operation: Operation, kernel: Kernel, value: Any, index: int, precision: Precision) -> Any:
+def _finish(operation: Operation, value: Any, index: int, precision: Precision) -> Any:
     declared = operation.outputs[index].type
     finish = finisher(declared, precision, rounds=True)
-    if isinstance(declared, TensorType) and None not in declared.shape and isinstance(value, torch.Tensor):
-        if operation.type.startswith("constexpr_") and tuple(value.shape) != declared.shape:
+    if operation.type.startswith("constexpr_") and isinstance(declared, TensorType) and None not in declared.shape:
+        if tuple(value.shape) != declared.shape:
             raise ValueError(f"the result has shape {tuple(value.shape)}, {declared.shape} is declared")
+        value = value.contiguous()
     return value if finish is None else finish(value)
 
 
@@ -57,7 +58,7 @@ def _is_small(declared: object) -> bool:
     return None not in declared.shape and math.prod(size or 0 for size in declared.shape) <= _SMALL
 
 
-def _no_block(index: int, *arguments: Any) -> tuple[Any, ...]:
+def _no_block(index: int, *_arguments: Any) -> tuple[Any, ...]:
     raise ModelError(f"block {index} of an operator without blocks")
 
 

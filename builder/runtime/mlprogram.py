@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from builder.runtime.binding import Known, Slot
+from builder.runtime.binding import Known
 from builder.runtime.blob import WeightFile, open_weights
 from builder.runtime.dtypes import Precision
 from builder.runtime.errors import InputError, ModelError
@@ -41,8 +41,10 @@ class ProgramNetwork:
             finish = finisher(entry.type, self.plan.precision, rounds=True)
             frame[slot] = inputs[entry.name] if finish is None else finish(inputs[entry.name])
         if record is not None:
-            record.update((n, found.value) for n, found in self.plan.names.items() if isinstance(found, Known))
-            record.update((name, frame[found.index]) for name, found in self.plan.names.items() if isinstance(found, Slot))
+            names = self.plan.names.items()
+            record.update(
+                (name, found.value if isinstance(found, Known) else frame[found.index]) for name, found in names
+            )
         execution = Execution(generator=self.generator, states=states, record=record)
         results = execute(self.plan.block, frame, execution)
         return {name: value for (name, _), value in zip(self.plan.outputs, results, strict=True)}

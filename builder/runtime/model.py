@@ -25,7 +25,7 @@ class Network(Protocol):
     def run(
         self, inputs: dict[str, Any], *, states: dict[str, torch.Tensor], record: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Outputs by name from checked inputs by name; into `record`, if given, goes every value computed on the way."""
+        """Outputs by name from checked inputs by name; `record`, if given, takes every value computed on the way."""
 
     def allows(self, feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape may be passed for an input."""
@@ -48,7 +48,7 @@ class State:
         tensor = self._find(name)
         new = torch.as_tensor(np.asarray(value))
         if new.shape != tensor.shape:
-            raise InputError(f"state {name!r}: the shape is {tuple(new.shape)}, the model expects {tuple(tensor.shape)}")
+            raise InputError(f"state {name!r}: the shape is {tuple(new.shape)}, expected {tuple(tensor.shape)}")
         tensor.copy_(new.to(torch.float16) if self._features[name].dtype == "fp16" else new)
 
     def _find(self, name: str) -> torch.Tensor:
@@ -99,7 +99,7 @@ class Model:
         `intermediates` adds inner values by their name in the program, or all of them, to what is returned.
         """
         if self.states and state is None:
-            raise InputError(f"the model keeps {', '.join(self.states)} between predictions: pass state=model.make_state()")
+            raise InputError(f"the model keeps {', '.join(self.states)}: pass state=model.make_state()")
         checked = check_inputs(self.inputs, inputs, allows=_allows(self.network))
         record: dict[str, Any] | None = None if intermediates is None else {}
         with torch.inference_mode():

@@ -15,7 +15,7 @@ MODEL_PATH = "@model_path"
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A parsed model. `root` is the folder that "@model_path" in weight references means; None for a bare specification."""
+    """A parsed model. `root` is what "@model_path" in weight references means; None for a bare specification."""
 
     path: Path
     specification: Any
@@ -53,7 +53,7 @@ def _model_file(folder: Path) -> Path:
     try:
         item = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
     except (KeyError, TypeError):
-        raise ModelError(f"{manifest_path}: does not name the model by rootModelIdentifier and itemInfoEntries") from None
+        raise ModelError(f"{manifest_path}: rootModelIdentifier and itemInfoEntries do not name a model") from None
     if not isinstance(item, str):
         raise ModelError(f"{manifest_path}: the model's path is {item!r}, not text")
     return _inside(folder / "Data", item, folder)

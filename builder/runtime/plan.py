@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from builder.runtime.binding import Argument, Known, Slot, bind_arguments, hold
+from builder.runtime.binding import Argument, Slot, bind_arguments, hold
 from builder.runtime.dtypes import Precision
 from builder.runtime.errors import ModelError, UnsupportedError
 from builder.runtime.executor import BlockPlan, Step, make_step
@@ -32,7 +32,7 @@ class Plan:
 
 
 def make_plan(function: Function, kernels: Mapping[str, Kernel], precision: Precision) -> Plan:
-    """Bind every operation of `function`. All that is missing is named in one UnsupportedError before any work is done."""
+    """Bind every operation of `function`; one UnsupportedError names all that is missing, before any work is done."""
     _refuse_missing(function, kernels)
     planner = _Planner(opset=function.opset, kernels=kernels, precision=precision)
     scope: dict[str, Argument] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,9 +20,9 @@ from builder.runtime.errors import UnsupportedError
 _PACKAGE = "builder.runtime._coremltools_proto"
 
 
-@lru_cache(maxsize=None)
+@cache
 def messages(name: str) -> Any:
-    """The generated module `name`, one of "Model_pb2", "MIL_pb2", "FeatureTypes_pb2", "NeuralNetwork_pb2"…"""
+    """The generated module `name`: "Model_pb2", "MIL_pb2", "FeatureTypes_pb2", "NeuralNetwork_pb2" or another."""
     if "coremltools.proto" in sys.modules:
         return importlib.import_module(f"coremltools.proto.{name}")
     if _PACKAGE not in sys.modules:

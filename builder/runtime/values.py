@@ -42,7 +42,9 @@ def check_inputs(
     unknown = sorted(given.keys() - features.keys())
     missing = sorted(name for name, feature in features.items() if name not in given and not feature.optional)
     if unknown or missing:
-        problems = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        problems = [
+            f"{kind}: {', '.join(names)}" for kind, names in (("unknown", unknown), ("missing", missing)) if names
+        ]
         raise InputError(f"wrong inputs ({'; '.join(problems)}); the model takes {', '.join(features) or 'none'}")
     checked: dict[str, Any] = {}
     for name, feature in features.items():
@@ -84,9 +86,7 @@ def _check_array(feature: ArrayFeature, value: Any, allows: Allows) -> torch.Ten
     tensor = _as_tensor(feature, value)
     shape = tuple(tensor.shape) or (1,)
     if not allows(feature, shape):
-        raise InputError(
-            f"input {feature.name!r}: the shape is {shape}, the model expects {feature.expected()}"
-        )
+        raise InputError(f"input {feature.name!r}: the shape is {shape}, the model expects {feature.expected()}")
     target = _ARRAY_DTYPES[feature.dtype]
     if tensor.dtype == target:
         return tensor.reshape(shape)
@@ -109,7 +109,7 @@ def _as_tensor(feature: ArrayFeature, value: Any) -> torch.Tensor:
         return torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"input {feature.name!r}: an array of {feature.dtype} and shape {feature.expected()} is expected, got {error}"
+            f"input {feature.name!r}: {feature.dtype} of shape {feature.expected()} is expected, got {error}"
         ) from error
 
 
@@ -137,7 +137,7 @@ def decode_image(feature: ImageFeature, value: Any) -> torch.Tensor:
 
 
 def encode_image(feature: ImageFeature, value: torch.Tensor) -> Any:
-    """A tensor (…, C, H, W) of 0 to 255 as a PIL image: rounded and clamped, except for 16-bit grey, which is mode F."""
+    """A tensor (…, C, H, W) of 0 to 255 as a PIL image: rounded and clamped; 16-bit grey becomes mode F as it is."""
     from PIL import Image
 
     planes = value.detach().to(torch.float32).reshape(value.shape[-3:])
@@ -151,7 +151,7 @@ def encode_image(feature: ImageFeature, value: torch.Tensor) -> Any:
 
 
 def encode_outputs(features: Mapping[str, Feature], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a caller gets: images as PIL, arrays as numpy (fp16 as float32, rank 0 as shape (1,)), labels as they are."""
+    """What a caller gets: images as PIL, arrays as numpy (fp16 as float32, rank 0 as (1,)), labels as they are."""
     return {name: _encode(features[name], value) for name, value in values.items() if name in features}
 
 
@@ -160,7 +160,7 @@ def _encode(feature: Feature, value: Any) -> Any:
         return encode_image(feature, value)
     if isinstance(feature, ArrayFeature):
         if not isinstance(value, torch.Tensor):
-            raise PredictionError(f"output {feature.name!r}: an array is declared, the program returned {type(value).__name__}")
+            raise PredictionError(f"output {feature.name!r} is declared as an array, got {type(value).__name__}")
         return to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
     if isinstance(feature, ScalarFeature) and isinstance(value, torch.Tensor):
         return value.reshape(-1)[0].item()

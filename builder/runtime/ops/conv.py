@@ -31,7 +31,7 @@ def conv_quantized(
     bias: Tensor | None = None, strides: Ints = (), pad_type: str = "valid", pad: Ints = (), dilations: Ints = (),
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    """`conv` with weights W = W_quantized * quant_scale + quant_bias, scale and bias per output channel or one for all."""
+    """`conv` with weights weight * quant_scale + quant_bias; scale and bias are one number or one a channel."""
     if quantization_type != "linear":
         raise ValueError(f"conv_quantized: quantization_type {quantization_type!r} has no table of values")
     shape = (-1, *(1,) * (weight.dim() - 1))
@@ -48,8 +48,8 @@ def conv_transpose(
 ) -> Tensor:  # fmt: skip
     """x (N, C_in, *D), weight (C_in, C_out / groups, *K) -> (N, C_out, *D_out).
 
-    The full result, (D - 1) * stride + (K - 1) * dilation + 1, is cropped by the padding; an `output_shape` that reaches
-    beyond it is filled with zeros, to which the bias is added like everywhere.
+    The full result, (D - 1) * stride + (K - 1) * dilation + 1, is cropped by the padding. An `output_shape` that
+    reaches beyond it is filled with zeros, to which the bias is added like everywhere.
     """
     dimensions = x.dim() - 2
     strides, dilations = strides or (1,) * dimensions, dilations or (1,) * dimensions
@@ -66,9 +66,7 @@ def conv_transpose(
     return cropped if bias is None else cropped + bias.reshape(-1, *(1,) * dimensions)
 
 
-def _crops(
-    pad_type: str, pad: Ints, output: Ints, sizes: torch.Size, full: tuple[int, ...], strides: Ints
-) -> Pads:
+def _crops(pad_type: str, pad: Ints, output: Ints, sizes: torch.Size, full: tuple[int, ...], strides: Ints) -> Pads:
     """What to cut off the full result before and after, for each dimension; negative where it is extended."""
     if pad_type in ("valid", "custom"):
         explicit = spatial_pads(pad_type, pad, sizes, full, strides, strides)

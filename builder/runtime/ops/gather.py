@@ -21,9 +21,7 @@ def _resolve(indices: Tensor, size: int, *, validate: bool) -> Tensor:
 
 
 @exact
-def gather(
-    *, x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
-) -> Tensor:
+def gather(*, x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
     """Slices of x along an axis: x.shape[:axis] + indices.shape[batch_dims:] + x.shape[axis + 1:]."""
     axis = axis % max(x.dim(), 1)
     batch_dims = batch_dims % max(indices.dim(), 1) if batch_dims < 0 else batch_dims
@@ -50,9 +48,7 @@ def gather_nd(*, x: Tensor, indices: Tensor, batch_dims: int = 0, validate_indic
     batch = math.prod(x.shape[:batch_dims])
     rows = x.reshape(batch, *x.shape[batch_dims:])
     tuples = indices.reshape(batch, -1, depth)
-    places = [
-        _resolve(tuples[..., i], x.shape[batch_dims + i], validate=validate_indices) for i in range(depth)
-    ]
+    places = [_resolve(tuples[..., i], x.shape[batch_dims + i], validate=validate_indices) for i in range(depth)]
     taken = rows[(torch.arange(batch)[:, None], *places)]
     return taken.reshape(*indices.shape[:-1], *x.shape[batch_dims + depth :])
 

@@ -43,7 +43,8 @@ def max_pool(
     """The largest value of each window; padding never wins. x (N, C, *D)."""
     strides, _, extended = _geometry(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     pool = _MAX[len(kernel_sizes)]
-    if is_symmetric(extended) and all(0 <= 2 * before <= k for (before, _), k in zip(extended, kernel_sizes, strict=True)):
+    fits = all(0 <= 2 * before <= k for (before, _), k in zip(extended, kernel_sizes, strict=True))
+    if fits and is_symmetric(extended):
         return pool(x, kernel_sizes, strides, tuple(before for before, _ in extended))
     return pool(pad_spatial(x, extended, -math.inf), kernel_sizes, strides)
 

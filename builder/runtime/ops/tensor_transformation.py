@@ -29,16 +29,14 @@ def squeeze(*, x: Tensor, axes: Ints | None = None) -> Tensor:
 def reshape(*, x: Tensor, shape: Ints, context: Context) -> Tensor:
     """x with another shape: -1 is inferred, 0 copies a size of x.
 
-    From iOS17 a 0 matches the axis of x that is as far from the right, and means 1 where x has none; before, x must have
-    as many axes as `shape`.
+    From iOS17 a 0 matches the axis of x that is as far from the right, and means 1 where x has none; before, x must
+    have as many axes as `shape`.
     """
     if 0 in shape and x.numel():
         missing = len(shape) - x.dim()
         if missing and not context.since("ios17"):
             raise ValueError(f"the shape {shape} holds a 0, but x has {x.dim()} axes")
-        shape = tuple(
-            size or (x.shape[i - missing] if i >= missing else 1) for i, size in enumerate(shape)
-        )
+        shape = tuple(size or (x.shape[i - missing] if i >= missing else 1) for i, size in enumerate(shape))
     return x.reshape(shape)
 
 
