@@ -15,7 +15,7 @@ from builder.errors import CheckError, ConversionError
 from builder.git import git_state
 from builder.paths import artifact_name, broken_folder, earlier_good_folder, publish, variant_folder, working_folder
 from builder.progress import Progress
-from builder.reports import build_logged, write_reports
+from builder.reports.files import build_logged, write_reports
 from builder.spec import BuildSpec
 from builder.stages.capture import capture, methods_to_try
 from builder.stages.compress import compress
@@ -37,7 +37,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
     """
     started = time.perf_counter()
     with working_folder(outputs, request.recipe, request.variant, progress=progress) as folder:
-        with build_logged(folder / "build.log", progress) as logged:
+        with build_logged(folder, progress) as logged:
             record = _run_stages(request, folder, logged)
         good = record.status == "built"
         place = variant_folder if good else broken_folder

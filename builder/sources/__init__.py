@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.artifacts import ExampleInputs, LoadedModel
+from builder.errors import SourceError
 from builder.progress import Progress
 from builder.sources.checkpoint import load_checkpoint
 from builder.sources.python import load_python
@@ -16,10 +17,14 @@ def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) ->
 
     Raises SourceError when it cannot be had.
     """
-    match spec.source:
-        case TorchvisionSource() as source:
-            return load_torchvision(source, spec, examples, progress)
-        case CheckpointSource() as source:
-            return load_checkpoint(source)
-        case PythonSource() as source:
-            return load_python(source)
+    try:
+        match spec.source:
+            case TorchvisionSource() as source:
+                return load_torchvision(source, spec, examples, progress)
+            case CheckpointSource() as source:
+                return load_checkpoint(source)
+            case PythonSource() as source:
+                return load_python(source)
+    except SourceError as error:
+        error.key = error.key or "source"
+        raise

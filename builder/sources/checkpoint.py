@@ -11,9 +11,10 @@ import torch
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
 from builder.nearest import did_you_mean
+from builder.sources.download import file_digest
 from builder.sources.python import make_module
 from builder.sources.state import load_state, module_digest
-from builder.sources.weights import file_digest, read_checkpoint
+from builder.sources.weights import read_checkpoint
 from builder.spec.source import CheckpointSource
 
 

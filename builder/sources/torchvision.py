@@ -16,9 +16,10 @@ from builder.nearest import did_you_mean
 from builder.normalization import resolve_normalization
 from builder.progress import Progress
 from builder.sources.checkpoint import check_digest
+from builder.sources.download import OfflineError, fetch, file_digest
 from builder.sources.seeded import initialise_seeded
 from builder.sources.state import load_state, module_digest
-from builder.sources.weights import OfflineError, fetch, file_digest, read_state_dict
+from builder.sources.weights import read_state_dict
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput
 from builder.spec.source import TorchvisionSource

@@ -1,0 +1,24 @@
+"""The files that lie beside an artifact: `build.log` while the build runs, `build.json` when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from builder.artifacts import BuildRecord
+from builder.progress import Progress
+from builder.reports.build_json import write_build_json
+from builder.reports.log import FILE_NAME, BuildLog, Tee, captured_noise
+
+
+@contextmanager
+def build_logged(folder: Path, progress: Progress) -> Iterator[Progress]:
+    """Yield a Progress that also writes `build.log`, which takes what libraries say meanwhile."""
+    with BuildLog(folder / FILE_NAME) as log, captured_noise(log):
+        yield Tee(progress, log)
+
+
+def write_reports(record: BuildRecord, folder: Path) -> None:
+    """Write every report of a finished build into `folder`."""
+    write_build_json(record, folder)

@@ -1,0 +1,192 @@
+"""Models are loaded from what people have, and what does not fit is named."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from builder.artifacts import ExampleInputs, Sample
+from builder.errors import SourceError
+from builder.progress import Silent
+from builder.sources import load_source
+from builder.sources.state import module_digest
+from builder.spec import BuildSpec
+
+
+class Small(nn.Module):
+    """A model that tests can name as `tests…:Small`."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, width)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.linear(x))
+
+
+def not_a_module() -> int:
+    return 3
+
+
+SMALL = f"{__name__}:Small"
+
+
+def load(**source):
+    spec = BuildSpec.model_validate(
+        {
+            "source": source,
+            "input": {"x": {"kind": "tensor", "shape": [1, 3]}},
+            "precision": {"kind": "fp32"},
+            "target": {"name": "ios15"},
+            "tracking": {"kind": "none"},
+        }
+    )
+    return load_source(spec, examples(torch.randn(1, 3)), Silent())
+
+
+def examples(*tensors: torch.Tensor) -> ExampleInputs:
+    samples = tuple(Sample(given={}, tensors={"x": tensor}) for tensor in tensors)
+    return ExampleInputs(samples=samples, digest="sha256:0")
+
+
+@pytest.fixture
+def trained() -> Small:
+    torch.manual_seed(1)
+    return Small()
+
+
+def test_a_state_dict_into_a_factory(trained, tmp_path):
+    # given
+    torch.save(trained.state_dict(), tmp_path / "m.pth")
+    # when
+    loaded = load(kind="checkpoint", file=str(tmp_path / "m.pth"), factory=SMALL)
+    # then
+    assert torch.equal(loaded.module.linear.weight, trained.linear.weight)
+    assert not loaded.module.training
+    assert re.fullmatch("[0-9a-f]{64}", loaded.origin["file_sha256"])
+
+
+def test_a_nested_training_state_of_a_parallel_model(trained, tmp_path):
+    state = {f"module.{k}": v for k, v in trained.state_dict().items()}
+    torch.save({"epoch": 3, "net": {"state_dict": state}}, tmp_path / "m.pth")
+    loaded = load(
+        kind="checkpoint",
+        file=str(tmp_path / "m.pth"),
+        factory=SMALL,
+        state_dict_key="net.state_dict",
+        strip_prefix="module.",
+    )
+    assert module_digest(loaded.module) == module_digest(trained)
+
+
+def test_a_whole_module_only_when_the_pickle_is_trusted(trained, tmp_path):
+    torch.save(trained, tmp_path / "m.pth")
+    with pytest.raises(SourceError, match=r"Small") as refused:
+        load(kind="checkpoint", file=str(tmp_path / "m.pth"))
+    assert "trust_pickle: true" in (refused.value.hint or "")
+    loaded = load(kind="checkpoint", file=str(tmp_path / "m.pth"), trust_pickle=True)
+    assert module_digest(loaded.module) == module_digest(trained)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"factory": "nowhere:f"}, "there is no module nowhere"),
+        ({"factory": f"{__name__}:Smal"}, "has no Smal"),
+        ({"factory": f"{__name__}:not_a_module"}, "returned a int"),
+        ({"arguments": {"depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"arguments": {"width": 5}}, "linear.weight (4, 3), the model has (5, 3)"),
+        ({"state_dict_key": "ema"}, "has no entry ema"),
+        ({"strip_prefix": "module."}, "no key of"),
+        ({"sha256": "0" * 64}, "the recipe expects 0000"),
+        ({"factory": None, "trust_pickle": True}, "not a whole module"),
+    ],
+)
+def test_what_does_not_fit_is_named(trained, tmp_path, change, said):
+    torch.save(trained.state_dict(), tmp_path / "m.pth")
+    settings = {"kind": "checkpoint", "file": str(tmp_path / "m.pth"), "factory": SMALL} | change
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
+        load(**settings)
+    assert raised.value.key is not None
+    assert raised.value.key.startswith("source")
+
+
+def test_keys_of_a_parallel_model_get_a_hint(trained, tmp_path):
+    torch.save({f"module.{k}": v for k, v in trained.state_dict().items()}, tmp_path / "m.pth")
+    with pytest.raises(SourceError) as raised:
+        load(kind="checkpoint", file=str(tmp_path / "m.pth"), factory=SMALL)
+    assert "strip_prefix: module." in (raised.value.hint or "")
+
+
+def test_a_python_factory_is_seeded():
+    first, second = load(kind="python", factory=SMALL, seed=3), load(kind="python", factory=SMALL, seed=3)
+    other = load(kind="python", factory=SMALL, seed=4)
+    assert first.digest == second.digest != other.digest
+
+
+class TestTorchvision:
+    """By name, without network."""
+
+    def load(self, monkeypatch, tmp_path, **source):
+        monkeypatch.setenv("BUILDER_CACHE", str(tmp_path))
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        spec = BuildSpec.model_validate(
+            {
+                "source": {"kind": "torchvision", "name": "mobilenet_v2", "timeout": 2.0} | source,
+                "input": {"x": {"kind": "tensor", "shape": [1, 3, 64, 64]}},
+                "precision": {"kind": "fp32"},
+                "target": {"name": "ios15"},
+                "tracking": {"kind": "none"},
+            }
+        )
+        generator = torch.Generator().manual_seed(0)
+        images = [torch.randn(1, 3, 64, 64, generator=generator) for _ in range(2)]
+        return load_source(spec, examples(*images), Silent()), images
+
+    def test_offline_is_an_error_by_default(self, monkeypatch, tmp_path):
+        with pytest.raises(SourceError) as raised:
+            self.load(monkeypatch, tmp_path, weights="IMAGENET1K_V2")
+        assert "offline: seeded" in (raised.value.hint or "")
+        assert raised.value.key == "source.weights"
+
+    def test_offline_seeded_says_so_and_gives_a_model_fit_to_check(self, monkeypatch, tmp_path):
+        # when
+        loaded, images = self.load(monkeypatch, tmp_path, weights="IMAGENET1K_V2", offline="seeded")
+        # then: outputs differ between inputs by far more than half rounds
+        assert loaded.seeded
+        assert loaded.labels is not None
+        assert len(loaded.labels) == 1000
+        with torch.no_grad():
+            first, second = (loaded.module(image) for image in images)
+        assert (first.half() - second.half()).abs().max() > 0.05 * first.abs().max() > 0.005
+
+    def test_seeded_weights_are_the_same_every_time(self, monkeypatch, tmp_path):
+        digests = {self.load(monkeypatch, tmp_path, seed=seed)[0].digest for seed in (1, 1, 2)}
+        assert len(digests) == 2
+
+    def test_a_local_file_needs_no_network(self, monkeypatch, tmp_path):
+        seeded, _ = self.load(monkeypatch, tmp_path)
+        torch.save(seeded.module.state_dict(), tmp_path / "w.pth")
+        loaded, _ = self.load(monkeypatch, tmp_path, weights="DEFAULT", file=str(tmp_path / "w.pth"))
+        assert loaded.digest == seeded.digest
+        assert not loaded.seeded
+        assert loaded.preprocessing is not None
+        assert loaded.preprocessing.mean == (0.485, 0.456, 0.406)
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"name": "mobilnet_v2"}, "torchvision has no model mobilnet_v2"),
+            ({"weights": "IMAGENET1K_V3"}, "has no weights IMAGENET1K_V3; it has IMAGENET1K_V1, IMAGENET1K_V2"),
+            ({"arguments": {"with_mult": 1}}, "with_mult"),
+        ],
+    )
+    def test_wrong_names(self, monkeypatch, tmp_path, change, said):
+        with pytest.raises(SourceError, match=re.escape(said)):
+            self.load(monkeypatch, tmp_path, **change)
