@@ -23,19 +23,21 @@ EIGHT_BIT_SNR = Limit(min=15.0)
 
 
 def parity_limits(spec: BuildSpec, given: ComparisonLimits) -> dict[str, Limit]:
-    """The limits of a parity check: the recipe's, else by precision and compression; empty where nothing is known."""
-    if own := given_limits(given):
-        return own
+    """The limits by precision and compression, each replaced where the recipe gives its own.
+
+    Empty where neither says anything: no general limit is known for coarser compressions.
+    """
+    known: dict[str, Limit] = {}
     if not spec.compression:
-        return PARITY[spec.precision.kind]
-    if all(_keeps_six_bits(step) for step in spec.compression.values()):
-        return {"snr_db": EIGHT_BIT_SNR}
-    return {}
+        known = PARITY[spec.precision.kind]
+    elif all(_keeps_six_bits(step) for step in spec.compression.values()):
+        known = {"snr_db": EIGHT_BIT_SNR}
+    return {**known, **given_limits(given)}
 
 
 def capture_limits(given: ComparisonLimits) -> dict[str, Limit]:
-    """The limits of a capture check: the recipe's, else those of equal fp32 kernels."""
-    return given_limits(given) or CAPTURE
+    """The limits of equal fp32 kernels, each replaced where the recipe gives its own."""
+    return {**CAPTURE, **given_limits(given)}
 
 
 def given_limits(given: ComparisonLimits) -> dict[str, Limit]:

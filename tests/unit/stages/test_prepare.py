@@ -1,0 +1,132 @@
+"""The prepared module is the original with exact normalisation, named outputs and labels that fit."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing, Sample
+from builder.errors import BuilderError, ConfigurationError, ConversionError
+from builder.spec import BuildSpec
+from builder.stages.prepare import prepare
+
+IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class Net(nn.Module):
+    """Three classes; a dropout that only train mode applies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.act = nn.ReLU6()
+        self.drop = nn.Dropout(0.9)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.drop(self.act(self.conv(x)).mean((2, 3))))
+
+
+class Twice(nn.Module):
+    def forward(self, x: torch.Tensor):
+        y = x.sum((1, 2, 3))
+        return y, y
+
+
+class Parts(nn.Module):
+    def forward(self, x: torch.Tensor):
+        return {"sum": x.sum((1, 2, 3)), "max": x.amax((1, 2, 3))}
+
+
+def prepared(module: nn.Module | None = None, labels=None, **settings):
+    torch.manual_seed(0)
+    image = {"kind": "image", "shape": [1, 3, 8, 8], "from_weights": True}
+    spec = BuildSpec.model_validate(
+        {
+            "source": {"kind": "torchvision", "name": "mobilenet_v2", "weights": "DEFAULT"},
+            "input": {"image": image},
+            "precision": {"kind": "fp32"},
+            "target": {"name": "ios15"},
+            "tracking": {"kind": "none"},
+        }
+        | settings
+    )
+    generator = torch.Generator().manual_seed(0)
+    levels = [torch.randint(0, 256, (1, 3, 8, 8), generator=generator).float() for _ in range(3)]
+    samples = tuple(Sample(given={}, tensors={"image": x}) for x in levels)
+    loaded = LoadedModel(
+        module=(module or Net()).train(), digest="sha256:0", origin={}, preprocessing=IMAGENET, labels=labels
+    )
+    return prepare(loaded, ExampleInputs(samples=samples, digest="sha256:0"), spec), loaded, levels
+
+
+def test_reference_and_module_are_the_original_on_normalised_levels():
+    # when
+    result, loaded, levels = prepared()
+    # then: torchvision's formula, eval mode forced, and the loaded model left as it was
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET.mean, IMAGENET.std))
+    expected = loaded.module.eval()((levels[0] / 255 - mean) / std)
+    torch.testing.assert_close(result.reference(levels[0])[0], expected)
+    torch.testing.assert_close(result.module(levels[0])[0], expected, atol=1e-5, rtol=1e-5)  # one rounding more
+    assert result.output_names == ("output",)
+
+
+def test_train_mode_of_the_source_does_not_reach_the_artifact():
+    result, *_ = prepared()
+    assert not any(m.training for m in result.module.modules())
+
+
+def test_a_classifier_gets_softmax_labels_and_a_name():
+    result, _, levels = prepared(labels=("cat", "dog", "cow"), classifier={"labels": "from_weights"})
+    assert result.labels == ("cat", "dog", "cow")
+    assert result.output_names == ("probabilities",)
+    assert result.module(levels[0])[0].sum() == pytest.approx(1.0)
+
+
+def test_labels_of_the_same_name_are_told_apart():
+    result, *_ = prepared(classifier={"labels": ["crane", "dog", "crane"]})
+    assert result.labels == ("crane", "dog", "crane (2)")
+
+
+def test_labels_from_a_file(tmp_path):
+    (tmp_path / "labels.txt").write_text("a\nb\n\nc\n")
+    result, *_ = prepared(classifier={"labels": str(tmp_path / "labels.txt")})
+    assert result.labels == ("a", "b", "c")
+
+
+def test_dictionary_outputs_keep_their_names_or_get_the_recipes():
+    assert prepared(Parts())[0].output_names == ("sum", "max")
+    assert prepared(Parts(), output={"total": None, "peak": {"dtype": "float32"}})[0].output_names == ("total", "peak")
+
+
+def test_substitutions_change_the_module_and_not_the_reference():
+    result, *_ = prepared(substitutions={"relu6_to_relu": None})
+    assert isinstance(result.module.model.act, nn.ReLU)
+    assert isinstance(result.reference.model.act, nn.ReLU6)
+    assert result.substitutions[0].replaced == ("act",)
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "error", "said"),
+    [
+        (None, {"classifier": {"labels": ["a", "b"]}}, ConfigurationError, "2 labels for 3 classes"),
+        (
+            Parts(),
+            {"output": {"x": None}},
+            ConfigurationError,
+            "returns 2 output(s) (sum, max), and the recipe names 1",
+        ),
+        (Parts(), {"classifier": {"labels": ["a"]}}, ConfigurationError, "has (1,)"),
+        (Twice(), {}, ConversionError, "one tensor twice"),
+        (nn.Linear(3, 3), {}, ConversionError, "does not run on inputs of shape (1, 3, 8, 8)"),
+        (None, {"substitutions": {"relu6_to_relu": {"modules": ["nothing.*"]}}}, ConversionError, "matches nothing"),
+    ],
+)
+def test_what_does_not_fit_is_named(module, settings, error, said):
+    with pytest.raises(error, match=re.escape(said)) as raised:
+        prepared(module, **settings)
+    assert isinstance(raised.value, BuilderError)
+    assert raised.value.key
