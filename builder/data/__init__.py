@@ -1,0 +1,8 @@
+"""Inputs to trace and check with: what each kind of data gives to each input, always the same for one seed."""
+
+from __future__ import annotations
+
+from builder.data.examples import make_examples
+from builder.data.samples import draw_samples
+
+__all__ = ["draw_samples", "make_examples"]
