@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +37,13 @@ def _feature_name(value: str) -> str:
 ImportPath = Annotated[str, AfterValidator(_import_path)]
 """`package.module:function`, the one door through which user code enters."""
 
-FilePath = Annotated[str, AfterValidator(_not_empty)]
+
+@dataclass(frozen=True)
+class IsFile:
+    """Marks a field whose text names a file, for the configuration room to find."""
+
+
+FilePath = Annotated[str, AfterValidator(_not_empty), IsFile()]
 """A path; relative ones are sought beside the YAML file that names them, then in the working directory."""
 
 FeatureName = Annotated[str, AfterValidator(_feature_name)]

@@ -22,7 +22,7 @@ class TensorOutput(Part):
 class Classifier(Part):
     """Makes the artifact a Core ML classifier: a predicted label and a dictionary of probabilities."""
 
-    labels: FilePath | Annotated[list[str], Field(min_length=1)]
+    labels: Literal["from_weights"] | FilePath | Annotated[list[str], Field(min_length=1)]
     """`from_weights`, a text file with one label a line, or the labels themselves."""
     softmax: bool = True
     """Whether the model returns logits, which the artifact turns into probabilities."""

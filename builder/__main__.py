@@ -1,0 +1,136 @@
+"""The entry: decides which verb is meant, and turns every failure into its exit code and a message on stderr."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder import __version__
+from builder.errors import BuilderError, ConfigurationError
+
+VERBS = {
+    "build": "build a recipe (the word may be left out)",
+    "list": "print every recipe, one a line",
+    "show": "print a composed recipe with the origin of each value",
+    "schema": "write the JSON schema with which editors complete and check recipes",
+    "predict": "run an artifact on pictures or arrays, on any machine",
+    "flush": "send the builds that wait in the outbox to MLflow",
+}
+"""The module of each verb is `builder.cli.<verb>`."""
+
+_WITH_VALUE = ("--outputs", "--output")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see the contracts in docs for what each means)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _dispatch(given)
+        sys.stdout.flush()
+    except BuilderError as error:
+        _explain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was replaced", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout is gone (`| head`); Python must not try to flush it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print(f"\nthis is a bug of builder {__version__}: please report it with the lines above", file=sys.stderr)
+        return 1
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    first = _first_word(arguments)
+    if first is None:
+        if "--version" in arguments:
+            print(__version__)
+            return 0
+        if "--help" in arguments or "-h" in arguments:
+            print(_help())
+            return 0
+    if first is None and not any(argument.startswith("-") for argument in arguments):
+        print(_help(), file=sys.stderr)
+        return ConfigurationError.exit_code
+    if first is None or first.startswith(("+", "~")) or "=" in first:
+        verb, rest = "build", arguments
+    else:
+        verb = _verb(first)
+        rest = arguments.copy()
+        rest.remove(first)
+    try:
+        return int(importlib.import_module(f"builder.cli.{verb}").run(rest))
+    except SystemExit as stop:  # argparse's --help
+        return int(stop.code or 0)
+
+
+def _first_word(arguments: Sequence[str]) -> str | None:
+    """Return the first argument that is neither an option nor the value of one."""
+    before = ""
+    for argument in arguments:
+        if not argument.startswith("-") and before not in _WITH_VALUE:
+            return argument
+        before = argument
+    return None
+
+
+def _verb(word: str) -> str:
+    """Return the verb that `word` is; anything else is explained."""
+    if word in VERBS:
+        return word
+    from builder.config.folders import open_library
+    from builder.config.problems import nearest_name
+
+    name = Path(word).name.removesuffix(".yaml")
+    if name in open_library().recipe_names():
+        raise ConfigurationError(f"there is no verb `{word}`", hint=f"to build it, write `recipe={name}`")
+    if "/" in word or "." in word:
+        what = "is a path, and no verb was given" if Path(word).exists() else "does not exist, and is no verb"
+        raise ConfigurationError(f"{word} {what}", hint="recipes are built by name: `recipe=…`; `list` prints them")
+    nearest = nearest_name(word, VERBS)
+    near_recipe = nearest_name(word, open_library().recipe_names())
+    hint = f"did you mean `{nearest}`?" if nearest else f"verbs: {', '.join(VERBS)}"
+    if not nearest and near_recipe:
+        hint = f"did you mean `recipe={near_recipe}`?"
+    raise ConfigurationError(f"there is no verb `{word}`", hint=hint)
+
+
+def _help() -> str:
+    from builder.cli.list import described_recipes
+
+    verbs = "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())
+    found = described_recipes()
+    width = max((len(name) for name, _ in found), default=0)
+    recipes = "\n".join(f"  {name:<{width}}  {text}" for name, text in found) or "  (none)"
+    return f"""builder {__version__}: a build system for Core ML models
+
+  python -m builder recipe=NAME [key=value …]     build a recipe
+  python -m builder -m recipe=NAME key=a,b        build every combination
+  python -m builder VERB …                        `VERB --help` says more
+
+verbs:
+{verbs}
+
+recipes:
+{recipes}"""
+
+
+def _explain(error: BuilderError) -> None:
+    from builder.config.problems import FindingsError
+
+    prefix = "" if isinstance(error, FindingsError) else "error: "
+    print(f"{prefix}{error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""argparse, with mistakes told as builder tells all mistakes: exit 2, the nearest name, no usage dump."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from builder.config.problems import nearest_name
+from builder.errors import ConfigurationError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises ConfigurationError, and in which options may stand anywhere."""
+
+    def __init__(self, verb: str, description: str, *, usage: str) -> None:
+        super().__init__(
+            prog=f"python -m builder {verb}".strip(),
+            description=description,
+            usage=f"python -m builder {usage}",
+            allow_abbrev=False,
+            exit_on_error=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("-q", "--quiet", action="count", default=0, help="say only what is wrong, and the result")
+        self.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise ConfigurationError(message[:1].lower() + message[1:], hint=f"see `{self.prog} --help`")
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse `arguments`; an unknown option is named with the nearest known one."""
+        known = [name for action in self._actions for name in action.option_strings]
+        try:
+            namespace, unknown = self.parse_known_intermixed_args(list(arguments))
+        except argparse.ArgumentError as error:
+            self.error(str(error))
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            nearest = nearest_name(name, known)
+            if nearest is None and re.match(r"-[^-]", name):
+                nearest = nearest_name(f"-{name}", known)
+            hint = f"did you mean `{nearest}`?" if nearest else f"options: {', '.join(known)}"
+            raise ConfigurationError(f"there is no option `{name}`", hint=hint)
+        return namespace
+
+
+def verbosity(namespace: argparse.Namespace) -> int:
+    """Return how much to say: below 0 little, 0 as usual, above 0 more."""
+    return int(namespace.verbose) - int(namespace.quiet)
+
+
+def outputs_folder(namespace: argparse.Namespace) -> Path:
+    """Return the folder that artifacts go to."""
+    folder = Path(namespace.outputs)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"--outputs {folder} is a file, not a folder")
+    return folder

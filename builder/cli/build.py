@@ -1,0 +1,67 @@
+"""`python -m builder recipe=…`: builds one recipe, or with -m every job of a sweep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.artifacts import BuildRecord, BuildRequest
+from builder.cli.arguments import Parser, outputs_folder, verbosity
+from builder.errors import CheckError
+
+DESCRIPTION = """Build a recipe: compose it, convert the model, check the artifact, record the run.
+
+The path of the artifact is the last line on stdout; everything else goes to stderr.
+
+  python -m builder recipe=mobilenet_v2_fp16
+  python -m builder recipe=mobilenet_v2_fp16 precision=fp32 target=ios16
+  python -m builder -m 'recipe=glob(mobilenet*)' compression=none,int8
+"""
+
+
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("", DESCRIPTION, usage="recipe=NAME [group=option …] [key.of.recipe=value …] [-m] [options]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("-m", "--multirun", action="store_true", help="build every combination of the values given")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Build what the command line says; returns the exit code."""
+    given = parser().read(arguments)
+    outputs = outputs_folder(given)
+    if given.multirun:
+        from builder.cli.sweep import run_sweep
+
+        return run_sweep(given.overrides, outputs=outputs, verbosity=verbosity(given))
+    from builder.config.compose import compose
+
+    record = build_and_report(compose(given.overrides), outputs=outputs, verbosity=verbosity(given))
+    print(shown(record.artifact.path))
+    return 0
+
+
+def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) -> BuildRecord:
+    """Build one request and show the summary on stderr, for a broken build as well."""
+    from builder.pipeline import build
+    from builder.reports.terminal import Terminal
+
+    terminal = Terminal(verbosity=verbosity, stream=sys.stderr)
+    try:
+        record = build(request, outputs=outputs, progress=terminal)
+    except CheckError as error:
+        broken = getattr(error, "record", None)
+        if broken is not None:
+            terminal.summary(broken)
+        raise
+    terminal.summary(record)
+    return record
+
+
+def shown(path: Path) -> str:
+    """Return the path for stdout: relative where it lies below the working directory."""
+    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,25 @@
+"""`python -m builder list`: one recipe a line on stdout, name, tab, description (standard library only)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from builder.cli.arguments import Parser
+from builder.config.folders import head_comment, open_library
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print all recipes; returns the exit code."""
+    Parser("list", "Print every recipe that can be built, one a line: name, tab, description.", usage="list").read(
+        arguments
+    )
+    for name, description in described_recipes():
+        print(f"{name}\t{description}")
+    return 0
+
+
+def described_recipes() -> list[tuple[str, str]]:
+    """Return name and description of every recipe; raises where one name means two files."""
+    library = open_library()
+    files = [(name, library.recipe(name)) for name in library.recipe_names()]
+    return [(name, head_comment(file)) for name, file in files if file]

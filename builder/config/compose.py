@@ -1,0 +1,157 @@
+"""compose(arguments) -> BuildRequest: from a command line to a validated build, with every mistake told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from builder.artifacts import BuildRequest
+from builder.config.defaults import Choice, entries
+from builder.config.documents import Path
+from builder.config.files import find_files
+from builder.config.folders import Library, open_library
+from builder.config.interpolation import resolve
+from builder.config.layers import Tree
+from builder.config.overrides import CommandLine, expand_sweep, no_recipe, read_command_line, with_single_quotes
+from builder.config.problems import Finding, FindingsError, Spot
+from builder.config.recipes import Lineage, read_lineage, replaced_sections
+from builder.config.sources import RECIPE_GROUP, config_loader, document
+from builder.config.validation import validate
+from builder.config.variant import variant_of
+from builder.spec import BuildSpec
+from builder.spec.compatibility import find_incompatibilities
+
+MAIN = "config"
+"""The configuration in `conf/` that names every group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composition:
+    """A composed and validated recipe."""
+
+    recipe: str
+    spec: BuildSpec
+    data: dict[str, Any]
+    tree: Tree
+
+
+def compose(arguments: Sequence[str]) -> BuildRequest:
+    """Return the build that the command line's `key=value` arguments describe.
+
+    Raises FindingsError with everything that is wrong.
+    """
+    library = open_library()
+    composition = compose_spec(arguments, library)
+    origins = {
+        ".".join(path): str(origin.start)
+        for path, origin in composition.tree.origins.items()
+        if not isinstance(composition.tree.get(path)[0], dict)
+    }
+    return BuildRequest(
+        recipe=composition.recipe,
+        variant=variant_of(arguments, composition.spec, lambda fewer: compose_spec(fewer, library).spec),
+        spec=composition.spec,
+        overrides=tuple(arguments),
+        config=composition.data,
+        origins=origins,
+    )
+
+
+def sweep(arguments: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the arguments of every job that a sweep's command line describes."""
+    jobs = expand_sweep(arguments, config_loader())
+    if isinstance(jobs, list):
+        raise FindingsError(jobs)
+    return list(jobs)
+
+
+def compose_spec(arguments: Sequence[str], library: Library) -> Composition:
+    """Compose and validate, without naming the variant."""
+    line = read_command_line(arguments, library)
+    if line.recipe is None:
+        raise FindingsError([*line.findings, no_recipe("", None, library)])
+    lineage = read_lineage(line.recipe, library)
+    early = [*line.findings, *lineage.findings]
+    if lineage.stuck or not line.recipe or not lineage.documents:
+        raise FindingsError(early)
+    tree = Tree()
+    early += _merge(tree, line, lineage, library)
+    early += [finding for setting in line.settings if (finding := tree.apply(setting))]
+    data, unresolved = resolve(tree)
+    doubtful = {finding.key.partition(".")[0] for finding in [*early, *unresolved]}
+    result = validate(data, tree, lineage.documents[0].first_line)
+    if isinstance(result, list):
+        late = [finding for finding in result if finding.key.partition(".")[0] not in doubtful]
+        raise FindingsError([*early, *unresolved, *late])
+    if early or unresolved:
+        raise FindingsError([*early, *unresolved])
+    return _finish(line.recipe, result, data, tree, _effective_choices(line, lineage, library), library)
+
+
+def _finish(
+    recipe: str, spec: BuildSpec, data: dict[str, Any], tree: Tree, choices: dict[str, Choice], library: Library
+) -> Composition:
+    """Check what goes together and find the files."""
+    files, findings = find_files(spec, tree)
+    for problem in find_incompatibilities(spec):
+        spot = _spot_of_problem(problem.path, tree, choices, library)
+        findings.append(Finding(key=".".join(problem.path), message=problem.message, hint=problem.hint, spot=spot))
+    if findings:
+        raise FindingsError(findings)
+    for path, file in files.items():
+        node: Any = data
+        for key in path[:-1]:
+            node = node[int(key)] if isinstance(node, list) else node[key]
+        node[path[-1]] = file
+    return Composition(recipe=recipe, spec=BuildSpec.model_validate(data), data=data, tree=tree)
+
+
+def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) -> list[Finding]:
+    """Merge all files in the order that Hydra's defaults list gives; returns Hydra's own complaint, if any."""
+    assert line.recipe is not None
+    try:
+        overrides = [f"{RECIPE_GROUP}={with_single_quotes(line.recipe)}", *line.hydra]
+        order = config_loader().compute_defaults_list(MAIN, overrides, RunMode.RUN).defaults
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        message = " ".join(str(error).split("\nConfig search path")[0].split())
+        return [Finding(message=message, spot=lineage.documents[0].first_line)]
+    dropped = replaced_sections(lineage, line.choices)
+    by_file = {read.file: dropped.get(level, frozenset()) for level, read in enumerate(lineage.documents)}
+    findings: list[Finding] = []
+    for entry in order:
+        group, _, name = (entry.config_path or "").rpartition("/")
+        if group.startswith("hydra"):
+            continue
+        file = library.recipe(name) if group == RECIPE_GROUP else library.option(group, name)
+        if file is None:
+            continue
+        read = document(file)
+        if group != RECIPE_GROUP:
+            findings += read.findings
+        package = tuple((entry.package or "").split(".")) if entry.package else ()
+        tree.add(read, package, without=by_file.get(file, frozenset()))
+    return findings
+
+
+def _effective_choices(line: CommandLine, lineage: Lineage, library: Library) -> dict[str, Choice]:
+    """Return, for each group, the choice that won: on the command line, in the recipes, or the default."""
+    main = library.option("", MAIN)
+    defaults = [entry.choice for entry in entries(document(main)) if entry.choice] if main else []
+    makers = [*line.choices, *(choice for _, choice in lineage.choices()), *defaults]
+    return {choice.group: choice for choice in reversed(makers)}
+
+
+def _spot_of_problem(path: Path, tree: Tree, choices: dict[str, Choice], library: Library) -> Spot | None:
+    """Return where to point: at the value, or where an option of `conf/` was chosen that holds it."""
+    origin = tree.origin(path)
+    if origin is None:  # a default that the recipe does not write: the target is what it does not go with
+        choice = choices.get(path[0], choices.get("target"))
+        return choice.spot if choice else None
+    file = origin.value.file
+    in_option = file is not None and any(file.is_relative_to(folder) for folder in library.options)
+    return choices[path[0]].spot if in_option and path[0] in choices else origin.value

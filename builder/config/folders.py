@@ -1,0 +1,129 @@
+"""Where recipes and group options lie, and which of them exist (standard library only, so that `list` is quick)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import ConfigurationError
+
+GROUPS = ("source", "input", "substitutions", "precision", "compression", "target", "checks", "tracking")
+"""The questions that a recipe answers by choosing an option; each is a folder of `conf/`."""
+
+SUFFIX = ".yaml"
+
+
+def shipped(name: str) -> Path:
+    """Return the folder `name` (`conf` or `recipes`) that came with builder: in the wheel, else in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def recipe_folders() -> tuple[Path, ...]:
+    """Return the folders with recipes that exist: `./recipes`, those of `$BUILDER_RECIPES`, the shipped one."""
+    given = [Path(part).expanduser() for part in os.environ.get("BUILDER_RECIPES", "").split(os.pathsep) if part]
+    for folder in given:
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"BUILDER_RECIPES names {folder}, and there is no such folder",
+                hint=f"folders are separated by `{os.pathsep}`",
+            )
+    return _existing([Path("recipes"), *given, shipped("recipes")])
+
+
+def option_folders() -> tuple[Path, ...]:
+    """Return the folders with group options that exist: `./conf` and the shipped one."""
+    return _existing([Path("conf"), shipped("conf")])
+
+
+def _existing(folders: list[Path]) -> tuple[Path, ...]:
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if folder.is_dir():
+            found.setdefault(folder.resolve(), folder)
+    return tuple(path.absolute() for path in found.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """Every recipe and group option that can be named, with the folders in the order in which they are sought."""
+
+    recipes: tuple[Path, ...]
+    options: tuple[Path, ...]
+
+    def recipe_names(self) -> list[str]:
+        """Return the names of all recipes, sorted."""
+        return _names(self.recipes)
+
+    def group_names(self) -> list[str]:
+        """Return the names of all groups: ours, and further folders of a user's `conf/`."""
+        folders = {child.name for folder in self.options for child in folder.iterdir() if child.is_dir()}
+        return sorted(folders | set(GROUPS))
+
+    def option_names(self, group: str) -> list[str]:
+        """Return the names of all options of `group`, sorted."""
+        return _names(tuple(folder / group for folder in self.options if (folder / group).is_dir()))
+
+    def recipe(self, name: str) -> Path | None:
+        """Return the file of a recipe, None where there is none; two different ones are an error."""
+        return _only(name, "recipe", [folder / f"{name}{SUFFIX}" for folder in self.recipes])
+
+    def option(self, group: str, name: str) -> Path | None:
+        """Return the file of a group option, None where there is none; two different ones are an error."""
+        return _only(f"{group}/{name}", "option", [folder / group / f"{name}{SUFFIX}" for folder in self.options])
+
+
+def open_library() -> Library:
+    """Return what can be named from the working directory."""
+    return Library(recipes=recipe_folders(), options=option_folders())
+
+
+def _names(folders: tuple[Path, ...]) -> list[str]:
+    files = (child.name for folder in folders for child in folder.iterdir())
+    return sorted({name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX) and name != SUFFIX})
+
+
+def _only(name: str, what: str, candidates: list[Path]) -> Path | None:
+    found = [path for path in candidates if os.path.lexists(path)]
+    for other in found[1:]:
+        if not _same(found[0], other):
+            raise ConfigurationError(
+                f"two files are the {what} {name}: {shown(found[0])} and {shown(other)}",
+                hint="rename one of them: a name means one thing",
+            )
+    return found[0] if found else None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) or one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
+
+
+def shown(path: Path) -> str:
+    """Return `path` as people read it: relative where it lies below the working directory."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def head_comment(path: Path) -> str:
+    """Return the first sentence of the comment that opens a YAML file, or an empty text."""
+    lines: list[str] = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                text = line.strip()
+                if text.startswith("# @") or (not text and not lines):
+                    continue
+                if not text.startswith("#") or text == "#":
+                    break
+                lines.append(text.lstrip("#").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        return f"(cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'})"
+    sentence, stop, _ = " ".join(lines).partition(". ")
+    return (sentence + stop.strip()).replace("\t", " ")

@@ -1,0 +1,99 @@
+"""A recipe with those that it inherits, and which of their settings a later choice replaces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from builder.config.defaults import Choice, entries, list_findings
+from builder.config.documents import Document
+from builder.config.folders import Library, shown
+from builder.config.problems import Finding
+from builder.config.sources import document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """A recipe and all that it inherits, the recipe itself first; each wins over those after it."""
+
+    documents: tuple[Document, ...]
+    findings: tuple[Finding, ...]
+    stuck: bool
+    """Whether a file cannot be parsed or inherits itself, so that nothing can be composed."""
+
+    def choices(self) -> list[tuple[int, Choice]]:
+        """Return all choices with the place in `documents` of the recipe that makes them."""
+        return [
+            (level, entry.choice)
+            for level, document in enumerate(self.documents)
+            for entry in entries(document)
+            if entry.choice
+        ]
+
+
+def read_lineage(name: str, library: Library) -> Lineage:
+    """Read a recipe and what it inherits."""
+    documents: list[Document] = []
+    findings: list[Finding] = []
+    stuck = _visit(name, library, (), documents, findings)
+    return Lineage(documents=tuple(documents), findings=tuple(findings), stuck=stuck)
+
+
+def _visit(
+    name: str, library: Library, line: tuple[str, ...], documents: list[Document], findings: list[Finding]
+) -> bool:
+    file = library.recipe(name)
+    if file is None:
+        return False
+    read = document(file)
+    documents.append(read)
+    findings += [*read.findings, *_document_findings(read), *list_findings(read, library)]
+    stuck = read.broken
+    for entry in reversed(list(entries(read))):
+        if entry.parent is None:
+            continue
+        if entry.parent in (*line, name):
+            circle = " -> ".join([*line, name, entry.parent])
+            findings.append(Finding(message=f"the recipe inherits itself: {circle}", spot=entry.spot))
+            stuck = True
+        else:
+            stuck = _visit(entry.parent, library, (*line, name), documents, findings) or stuck
+    return stuck
+
+
+def _document_findings(read: Document) -> Iterator[Finding]:
+    """Yield what is wrong with a recipe file as a whole."""
+    if read.broken:
+        return
+    if read.data is None:
+        hint = "it needs at least a source and an input"
+        yield Finding(message="the recipe is empty", spot=read.first_line, hint=hint)
+    elif not isinstance(read.data, Mapping):
+        what = "a list" if isinstance(read.data, list) else "a single value"
+        yield Finding(message=f"a recipe is a mapping of keys to values, and this is {what}", spot=read.first_line)
+    for line in read.file.read_text(encoding="utf-8-sig").splitlines():
+        header = re.match(r"#\s*@package\s+(\S+)", line)
+        if header and header[1] != "_global_":
+            message = f"{shown(read.file)}: the header `@package {header[1]}` has no place in a recipe"
+            yield Finding(message=message, spot=read.first_line, hint="remove it: a recipe needs no header")
+        if line.strip() and not line.startswith("#"):
+            return
+
+
+def replaced_sections(lineage: Lineage, command_line: Sequence[Choice]) -> dict[int, frozenset[str]]:
+    """Return, by place in the lineage, the sections that a choice made above it replaces.
+
+    Choosing another option of a group replaces all that recipes below say of that group, so that the choice
+    is never half ignored; choosing the option that they chose themselves changes nothing.
+    """
+    chosen: dict[str, list[tuple[int, Choice]]] = {}
+    for level, choice in [*((-1, choice) for choice in command_line), *lineage.choices()]:
+        chosen.setdefault(choice.group, []).append((level, choice))
+    dropped: dict[int, set[str]] = {}
+    for group, makers in chosen.items():
+        for (level, choice), below in zip(makers, [*makers[1:], None], strict=True):
+            if below is None or below[1].options != choice.options:
+                for place in range(level + 1, len(lineage.documents)):
+                    dropped.setdefault(place, set()).add(group)
+    return {place: frozenset(groups) for place, groups in dropped.items()}

@@ -1,0 +1,192 @@
+"""What pydantic says about a composed configuration, said in the recipe's terms: one finding for each mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from builder.config.documents import Path
+from builder.config.folders import GROUPS
+from builder.config.layers import Tree
+from builder.config.problems import Finding, Spot, nearest_name
+from builder.config.schema import Place, fields, kinds, locate, words
+from builder.spec import BuildSpec
+
+Mistake = tuple[Place, ErrorDetails]
+
+TARGET_HINT = "`_target_` is not read; user code enters by `kind: python` with `factory: package.module:function`"
+
+
+def validate(data: Mapping[str, Any], tree: Tree, first_line: Spot) -> BuildSpec | list[Finding]:
+    """Return the BuildSpec that `data` describes, or everything that is wrong with it."""
+    targets = [path for path in tree.origins if path[-1:] == ("_target_",)]
+    findings = [_finding_at(tree, path, "is refused", hint=TARGET_HINT) for path in targets]
+    try:
+        spec = BuildSpec.model_validate(data)
+    except ValidationError as error:
+        mistakes = [(locate(details["loc"]), details) for details in error.errors(include_url=False)]
+        mistakes = [m for m in mistakes if m[0].path not in targets]
+        mistakes.sort(key=lambda mistake: mistake[0].path)
+        for path, group in groupby(mistakes, key=lambda mistake: mistake[0].path):
+            findings.append(_finding(path, list(group), tree, first_line))
+        # An alternative of a union is only looked into where no other alternative fits better.
+        return _without_shadowed(findings)
+    return findings or spec
+
+
+def _without_shadowed(findings: list[Finding]) -> list[Finding]:
+    """Leave out findings about a whole value where there are findings about its parts."""
+    keys = [finding.key for finding in findings if finding.key]
+    return [
+        finding
+        for finding in findings
+        if not (finding.message.startswith("must be ") and any(key.startswith(f"{finding.key}.") for key in keys))
+    ]
+
+
+def _finding_at(tree: Tree, path: Path, message: str, *, of_key: bool = True, **more: Any) -> Finding:
+    origin = tree.origin(path)
+    spot = None if origin is None else origin.start if of_key else origin.value
+    return Finding(key=".".join(path), message=message, spot=spot, **more)
+
+
+def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: Spot) -> Finding:
+    """Return the one finding for all that pydantic says about the value at `path`."""
+    place, details = _most_telling(mistakes)
+    kind, given = details["type"], details["input"]
+    if kind == "missing":
+        return _missing(place, tree, first_line)
+    if kind == "extra_forbidden":
+        return _unknown_key(place, tree)
+    if kind in ("union_tag_invalid", "union_tag_not_found", "model_attributes_type", "model_type") and (
+        place.type.discriminator
+    ):
+        return _wrong_kind(place, given, tree)
+    if place.is_key:
+        return _finding_at(tree, path, f"the name {_reason(details)}")
+    if kind == "literal_error":
+        literals = [m.annotation for m in place.type.members if get_origin(m.annotation) is Literal]
+        return _not_allowed(tree, path, given, [str(word) for literal in literals for word in get_args(literal)])
+    if kind.endswith(("_type", "_parsing")) or kind in ("int_from_float", "is_instance_of"):
+        return _wrong_type(place, given, tree)
+    message = _reason(details)
+    head, separator, listed = message.partition("must be one of ")
+    if separator and not head:
+        return _not_allowed(tree, path, given, listed.split(", "))
+    return _finding_at(tree, path, f"{message}, and this is {_shown(given)}", of_key=False)
+
+
+def _not_allowed(tree: Tree, path: Path, given: Any, names: Sequence[str]) -> Finding:
+    message = f"{_shown(given)} is not allowed"
+    return _finding_at(tree, path, message, of_key=False, allowed=names, nearest=nearest_name(given, names))
+
+
+def _most_telling(mistakes: Sequence[Mistake]) -> Mistake:
+    """Return the mistake to tell: a limit that was missed by the alternative whose type is right, if there is one."""
+    for mistake in mistakes:
+        kind = mistake[1]["type"]
+        if not kind.endswith("_type") and kind != "literal_error":
+            return mistake
+    return mistakes[0]
+
+
+def _reason(details: ErrorDetails) -> str:
+    """Return pydantic's message in our words."""
+    message = details["msg"].removeprefix("Value error, ")
+    for old, new in [
+        ("Input should be", "must be"),
+        ("String should", "must"),
+        ("Dictionary should", "must"),
+        ("List should", "must"),
+    ]:
+        message = message.replace(old, new)
+    return message.replace(" after validation", "")
+
+
+def _missing(place: Place, tree: Tree, first_line: Spot) -> Finding:
+    key, parent = place.path[-1], place.path[:-1]
+    origin = tree.origin(parent) if parent else None
+    hint = None
+    if not parent and key in GROUPS:
+        hint = f"write `{key}:` in the recipe, or choose an option in its defaults list: `- {key}: …`"
+    expected = "a mapping" if place.type.discriminator else words(place.type)
+    return Finding(
+        key=".".join(place.path),
+        message=f"is missing; it is {expected}",
+        spot=origin.start if origin else first_line,
+        allowed=list(kinds(place.type)) if place.type.discriminator and parent else (),
+        hint=hint,
+    )
+
+
+def _unknown_key(place: Place, tree: Tree) -> Finding:
+    assert place.owner is not None
+    names = list(fields(place.owner))
+    key = place.path[-1]
+    return _finding_at(tree, place.path, "unknown key", allowed=names, nearest=nearest_name(key, names))
+
+
+def _wrong_kind(place: Place, given: Any, tree: Tree) -> Finding:
+    union = place.type
+    names = list(kinds(union))
+    path = (*place.path, union.discriminator or "kind")
+    if isinstance(given, Mapping):
+        tag = given.get(union.discriminator)
+        if union.discriminator in given:
+            return _not_allowed(tree, path, tag, names)
+        return Finding(key=".".join(path), message="is missing", spot=_spot(tree, place.path), allowed=names)
+    hint = None
+    if len(place.path) == 1 and place.path[0] in GROUPS:
+        hint = f"options are chosen in the defaults list: `- {place.path[0]}: {given if given is not None else '…'}`"
+    message = f"must be a mapping with `kind`, and this is {_shown(given)}"
+    return _finding_at(tree, place.path, message, of_key=False, allowed=names, hint=hint)
+
+
+def _spot(tree: Tree, path: Path) -> Spot | None:
+    origin = tree.origin(path)
+    return origin.start if origin else None
+
+
+def _wrong_type(place: Place, given: Any, tree: Tree) -> Finding:
+    annotations = [member.annotation for member in place.type.members]
+    hint = None
+    if str in annotations and isinstance(given, bool | int | float):
+        hint = f'write it in quotes: "{str(given).lower() if isinstance(given, bool) else given}"'
+    elif isinstance(given, str) and (int in annotations or float in annotations) and _is_number(given):
+        hint = f"write it without quotes: {given}"
+    elif isinstance(given, str) and bool in annotations and given.lower() in ("yes", "no", "on", "off"):
+        hint = f"write {'true' if given.lower() in ('yes', 'on') else 'false'}"
+    elif len(place.path) == 1 and place.path[0] in GROUPS and isinstance(given, str):
+        hint = f"options are chosen in the defaults list: `- {place.path[0]}: {given}`"
+    return _finding_at(
+        tree, place.path, f"must be {words(place.type)}, and this is {_shown(given)}", of_key=False, hint=hint
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """Return a value in words, short."""
+    match value:
+        case None:
+            return "empty (null)"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text '{value if len(value) <= 60 else value[:57] + '…'}'"
+        case Mapping():
+            return "a mapping"
+        case _:
+            return "a list"
