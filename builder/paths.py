@@ -142,8 +142,8 @@ def writing(folder: Path) -> Iterator[None]:
         raise
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to a temporary file beside `path`, then rename it there."""
+def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
+    """Write `text` as UTF-8 to a temporary file beside `path`, then rename it there; `private` is for its owner."""
     with writing(path.parent):
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -151,7 +151,8 @@ def write_atomically(path: Path, text: str) -> None:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
+            if not private:
+                Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

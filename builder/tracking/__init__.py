@@ -1,0 +1,59 @@
+"""Where builds are recorded for people to compare: nowhere, or MLflow through an outbox that no build waits for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builder import paths
+from builder.artifacts import BuildRecord
+from builder.errors import UnfitEnvironmentError
+from builder.progress import Progress
+from builder.spec.tracking import MlflowTracking
+from builder.tracking import outbox
+from builder.tracking.flusher import FlushReport, Kept, flush, start_flusher, wait_for_flusher
+
+__all__ = ["FlushReport", "Kept", "flush", "track"]
+
+
+def track(record: BuildRecord, *, outputs: Path, progress: Progress) -> None:
+    """Put `record` into the outbox and start a flusher; with `required`, wait until the record is sent.
+
+    Raises UnfitEnvironmentError when tracking is required and the record could not be sent (it stays in the outbox).
+    Without `required` nothing here fails a build; what could not be done is a warning.
+    """
+    tracking = record.request.spec.tracking
+    if not isinstance(tracking, MlflowTracking):
+        return
+    try:
+        identifier = outbox.put(record, outputs)
+    except (OSError, UnfitEnvironmentError) as error:
+        if tracking.required:
+            raise
+        progress.warn(f"the run was not recorded in MLflow: {error}")
+        return
+    if tracking.required:
+        _send_now(identifier, outputs, progress)
+        return
+    _tell_of_earlier_failures(identifier, outputs, progress)
+    start_flusher(outputs)
+
+
+def _send_now(identifier: str, outputs: Path, progress: Progress) -> None:
+    with progress.bar("sending the run to MLflow", None, unit="it"):
+        wait_for_flusher(outputs)
+    if outbox.is_waiting(outputs, identifier):
+        reason = outbox.read_failure(outputs, identifier) or "the flusher ended before it was sent"
+        raise UnfitEnvironmentError(
+            f"the recipe requires tracking, and the run could not be sent to MLflow: {reason}",
+            hint=f"it waits in {paths.shown(paths.outbox_folder(outputs))}; `python -m builder flush` sends it",
+        )
+
+
+def _tell_of_earlier_failures(identifier: str, outputs: Path, progress: Progress) -> None:
+    earlier = [name for name in outbox.waiting(outputs) if name != identifier]
+    reasons = [reason for name in earlier if (reason := outbox.read_failure(outputs, name))]
+    if reasons:
+        runs = "run waits" if len(reasons) == 1 else "runs wait"
+        progress.warn(
+            f"{len(reasons)} earlier {runs} to be sent to MLflow ({reasons[-1]}); `python -m builder flush` tries again"
+        )

@@ -1,0 +1,143 @@
+"""Empties the outbox into MLflow: one process at a time, each record once, and none lost when a server is down."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from builder import paths
+from builder.locks import exclusive, exclusive_or_none
+from builder.tracking import mlflow_store, outbox
+
+_LOG_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A record that stays in the outbox, and why."""
+
+    identifier: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlushReport:
+    """What one pass over the outbox did."""
+
+    sent: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    busy: bool = False
+    """Another flusher is at work, and this one did not wait."""
+
+
+def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lambda _: None) -> FlushReport:
+    """Send what waits in the outbox of `outputs`; with `wait`, after another flusher has ended.
+
+    Records that come in meanwhile are sent too. No failure raises: it is in the report, and kept beside the record.
+    """
+    lock = outbox_lock(outputs)
+    sent: list[str] = []
+    kept: list[Kept] = []
+    tried: set[str] = set()
+    # A build that finds the lock taken goes away, so whoever held it looks once more after letting go.
+    while new := [name for name in outbox.waiting(outputs) if name not in tried]:
+        tried.update(new)
+        with ExitStack() as stack:
+            if wait:
+                stack.enter_context(exclusive(lock, on_wait=lambda: say("waiting for another flusher")))
+            elif not stack.enter_context(exclusive_or_none(lock)):
+                return FlushReport(sent=tuple(sent), kept=tuple(kept), busy=True)
+            outbox.remove_forgotten(outputs)
+            for name, reason in _send_all(outputs, [name for name in new if outbox.is_waiting(outputs, name)], say):
+                if reason is None:
+                    sent.append(name)
+                else:
+                    kept.append(Kept(identifier=name, reason=reason))
+    return FlushReport(sent=tuple(sent), kept=tuple(kept))
+
+
+def outbox_lock(outputs: Path) -> Path:
+    """The lock of the one flusher."""
+    return paths.outbox_folder(outputs) / "flush.lock"
+
+
+def start_flusher(outputs: Path) -> None:
+    """Start a flusher that outlives this process, and do not wait for it; what it says goes to `flush.log`.
+
+    The shell in between ends at once, so that the flusher belongs to init and leaves no zombie behind.
+    """
+    _run_flusher(outputs, '"$@" &', "--no-wait")
+
+
+def wait_for_flusher(outputs: Path) -> None:
+    """Run a flusher in a process of its own (a build does not import mlflow) and wait until it ends."""
+    _run_flusher(outputs, '"$@"')
+
+
+def _run_flusher(outputs: Path, script: str, *options: str) -> None:
+    log = paths.outbox_folder(outputs) / "flush.log"
+    mode = "w" if log.exists() and log.stat().st_size > _LOG_LIMIT else "a"
+    command = [sys.executable, "-m", "builder.tracking", str(outputs.absolute()), *options]
+    with log.open(mode, encoding="utf-8") as stream:
+        subprocess.run(
+            ["/bin/sh", "-c", script, "sh", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            check=False,
+        )
+
+
+def _send_all(outputs: Path, names: list[str], say: Callable[[str], None]) -> list[tuple[str, str | None]]:
+    """Send records, those of one server together; each with the reason why it was kept, or None."""
+    results: list[tuple[str, str | None]] = []
+    entries: list[outbox.Entry] = []
+    for name in names:
+        try:
+            entries.append(outbox.read(outputs, name))
+        except (ValueError, OSError) as error:
+            results.append((name, _keep(outputs, name, error, say)))
+    entries.sort(key=lambda entry: mlflow_store.store_uri(entry.uri, outputs))
+    for uri, group in groupby(entries, key=lambda entry: mlflow_store.store_uri(entry.uri, outputs)):
+        results += _send_group(outputs, uri, list(group), say)
+    return results
+
+
+def _send_group(
+    outputs: Path, uri: str, entries: list[outbox.Entry], say: Callable[[str], None]
+) -> list[tuple[str, str | None]]:
+    results: list[tuple[str, str | None]] = []
+    remaining = list(entries)
+    try:
+        with mlflow_store.connected(uri) as client:
+            while remaining:
+                results.append((remaining[0].identifier, _send_one(client, outputs, remaining[0], say)))
+                del remaining[0]
+    except Exception as error:  # mlflow raises whatever its store raises: keep and say
+        results += [(entry.identifier, _keep(outputs, entry.identifier, error, say)) for entry in remaining]
+    return results
+
+
+def _send_one(client: object, outputs: Path, entry: outbox.Entry, say: Callable[[str], None]) -> str | None:
+    try:
+        entry, note = outbox.without_changed_artifact(outputs, entry)
+        folder = outbox.files_folder(outputs, entry.identifier)
+        run_id = mlflow_store.send(client, entry, folder, outputs, artifact_note=note)
+    except Exception as error:  # as below; the other records are still sent
+        return _keep(outputs, entry.identifier, error, say)
+    outbox.remove(outputs, entry.identifier)
+    say(f"sent {entry.run.name} as run {run_id}" + (f" (the artifact was {note})" if note else ""))
+    return None
+
+
+def _keep(outputs: Path, name: str, error: Exception, say: Callable[[str], None]) -> str:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+    outbox.note_failure(outputs, name, reason)
+    say(f"kept {name}: {reason}")
+    return reason

@@ -1,0 +1,135 @@
+"""Sends one entry of the outbox to an MLflow store; the only file that imports mlflow, and only inside functions."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from builder import paths
+from builder.locks import exclusive
+from builder.tracking.outbox import Entry
+
+RECORD_TAG = "builder.record_id"
+COMPLETE_TAG = "builder.complete"
+"""Set last: a run without it was interrupted while it was sent."""
+_PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 500
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""mlflow itself tries for minutes; the outbox keeps the record anyway. What the user set is respected."""
+
+
+def store_uri(uri: str | None, outputs: Path) -> str:
+    """The tracking URI for an entry: its own, or sqlite in `outputs` (absolute, so that it holds anywhere)."""
+    return uri or f"sqlite:///{paths.tracking_database(outputs).absolute()}"
+
+
+@contextmanager
+def connected(uri: str) -> Iterator[Any]:
+    """Yield an MlflowClient that has answered once.
+
+    A sqlite store is held by one process at a time, across outputs folders too: several processes that create its
+    tables at once crash each other.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        if uri.startswith("sqlite:///"):
+            database = Path(uri.removeprefix("sqlite:///")).absolute()
+            stack.enter_context(exclusive(database.with_name(f".{database.name}.lock")))
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+        yield client
+
+
+def send(client: Any, entry: Entry, folder: Path, outputs: Path, *, artifact_note: str | None) -> str:
+    """Send `entry` with the files in `folder` and return the run's id; a second call for it changes nothing."""
+    experiment = _experiment(client, entry.experiment, outputs)
+    run = _find_run(client, experiment, entry.identifier)
+    if run is not None and run.data.tags.get(COMPLETE_TAG) == "true":
+        return str(run.info.run_id)
+    run_id = run.info.run_id if run is not None else _create_run(client, experiment, entry)
+    _log_values(client, run_id, entry)
+    client.log_artifacts(run_id, str(folder))
+    if artifact_note is not None:
+        client.set_tag(run_id, "artifact.note", artifact_note)
+    client.set_terminated(run_id, entry.run.status, end_time=entry.run.ended_ms)
+    client.set_tag(run_id, COMPLETE_TAG, "true")
+    return str(run_id)
+
+
+def _experiment(client: Any, name: str, outputs: Path) -> str:
+    """The experiment's id; a new one in a database keeps its files in `outputs`, absolute, a server decides itself."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = None
+        if not urlsplit(client.tracking_uri).scheme.startswith("http"):
+            location = (paths.tracking_artifacts(outputs).absolute() / name).as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # made by somebody else just now
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise ValueError(f"the experiment {name} was deleted: restore it, or name another in `tracking.experiment`")
+    return str(found.experiment_id)
+
+
+def _find_run(client: Any, experiment: str, identifier: str) -> Any | None:
+    from mlflow.entities import ViewType
+
+    runs = client.search_runs(
+        [experiment], f"tags.`{RECORD_TAG}` = '{identifier}'", run_view_type=ViewType.ALL, max_results=1
+    )
+    return runs[0] if runs else None
+
+
+def _create_run(client: Any, experiment: str, entry: Entry) -> str:
+    run = client.create_run(
+        experiment, start_time=entry.run.started_ms, tags={RECORD_TAG: entry.identifier}, run_name=entry.run.name
+    )
+    return str(run.info.run_id)
+
+
+def _log_values(client: Any, run_id: str, entry: Entry) -> None:
+    """Log in batches of at most what a server takes; values sent before are the same and change nothing."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(key, value) for key, value in entry.run.params.items()]
+    metrics = [Metric(key, value, entry.run.ended_ms, 0) for key, value in entry.run.metrics.items()]
+    tags = [RunTag(key, value) for key, value in entry.run.tags.items()]
+    for batch in _batches(params, _PARAMS_AT_ONCE):
+        client.log_batch(run_id, params=batch)
+    for batch in _batches(metrics, _METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=batch)
+    for batch in _batches(tags, _PARAMS_AT_ONCE):
+        client.log_batch(run_id, tags=batch)
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Limit mlflow's patience and its chatter on stderr while the block runs, and restore both."""
+    given = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    before = [logger.level for logger in loggers]
+    os.environ.update(given)
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for name in given:
+            os.environ.pop(name, None)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,153 @@
+"""What one MLflow run says about a build: parameters, metrics and tags made from a BuildRecord."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from builder.artifacts import BuildRecord, CheckReport
+from builder.reports.plain import leaves, plain, size
+from builder.reports.verdict import engine, headline, outcome, seeded_notice, verdict
+
+CONFIG_FILE = "config.yaml"
+LONGEST_VALUE = 6000
+"""MLflow cuts longer parameter values without a word (mlflow.utils.validation.MAX_PARAM_VAL_LENGTH)."""
+LONGEST_TAG = 8000
+LONGEST_KEY = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedRun:
+    """One run, ready to be sent as it is; everything is decided when the build ends."""
+
+    name: str
+    status: str
+    """`FINISHED`, or `FAILED` where a check missed its limit."""
+    started_ms: int
+    ended_ms: int
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+def tracked_run(record: BuildRecord) -> TrackedRun:
+    """The run for `record`; figures that are not finite become tags, since no chart can show them."""
+    figures = dict(_figures(record))
+    started_ms = round(datetime.fromisoformat(record.started).timestamp() * 1000)
+    return TrackedRun(
+        name=f"{record.request.recipe}/{record.variant}",
+        status="FINISHED" if record.status == "built" else "FAILED",
+        started_ms=started_ms,
+        ended_ms=started_ms + round(record.seconds * 1000),
+        params=_params(record.request.config),
+        metrics={key: value for key, value in figures.items() if math.isfinite(value)},
+        tags={**_tags(record), **{key: str(value) for key, value in figures.items() if not math.isfinite(value)}},
+    )
+
+
+def _params(config: Mapping[str, Any]) -> dict[str, str]:
+    params: dict[str, str] = {}
+    for path, value in leaves(plain(config)):
+        key = _key(path)
+        if key in params:
+            key = f"{key[: LONGEST_KEY - 9]}_{_digest(path)[:8]}"
+        params[key] = _value(value)
+    return params
+
+
+def _key(path: str) -> str:
+    """`path` with what MLflow refuses in names (such as `[`, `]` and `@`) as `_`, and not longer than it takes."""
+    key = re.sub(r"[^\w.\- ]", "_", path, flags=re.ASCII).strip(" .") or "_"
+    return key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 9]}_{_digest(path)[:8]}"
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"sha256:{_digest(text)} (too long for MLflow: see {CONFIG_FILE})"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
+    yield "bytes", float(record.artifact.size_bytes)
+    if record.source_bytes:
+        yield "bytes_share_of_source", record.artifact.size_bytes / record.source_bytes
+    yield "seconds/total", record.seconds
+    for stage in record.stages:
+        yield f"seconds/{_key(stage.name)}", stage.seconds
+    yield "ops/total", float(sum(record.op_counts.values()))
+    for name, count in sorted(record.op_counts.items()):
+        yield f"ops/{_key(name)}", float(count)
+    for check in record.checks:
+        yield from _check_figures(check)
+
+
+def _check_figures(check: CheckReport) -> Iterator[tuple[str, float]]:
+    """Each measured number as `check/value`, and those of one output as `check/output/value`."""
+    for path, value in leaves(dict(check.values), separator="/"):
+        number = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            yield "/".join(_key(part) for part in (check.name, *path.split("/")) if part != "outputs"), float(number)
+
+
+def _tags(record: BuildRecord) -> dict[str, str]:
+    engines = sorted({check.engine for check in record.checks})
+    tags = {
+        "recipe": record.request.recipe,
+        "variant": record.variant,
+        "status": record.status,
+        "checks": outcome(record),
+        "key": record.key,
+        "artifact.digest": record.artifact.digest,
+        "artifact.semantic_digest": record.artifact.semantic_digest,
+        "source.digest": str(record.source.get("digest", "")),
+        "target": record.request.spec.target.name,
+        "precision": record.request.spec.precision.kind,
+        "format": record.artifact.format,
+        "engine": ",".join(engines) or "none",
+        "seeded": json.dumps(record.seeded),
+        "git.commit": str(record.git.get("commit", "")),
+        "git.dirty": json.dumps(record.git.get("dirty")),
+        "sweep_id": os.environ.get("BUILDER_SWEEP_ID", ""),
+        **{f"check.{_key(check.name)}": verdict(check) for check in record.checks},
+        **{f"version.{_key(tool)}": version for tool, version in record.versions.items()},
+        "mlflow.user": _user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": f"builder recipe={record.request.recipe}",
+        "mlflow.source.git.commit": str(record.git.get("commit", "")),
+        "mlflow.note.content": _note(record),
+    }
+    return {key: value[:LONGEST_TAG] for key, value in sorted(tags.items()) if value and value != "null"}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _note(record: BuildRecord) -> str:
+    """The description at the head of the run's page, in Markdown."""
+    spec = record.request.spec
+    notice = seeded_notice(record)
+    facts = (size(record.artifact.size_bytes), spec.precision.kind, spec.target.name, record.artifact.format)
+    rows = [f"| {check.name} | {engine(check)} | {verdict(check)} | {headline(check)} |" for check in record.checks]
+    return "\n".join(
+        [
+            f"**{record.status}**: {outcome(record)}",
+            *([f"\n**{notice}**"] if notice else []),
+            f"\n{', '.join(facts)}",
+            *(["\n| check | executed by | verdict | values |", "|---|---|---|---|", *rows] if rows else []),
+        ]
+    )
