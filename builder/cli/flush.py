@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
-from builder.cli.arguments import Parser, outputs_folder
+from builder.cli.arguments import Parser, outputs_folder, verbosity
+from builder.errors import UnfitEnvironmentError
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Send what waits; returns the exit code."""
+    """Send what waits; returns the exit code. Raises UnfitEnvironmentError where something could not be sent."""
     parser = Parser("flush", "Send the builds that wait in the outbox to MLflow, and wait for it.", usage="flush")
     parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="whose outbox (default: outputs)")
-    outputs = outputs_folder(parser.read(arguments))
+    given = parser.read(arguments)
+    outputs = outputs_folder(given)
     from builder.tracking import flush
 
-    flush(outputs)
+    say = (lambda text: print(text, file=sys.stderr)) if verbosity(given) >= 0 else (lambda _: None)
+    report = flush(outputs, say=say)
+    say(f"{len(report.sent)} sent")
+    if report.kept:
+        reasons = "; ".join(dict.fromkeys(kept.reason for kept in report.kept))
+        raise UnfitEnvironmentError(
+            f"{len(report.kept)} could not be sent to MLflow: {reasons}",
+            hint="they stay in the outbox, and the next flush tries again",
+        )
     return 0

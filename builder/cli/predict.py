@@ -1,0 +1,174 @@
+"""`python -m builder predict MODEL input=file …`: runs an artifact on pictures and arrays, on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.cli.arguments import Parser
+from builder.config.problems import nearest_name
+from builder.errors import ConfigurationError, ConversionError, SourceError
+
+if TYPE_CHECKING:
+    from builder.runtime import Model
+
+DESCRIPTION = """Run a .mlpackage or .mlmodel on files with builder's own runtime, and print what it says.
+
+Pictures are resized to the input's size; arrays come from .npy files, numbers as they are.
+
+  python -m builder predict outputs/mobilenet_v2_fp16/default/mobilenet_v2_fp16.mlpackage image=cat.jpg
+"""
+
+MOST_PRINTED = 8
+"""Arrays with more elements are summed up instead of printed."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Predict and print; returns the exit code."""
+    parser = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
+    parser.add_argument("model", help="a .mlpackage or .mlmodel")
+    parser.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
+    parser.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
+    given = parser.read(arguments)
+    path = Path(given.model)
+    if not path.exists():
+        raise ConfigurationError(f"there is no model {path}", hint="give the path of a .mlpackage or .mlmodel")
+    files = _pairs(given.inputs)
+    outputs = _predict(path, files)
+    folder = _folder(given.output)
+    for name, value in outputs.items():
+        print(f"{name}: {_described(value, given.top)}")
+        if folder is not None:
+            _save(folder, name, value)
+    return 0
+
+
+def _predict(path: Path, files: Mapping[str, str]) -> dict[str, Any]:
+    """Load, read the inputs as the model declares them, and run."""
+    from builder.runtime import InputError, ModelError, PredictionError, UnsupportedError, load
+
+    try:
+        model = load(path)
+    except (ModelError, UnsupportedError, OSError) as error:
+        raise SourceError(f"{path} cannot be loaded: {error}") from error
+    inputs = read_inputs(model, files)
+    try:
+        return model.predict(inputs, state=model.make_state() if model.states else None)
+    except InputError as error:
+        raise ConfigurationError(str(error)) from error
+    except PredictionError as error:
+        raise ConversionError(f"the prediction failed: {error}") from error
+
+
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name or not value:
+            raise ConfigurationError(
+                f"{argument} is not `name=FILE`", hint="name an input of the model: `image=cat.jpg`"
+            )
+        if name in pairs:
+            raise ConfigurationError(f"input {name} is given twice")
+        pairs[name] = value
+    return pairs
+
+
+def read_inputs(model: Model, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of each input that is given; raises ConfigurationError naming what is wrong."""
+    unknown = [name for name in files if name not in model.inputs]
+    if unknown:
+        nearest = nearest_name(unknown[0], model.inputs)
+        hint = f"did you mean `{nearest}`?" if nearest else f"inputs: {', '.join(model.inputs)}"
+        raise ConfigurationError(f"the model has no input {unknown[0]}", hint=hint)
+    missing = [name for name, feature in model.inputs.items() if name not in files and not _is_optional(feature)]
+    if missing:
+        wanted = " ".join(f"{name}=FILE" for name in missing)
+        raise ConfigurationError(f"no value for {', '.join(missing)}", hint=f"add {wanted}")
+    return {name: _read(model.inputs[name], name, text) for name, text in files.items()}
+
+
+def _is_optional(feature: Any) -> bool:
+    return bool(getattr(feature, "optional", False))
+
+
+def _read(feature: Any, name: str, text: str) -> Any:
+    """Return one input from its file, as the model declares it."""
+    import numpy as np
+
+    from builder.runtime.features import ArrayFeature, ImageFeature
+
+    if isinstance(feature, ImageFeature):
+        return _picture(feature, name, text)
+    if isinstance(feature, ArrayFeature):
+        try:
+            if text.endswith(".npy"):
+                return np.load(text, allow_pickle=False)
+            return np.full(feature.shape, float(text), dtype=np.float32)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"input {name}: {text} is neither a readable .npy file nor a number: {error}"
+            ) from error
+    try:
+        return float(text) if feature.type == "double" else int(text) if feature.type == "int64" else text
+    except ValueError as error:
+        raise ConfigurationError(f"input {name}: {text} is no number") from error
+
+
+def _picture(feature: Any, name: str, text: str) -> Any:
+    """Return a picture in the input's colours and size: (width, height) of the model."""
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(text) as opened:
+            picture = opened.convert("RGB" if feature.color in ("RGB", "BGR") else "L")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ConfigurationError(f"input {name}: {text} cannot be read as a picture: {error}") from error
+    if (feature.width, feature.height) != picture.size and not feature.enumerated and feature.width_range is None:
+        picture = picture.resize((feature.width, feature.height), Image.Resampling.BILINEAR)
+    if feature.color == "GRAYSCALE_FLOAT16":
+        return Image.fromarray(np.asarray(picture, dtype=np.float32))
+    return picture
+
+
+def _described(value: Any, top: int) -> str:
+    """Return an output in a line, or the best classes in several."""
+    if isinstance(value, Mapping):
+        best = sorted(value.items(), key=lambda item: -float(item[1]))[: max(1, top)]
+        width = max(len(str(label)) for label, _ in best)
+        return "\n" + "\n".join(f"  {label!s:<{width}}  {float(share):.4f}" for label, share in best)
+    if hasattr(value, "size") and hasattr(value, "getpixel"):
+        return f"a picture of {value.size[0]} x {value.size[1]}"
+    if hasattr(value, "shape"):
+        if value.size <= MOST_PRINTED:
+            return str(value.tolist())
+        return f"{value.dtype} {tuple(value.shape)}, {value.min():.6g} to {value.max():.6g}, mean {value.mean():.6g}"
+    return str(value)
+
+
+def _folder(given: str | None) -> Path | None:
+    if given is None:
+        return None
+    folder = Path(given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--output {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def _save(folder: Path, name: str, value: Any) -> None:
+    import json
+
+    import numpy as np
+
+    if isinstance(value, Mapping):
+        shares = {str(label): float(share) for label, share in value.items()}
+        (folder / f"{name}.json").write_text(json.dumps(shares, indent=1), encoding="utf-8")
+    elif hasattr(value, "getpixel"):
+        value.save(folder / f"{name}.png")
+    elif hasattr(value, "shape"):
+        np.save(folder / f"{name}.npy", value)
