@@ -97,8 +97,8 @@ def convolution3d(layer: Layer) -> Kernel:
         raise ModelError(f"layer {layer.name}: {groups} groups do not divide the channels")
     bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
     if p.isDeconvolution:
-        shape = (p.outputChannels // groups, p.inputChannels, *padding.kernel)
-        weight = read_weights(p.weights, shape).transpose(0, 1).contiguous()
+        # As the builder writes it and Core ML reads it; the comment in NeuralNetwork.proto names the channels the other way.
+        weight = read_weights(p.weights, (p.inputChannels, p.outputChannels // groups, *padding.kernel))
         target = tuple(p.outputShape)
         return lambda x: deconvolve(x, weight, bias, padding, groups, target)
     weight = read_weights(p.weights, (p.outputChannels, p.inputChannels // groups, *padding.kernel))

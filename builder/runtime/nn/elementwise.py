@@ -32,7 +32,7 @@ def unary(layer: Layer) -> Kernel:
         p.INVERSE: lambda x: torch.reciprocal(x + epsilon),
         p.POWER: lambda x: torch.pow(x, alpha),
         p.EXP: torch.exp,
-        p.LOG: torch.log,
+        p.LOG: lambda x: torch.log(x + p.epsilon) if p.epsilon else torch.log(x),
         p.ABS: torch.abs,
         p.THRESHOLD: lambda x: torch.clamp(x, min=alpha),
     }

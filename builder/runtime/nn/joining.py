@@ -40,12 +40,12 @@ def split(layer: Layer) -> Kernel:
 
 
 def split_nd(layer: Layer) -> Kernel:
-    """Equal or given parts along any axis."""
+    """Given parts along any axis, or as equal as possible, the first ones larger (numpy.array_split)."""
     p = layer.parameters
     axis, sizes, count = int(p.axis), [int(size) for size in p.splitSizes], int(p.numSplits) or len(layer.outputs)
     if sizes:
         return lambda x: torch.split(x, sizes, dim=axis)
-    return lambda x: torch.split(x, x.shape[axis] // count, dim=axis)
+    return lambda x: torch.tensor_split(x, count, dim=axis)
 
 
 def sequence_repeat(layer: Layer) -> Kernel:

@@ -1,0 +1,36 @@
+"""The tests whose outputs may differ by more than our limits, one by one, each with its reason."""
+
+from fnmatch import fnmatchcase
+
+_LAYERS = "*test_numpy_nn_layers.py::"
+_LRN = "*TestNormalizationLocalResponseNorm::test_builder_to_backend_stress*"
+_LRN_REASON = (
+    "the expectation normalises along axis 1 as torch does; the hand-computed smoke test of the same operator, which we pass "
+    "strictly, shows that Core ML does it along axis -3; they differ by the operator's own small effect"
+)
+
+EXCEPTIONS: tuple[tuple[str, str, float, str], ...] = (
+    (_LRN, "fp32", 3e-2, _LRN_REASON),
+    (_LRN, "fp16", 3e-2, _LRN_REASON),
+    (
+        _LAYERS + "SimpleTest::test_tiny_upsample_linear_mode", "fp32", 1e-3,
+        "the expectation is written with four digits (1.333 for 4/3)",
+    ),
+    (
+        _LAYERS + "NewLayersSimpleTest::test_gelu_activation", "fp32", 2e-2,
+        "the test compares the two approximations of gelu with the exact formula",
+    ),
+    (
+        _LAYERS + "SimpleTest::test_unary_inverse", "fp32", 2e-4,
+        "the layer computes 1 / (x + epsilon), the expectation leaves out the epsilon",
+    ),
+)  # fmt: skip
+"""(pattern of test ids, precision, limit relative to the output's range, reason)."""
+
+
+def loosened(test: str, precision: str, limit: float) -> float:
+    """The limit for this test."""
+    for pattern, which, value, _ in EXCEPTIONS:
+        if which == precision and fnmatchcase(test, pattern):
+            return value
+    return limit

@@ -1,0 +1,136 @@
+"""A pytest plugin under which Apple's own tests of coremltools predict with this runtime, strictly compared."""
+
+import gc
+import json
+import random
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from builder.runtime.patching import Proxy, install
+from tests.conformance import macos, results, tolerance
+from tests.conformance.watch import Seen, Watcher
+
+_LAYER_TESTS = "coremltools.test.neural_network.test_numpy_nn_layers"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    group.addoption("--conformance-out", default="", help="write one JSON line a test to this file")
+    group.addoption("--conformance-list", default="", help="run only the tests listed in this file")
+    group.addoption("--conformance-shard", default="0/1", help="run every n-th test: k/n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)
+    install()
+    macos.pretend()
+    plugin = Conformance(config)
+    config.pluginmanager.register(plugin, "conformance")
+
+
+class Conformance:
+    """Selects the tests, gives each a seed and a folder of its own, and writes what came of it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.watcher = Watcher()
+        self.current = [""]
+        self.config = config
+        self.failures: dict[str, Any] = {}
+        self.watcher.wrap(Proxy)
+        _sort_stably()
+        tolerance.tighten(self.watcher, self.current)
+        path = config.getoption("--conformance-out")
+        self.out = Path(path).open("w", encoding="utf-8") if path else None  # noqa: SIM115 - closed at the end of the session
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        chosen = self.config.getoption("--conformance-list")
+        if chosen:
+            wanted = set(Path(chosen).read_text(encoding="utf-8").splitlines())
+            items[:] = [item for item in items if item.nodeid in wanted]
+        index, count = (int(part) for part in self.config.getoption("--conformance-shard").split("/"))
+        items[:] = items[index::count]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """ct.convert collects garbage each time: what is alive now need not be looked at again."""
+        modules = {item.module.__name__: item.module for item in session.items if isinstance(item, pytest.Function)}
+        if _LAYER_TESTS in modules:
+            tolerance.tighten_layer_tests(modules[_LAYER_TESTS], self.watcher, self.current)
+        gc.collect()
+        gc.freeze()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """A seed by the test's name makes its random inputs independent of which other tests run."""
+        seed = zlib.crc32(item.nodeid.encode())
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        self.watcher.seen = Seen()
+        self.current[0] = item.nodeid
+        folder, before = tempfile.mkdtemp(prefix="conformance-"), tempfile.tempdir
+        tempfile.tempdir = folder
+        try:
+            return (yield)
+        finally:
+            tempfile.tempdir = before
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+        report = yield
+        if report.when == "call" or report.outcome != "passed":
+            self._write(item, call, report)
+        return report
+
+    def _write(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        seen = self.watcher.seen
+        kind, reason = _kind(report, call, seen.predictions)
+        result = results.Result(
+            test=item.nodeid,
+            kind=kind,
+            reason=reason,
+            detail=str(call.excinfo.value)[:300] if kind == results.FAILED and call.excinfo else "",
+            predictions=seen.predictions,
+            operators=tuple(sorted(seen.operators)),
+            seconds=round(report.duration, 3),
+        )
+        if self.out is not None:
+            self.out.write(json.dumps(result.as_json()) + "\n")
+            self.out.flush()
+
+    def pytest_unconfigure(self) -> None:
+        if self.out is not None:
+            self.out.close()
+
+
+def _sort_stably() -> None:
+    """The tests of topk and argsort take numpy's default order of ties as the truth.
+
+    That was the order of the input where they were written (short arrays are sorted by insertion); on x86 with
+    vector instructions numpy sorts ties anyhow.
+    """
+    original = np.argsort
+
+    def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None) -> Any:
+        return original(a, axis=axis, kind=kind or "stable", order=order)
+
+    np.argsort = argsort
+
+
+def _kind(report: pytest.TestReport, call: pytest.CallInfo[None], predictions: int) -> tuple[str, str]:
+    if hasattr(report, "wasxfail"):
+        return results.EXPECTED_FAILURE, results.first_line(report.wasxfail)
+    if report.outcome == "skipped":
+        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        return results.SKIPPED, results.first_line(text)
+    if report.outcome == "failed":
+        return results.classify_failure(call.excinfo, predictions)
+    return (results.PREDICTED, "") if predictions else (results.NO_PREDICTION, "")
