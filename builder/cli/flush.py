@@ -17,7 +17,10 @@ def run(arguments: Sequence[str]) -> int:
     outputs = outputs_folder(given)
     from builder.tracking import flush
 
-    say = (lambda text: print(text, file=sys.stderr)) if verbosity(given) >= 0 else (lambda _: None)
+    def say(text: str) -> None:
+        if verbosity(given) >= 0:
+            print(text, file=sys.stderr)
+
     report = flush(outputs, say=say)
     say(f"{len(report.sent)} sent")
     if report.kept:

@@ -67,9 +67,7 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals or not name or not value:
-            raise ConfigurationError(
-                f"{argument} is not `name=FILE`", hint="name an input of the model: `image=cat.jpg`"
-            )
+            raise ConfigurationError(f"{argument} is not `name=FILE`", hint="name an input: `image=cat.jpg`")
         if name in pairs:
             raise ConfigurationError(f"input {name} is given twice")
         pairs[name] = value
@@ -112,7 +110,7 @@ def _read(feature: Any, name: str, text: str) -> Any:
                 f"input {name}: {text} is neither a readable .npy file nor a number: {error}"
             ) from error
     try:
-        return float(text) if feature.type == "double" else int(text) if feature.type == "int64" else text
+        return float(text) if feature.kind == "double" else int(text) if feature.kind == "int64" else text
     except ValueError as error:
         raise ConfigurationError(f"input {name}: {text} is no number") from error
 

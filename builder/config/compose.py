@@ -20,6 +20,7 @@ from builder.config.layers import Tree
 from builder.config.overrides import CommandLine, expand_sweep, no_recipe, read_command_line, with_single_quotes
 from builder.config.problems import Finding, FindingsError, Spot
 from builder.config.recipes import Lineage, read_lineage, replaced_sections
+from builder.config.schema import fields
 from builder.config.sources import RECIPE_GROUP, config_loader, document
 from builder.config.validation import validate
 from builder.config.variant import variant_of
@@ -108,7 +109,8 @@ def _finish(
         for key in path[:-1]:
             node = node[int(key)] if isinstance(node, list) else node[key]
         node[path[-1]] = file
-    return Composition(recipe=recipe, spec=BuildSpec.model_validate(data), data=data, tree=tree)
+    ordered = {key: data[key] for key in fields(BuildSpec) if key in data}
+    return Composition(recipe=recipe, spec=BuildSpec.model_validate(data), data=ordered, tree=tree)
 
 
 def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) -> list[Finding]:
