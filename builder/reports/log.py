@@ -216,10 +216,3 @@ class _Lines(io.TextIOBase):
         shown = line.rstrip("\r").rpartition("\r")[2].rstrip()
         if shown:
             self._log.noise(self._origin, shown)
-
-
-@contextmanager
-def build_logged(path: Path, progress: Progress) -> Iterator[Progress]:
-    """Yield a Progress that tells `progress` and the log at `path`, while the noise of libraries goes to the log."""
-    with BuildLog(path) as log, captured_noise(log):
-        yield Tee(progress, log)

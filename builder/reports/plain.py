@@ -12,31 +12,31 @@ from typing import Any
 from pydantic import BaseModel
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON types; numbers that JSON lacks become the texts `inf`, `-inf` and `nan`.
+def plain(value: Any, *, finite: bool = True) -> Any:
+    """`value` as JSON types; numbers that JSON lacks become the texts `inf`, `-inf` and `nan` (unless not `finite`).
 
     Raises TypeError for what has no plain form, rather than writing a guess.
     """
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return value if math.isfinite(value) or not finite else str(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry, finite=finite) for key, entry in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted(plain(entry) for entry in value)
+        return sorted(plain(entry, finite=finite) for entry in value)
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        return [plain(entry, finite=finite) for entry in value]
     if isinstance(value, (date, datetime)):
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, BaseModel):
-        return plain(value.model_dump(by_alias=True))
+        return plain(value.model_dump(by_alias=True), finite=finite)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name), finite=finite) for field in dataclasses.fields(value)}
     if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
-        return plain(value.tolist())
+        return plain(value.tolist(), finite=finite)
     raise TypeError(f"{type(value).__name__} has no plain form: {value!r}")
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import bounds, leaves, plain, value_text
 
 _ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed"}
+_MORE_IS_BETTER = {"snr_db", "cosine", "top1_agreement", "accuracy"}
 _WITHOUT_ARTIFACT = {"structure": "structure only", "capture": "in PyTorch only"}
 
 
@@ -22,18 +26,54 @@ def verdict(check: CheckReport) -> str:
 
 
 def headline(check: CheckReport) -> str:
-    """The measured values that have limits, each with its limit; the reason where nothing was proven."""
+    """The measured values that have limits, each with its limit; the reason where one was not met or proved."""
     if check.passed is None:
         return check.reason or "no reason was given"
-    values = dict(leaves(plain(check.values)))
-    parts = [
-        f"{name} {value_text(name, values[name])} ({bounds(limit, name=name)})"
-        for name, limit in check.limits.items()
-        if name in values and bounds(limit, name=name)
-    ]
-    if check.reason:
-        parts.append(check.reason)
-    return ", ".join(parts) or ", ".join(f"{name} {value_text(name, value)}" for name, value in _scalars(values)[:3])
+    if check.passed is False and check.reason:
+        return check.reason
+    parts = [f"{m.name} {m.text} ({m.limit})" for m in measurements(check) if m.limit]
+    parts = parts or [f"{m.name} {m.text}" for m in measurements(check)[:3]]
+    return ", ".join([*parts, *([check.reason] if check.reason else [])])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The worst value of one measure over all outputs, as text, with its limit as text (or empty)."""
+
+    name: str
+    text: str
+    limit: str
+
+
+def measurements(check: CheckReport) -> tuple[Measurement, ...]:
+    """The numbers of a check, those with limits first; of a measure taken for each output, the worst one."""
+    found: dict[str, list[float]] = {}
+    for name, value in _numbers(check):
+        found.setdefault(name, []).append(value)
+    order = [*(name for name in check.limits if name in found), *(name for name in found if name not in check.limits)]
+    return tuple(
+        Measurement(
+            name=name,
+            text=value_text(name, (min if _more_is_better(name, check) else max)(found[name])),
+            limit=bounds(check.limits.get(name, {}), name=name),
+        )
+        for name in order
+    )
+
+
+def _numbers(check: CheckReport) -> Iterator[tuple[str, float]]:
+    """The numbers of a check by measure, without those of outputs that prove nothing."""
+    for output, value in check.values.items():
+        measured = value if isinstance(value, Mapping) else {output: value}
+        if "not_meaningful" in measured:
+            continue
+        for name, number in leaves(plain(measured, finite=False)):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                yield name, number
+
+
+def _more_is_better(name: str, check: CheckReport) -> bool:
+    return "min" in check.limits.get(name, {}) or name in _MORE_IS_BETTER
 
 
 def failed(record: BuildRecord) -> tuple[CheckReport, ...]:
@@ -61,7 +101,3 @@ def seeded_notice(record: BuildRecord) -> str | None:
         "UNTRAINED WEIGHTS: the pretrained weights could not be had, so this artifact was built from seeded ones. "
         "It is good for trying the build, not for an app."
     )
-
-
-def _scalars(values: dict[str, object]) -> list[tuple[str, object]]:
-    return [(name, value) for name, value in values.items() if not isinstance(value, (list, dict)) and "." not in name]

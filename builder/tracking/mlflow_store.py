@@ -18,8 +18,15 @@ RECORD_TAG = "builder.record_id"
 COMPLETE_TAG = "builder.complete"
 """Set last: a run without it was interrupted while it was sent."""
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 500
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-"""mlflow itself tries for minutes; the outbox keeps the record anyway. What the user set is respected."""
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""mlflow itself tries for minutes, while the outbox keeps the record anyway, and it prints to our stdout.
+
+What the user set is respected.
+"""
 
 
 def store_uri(uri: str | None, outputs: Path) -> str:
@@ -120,7 +127,7 @@ def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Limit mlflow's patience and its chatter on stderr while the block runs, and restore both."""
-    given = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    given = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     before = [logger.level for logger in loggers]
     os.environ.update(given)

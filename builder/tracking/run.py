@@ -93,11 +93,11 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
 
 
 def _check_figures(check: CheckReport) -> Iterator[tuple[str, float]]:
-    """Each measured number as `check/value`, and those of one output as `check/output/value`."""
+    """Each measured number as `check/measure`, and those of one output as `check/output/measure`."""
     for path, value in leaves(dict(check.values), separator="/"):
         number = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
         if isinstance(number, (int, float)) and not isinstance(number, bool):
-            yield "/".join(_key(part) for part in (check.name, *path.split("/")) if part != "outputs"), float(number)
+            yield "/".join(_key(part) for part in (check.name, *path.split("/"))), float(number)
 
 
 def _tags(record: BuildRecord) -> dict[str, str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.reports.log import BuildLog, Tee, build_logged, captured_noise
+from builder.reports.files import build_logged
+from builder.reports.log import BuildLog, Tee, captured_noise
 from builder.reports.terminal import NORMAL, Terminal
 
 STAMP = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ", re.MULTILINE)
@@ -107,7 +108,7 @@ def test_noise_is_restored_after_an_error(tmp_path: Path) -> None:
 def test_logged_build_tells_the_person_and_the_log(tmp_path: Path) -> None:
     stream = io.StringIO()
 
-    with build_logged(tmp_path / "build.log", Terminal(NORMAL, stream)) as progress:
+    with build_logged(tmp_path, Terminal(NORMAL, stream)) as progress:
         print("noise")
         progress.end("seal", 0.1, "6.9 MB", cached=False)
 

@@ -83,7 +83,7 @@ def test_each_record_becomes_one_complete_run(
         assert run["name"] == "mobilenet_v2_fp16/default"
         assert run["tags"]["builder.complete"] == "true"
         assert run["params"]["precision.kind"] == "fp16"
-        assert run["metrics"]["parity/snr_db"] == 48.31234
+        assert run["metrics"]["parity/probabilities/snr_db"] == 48.31234
         assert run["history"] == 1
         assert run["files"] == ["artifact", "build.json", "build.log", "config.yaml", "report.html"]
     assert outbox.waiting(outputs) == []

@@ -27,7 +27,6 @@ def test_settings_figures_and_tags_of_a_build(record: BuildRecord, monkeypatch: 
     assert run.metrics["bytes"] == 6_912_345
     assert run.metrics["seconds/convert"] == 6.4321
     assert run.metrics["ops/conv"] == 52
-    assert run.metrics["parity/snr_db"] == 48.31234
     assert run.metrics["parity/probabilities/snr_db"] == 48.31234
     expected = {
         "recipe": "mobilenet_v2_fp16", "status": "built", "engine": "none,runtime", "seeded": "false",
@@ -41,7 +40,7 @@ def test_figures_that_are_not_finite_become_tags(record: BuildRecord) -> None:
     run = tracked_run(record)
 
     assert all(map(math.isfinite, run.metrics.values()))
-    assert run.tags["capture/snr_db"] == "inf"
+    assert run.tags["capture/probabilities/snr_db"] == "inf"
 
 
 def test_names_and_lengths_are_what_mlflow_takes(make_record: Callable[..., BuildRecord], record: BuildRecord) -> None:
