@@ -17,9 +17,10 @@ from builder.runtime.program import Constant, ValueType
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """A value computed while the plan runs, by its place in the frame."""
+    """A value computed while the plan runs, by its place in the frame, with its declared type."""
 
     index: int
+    type: ValueType
 
 
 @dataclass(eq=False, kw_only=True, slots=True)

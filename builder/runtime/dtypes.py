@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from functools import partial
 from typing import Literal
 
@@ -57,6 +58,35 @@ def held(dtype: str, precision: Precision) -> torch.dtype:
 def round_half(value: torch.Tensor) -> torch.Tensor:
     """Float32 values rounded to the nearest that half precision has (ties to even, overflow to infinity)."""
     return value.to(torch.float16).to(torch.float32)
+
+
+class _Scratch(threading.local):
+    """One buffer a thread for `round_half_in_place`: fresh memory would cost more than the rounding."""
+
+    def __init__(self) -> None:
+        """Allocate it on the thread's first use."""
+        self.buffer = torch.empty(1 << 18, dtype=torch.float16)
+
+
+_scratch = _Scratch()
+
+
+def round_half_in_place(value: torch.Tensor) -> torch.Tensor:
+    """`round_half` in the memory of `value`, which nobody else may be looking at. Returns the rounded tensor."""
+    if value.dtype is not torch.float32 or value.numel() < 1 << 15:
+        return round_half(value)
+    if value.is_contiguous():
+        flat = value.view(-1)
+    elif value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last):
+        flat = value.permute(0, 2, 3, 1).view(-1)
+    else:
+        return round_half(value)
+    buffer = _scratch.buffer
+    for part in flat.split(buffer.numel()):
+        half = buffer[: part.numel()]
+        half.copy_(part)
+        part.copy_(half)
+    return value
 
 
 def unpack(raw: torch.Tensor, dtype: str, elements: int) -> torch.Tensor:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from builder.runtime.binding import Argument, Bound, Slot
-from builder.runtime.dtypes import Precision, held, holder, round_half
+from builder.runtime.dtypes import Precision, held, holder, round_half, round_half_in_place
 from builder.runtime.errors import PredictionError, RuntimeFailure
 from builder.runtime.ops.context import Context, TensorType
-from builder.runtime.ops.table import Kernel, is_exact
+from builder.runtime.ops.table import Kernel, is_exact, is_fresh
 from builder.runtime.program import Operation, ValueType
 
 Frame = list[Any]
@@ -72,8 +72,10 @@ def make_step(
     frees: tuple[int, ...], opset: str, precision: Precision,
 ) -> Step:  # fmt: skip
     """Bind an operation to its kernel, its constants and its slots."""
-    rounds = not is_exact(kernel)
-    finish = tuple(finisher(entry.type, precision, rounds=rounds) for entry in operation.outputs)
+    rounds = not (is_exact(kernel) and all(map(_is_half, bound.known.values())))
+    finish = tuple(
+        finisher(entry.type, precision, rounds=rounds, in_place=is_fresh(kernel)) for entry in operation.outputs
+    )
     call = partial(kernel, **bound.known)
     compute = _with_context(call, bound, operation, blocks, opset, precision) if bound.context else _plain(call, bound)
     return Step(
@@ -85,13 +87,20 @@ def make_step(
     )
 
 
-def finisher(declared: ValueType, precision: Precision, *, rounds: bool) -> Callable[[Any], Any] | None:
+def finisher(
+    declared: ValueType, precision: Precision, *, rounds: bool, in_place: bool = False
+) -> Callable[[Any], Any] | None:
     """What turns a kernel's result into a value of the declared type; None for lists, dictionaries and text."""
     if not isinstance(declared, TensorType) or declared.dtype == "string":
         return None
     if declared.dtype == "fp16" and precision == "half" and rounds:
-        return round_half
+        return round_half_in_place if in_place else round_half
     return partial(_to, dtype=held(declared.dtype, precision))
+
+
+def _is_half(constant: Any) -> bool:
+    """Whether a number is one that half precision has; anything but a float is."""
+    return not isinstance(constant, float) or constant == torch.tensor(constant).to(torch.float16).item()
 
 
 def _to(value: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from builder.runtime.binding import Known
 from builder.runtime.blob import WeightFile, open_weights
 from builder.runtime.dtypes import Precision
 from builder.runtime.errors import InputError, ModelError
@@ -41,10 +40,7 @@ class ProgramNetwork:
             finish = finisher(entry.type, self.plan.precision, rounds=True)
             frame[slot] = inputs[entry.name] if finish is None else finish(inputs[entry.name])
         if record is not None:
-            names = self.plan.names.items()
-            record.update(
-                (name, found.value if isinstance(found, Known) else frame[found.index]) for name, found in names
-            )
+            record.update((name, frame[slot]) for name, slot in self.plan.names.items() if frame[slot] is not None)
         execution = Execution(generator=self.generator, states=states, record=record)
         results = execute(self.plan.block, frame, execution)
         return {name: value for (name, _), value in zip(self.plan.outputs, results, strict=True)}

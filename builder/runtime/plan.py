@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from builder.runtime.binding import Argument, Slot, bind_arguments, hold
+from builder.runtime.binding import Argument, Bound, Slot, bind_arguments, hold
 from builder.runtime.dtypes import Precision
 from builder.runtime.errors import ModelError, UnsupportedError
 from builder.runtime.executor import BlockPlan, Step, make_step
 from builder.runtime.fold import fold
 from builder.runtime.limits import check_size
+from builder.runtime.ops.context import TensorType
 from builder.runtime.ops.table import Kernel, parameters
+from builder.runtime.prepack import Packer
 from builder.runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A function ready to run. `names` maps every value of the top level to where it is found, for intermediates."""
+    """A function ready to run. `names` maps every computed value of the top level to its slot, for intermediates."""
 
     function: str
     precision: Precision
@@ -28,15 +29,17 @@ class Plan:
     states: tuple[Named, ...]
     block: BlockPlan
     outputs: tuple[tuple[str, Argument], ...]
-    names: Mapping[str, Argument]
+    names: Mapping[str, int]
 
 
 def make_plan(function: Function, kernels: Mapping[str, Kernel], precision: Precision) -> Plan:
     """Bind every operation of `function`; one UnsupportedError names all that is missing, before any work is done."""
     _refuse_missing(function, kernels)
-    planner = _Planner(opset=function.opset, kernels=kernels, precision=precision)
+    planner = _Planner(
+        opset=function.opset, kernels=kernels, precision=precision, uses=Counter(_mentioned_in(function.block))
+    )
     scope: dict[str, Argument] = {}
-    inputs = tuple((entry, planner.define(entry.name, scope)) for entry in function.inputs)
+    inputs = tuple((entry, planner.define(entry, scope)) for entry in function.inputs)
     for entry in function.inputs:
         check_size(entry.type, f"input {entry.name!r}")
     block = planner.block(function.block, scope)
@@ -48,7 +51,7 @@ def make_plan(function: Function, kernels: Mapping[str, Kernel], precision: Prec
         states=tuple(entry for entry in function.inputs if isinstance(entry.type, StateType)),
         block=block,
         outputs=tuple(zip(function.block.outputs, block.outputs, strict=True)),
-        names=scope,
+        names={name: found.index for name, found in scope.items() if isinstance(found, Slot)},
     )
 
 
@@ -59,22 +62,22 @@ class _Planner:
     opset: str
     kernels: Mapping[str, Kernel]
     precision: Precision
+    uses: Counter[str]
     slots: int = 0
-    _held: dict[int, Any] = field(default_factory=dict)
+    packer: Packer = field(default_factory=Packer)
 
-    def define(self, name: str, scope: dict[str, Argument]) -> int:
-        """A new slot for `name`."""
-        if name in scope:
-            raise ModelError(f"the value {name!r} is defined twice")
+    def define(self, entry: Named, scope: dict[str, Argument]) -> int:
+        """A new slot for a name."""
+        _claim(entry.name, scope)
         slot = self.slots
         self.slots += 1
-        scope[name] = Slot(index=slot)
+        scope[entry.name] = Slot(index=slot, type=entry.type)
         return slot
 
     def block(self, block: Block, scope: dict[str, Argument]) -> BlockPlan:
         """Plan a block. `scope` gains what the block defines; what was in it before belongs to the caller."""
         outer = frozenset(scope)
-        inputs = tuple(self.define(entry.name, scope) for entry in block.inputs)
+        inputs = tuple(self.define(entry, scope) for entry in block.inputs)
         last_use = _last_uses(block)
         steps: list[Step] = []
         for position, operation in enumerate(block.operations):
@@ -101,8 +104,7 @@ class _Planner:
             key: tuple(self._resolve(each, scope, f"{where}, argument {key!r}") for each in argument)
             for key, argument in operation.inputs.items()
         }
-        kernel = self.kernels[operation.type]
-        bound = bind_arguments(kernel, given, where)
+        kernel, bound = self._bind(operation, given, where)
         known = fold(operation, kernel, bound, opset=self.opset, precision=self.precision)
         if known is not None:
             for entry, value in zip(operation.outputs, known, strict=True):
@@ -110,11 +112,27 @@ class _Planner:
                 scope[entry.name] = value
             return None
         blocks = tuple(self.block(each, dict(scope)) for each in operation.blocks)
-        slots = tuple(self.define(entry.name, scope) for entry in operation.outputs)
+        slots = tuple(self.define(entry, scope) for entry in operation.outputs)
         return lambda frees: make_step(
             operation, kernel, bound, outputs=slots, blocks=blocks, frees=frees, opset=self.opset,
             precision=self.precision,
         )  # fmt: skip
+
+    def _bind(
+        self, operation: Operation, given: Mapping[str, tuple[Argument, ...]], where: str
+    ) -> tuple[Kernel, Bound]:
+        """The kernel with its arguments; the one for packed weights if the weight serves this operation only."""
+        kernel = self.kernels[operation.type]
+        weight = operation.inputs.get("weight", ())
+        if len(weight) == 1 and (isinstance(weight[0], Constant) or self.uses[weight[0].name] == 1):
+            x = given.get("x", ())
+            declared = x[0].type if len(x) == 1 and isinstance(x[0], Slot) else None
+            packed = self.packer.pack(
+                operation.type, kernel, given, declared if isinstance(declared, TensorType) else None, where
+            )
+            if packed is not None:
+                return packed
+        return kernel, bind_arguments(kernel, given, where)
 
     def _constant(self, operation: Operation, scope: dict[str, Argument], where: str) -> None:
         value = operation.inputs.get("val", ())
@@ -163,9 +181,13 @@ def _mentioned(operation: Operation) -> Iterator[str]:
             if isinstance(each, Reference):
                 yield each.name
     for block in operation.blocks:
-        yield from block.outputs
-        for inner in block.operations:
-            yield from _mentioned(inner)
+        yield from _mentioned_in(block)
+
+
+def _mentioned_in(block: Block) -> Iterator[str]:
+    yield from block.outputs
+    for inner in block.operations:
+        yield from _mentioned(inner)
 
 
 def _refuse_missing(function: Function, kernels: Mapping[str, Kernel]) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.runtime.ops.table import Kernel, exact, table
+from builder.runtime.ops.table import Kernel, exact, fresh, table
 
 
 def _per_channel(value: Tensor, x: Tensor) -> Tensor:
@@ -19,11 +19,13 @@ def clamped_relu(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.clamp(torch.where(x >= 0, x, alpha * x), max=beta)
 
 
+@fresh
 def elu(*, x: Tensor, alpha: float) -> Tensor:
     """x where x > 0, alpha * (e^x - 1) elsewhere."""
     return functional.elu(x, alpha)
 
 
+@fresh
 def gelu(*, x: Tensor, mode: str = "EXACT") -> Tensor:
     """Gaussian error linear unit, exact or by one of two approximations."""
     if mode == "SIGMOID_APPROXIMATION":
@@ -31,6 +33,7 @@ def gelu(*, x: Tensor, mode: str = "EXACT") -> Tensor:
     return functional.gelu(x, approximate="tanh" if mode == "TANH_APPROXIMATION" else "none")
 
 
+@fresh
 def leaky_relu(*, x: Tensor, alpha: float) -> Tensor:
     """x where x >= 0, alpha * x elsewhere."""
     return functional.leaky_relu(x, alpha)
@@ -63,6 +66,7 @@ def scaled_tanh(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     return alpha * torch.tanh(beta * x)
 
 
+@fresh
 def sigmoid(*, x: Tensor) -> Tensor:
     """1 / (1 + e^-x)."""
     return torch.sigmoid(x)
@@ -73,6 +77,7 @@ def sigmoid_hard(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.clamp(alpha * x + beta, 0.0, 1.0)
 
 
+@fresh
 def silu(*, x: Tensor) -> Tensor:
     """x * sigmoid(x)."""
     return functional.silu(x)
@@ -88,6 +93,7 @@ def softplus_parametric(*, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     return _per_channel(alpha, x) * softplus(x=_per_channel(beta, x) * x)
 
 
+@fresh
 def softmax(*, x: Tensor, axis: int = -1) -> Tensor:
     """Softmax along an axis."""
     return torch.softmax(x, axis)

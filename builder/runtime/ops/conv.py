@@ -7,12 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from builder.runtime.ops.padding import Pads, is_symmetric, pad_spatial, spatial_pads
-from builder.runtime.ops.table import Ints, Kernel, table
+from builder.runtime.ops.table import Ints, Kernel, fresh, table
 
 _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
+@fresh
 def conv(
     *, x: Tensor, weight: Tensor, bias: Tensor | None = None, strides: Ints = (), pad_type: str = "valid",
     pad: Ints = (), dilations: Ints = (), groups: int = 1,
@@ -42,6 +43,7 @@ def conv_quantized(
     )  # fmt: skip
 
 
+@fresh
 def conv_transpose(
     *, x: Tensor, weight: Tensor, bias: Tensor | None = None, pad: Ints = (), output_shape: Ints = (),
     pad_type: str = "valid", strides: Ints = (), dilations: Ints = (), groups: int = 1,

@@ -42,6 +42,7 @@ def ceil(*, x: Tensor) -> Tensor:
     return torch.ceil(x)
 
 
+@exact
 def clip(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     """x limited to [alpha, beta]."""
     return torch.clamp(x, alpha, beta)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.runtime.ops.table import Kernel, Tensors, table
+from builder.runtime.ops.table import Kernel, Tensors, fresh, table
 
 
+@fresh
 def linear(*, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (*, D_in), weight (D_out, D_in), bias (D_out,) -> (*, D_out). Mixed types (iOS17 on) are promoted."""
     common = torch.promote_types(x.dtype, weight.dtype)
@@ -20,6 +21,7 @@ def linear(*, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product if bias is None else product + bias
 
 
+@fresh
 def matmul(*, x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """x @ y over the last two axes, the others broadcast; a transpose of a vector is the vector."""
     if transpose_x and x.dim() > 1:

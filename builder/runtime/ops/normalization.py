@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.runtime.ops.table import Ints, Kernel, table
+from builder.runtime.ops.table import Ints, Kernel, fresh, table
 
 
+@fresh
 def batch_norm(
     *, x: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None,
     epsilon: float = 1e-5,
@@ -17,6 +18,7 @@ def batch_norm(
     return functional.batch_norm(x, mean, variance, gamma, beta, False, 0.0, epsilon)
 
 
+@fresh
 def instance_norm(
     *, x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
 ) -> Tensor:
@@ -35,6 +37,7 @@ def l2_norm(*, x: Tensor, epsilon: float = 1e-6) -> Tensor:
     return x * torch.rsqrt(torch.sum(torch.square(x), dim=(-3, -2, -1), keepdim=True) + epsilon)
 
 
+@fresh
 def layer_norm(
     *, x: Tensor, axes: Ints | None = None, gamma: Tensor | None = None, beta: Tensor | None = None,
     epsilon: float = 1e-5,

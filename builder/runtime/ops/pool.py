@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from builder.runtime.ops.padding import Pads, is_symmetric, pad_spatial, spatial_pads
-from builder.runtime.ops.table import Ints, Kernel, exact, table
+from builder.runtime.ops.table import Ints, Kernel, exact, fresh, table
 
 _MAX = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVERAGE = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
@@ -49,6 +49,7 @@ def max_pool(
     return pool(pad_spatial(x, extended, -math.inf), kernel_sizes, strides)
 
 
+@fresh
 def avg_pool(
     *, x: Tensor, kernel_sizes: Ints, strides: Ints = (), pad_type: str, pad: Ints = (),
     exclude_padding_from_average: bool = False, ceil_mode: bool = False,

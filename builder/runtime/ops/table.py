@@ -95,6 +95,17 @@ def is_exact(kernel: Kernel) -> bool:
     return bool(getattr(kernel, "exact", False))
 
 
+def fresh(kernel: KernelType) -> KernelType:
+    """Mark a kernel whose output is memory of its own, so that it may be rounded in place."""
+    kernel.fresh = True  # type: ignore[attr-defined]  # a function carries its own mark, no second table to keep
+    return kernel
+
+
+def is_fresh(kernel: Kernel) -> bool:
+    """Whether `fresh` marked the kernel, or the function of a partial."""
+    return bool(getattr(getattr(kernel, "func", kernel), "fresh", False))
+
+
 def table(*kernels: Kernel) -> dict[str, Kernel]:
     """A family's table, keyed by MIL name: the function's name without the underscore that keeps builtins free."""
     return merge(*({kernel.__name__.rstrip("_"): kernel} for kernel in kernels))
