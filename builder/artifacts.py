@@ -129,6 +129,8 @@ class ConvertedModel:
 
     model: Any
     """`coremltools.models.MLModel`."""
+    said: str = ""
+    """One line for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,8 @@ class CompressedModel:
     model: Any
     """`coremltools.models.MLModel`."""
     skipped: tuple[SkippedLayer, ...] = ()
+    said: str = ""
+    """One line for people."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,140 @@
+"""The seal stage: the model on disk, the same to the byte wherever and whenever it is built, and its digests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, MutableSequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder.artifacts import CompressedModel, SealedPackage
+from builder.spec import BuildSpec
+from builder.stages.package import WEIGHTS, link_folder, write_package
+
+SEEDED_KEY = "com.github.builder.seeded"
+"""In the artifact's metadata where its weights are untrained."""
+
+_VARYING_METADATA = (
+    "com.github.apple.coremltools.conversion_date",
+    "com.github.apple.coremltools.version",
+    "com.github.apple.coremltools.source",
+    "com.github.apple.coremltools.source_dialect",
+)
+"""Dates and builds of tools; they are in the build record instead."""
+
+_NUMBERS = {1: "<i4", 2: "<i8", 3: "<u4", 4: "<u8", 5: "<f8", 6: "<f4", 7: "<u1", 8: "<i4"}
+"""The dtype of each of protobuf's `FieldDescriptor.CPPTYPE_*` that is a number."""
+
+_BUILD_INFO = "buildInfo"
+"""The attribute of a MIL program that repeats them."""
+
+
+def seal(compressed: CompressedModel, spec: BuildSpec, destination: Path, *, seeded: bool) -> SealedPackage:
+    """Write the artifact to `destination`, which must not exist (`.mlpackage` or `.mlmodel`)."""
+    model = compressed.model
+    specification = _canonical(model._spec, spec, seeded=seeded)
+    data = specification.SerializeToString(deterministic=True)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if spec.format == "mlmodel":
+        destination.write_bytes(data)
+    else:
+        weights = Path(model.weights_dir) if model.weights_dir else None
+        write_package(destination, data, weights, place=link_folder)
+    return SealedPackage(
+        path=destination,
+        format=spec.format,
+        digest=package_digest(destination),
+        size_bytes=sum(file.stat().st_size for _, file in _files(destination)),
+        semantic_digest=semantic_digest(specification, destination),
+    )
+
+
+def describe_sealed(sealed: SealedPackage) -> str:
+    """One line for people."""
+    return f"{sealed.size_bytes / 1e6:.1f} MB, {sealed.digest[:19]}…"
+
+
+def package_digest(path: Path) -> str:
+    """`sha256:` over the names and digests of an artifact's files, sorted; of a single file over its content."""
+    if path.is_file():
+        return f"sha256:{_file_digest(path)}"
+    lines = [f"{_file_digest(file)}  {name}\n" for name, file in _files(path)]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def semantic_digest(specification: Any, path: Path) -> str:
+    """`sha256:` over the model's fields and weights, which stays when protobuf serialises differently."""
+    digest = hashlib.sha256()
+    for token in _tokens(specification):
+        digest.update(token)
+    weights = path / "Data" / WEIGHTS
+    for file in sorted(weights.rglob("*")) if weights.is_dir() else ():
+        digest.update(_token("file", file.relative_to(weights).as_posix()))
+        digest.update(bytes.fromhex(_file_digest(file)))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> Any:
+    """A copy without dates and tool builds, with the recipe's metadata."""
+    specification = type(model_specification)()
+    specification.CopyFrom(model_specification)
+    metadata = specification.description.metadata
+    for key in _VARYING_METADATA:
+        metadata.userDefined.pop(key, None)
+    metadata.author = spec.metadata.author
+    metadata.license = spec.metadata.license
+    metadata.versionString = spec.metadata.version
+    metadata.shortDescription = spec.metadata.description
+    for key, value in spec.metadata.user.items():
+        metadata.userDefined[key] = value
+    if seeded:
+        metadata.userDefined[SEEDED_KEY] = "true"
+    if specification.WhichOneof("Type") == "mlProgram":
+        specification.mlProgram.attributes.pop(_BUILD_INFO, None)
+    return specification
+
+
+def _files(path: Path) -> list[tuple[str, Path]]:
+    if path.is_file():
+        return [(path.name, path)]
+    return sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _token(kind: str, value: object) -> bytes:
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return f"{kind} {len(data)} ".encode() + data
+
+
+def _tokens(message: Any) -> Iterator[bytes]:
+    """Every field that is set, by number; maps by key; a nested message between brackets."""
+    for descriptor, value in sorted(message.ListFields(), key=lambda entry: entry[0].number):
+        yield _token("field", descriptor.number)
+        entry = descriptor.message_type
+        if entry is not None and entry.GetOptions().map_entry:
+            for key in sorted(value):
+                yield _token("key", key)
+                yield from _value_tokens(value[key], nested=entry.fields_by_name["value"].message_type is not None)
+        elif isinstance(value, MutableSequence) and descriptor.cpp_type in _NUMBERS:
+            yield _token("numbers", np.asarray(value, dtype=_NUMBERS[descriptor.cpp_type]).tobytes())
+        elif isinstance(value, MutableSequence):
+            yield _token("count", len(value))
+            for item in value:
+                yield from _value_tokens(item, nested=entry is not None)
+        else:
+            yield from _value_tokens(value, nested=entry is not None)
+
+
+def _value_tokens(value: Any, *, nested: bool) -> Iterator[bytes]:
+    if not nested:
+        yield _token(type(value).__name__, repr(value) if isinstance(value, float) else value)
+        return
+    yield b"("
+    yield from _tokens(value)
+    yield b")"
