@@ -152,7 +152,11 @@ def _network(package: Package, kind: str, function: str | None, interface: Inter
 
         network = compile_pipeline(package, precision)
     else:
-        raise UnsupportedError(f"{package.path}: a model of kind {kind}")
+        from builder.runtime.tabular import KINDS, compile_tabular
+
+        if kind not in KINDS:
+            raise UnsupportedError(f"{package.path}: a model of kind {kind}")
+        network = compile_tabular(package.specification)
     return network
 
 

@@ -84,7 +84,12 @@ class NeuralNetwork:
         if not isinstance(feature, ArrayFeature):
             return value
         value = value.to(_DTYPES.get(feature.dtype, torch.float32))
-        return from_rank_5(value, feature.shape) if self.legacy_arrays and value.dim() == 5 else value
+        if self.legacy_arrays and value.dim() == 5:
+            return from_rank_5(value, feature.shape)
+        extra = value.dim() - len(feature.shape)
+        if feature.shape and extra > 0 and value.shape == (1,) * extra + feature.shape:
+            return value.reshape(feature.shape)
+        return value
 
     def _classify(self, values: Values) -> dict[str, Any]:
         if self.classes is None:

@@ -47,9 +47,14 @@ def permute(layer: Layer) -> Kernel:
 
 
 def transpose(layer: Layer) -> Kernel:
-    """A permutation of all dimensions."""
+    """A permutation of all dimensions; leading ones that it leaves out stay (an image is rank 4, utils.py writes 3 axes)."""
     axes = tuple(int(axis) for axis in layer.parameters.axes)
-    return lambda x: x.permute(axes)
+
+    def run(x: Tensor) -> Tensor:
+        extra = x.dim() - len(axes)
+        return x.permute(axes) if extra <= 0 else x.permute(*range(extra), *(axis + extra for axis in axes))
+
+    return run
 
 
 def reorganize_data(layer: Layer) -> Kernel:
