@@ -58,19 +58,6 @@ def test_recipe_script_and_file_agree(script: ModuleType, recipe: dict[str, Any]
     assert file_digest(file) in (script.__doc__ or "")
 
 
-def test_training_repeats_to_the_bit(script: ModuleType) -> None:
-    pictures, labels = (part[:64] for part in script.load("train"))
-    trained = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        module = import_torchvision().models.mobilenet_v2(weights=None, num_classes=10, width_mult=0.1)
-        untrained = module.classifier[1].weight.detach().clone()
-        script.train(module, pictures, labels, epochs=1)
-        assert not torch.equal(module.classifier[1].weight, untrained)
-        trained.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
-    assert torch.equal(*trained)
-
-
 def test_augmented_pictures_stay_in_range_with_black_around(script: ModuleType) -> None:
     torch.manual_seed(0)
     pictures = script.load("train")[0][:8]
