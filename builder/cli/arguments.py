@@ -38,6 +38,8 @@ class Parser(argparse.ArgumentParser):
             namespace, unknown = self.parse_known_intermixed_args(list(arguments))
         except argparse.ArgumentError as error:
             self.error(str(error))
+        if unknown and not unknown[0].startswith("-"):
+            raise ConfigurationError(f"`{unknown[0]}` is one argument too many", hint=f"see `{self.prog} --help`")
         if unknown:
             name = unknown[0].partition("=")[0]
             nearest = nearest_name(name, known)

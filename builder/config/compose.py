@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.errors import HydraException
@@ -84,14 +84,20 @@ def compose_spec(arguments: Sequence[str], library: Library) -> Composition:
     early += _merge(tree, line, lineage, library)
     early += [finding for setting in line.settings if (finding := tree.apply(setting))]
     data, unresolved = resolve(tree)
-    doubtful = {finding.key.partition(".")[0] for finding in [*early, *unresolved]}
+    early += unresolved
     result = validate(data, tree, lineage.documents[0].first_line)
     if isinstance(result, list):
-        late = [finding for finding in result if finding.key.partition(".")[0] not in doubtful]
-        raise FindingsError([*early, *unresolved, *late])
-    if early or unresolved:
-        raise FindingsError([*early, *unresolved])
+        deleted = {**{".".join(s.path): s.spot for s in line.settings if s.deletes}, **line.removed_groups}
+        late = [replace(finding, spot=deleted.get(finding.key, finding.spot)) for finding in result]
+        raise FindingsError([*early, *(finding for finding in late if not _follows(finding, early))])
+    if early:
+        raise FindingsError(early)
     return _finish(line.recipe, result, data, tree, _effective_choices(line, lineage, library), library)
+
+
+def _follows(late: Finding, early: Sequence[Finding]) -> bool:
+    """Whether a finding about values only follows from an earlier one about how they came to be."""
+    return any(f"{late.key}.".startswith(f"{finding.key}.") for finding in early if finding.key)
 
 
 def _finish(
@@ -134,7 +140,10 @@ def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) ->
             continue
         read = document(file)
         if group != RECIPE_GROUP:
-            findings += read.findings
+            findings += [replace(finding, key=group) for finding in read.findings]
+            if read.data is not None and not isinstance(read.data, Mapping):
+                message = "an option is a mapping of keys to values"
+                findings.append(Finding(key=group, message=message, spot=read.first_line))
         package = tuple((entry.package or "").split(".")) if entry.package else ()
         tree.add(read, package, without=by_file.get(file, frozenset()))
     return findings
@@ -156,4 +165,6 @@ def _spot_of_problem(path: Path, tree: Tree, choices: dict[str, Choice], library
         return choice.spot if choice else None
     file = origin.value.file
     in_option = file is not None and any(file.is_relative_to(folder) for folder in library.options)
-    return choices[path[0]].spot if in_option and path[0] in choices else origin.value
+    if in_option and path[0] in choices:
+        return choices[path[0]].spot
+    return origin.start if isinstance(tree.get(path)[0], Mapping) else origin.value

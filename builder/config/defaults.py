@@ -24,6 +24,7 @@ class Choice:
     group: str
     options: tuple[str, ...]
     spot: Spot
+    group_spot: Spot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def _named(item: str, spot: Spot) -> Entry:
     if "@" in item or "${" in item or item == SELF:
         return Entry(spot=spot, other=item)
     if group in GROUPS:
-        return Entry(spot=spot, choice=Choice(group=group, options=(name,), spot=spot))
+        return Entry(spot=spot, choice=Choice(group=group, options=(name,), spot=spot, group_spot=spot))
     if group in ("", "recipe"):
         return Entry(spot=spot, parent=name)
     return Entry(spot=spot, other=item)
@@ -66,7 +67,8 @@ def _chosen(key: str, value: Any, origin: Origin) -> Entry:
     if plain and group == "recipe" and len(names) == 1:
         return Entry(spot=origin.value, parent=names[0])
     if plain:
-        return Entry(spot=origin.value, choice=Choice(group=group, options=tuple(names), spot=origin.value))
+        choice = Choice(group=group, options=tuple(names), spot=origin.value, group_spot=origin.start)
+        return Entry(spot=origin.value, choice=choice)
     return Entry(spot=origin.value, other={key: value})
 
 
@@ -149,7 +151,7 @@ def choice_findings(choice: Choice, library: Library) -> Iterator[Finding]:
         yield Finding(
             key=DEFAULTS,
             message=f"there is no group `{choice.group}`",
-            spot=choice.spot,
+            spot=choice.group_spot,
             allowed=groups,
             nearest=nearest_name(choice.group, groups),
         )
@@ -159,7 +161,7 @@ def choice_findings(choice: Choice, library: Library) -> Iterator[Finding]:
         if library.option(choice.group, option) is None:
             yield Finding(
                 key=choice.group,
-                message=f"there is no option `{option}`",
+                message=f"there is no option `{option}`" if option else "no option is named",
                 spot=choice.spot,
                 allowed=names,
                 nearest=nearest_name(option, names),

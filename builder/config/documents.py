@@ -69,10 +69,10 @@ def read_document(file: FilePath) -> Document:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
         spot = Spot(file=file, line=line, column=column, length=1, text="")
-        return _unreadable(file, f"is not UTF-8 text (byte 0x{error.object[error.start]:02x})", spot)
+        return _unreadable(file, f"the file is not UTF-8 text (byte 0x{error.object[error.start]:02x})", spot)
     except OSError as error:
         is_folder = isinstance(error, IsADirectoryError)
-        what = "is a directory, not a file" if is_folder else f"cannot be read: {error.strerror}"
+        what = "this is a directory, not a file" if is_folder else f"the file cannot be read: {error.strerror}"
         return _unreadable(file, what, Spot(file=file, line=1, column=1, length=1, text=""))
     return _parse(file, text)
 
@@ -98,9 +98,9 @@ def _parse(file: FilePath, text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         return _syntax_error(walk, error)
     except RecursionError:
-        return _unreadable(file, "is nested too deeply", walk.spot(0, 0, 1))
+        return _unreadable(file, "the file is nested too deeply", walk.spot(0, 0, 1))
     except _TooLargeError:
-        return _unreadable(file, "has too many values: its aliases multiply", walk.spot(0, 0, 1))
+        return _unreadable(file, "the file has too many values: its aliases multiply", walk.spot(0, 0, 1))
     first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
     first_line = walk.spot(first, 0, len(lines[first]) if lines else 1)
     return Document(file=file, data=data, origins=walk.origins, first_line=first_line, findings=tuple(walk.findings))
@@ -108,6 +108,8 @@ def _parse(file: FilePath, text: str) -> Document:
 
 def _syntax_error(walk: _Walk, error: yaml.MarkedYAMLError) -> Document:
     mark = error.problem_mark or error.context_mark
+    if error.context_mark and ("end of stream" in str(error.problem) or "<stream end>" in str(error.problem)):
+        mark = error.context_mark  # what was opened there is never closed
     line, column = (mark.line, mark.column) if mark else (0, 0)
     line = min(line, max(0, len(walk.lines) - 1))
     text = walk.lines[line] if walk.lines else ""
@@ -119,6 +121,8 @@ def _syntax_error(walk: _Walk, error: yaml.MarkedYAMLError) -> Document:
         column = text.index("\t")
     elif "mapping values are not allowed" in problem:
         hint = "a text with `: ` in it needs quotes; or the line above is not closed"
+    elif "<block end>" in problem:
+        hint = "the indentation does not fit the lines above"
     elif "single document" in str(error.context):
         problem, context = "a second document begins (`---`), and a file holds one", ""
     return _unreadable(walk.file, f"YAML syntax: {problem}{context}", walk.spot(line, column, 1), hint)
@@ -156,7 +160,7 @@ class _Walk:
         if self.nodes > MOST_NODES:
             raise _TooLargeError
         if id(node) in self.open_nodes:
-            self.findings.append(Finding(message="an alias refers to what contains it", spot=self.mark(node)))
+            self.complain("an alias refers to what contains it", node, path)
             return None
         self.origins[path] = Origin(key=key, value=self.mark(node))
         self.open_nodes.add(id(node))
@@ -165,7 +169,7 @@ class _Walk:
                 return self.mapping(node, path)
             if isinstance(node, yaml.SequenceNode):
                 return [self.value(item, (*path, str(i)), None) for i, item in enumerate(node.value)]
-            return self.scalar(node)
+            return self.scalar(node, path)
         finally:
             self.open_nodes.discard(id(node))
 
@@ -200,7 +204,7 @@ class _Walk:
             self.findings.append(Finding(message=message, spot=self.mark(node), hint=hint))
         return str(node.value)
 
-    def scalar(self, node: yaml.Node) -> Any:
+    def scalar(self, node: yaml.Node, path: Path) -> Any:
         """Return text, a number, a truth value or None."""
         text, kind = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
         try:
@@ -216,7 +220,11 @@ class _Walk:
                 case "float":
                     return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
         except (ValueError, KeyError):
-            self.findings.append(Finding(message=f"{text!r} is no {kind}", spot=self.mark(node)))
+            self.complain(f"{text!r} is no {kind}", node, path)
             return None
-        self.findings.append(Finding(message=f"tags such as {node.tag} are not read", spot=self.mark(node)))
+        self.complain(f"tags such as {node.tag.replace('tag:yaml.org,2002:', '!!')} are not read", node, path)
         return None
+
+    def complain(self, message: str, node: yaml.Node, path: Path) -> None:
+        """Note what is wrong with the value at `path`."""
+        self.findings.append(Finding(key=".".join(path), message=message, spot=self.mark(node)))

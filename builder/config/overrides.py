@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class CommandLine:
     """Its name; empty where it is named wrongly, None where it is not named."""
     recipe_spot: Spot | None
     choices: tuple[Choice, ...]
-    removed_groups: tuple[str, ...]
+    removed_groups: Mapping[str, Spot]
     settings: tuple[Setting, ...]
     hydra: tuple[str, ...]
     """The arguments that Hydra needs for the defaults list."""
@@ -54,13 +54,14 @@ def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | F
     try:
         return OverridesParser.create(config_loader=loader).parse_overrides([argument])[0]
     except (HydraException, ValueError) as error:
-        told = str(error.__cause__ or error).partition(" expecting {")[0]
-        reason = told.splitlines()[0] if told else "it is not in Hydra's grammar"
-    return Finding(
-        message=f"cannot be read as key=value: {reason}",
-        spot=command_line_spot(argument),
-        hint="write `key=value`; values with spaces or other special characters need quotes inside the shell's quotes",
-    )
+        lines = str(error).partition(" expecting {")[0].splitlines()
+        reason = next((text for text in lines if not text.startswith("Error parsing override")), "it is not key=value")
+    hint = "values with spaces or other special characters need quotes inside the shell's quotes: key='\"a b\"'"
+    if "==" in argument:
+        hint = "one `=` is enough"
+    elif any(argument.count(opening) != argument.count(closing) for opening, closing in ("[]", "{}", "()")):
+        hint = "a bracket is not closed, or not opened"
+    return Finding(message=f"cannot be read: {reason}", spot=command_line_spot(argument), hint=hint)
 
 
 def read_command_line(arguments: Sequence[str], library: Library) -> CommandLine:
@@ -79,7 +80,7 @@ def read_command_line(arguments: Sequence[str], library: Library) -> CommandLine
         recipe="" if reader.recipe is None and reader.names_recipe else reader.recipe,
         recipe_spot=reader.recipe_spot,
         choices=tuple(reader.choices),
-        removed_groups=tuple(reader.removed),
+        removed_groups=reader.removed,
         settings=tuple(reader.settings),
         hydra=tuple(reader.hydra),
         findings=tuple(reader.findings),
@@ -95,7 +96,7 @@ class _Reader:
         self.recipe: str | None = None
         self.recipe_spot: Spot | None = None
         self.choices: list[Choice] = []
-        self.removed: list[str] = []
+        self.removed: dict[str, Spot] = {}
         self.settings: list[Setting] = []
         self.hydra: list[str] = []
         self.findings: list[Finding] = []
@@ -130,7 +131,7 @@ class _Reader:
         if key == "recipe":
             self.read_recipe(value, spot, override)
         elif key in self.groups and override.is_delete():
-            self.removed.append(key)
+            self.removed[key] = spot
             self.hydra.append(f"~{key}")
         elif key in self.groups and not isinstance(value, dict):
             self.choose(key, value, spot)
@@ -142,7 +143,7 @@ class _Reader:
     def choose(self, group: str, value: Any, spot: Spot) -> None:
         """Read the choice of one option of a group, or of a list of them."""
         names = tuple(str(v) if v is not None else "null" for v in (value if isinstance(value, list) else [value]))
-        choice = Choice(group=group, options=names, spot=spot)
+        choice = Choice(group=group, options=names, spot=spot, group_spot=spot)
         wrong = list(choice_findings(choice, self.library))
         self.findings += wrong
         self.choices.append(choice)

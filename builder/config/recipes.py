@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from builder.config.defaults import Choice, entries, list_findings
 from builder.config.documents import Document
-from builder.config.folders import Library, shown
-from builder.config.problems import Finding
+from builder.config.folders import Library
+from builder.config.problems import Finding, Spot
 from builder.config.sources import document
 
 
@@ -49,7 +49,7 @@ def _visit(
     read = document(file)
     documents.append(read)
     findings += [*read.findings, *_document_findings(read), *list_findings(read, library)]
-    stuck = read.broken
+    stuck = not isinstance(read.data, Mapping)
     for entry in reversed(list(entries(read))):
         if entry.parent is None:
             continue
@@ -72,12 +72,17 @@ def _document_findings(read: Document) -> Iterator[Finding]:
     elif not isinstance(read.data, Mapping):
         what = "a list" if isinstance(read.data, list) else "a single value"
         yield Finding(message=f"a recipe is a mapping of keys to values, and this is {what}", spot=read.first_line)
-    for line in read.file.read_text(encoding="utf-8-sig").splitlines():
-        header = re.match(r"#\s*@package\s+(\S+)", line)
+    yield from _header_findings(read)
+
+
+def _header_findings(read: Document) -> Iterator[Finding]:
+    """Yield a `@package` header other than `_global_`, which every recipe has without saying so."""
+    for number, text in enumerate(read.file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        header = re.match(r"#\s*@package\s+(\S+)", text)
         if header and header[1] != "_global_":
-            message = f"{shown(read.file)}: the header `@package {header[1]}` has no place in a recipe"
-            yield Finding(message=message, spot=read.first_line, hint="remove it: a recipe needs no header")
-        if line.strip() and not line.startswith("#"):
+            spot = Spot(file=read.file, line=number, column=1, length=len(text), text=text)
+            yield Finding(message="a recipe has no package", spot=spot, hint="remove the header: it needs none")
+        if text.strip() and not text.startswith("#"):
             return
 
 

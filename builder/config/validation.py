@@ -18,6 +18,8 @@ from builder.spec import BuildSpec
 
 Mistake = tuple[Place, ErrorDetails]
 
+SHA256_PATTERN = "^[0-9a-f]{64}$"
+
 TARGET_HINT = "`_target_` is not read; user code enters by `kind: python` with `factory: package.module:function`"
 
 
@@ -67,7 +69,7 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: Sp
     ):
         return _wrong_kind(place, given, tree)
     if place.is_key:
-        return _finding_at(tree, path, f"the name {_reason(details)}")
+        return _finding_at(tree, path, f"`{path[-1]}` {_reason(details)}")
     if kind == "literal_error":
         literals = [m.annotation for m in place.type.members if get_origin(m.annotation) is Literal]
         return _not_allowed(tree, path, given, [str(word) for literal in literals for word in get_args(literal)])
@@ -77,7 +79,9 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: Sp
     head, separator, listed = message.partition("must be one of ")
     if separator and not head:
         return _not_allowed(tree, path, given, listed.split(", "))
-    return _finding_at(tree, path, f"{message}, and this is {_shown(given)}", of_key=False)
+    if not isinstance(given, Mapping | list):
+        message = f"{message}, and this is {_shown(given)}"
+    return _finding_at(tree, path, message, of_key=False)
 
 
 def _not_allowed(tree: Tree, path: Path, given: Any, names: Sequence[str]) -> Finding:
@@ -96,6 +100,8 @@ def _most_telling(mistakes: Sequence[Mistake]) -> Mistake:
 
 def _reason(details: ErrorDetails) -> str:
     """Return pydantic's message in our words."""
+    if details.get("ctx", {}).get("pattern") == SHA256_PATTERN:
+        return "must be a SHA-256 digest, 64 hexadecimal digits in lower case"
     message = details["msg"].removeprefix("Value error, ")
     for old, new in [
         ("Input should be", "must be"),
