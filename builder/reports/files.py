@@ -1,4 +1,4 @@
-"""The files that lie beside an artifact: `build.log` while the build runs, `build.json` when it is done."""
+"""The files beside an artifact: `build.log` while the build runs, `build.json` and `report.html` when it is done."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from builder.artifacts import BuildRecord
 from builder.progress import Progress
 from builder.reports.build_json import write_build_json
+from builder.reports.html import write_html
 from builder.reports.log import FILE_NAME, BuildLog, Tee, captured_noise
 
 
@@ -22,3 +23,4 @@ def build_logged(folder: Path, progress: Progress) -> Iterator[Progress]:
 def write_reports(record: BuildRecord, folder: Path) -> None:
     """Write every report of a finished build into `folder`."""
     write_build_json(record, folder)
+    write_html(record, folder)

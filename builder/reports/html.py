@@ -36,8 +36,7 @@ def render_html(record: BuildRecord) -> str:
 
 
 def _footer(record: BuildRecord) -> Markup:
-    version = record.versions.get("builder", "")
-    return element("footer", f"Written by builder {version} on {record.started}. Everything here is in build.json too.")
+    return element("footer", f"A build of {record.started}. What this page says is in build.json too, for tools.")
 
 
 _SECTIONS = (

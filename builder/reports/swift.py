@@ -20,12 +20,15 @@ def swift_snippet(record: BuildRecord) -> str:
     parameters = ", ".join(f"{_identifier(i['name'])}: {_parameter_type(i)}" for i in record.inputs)
     results = ", ".join(f"{_identifier(o['name'])}: {_result_type(o)}" for o in record.outputs)
     returns = f"({results})" if len(record.outputs) != 1 else results.partition(": ")[2]
+    images = any(feature["kind"] == "image" for feature in (*record.inputs, *record.outputs))
     lines = [
-        "import CoreGraphics",
+        *(["import CoreGraphics"] if images else []),
         "import CoreML",
+        *(["import CoreVideo"] if images else []),
         "",
         f"// Add {record.artifact.path.name} to the app's target: Xcode compiles it to {name}.mlmodelc.",
-        f'let model = try MLModel(contentsOf: Bundle.main.url(forResource: {_text(name)}, withExtension: "mlmodelc")!)',
+        f'let url = Bundle.main.url(forResource: {_text(name)}, withExtension: "mlmodelc")!',
+        "let model = try MLModel(contentsOf: url)",
         "",
         f"func predict({parameters}) throws -> {returns} {{",
         "    let inputs = try MLDictionaryFeatureProvider(dictionary: [",

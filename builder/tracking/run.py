@@ -88,16 +88,23 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
     yield "ops/total", float(sum(record.op_counts.values()))
     for name, count in sorted(record.op_counts.items()):
         yield f"ops/{_key(name)}", float(count)
+    for name, check in _named(record):
+        yield from _check_figures(name, check)
+
+
+def _named(record: BuildRecord) -> Iterator[tuple[str, CheckReport]]:
+    """Each check with its name, and its engine too where one check ran on several."""
+    names = [check.name for check in record.checks]
     for check in record.checks:
-        yield from _check_figures(check)
+        yield _key(check.name if names.count(check.name) == 1 else f"{check.name}_{check.engine}"), check
 
 
-def _check_figures(check: CheckReport) -> Iterator[tuple[str, float]]:
+def _check_figures(name: str, check: CheckReport) -> Iterator[tuple[str, float]]:
     """Each measured number as `check/measure`, and those of one output as `check/output/measure`."""
     for path, value in leaves(dict(check.values), separator="/"):
         number = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
         if isinstance(number, (int, float)) and not isinstance(number, bool):
-            yield "/".join(_key(part) for part in (check.name, *path.split("/"))), float(number)
+            yield "/".join([name, *(_key(part) for part in path.split("/"))]), float(number)
 
 
 def _tags(record: BuildRecord) -> dict[str, str]:
@@ -119,7 +126,7 @@ def _tags(record: BuildRecord) -> dict[str, str]:
         "git.commit": str(record.git.get("commit", "")),
         "git.dirty": json.dumps(record.git.get("dirty")),
         "sweep_id": os.environ.get("BUILDER_SWEEP_ID", ""),
-        **{f"check.{_key(check.name)}": verdict(check) for check in record.checks},
+        **{f"check.{name}": verdict(check) for name, check in _named(record)},
         **{f"version.{_key(tool)}": version for tool, version in record.versions.items()},
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",

@@ -98,10 +98,10 @@ def _record(outputs: Path) -> BuildRecord:
             ),
         ),
         checks=CHECKS,
-        inputs=({"name": "image", "kind": "image", "shape": [1, 3, 224, 224], "color_layout": "RGB"},),
+        inputs=({"name": "image", "kind": "image", "width": 224, "height": 224, "color_layout": "RGB"},),
         outputs=(
             {"name": "classLabel", "kind": "string"},
-            {"name": "classLabel_probs", "kind": "dictionary", "labels": 3},
+            {"name": "classLabel_probs", "kind": "dictionary"},
         ),
         source={"kind": "torchvision", "name": "mobilenet_v2", "weights": "IMAGENET1K_V2", "digest": "sha256:77"},
         substitutions=(

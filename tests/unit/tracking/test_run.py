@@ -66,3 +66,16 @@ def test_broken_seeded_build_is_a_failed_run_that_says_so(make_record: Callable[
     assert run.status == "FAILED"
     assert run.tags["seeded"] == "true"
     assert "UNTRAINED WEIGHTS" in run.tags["mlflow.note.content"]
+
+
+def test_one_check_on_two_engines_keeps_both_figures(
+    make_record: Callable[..., BuildRecord], record: BuildRecord
+) -> None:
+    ours = record.checks[2]
+    apples = replace(ours, engine="coreml", values={"probabilities": {"snr_db": 40.0}}, passed=False)
+
+    run = tracked_run(make_record(checks=(ours, apples)))
+
+    assert run.metrics["parity_runtime/probabilities/snr_db"] == 48.31234
+    assert run.metrics["parity_coreml/probabilities/snr_db"] == 40.0
+    assert (run.tags["check.parity_runtime"], run.tags["check.parity_coreml"]) == ("passed", "failed")

@@ -1,0 +1,139 @@
+"""report.html: verdict first, self-contained, everything escaped, and nothing claimed that was not proven."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from builder.artifacts import BuildRecord, CheckedPicture, CheckReport
+from builder.reports.files import write_reports
+from builder.reports.html import render_html
+
+GOLDEN = Path(__file__).parent / "golden"
+VOID = {"meta", "img", "rect"}
+
+
+class Outline(HTMLParser):
+    """The text of a page in reading order; fails on tags that do not nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.lines: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open and data.strip():
+            self.lines.append(f"{'/'.join(self.open[2:])}: {data.rstrip()}")
+
+
+def _outline(page: str) -> Outline:
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    return outline
+
+
+def test_page_reads_in_order(record: BuildRecord) -> None:
+    text = "\n".join(_outline(render_html(record)).lines) + "\n"
+
+    path = GOLDEN / "report.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), "review it, then UPDATE_GOLDEN=1 rewrites the golden files"
+
+
+def test_page_loads_nothing_from_anywhere(record: BuildRecord) -> None:
+    page = render_html(record)
+    outline = _outline(page)
+
+    assert "<script" not in page
+    assert not re.search(r"url\(|@import", page[: page.index("</style>")])
+    assert [value for name, value in outline.attributes if name in ("src", "href", "srcset")] == []
+
+
+def test_what_comes_from_outside_is_escaped(make_record: Callable[..., BuildRecord], record: BuildRecord) -> None:
+    evil = '</code><script>alert("x")</script>'
+    config = {**record.request.config, "metadata": {"author": evil}}
+
+    page = render_html(
+        make_record(
+            labels=(evil, "b"),
+            request=replace(record.request, config=config),
+            checks=(
+                CheckReport(name=evil, kind="parity", engine="none", values={}, limits={}, passed=None, reason=evil),
+            ),
+        )
+    )
+
+    assert "<script" not in page
+    _outline(page)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "It computes what the original computes, executed on 4 samples by builder's own Core ML runtime."),
+        ({"checks": ()}, "Nothing executed this artifact: what it computes is not proven."),
+    ],
+)
+def test_verdict_says_what_was_proven(
+    make_record: Callable[..., BuildRecord], changes: dict[str, object], verdict: str
+) -> None:
+    heading = next(line for line in _outline(render_html(make_record(**changes))).lines if "/h1: " in line)
+
+    assert heading.partition(": ")[2].strip() == verdict
+
+
+def test_check_without_execution_proves_nothing(make_record: Callable[..., BuildRecord], record: BuildRecord) -> None:
+    page = render_html(make_record(checks=record.checks[:2]))
+
+    assert "what it computes is not proven" in page
+
+
+def test_missed_limit_and_untrained_weights_are_said_first(
+    make_record: Callable[..., BuildRecord], record: BuildRecord
+) -> None:
+    failed = replace(record.checks[2], passed=False, reason="probabilities: snr_db is 12.5, and the limit is 30")
+
+    page = render_html(make_record(status="broken", seeded=True, checks=(failed,)))
+
+    head = page[: page.index("<main>")]
+    assert "parity missed the limit. Do not ship this artifact." in head
+    assert "UNTRAINED WEIGHTS" in head
+
+
+def test_picture_is_inside_the_page_with_both_answers(make_record: Callable[..., BuildRecord]) -> None:
+    picture = CheckedPicture(
+        input="image", png=b"\x89PNG", label="tabby", engine="runtime",
+        reference_top=(("tabby", 0.9), ("espresso", 0.1)), artifact_top=(("tabby", 0.88), ("espresso", 0.12)),
+    )  # fmt: skip
+
+    outline = _outline(render_html(make_record(pictures=(picture,))))
+
+    text = "\n".join(outline.lines)
+    assert ("src", "data:image/png;base64,iVBORw==") in outline.attributes
+    assert "labelled" in text
+    assert "The artifact (runtime)" in text
+    assert "88.0 %" in text
+
+
+def test_reports_are_written_beside_the_artifact(record: BuildRecord, tmp_path: Path) -> None:
+    write_reports(record, tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == {"build.json", "report.html"}
