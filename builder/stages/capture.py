@@ -47,6 +47,7 @@ def capture(
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export's own use of what torch deprecates
             program = METHODS[method](prepared.module, inputs)
     except Exception as error:
         raise ConversionError(f"{method} failed: {_first_line(error)}", key="capture.method") from error

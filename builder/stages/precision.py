@@ -35,6 +35,8 @@ def normalization_depth(op: Any, inputs: Iterable[str]) -> tuple[str, int] | Non
     if len(varying) != 1:
         return None
     source = varying[0]
+    while source.op is not None and source.op.op_type == "cast":  # of a G16 image
+        source = source.op.x
     if source.op is None:
         return (source.name, 1) if source.name in inputs else None
     before = normalization_depth(source.op, inputs)
