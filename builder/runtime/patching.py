@@ -47,9 +47,9 @@ class StateProxy:
 
 
 class Proxy:
-    """Stands in for coremltools' `_MLModelProxy`, the native class that loads and runs a model with Apple's framework.
+    """Stands in for `_MLModelProxy`, coremltools' native class that loads and runs a model with Apple's framework.
 
-    Compute units and optimization hints are accepted and have no effect. All failures are RuntimeErrors, as Apple's are.
+    Compute units and optimization hints are accepted and have no effect. Failures are RuntimeErrors, as Apple's are.
     """
 
     precision: Precision = "half"
@@ -144,6 +144,7 @@ class _Hook(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        del path, target
         if name != _MODEL_MODULE:
             return None
         sys.meta_path.remove(self)
@@ -177,8 +178,8 @@ _hook = _Hook()
 def install(precision: Precision = "half") -> None:
     """Let `MLModel.predict`, `make_state` and all that coremltools builds on them work on this machine.
 
-    Before or after coremltools is imported; calling it again only sets the precision. `MLModel` stays the same class, and
-    models made before can predict as well. Where Apple's framework is present it stays in charge and this does nothing.
+    Before or after coremltools is imported; calling it again only sets the precision. `MLModel` stays the same class,
+    and models made before can predict as well. Where Apple's framework is present this does nothing.
     """
     Proxy.precision = precision
     if _hook in sys.meta_path:
@@ -211,7 +212,7 @@ def _patch_model_module(module: Any) -> None:
 
 
 def _careful(original: Any) -> Any:
-    """coremltools asks the program sw_vers once it is told that this is macOS; here there is none."""
+    """Once told that this is macOS, coremltools asks the program sw_vers; here there is none."""
 
     def macos_version() -> Any:
         try:
@@ -259,7 +260,7 @@ def _predicting(original: Any) -> Any:
 
 
 def _make_state(module: Any) -> Any:
-    """coremltools' own refuses on any other system than macOS 15."""
+    """The original refuses on any other system than macOS 15."""
 
     def make_state(self: Any) -> Any:
         _ensure_proxy(self)

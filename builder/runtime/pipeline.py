@@ -17,7 +17,9 @@ from builder.runtime.model import Model, build_model
 from builder.runtime.ops.nms import select_boxes
 from builder.runtime.package import Package
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float32, "fp64": torch.float64, "int32": torch.int32, "int8": torch.int8}
+_DTYPES = {
+    "fp32": torch.float32, "fp16": torch.float32, "fp64": torch.float64, "int32": torch.int32, "int8": torch.int8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Pipeline:
     def run(
         self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Outputs by name. A stage reads pipeline inputs and what earlier stages wrote; a later value replaces an earlier."""
+        """Outputs by name. A stage reads inputs and what earlier stages wrote; a later value replaces an earlier."""
         values, origins = dict(inputs), dict(self.interface.inputs)
         for index, stage in enumerate(self.stages):
             given = {
@@ -58,7 +60,7 @@ class Pipeline:
 
 
 def _fit(feature: Feature, value: Any, origin: Feature | None, stage: int) -> Any:
-    """A value as the stage declares it: its dtype, its shape where only unit dimensions differ, its order of channels."""
+    """A value as the stage declares it: dtype, shape where only unit dimensions differ, order of channels."""
     if isinstance(feature, ArrayFeature) and isinstance(value, Tensor):
         value = value.to(_DTYPES[feature.dtype])
         if not feature.allows(tuple(value.shape)):
@@ -70,9 +72,8 @@ def _fit(feature: Feature, value: Any, origin: Feature | None, stage: int) -> An
         value = value.to(torch.float32).reshape(1, *value.shape[-3:])
         size = (value.shape[-1], value.shape[-2])
         if not feature.allows(*size):
-            raise InputError(
-                f"stage {stage}: image {feature.name!r} is {size[0]} x {size[1]}, the stage expects {feature.expected()}"
-            )
+            found = f"stage {stage}: image {feature.name!r} is {size[0]} x {size[1]}"
+            raise InputError(f"{found}, the stage expects {feature.expected()}")
         swapped = isinstance(origin, ImageFeature) and {origin.color, feature.color} == {"RGB", "BGR"}
         return value.flip(1) if swapped else value
     return value
@@ -89,6 +90,7 @@ class Suppression:
         self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Kept confidences (M, C) and coordinates (M, 4), best first (NonMaximumSuppression.proto)."""
+        del states, record
         m = self.message
         confidence = _rows(inputs[m.confidenceInputFeatureName], "confidence")
         coordinates = _rows(inputs[m.coordinatesInputFeatureName], "coordinates")
@@ -137,7 +139,9 @@ def _rows(value: Tensor, what: str) -> Tensor:
     while value.dim() > 2 and value.shape[0] == 1:
         value = value.squeeze(0)
     if value.dim() != 2:
-        raise PredictionError(f"non-maximum suppression: {what} has shape {tuple(value.shape)}, two dimensions are needed")
+        raise PredictionError(
+            f"non-maximum suppression: {what} has shape {tuple(value.shape)}, two dimensions are needed"
+        )
     return value
 
 

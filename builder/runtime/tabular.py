@@ -28,6 +28,7 @@ class Tabular:
         self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Outputs by name."""
+        del states, record
         return self.compute(self.message, self.interface, inputs)
 
     def allows(self, feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
@@ -47,6 +48,7 @@ def _single(interface: Interface, value: Any) -> Result:
 
 def identity(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
     """Outputs are the inputs of the same name, or in the same order."""
+    del message
     names = zip(interface.outputs, interface.inputs, strict=False)
     return {name: inputs[name] if name in inputs else inputs[other] for name, other in names}
 

@@ -5,13 +5,21 @@ from fnmatch import fnmatchcase
 _LAYERS = "*test_numpy_nn_layers.py::"
 _LRN = "*TestNormalizationLocalResponseNorm::test_builder_to_backend_stress*"
 _LRN_REASON = (
-    "the expectation normalises along axis 1 as torch does; the hand-computed smoke test of the same operator, which we pass "
-    "strictly, shows that Core ML does it along axis -3; they differ by the operator's own small effect"
+    "the expectation normalises along axis 1 as torch does; the hand-computed smoke test of the same operator, which we "
+    "pass strictly, shows that Core ML does it along axis -3; they differ by the operator's own small effect"
 )
 
 EXCEPTIONS: tuple[tuple[str, str, float, str], ...] = (
     (_LRN, "fp32", 3e-2, _LRN_REASON),
     (_LRN, "fp16", 3e-2, _LRN_REASON),
+    (
+        "*test_recurrent.py::Test*", "fp16", 1e-2,
+        "the expectation is computed from weights before they are rounded to half, and each step adds to the error",
+    ),
+    (
+        "*TestElementwiseUnary::test_builder_to_backend_smoke*mode=inverse*", "fp32", 2e-4,
+        "the operator computes 1 / (x + 1e-4) unless told otherwise, the expectation leaves out the epsilon",
+    ),
     (
         _LAYERS + "SimpleTest::test_tiny_upsample_linear_mode", "fp32", 1e-3,
         "the expectation is written with four digits (1.333 for 4/3)",

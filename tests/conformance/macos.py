@@ -23,7 +23,11 @@ def pretend() -> None:
         return VERSION
 
     coremltools._deps._IS_MACOS = True
-    owners: list[Any] = [coremltools.models.utils, coremltools.models.model, sys.modules["coremltools.models._compiled_model"]]
+    owners: list[Any] = [
+        coremltools.models.utils,
+        coremltools.models.model,
+        sys.modules["coremltools.models._compiled_model"],
+    ]
     for owner in owners:
         if hasattr(owner, "_is_macos"):
             owner._is_macos = is_macos

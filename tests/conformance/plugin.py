@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from _pytest.runner import runtestprotocol
 
 from builder.runtime.patching import Proxy, install
 from tests.conformance import macos, results, tolerance
+from tests.conformance.mutations import Mutations
 from tests.conformance.watch import Seen, Watcher
 
 _LAYER_TESTS = "coremltools.test.neural_network.test_numpy_nn_layers"
@@ -25,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--conformance-out", default="", help="write one JSON line a test to this file")
     group.addoption("--conformance-list", default="", help="run only the tests listed in this file")
+    group.addoption("--conformance-mutate", action="store_true", help="run listed tests with wrong kernels instead")
     group.addoption("--conformance-shard", default="0/1", help="run every n-th test: k/n")
 
 
@@ -34,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     macos.pretend()
     plugin = Conformance(config)
     config.pluginmanager.register(plugin, "conformance")
+    if config.getoption("--conformance-mutate"):
+        config.pluginmanager.register(MutationRun(plugin), "mutations")
 
 
 class Conformance:
@@ -53,7 +58,7 @@ class Conformance:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         chosen = self.config.getoption("--conformance-list")
         if chosen:
-            wanted = set(Path(chosen).read_text(encoding="utf-8").splitlines())
+            wanted = read_sample(Path(chosen))
             items[:] = [item for item in items if item.nodeid in wanted]
         index, count = (int(part) for part in self.config.getoption("--conformance-shard").split("/"))
         items[:] = items[index::count]
@@ -66,8 +71,7 @@ class Conformance:
         gc.collect()
         gc.freeze()
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+    def reset(self, item: pytest.Item) -> None:
         """A seed by the test's name makes its random inputs independent of which other tests run."""
         seed = zlib.crc32(item.nodeid.encode())
         random.seed(seed)
@@ -75,6 +79,11 @@ class Conformance:
         torch.manual_seed(seed)
         self.watcher.seen = Seen()
         self.current[0] = item.nodeid
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        """Each test has a folder of its own for what coremltools leaves behind."""
+        self.reset(item)
         folder, before = tempfile.mkdtemp(prefix="conformance-"), tempfile.tempdir
         tempfile.tempdir = folder
         try:
@@ -102,13 +111,48 @@ class Conformance:
             operators=tuple(sorted(seen.operators)),
             seconds=round(report.duration, 3),
         )
-        if self.out is not None:
+        if self.out is not None and not self.config.getoption("--conformance-mutate"):
             self.out.write(json.dumps(result.as_json()) + "\n")
             self.out.flush()
 
     def pytest_unconfigure(self) -> None:
         if self.out is not None:
             self.out.close()
+
+
+class MutationRun:
+    """Runs listed tests with the kernels of one family made wrong, until a test fails; writes what nobody caught."""
+
+    def __init__(self, main: Conformance) -> None:
+        self.main = main
+        self.mutations = Mutations()
+        self.open = set(self.mutations.families)
+        self.sample = read_sample(Path(main.config.getoption("--conformance-list")))
+
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        for family in sorted(self.open & self.mutations.touched(self.sample[item.nodeid])):
+            self.mutations.active = family
+            self.main.reset(item)
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+            self.mutations.active = ""
+            if any(report.failed for report in reports):
+                self.open.discard(family)
+        return True
+
+    def pytest_sessionfinish(self) -> None:
+        if self.main.out is not None:
+            self.main.out.write(
+                json.dumps({"families": sorted(self.mutations.families), "missed": sorted(self.open)}) + "\n"
+            )
+
+
+def read_sample(path: Path) -> dict[str, set[str]]:
+    """Ids of tests, and the operators and layers that each runs: tab, then names with a blank between."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        test, _, names = line.partition("\t")
+        found[test] = set(names.split())
+    return found
 
 
 def _sort_stably() -> None:
@@ -126,7 +170,7 @@ def _sort_stably() -> None:
 
 
 def _kind(report: pytest.TestReport, call: pytest.CallInfo[None], predictions: int) -> tuple[str, str]:
-    if hasattr(report, "wasxfail"):
+    if hasattr(report, "wasxfail") and report.outcome != "passed":
         return results.EXPECTED_FAILURE, results.first_line(report.wasxfail)
     if report.outcome == "skipped":
         text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)

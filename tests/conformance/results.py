@@ -16,7 +16,7 @@ KINDS = (PREDICTED, FAILED, NO_PREDICTION, CONVERT_FAILED, TEST_FAILED, SKIPPED,
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One test. `reason` says why for all kinds but passes, `detail` with the numbers; `operators` are those of its predictions."""
+    """One test. `reason` says why it did not pass, `detail` with the numbers; `operators` are those that predicted."""
 
     test: str
     kind: str

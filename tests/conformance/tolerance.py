@@ -8,20 +8,22 @@ from tests.conformance.exceptions import loosened
 from tests.conformance.watch import Watcher
 
 LIMITS = {"fp32": 1e-4, "fp16": 2e-3}
-"""Single precision loses about 1e-6 in a short sum; half has steps of 1e-3 relative to a value between powers of two."""
+"""Single precision loses about 1e-6 in a short sum; half has steps of 1e-3 of a value."""
 
 FLOORS = {"fp32": 1e-3, "fp16": 1e-1}
-"""The smallest range that counts: below it errors of intermediate values of size one decide, not those of the output."""
+"""The smallest range that counts: below it the errors of intermediate values of size one decide."""
 
 
-class StrictMismatch(Exception):
+class StrictMismatch(Exception):  # noqa: N818 - the report shows the name
     """An output passes upstream's tolerance and misses ours. No AssertionError: compare_backend swallows those."""
 
 
 def allowed(expected: Any, precision: str, test: str) -> float:
     """The largest error that this output may have."""
     expected = np.asarray(expected)
-    finite = np.abs(expected[np.isfinite(expected)].astype(np.float64)) if expected.dtype.kind in "biuf" else np.zeros(0)
+    finite = (
+        np.abs(expected[np.isfinite(expected)].astype(np.float64)) if expected.dtype.kind in "biuf" else np.zeros(0)
+    )
     size = max(float(finite.max()) if finite.size else 0.0, FLOORS[precision])
     return loosened(test, precision, LIMITS[precision]) * size
 

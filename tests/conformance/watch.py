@@ -20,7 +20,7 @@ class Seen:
     outputs: list[tuple[Any, str]] = field(default_factory=list)
 
     def precision_of(self, value: Any) -> str | None:
-        """"fp16" or "fp32" for an array that a prediction returned, or a view of one; None for any other."""
+        """ "fp16" or "fp32" for an array that a prediction returned, or a view of one; None for any other."""
         for array, precision in self.outputs:
             if value is array or (isinstance(value, np.ndarray) and value.base is array):
                 return precision
@@ -39,7 +39,7 @@ def block_operators(block: Any, found: set[str]) -> bool:
 
 
 def network_layers(network: Any, found: set[str]) -> bool:
-    """Add the layer kinds of a neural network, prefixed against operators of the same name; whether a weight is half."""
+    """Add the layer kinds of a neural network, prefixed against operators of that name; whether a weight is half."""
     half = False
     for layer in network.layers:
         kind = layer.WhichOneof("layer")

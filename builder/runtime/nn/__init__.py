@@ -25,7 +25,7 @@ def layers() -> dict[str, Binder]:
 
 
 def compile_network(specification: Any) -> NeuralNetwork:
-    """The network of a Model message, its layers bound and its weights read; UnsupportedError names all missing layers."""
+    """The network of a Model message, weights read and layers bound; UnsupportedError names all missing layers."""
     from builder.runtime.nn.network import read_network
 
     return read_network(specification)

@@ -1,7 +1,6 @@
 """NeuralNetwork convolutions and deconvolutions in two and three dimensions."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -10,27 +9,27 @@ from torch.nn import functional
 from builder.runtime.errors import ModelError
 from builder.runtime.nn.layer import Binder, Kernel, Layer, fold, unfold
 from builder.runtime.nn.padding import Padding, border_pairs, resolve, torch_order
-from builder.runtime.nn.weights import read_weights, weight_count
+from builder.runtime.nn.weights import read_weights
 
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, p: Padding, groups: int) -> Tensor:
-    """x (N, C, spatial…), weight (C_out, C / groups, kernel…)."""
+    """Over x (N, C, spatial…) with weight (C_out, C / groups, kernel…)."""
     run = _CONVOLVE[len(p.strides)]
     pairs = resolve(p, x.shape[2:])
     if all(before == after for before, after in pairs):
         before = [pair[0] for pair in pairs]
-        return run(x, weight, bias, p.strides, before, p.dilations, groups)  # type: ignore[operator]  # torch's stubs of conv2d
-    return run(functional.pad(x, torch_order(pairs)), weight, bias, p.strides, 0, p.dilations, groups)  # type: ignore[operator]  # torch's stubs of conv2d
+        return run(x, weight, bias, p.strides, before, p.dilations, groups)
+    return run(functional.pad(x, torch_order(pairs)), weight, bias, p.strides, 0, p.dilations, groups)
 
 
 def deconvolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, p: Padding, groups: int, output_shape: Sequence[int]
 ) -> Tensor:
-    """x (N, C, spatial…), weight (C, C_out / groups, kernel…): the full transpose, cropped to the output shape."""
-    full = _TRANSPOSE[len(p.strides)](x, weight, None, p.strides, 0, 0, groups, p.dilations)  # type: ignore[operator]  # torch's stubs
+    """Over x (N, C, spatial…) with weight (C, C_out / groups, kernel…): the full transpose, cropped."""
+    full = _TRANSPOSE[len(p.strides)](x, weight, None, p.strides, 0, 0, groups, p.dilations)
     crops = []
     for axis, size in enumerate(full.shape[2:]):
         if p.same:
@@ -63,8 +62,7 @@ def convolution(layer: Layer) -> Kernel:
     padding, groups, out, channels = _padding_of(p), p.nGroups or 1, p.outputChannels, p.kernelChannels
     bias = read_weights(p.bias, (out,)) if p.hasBias else None
     if p.isDeconvolution:
-        per_group = weight_count(p.weights) // max(channels * prod(padding.kernel), 1) if p.weights.rawValue else out // groups
-        shape = (channels, min(per_group, out // groups), *padding.kernel)
+        shape = (channels, out // groups, *padding.kernel)
         weight = read_weights(p.weights, shape, axis=1 if groups == 1 else 0)
         target = tuple(p.outputShape)
         return lambda x: unfold(deconvolve(fold(x, 3), weight, bias, padding, groups, target), x, 3)
@@ -97,7 +95,7 @@ def convolution3d(layer: Layer) -> Kernel:
         raise ModelError(f"layer {layer.name}: {groups} groups do not divide the channels")
     bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
     if p.isDeconvolution:
-        # As the builder writes it and Core ML reads it; the comment in NeuralNetwork.proto names the channels the other way.
+        # As the builder writes it; the comment in NeuralNetwork.proto names the channels the other way round.
         weight = read_weights(p.weights, (p.inputChannels, p.outputChannels // groups, *padding.kernel))
         target = tuple(p.outputShape)
         return lambda x: deconvolve(x, weight, bias, padding, groups, target)

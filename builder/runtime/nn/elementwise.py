@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from builder.runtime.nn.weights import read_weights, weight_count
 
 def _simple(function: Kernel) -> Binder:
     """A layer without parameters."""
-    return lambda layer: function
+    return lambda _: function
 
 
 def _round(x: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def unary(layer: Layer) -> Kernel:
         p.INVERSE: lambda x: torch.reciprocal(x + epsilon),
         p.POWER: lambda x: torch.pow(x, alpha),
         p.EXP: torch.exp,
-        p.LOG: lambda x: torch.log(x + p.epsilon) if p.epsilon else torch.log(x),
+        p.LOG: lambda x: torch.log(x + p.epsilon),
         p.ABS: torch.abs,
         p.THRESHOLD: lambda x: torch.clamp(x, min=alpha),
     }
@@ -55,13 +56,13 @@ def _channel_vector(message: object, name: str) -> Tensor:
 def activation(layer: Layer) -> Kernel:
     """ActivationParams: thirteen functions, chosen by a oneof."""
     kind = layer.parameters.WhichOneof("NonlinearityType")
-    p = getattr(layer.parameters, kind) if kind else None
+    p: Any = getattr(layer.parameters, kind) if kind else None
     if kind == "PReLU":
-        slope = _channel_vector(p.alpha, layer.name)  # type: ignore[union-attr]  # a protobuf message, untyped
+        slope = _channel_vector(p.alpha, layer.name)
         return lambda x: torch.where(x >= 0, x, slope * x)
     if kind == "parametricSoftplus":
-        alpha = _channel_vector(p.alpha, layer.name)  # type: ignore[union-attr]  # a protobuf message, untyped
-        beta = _channel_vector(p.beta, layer.name)  # type: ignore[union-attr]  # a protobuf message, untyped
+        alpha = _channel_vector(p.alpha, layer.name)
+        beta = _channel_vector(p.beta, layer.name)
         return lambda x: alpha * functional.softplus(beta * x)
     functions: dict[str, Kernel] = {
         "linear": lambda x: p.alpha * x + p.beta,
@@ -104,7 +105,7 @@ def clamped_relu(layer: Layer) -> Kernel:
 
 
 def _many(scalar: Callable[[Tensor, float], Tensor], pair: Callable[[Tensor, Tensor], Tensor]) -> Binder:
-    """add and multiply: with one input the scalar `alpha` is the other operand."""
+    """Addition and multiplication: with one input the scalar `alpha` is the other operand."""
 
     def bind(layer: Layer) -> Kernel:
         alpha = layer.parameters.alpha
@@ -141,7 +142,7 @@ def _comparison(function: Callable[..., Tensor]) -> Binder:
 
 def _logic(function: Callable[..., Tensor]) -> Binder:
     """Zero is false, all else true; the result is 1.0 or 0.0."""
-    return lambda layer: lambda *values: function(*values).float()
+    return lambda _: lambda *values: function(*values).float()
 
 
 LAYERS: dict[str, Binder] = {

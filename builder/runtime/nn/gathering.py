@@ -83,7 +83,7 @@ def slice_tensor(
     end_mask: Sequence[int],
     squeeze_mask: Sequence[int],
 ) -> Tensor:
-    """numpy's slicing, negative steps included; a masked begin or end is left open, a squeezed axis is picked out."""
+    """Slicing as numpy does, negative steps included; a masked end is left open, a squeezed axis is picked out."""
     squeezed = []
     for axis in range(len(begin)):
         size = x.shape[axis]
@@ -147,7 +147,7 @@ def slice_by_size(layer: Layer) -> Kernel:
 
 LAYERS: dict[str, Binder] = {
     "gather": gather,
-    "gatherND": lambda layer: gather_nd,
+    "gatherND": lambda _: gather_nd,
     "gatherAlongAxis": gather_along_axis,
     "scatter": _scatter(scatters.scatter, has_axis=True),
     "scatterND": _scatter(scatters.scatter_nd, has_axis=False),

@@ -26,7 +26,7 @@ Binder = Callable[[Layer], Kernel]
 
 
 def fold(x: Tensor, trailing: int) -> Tensor:
-    """Fold all dimensions before the last `trailing` into one: NeuralNetwork.proto calls them "all treated as batch"."""
+    """Fold all dimensions before the last `trailing` into one: they all count as batch (NeuralNetwork.proto)."""
     return x.reshape(-1, *x.shape[x.dim() - trailing :]) if x.dim() != trailing + 1 else x
 
 

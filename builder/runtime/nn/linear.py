@@ -22,7 +22,7 @@ def _flatten_to_matrix(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def inner_product(layer: Layer) -> Kernel:
-    """y = x W^T + b over the last dimension, or over (C, H, W) taken together from rank 4 on."""
+    """The product x W^T + b over the last dimension, or over (C, H, W) taken together from rank 4 on."""
     p = layer.parameters
     weight = read_weights(p.weights, (p.outputChannels, p.inputChannels))
     bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
@@ -37,7 +37,7 @@ def inner_product(layer: Layer) -> Kernel:
 
 
 def batched_matmul(layer: Layer) -> Kernel:
-    """Two inputs: a (transposed) product with broadcasting; one: a product with the weights [X1, X2], stored transposed."""
+    """Two inputs: a (transposed) product with broadcasting; one: a product with weights [X1, X2], stored transposed."""
     p = layer.parameters
     if len(layer.inputs) == 1:
         weight = read_weights(p.weights, (p.weightMatrixSecondDimension, p.weightMatrixFirstDimension))

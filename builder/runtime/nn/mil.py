@@ -16,7 +16,7 @@ def _no_blocks(*_: Any) -> tuple[Any, ...]:
 
 
 def mil_context(outputs: int) -> Context:
-    """The context of an iOS15 program, whose operators are those that NeuralNetwork layers came from; all is float32."""
+    """The context of an iOS15 program, whose operators do what NeuralNetwork layers do; all is float32."""
     return Context(
         opset="ios15",
         output_types=(TensorType(dtype="fp32", shape=()),) * outputs,

@@ -1,7 +1,8 @@
-"""A neural network as the runtime sees it: inputs mapped to tensors, images preprocessed, outputs and classes given back."""
+"""A neural network as the runtime sees it: inputs mapped, images preprocessed, outputs and classes given back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ class NeuralNetwork:
         self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Outputs by name; a neural network has no states."""
+        del states
         values = self._values(inputs)
         if record is not None:
             record.update(values)
@@ -86,10 +88,9 @@ class NeuralNetwork:
         value = value.to(_DTYPES.get(feature.dtype, torch.float32))
         if self.legacy_arrays and value.dim() == 5:
             return from_rank_5(value, feature.shape)
-        extra = value.dim() - len(feature.shape)
-        if feature.shape and extra > 0 and value.shape == (1,) * extra + feature.shape:
-            return value.reshape(feature.shape)
-        return value
+        # A network that was changed to take an image has rank 4 inside and still declares its old outputs.
+        fits = feature.shape and value.dim() > len(feature.shape) and math.prod(feature.shape) == value.numel()
+        return value.reshape(feature.shape) if fits else value
 
     def _classify(self, values: Values) -> dict[str, Any]:
         if self.classes is None:
@@ -109,8 +110,7 @@ class NeuralNetwork:
 def as_rank_5(value: Tensor, declared: int) -> Tensor:
     """[Seq, Batch, C, H, W] of an array (NeuralNetworkMultiArrayShapeMapping, RANK5_ARRAY_MAPPING).
 
-    Rank 1 is C and rank 3 is C, H, W; a rank that exceeds the `declared` one has the batch, or the sequence and the batch,
-    in front.
+    Rank 1 is C and rank 3 is C, H, W; a rank above the `declared` one has the batch, or sequence and batch, in front.
     """
     if value.dim() >= 5:
         return value
@@ -124,10 +124,7 @@ def as_rank_5(value: Tensor, declared: int) -> Tensor:
 
 def from_rank_5(value: Tensor, declared: tuple[int, ...]) -> Tensor:
     """The declared shape where the elements fit it; otherwise without a sequence and batch of 1."""
-    size = 1
-    for extent in declared:
-        size *= extent
-    if declared and size == value.numel():
+    if declared and math.prod(declared) == value.numel():
         return value.reshape(declared)
     return value.reshape(value.shape[2:]) if value.shape[:2] == (1, 1) else value
 
@@ -161,7 +158,8 @@ def _classes(message: Any, interface: Interface) -> Classes:
     if not message.layers or not message.layers[-1].output:
         raise ModelError("a neural network classifier whose last layer writes nothing")
     scores = message.labelProbabilityLayerName
-    if not scores or isinstance(interface.outputs.get(scores), DictionaryFeature) and not _written(message, scores):
+    declared = isinstance(interface.outputs.get(scores), DictionaryFeature)
+    if not scores or (declared and not _written(message, scores)):
         scores = message.layers[-1].output[0]
     return Classes(scores=scores, labels=labels)
 
@@ -183,7 +181,7 @@ def _preprocessing(message: Any, interface: Interface) -> dict[str, tuple[Prepro
 
 
 def _preprocessor(entry: Any, feature: ImageFeature) -> Preprocess:
-    """y = scale * x + bias[channel], or y = x - mean image (NeuralNetworkPreprocessing)."""
+    """Either y = scale * x + bias[channel], or y = x - mean image (NeuralNetworkPreprocessing)."""
     if entry.WhichOneof("preprocessor") == "meanImage":
         mean = torch.tensor(entry.meanImage.meanImage, dtype=torch.float32)
         channels = 1 if feature.color.startswith("GRAYSCALE") else 3

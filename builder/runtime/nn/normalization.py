@@ -52,19 +52,19 @@ def mvn(layer: Layer) -> Kernel:
 
 
 def l2normalize(layer: Layer) -> Kernel:
-    """x / sqrt(sum over (C, H, W) of x^2 + epsilon); epsilon defaults to 1e-6."""
+    """Gives x / sqrt(sum over (C, H, W) of x^2 + epsilon); epsilon defaults to 1e-6."""
     epsilon = layer.parameters.epsilon or 1e-6
     return lambda x: x * torch.rsqrt((x * x).sum(dim=(-3, -2, -1), keepdim=True) + epsilon)
 
 
 def lrn(layer: Layer) -> Kernel:
-    """x / (k + alpha / localSize * sum over neighbouring channels of x^2)^beta; the channels are axis -3."""
+    """Gives x / (k + alpha / localSize * sum over neighbouring channels of x^2)^beta; the channels are axis -3."""
     p = layer.parameters
     size, alpha, beta, k = int(p.localSize), p.alpha, p.beta, p.k or 1.0
     return lambda x: unfold(functional.local_response_norm(fold(x, 3), size, alpha, beta, k), x, 3)
 
 
-def softmax(layer: Layer) -> Kernel:
+def softmax(_: Layer) -> Kernel:
     """Along axis -3."""
     return lambda x: torch.softmax(x, dim=-3)
 
@@ -93,22 +93,22 @@ def _broadcast_shape(shape: Sequence[int], name: str) -> tuple[int, ...]:
 
 
 def scale(layer: Layer) -> Kernel:
-    """x * scale + bias."""
+    """Gives x * scale + bias."""
     p = layer.parameters
-    factor = read_weights(p.scale, _broadcast_shape(p.shapeScale, layer.name))
+    factor = _single(read_weights(p.scale, _broadcast_shape(p.shapeScale, layer.name)))
     if not p.hasBias:
-        return lambda x: _with_rank_of(x, factor) * x
-    shift = read_weights(p.bias, _broadcast_shape(p.shapeBias, layer.name))
-    return lambda x: _with_rank_of(x, factor) * x + _with_rank_of(x, shift)
+        return lambda x: x * factor
+    shift = _single(read_weights(p.bias, _broadcast_shape(p.shapeBias, layer.name)))
+    return lambda x: torch.addcmul(shift, x, factor)
 
 
 def bias(layer: Layer) -> Kernel:
-    """x + bias."""
-    shift = read_weights(layer.parameters.bias, _broadcast_shape(layer.parameters.shape, layer.name))
-    return lambda x: x + _with_rank_of(x, shift)
+    """Gives x + bias."""
+    shift = _single(read_weights(layer.parameters.bias, _broadcast_shape(layer.parameters.shape, layer.name)))
+    return lambda x: x + shift
 
 
-def _with_rank_of(x: Tensor, parameter: Tensor) -> Tensor:
+def _single(parameter: Tensor) -> Tensor:
     """A single value keeps the rank of inputs below 3."""
     return parameter.reshape(1) if parameter.numel() == 1 else parameter
 

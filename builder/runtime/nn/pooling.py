@@ -24,9 +24,14 @@ def _last_pixel(spatial: tuple[int, ...], p: Padding) -> Pairs:
     return tuple(pairs)
 
 
+def _torch_pads(pairs: Pairs, p: Padding) -> bool:
+    """Whether torch's pools can do this padding themselves: alike on both sides and at most half the kernel."""
+    return all(before == after and 2 * before <= size for (before, after), size in zip(pairs, p.kernel, strict=True))
+
+
 def _sum(x: Tensor, p: Padding) -> Tensor:
     """Sums of all windows of an input that is padded already."""
-    return _AVERAGE[len(p.kernel)](x, p.kernel, p.strides, divisor_override=1)  # type: ignore[operator]  # torch's stubs of avg_pool
+    return _AVERAGE[len(p.kernel)](x, p.kernel, p.strides, divisor_override=1)
 
 
 def _average(x: Tensor, p: Padding, pairs: Pairs, exclude: bool, inside: Pairs) -> Tensor:
@@ -43,18 +48,18 @@ def _average(x: Tensor, p: Padding, pairs: Pairs, exclude: bool, inside: Pairs) 
 
 
 def pool(x: Tensor, kind: str, p: Padding, *, exclude: bool, complete: bool) -> Tensor:
-    """x (N, C, spatial…); `complete` is "includeLastPixel"."""
+    """Over x (N, C, spatial…); `complete` is "includeLastPixel"."""
     inside = resolve(p, x.shape[2:])
     pairs = _last_pixel(tuple(x.shape[2:]), p) if complete else inside
     if kind == "max":
-        if all(before == after and 2 * before <= size for (before, after), size in zip(pairs, p.kernel, strict=True)):
+        if _torch_pads(pairs, p):
             return _MAX[len(p.kernel)](x, p.kernel, p.strides, [pair[0] for pair in pairs])
         return _MAX[len(p.kernel)](functional.pad(x, torch_order(pairs), value=float("-inf")), p.kernel, p.strides)
     if kind == "l2":
         return torch.sqrt(_sum(functional.pad(x * x, torch_order(pairs)), p))
-    if pairs == inside and all(before == after and 2 * before <= k for (before, after), k in zip(pairs, p.kernel, strict=True)):
+    if pairs == inside and _torch_pads(pairs, p):
         before = [pair[0] for pair in pairs]
-        return _AVERAGE[len(p.kernel)](x, p.kernel, p.strides, before, count_include_pad=not exclude)  # type: ignore[operator]  # torch's stubs of avg_pool
+        return _AVERAGE[len(p.kernel)](x, p.kernel, p.strides, before, count_include_pad=not exclude)
     clipped = tuple((before, min(after, end)) for (before, after), (_, end) in zip(inside, pairs, strict=True))
     return _average(x, p, pairs, exclude, clipped)
 

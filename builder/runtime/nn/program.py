@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -137,7 +137,8 @@ def _check_names(sequence: Steps, inputs: set[str], outputs: tuple[str, ...]) ->
     for step in sequence.steps:
         unknown = [name for name in step.layer.inputs if name not in known]
         if unknown:
-            raise ModelError(f"layer {step.layer.name} ({step.layer.kind}) reads {unknown[0]!r}, which nothing before it writes")
+            where = f"layer {step.layer.name} ({step.layer.kind})"
+            raise ModelError(f"{where} reads {unknown[0]!r}, which nothing before it writes")
         known.update(_writes(Steps(steps=(step,))))
     absent = [name for name in outputs if name not in known]
     if absent:
@@ -149,7 +150,7 @@ def _with_frees(sequence: Steps, keep: frozenset[str]) -> Steps:
     later, steps = set(keep), []
     for step in reversed(sequence.steps):
         touched = set(Steps(steps=(step,)).names())
-        steps.append(Step(layer=step.layer, kernel=step.kernel, nested=step.nested, frees=tuple(sorted(touched - later))))
+        steps.append(replace(step, frees=tuple(sorted(touched - later))))
         later |= touched
     return Steps(steps=tuple(reversed(steps)))
 
@@ -169,7 +170,8 @@ def run_steps(sequence: Steps, values: Values, record: dict[str, Any] | None) ->
                 raise
             except Exception as error:
                 shapes = ", ".join(str(tuple(values[name].shape)) for name in layer.inputs if name in values)
-                raise PredictionError(f"layer {layer.name} ({layer.kind}) failed on inputs {shapes}: {error}") from error
+                where = f"layer {layer.name} ({layer.kind})"
+                raise PredictionError(f"{where} failed on inputs {shapes}: {error}") from error
             for name, value in zip(layer.outputs, result if isinstance(result, tuple) else (result,), strict=False):
                 values[name] = value if value.dim() else value.reshape(1)
                 if record is not None:

@@ -1,4 +1,4 @@
-"""NeuralNetwork layers that draw random numbers, by MIL's kernels; a shape is fixed, an input's, or a tensor's values."""
+"""NeuralNetwork layers that draw random numbers, by MIL's kernels; the shape is fixed or comes from an input."""
 
 from collections.abc import Callable
 from typing import Any

@@ -78,11 +78,11 @@ def gru(layer: Layer) -> Kernel:
     p = layer.parameters
     inputs, size = int(p.inputVectorSize), int(p.outputVectorSize)
     gates = ("reset", "output", "update")
-    activations = [_activation(message, layer) for message in p.activations]
+    activations, biased = [_activation(message, layer) for message in p.activations], p.hasBiasVectors
     keywords = {
         "weight_ih": _stacked([getattr(p, f"{gate}GateWeightMatrix") for gate in gates], (size, inputs)),
         "weight_hh": _stacked([getattr(p, f"{gate}GateRecursionMatrix") for gate in gates], (size, size)),
-        "bias": _stacked([getattr(p, f"{gate}GateBiasVector") for gate in gates], (size,)) if p.hasBiasVectors else None,
+        "bias": _stacked([getattr(p, f"{gate}GateBiasVector") for gate in gates], (size,)) if biased else None,
         "direction": "reverse" if p.reverseInput else "forward",
         "output_sequence": p.sequenceOutput,
         "recurrent_activation": activations[0],
@@ -166,8 +166,7 @@ def bidirectional_lstm(layer: Layer) -> Kernel:
         states = [_state(given, index, x, size) for index in range(4)]
         h, c = torch.cat(states[0::2], dim=1), torch.cat(states[1::2], dim=1)
         y, h, c = recurrent.lstm(x=x, initial_h=h, initial_c=c, **keywords)
-        (h, h_back), (c, c_back) = h.split(size, dim=1), c.split(size, dim=1)
-        return _sequence(y), _last(h), _last(c), _last(h_back), _last(c_back)
+        return _sequence(y), *(_last(part) for part in (h[:, :size], c[:, :size], h[:, size:], c[:, size:]))
 
     return run
 

@@ -12,7 +12,7 @@ Reduce = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 
 
 def _product(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
-    """torch multiplies along one axis at a time."""
+    """Products: torch multiplies along one axis at a time."""
     for axis in sorted((axis % x.dim() for axis in axes), reverse=True):
         x = x.prod(dim=axis, keepdim=keep)
     return x
@@ -49,7 +49,9 @@ def _reduce_nd(name: str) -> Binder:
 _AXES = ((-3, -2, -1), (-2, -1), (-3,), (-2,), (-1,))
 """ReduceAxis CHW, HW, C, H, W."""
 
-_MODES = ("reduceSum", "reduceMean", "reduceProd", "", "reduceSumSquare", "reduceL1", "reduceL2", "reduceMax", "reduceMin")
+_MODES = (
+    "reduceSum", "reduceMean", "reduceProd", "", "reduceSumSquare", "reduceL1", "reduceL2", "reduceMax", "reduceMin",
+)  # fmt: skip
 """ReduceOperation, in the order of its numbers; LOGSUM has a formula of its own."""
 
 
@@ -68,7 +70,7 @@ def reduce(layer: Layer) -> Kernel:
 
 
 def _arg(function: Callable[..., Tensor]) -> Binder:
-    """argMax and argMin; a tensor never drops below rank 1."""
+    """Indices of extremes; a tensor never drops below rank 1."""
 
     def bind(layer: Layer) -> Kernel:
         axis, keep = int(layer.parameters.axis), not layer.parameters.removeDim
@@ -162,7 +164,7 @@ LAYERS: dict[str, Binder] = {
     "argSort": arg_sort,
     "cumSum": cum_sum,
     "oneHot": one_hot,
-    "whereNonZero": lambda layer: where_non_zero,
+    "whereNonZero": lambda _: where_non_zero,
     "matrixBandPart": matrix_band_part,
     "upperTriangular": upper_triangular,
     "lowerTriangular": lower_triangular,

@@ -47,7 +47,7 @@ def permute(layer: Layer) -> Kernel:
 
 
 def transpose(layer: Layer) -> Kernel:
-    """A permutation of all dimensions; leading ones that it leaves out stay (an image is rank 4, utils.py writes 3 axes)."""
+    """A permutation of all dimensions; leading ones that it leaves out stay (make_image_input writes 3 for rank 4)."""
     axes = tuple(int(axis) for axis in layer.parameters.axes)
 
     def run(x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def reshape_dynamic(x: Tensor, shape: Tensor) -> Tensor:
 
 
 def _widen(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """x broadcast to `shape`, where a target of 1 keeps what x has."""
+    """Give x broadcast to `shape`, where a target of 1 keeps what x has."""
     shape = (1,) * (x.dim() - len(shape)) + tuple(shape)
     own = (1,) * (len(shape) - x.dim()) + tuple(x.shape)
     return x.expand([mine if target == 1 else target for mine, target in zip(own, shape, strict=True)])
@@ -207,7 +207,7 @@ def tile(layer: Layer) -> Kernel:
     return lambda x: torch.tile(x, repeats)
 
 
-def copy(layer: Layer) -> Kernel:
+def copy(_: Layer) -> Kernel:
     """The value itself: no layer writes into its inputs, so it can be shared."""
     return lambda x: x
 
@@ -223,11 +223,11 @@ LAYERS: dict[str, Binder] = {
     "flattenTo2D": flatten_to_2d,
     "rankPreservingReshape": rank_preserving_reshape,
     "reshapeStatic": reshape_static,
-    "reshapeDynamic": lambda layer: reshape_dynamic,
-    "reshapeLike": lambda layer: lambda x, like: x.reshape(like.shape),
+    "reshapeDynamic": lambda _: reshape_dynamic,
+    "reshapeLike": lambda _: lambda x, like: x.reshape(like.shape),
     "broadcastToStatic": broadcast_to_static,
-    "broadcastToDynamic": lambda layer: lambda x, shape: _widen(x, integers(shape)),
-    "broadcastToLike": lambda layer: lambda x, like: _widen(x, like.shape),
+    "broadcastToDynamic": lambda _: lambda x, shape: _widen(x, integers(shape)),
+    "broadcastToLike": lambda _: lambda x, like: _widen(x, like.shape),
     "fillLike": fill_like,
     "fillStatic": fill_static,
     "fillDynamic": fill_dynamic,
@@ -235,7 +235,7 @@ LAYERS: dict[str, Binder] = {
     "loadConstantND": load_constant_nd,
     "rangeStatic": range_static,
     "rangeDynamic": range_dynamic,
-    "getShape": lambda layer: get_shape,
+    "getShape": lambda _: get_shape,
     "tile": tile,
     "copy": copy,
 }

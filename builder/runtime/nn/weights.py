@@ -12,17 +12,19 @@ from builder.runtime.errors import ModelError
 
 
 def unpack_bits(raw: bytes, bits: int, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """`count` unsigned integers of 1 to 8 bits, packed most significant bit first (quantization_utils.py of coremltools)."""
+    """`count` unsigned integers of 1 to 8 bits, packed most significant bit first, as coremltools packs them."""
     if not 1 <= bits <= 8:
         raise ModelError(f"quantised weights declare {bits} bits a value; 1 to 8 are possible")
     if len(raw) * 8 < bits * count:
-        raise ModelError(f"quantised weights hold {len(raw)} bytes; {count} values of {bits} bits need {-(-bits * count // 8)}")
+        need = -(-bits * count // 8)
+        raise ModelError(f"quantised weights hold {len(raw)} bytes; {count} values of {bits} bits need {need}")
     stored = np.frombuffer(raw, dtype=np.uint8)
     if bits == 8:
         return stored[:count]
     planes = np.unpackbits(stored, count=bits * count).reshape(count, bits)
     places = np.left_shift(1, np.arange(bits - 1, -1, -1)).astype(np.uint8)
-    return (planes * places).sum(axis=1, dtype=np.uint8)
+    unpacked: np.ndarray[Any, np.dtype[np.uint8]] = (planes * places).sum(axis=1, dtype=np.uint8)
+    return unpacked
 
 
 def _per_channel(values: Sequence[float], shape: Sequence[int], axis: int) -> Tensor:
@@ -31,7 +33,9 @@ def _per_channel(values: Sequence[float], shape: Sequence[int], axis: int) -> Te
     if tensor.numel() == 1:
         return tensor
     if tensor.numel() != shape[axis]:
-        raise ModelError(f"weights of shape {tuple(shape)} come with {tensor.numel()} scales; 1 or {shape[axis]} are possible")
+        raise ModelError(
+            f"weights of shape {tuple(shape)} have {tensor.numel()} scales; 1 or {shape[axis]} are possible"
+        )
     return tensor.reshape([-1 if index == axis else 1 for index in range(len(shape))])
 
 
@@ -70,7 +74,7 @@ def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0) -> Tensor
     else:
         values = np.asarray(message.floatValue, dtype=np.float32)
     if values.size != count:
-        raise ModelError(f"a layer declares weights of shape {tuple(shape)}, {count} values, and the file holds {values.size}")
+        raise ModelError(f"weights of shape {tuple(shape)} are {count} values, and the file holds {values.size}")
     tensor = torch.from_numpy(values.astype(np.float32)).reshape(tuple(shape))
     return _dequantize(tensor, message, axis) if message.int8RawValue else tensor
 
