@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from builder.errors import ConversionError, SourceError
-from builder.spec.substitutions import Relu6ToRelu, ReplaceModules
+from builder.spec.substitutions import ReplaceModules, ShippedRewrite
 from builder.substitutions import substitute
 from builder.substitutions.rewrite import rewrite
 
@@ -29,8 +29,8 @@ def run_on(*inputs: torch.Tensor):
     return lambda module: (torch.stack([module(x) for x in inputs]),)
 
 
-def relu6() -> Relu6ToRelu:
-    return Relu6ToRelu(kind="relu6_to_relu")
+def relu6() -> ShippedRewrite:
+    return ShippedRewrite(kind="relu6_to_relu")
 
 
 def test_nested_and_shared_modules_are_replaced_and_the_original_stays():
@@ -75,7 +75,7 @@ def test_effect_is_measured_by_what_the_rewrite_changes():
 
 
 def test_effect_over_its_limit_fails():
-    given = Relu6ToRelu(kind="relu6_to_relu", effect={"max": 1.0})
+    given = ShippedRewrite(kind="relu6_to_relu", effect={"max": 1.0})
     with pytest.raises(ConversionError, match="changes an output by 3, and its limit is max 1"):
         substitute(nn.Sequential(nn.ReLU6()), {"r": given}, run_on(torch.tensor([9.0])))
 
@@ -85,7 +85,7 @@ def test_matching_nothing_is_an_error_unless_optional():
     with pytest.raises(ConversionError, match="matches nothing") as raised:
         substitute(model, {"relu6_to_relu": relu6()}, run_on(torch.ones(2)))
     assert raised.value.key == "substitutions.relu6_to_relu"
-    optional = Relu6ToRelu(kind="relu6_to_relu", optional=True)
+    optional = ShippedRewrite(kind="relu6_to_relu", optional=True)
     _, (effect,) = substitute(model, {"relu6_to_relu": optional}, run_on(torch.ones(2)))
     assert effect.replaced == ()
 
