@@ -81,17 +81,8 @@ def _labels(spec: Any) -> tuple[str, ...] | None:
         return None
     for operation in _program_operations(spec):
         if operation.type == "classify":
-            values = operation.inputs["classes"].arguments[0]
-            if values.HasField("value"):
-                return tuple(values.value.immediateValue.tensor.strings.values)
-            return _constant_strings(spec, values.name)
-    return None
-
-
-def _constant_strings(spec: Any, name: str) -> tuple[str, ...] | None:
-    for operation in _program_operations(spec):
-        if operation.type == "const" and operation.outputs[0].name == name:
-            return tuple(operation.attributes["val"].immediateValue.tensor.strings.values)
+            classes = operation.inputs["classes"].arguments[0].value.immediateValue.list
+            return tuple(value.immediateValue.tensor.strings.values[0] for value in classes.values)
     return None
 
 

@@ -164,10 +164,10 @@ def _first(size: Any) -> int | None:
 
 
 def _module_inputs(spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None) -> list[torch.Tensor]:
-    """All samples as one batch for each input, normalised as the module expects them."""
+    """The first sample, normalised as the module expects it; one is enough for statistics of every channel."""
     batches = []
     for name, given in spec.input.items():
-        batch = torch.cat([sample.tensors[name] for sample in examples.samples])
+        batch = examples.samples[0].tensors[name]
         if isinstance(given, ImageInput):
             normalization = resolve_normalization(name, given, preprocessing)
             shape = (1, -1, 1, 1)
