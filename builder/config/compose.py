@@ -14,7 +14,7 @@ from builder.artifacts import BuildRequest
 from builder.config.defaults import Choice, entries
 from builder.config.documents import Path
 from builder.config.files import find_files
-from builder.config.folders import Library, open_library
+from builder.config.folders import Library, open_library, shipped
 from builder.config.interpolation import resolve
 from builder.config.layers import Tree
 from builder.config.overrides import CommandLine, expand_sweep, no_recipe, read_command_line, with_single_quotes
@@ -86,18 +86,30 @@ def compose_spec(arguments: Sequence[str], library: Library) -> Composition:
     data, unresolved = resolve(tree)
     early += unresolved
     result = validate(data, tree, lineage.documents[0].first_line)
+    choices = _effective_choices(line, lineage, library)
     if isinstance(result, list):
-        deleted = {**{".".join(s.path): s.spot for s in line.settings if s.deletes}, **line.removed_groups}
-        late = [replace(finding, spot=deleted.get(finding.key, finding.spot)) for finding in result]
-        raise FindingsError([*early, *(finding for finding in late if not _follows(finding, early))])
+        late = [finding for finding in result if not _follows(finding, early)]
+        raise FindingsError([*early, *(_where_it_was_decided(finding, line, choices) for finding in late)])
     if early:
         raise FindingsError(early)
-    return _finish(line.recipe, result, data, tree, _effective_choices(line, lineage, library), library)
+    return _finish(line.recipe, result, data, tree, choices, library)
 
 
 def _follows(late: Finding, early: Sequence[Finding]) -> bool:
     """Whether a finding about values only follows from an earlier one about how they came to be."""
     return any(f"{late.key}.".startswith(f"{finding.key}.") for finding in early if finding.key)
+
+
+def _where_it_was_decided(finding: Finding, line: CommandLine, choices: Mapping[str, Choice]) -> Finding:
+    """Return a finding that points at what the user wrote: a deletion, or the choice of a shipped option."""
+    deleted = {**{".".join(s.path): s.spot for s in line.settings if s.deletes}, **line.removed_groups}
+    group = finding.key.partition(".")[0]
+    file = finding.spot.file if finding.spot else None
+    if finding.key in deleted:
+        return replace(finding, spot=deleted[finding.key])
+    if group in choices and file is not None and file.is_relative_to(shipped("conf")):
+        return replace(finding, spot=choices[group].spot)
+    return finding
 
 
 def _finish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def _step(place: Place, rest: list[str | int]) -> tuple[Place, list[str | int]]:
 def _tried(members: list[Type], label: str, following: str | int | None) -> Type:
     """Return the member of a plain union that a location continues into."""
     for member in members:
-        if member.model is not None and member.model.__name__ == label:
+        if member.model is not None and re.search(rf"\b{member.model.__name__}\b", label):
             return member
     wanted = list if isinstance(following, int) else dict
     return next((m for m in members if get_origin(m.annotation) is wanted), members[0])

@@ -130,8 +130,7 @@ def _missing(place: Place, tree: Tree, first_line: Spot) -> Finding:
 
 
 def _unknown_key(place: Place, tree: Tree) -> Finding:
-    assert place.owner is not None
-    names = list(fields(place.owner))
+    names = list(fields(place.owner)) if place.owner else []
     key = place.path[-1]
     return _finding_at(tree, place.path, "unknown key", allowed=names, nearest=nearest_name(key, names))
 

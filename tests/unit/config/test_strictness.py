@@ -1,0 +1,104 @@
+"""Nothing that a person wrote is ignored: an unknown key is refused at every depth, whoever writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builder.config.problems import FindingsError
+from builder.errors import ConfigurationError
+from tests.unit.config.conftest import Compose
+
+FULL: dict[str, Any] = {
+    "schema": 1,
+    "source": {"kind": "torchvision", "name": "mobilenet_v2", "weights": "DEFAULT"},
+    "input": {"image": {"kind": "image", "shape": [1, 3, {"min": 8, "max": 64}, 32], "scale": 1}},
+    "output": {"logits": {"dtype": "float32"}},
+    "substitutions": {"relu6_to_relu": {"modules": ["features.*"]}},
+    "capture": {"method": "trace"},
+    "precision": {"kind": "mixed", "fp32_op_types": ["softmax"]},
+    "compression": {"int8": {"kind": "linear_quantize", "dtype": "int8"}},
+    "target": {"name": "ios18"},
+    "checks": {"parity": {"snr_db": {"min": 20}, "data": {"kind": "noise"}}, "structure": {"bytes": {"max": 1000}}},
+    "metadata": {"author": "me"},
+    "tracking": {"kind": "mlflow", "required": False},
+}
+
+
+def mappings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every mapping in which keys are settings, not names that a person chooses."""
+    if isinstance(value, dict):
+        if path not in {("input",), ("output",), ("substitutions",), ("compression",), ("checks",)}:
+            yield path
+        for key, child in value.items():
+            yield from mappings(child, (*path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from mappings(child, (*path, index))
+
+
+PLACES = list(mappings(FULL))
+
+
+def with_key(path: tuple[Any, ...], key: str) -> dict[str, Any]:
+    result = yaml.safe_load(yaml.safe_dump(FULL))
+    node = result
+    for step in path:
+        node = node[step]
+    node[key] = 1
+    return dict(result)
+
+
+def test_the_full_recipe_is_sound(composed: Compose) -> None:
+    assert composed(text=yaml.safe_dump(FULL, sort_keys=False)).spec.precision.kind == "mixed"
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(PLACES), letters=st.text("abcdefghij_", min_size=1, max_size=8))
+def test_an_unknown_key_is_refused_at_any_depth(place: tuple[Any, ...], letters: str, composed: Compose) -> None:
+    # given the full recipe with one key that no schema has
+    key = f"zz_{letters}"
+    text = yaml.safe_dump(with_key(place, key), sort_keys=False)
+
+    # when it is composed, then the key is named with its line
+    with pytest.raises(FindingsError) as raised:
+        composed(text=text)
+    dotted = ".".join([*(str(step) for step in place), key])
+    finding = next(f for f in raised.value.findings if f.key == dotted)
+    assert finding.spot is not None
+    assert text.splitlines()[finding.spot.line - 1].strip(" -").startswith(key)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    place=st.sampled_from(PLACES),
+    letters=st.text("abcdefghij_", min_size=1, max_size=8),
+    prefix=st.sampled_from(["", "+", "++"]),
+)
+def test_an_unknown_key_of_the_command_line_is_refused_at_any_depth(
+    place: tuple[Any, ...], letters: str, prefix: str, composed: Compose
+) -> None:
+    key = ".".join([*(str(step) for step in place), f"zz_{letters}"])
+    with pytest.raises(ConfigurationError, match=f"error: {key}: unknown key"):
+        composed(f"{prefix}{key}=1", text=yaml.safe_dump(FULL, sort_keys=False))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(argument=st.text(max_size=30))
+def test_no_argument_breaks_the_composition(argument: str, composed: Compose) -> None:
+    """Whatever is typed, it composes or is explained."""
+    with suppress(ConfigurationError):
+        composed(argument)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=80))
+def test_no_text_breaks_the_composition(text: str, composed: Compose) -> None:
+    with suppress(ConfigurationError):
+        composed(text=text)
