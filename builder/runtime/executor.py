@@ -90,12 +90,30 @@ def make_step(
 def finisher(
     declared: ValueType, precision: Precision, *, rounds: bool, in_place: bool = False
 ) -> Callable[[Any], Any] | None:
-    """What turns a kernel's result into a value of the declared type; None for lists, dictionaries and text."""
+    """What turns a kernel's result into a value of the declared type; None for lists, dictionaries and text.
+
+    A result of another shape than declared is a ValueError: the file is inconsistent or the kernel is wrong.
+    """
     if not isinstance(declared, TensorType) or declared.dtype == "string":
         return None
+    convert: Callable[[torch.Tensor], torch.Tensor] = partial(_to, dtype=held(declared.dtype, precision))
     if declared.dtype == "fp16" and precision == "half" and rounds:
-        return round_half_in_place if in_place else round_half
-    return partial(_to, dtype=held(declared.dtype, precision))
+        convert = round_half_in_place if in_place else round_half
+    shape, known = declared.shape, None not in declared.shape
+
+    def finish(value: torch.Tensor) -> torch.Tensor:
+        if value.shape != shape and (known or not matches(value.shape, shape)):
+            raise ValueError(f"the result has the shape {tuple(value.shape)}, the file declares {shape}")
+        return convert(value)
+
+    return finish
+
+
+def matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    """Whether a shape fits a declared one with unknown sizes."""
+    return len(shape) == len(declared) and all(
+        expected is None or size == expected for size, expected in zip(shape, declared, strict=True)
+    )
 
 
 def _is_half(constant: Any) -> bool:

@@ -10,12 +10,13 @@ import torch
 from builder.runtime.blob import WeightFile, open_weights
 from builder.runtime.dtypes import Precision
 from builder.runtime.errors import InputError, ModelError
-from builder.runtime.executor import Execution, Frame, execute, finisher
-from builder.runtime.features import ArrayFeature, Interface
+from builder.runtime.executor import Execution, Frame, execute, finisher, matches
+from builder.runtime.features import ArrayFeature, ImageFeature, Interface
 from builder.runtime.ops import operators
+from builder.runtime.ops.context import TensorType
 from builder.runtime.package import Package, resolve
 from builder.runtime.plan import Plan, make_plan
-from builder.runtime.program import StateType
+from builder.runtime.program import Function, Named, StateType
 from builder.runtime.reader import Weights, read_function
 
 
@@ -37,13 +38,20 @@ class ProgramNetwork:
                 continue
             if entry.name not in inputs:
                 raise InputError(f"input {entry.name!r} is missing: it is optional but has no default")
-            finish = finisher(entry.type, self.plan.precision, rounds=True)
-            frame[slot] = inputs[entry.name] if finish is None else finish(inputs[entry.name])
+            frame[slot] = self._enter(entry, inputs[entry.name])
         if record is not None:
             record.update((name, frame[slot]) for name, slot in self.plan.names.items() if frame[slot] is not None)
         execution = Execution(generator=self.generator, states=states, record=record)
         results = execute(self.plan.block, frame, execution)
-        return {name: value for (name, _), value in zip(self.plan.outputs, results, strict=True)}
+        return dict(zip(self.plan.outputs, results, strict=True))
+
+    def _enter(self, entry: Named, value: Any) -> Any:
+        """An input in the type that holds it."""
+        finish = finisher(entry.type, self.plan.precision, rounds=True)
+        try:
+            return value if finish is None else finish(value)
+        except ValueError as error:
+            raise InputError(f"input {entry.name!r}: {error}") from error
 
     def allows(self, feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
         """ML programs take exactly what is declared."""
@@ -58,7 +66,7 @@ def compile_program(package: Package, function: str, interface: Interface, preci
         raise ModelError(f"{package.path}: the program has no function {function!r}, only {listed}")
     files: dict[str, WeightFile] = {}
     read = read_function(function, program.functions[function], _weights(package, files))
-    _match(interface, {entry.name for entry in read.inputs}, set(read.block.outputs), package)
+    _match(interface, read, package)
     plan = make_plan(read, operators(), precision)
     for file in files.values():
         file.release()
@@ -74,11 +82,22 @@ def _weights(package: Package, files: dict[str, WeightFile]) -> Weights:
     return find
 
 
-def _match(interface: Interface, inputs: set[str], outputs: set[str], package: Package) -> None:
-    """The description and the program must agree on names."""
+def _match(interface: Interface, function: Function, package: Package) -> None:
+    """The description and the program must agree on names, and on shapes that do not change."""
     declared = interface.inputs.keys() | interface.states.keys()
-    if declared != inputs:
-        raise ModelError(f"{package.path}: describes the inputs {sorted(declared)}, the program takes {sorted(inputs)}")
-    absent = sorted(interface.outputs.keys() - outputs)
+    taken = {entry.name: entry.type for entry in function.inputs}
+    if declared != taken.keys():
+        raise ModelError(f"{package.path}: describes the inputs {sorted(declared)}, the program takes {sorted(taken)}")
+    absent = sorted(interface.outputs.keys() - set(function.block.outputs))
     if absent:
         raise ModelError(f"{package.path}: describes outputs that the program does not return: {', '.join(absent)}")
+    for name, feature in (interface.inputs | interface.states).items():
+        described: tuple[int, ...] = ()
+        if isinstance(feature, ArrayFeature) and not (feature.enumerated or feature.ranges):
+            described = feature.shape
+        elif isinstance(feature, ImageFeature) and not (feature.enumerated or feature.width_range):
+            described = (1, 1 if feature.color.startswith("GRAY") else 3, feature.height, feature.width)
+        type_ = taken[name]
+        tensor = type_.wrapped if isinstance(type_, StateType) else type_
+        if described and not (isinstance(tensor, TensorType) and matches(described, tensor.shape)):
+            raise ModelError(f"{package.path}: describes {name!r} as {described}, the program declares {tensor}")

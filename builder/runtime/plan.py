@@ -28,7 +28,7 @@ class Plan:
     inputs: tuple[tuple[Named, int], ...]
     states: tuple[Named, ...]
     block: BlockPlan
-    outputs: tuple[tuple[str, Argument], ...]
+    outputs: tuple[str, ...]
     names: Mapping[str, int]
 
 
@@ -50,7 +50,7 @@ def make_plan(function: Function, kernels: Mapping[str, Kernel], precision: Prec
         inputs=inputs,
         states=tuple(entry for entry in function.inputs if isinstance(entry.type, StateType)),
         block=block,
-        outputs=tuple(zip(function.block.outputs, block.outputs, strict=True)),
+        outputs=function.block.outputs,
         names={name: found.index for name, found in scope.items() if isinstance(found, Slot)},
     )
 
