@@ -167,29 +167,6 @@ class SealedPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckReport:
-    """The verdict of one check. `passed` is None where it could not run or means nothing, with `reason`."""
-
-    name: str
-    kind: str
-    engine: str
-    """`coreml` (Apple's), `runtime` (ours) or `none` (structure only)."""
-    values: Mapping[str, Any]
-    limits: Mapping[str, Mapping[str, float]]
-    passed: bool | None
-    reason: str | None = None
-    samples: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerWeights:
-    """The bytes that one weight takes in the sealed artifact."""
-
-    name: str
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckedPicture:
     """A picture that a check used, and what both models said of it, best class first."""
 
@@ -203,6 +180,31 @@ class CheckedPicture:
     artifact_top: tuple[tuple[str, float], ...]
     """The artifact's; empty where nothing could execute it."""
     engine: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """The verdict of one check. `passed` is None where it could not run or means nothing, with `reason`."""
+
+    name: str
+    kind: str
+    engine: str
+    """`coreml` (Apple's), `runtime` (ours) or `none` (structure only)."""
+    values: Mapping[str, Any]
+    limits: Mapping[str, Mapping[str, float]]
+    passed: bool | None
+    reason: str | None = None
+    samples: int | None = None
+    pictures: tuple[CheckedPicture, ...] = ()
+    """Evidence for the report; not in `build.json`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerWeights:
+    """The bytes that one weight takes in the sealed artifact."""
+
+    name: str
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,4 +251,3 @@ class BuildRecord:
     labels: tuple[str, ...] | None = None
     weights: tuple[LayerWeights, ...] = ()
     """The largest first; the report plots them."""
-    pictures: tuple[CheckedPicture, ...] = ()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord
+from builder.artifacts import BuildRecord, CheckReport
 from builder.paths import write_atomically
 from builder.reports.plain import plain
 
@@ -31,7 +31,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
             "semantic_digest": record.artifact.semantic_digest,
         },
         "stages": plain(record.stages),
-        "checks": plain(record.checks),
+        "checks": [_check(check) for check in record.checks],
         "inputs": plain(record.inputs),
         "outputs": plain(record.outputs),
         "source": plain(record.source),
@@ -50,6 +50,11 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "started": record.started,
         "seconds": record.seconds,
     }
+
+
+def _check(check: CheckReport) -> dict[str, Any]:
+    """A check without its pictures, which are evidence for people."""
+    return {name: plain(value) for name, value in vars(check).items() if name != "pictures"}
 
 
 def render_build_json(record: BuildRecord) -> str:

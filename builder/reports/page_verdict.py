@@ -37,11 +37,10 @@ def checks(record: BuildRecord) -> Markup:
 
 def pictures(record: BuildRecord) -> Markup | None:
     """The pictures that were checked, with what both models said."""
-    if not record.pictures:
+    shown = [_picture(picture) for check in record.checks for picture in check.pictures]
+    if not shown:
         return None
-    return section(
-        "pictures", "Seen by both models", element("div", *map(_picture, record.pictures), class_="pictures")
-    )
+    return section("pictures", "Seen by both models", element("div", *shown, class_="pictures"))
 
 
 def _verdict(record: BuildRecord) -> tuple[str, str, str]:

@@ -118,13 +118,15 @@ def test_missed_limit_and_untrained_weights_are_said_first(
     assert "UNTRAINED WEIGHTS" in head
 
 
-def test_picture_is_inside_the_page_with_both_answers(make_record: Callable[..., BuildRecord]) -> None:
+def test_picture_is_inside_the_page_with_both_answers(
+    make_record: Callable[..., BuildRecord], record: BuildRecord
+) -> None:
     picture = CheckedPicture(
         input="image", png=b"\x89PNG", label="tabby", engine="runtime",
         reference_top=(("tabby", 0.9), ("espresso", 0.1)), artifact_top=(("tabby", 0.88), ("espresso", 0.12)),
     )  # fmt: skip
 
-    outline = _outline(render_html(make_record(pictures=(picture,))))
+    outline = _outline(render_html(make_record(checks=(replace(record.checks[2], pictures=(picture,)),))))
 
     text = "\n".join(outline.lines)
     assert ("src", "data:image/png;base64,iVBORw==") in outline.attributes
