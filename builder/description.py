@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from builder.artifacts import LayerWeights
 
 _COLOR_LAYOUTS = {10: "G", 20: "RGB", 30: "BGR", 40: "G16"}
 """`FeatureTypes.proto`, ImageFeatureType.ColorSpace."""
@@ -23,6 +27,8 @@ class ArtifactDescription:
     labels: tuple[str, ...] | None
     op_counts: Mapping[str, int]
     metadata: Mapping[str, str]
+    weights: tuple[LayerWeights, ...]
+    """The largest first."""
 
 
 def describe_artifact(path: Path) -> ArtifactDescription:
@@ -37,6 +43,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
         labels=_labels(spec),
         op_counts=dict(sorted(Counter(_operators(spec)).items())),
         metadata=dict(sorted(description.metadata.userDefined.items())),
+        weights=tuple(sorted(_weights(spec), key=lambda w: (-w.bytes, w.name))),
     )
 
 
@@ -105,3 +112,37 @@ def _block_operations(blocks: Any) -> Iterator[Any]:
         for operation in block.operations:
             yield operation
             yield from _block_operations(operation.blocks)
+
+
+def _weights(spec: Any) -> Iterator[LayerWeights]:
+    """Every weight that an ML program keeps in its weight file; of a neural network every layer with weights."""
+    if spec.WhichOneof("Type") == "mlProgram":
+        found = ((o.outputs[0].name, sum(map(_stored_bytes, o.attributes.values()))) for o in _program_operations(spec))
+    else:
+        network = getattr(spec, spec.WhichOneof("Type"))
+        found = ((layer.name, sum(_parameter_bytes(layer))) for layer in getattr(network, "layers", ()))
+    yield from (LayerWeights(name=name, bytes=size) for name, size in found if size)
+
+
+def _stored_bytes(value: Any) -> int:
+    """The bytes that a value takes in the weight file, none when it stands in the program itself."""
+    if value.WhichOneof("value") != "blobFileValue":
+        return 0
+    tensor = value.type.tensorType
+    enumeration = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type
+    bits = re.search(r"\d+", enumeration.values_by_number[tensor.dataType].name)
+    elements = math.prod(dimension.constant.size for dimension in tensor.dimensions)
+    return math.ceil(elements * int(bits.group()) / 8) if bits else elements
+
+
+def _parameter_bytes(message: Any) -> Iterator[int]:
+    """The bytes of every `WeightParams` inside a layer of a neural network."""
+    if message.DESCRIPTOR.name == "WeightParams":
+        yield 4 * len(message.floatValue) + sum(
+            len(v) for v in (message.float16Value, message.rawValue, message.int8RawValue)
+        )
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if hasattr(value, "__len__") else [value]:
+                yield from _parameter_bytes(inner)

@@ -86,6 +86,10 @@ def _run_stages(request: BuildRequest, folder: Path, progress: Progress) -> Buil
         git=git_state(),
         started=began,
         seconds=0.0,
+        seeded=loaded.seeded,
+        source_bytes=sum(t.numel() * t.element_size() for t in loaded.module.state_dict().values()),
+        labels=prepared.labels,
+        weights=described.weights,
     )
 
 

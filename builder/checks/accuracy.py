@@ -4,36 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from builder.artifacts import CheckReport, PreparedModel, Sample
+from builder.artifacts import CheckReport, Sample
 from builder.checks.comparison import describe
 from builder.checks.engine import Execute
-from builder.checks.parity import run_original
-from builder.progress import Progress
+from builder.checks.subject import Subject
 from builder.spec.checks import AccuracyCheck
 
 
 def check_accuracy(
-    name: str,
-    check: AccuracyCheck,
-    *,
-    prepared: PreparedModel,
-    samples: Sequence[Sample],
-    engine: str,
-    execute: Execute,
-    progress: Progress,
+    name: str, check: AccuracyCheck, subject: Subject, samples: Sequence[Sample], engine: str, execute: Execute
 ) -> CheckReport:
     """Count right answers of both; `original` is the model before any substitution."""
-    labels = prepared.labels
+    labels, output = subject.prepared.labels, subject.scores
     assert labels is not None, "compatibility demands a classifier"
+    assert output is not None, "compatibility demands a classifier"
     unknown = sorted({str(s.label) for s in samples} - set(labels))
     if unknown:
         return _report(name, check, engine, {}, None, f"the data has labels that the model lacks: {', '.join(unknown)}")
-    output = prepared.output_names[0]
     right = original_right = agreed = 0
-    with progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
+    with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
             answer = labels[int(execute(sample)[output].argmax())]
-            reference = run_original(prepared.reference, prepared.output_names, sample)[output]
+            reference = subject.run_original(subject.prepared.reference, sample)[output]
             original_answer = labels[int(reference.argmax())]
             right += answer == sample.label
             original_right += original_answer == sample.label

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import torch
-
-from builder.artifacts import CapturedProgram, CheckReport, ExampleInputs, PreparedModel
+from builder.artifacts import CheckReport
 from builder.checks.comparison import judge
 from builder.checks.limits import capture_limits
+from builder.checks.subject import Subject
 from builder.spec.checks import CaptureCheck
 
 
-def check_capture(
-    name: str, check: CaptureCheck, prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs
-) -> CheckReport:
+def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckReport:
     """Run both on the examples, the first of which was captured; others show what capture froze."""
-    references, results = [], []
-    for sample in examples.samples[: check.samples]:
-        tensors = tuple(sample.tensors.values())
-        with torch.no_grad():
-            eager = prepared.module(*tensors)
-        references.append(dict(zip(prepared.output_names, eager, strict=True)))
-        results.append(dict(zip(prepared.output_names, captured.run(*tensors), strict=True)))
+    samples = subject.examples.samples[: check.samples]
+    names = subject.prepared.output_names
     return judge(
         name=name,
         kind=check.kind,
         engine="none",
-        references=references,
-        results=results,
+        references=[subject.run_original(subject.prepared.module, sample) for sample in samples],
+        results=[dict(zip(names, subject.captured.run(*s.tensors.values()), strict=True)) for s in samples],
         scores=None,
         limits=capture_limits(check),
     )

@@ -8,45 +8,40 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import PreparedModel, Sample, SealedPackage
-from builder.spec import BuildSpec
+from builder.artifacts import Sample
+from builder.checks.subject import Subject
 
 Execute = Callable[[Sample], dict[str, torch.Tensor]]
 """Runs the artifact on one sample as the app gives it; returns every output as a tensor by name."""
 
 
-def engines(sealed: SealedPackage, prepared: PreparedModel, spec: BuildSpec) -> list[tuple[str, Execute]]:
+def engines(subject: Subject) -> list[tuple[str, Execute]]:
     """Every engine that can execute the artifact here: ours always, Apple's on a Mac (not run by the tests)."""
-    found: list[tuple[str, Execute]] = [("runtime", _ours(sealed, prepared, spec))]
+    from builder import runtime
+
+    ours = runtime.load(subject.sealed.path)
+    found: list[tuple[str, Execute]] = [("runtime", lambda s: _tensors(ours.predict(dict(s.given)), subject))]
     if sys.platform == "darwin":
-        found.append(("coreml", _apples(sealed, prepared, spec)))
+        found.append(("coreml", _apples(subject)))
     return found
 
 
-def _ours(sealed: SealedPackage, prepared: PreparedModel, spec: BuildSpec) -> Execute:
-    from builder import runtime
-
-    model = runtime.load(sealed.path)
-    return lambda sample: _tensors(model.predict(dict(sample.given)), prepared, spec)
-
-
-def _apples(sealed: SealedPackage, prepared: PreparedModel, spec: BuildSpec) -> Execute:
+def _apples(subject: Subject) -> Execute:
     """Apple's framework; needs a Mac, so the tests do not run it."""
-    from builder.stages.coreml_import import import_coremltools  # type: ignore[import-not-found,unused-ignore]
+    import coremltools
 
-    model = import_coremltools().models.MLModel(str(sealed.path))
-    return lambda sample: _tensors(model.predict(dict(sample.given)), prepared, spec)
+    model = coremltools.models.MLModel(str(subject.sealed.path))
+    return lambda sample: _tensors(model.predict(dict(sample.given)), subject)
 
 
-def _tensors(predicted: Mapping[str, Any], prepared: PreparedModel, spec: BuildSpec) -> dict[str, torch.Tensor]:
-    result = {}
-    for index, name in enumerate(prepared.output_names):
-        value = predicted[name]
-        if index == 0 and spec.classifier is not None and prepared.labels is not None:
-            result[name] = _scores(value, prepared.labels)
-        else:
-            result[name] = torch.as_tensor(value)
-    return result
+def _tensors(predicted: Mapping[str, Any], subject: Subject) -> dict[str, torch.Tensor]:
+    labels = subject.prepared.labels
+    return {
+        name: _scores(predicted[name], labels)
+        if name == subject.scores and labels is not None
+        else torch.as_tensor(predicted[name])
+        for name in subject.prepared.output_names
+    }
 
 
 def _scores(probabilities: Mapping[str, float], labels: Sequence[str]) -> torch.Tensor:

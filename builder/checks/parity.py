@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
-
-from builder.artifacts import CheckReport, PreparedModel, Sample
+from builder.artifacts import CheckReport, Sample
 from builder.checks.comparison import judge
 from builder.checks.engine import Execute
 from builder.checks.limits import parity_limits
-from builder.progress import Progress
-from builder.spec import BuildSpec
+from builder.checks.pictures import checked_picture
+from builder.checks.subject import Subject
 from builder.spec.checks import ParityCheck
+
+PICTURES = 2
+"""How many samples the report shows."""
 
 
 def check_parity(
-    name: str,
-    check: ParityCheck,
-    *,
-    spec: BuildSpec,
-    prepared: PreparedModel,
-    samples: Sequence[Sample],
-    engine: str,
-    execute: Execute,
-    progress: Progress,
+    name: str, check: ParityCheck, subject: Subject, samples: Sequence[Sample], engine: str, execute: Execute
 ) -> CheckReport:
     """Compare the artifact with the model as captured: what declared substitutions changed is their own effect."""
     references, results = [], []
-    with progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
+    with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
-            references.append(run_original(prepared.module, prepared.output_names, sample))
+            references.append(subject.run_original(subject.prepared.module, sample))
             results.append(execute(sample))
             advance(1)
-    return judge(
+    report = judge(
         name=name,
         kind=check.kind,
         engine=engine,
         references=references,
         results=results,
-        scores=prepared.output_names[0] if spec.classifier else None,
-        limits=parity_limits(spec, check),
+        scores=subject.scores,
+        limits=parity_limits(subject.spec, check),
     )
-
-
-def run_original(
-    module: Callable[..., tuple[torch.Tensor, ...]], names: Sequence[str], sample: Sample
-) -> dict[str, torch.Tensor]:
-    """Run a PyTorch module of the deployed form on one sample."""
-    with torch.no_grad():
-        outputs = module(*sample.tensors.values())
-    return dict(zip(names, outputs, strict=True))
+    shown = zip(samples[:PICTURES], references, results, strict=False)
+    pictures = tuple(picture for s, a, b in shown for picture in checked_picture(subject, s, a, b, engine))
+    return replace(report, pictures=pictures)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.artifacts import CheckReport, PreparedModel, SealedPackage
+from builder.artifacts import CheckReport, PreparedModel
+from builder.checks.subject import Subject
 from builder.description import ArtifactDescription, describe_artifact
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
 from builder.spec.inputs import ImageInput, captured_shape
 
 
-def check_structure(
-    name: str, check: StructureCheck, *, spec: BuildSpec, prepared: PreparedModel, sealed: SealedPackage
-) -> CheckReport:
+def check_structure(name: str, check: StructureCheck, subject: Subject) -> CheckReport:
     """Read the saved file's own description and compare it with the recipe."""
+    spec, prepared, sealed = subject.spec, subject.prepared, subject.sealed
     try:
         found = describe_artifact(sealed.path)
     except Exception as error:

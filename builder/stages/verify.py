@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from builder.artifacts import CapturedProgram, CheckReport, ExampleInputs, PreparedModel, SealedPackage
 from builder.checks import run_checks
+from builder.checks.subject import Subject
 from builder.progress import Progress
 from builder.spec import BuildSpec
 
@@ -18,7 +19,7 @@ def verify(
 ) -> tuple[CheckReport, ...]:
     """Run the checks; a missed limit is in the reports, not raised."""
     return run_checks(
-        spec=spec, examples=examples, prepared=prepared, captured=captured, sealed=sealed, progress=progress
+        Subject(spec=spec, examples=examples, prepared=prepared, captured=captured, sealed=sealed, progress=progress)
     )
 
 

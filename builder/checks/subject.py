@@ -1,0 +1,35 @@
+"""What checks look at: one build from its examples to its sealed artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample, SealedPackage
+from builder.progress import Progress
+from builder.spec import BuildSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Everything that a verdict may rest on."""
+
+    spec: BuildSpec
+    examples: ExampleInputs
+    prepared: PreparedModel
+    captured: CapturedProgram
+    sealed: SealedPackage
+    progress: Progress
+
+    @property
+    def scores(self) -> str | None:
+        """The output whose largest value is the best class, for classifiers."""
+        return self.prepared.output_names[0] if self.spec.classifier else None
+
+    def run_original(self, module: Callable[..., tuple[torch.Tensor, ...]], sample: Sample) -> dict[str, torch.Tensor]:
+        """Run a PyTorch module of the deployed form on one sample; its outputs by name."""
+        with torch.no_grad():
+            outputs = module(*sample.tensors.values())
+        return dict(zip(self.prepared.output_names, outputs, strict=True))
