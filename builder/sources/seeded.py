@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import torch
@@ -104,7 +103,7 @@ def _measure_statistics(module: nn.Module, example_inputs: Sequence[Tensor]) -> 
         layer.register_forward_pre_hook(_take_statistics) for layer in module.modules() if _keeps_statistics(layer)
     ]
     try:
-        with _in_float64(module), _grouped_convolutions_in_one_product(module):
+        with _in_float64(module), _one_thread():
             module(*(x.double() if x.is_floating_point() else x for x in example_inputs))
     finally:
         for hook in hooks:
@@ -112,39 +111,14 @@ def _measure_statistics(module: nn.Module, example_inputs: Sequence[Tensor]) -> 
 
 
 @contextmanager
-def _grouped_convolutions_in_one_product(module: nn.Module) -> Iterator[None]:
-    """Let grouped convolutions run as one batched product: in float64 torch runs them group by group."""
-    layers = [
-        layer
-        for layer in module.modules()
-        if type(layer) is nn.Conv2d
-        and layer.groups > 1
-        and layer.padding_mode == "zeros"
-        and not isinstance(layer.padding, str)
-    ]
-    for layer in layers:
-        layer.forward = partial(_grouped_convolution, layer)  # type: ignore[method-assign]  # undone below
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: many small float64 operators take ten times as long when threads wait for a busy one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
-
-
-def _grouped_convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """`layer(x)` for x of (N, C, H, W): columns (N, groups, C/groups * kh * kw, H' * W') times the weights."""
-    count, _, *size = x.shape
-    kernel, stride, padding, dilation = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-    assert not isinstance(padding, str)
-    columns = nn.functional.unfold(x, kernel, dilation, padding, stride)
-    columns = columns.view(count, layer.groups, -1, columns.shape[-1])
-    weight = layer.weight.view(layer.groups, layer.out_channels // layer.groups, -1)
-    out = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, p, d, k, s in zip(size, padding, dilation, kernel, stride, strict=True)
-    ]
-    result = (weight @ columns).view(count, layer.out_channels, *out)
-    return result if layer.bias is None else result + layer.bias.view(1, -1, 1, 1)
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,8 +93,27 @@ def test_the_bits_depend_on_the_seed_alone() -> None:
         module = _make("mobilenet_v2", width_mult=0.25)
         torch.set_num_threads(threads)
         initialise_seeded(module, [pictures], seed=seed)
+        assert torch.get_num_threads() == threads
         digests.append(_digest(module))
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_another_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch\n"
+        "from builder.sources.seeded import initialise_seeded\n"
+        "from builder.sources.state import module_digest\n"
+        "from builder.torchvision_import import import_torchvision\n"
+        "module = import_torchvision().models.mobilenet_v2(weights=None, width_mult=0.25)\n"
+        "initialise_seeded(module, [torch.load(sys.argv[1])], seed=0)\n"
+        "print(module_digest(module))\n"
+    )
+    torch.save(_pictures(1, 64), tmp_path / "pictures.pt")
+    run = partial(subprocess.run, [sys.executable, "-c", code, str(tmp_path / "pictures.pt")], check=True, text=True)
+    plain = os.environ | {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OMP_NUM_THREADS": "2"}
+    digests = [run(env=environment, stdout=subprocess.PIPE).stdout for environment in (os.environ, plain)]
+    assert digests[0].startswith("sha256:")
+    assert digests[0] == digests[1]
 
 
 def test_last_bits_of_the_forward_pass_do_not_reach_the_statistics() -> None:
