@@ -87,7 +87,7 @@ def _verb(word: str) -> str:
     if word in VERBS:
         return word
     from builder.config.folders import open_library
-    from builder.config.problems import nearest_name
+    from builder.nearest import nearest
 
     name = Path(word).name.removesuffix(".yaml")
     if name in open_library().recipe_names():
@@ -95,11 +95,11 @@ def _verb(word: str) -> str:
     if "/" in word or "." in word:
         what = "is a path, and no verb was given" if Path(word).exists() else "does not exist, and is no verb"
         raise ConfigurationError(f"{word} {what}", hint="recipes are built by name: `recipe=…`; `list` prints them")
-    nearest = nearest_name(word, VERBS)
-    near_recipe = nearest_name(word, open_library().recipe_names())
-    hint = f"did you mean `{nearest}`?" if nearest else f"verbs: {', '.join(VERBS)}"
-    if not nearest and near_recipe:
-        hint = f"did you mean `recipe={near_recipe}`?"
+    verb = nearest(word, VERBS)
+    recipe = nearest(word, open_library().recipe_names())
+    hint = f"did you mean `{verb}`?" if verb else f"verbs: {', '.join(VERBS)}"
+    if not verb and recipe:
+        hint = f"did you mean `recipe={recipe}`?"
     raise ConfigurationError(f"there is no verb `{word}`", hint=hint)
 
 

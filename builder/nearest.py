@@ -7,8 +7,9 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of `names` most like `name`, or None where none is."""
-    return next(iter(get_close_matches(name, list(names), n=1, cutoff=0.5)), None)
+    """Return the one of `names` most like `name` in either case, or None where none is."""
+    known = {known.casefold(): known for known in names}
+    return next((known[match] for match in get_close_matches(name.casefold(), known, n=1, cutoff=0.6)), None)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str | None:

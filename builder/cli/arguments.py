@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from builder.config.problems import nearest_name
 from builder.errors import ConfigurationError
+from builder.nearest import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,10 +42,10 @@ class Parser(argparse.ArgumentParser):
             raise ConfigurationError(f"`{unknown[0]}` is one argument too many", hint=f"see `{self.prog} --help`")
         if unknown:
             name = unknown[0].partition("=")[0]
-            nearest = nearest_name(name, known)
-            if nearest is None and re.match(r"-[^-]", name):
-                nearest = nearest_name(f"-{name}", known)
-            hint = f"did you mean `{nearest}`?" if nearest else f"options: {', '.join(known)}"
+            hint = did_you_mean(name, known)
+            if hint is None and re.match(r"-[^-]", name):
+                hint = did_you_mean(f"-{name}", known)
+            hint = hint or f"options: {', '.join(known)}"
             raise ConfigurationError(f"there is no option `{name}`", hint=hint)
         return namespace
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.cli.arguments import Parser
-from builder.config.problems import nearest_name
 from builder.errors import ConfigurationError, ConversionError, SourceError
+from builder.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from builder.runtime import Model
@@ -78,8 +78,7 @@ def read_inputs(model: Model, files: Mapping[str, str]) -> dict[str, Any]:
     """Return the value of each input that is given; raises ConfigurationError naming what is wrong."""
     unknown = [name for name in files if name not in model.inputs]
     if unknown:
-        nearest = nearest_name(unknown[0], model.inputs)
-        hint = f"did you mean `{nearest}`?" if nearest else f"inputs: {', '.join(model.inputs)}"
+        hint = did_you_mean(unknown[0], model.inputs) or f"inputs: {', '.join(model.inputs)}"
         raise ConfigurationError(f"the model has no input {unknown[0]}", hint=hint)
     missing = [name for name, feature in model.inputs.items() if name not in files and not _is_optional(feature)]
     if missing:

@@ -11,7 +11,8 @@ from typing import Any
 
 from builder.config.documents import Document, Origin
 from builder.config.folders import GROUPS, Library
-from builder.config.problems import Finding, Spot, nearest_name
+from builder.config.problems import Finding, Spot
+from builder.nearest import nearest
 
 DEFAULTS = "defaults"
 SELF = "_self_"
@@ -128,7 +129,7 @@ def _entry_findings(entry: Entry, library: Library, seen: dict[str, Spot]) -> It
             message=f"there is no recipe `{entry.parent}` to inherit",
             spot=entry.spot,
             allowed=names,
-            nearest=nearest_name(entry.parent, names),
+            nearest=nearest(entry.parent, names),
         )
     if entry.choice is None:
         return
@@ -153,7 +154,7 @@ def choice_findings(choice: Choice, library: Library) -> Iterator[Finding]:
             message=f"there is no group `{choice.group}`",
             spot=choice.group_spot,
             allowed=groups,
-            nearest=nearest_name(choice.group, groups),
+            nearest=nearest(choice.group, groups),
         )
         return
     names = library.option_names(choice.group)
@@ -164,5 +165,5 @@ def choice_findings(choice: Choice, library: Library) -> Iterator[Finding]:
                 message=f"there is no option `{option}`" if option else "no option is named",
                 spot=choice.spot,
                 allowed=names,
-                nearest=nearest_name(option, names),
+                nearest=nearest(option, names),
             )

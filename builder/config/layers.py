@@ -7,7 +7,8 @@ from typing import Any
 
 from builder.config.documents import Document, Origin, Path
 from builder.config.overrides import Setting
-from builder.config.problems import Finding, nearest_name
+from builder.config.problems import Finding
+from builder.nearest import nearest
 
 MISSING = "???"
 
@@ -96,7 +97,7 @@ class Tree:
                 message="there is no such key to delete",
                 spot=setting.spot,
                 allowed=names,
-                nearest=nearest_name(key, names),
+                nearest=nearest(key, names),
             )
         if setting.value not in (None, "", parent[key]):
             message = f"is not deleted: its value is {parent[key]!r}, and not {setting.value!r}"

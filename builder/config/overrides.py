@@ -15,7 +15,8 @@ from hydra.errors import HydraException
 from builder.config.defaults import Choice, choice_findings
 from builder.config.documents import Origin, Path
 from builder.config.folders import SUFFIX, Library
-from builder.config.problems import Finding, Spot, command_line_spot, nearest_name
+from builder.config.problems import Finding, Spot, command_line_spot
+from builder.nearest import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +194,7 @@ def no_recipe(name: str, spot: Spot | None, library: Library) -> Finding:
         message=f"there is no recipe `{name}`" if name else "no recipe is named",
         spot=spot,
         allowed=names,
-        nearest=nearest_name(stem, names),
+        nearest=nearest(stem, names),
         hint=f"{other} must end in .yaml" if other else None,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +87,6 @@ def _shortened(names: Sequence[str], nearest: str | None) -> Sequence[str]:
         return names
     first = [nearest] if nearest else []
     return [*first, *[name for name in names if name != nearest][:MOST_SHOWN], f"… ({len(names)} in all)"]
-
-
-def nearest_name(name: object, names: Iterable[str]) -> str | None:
-    """Return the one of `names` that `name` was probably meant to be."""
-    known = {known.casefold(): known for known in names}
-    matches = difflib.get_close_matches(str(name).casefold(), known, n=1, cutoff=0.6)
-    return known[matches[0]] if matches else None
 
 
 def command_line_spot(argument: str, part: str | None = None, *, first: bool = False) -> Spot:

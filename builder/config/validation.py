@@ -12,8 +12,9 @@ from pydantic_core import ErrorDetails
 from builder.config.documents import Path
 from builder.config.folders import GROUPS
 from builder.config.layers import Tree
-from builder.config.problems import Finding, Spot, nearest_name
+from builder.config.problems import Finding, Spot
 from builder.config.schema import Place, fields, kinds, locate, words
+from builder.nearest import nearest
 from builder.spec import BuildSpec
 
 Mistake = tuple[Place, ErrorDetails]
@@ -86,7 +87,7 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: Sp
 
 def _not_allowed(tree: Tree, path: Path, given: Any, names: Sequence[str]) -> Finding:
     message = f"{_shown(given)} is not allowed"
-    return _finding_at(tree, path, message, of_key=False, allowed=names, nearest=nearest_name(given, names))
+    return _finding_at(tree, path, message, of_key=False, allowed=names, nearest=nearest(str(given), names))
 
 
 def _most_telling(mistakes: Sequence[Mistake]) -> Mistake:
@@ -132,7 +133,7 @@ def _missing(place: Place, tree: Tree, first_line: Spot) -> Finding:
 def _unknown_key(place: Place, tree: Tree) -> Finding:
     names = list(fields(place.owner)) if place.owner else []
     key = place.path[-1]
-    return _finding_at(tree, place.path, "unknown key", allowed=names, nearest=nearest_name(key, names))
+    return _finding_at(tree, place.path, "unknown key", allowed=names, nearest=nearest(key, names))
 
 
 def _wrong_kind(place: Place, given: Any, tree: Tree) -> Finding:

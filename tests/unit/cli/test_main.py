@@ -1,0 +1,102 @@
+"""The entry: help, version, verbs, and what each kind of failure exits with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builder import __version__, errors
+from builder.__main__ import VERBS
+from tests.unit.cli.conftest import Run
+
+
+def test_bare_shows_help_and_recipes_and_exits_2(run: Run) -> None:
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert "verbs:" in err
+    assert "mobilenet_v2_fp16" in err
+
+
+def test_help_lists_every_verb_on_stdout(run: Run) -> None:
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    assert all(f"  {verb} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str, run: Run) -> None:
+    code, out, _ = run(verb, "--help")
+    assert code == 0
+    assert out.startswith("usage: python -m builder")
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_help_of_a_verb_may_stand_anywhere(position: int, run: Run) -> None:
+    arguments = ["show", "recipe=x"]
+    arguments.insert(position, "--help")
+    assert run(*arguments)[0] == 0
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (errors.ConfigurationError("x"), 2),
+        (errors.SourceError("x"), 3),
+        (errors.ConversionError("x"), 4),
+        (errors.VerificationError("x"), 6),
+        (errors.UnfitEnvironmentError("x"), 7),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_failures_exit_with_their_code_and_no_traceback(
+    raised: BaseException, code: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a verb that fails
+    def fail(arguments: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("builder.cli.list.run", fail)
+
+    # when it runs, then the code is the failure's, and only stderr speaks
+    got, out, err = run("list")
+    assert (got, out) == (code, "")
+    assert "Traceback" not in err
+    assert err.strip()
+
+
+def test_a_hint_is_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: object) -> int:
+        raise errors.SourceError("it failed", hint="do that")
+
+    monkeypatch.setattr("builder.cli.list.run", fail)
+    assert run("list")[2] == "error: it failed\n  hint: do that\n"
+
+
+def test_a_bug_shows_its_traceback_and_exits_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: object) -> int:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("builder.cli.list.run", fail)
+    code, out, err = run("list")
+    assert (code, out) == (1, "")
+    assert "ZeroDivisionError: oops" in err
+    assert "this is a bug of builder" in err
+
+
+def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
+    """`python -m builder list | true` ends quietly."""
+    command = f"set -o pipefail; {sys.executable} -m builder schema | true"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_verb_may_follow_options(run: Run) -> None:
+    assert run("-q", "list")[0] == 0
+    assert run("--outputs", "list", "recipe=nope")[0] == 2

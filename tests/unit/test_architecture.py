@@ -1,0 +1,61 @@
+"""The rules between rooms: import-linter's contracts, and those that need no list of rooms to keep."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import builder
+
+PACKAGE = Path(builder.__file__).parent
+HEAVY = {"torch", "torchvision", "coremltools", "mlflow", "numpy"}
+STAGE_USERS = {"pipeline.py"}
+"""The modules outside the room that tell its story."""
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module that a file imports, at its top or later."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_contracts_of_import_linter_hold(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--cache-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("module", ["builder.spec", "builder.config.compose", "builder.__main__", "builder.cli.build"])
+def test_composing_imports_nothing_heavy(module: str, tmp_path: Path) -> None:
+    code = f"import {module}, sys; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_runtime_imports_nothing_else_of_builder() -> None:
+    foreign = {
+        f"{file.relative_to(PACKAGE)}: {name}"
+        for file in (PACKAGE / "runtime").rglob("*.py")
+        for name in imports(file)
+        if name.startswith("builder.") and not name.startswith("builder.runtime")
+    }
+    assert foreign == set()
+
+
+def test_rooms_never_import_stages() -> None:
+    offenders = {
+        f"{file.relative_to(PACKAGE)}: {name}"
+        for file in PACKAGE.rglob("*.py")
+        if "stages" not in file.relative_to(PACKAGE).parts and file.name not in STAGE_USERS
+        for name in imports(file)
+        if name.startswith("builder.stages")
+    }
+    assert offenders == set()
