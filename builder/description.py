@@ -131,7 +131,7 @@ def _stored_bytes(value: Any) -> int:
     tensor = value.type.tensorType
     enumeration = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type
     bits = re.search(r"\d+", enumeration.values_by_number[tensor.dataType].name)
-    elements = math.prod(dimension.constant.size for dimension in tensor.dimensions)
+    elements: int = math.prod(dimension.constant.size for dimension in tensor.dimensions)
     return math.ceil(elements * int(bits.group()) / 8) if bits else elements
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +14,15 @@ from builder.data import make_examples
 from builder.description import describe_artifact
 from builder.errors import CheckError, ConversionError
 from builder.git import git_state
-from builder.paths import artifact_name, broken_folder, earlier_good_folder, publish, variant_folder, working_folder
+from builder.paths import (
+    artifact_name,
+    broken_folder,
+    earlier_good_folder,
+    publish,
+    shown,
+    variant_folder,
+    working_folder,
+)
 from builder.progress import Progress
 from builder.reports.files import build_logged, write_reports
 from builder.spec import BuildSpec
@@ -37,8 +46,12 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
     """
     started = time.perf_counter()
     with working_folder(outputs, request.recipe, request.variant, progress=progress) as folder:
-        with build_logged(folder, progress) as logged:
-            record = _run_stages(request, folder, logged)
+        try:
+            with build_logged(folder, progress) as logged:
+                record = _run_stages(request, folder, logged)
+        except ConversionError as error:
+            _keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
+            raise
         good = record.status == "built"
         place = variant_folder if good else broken_folder
         final = place(outputs, request.recipe, record.variant)
@@ -106,11 +119,22 @@ def _capture_and_convert(
         except ConversionError as error:
             failures[method] = error.message
             if method == methods[-1]:
-                raise
+                said = error.message if len(failures) == 1 else "; ".join(f"{m}: {f}" for m, f in failures.items())
+                raise ConversionError(said, hint=error.hint, key=error.key) from error
             progress.detail(f"{method}: {error.message}; trying the next method")
         else:
             return captured, converted
     raise AssertionError("methods_to_try is never empty")
+
+
+def _keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
+    """Publish `build.log` alone, which has what coremltools said, and tell where it is."""
+    for path in folder.iterdir():
+        if path.name != "build.log":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    publish(folder, broken)
+    said = f"all that was said is in {shown(broken / 'build.log')}"
+    error.hint = said if error.hint is None else f"{error.hint}; {said}"
 
 
 def _variant(requested: str, *, seeded: bool) -> str:

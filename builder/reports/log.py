@@ -157,11 +157,12 @@ class _Handler(logging.Handler):
     """Passes log records on to the build log."""
 
     def __init__(self, log: Noise) -> None:
-        super().__init__(level=logging.INFO)
+        super().__init__()
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.noise(record.name.partition(".")[0], f"{record.levelname}: {record.getMessage()}")
+        if record.levelno >= logging.INFO or record.name.startswith("builder."):
+            self._log.noise(record.name.partition(".")[0], f"{record.levelname}: {self.format(record)}")
 
 
 @contextmanager
@@ -169,12 +170,16 @@ def _loggers_to(log: Noise) -> Iterator[None]:
     """Replace the handlers of noisy loggers, and of the root for all others, by one that writes to `log`."""
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in _NOISY)]
     before = [(logger, list(logger.handlers), logger.propagate) for logger in loggers]
+    ours = logging.getLogger("builder")
+    level = ours.level
     try:
+        ours.setLevel(logging.DEBUG)
         for logger in loggers:
             logger.handlers = [_Handler(log)] if logger is loggers[0] else []
             logger.propagate = True
         yield
     finally:
+        ours.setLevel(level)
         for logger, handlers, propagate in before:
             logger.handlers = handlers
             logger.propagate = propagate

@@ -73,7 +73,7 @@ def conversion_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         _LOG.debug("%s", what, exc_info=error)
-        raise ConversionError(f"{what}: {first_line(error)}", hint="build.log has all of it") from error
+        raise ConversionError(f"{what}: {first_line(error)}") from error
     finally:
         for warning in caught:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)
