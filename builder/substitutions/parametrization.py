@@ -50,15 +50,19 @@ def _weight_hooks(module: torch.nn.Module) -> list[object]:
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, kinds)]
 
 
-@torch.no_grad()
 def _bake(module: torch.nn.Module) -> None:
     training = module.training
     module.eval()  # spectral norm would change its estimate by what it computes in training
     if parametrize.is_parametrized(module):
+        _give_its_own_type(module)
         parametrizations = module.parametrizations
         assert isinstance(parametrizations, torch.nn.ModuleDict)
         for name in list(parametrizations):
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            if name in module._buffers:  # what is left of a frozen parameter
+                value = module._buffers.pop(name)
+                assert value is not None
+                module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
     for hook in _weight_hooks(module):
         if isinstance(hook, WeightNorm):
             remove_weight_norm(module, hook.name)
@@ -67,3 +71,13 @@ def _bake(module: torch.nn.Module) -> None:
         elif isinstance(hook, prune.BasePruningMethod):
             prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]  # torch
     module.train(training)
+
+
+def _give_its_own_type(module: torch.nn.Module) -> None:
+    """Part a copy's type from the original's, of which torch would delete the computed weight.
+
+    torch makes a type for each parametrized module, and a deep copy shares it.
+    """
+    shared = type(module)
+    attributes = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, attributes)

@@ -108,7 +108,7 @@ def _fixed(old: Any, size: Size) -> nn.Module:
 def _kernel_and_stride(windows: Windows) -> tuple[int, int] | None:
     """Return the one kernel and stride that give these windows, if there are any."""
     kernels = {end - start for start, end in windows}
-    strides = {later[0] - earlier[0] for earlier, later in pairwise(windows)} or kernels
+    strides = {later[0] - earlier[0] for earlier, later in pairwise(windows)} or set(kernels)
     if len(kernels) > 1 or len(strides) > 1 or 0 in strides:
         return None
     return kernels.pop(), strides.pop()
