@@ -56,18 +56,20 @@ class Tree:
             self.origins[path] = origins[path]
 
     def _open(self, path: Path, origin: Origin | None) -> Any:
-        """Return the container at `path`, made where it is missing; raises KeyError where something else is."""
+        """Return the container at `path`; what is missing, or a single value, becomes an empty mapping.
+
+        Raises ValueError or IndexError for a key that is no place in a list.
+        """
         node: Any = self.data
         for depth, key in enumerate(path, start=1):
-            if isinstance(node, list):
-                node = node[int(key)]
-                continue
-            if not isinstance(node.get(key), dict | list):
+            place: Any = int(key) if isinstance(node, list) else key
+            child = node[place] if isinstance(node, list) else node.get(place)
+            if not isinstance(child, dict | list):
                 self.forget(path[:depth])
-                node[key] = {}
+                child = node[place] = {}
                 if origin:
                     self.origins[path[:depth]] = origin
-            node = node[key]
+            node = child
         return node
 
     def forget(self, path: Path) -> None:

@@ -161,3 +161,8 @@ def test_an_unreadable_file_is_explained(composed: Compose, monkeypatch: pytest.
 def test_shipped_recipes_compose_from_any_directory(recipe: str, write: Write) -> None:
     write("empty", "")
     assert compose([f"recipe={recipe}"]).variant == "default"
+
+
+def test_a_path_into_a_single_value_of_a_list_is_refused_like_any_other(composed: Compose) -> None:
+    with pytest.raises(FindingsError, match=r"input\.image\.shape\.3\.a: unknown key"):
+        composed("+input.image.shape.3.a=1")

@@ -1,0 +1,52 @@
+"""The build verb: the path alone on stdout, the summary on stderr, a missed check as exit 5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.artifacts import BuildRecord, BuildRequest
+from builder.errors import CheckError
+from tests.unit.cli.conftest import Run
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch, record: BuildRecord) -> list[BuildRequest]:
+    """Answer builds with the unit tests' record; returns what was asked for."""
+    asked: list[BuildRequest] = []
+
+    def build(request: BuildRequest, **settings: Any) -> BuildRecord:
+        asked.append(request)
+        if request.spec.seed == 13:
+            raise CheckError("parity: 3 dB is less than 30 dB", record=record)
+        return record
+
+    monkeypatch.setattr("builder.pipeline.build", build)
+    return asked
+
+
+def test_stdout_is_the_path_alone(run: Run, requests: list[BuildRequest], record: BuildRecord, tmp_path: Path) -> None:
+    code, out, err = run("recipe=x", "precision=fp32")
+    assert code == 0
+    assert out == f"{record.artifact.path.relative_to(tmp_path)}\n"
+    assert "fp16" in err
+    assert requests[0].spec.precision.kind == "fp32"
+    assert requests[0].variant == "precision=fp32"
+
+
+def test_the_word_build_may_be_written(run: Run, requests: list[BuildRequest]) -> None:
+    assert run("build", "recipe=x")[0] == 0
+    assert requests[0].recipe == "x"
+
+
+@pytest.mark.parametrize("arguments", [("-v", "recipe=x"), ("recipe=x", "-v"), ("recipe=x", "-v", "precision=fp32")])
+def test_options_may_stand_anywhere(arguments: tuple[str, ...], run: Run, requests: list[BuildRequest]) -> None:
+    assert run(*arguments)[0] == 0
+
+
+def test_a_missed_check_shows_its_summary_and_exits_5(run: Run, requests: list[BuildRequest]) -> None:
+    code, out, err = run("recipe=x", "seed=13")
+    assert (code, out) == (5, "")
+    assert "error: parity: 3 dB is less than 30 dB" in err
