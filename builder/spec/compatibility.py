@@ -10,6 +10,7 @@ from builder.spec.compression import Compression, LinearQuantize, Palettize
 from builder.spec.inputs import ImageInput, TensorInput, is_flexible
 from builder.spec.outputs import FROM_WEIGHTS
 from builder.spec.source import CheckpointSource, TorchvisionSource
+from builder.spec.substitutions import FIXED_SIZE
 from builder.spec.target import last_neural_network_target, same_system_name
 
 Path = tuple[str, ...]
@@ -32,6 +33,7 @@ def find_incompatibilities(spec: BuildSpec) -> list[Problem]:
         *_precision(spec),
         *_compression(spec),
         *_inputs(spec),
+        *_substitutions(spec),
         *_outputs(spec),
         *_source(spec),
         *_checks(spec),
@@ -108,6 +110,17 @@ def _inputs(spec: BuildSpec) -> Iterator[Problem]:
             yield from _image(spec, path, given)
         else:
             yield from _tensor(spec, path, given)
+
+
+def _substitutions(spec: BuildSpec) -> Iterator[Problem]:
+    flexible = [name for name, given in spec.input.items() if is_flexible(given)]
+    for name, substitution in spec.substitutions.items():
+        if substitution.kind in FIXED_SIZE and flexible:
+            yield Problem(
+                path=("substitutions", name),
+                message=f"{substitution.kind} fixes sizes, and input {flexible[0]} has a flexible shape",
+                hint="give the input one shape, or leave the substitution out",
+            )
 
 
 def _image(spec: BuildSpec, path: Path, given: ImageInput) -> Iterator[Problem]:

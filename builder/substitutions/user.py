@@ -73,19 +73,24 @@ def _as_module(made: Any, what: str, *, key: str) -> torch.nn.Module:
 
 
 def _changed(before: torch.nn.Module, after: torch.nn.Module) -> tuple[str, ...]:
-    """Return the paths whose module differs, parents before children; of what is new only the topmost."""
+    """Return the paths whose module differs; below one that is new, gone or of another type nothing is looked at."""
     old = dict(before.named_modules(remove_duplicate=False))
     new = dict(after.named_modules(remove_duplicate=False))
     changed: list[str] = []
+    others: list[str] = []
     for path in [*new, *(p for p in old if p not in new)]:
-        inside_new = any(path.startswith(f"{c}.") or c == "" for c in changed if c not in old or c not in new)
-        if not inside_new and (path not in old or path not in new or _differs(old[path], new[path])):
+        if any(other == "" or path.startswith(f"{other}.") for other in others):
+            continue
+        if path not in old or path not in new or type(old[path]) is not type(new[path]):
+            others.append(path)
+            changed.append(path)
+        elif _differs(old[path], new[path]):
             changed.append(path)
     return tuple(changed)
 
 
 def _differs(old: torch.nn.Module, new: torch.nn.Module) -> bool:
-    if type(old) is not type(new) or "forward" in vars(new):
+    if ("forward" in vars(old)) != ("forward" in vars(new)):
         return True
     settings = [{k: v for k, v in vars(m).items() if isinstance(v, _PLAIN)} for m in (old, new)]
     if settings[0] != settings[1] or old.extra_repr() != new.extra_repr():

@@ -8,6 +8,8 @@ from typing import get_args
 import pytest
 import yaml
 
+from builder.spec import BuildSpec
+from builder.spec.compatibility import find_incompatibilities
 from builder.spec.substitutions import ShippedRewrite
 from builder.substitutions.reference import render_reference
 from builder.substitutions.table import REWRITES
@@ -40,3 +42,16 @@ def test_every_rewrite_says_what_is_given_and_what_comes_of_it(name):
     said = REWRITES[name].function.__doc__ or ""
     assert "Given: " in said
     assert "Result: " in said
+
+
+def test_kinds_that_fix_a_size_are_not_for_flexible_inputs():
+    spec = {
+        "source": {"kind": "python", "factory": "m:f"},
+        "input": {"x": {"kind": "tensor", "shape": [1, {"min": 1, "max": 8, "default": 4}], "dtype": "float32"}},
+        "substitutions": {"adaptive_to_fixed_pooling": None, "silu": {}},
+        "precision": {"kind": "fp32"},
+        "target": {"name": "ios16"},
+        "tracking": {"kind": "none"},
+    }
+    problems = [p for p in find_incompatibilities(BuildSpec.model_validate(spec)) if p.path[0] == "substitutions"]
+    assert [p.path for p in problems] == [("substitutions", "adaptive_to_fixed_pooling")]
