@@ -13,6 +13,11 @@ from builder.reports.verdict import engine, failed, headline, measurements, outc
 from builder.spec.compression import Palettize
 
 _CLASSES = {"passed": "good", "failed": "bad", "not proven": "unknown"}
+_CLAIMS = {
+    "parity": "It computes what the original computes",
+    "accuracy": "It classifies labelled data as well as its limits demand",
+}
+"""What a passed check of each kind proves, the strongest first."""
 _EXECUTED = {"coreml": "Apple's Core ML", "runtime": "builder's own Core ML runtime"}
 
 
@@ -48,13 +53,18 @@ def _verdict(record: BuildRecord) -> tuple[str, str, str]:
     if missed:
         names = ", ".join(check.name for check in missed)
         return "Broken", "bad", f"{names} missed the limit. Do not ship this artifact."
-    proved = [check for check in record.checks if check.passed and check.engine in _EXECUTED]
-    if not proved:
-        return "Built", "unknown", "Nothing executed this artifact: what it computes is not proven."
-    by = _EXECUTED[proved[0].engine]
-    samples = max(check.samples or 0 for check in proved)
-    on = f" on {samples} samples" if samples else ""
-    return "Built", "good", f"It computes what the original computes, executed{on} by {by}."
+    executed = [check for check in record.checks if check.engine in _EXECUTED and check.values]
+    proved = [check for check in executed if check.passed]
+    for kind, claim in _CLAIMS.items():
+        found = [check for check in proved if check.kind == kind]
+        if found:
+            samples = max(check.samples or 0 for check in found)
+            on = f" on {samples} sample{'s' if samples != 1 else ''}" if samples else ""
+            by = " and ".join(dict.fromkeys(_EXECUTED[check.engine] for check in found))
+            return "Built", "good", f"{claim}, executed{on} by {by}."
+    if executed:
+        return "Built", "unknown", "It was executed, but what it computes is not proven: see the checks."
+    return "Built", "unknown", "Nothing executed this artifact: what it computes is not proven."
 
 
 def _notices(record: BuildRecord) -> Iterator[str]:
@@ -100,7 +110,7 @@ def _check(check: CheckReport) -> Markup:
             element("span", engine(check) + (f", {check.samples} samples" if check.samples else ""), class_="engine"),
         ),
         *([element("p", headline(check))] if check.reason else []),
-        *([table(("measure", "worst value", "limit"), rows, class_="measures")] if rows else []),
+        *([table(("measure", "measured", "limit"), rows, class_="measures")] if rows else []),
         *_by_output(check),
         class_="check",
     )

@@ -9,7 +9,7 @@ from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import bounds, leaves, plain, value_text
 
 _ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed"}
-_MORE_IS_BETTER = {"snr_db", "cosine", "top1_agreement", "accuracy"}
+_MORE_IS_BETTER = {"snr_db", "cosine", "top1_agreement", "accuracy", "original_accuracy"}
 _WITHOUT_ARTIFACT = {"structure": "structure only", "capture": "in PyTorch only"}
 
 
@@ -28,7 +28,8 @@ def verdict(check: CheckReport) -> str:
 def headline(check: CheckReport) -> str:
     """The measured values that have limits, each with its limit; the reason where one was not met or proved."""
     if check.passed is None:
-        return check.reason or "no reason was given"
+        measured = ", ".join(f"{m.name} {m.text}" for m in measurements(check)[:3])
+        return (check.reason or "no reason was given") + (f" (measured: {measured})" if measured else "")
     if check.passed is False and check.reason:
         return check.reason
     parts = [f"{m.name} {m.text} ({m.limit})" for m in measurements(check) if m.limit]

@@ -106,6 +106,28 @@ def test_check_without_execution_proves_nothing(make_record: Callable[..., Build
     assert "what it computes is not proven" in page
 
 
+def test_execution_without_a_limit_proves_nothing_and_shows_what_was_measured(
+    make_record: Callable[..., BuildRecord], record: BuildRecord
+) -> None:
+    parity = replace(record.checks[2], passed=None, limits={}, reason="no limit is known for this compression")
+
+    page = render_html(make_record(checks=(parity,)))
+
+    assert "It was executed, but what it computes is not proven" in page
+    assert "no limit is known for this compression (measured: snr_db 48.31, max_abs 0.00213, cosine 1)" in page
+
+
+def test_accuracy_alone_claims_no_parity(make_record: Callable[..., BuildRecord]) -> None:
+    accuracy = CheckReport(
+        name="accuracy", kind="accuracy", engine="runtime", values={"accuracy": 0.98},
+        limits={"accuracy": {"min": 0.97}}, passed=True, samples=360,
+    )  # fmt: skip
+
+    page = render_html(make_record(checks=(accuracy,)))
+
+    assert "It classifies labelled data as well as its limits demand, executed on 360 samples" in page
+
+
 def test_missed_limit_and_untrained_weights_are_said_first(
     make_record: Callable[..., BuildRecord], record: BuildRecord
 ) -> None:
