@@ -86,7 +86,8 @@ def non_maximum_suppression(dets: torch.Tensor, scores: torch.Tensor, iou_thresh
         top_left = torch.maximum(boxes[i, :2], boxes[i + 1 :, :2])
         bottom_right = torch.minimum(boxes[i, 2:], boxes[i + 1 :, 2:])
         intersection = (bottom_right - top_left).clamp(min=0).prod(dim=1)
-        removed[i + 1 :] |= intersection / (areas[i] + areas[i + 1 :] - intersection) > iou_threshold
+        # As in the compiled operator the overlap is single precision and the threshold double: 0.2f exceeds 0.2.
+        removed[i + 1 :] |= (intersection / (areas[i] + areas[i + 1 :] - intersection)).double() > iou_threshold
     return order[torch.tensor(kept, dtype=torch.int64)]
 
 

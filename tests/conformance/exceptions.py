@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 _LAYERS = "*test_numpy_nn_layers.py::"
 _LRN = "*TestNormalizationLocalResponseNorm::test_builder_to_backend_stress*"
 _LRN_REASON = (
-    "the expectation normalises along axis 1 as torch does; the hand-computed smoke test of the same operator, which we "
-    "pass strictly, shows that Core ML does it along axis -3; they differ by the operator's own small effect"
+    "the expectation normalises along axis 1 as torch does; the hand-computed smoke test of the operator, which we "
+    "pass strictly, shows that Core ML does it along axis -3; they differ by the small effect of the operator"
 )
 
 EXCEPTIONS: tuple[tuple[str, str, float, str], ...] = (

@@ -16,6 +16,7 @@ import torch
 from _pytest.runner import runtestprotocol
 
 from builder.runtime.patching import Proxy, install
+from builder.torchvision_import import import_torchvision
 from tests.conformance import macos, results, tolerance
 from tests.conformance.mutations import Mutations
 from tests.conformance.watch import Seen, Watcher
@@ -33,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
+    import_torchvision()
     install()
     macos.pretend()
     plugin = Conformance(config)

@@ -71,8 +71,8 @@ def markdown(data: dict[str, Any]) -> str:
         "The last run of Apple's own tests on the runtime, written by `make conformance`; do not edit.",
         f"Python {data['python']} on {data['machine']}, {versions}.",
         "",
-        f"An output may differ by {LIMITS['fp32']:g} of its range in fp32 and {LIMITS['fp16']:g} in fp16. A test counts as "
-        "passed only if a prediction was executed.",
+        f"An output may differ by {LIMITS['fp32']:g} of its range in fp32 and {LIMITS['fp16']:g} in fp16. A test "
+        "counts as passed only if a prediction was executed.",
         "The share is that of passes among tests that passed with a prediction or failed.",
         "",
         *_table(data),

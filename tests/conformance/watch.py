@@ -20,7 +20,7 @@ class Seen:
     outputs: list[tuple[Any, str]] = field(default_factory=list)
 
     def precision_of(self, value: Any) -> str | None:
-        """ "fp16" or "fp32" for an array that a prediction returned, or a view of one; None for any other."""
+        """Either fp16 or fp32 for an array that a prediction returned, or a view of one; None for any other."""
         for array, precision in self.outputs:
             if value is array or (isinstance(value, np.ndarray) and value.base is array):
                 return precision
