@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from builder.runtime.binding import Known
 from builder.runtime.blob import WeightFile, open_weights
 from builder.runtime.dtypes import Precision
 from builder.runtime.errors import InputError, ModelError
@@ -25,6 +27,7 @@ class ProgramNetwork:
     """A planned function. Random operators without a seed draw from `generator`, one prediction after another."""
 
     plan: Plan
+    constants: frozenset[int]
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def run(
@@ -43,7 +46,9 @@ class ProgramNetwork:
             record.update((name, frame[slot]) for name, slot in self.plan.names.items() if frame[slot] is not None)
         execution = Execution(generator=self.generator, states=states, record=record)
         results = execute(self.plan.block, frame, execution)
-        return dict(zip(self.plan.outputs, results, strict=True))
+        borrowed = _storages(inputs.values()) | _storages(states.values()) | self.constants
+        owned = (value.clone() if _storages((value,)) & borrowed else value for value in results)
+        return dict(zip(self.plan.outputs, owned, strict=True))
 
     def _enter(self, entry: Named, value: Any) -> Any:
         """An input in the type that holds it."""
@@ -70,7 +75,13 @@ def compile_program(package: Package, function: str, interface: Interface, preci
     plan = make_plan(read, operators(), precision)
     for file in files.values():
         file.release()
-    return ProgramNetwork(plan=plan)
+    constants = frozenset(_storages(each.value for each in plan.block.outputs if isinstance(each, Known)))
+    return ProgramNetwork(plan=plan, constants=constants)
+
+
+def _storages(values: Iterable[Any]) -> set[int]:
+    """Addresses of the memory behind tensors: what a caller gets must not be memory that somebody else uses."""
+    return {value.untyped_storage().data_ptr() for value in values if isinstance(value, torch.Tensor)}
 
 
 def _weights(package: Package, files: dict[str, WeightFile]) -> Weights:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from builder.runtime.limits import memory
 from builder.runtime.ops.table import Ints, Kernel, Tensors, exact, table
 
 
@@ -44,6 +45,8 @@ def fill_like(*, ref_tensor: Tensor, value: Tensor | None = None) -> Tensor:
 
 def _full(shape: Ints, value: Tensor | None) -> Tensor:
     number = torch.zeros(()) if value is None else value.reshape(())
+    if math.prod(shape) * number.element_size() > memory():
+        raise MemoryError(f"a tensor of shape {shape} is more than this machine can hold")
     return number.expand(shape).contiguous()
 
 

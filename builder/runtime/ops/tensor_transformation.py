@@ -97,10 +97,13 @@ def _take(x: Tensor, kept: list[range]) -> Tensor:
     backwards = []
     slices = []
     for axis, indices in enumerate(kept):
-        if indices.step < 0 and len(indices):
+        if not indices:
+            slices.append(slice(0, 0))
+            continue
+        if indices.step < 0:
             backwards.append(axis)
             indices = indices[::-1]
-        slices.append(slice(indices.start, max(indices.stop, indices.start), abs(indices.step)))
+        slices.append(slice(indices.start, indices.stop, indices.step))
     view = x[tuple(slices)]
     return view.flip(backwards) if backwards else view
 
