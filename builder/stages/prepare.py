@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from builder.spec.inputs import ImageInput
 from builder.spec.outputs import FROM_WEIGHTS, Classifier
 from builder.stages.flatten import flatten_outputs
 from builder.substitutions import substitute
+from builder.substitutions.rewrite import copy_module
 
 
 class Normalize(torch.nn.Module):
@@ -100,7 +100,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
             results = [deployed(*sample.tensors.values()) for sample in examples.samples]
         return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
 
-    original = copy.deepcopy(loaded.module).eval()
+    original = copy_module(loaded.module).eval()
     as_trained = {index: _as_trained(n) for index, n in normalizations.items()}
     reference = Deployed(original, as_trained, softmax=softmax).eval().requires_grad_(False)
     outputs, returned_names = _try_out(reference, examples)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rewriting import agree, apply, randomized, types_in
 from torch import nn
 
 from builder.errors import ConversionError
 from builder.torchvision_import import import_torchvision
+from tests.unit.substitutions.rewriting import agree, apply, randomized, types_in
 
 VALUES = torch.linspace(-12, 12, 4001).view(1, -1)
 

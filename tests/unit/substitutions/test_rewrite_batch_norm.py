@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rewriting import agree, apply, randomized, types_in
 from torch import nn
 from torch.nn import functional
 
 from builder.errors import ConversionError
 from builder.torchvision_import import import_torchvision
+from tests.unit.substitutions.rewriting import agree, apply, randomized, types_in
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 import torch
-from rewriting import agree, apply, types_in
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from builder.errors import ConversionError
+from tests.unit.substitutions.rewriting import agree, apply, types_in
 
 
 def old_weight_norm(layer: nn.Module) -> nn.Module:

@@ -6,12 +6,12 @@ import itertools
 
 import pytest
 import torch
-from rewriting import agree, apply, types_in
 from torch import nn
 
 from builder.errors import ConversionError
 from builder.spec.substitutions import ShippedRewrite
 from builder.substitutions import substitute
+from tests.unit.substitutions.rewriting import agree, apply, types_in
 
 
 @pytest.mark.parametrize(

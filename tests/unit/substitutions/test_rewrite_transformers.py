@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 import torch
-from rewriting import agree, apply, randomized, run_on, types_in
 from torch import nn
 
 from builder.errors import ConversionError
@@ -15,6 +14,7 @@ from builder.substitutions import substitute
 from builder.substitutions.attention import ExplicitAttention
 from builder.substitutions.fast_path import attention_in_operators
 from builder.torchvision_import import import_torchvision
+from tests.unit.substitutions.rewriting import agree, apply, randomized, run_on, types_in
 
 N, L, S, E = 3, 5, 7, 8
 
