@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    first = _first_word(arguments)
+    position = _first_word(arguments)
+    first = None if position is None else arguments[position]
     if first is None:
         if "--version" in arguments:
             print(__version__)
@@ -64,20 +65,19 @@ def _dispatch(arguments: list[str]) -> int:
         verb, rest = "build", arguments
     else:
         verb = _verb(first)
-        rest = arguments.copy()
-        rest.remove(first)
+        rest = [argument for index, argument in enumerate(arguments) if index != position]
     try:
         return int(importlib.import_module(f"builder.cli.{verb}").run(rest))
     except SystemExit as stop:  # argparse's --help
         return int(stop.code or 0)
 
 
-def _first_word(arguments: Sequence[str]) -> str | None:
-    """Return the first argument that is neither an option nor the value of one."""
+def _first_word(arguments: Sequence[str]) -> int | None:
+    """Return the place of the first argument that is neither an option nor the value of one."""
     before = ""
-    for argument in arguments:
+    for position, argument in enumerate(arguments):
         if not argument.startswith("-") and before not in _WITH_VALUE:
-            return argument
+            return position
         before = argument
     return None
 
@@ -107,9 +107,12 @@ def _help() -> str:
     from builder.cli.list import described_recipes
 
     verbs = "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())
-    found = described_recipes()
+    try:
+        found = described_recipes()
+    except ConfigurationError as error:
+        found = [("(none)", error.message)]
     width = max((len(name) for name, _ in found), default=0)
-    recipes = "\n".join(f"  {name:<{width}}  {text}" for name, text in found) or "  (none)"
+    recipes = "\n".join(f"  {name:<{width}}  {text}" for name, text in found)
     return f"""builder {__version__}: a build system for Core ML models
 
   python -m builder recipe=NAME [key=value …]     build a recipe

@@ -100,3 +100,12 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
 def test_the_verb_may_follow_options(run: Run) -> None:
     assert run("-q", "list")[0] == 0
     assert run("--outputs", "list", "recipe=nope")[0] == 2
+    assert run("--output", "list", "list")[2].startswith("error: there is no option `--output`")
+
+
+def test_help_survives_two_recipes_of_one_name(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "recipes" / "mobilenet_v2_fp16.yaml").write_text("seed: 1\n")
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "two files are the recipe mobilenet_v2_fp16" in out
+    assert run("list")[0] == 2

@@ -60,9 +60,7 @@ def test_the_exit_code_is_the_first_failure_and_the_others_are_built(
     assert "1 of 3 built" in err
 
 
-def test_a_job_that_cannot_work_fails_alone(
-    run: Run, children: Callable[..., list[list[str]]]
-) -> None:
+def test_a_job_that_cannot_work_fails_alone(run: Run, children: Callable[..., list[list[str]]]) -> None:
     # given a sweep in which one target is too old for the format
     commands = children(fp16=0)
 
