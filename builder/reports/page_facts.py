@@ -81,7 +81,7 @@ def stages(record: BuildRecord) -> Markup:
     """What each stage did and how long it took."""
     most = max((stage.seconds for stage in record.stages), default=0.0)
     rows = [(s.name, s.seconds, "cached" if s.cached else duration(s.seconds)) for s in record.stages]
-    results = [(stage.name, stage.result, code(stage.key[:16])) for stage in record.stages]
+    results = [(stage.name, stage.result, code(stage.key.removeprefix("sha256:")[:12])) for stage in record.stages]
     failures = record.capture.get("failures") or {}
     return section(
         "stages",

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from builder.spec.base import Part
+
+
+def _alias(value: str) -> str:
+    """Refuse what MLflow reserves (mlflow.utils.validation)."""
+    if not re.fullmatch(r"[A-Za-z0-9_\-]+", value) or value.lower() == "latest" or re.fullmatch(r"[vV]\d+", value):
+        raise ValueError("must be letters, digits, - and _, and neither `latest` nor `v` with a number")
+    return value
 
 
 class NoTracking(Part):
@@ -22,6 +30,10 @@ class MlflowTracking(Part):
     uri: str | None = None
     """The tracking server; null takes `MLFLOW_TRACKING_URI`, else sqlite in `outputs/`."""
     experiment: str = "builder"
+    register_as: Annotated[str, Field(pattern=r"^[^/:]+$")] | None = None
+    """A name in the MLflow model registry, under which the artifact of each passing build becomes a new version."""
+    alias: Annotated[str, AfterValidator(_alias)] = "newest"
+    """The alias that the newest registered version gets."""
     required: bool = False
     """Wait until the run is sent, and fail with exit code 7 when it cannot be."""
 

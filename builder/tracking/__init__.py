@@ -31,6 +31,9 @@ def track(record: BuildRecord, *, outputs: Path, progress: Progress) -> None:
             raise
         progress.warn(f"the run was not recorded in MLflow: {error}")
         return
+    if tracking.register_as and not outbox.may_be_registered(record):
+        why = "its weights are untrained" if record.seeded else "a check missed its limit"
+        progress.warn(f"not registered as {tracking.register_as}: {why}")
     if tracking.required:
         _send_now(identifier, outputs, progress)
         return

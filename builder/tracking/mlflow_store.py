@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from builder import paths
 from builder.locks import exclusive
-from builder.tracking.outbox import Entry
+from builder.tracking.outbox import ARTIFACT, Entry
 
 RECORD_TAG = "builder.record_id"
 COMPLETE_TAG = "builder.complete"
@@ -64,6 +64,8 @@ def send(client: Any, entry: Entry, folder: Path, outputs: Path, *, artifact_not
     client.log_artifacts(run_id, str(folder))
     if artifact_note is not None:
         client.set_tag(run_id, "artifact.note", artifact_note)
+    elif entry.register_as is not None:
+        _register(client, run_id, entry.register_as, entry.alias)
     client.set_terminated(run_id, entry.run.status, end_time=entry.run.ended_ms)
     client.set_tag(run_id, COMPLETE_TAG, "true")
     return str(run_id)
@@ -103,6 +105,22 @@ def _create_run(client: Any, experiment: str, entry: Entry) -> str:
         experiment, start_time=entry.run.started_ms, tags={RECORD_TAG: entry.identifier}, run_name=entry.run.name
     )
     return str(run.info.run_id)
+
+
+def _register(client: Any, run_id: str, name: str, alias: str) -> None:
+    """Make the run's artifact a version of the registered model `name`, once, and give it `alias`."""
+    from mlflow.exceptions import MlflowException
+
+    versions = [v for v in client.search_model_versions(f"run_id = '{run_id}'") if v.name == name]
+    if not versions:
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
+        versions = [client.create_model_version(name, source, run_id)]
+    client.set_registered_model_alias(name, alias, versions[0].version)
 
 
 def _log_values(client: Any, run_id: str, entry: Entry) -> None:

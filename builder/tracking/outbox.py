@@ -52,8 +52,9 @@ class Entry:
     experiment: str
     run: TrackedRun
     files: tuple[SentFile, ...]
-    register_as: str | None = None
-    alias: str | None = None
+    register_as: str | None
+    """The name in the model registry, where the recipe gives one and the artifact is fit for it."""
+    alias: str
 
 
 def put(record: BuildRecord, outputs: Path) -> str:
@@ -74,6 +75,8 @@ def put(record: BuildRecord, outputs: Path) -> str:
                 experiment=tracking.experiment,
                 run=run,
                 files=tuple(_inventory(folder)),
+                register_as=tracking.register_as if may_be_registered(record) else None,
+                alias=tracking.alias,
             )
             text = json.dumps({"schema": SCHEMA, **plain(entry)}, indent=1, ensure_ascii=False, allow_nan=False)
             paths.write_atomically(entry_path(outputs, identifier), text + "\n", private=True)
@@ -81,6 +84,11 @@ def put(record: BuildRecord, outputs: Path) -> str:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return identifier
+
+
+def may_be_registered(record: BuildRecord) -> bool:
+    """Whether the artifact is fit for the model registry: passing, and with the weights that were asked for."""
+    return record.status == "built" and not record.seeded
 
 
 def entry_path(outputs: Path, identifier: str) -> Path:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from builder.artifacts import BuildRecord
+from builder.spec import BuildSpec
 from builder.tracking import outbox
 
 PROGRAM = """
@@ -39,7 +41,11 @@ two = flusher.flush(outputs)
 with mlflow_store.connected(mlflow_store.store_uri(None, outputs)) as client:
     experiment = client.get_experiment_by_name("builder")
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    versions = client.search_model_versions("name = 'digits'")
     print(json.dumps({
+        "versions": sorted(int(version.version) for version in versions),
+        "newest": int(client.get_model_version_by_alias("digits", "newest").version),
+        "sources": [version.source for version in versions],
         "kept": [kept.identifier for kept in one.kept],
         "sent": [one.sent, two.sent],
         "location": experiment.artifact_location,
@@ -62,11 +68,13 @@ def test_each_record_becomes_one_complete_run(
     publish: Callable[..., BuildRecord],
     tmp_path: Path,
 ) -> None:
-    # given three builds, the last of them broken
+    # given three builds that are to be registered, one of them broken
     outputs = tmp_path / "outputs"
-    publish(record)
-    names = [outbox.put(record, outputs), outbox.put(record, outputs)]
-    names.append(outbox.put(make_record(status="broken"), outputs))
+    config = {**record.request.config, "tracking": {"kind": "mlflow", "register_as": "digits"}}
+    request = replace(record.request, spec=BuildSpec.model_validate(config))
+    good = publish(make_record(request=request))
+    names = [outbox.put(good, outputs), outbox.put(good, outputs)]
+    names.append(outbox.put(make_record(request=request, status="broken"), outputs))
     names.sort()
 
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(outputs)], capture_output=True, text=True, check=False)
@@ -87,6 +95,8 @@ def test_each_record_becomes_one_complete_run(
         assert run["history"] == 1
         assert run["files"] == ["artifact", "build.json", "build.log", "config.yaml", "report.html"]
     assert outbox.waiting(outputs) == []
+    assert (result["versions"], result["newest"]) == ([1, 2], 2)
+    assert all(source.endswith("/artifacts/artifact") for source in result["sources"])
     assert result["location"] == (outputs / "mlartifacts" / "builder").as_uri()
     assert (outputs / "mlflow.db").exists()
 
