@@ -21,7 +21,7 @@ from builder.torchvision_import import import_torchvision
 ARCHITECTURES = (
     "mobilenet_v2",
     "resnet18",
-    "vit_b_16",
+    "small_vit",
     "convnext_tiny",
     "efficientnet_b0",
     "shufflenet_v2_x1_0",
@@ -46,6 +46,10 @@ def _pictures(count: int, size: int) -> Tensor:
 
 
 def _make(name: str, **arguments: object) -> nn.Module:
+    if name == "small_vit":  # drawing torchvision's own initial weights of vit_b_16 takes seconds
+        vision_transformer = import_torchvision().models.VisionTransformer
+        small: nn.Module = vision_transformer(224, 16, num_layers=4, num_heads=4, hidden_dim=128, mlp_dim=512)
+        return small
     module: nn.Module = import_torchvision().models.get_model(name, weights=None, **arguments)
     return module
 
