@@ -1,0 +1,20 @@
+"""What all tests share: one thread (two workers share the machine), and a cache of their own."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small models gain nothing from more
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests away from the user's cache, recipes and tracking server, and from any network."""
+    monkeypatch.setenv("BUILDER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    for name in ("BUILDER_RECIPES", "MLFLOW_TRACKING_URI", "BUILDER_SWEEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")

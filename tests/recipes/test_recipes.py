@@ -1,0 +1,74 @@
+"""Every YAML in `recipes/` builds, and its artifact is right when it is executed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from coremltools.models.utils import load_spec
+
+from builder.__main__ import main
+
+RECIPES = sorted(path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_builds(recipe, tmp_path, monkeypatch, capsys):
+    # given a machine without network
+    monkeypatch.chdir(tmp_path)
+    # when
+    code = main([f"recipe={recipe}", "tracking=none", "-q"])
+    # then
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    artifact = Path(out.splitlines()[-1])
+    load_spec(str(artifact))
+    record = json.loads((artifact.parent / "build.json").read_text())
+    assert record["status"] == "built"
+    executed = [check for check in record["checks"] if check["engine"] == "runtime"]
+    assert executed, "an artifact that was not executed proves nothing"
+    assert all(check["passed"] for check in record["checks"]), record["checks"]
+    assert {path.name for path in artifact.parent.iterdir()} == {
+        artifact.name,
+        "build.json",
+        "build.log",
+        "report.html",
+    }
+
+
+def test_a_seeded_build_says_so_everywhere(tmp_path, monkeypatch, capsys):
+    # given
+    monkeypatch.chdir(tmp_path)
+    # when
+    code = main(["recipe=mobilenet_v2_fp16", "tracking=none", "checks=none"])
+    # then: on the terminal, in the variant's name, in build.json and in the artifact
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "UNTRAINED" in err
+    artifact = Path(out.strip())
+    assert artifact.parent.name == "seeded"
+    assert json.loads((artifact.parent / "build.json").read_text())["seeded"] is True
+    assert load_spec(str(artifact)).description.metadata.userDefined["com.github.builder.seeded"] == "true"
+
+
+def test_a_missed_limit_is_exit_5_and_leaves_the_good_artifact(tmp_path, monkeypatch, capsys):
+    # given a good build
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipe=digits_mobilenet", "tracking=none", "-q", "checks.accuracy.samples=20"]) == 0
+    good = Path(capsys.readouterr().out.strip())
+    before = (good.parent / "build.json").read_text()
+    # when the same variant misses a limit (checks do not change the variant)
+    code = main(
+        ["recipe=digits_mobilenet", "tracking=none", "checks.parity.snr_db.min=200", "checks.accuracy.samples=20"]
+    )
+    # then
+    out, err = capsys.readouterr()
+    assert code == 5
+    assert out == ""
+    assert "snr_db" in err
+    assert "stale" in err
+    assert (good.parent / "build.json").read_text() == before
+    broken = tmp_path / "outputs" / "broken" / "digits_mobilenet" / "default"
+    assert json.loads((broken / "build.json").read_text())["status"] == "broken"
+    assert (broken / "digits_mobilenet.mlpackage").is_dir()
