@@ -34,7 +34,15 @@ def non_maximum_suppression(
     indices = torch.full((batch, max_boxes), -1, dtype=torch.int32)
     counts = torch.zeros(batch, dtype=torch.int32)
     for n in range(batch):
-        chosen = select_boxes(boxes[n], scores[n], iou_threshold, score_threshold, max_boxes, per_class_suppression)
+        chosen = select_boxes(
+            boxes[n],
+            scores[n],
+            iou_threshold,
+            score_threshold,
+            max_boxes,
+            per_class_suppression,
+            at_threshold=boxes_last,
+        )
         if not chosen.numel() and boxes.shape[1]:
             chosen = scores[n].amax(dim=1).argmax().reshape(1)
         count = chosen.numel()
@@ -52,9 +60,13 @@ def select_boxes(
     score_threshold: float | None,
     max_boxes: int,
     per_class: bool,
+    *,
+    at_threshold: bool = False,
 ) -> Tensor:
     """Indices of the kept boxes, best first; boxes (B, 4) as centre and size, scores (B, K).
 
+    A box goes when its overlap exceeds the threshold; with `at_threshold` also when it equals it and is not 0: so it is
+    since iOS17 (coremltools' test_nms_corner_case_iou_equal_threshold, and test_nms with a threshold of 0).
     One pass a kept box over those that remain: no B x B matrix, which thousands of candidates would not fit into.
     """
     best, label = scores.max(dim=1)
@@ -66,7 +78,8 @@ def select_boxes(
     while order.numel() and len(chosen) < max_boxes:
         first, order = order[0], order[1:]
         chosen.append(first)
-        drop = _overlap(corners[first], corners[order], area[first], area[order]) > iou_threshold
+        overlap = _overlap(corners[first], corners[order], area[first], area[order])
+        drop = (overlap >= iou_threshold) & (overlap > 0) if at_threshold else overlap > iou_threshold
         if per_class:
             drop &= label[order] == label[first]
         order = order[~drop]
