@@ -62,7 +62,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
         )
         write_reports(record, folder)
         publish(folder, final)
-    track(record, outputs=outputs, progress=progress)
+        track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it
     if not good:
         raise _missed(record, outputs)
     return record

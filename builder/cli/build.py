@@ -50,15 +50,15 @@ def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) ->
     from builder.pipeline import build
     from builder.reports.terminal import Terminal
 
-    terminal = Terminal(verbosity=verbosity, stream=sys.stderr)
-    try:
-        record = build(request, outputs=outputs, progress=terminal)
-    except CheckError as error:
-        broken = getattr(error, "record", None)
-        if broken is not None:
-            terminal.summary(broken)
-        raise
-    terminal.summary(record)
+    with Terminal(verbosity=verbosity, stream=sys.stderr) as terminal:  # a failure leaves no spinner behind
+        try:
+            record = build(request, outputs=outputs, progress=terminal)
+        except CheckError as error:
+            broken = getattr(error, "record", None)
+            if broken is not None:
+                terminal.summary(broken)
+            raise
+        terminal.summary(record)
     return record
 
 
