@@ -78,7 +78,7 @@ def _run_stages(request: BuildRequest, folder: Path, progress: Progress) -> Buil
     compressed = ledger.run("compress", lambda: compress(converted, spec, progress), lambda c: c.said)
     artifact = folder / artifact_name(request.recipe, spec.format)
     sealed = ledger.run("seal", lambda: seal(compressed, spec, artifact, seeded=loaded.seeded), describe_sealed)
-    checks = ledger.run("verify", lambda: verify(spec, examples, prepared, captured, sealed, progress), describe_checks)
+    checks = ledger.run("verify", lambda: verify(spec, prepared, captured, sealed, progress), describe_checks)
     described = describe_artifact(sealed.path)
     return BuildRecord(
         request=request,

@@ -11,11 +11,8 @@ from builder.checks.engine import engines
 from builder.checks.parity import check_parity
 from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
-from builder.data import draw_samples
-from builder.spec import BuildSpec
+from builder.data import default_data, draw_samples
 from builder.spec.checks import AccuracyCheck, CaptureCheck, Check, ParityCheck, StructureCheck
-from builder.spec.data import Data, NoiseData, PhotographsData
-from builder.spec.inputs import ImageInput
 
 
 def run_checks(subject: Subject) -> tuple[CheckReport, ...]:
@@ -31,16 +28,10 @@ def _run(name: str, check: Check, subject: Subject) -> Iterator[CheckReport]:
         case CaptureCheck():
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
-            samples = draw_samples(_data_of(check, subject.spec), subject.spec.input, check.samples, subject.spec.seed)
+            data = check.data or default_data(subject.spec)
+            samples = draw_samples(data, subject.spec.input, check.samples, subject.spec.seed)
             for engine, execute in engines(subject):
                 if isinstance(check, ParityCheck):
                     yield check_parity(name, check, subject, samples, engine, execute)
                 else:
                     yield check_accuracy(name, check, subject, samples, engine, execute)
-
-
-def _data_of(check: ParityCheck | AccuracyCheck, spec: BuildSpec) -> Data:
-    if check.data is not None:
-        return check.data
-    images = any(isinstance(given, ImageInput) for given in spec.input.values())
-    return PhotographsData(kind="photographs") if images else NoiseData(kind="noise")

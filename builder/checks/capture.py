@@ -6,12 +6,13 @@ from builder.artifacts import CheckReport
 from builder.checks.comparison import judge
 from builder.checks.limits import capture_limits
 from builder.checks.subject import Subject
+from builder.data import default_data, draw_samples
 from builder.spec.checks import CaptureCheck
 
 
 def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckReport:
-    """Run both on the examples, the first of which was captured; others show what capture froze."""
-    samples = subject.examples.samples[: check.samples]
+    """Run both on the example that was captured and on others, which show what capture froze."""
+    samples = draw_samples(default_data(subject.spec), subject.spec.input, check.samples, subject.spec.seed)
     names = subject.prepared.output_names
     return judge(
         name=name,

@@ -1,4 +1,4 @@
-"""What checks look at: one build from its examples to its sealed artifact."""
+"""What checks look at: one build, from its recipe to its sealed artifact."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample, SealedPackage
+from builder.artifacts import CapturedProgram, PreparedModel, Sample, SealedPackage
 from builder.progress import Progress
 from builder.spec import BuildSpec
 
@@ -17,7 +17,6 @@ class Subject:
     """Everything that a verdict may rest on."""
 
     spec: BuildSpec
-    examples: ExampleInputs
     prepared: PreparedModel
     captured: CapturedProgram
     sealed: SealedPackage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.data.examples import make_examples
+from builder.data.examples import default_data, make_examples
 from builder.data.samples import draw_samples
 
-__all__ = ["draw_samples", "make_examples"]
+__all__ = ["default_data", "draw_samples", "make_examples"]

@@ -18,10 +18,14 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
 
     So the examples, and with them traces and seeded weights, depend on the inputs and the seed alone.
     """
-    images = any(isinstance(given, ImageInput) for given in spec.input.values())
-    data = PhotographsData(kind="photographs") if images else NoiseData(kind="noise")
-    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed)
+    samples = draw_samples(default_data(spec), spec.input, EXAMPLE_COUNT, spec.seed)
     return ExampleInputs(samples=samples, digest=_digest(samples))
+
+
+def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:
+    """Photographs where the model takes a picture, noise where it does not."""
+    images = any(isinstance(given, ImageInput) for given in spec.input.values())
+    return PhotographsData(kind="photographs") if images else NoiseData(kind="noise")
 
 
 def _digest(samples: tuple[Sample, ...]) -> str:

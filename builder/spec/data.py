@@ -20,7 +20,7 @@ class DigitsData(Part):
 
     kind: Literal["digits"]
     split: Literal["train", "held_out"] = "held_out"
-    """The first 1,437 digits, or the last 360, which come from other writers."""
+    """The first 1,437 digits, or the last 360, which come from other writers for the most part."""
 
 
 class NoiseData(Part):

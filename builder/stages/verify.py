@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.artifacts import CapturedProgram, CheckReport, ExampleInputs, PreparedModel, SealedPackage
+from builder.artifacts import CapturedProgram, CheckReport, PreparedModel, SealedPackage
 from builder.checks import run_checks
 from builder.checks.subject import Subject
 from builder.progress import Progress
@@ -11,16 +11,13 @@ from builder.spec import BuildSpec
 
 def verify(
     spec: BuildSpec,
-    examples: ExampleInputs,
     prepared: PreparedModel,
     captured: CapturedProgram,
     sealed: SealedPackage,
     progress: Progress,
 ) -> tuple[CheckReport, ...]:
     """Run the checks; a missed limit is in the reports, not raised."""
-    return run_checks(
-        Subject(spec=spec, examples=examples, prepared=prepared, captured=captured, sealed=sealed, progress=progress)
-    )
+    return run_checks(Subject(spec=spec, prepared=prepared, captured=captured, sealed=sealed, progress=progress))
 
 
 def describe_checks(reports: tuple[CheckReport, ...]) -> str:
