@@ -15,7 +15,7 @@ from builder.config.problems import Finding, Spot
 Path = tuple[str, ...]
 """The keys (and indices) that lead to a value."""
 
-MOST_NODES = 100_000
+MOST_NODES = 50_000
 """More values than this come from aliases that multiply, not from a person."""
 
 
