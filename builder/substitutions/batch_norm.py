@@ -27,7 +27,8 @@ def batch_norm_folding(
 
     Given: `batch_norm(conv(x, W, b))` with statistics m, v.
 
-    Result: `conv(x, W * s, (b - m) * s + beta)`, with `s = gamma / sqrt(v + eps)`, and identity.
+    Result: `conv(x, W * s, (b - m) * s + beta)`, with `s = gamma / sqrt(v + eps)`, and identity, or the activation that
+    the batch norm of timm contains.
     """
     new = copy_module(root)
     norms = {id(module): (path, module) for path, module in find(new, matches, patterns) if _is_fixed(module)}
@@ -42,7 +43,7 @@ def batch_norm_folding(
     for layer, norm in pairs:
         _fold(layer, norm)
     folded = {id(norm) for _, norm in pairs}
-    return rewrite_in_place(new, lambda m: id(m) in folded, None, lambda _: nn.Identity())
+    return rewrite_in_place(new, lambda m: id(m) in folded, None, _what_is_left)
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -52,6 +53,12 @@ def _is_layer(module: nn.Module) -> bool:
 def _is_fixed(module: nn.Module) -> bool:
     """Whether it normalises by statistics of its own; without them it takes those of the batch."""
     return isinstance(getattr(module, "running_var", None), torch.Tensor)
+
+
+def _what_is_left(norm: nn.Module) -> nn.Module:
+    """Nothing; timm's BatchNormAct2d drops and activates after it normalises."""
+    parts = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
+    return nn.Sequential(*parts) if parts else nn.Identity()
 
 
 def _fits(layer: nn.Module, norm: Any) -> bool:

@@ -61,7 +61,7 @@ def layer_norm(old: Any) -> torch.nn.Module:
 
     Result: `c = x - mean(x)`, then `c * rsqrt(mean(c * c) + eps) * weight + bias`, over the same dimensions in place.
     """
-    return ExplicitLayerNorm(old, channels_first=type(old) is not torch.nn.LayerNorm and _is_2d(old))
+    return ExplicitLayerNorm(old, channels_first=_is_2d(old))
 
 
 def rms_norm(old: torch.nn.RMSNorm) -> torch.nn.Module:

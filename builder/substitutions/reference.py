@@ -27,8 +27,8 @@ substitutions:
     effect: {{max: 0.001}}
 ```
 
-or, for one shipped rewrite with its defaults, `- substitutions: dropout_removal` in the defaults list and
-`substitutions=dropout_removal` on the command line.
+or, for shipped rewrites with their defaults, `- substitutions: dropout_removal` (or `[dropout_removal, silu]`) in the
+defaults list, and `substitutions=dropout_removal` (or `'substitutions=[dropout_removal,silu]'`) on the command line.
 
 Every substitution takes
 

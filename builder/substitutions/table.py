@@ -67,8 +67,12 @@ class Entry:
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _DROP_PATHS = ("torchvision.ops.stochastic_depth:StochasticDepth", "timm.layers.drop:DropPath")
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_FROZEN_BATCH_NORM = "torchvision.ops.misc:FrozenBatchNorm2d"
-_LAYER_NORMS_2D = ("torchvision.models.convnext:LayerNorm2d", "timm.layers.norm:LayerNorm2d")
+_FOREIGN_BATCH_NORMS = ("torchvision.ops.misc:FrozenBatchNorm2d", "timm.layers.norm_act:BatchNormAct2d")
+_FOREIGN_LAYER_NORMS = (
+    "torchvision.models.convnext:LayerNorm2d",
+    "timm.layers.norm:LayerNorm",
+    "timm.layers.norm:LayerNorm2d",
+)
 _GELUS = (nn.GELU, "transformers.activations:GELUActivation")
 
 REWRITES: Mapping[str, Entry] = {
@@ -85,10 +89,10 @@ REWRITES: Mapping[str, Entry] = {
     "upsample_to_matmul": Entry(
         types=(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), exact=True, measured=upsample_to_matmul
     ),
-    "batch_norm_folding": Entry(types=(*_BATCH_NORMS, _FROZEN_BATCH_NORM), exact=True, measured=batch_norm_folding),
+    "batch_norm_folding": Entry(types=(*_BATCH_NORMS, *_FOREIGN_BATCH_NORMS), exact=True, measured=batch_norm_folding),
     "dropout_removal": Entry(types=(*_DROPOUTS, *_DROP_PATHS), exact=True, module=dropout_removal),
     "parametrization_removal": Entry(types=(nn.Module,), exact=True, tree=parametrization_removal),
-    "layer_norm": Entry(types=(nn.LayerNorm, *_LAYER_NORMS_2D), exact=True, module=layer_norm),
+    "layer_norm": Entry(types=(nn.LayerNorm, *_FOREIGN_LAYER_NORMS), exact=True, module=layer_norm),
     "rms_norm": Entry(types=(nn.RMSNorm,), exact=True, module=rms_norm),
     "multi_head_attention": Entry(types=(nn.MultiheadAttention,), exact=True, module=multi_head_attention),
     "linear_to_conv1x1": Entry(types=(nn.Linear,), exact=True, module=linear_to_conv1x1),

@@ -132,3 +132,13 @@ def test_frozen_batch_norms_of_torchvision_are_folded():
     new, effect = apply("batch_norm_folding", model, torch.rand(1, 3, 64, 64))
     assert len(effect.replaced) == 17
     agree(model, new, torch.rand(1, 3, 64, 64))
+
+
+def test_the_batch_norms_of_timm_leave_their_activation_behind():
+    import_torchvision()  # timm imports it, and beside a CPU-only torch only this way works
+    timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    model = randomized(timm.create_model("mobilenetv3_small_050", pretrained=False))
+    new, effect = apply("batch_norm_folding", model, torch.rand(1, 3, 64, 64))
+    assert len(effect.replaced) == 34
+    assert "BatchNormAct2d" not in types_in(new)
+    agree(model, new, torch.rand(1, 3, 64, 64))
