@@ -12,7 +12,7 @@ from builder.runtime.dtypes import Precision, holder
 from builder.runtime.errors import ModelError, RuntimeFailure
 from builder.runtime.executor import finisher
 from builder.runtime.ops.context import Context, TensorType
-from builder.runtime.ops.table import Kernel
+from builder.runtime.ops.table import Kernel, is_exact
 from builder.runtime.program import Operation
 
 _SMALL = 1 << 16
@@ -35,16 +35,16 @@ def fold(
         with torch.inference_mode():
             result = kernel(**arguments)
             results = result if isinstance(result, tuple) else (result,)
-            return tuple(known(_finish(operation, value, i, precision)) for i, value in enumerate(results))
+            return tuple(known(_finish(operation, kernel, value, i, precision)) for i, value in enumerate(results))
     except (RuntimeFailure, RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
         if not decompression:
             return None
         raise ModelError(f"operator {operation.type} {operation.name!r}: cannot be decompressed: {error}") from error
 
 
-def _finish(operation: Operation, value: Any, index: int, precision: Precision) -> Any:
+def _finish(operation: Operation, kernel: Kernel, value: Any, index: int, precision: Precision) -> Any:
     declared = operation.outputs[index].type
-    finish = finisher(declared, precision, rounds=True)
+    finish = finisher(declared, precision, rounds=not is_exact(kernel))
     if finish is None:
         return value
     return finish(value.contiguous() if isinstance(value, torch.Tensor) else value)

@@ -1,0 +1,288 @@
+"""Forward time, load time and memory of the runtime beside torch eager of the source model, in turn, in one run.
+
+    python benchmarks/runtime.py [--models mobilenet_v2 resnet18 vit_b_16 decoder] [--rounds 15] [--threads 1]
+                                 [--keep FOLDER]
+
+Each model has seeded weights and is converted for iOS 16 in fp32 and fp16, and from fp16 to int8 (linear) and to a
+6-bit palette. A time is the median of `--rounds` predictions, one of each variant a round, from numpy arrays to numpy
+arrays; fp16 and compressed variants round to half after each operator, "fast" computes in fp32 throughout. Load time
+is processor time, so that others on the machine do not count, after imports, for each started 100 million parameters.
+Memory is what a fresh process grows by while it loads, after its imports, in units of the weights in the type that
+they are computed in (float32), for models over 100 MB. `--keep` keeps the converted models for the next run. SNR is
+against torch, and shows that the same thing was computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+SEED = 0
+MODELS = ("mobilenet_v2", "resnet18", "vit_b_16", "decoder")
+LOAD_GOAL, MEMORY_GOAL = 0.3, 1.5
+MEMORY_FROM_BYTES = 100e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A converted model (`file`) and the precision it is loaded with; `goal` is in times of torch eager."""
+
+    name: str
+    file: str
+    precision: str
+    goal: float
+
+
+VARIANTS = (
+    Variant(name="fp32", file="fp32", precision="half", goal=1.0),
+    Variant(name="fp16 half", file="fp16", precision="half", goal=1.2),
+    Variant(name="fp16 fast", file="fp16", precision="fast", goal=1.0),
+    Variant(name="int8", file="int8", precision="half", goal=1.2),
+    Variant(name="palette 6", file="palette6", precision="half", goal=1.2),
+    Variant(name="palette 6 fast", file="palette6", precision="fast", goal=1.0),
+)
+
+
+class Decoder(nn.Module):
+    """A small language model: 6 layers, 8 heads, width 512, 128 tokens (1, 128) of 8,000 to logits (1, 128, 8000)."""
+
+    def __init__(
+        self, *, width: int = 512, layers: int = 6, heads: int = 8, tokens: int = 128, words: int = 8000
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embedding = nn.Embedding(words, width)
+        self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "before": nn.LayerNorm(width),
+                    "qkv": nn.Linear(width, 3 * width),
+                    "out": nn.Linear(width, width),
+                    "between": nn.LayerNorm(width),
+                    "up": nn.Linear(width, 4 * width),
+                    "down": nn.Linear(4 * width, width),
+                }
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, words, bias=False)
+        self.register_buffer("mask", torch.full((tokens, tokens), -1e4).triu(1))
+
+    def attention(self, x: Tensor, layer: Any) -> Tensor:
+        """Causal attention (1, T, W) -> (1, T, W)."""
+        batch, tokens, width = x.shape
+        shape = (batch, tokens, 3, self.heads, width // self.heads)
+        query, key, value = layer["qkv"](x).reshape(shape).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = query @ key.transpose(-1, -2) * (width // self.heads) ** -0.5 + self.mask
+        mixed = scores.softmax(-1) @ value
+        out: Tensor = layer["out"](mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return out
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the next token at each place."""
+        x = self.embedding(tokens) + self.position
+        for layer in self.layers:
+            x = x + self.attention(layer["before"](x), layer)
+            x = x + layer["down"](nn.functional.gelu(layer["up"](layer["between"](x))))
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+
+def source(name: str) -> tuple[nn.Module, np.ndarray[Any, Any]]:
+    """The seeded torch model and an input."""
+    torch.manual_seed(SEED)
+    if name == "decoder":
+        return Decoder().eval(), np.random.default_rng(SEED).integers(0, 8000, (1, 128)).astype(np.int32)
+    from builder.torchvision_import import import_torchvision
+
+    model: nn.Module = getattr(import_torchvision().models, name)(weights=None)
+    for parameter in model.parameters():  # some heads begin at zero
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    with torch.no_grad():  # statistics that fit the activations, which would vanish or explode without
+        model.train()(torch.rand(4, 3, 224, 224))
+    return model.eval(), np.random.default_rng(SEED).random((1, 3, 224, 224)).astype(np.float32)
+
+
+def convert(name: str, folder: Path) -> None:
+    """Write the four packages of a model. Runs in a process of its own: conversion leaves much memory behind."""
+    from builder.stages.coreml_import import import_coremltools
+
+    ct = import_coremltools()
+    from coremltools.optimize import coreml as optimize
+
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    torch.backends.mha.set_fastpath_enabled(False)  # coremltools cannot convert the fused attention
+    model, example = source(name)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, torch.from_numpy(example), check_trace=False)
+    for precision in ("fp32", "fp16"):
+        converted = ct.convert(
+            traced,
+            inputs=[ct.TensorType(name="input", shape=example.shape, dtype=example.dtype.type)],
+            outputs=[ct.TensorType(name="output", dtype=np.float32)],
+            minimum_deployment_target=ct.target.iOS16,
+            compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+        converted.save(str(folder / f"{precision}.mlpackage"))
+    int8 = optimize.OptimizationConfig(optimize.OpLinearQuantizerConfig(mode="linear_symmetric"))
+    optimize.linear_quantize_weights(converted, int8).save(str(folder / "int8.mlpackage"))
+    palette = optimize.OptimizationConfig(optimize.OpPalettizerConfig(mode="uniform", nbits=6))
+    optimize.palettize_weights(converted, palette).save(str(folder / "palette6.mlpackage"))
+
+
+def memory(path: str, precision: str) -> None:
+    """Print by how many bytes this process grows while it loads a model."""
+    from builder.runtime.model import load
+    from builder.runtime.ops import operators
+    from builder.runtime.proto import messages
+
+    import_module("builder.runtime.mlprogram")
+    messages("Model_pb2")
+    operators()
+    before = resident()
+    model = load(path, precision=precision)  # type: ignore[arg-type]  # one of the variants' precisions
+    print(resident() - before)
+    del model
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096
+
+
+def timed(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call."""
+    started = clock()
+    call()
+    return clock() - started
+
+
+def snr(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    """Signal to noise in decibels."""
+    wide = expected.astype(np.float64)
+    noise = float(np.square(actual.astype(np.float64) - wide).sum())
+    return float("inf") if noise == 0 else 10 * float(np.log10(np.square(wide).sum() / noise))
+
+
+def compare(name: str, folder: Path, rounds: int) -> None:
+    """Measure one model and print a line a variant."""
+    from builder.runtime import load
+
+    model, example = source(name)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    tensor = torch.from_numpy(example)
+
+    def eager() -> np.ndarray[Any, Any]:
+        with torch.inference_mode():
+            output: Tensor = model(tensor)
+            return output.numpy()
+
+    paths = {variant: str(folder / f"{variant.file}.mlpackage") for variant in VARIANTS}
+
+    def loader(variant: Variant, path: str) -> Callable[[], Any]:
+        return lambda: load(path, precision=variant.precision)  # type: ignore[arg-type]  # one of the precisions
+
+    loader(VARIANTS[0], paths[VARIANTS[0]])()  # imports and the file cache are not what is measured
+    loads = {
+        variant: statistics.median(timed(loader(variant, path), time.process_time) for _ in range(5))
+        for variant, path in paths.items()
+    }
+    models = {variant: loader(variant, path)() for variant, path in paths.items()}
+    calls: dict[Any, Callable[[], Any]] = {"torch": eager}
+    calls |= {variant: partial(loaded.predict, {"input": example}) for variant, loaded in models.items()}
+    for call in calls.values():
+        call()
+    times: dict[Any, list[float]] = {key: [] for key in calls}
+    for _ in range(rounds):
+        for key, call in calls.items():
+            times[key].append(timed(call))
+    base = statistics.median(times["torch"])
+    print(f"\n{name}: {parameters / 1e6:.1f} million parameters, torch eager {base * 1e3:.1f} ms")
+    expected = eager()
+    for variant, loaded in models.items():
+        ratio = statistics.median(times[variant]) / base
+        quality = snr(loaded.predict({"input": example})["output"], expected)
+        loaded_in = beside(loads[variant], LOAD_GOAL * max(1, math.ceil(parameters / 1e8)))
+        grown = growth(paths[variant], variant, parameters)
+        print(
+            f"  {variant.name:15} {beside(ratio, variant.goal)}   load {loaded_in} s   SNR {quality:5.1f} dB{grown}",
+            flush=True,
+        )
+
+
+def growth(path: str, variant: Variant, parameters: int) -> str:
+    """The growth of a fresh process, for models whose weights exceed 100 MB."""
+    if parameters * 4 < MEMORY_FROM_BYTES:
+        return ""
+    said = subprocess.run(
+        [sys.executable, __file__, "--memory", path, variant.precision], check=True, capture_output=True, text=True
+    ).stdout
+    return f"   memory {beside(int(said) / (parameters * 4), MEMORY_GOAL)}"
+
+
+def beside(value: float, goal: float) -> str:
+    """A value beside its goal."""
+    return f"{value:5.2f} (goal {goal:.1f}, {'met' if value <= goal else 'MISSED'})"
+
+
+def main() -> None:
+    """Convert what is not there yet, then measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--convert", nargs=2, metavar=("MODEL", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=2, metavar=("PATH", "PRECISION"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.convert:
+        warnings.simplefilter("ignore")
+        convert(options.convert[0], Path(options.convert[1]))
+        return
+    if options.memory:
+        memory(*options.memory)
+        return
+    print(
+        f"{platform.machine()}, {options.threads} thread(s), torch {version('torch')}, coremltools "
+        f"{version('coremltools')}, seed {SEED}, {options.rounds} rounds in turn, medians; times in times of torch eager"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in options.models:
+            folder = (options.keep or Path(temporary)) / name
+            if not (folder / "palette6.mlpackage").exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                subprocess.run(
+                    [sys.executable, __file__, "--convert", name, str(folder)], check=True, capture_output=True,
+                    env={**os.environ, "TMPDIR": temporary},
+                )  # fmt: skip
+            compare(name, folder, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
