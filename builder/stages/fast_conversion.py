@@ -6,6 +6,7 @@ on ViT-B/16, where they take 2.4 of 4.3 s away.
 
 from __future__ import annotations
 
+import copy
 import gc
 import importlib
 import logging
@@ -101,6 +102,12 @@ def _without_waste() -> Iterator[tuple[Any, str, Any]]:
     yield from _propagation_where_needed()
     precision = _module("converters.mil.mil.passes.defs.quantization").FP16ComputePrecision
     yield precision, "fp16_overflow", staticmethod(_quick_overflow(precision.fp16_overflow))
+    yield precision, "_check_underflow_to_zero", _quick_underflow(precision._check_underflow_to_zero)
+    variables = _module("converters.mil.mil.var")
+    yield variables, "copy", _Standing(copy, deepcopy=_copy_scopes)
+    is_tensor = _remembering(_module("converters.mil.mil.types").is_tensor)
+    for name in ("types", "types.type_mapping", "types.type_tensor"):
+        yield _module(f"converters.mil.mil.{name}"), "is_tensor", is_tensor
     script = _module("converters.mil.frontend.torch.torchscript_utils")
     yield script, "torch", _Standing(script.torch, equal=_quick_equal(script.torch.equal))
 
@@ -143,6 +150,39 @@ def _quick_overflow(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
         return False if all(is_small(var) for var in flat) else original(op)
 
     return fp16_overflow
+
+
+def _quick_underflow(original: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    """FP16ComputePrecision._check_underflow_to_zero, which looks at less than 400 values, without copying more."""
+
+    def check(self: Any, new_var: Any, var: Any) -> None:
+        if np.size(var.val) < 400:
+            original(self, new_var, var)
+
+    return check
+
+
+def _copy_scopes(scopes: Any) -> Any:
+    """A deep copy of an operator's scopes, which are mostly lists of text."""
+    if not all(isinstance(part, str | int) for names in scopes.values() for part in names):
+        return copy.deepcopy(scopes)
+    copied = copy.copy(scopes)
+    copied.update({source: list(names) for source, names in scopes.items()})
+    return copied
+
+
+def _remembering(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """A question about a type, which never changes, answered once for each type while a conversion lasts."""
+    answers: dict[type, bool] = {}
+
+    def ask(kind: Any) -> bool:
+        if not isinstance(kind, type):
+            return original(kind)
+        if kind not in answers:
+            answers[kind] = original(kind)
+        return answers[kind]
+
+    return ask
 
 
 def _quick_equal(original: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, Mapping, MutableSequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,13 @@ def seal(compressed: CompressedModel, spec: BuildSpec, destination: Path, *, see
     else:
         weights = Path(model.weights_dir) if model.weights_dir else None
         write_package(destination, data, weights, place=link_folder)
+    files = {name: file_digest(file) for name, file in _files(destination)}
     return SealedPackage(
         path=destination,
         format=spec.format,
-        digest=package_digest(destination),
+        digest=_digest_of(files),
         size_bytes=sum(file.stat().st_size for _, file in _files(destination)),
-        semantic_digest=semantic_digest(specification, destination),
+        semantic_digest=semantic_digest(specification, files),
     )
 
 
@@ -58,21 +59,28 @@ def describe_sealed(sealed: SealedPackage) -> str:
 
 def package_digest(path: Path) -> str:
     """`sha256:` over the names and digests of an artifact's files, sorted; of a single file over its content."""
-    if path.is_file():
-        return f"sha256:{_file_digest(path)}"
-    lines = [f"{_file_digest(file)}  {name}\n" for name, file in _files(path)]
+    return _digest_of({name: file_digest(file) for name, file in _files(path)})
+
+
+def _digest_of(files: Mapping[str, str]) -> str:
+    """The digest of an artifact, from those of its files; an `.mlmodel` is one file, whatever its name."""
+    if len(files) == 1:
+        return f"sha256:{next(iter(files.values()))}"
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(files.items())]
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
-def semantic_digest(specification: Any, path: Path) -> str:
-    """`sha256:` over the model's fields and weights, which stays when protobuf serialises differently."""
+def semantic_digest(specification: Any, files: Mapping[str, str]) -> str:
+    """`sha256:` over the model's fields and weights, which stays when protobuf serialises differently.
+
+    `files` are the digests of the artifact's files, by name.
+    """
     digest = hashlib.sha256()
     for token in _tokens(specification):
         digest.update(token)
-    weights = path / "Data" / WEIGHTS
-    for file in sorted(weights.rglob("*")) if weights.is_dir() else ():
-        digest.update(_token("file", file.relative_to(weights).as_posix()))
-        digest.update(bytes.fromhex(_file_digest(file)))
+    for name, value in sorted(files.items()):
+        if name.startswith(f"Data/{WEIGHTS}/"):
+            digest.update(_token(name, value))
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -102,7 +110,8 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     return sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
