@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from builder.runtime.errors import InputError, ModelError, PredictionError, RuntimeFailure, UnsupportedError
 
 if TYPE_CHECKING:
-    from builder.runtime.patching import install, uninstall
     from builder.runtime.model import Model, State, load
+    from builder.runtime.patching import install, uninstall
 
 __all__ = [
     "InputError", "Model", "ModelError", "PredictionError", "RuntimeFailure", "State", "UnsupportedError", "install",

@@ -82,7 +82,7 @@ def round_half_in_place(value: torch.Tensor) -> torch.Tensor:
     else:
         return round_half(value)
     buffer = _scratch.buffer
-    for part in flat.split(buffer.numel()):
+    for part in torch.split(flat, buffer.numel()):
         half = buffer[: part.numel()]
         half.copy_(part)
         part.copy_(half)

@@ -1,7 +1,7 @@
 """The errors of the runtime: one class for each thing that a caller can do about it."""
 
 
-class RuntimeFailure(Exception):
+class RuntimeFailure(Exception):  # noqa: N818 - the family of errors, named apart from the builtin RuntimeError
     """What every error of this package is."""
 
 

@@ -125,16 +125,29 @@ def gru(
     output_sequence: bool = False,
     recurrent_activation: str = "sigmoid",
     activation: str = "tanh",
+    reset_after: bool = False,
+    input_bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gated recurrent unit; gates in the order reset, output, update.
 
     x (S, B, I), initial_h (B, H), weight_ih (3H, I), weight_hh (3H, H), bias (3H); returns the sequence (S or 1, B, H),
-    in the order of processing, and the last h. The reset gate acts on h before the recurrent product.
+    in the order of processing, and the last h. The reset gate acts on h before the recurrent product, or with
+    `reset_after` (iOS18) on the product and its bias, as torch.nn.GRU does; `input_bias` (3H) then belongs to x.
     """
     gate, output = ACTIVATIONS[recurrent_activation.lower()], ACTIVATIONS[activation.lower()]
     weight_r, weight_o, weight_z = weight_hh.chunk(3)
     weight_rz = torch.cat([weight_r, weight_z]).t()
     h, sequence = initial_h, []
+    if reset_after:
+        for projected in functional.linear(_in_order(x, direction), weight_ih, input_bias):
+            x_r, x_o, x_z = projected.chunk(3, dim=1)
+            h_r, h_o, h_z = functional.linear(h, weight_hh, bias).chunk(3, dim=1)
+            o, z = output(x_o + gate(x_r + h_r) * h_o), gate(x_z + h_z)
+            h = o + z * (h - o)
+            sequence.append(h)
+        return (torch.stack(sequence) if output_sequence else h.unsqueeze(0)), h
+    if input_bias is not None:
+        bias = input_bias if bias is None else bias + input_bias
     for projected in functional.linear(_in_order(x, direction), weight_ih, bias):
         x_r, x_o, x_z = projected.chunk(3, dim=1)
         r, z = gate(torch.addmm(torch.cat([x_r, x_z], dim=1), h, weight_rz)).chunk(2, dim=1)
