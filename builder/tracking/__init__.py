@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from builder import paths
@@ -48,7 +49,7 @@ def _send_now(identifier: str, outputs: Path, progress: Progress) -> None:
         reason = outbox.read_failure(outputs, identifier) or "the flusher ended before it was sent"
         raise UnfitEnvironmentError(
             f"the recipe requires tracking, and the run could not be sent to MLflow: {reason}",
-            hint=f"it waits in {paths.shown(paths.outbox_folder(outputs))}; `python -m builder flush` sends it",
+            hint=f"it waits in {paths.shown(paths.outbox_folder(outputs))}; `{_flush_command(outputs)}` sends it",
         )
 
 
@@ -58,5 +59,10 @@ def _tell_of_earlier_failures(identifier: str, outputs: Path, progress: Progress
     if reasons:
         runs = "run waits" if len(reasons) == 1 else "runs wait"
         progress.warn(
-            f"{len(reasons)} earlier {runs} to be sent to MLflow ({reasons[-1]}); `python -m builder flush` tries again"
+            f"{len(reasons)} earlier {runs} to be sent to MLflow ({reasons[-1]}); `{_flush_command(outputs)}` tries again"
         )
+
+
+def _flush_command(outputs: Path) -> str:
+    folder = paths.shown(outputs)
+    return "python -m builder flush" + ("" if folder == "outputs" else f" --outputs {shlex.quote(folder)}")

@@ -137,7 +137,8 @@ def _send_one(client: object, outputs: Path, entry: outbox.Entry, say: Callable[
 
 
 def _keep(outputs: Path, name: str, error: Exception, say: Callable[[str], None]) -> str:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+    said = str(error) if isinstance(error, (ConnectionError, ValueError)) else f"{type(error).__name__}: {error}"
+    reason = (said.splitlines() or [type(error).__name__])[0][:500]
     outbox.note_failure(outputs, name, reason)
     say(f"kept {name}: {reason}")
     return reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,11 +13,14 @@ from urllib.parse import urlsplit
 
 from builder import paths
 from builder.locks import exclusive
+from builder.reports.summary import without_password
 from builder.tracking.outbox import ARTIFACT, Entry
 
 RECORD_TAG = "builder.record_id"
 COMPLETE_TAG = "builder.complete"
 """Set last: a run without it was interrupted while it was sent."""
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow's page open on runs, parameters and charts, not on its tools for language models."""
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 500
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -49,8 +53,17 @@ def connected(uri: str) -> Iterator[Any]:
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
+        try:
+            client.search_experiments(max_results=1)
+        except Exception as error:
+            raise ConnectionError(f"{without_password(uri)} does not answer: {cause_of(error)}") from error
         yield client
+
+
+def cause_of(error: Exception) -> str:
+    """The part of mlflow's and urllib3's nested messages that says what happened, in one line."""
+    found = re.findall(r"\[Errno -?\d+\] ([^\"'()]+)", str(error))
+    return str(found[-1]) if found else next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def send(client: Any, entry: Entry, folder: Path, outputs: Path, *, artifact_note: str | None) -> str:
@@ -81,7 +94,7 @@ def _experiment(client: Any, name: str, outputs: Path) -> str:
         if not urlsplit(client.tracking_uri).scheme.startswith("http"):
             location = (paths.tracking_artifacts(outputs).absolute() / name).as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=location, tags=_TRAINING))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # made by somebody else just now
             if found is None:

@@ -75,7 +75,7 @@ def test_records_are_kept_while_the_server_is_down_and_sent_once_it_is_back(
     report = flusher.flush(outputs)
 
     assert {kept.identifier for kept in report.kept} == set(names)
-    assert "ConnectionError: no answer from sqlite:///" in report.kept[0].reason
+    assert "no answer from sqlite:///" in report.kept[0].reason
     assert outbox.read_failure(outputs, names[0]) == report.kept[0].reason
 
     store.down = False
@@ -172,7 +172,7 @@ def test_build_tells_of_earlier_failures_and_starts_a_flusher(
 
     assert started == [outputs]
     assert len(outbox.waiting(outputs)) == 2
-    assert listener.warnings[0].startswith("1 earlier run waits to be sent to MLflow (ConnectionError: no answer")
+    assert listener.warnings[0].startswith("1 earlier run waits to be sent to MLflow (no answer")
 
 
 def test_required_tracking_that_fails_makes_the_environment_unfit(
@@ -190,7 +190,7 @@ def test_required_tracking_that_fails_makes_the_environment_unfit(
     monkeypatch.setattr(tracking, "wait_for_flusher", flusher.flush)
     store.down = True
 
-    with pytest.raises(UnfitEnvironmentError, match="ConnectionError") as caught:
+    with pytest.raises(UnfitEnvironmentError, match="no answer from sqlite") as caught:
         tracking.track(required, outputs=outputs, progress=Silent())
     assert caught.value.exit_code == 7
 
@@ -209,3 +209,15 @@ def test_failure_to_write_the_outbox_does_not_fail_a_build(
     tracking.track(record, outputs=outputs, progress=listener)
 
     assert listener.warnings[0].startswith("the run was not recorded in MLflow: ")
+
+
+def test_cause_is_found_in_nested_messages() -> None:
+    nested = ConnectionError(
+        "API request to http://127.0.0.1:5997/api failed with exception HTTPConnectionPool(host='127.0.0.1', "
+        'port=5997): Max retries exceeded (Caused by NewConnectionError("HTTPConnection: Failed to establish a new '
+        'connection: [Errno 111] Connection refused"))'
+    )
+
+    assert mlflow_store.cause_of(nested) == "Connection refused"
+    assert mlflow_store.cause_of(ValueError("first line\nsecond")) == "first line"
+    assert mlflow_store.cause_of(TimeoutError()) == "TimeoutError"
