@@ -32,12 +32,12 @@ defaults list, and `substitutions=dropout_removal` (or `'substitutions=[dropout_
 
 Every substitution takes
 
-| setting | means |
-|---|---|
-| `modules` | Glob patterns of module paths, such as `features.*.conv.*`; every path unless given. `*` matches dots as well; the root's own path is empty. Each pattern has to match something that is replaced. |
-| `type` | Only modules of exactly this type, as `package.module:Name`. The shipped rewrites apply to the types listed below and not to their subclasses, whose forward may do something else: name such a subclass here when it does not. |
-| `optional` | Whether matching nothing is fine. Otherwise it is an error. |
-| `effect` | `{{min: …, max: …}}`: limits on the largest absolute change of any output that this rewrite alone causes. |
+- `modules`: glob patterns of module paths, such as `features.*.conv.*`; every path unless given. `*` matches dots as
+  well; the root's own path is empty. Each pattern has to match something that is replaced.
+- `type`: only modules of exactly this type, as `package.module:Name`. The shipped rewrites apply to the types listed
+  below and not to their subclasses, whose forward may do something else: name such a subclass here when it does not.
+- `optional`: whether matching nothing is fine. Otherwise it is an error.
+- `effect`: `{{min: …, max: …}}`, limits on the largest absolute change of any output that this rewrite alone causes.
 
 Modules are found wherever they are: nested, at the root, and in several places at once, where a shared module is
 replaced by one that is shared again. Parameters keep their values, dtype, device and whether they learn; modules keep

@@ -16,6 +16,13 @@ from builder.substitutions.table import REWRITES
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "substitutions.md"
+SPEC = {
+    "source": {"kind": "python", "factory": "m:f"},
+    "input": {"x": {"kind": "tensor", "shape": [1, {"min": 1, "max": 8, "default": 4}], "dtype": "float32"}},
+    "precision": {"kind": "fp32"},
+    "target": {"name": "ios16"},
+    "tracking": {"kind": "none"},
+}
 
 
 def test_the_page_is_what_the_docstrings_say():
@@ -45,13 +52,15 @@ def test_every_rewrite_says_what_is_given_and_what_comes_of_it(name):
 
 
 def test_kinds_that_fix_a_size_are_not_for_flexible_inputs():
-    spec = {
-        "source": {"kind": "python", "factory": "m:f"},
-        "input": {"x": {"kind": "tensor", "shape": [1, {"min": 1, "max": 8, "default": 4}], "dtype": "float32"}},
-        "substitutions": {"adaptive_to_fixed_pooling": None, "silu": {}},
-        "precision": {"kind": "fp32"},
-        "target": {"name": "ios16"},
-        "tracking": {"kind": "none"},
-    }
-    problems = [p for p in find_incompatibilities(BuildSpec.model_validate(spec)) if p.path[0] == "substitutions"]
+    substitutions = {"adaptive_to_fixed_pooling": None, "silu": {}}
+    spec = BuildSpec.model_validate({**SPEC, "substitutions": substitutions})
+    problems = [p for p in find_incompatibilities(spec) if p.path[0] == "substitutions"]
     assert [p.path for p in problems] == [("substitutions", "adaptive_to_fixed_pooling")]
+
+
+def test_the_examples_on_the_page_are_valid_substitutions():
+    examples = [part.split("```")[0] for part in render_reference().split("```yaml\n")[1:]]
+    assert len(examples) == 3
+    for example in examples:
+        spec = BuildSpec.model_validate(SPEC | yaml.safe_load(example))
+        assert spec.substitutions
