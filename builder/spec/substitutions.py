@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from builder.spec.base import ImportPath, Limit, Part
 
-
 FIXED_SIZE = ("adaptive_to_fixed_pooling", "upsample_to_matmul")
 """Kinds whose result takes inputs of one size only."""
 
