@@ -128,8 +128,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or folder
-        ours = error.filename is not None and str(error.filename).startswith(str(folder))
+        where = error.filename2 or error.filename or folder  # of a copy, the second is the one that is written
+        ours = error.filename is not None and str(where).startswith(str(folder))
         if error.errno in _DISK_FULL:
             raise UnfitEnvironmentError(
                 f"the disk is full: {error.strerror} while writing {where}",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from builder import paths
 from builder.artifacts import BuildRecord, CheckReport
@@ -106,7 +109,13 @@ def mlflow_hint(record: BuildRecord) -> str | None:
         uri = f"sqlite:///{paths.shown(paths.tracking_database(outputs))}"
     if uri.startswith(("http:", "https:")):
         return f"experiment {tracking.experiment} at {without_password(uri)}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    return f"{mlflow_command()} ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def mlflow_command() -> str:
+    """How `mlflow` is called here: by name where it is on the path, else where this Python keeps it."""
+    beside = Path(sys.executable).with_name("mlflow")
+    return "mlflow" if shutil.which("mlflow") or not beside.exists() else shlex.quote(paths.shown(beside))
 
 
 def without_password(uri: str) -> str:

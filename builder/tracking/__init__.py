@@ -58,9 +58,8 @@ def _tell_of_earlier_failures(identifier: str, outputs: Path, progress: Progress
     reasons = [reason for name in earlier if (reason := outbox.read_failure(outputs, name))]
     if reasons:
         runs = "run waits" if len(reasons) == 1 else "runs wait"
-        progress.warn(
-            f"{len(reasons)} earlier {runs} to be sent to MLflow ({reasons[-1]}); `{_flush_command(outputs)}` tries again"
-        )
+        why = f"{len(reasons)} earlier {runs} to be sent to MLflow ({reasons[-1]})"
+        progress.warn(f"{why}; `{_flush_command(outputs)}` tries again")
 
 
 def _flush_command(outputs: Path) -> str:

@@ -201,3 +201,10 @@ def test_earlier_good_folder_is_named_only_where_there_is_one(tmp_path: Path) ->
     (final / "build.json").write_text("{}")
 
     assert paths.earlier_good_folder(tmp_path, *VARIANT) == final
+
+
+def test_other_errors_are_not_explained_away(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), paths.writing(tmp_path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/somewhere/else")
+    with pytest.raises(UnfitEnvironmentError, match="cannot write"), paths.writing(tmp_path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "file"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.artifacts import BuildRecord, CheckReport
+from builder.reports import summary
 from builder.reports.terminal import NORMAL, QUIET, VERBOSE, Terminal
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,6 +30,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(summary, "mlflow_command", lambda: "mlflow")
     monkeypatch.chdir(tmp_path)
 
 
@@ -130,3 +132,14 @@ def test_terminal_without_utf8_gets_plain_marks(record: BuildRecord) -> None:
     stream.flush()
 
     assert b"+ parity" in raw.getvalue()
+
+
+def test_mlflow_is_named_where_it_can_be_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mlflow").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
+
+    assert summary.mlflow_command() == "bin/mlflow"
