@@ -71,7 +71,7 @@ def put(record: BuildRecord, outputs: Path) -> str:
             _collect(record, folder)
             entry = Entry(
                 identifier=identifier,
-                uri=tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or None,
+                uri=_address(tracking),
                 experiment=tracking.experiment,
                 run=run,
                 files=tuple(_inventory(folder)),
@@ -84,6 +84,14 @@ def put(record: BuildRecord, outputs: Path) -> str:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return identifier
+
+
+def _address(tracking: MlflowTracking) -> str | None:
+    """The server that the build means, with a relative sqlite file made absolute: a flusher may run elsewhere."""
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    if uri is not None and uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return uri
 
 
 def may_be_registered(record: BuildRecord) -> bool:

@@ -76,6 +76,17 @@ def test_entry_is_private_since_an_address_may_hold_a_password(
     assert stat.S_IMODE(outbox.entry_path(outputs, identifier).stat().st_mode) == 0o600
 
 
+def test_relative_database_is_the_one_that_the_build_meant(
+    record: BuildRecord, publish: Publish, outputs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    monkeypatch.chdir(tmp_path)
+
+    identifier = outbox.put(publish(record), outputs)
+
+    assert outbox.read(outputs, identifier).uri == f"sqlite:///{tmp_path}/runs.db"
+
+
 def test_interrupted_entry_leaves_nothing(
     record: BuildRecord, publish: Publish, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
