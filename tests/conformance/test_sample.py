@@ -55,5 +55,11 @@ def test_the_sample_covers_every_layer_kind() -> None:
     assert missing <= UNREACHED
 
 
-UNREACHED: set[str] = set()
-"""Layer kinds that none of Apple's tests predicts with; tests/runtime covers them."""
+UNREACHED = {
+    "average", "dot", "flatten", "permute", "reduce", "resizeBilinear", "sequenceRepeat", "softmax",
+    "randomNormalLike",
+}  # fmt: skip
+"""Layer kinds that none of Apple's tests predicts with here, or only one that takes a minute (the last).
+
+tests/runtime/test_nn_layers.py holds them against their formulas.
+"""

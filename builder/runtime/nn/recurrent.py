@@ -1,10 +1,11 @@
 """NeuralNetwork's recurrent layers, over sequences (S, B, C, 1, 1), by MIL's kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from builder.runtime.errors import UnsupportedError
 from builder.runtime.nn.layer import Binder, Kernel, Layer
@@ -124,8 +125,6 @@ def _lstm_weights(w: Any, layer: Layer, suffix: str) -> dict[str, Tensor | None]
 
 def _lstm_keywords(layer: Layer, activations: Sequence[Any]) -> dict[str, Any]:
     """What both directions share. Zero for the clip means 50 (LSTMParams)."""
-    if layer.parameters.params.coupledInputAndForgetGate:
-        raise UnsupportedError(f"layer {layer.name}: an lstm whose input and forget gates are coupled")
     names = [_activation(message, layer) for message in activations]
     return {
         "output_sequence": layer.parameters.params.sequenceOutput,
@@ -136,17 +135,66 @@ def _lstm_keywords(layer: Layer, activations: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def coupled_lstm(
+    *,
+    x: Tensor,
+    initial_h: Tensor,
+    initial_c: Tensor,
+    direction: str,
+    output_sequence: bool,
+    recurrent_activation: str,
+    cell_activation: str,
+    activation: str,
+    clip: float,
+    **weights: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """MIL's lstm but for c = (1 - i) * c + i * z: the forget gate is not used (LSTMParams)."""
+    names = (recurrent_activation, cell_activation, activation)
+    forward = [weights[name] for name in ("weight_ih", "weight_hh", "bias", "peephole")]
+    if direction != "bidirectional":
+        steps = x.flip(0) if direction == "reverse" else x
+        y, h, c = _coupled_steps(steps, initial_h, initial_c, forward, names, clip)
+        return (y if output_sequence else y[-1:]), h, c
+    backward = [weights[f"{name}_back"] for name in ("weight_ih", "weight_hh", "bias", "peephole")]
+    (h1, h2), (c1, c2) = initial_h.chunk(2, dim=1), initial_c.chunk(2, dim=1)
+    y1, h1, c1 = _coupled_steps(x, h1, c1, forward, names, clip)
+    y2, h2, c2 = _coupled_steps(x.flip(0), h2, c2, backward, names, clip)
+    y = torch.cat([y1, y2.flip(0)], dim=2) if output_sequence else torch.cat([y1[-1:], y2[-1:]], dim=2)
+    return y, torch.cat([h1, h2], dim=1), torch.cat([c1, c2], dim=1)
+
+
+def _coupled_steps(
+    x: Tensor, h: Tensor, c: Tensor, weights: Sequence[Any], names: tuple[str, str, str], clip: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From x (S, B, I), h and c (B, H): all outputs (S, B, H) and the last h and c."""
+    weight_ih, weight_hh, bias, peephole = weights
+    gate, cell, output = (recurrent.ACTIVATIONS[name] for name in names)
+    before, _, after = peephole.chunk(3) if peephole is not None else (0.0, 0.0, 0.0)
+    outputs = []
+    for step in x:
+        i, _, o, z = functional.linear(step, weight_ih, bias).add(functional.linear(h, weight_hh)).chunk(4, dim=1)
+        i = gate(i + before * c)
+        c = ((1 - i) * c + i * cell(z)).clamp(-clip, clip)
+        h = output(c) * gate(o + after * c)
+        outputs.append(h)
+    return torch.stack(outputs), h, c
+
+
+def _lstm_kernel(layer: Layer) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    return coupled_lstm if layer.parameters.params.coupledInputAndForgetGate else recurrent.lstm
+
+
 def unidirectional_lstm(layer: Layer) -> Kernel:
     """Inputs x, h, c; outputs the sequence, h, c."""
     p = layer.parameters
-    size = int(p.outputVectorSize)
+    size, kernel = int(p.outputVectorSize), _lstm_kernel(layer)
     keywords = _lstm_keywords(layer, p.activations) | _lstm_weights(p.weightParams, layer, "")
     keywords["direction"] = "reverse" if p.reverseInput else "forward"
 
     def run(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         x = _flat(x)
         h, c = _state(given, 0, x, size), _state(given, 1, x, size)
-        y, h, c = recurrent.lstm(x=x, initial_h=h, initial_c=c, **keywords)
+        y, h, c = kernel(x=x, initial_h=h, initial_c=c, **keywords)
         return _sequence(y), _last(h), _last(c)
 
     return run
@@ -155,7 +203,7 @@ def unidirectional_lstm(layer: Layer) -> Kernel:
 def bidirectional_lstm(layer: Layer) -> Kernel:
     """Inputs x, h, c and the backward h, c; outputs the sequence (S, B, 2H, 1, 1), h, c and the backward h, c."""
     p = layer.parameters
-    size = int(p.outputVectorSize)
+    size, kernel = int(p.outputVectorSize), _lstm_kernel(layer)
     forward, backward = p.weightParams
     keywords = _lstm_keywords(layer, p.activationsForwardLSTM)
     keywords |= _lstm_weights(forward, layer, "") | _lstm_weights(backward, layer, "_back")
@@ -165,7 +213,7 @@ def bidirectional_lstm(layer: Layer) -> Kernel:
         x = _flat(x)
         states = [_state(given, index, x, size) for index in range(4)]
         h, c = torch.cat(states[0::2], dim=1), torch.cat(states[1::2], dim=1)
-        y, h, c = recurrent.lstm(x=x, initial_h=h, initial_c=c, **keywords)
+        y, h, c = kernel(x=x, initial_h=h, initial_c=c, **keywords)
         return _sequence(y), *(_last(part) for part in (h[:, :size], c[:, :size], h[:, size:], c[:, size:]))
 
     return run
