@@ -270,7 +270,8 @@ def main() -> None:
         return
     print(
         f"{platform.machine()}, {options.threads} thread(s), torch {version('torch')}, coremltools "
-        f"{version('coremltools')}, seed {SEED}, {options.rounds} rounds in turn, medians; times in times of torch eager"
+        f"{version('coremltools')}, seed {SEED}, {options.rounds} rounds in turn, medians; "
+        "times in times of torch eager"
     )
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.models:
