@@ -21,15 +21,15 @@ TARGETS = {
 def save_program(
     folder: Path,
     build: Callable[..., Any],
-    inputs: Mapping[str, tuple[tuple[int, ...], str]],
+    values: Mapping[str, tuple[tuple[int, ...], str]],
     *,
     opset: str = "ios17",
     precision: str = "fp32",
     **options: Any,
 ) -> Path:
-    """Convert and save what `build` makes of inputs given as (shape, type); the outputs are y0, y1 and so on."""
+    """Convert and save what `build` makes of values given as (shape, type); the outputs are y0, y1 and so on."""
     program = mil.Program()
-    placeholders = {name: mb.placeholder(shape=shape, dtype=TYPES[kind]) for name, (shape, kind) in inputs.items()}
+    placeholders = {name: mb.placeholder(shape=shape, dtype=TYPES[kind]) for name, (shape, kind) in values.items()}
     with Function(placeholders, opset_version=TARGETS[opset]) as function:
         made = build(**function.inputs)
         outputs = [
