@@ -96,9 +96,11 @@ def _check_array(feature: ArrayFeature, value: Any, allows: Allows) -> torch.Ten
 
 
 def _as_tensor(feature: ArrayFeature, value: Any) -> torch.Tensor:
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
     try:
+        if isinstance(value, torch.Tensor):
+            if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+                raise TypeError(f"a tensor of {value.dtype} ({value.layout}, on {value.device.type})")
+            return value.detach().cpu()
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"an array of {array.dtype}")
