@@ -13,6 +13,7 @@ import torch
 from builder.runtime.dtypes import PRECISIONS, Precision
 from builder.runtime.errors import InputError, ModelError, UnsupportedError
 from builder.runtime.features import ArrayFeature, Feature, Interface, read_interface
+from builder.runtime.outline import outline
 from builder.runtime.package import Package, open_package
 from builder.runtime.values import Allows, check_inputs, encode_outputs, to_numpy
 
@@ -133,7 +134,7 @@ def build_model(package: Package, *, function: str | None = None, precision: Pre
         function=chosen,
         interface=interface,
         network=_network(package, kind, chosen, interface, precision),
-        specification=specification,
+        specification=outline(specification),
     )
 
 

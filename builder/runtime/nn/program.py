@@ -72,6 +72,11 @@ def read_layers(messages: Iterable[Any]) -> list[Layer]:
     return found
 
 
+def _own(message: Any) -> Any:
+    """A copy in memory of its own: protobuf keeps a whole file alive for the smallest part that is referred to."""
+    return type(message).FromString(message.SerializeToString())
+
+
 def _inner(layer: Layer) -> list[Any]:
     """The NeuralNetwork messages inside a branch or loop, in the order that `Step.nested` keeps."""
     p = layer.parameters
@@ -113,14 +118,15 @@ def _bind(found: Sequence[Layer], problems: list[str]) -> Steps:
         kernel = None
         if layer.kind not in _CONTROL:
             try:
-                kernel = layers()[layer.kind](layer)
+                kernel = layers()[layer.kind](replace(layer, parameters=_own(layer.parameters)))
             except UnsupportedError as error:
                 problems.append(str(error))
             except (ValueError, IndexError, KeyError, OverflowError, RuntimeError) as error:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
             except ModelError as error:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
-        steps.append(Step(layer=layer, kernel=kernel, nested=nested))
+        kept = replace(layer, parameters=_own(layer.parameters) if layer.kind == "loop" else None)
+        steps.append(Step(layer=kept, kernel=kernel, nested=nested))
     return Steps(steps=tuple(steps))
 
 
