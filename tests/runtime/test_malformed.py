@@ -95,8 +95,7 @@ def outcomes(path: Path, file: Path, predict: Callable[[Path], None], damage: Ca
             predict(path)
             found["predicted"] += 1
         except RuntimeFailure as error:
-            assert str(error)
-            found["refused"] += 1
+            found["refused" if str(error) else "refused without a word"] += 1
         assert time.perf_counter() - started < SECONDS, f"seed {seed}"
     return found
 
@@ -131,7 +130,7 @@ def test_bytes_of_a_compressed_program(
 
     # then: some damage is refused; how much is harmless depends on what it hits
     assert found["refused"]
-    assert found.total() == SEEDS
+    assert found["refused"] + found["predicted"] == SEEDS
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -146,7 +145,7 @@ def test_bytes_of_a_neural_network(
 
     # then
     assert found["refused"]
-    assert found.total() == SEEDS
+    assert found["refused"] + found["predicted"] == SEEDS
 
 
 MALFORMED = {
