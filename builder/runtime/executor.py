@@ -12,7 +12,7 @@ import torch
 from builder.runtime.binding import Argument, Bound, Slot
 from builder.runtime.dtypes import Precision, held, holder, round_half, round_half_in_place
 from builder.runtime.errors import PredictionError, RuntimeFailure
-from builder.runtime.ops.context import Context, TensorType
+from builder.runtime.ops.context import UNKNOWN_RANK, Context, TensorType
 from builder.runtime.ops.table import Kernel, is_exact, is_fresh
 from builder.runtime.program import Operation, ValueType
 
@@ -111,6 +111,8 @@ def finisher(
 
 def matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
     """Whether a shape fits a declared one with unknown sizes."""
+    if declared == UNKNOWN_RANK:
+        return True
     return len(shape) == len(declared) and all(
         expected is None or size == expected for size, expected in zip(shape, declared, strict=True)
     )

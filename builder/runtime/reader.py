@@ -10,7 +10,7 @@ import torch
 
 from builder.runtime.dtypes import NAMES, SUB_BYTE, stored, unpack
 from builder.runtime.errors import ModelError, UnsupportedError
-from builder.runtime.ops.context import TensorType
+from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
 from builder.runtime.program import (
     Argument,
     Block,
@@ -112,6 +112,8 @@ def _tensor_type(message: Any) -> TensorType:
         raise UnsupportedError(f"tensor data type {message.dataType} of MIL")
     if len(message.dimensions) > _MAXIMUM_RANK or message.rank not in (-1, len(message.dimensions)):
         raise ModelError(f"a tensor of rank {message.rank} declares {len(message.dimensions)} dimensions")
+    if any(entry.unknown.variadic for entry in message.dimensions):
+        return TensorType(dtype=NAMES[message.dataType], shape=UNKNOWN_RANK)
     return TensorType(dtype=NAMES[message.dataType], shape=tuple(_size(entry) for entry in message.dimensions))
 
 

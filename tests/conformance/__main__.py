@@ -30,7 +30,7 @@ def pytest_command(modules: Iterable[str], out: Path, *options: str) -> list[str
         raise SystemExit("coremltools is not installed")
     installed = Path(found.submodule_search_locations[0]).parent
     return [
-        sys.executable, "-m", "pytest", "-c", str(_HERE / "pytest.ini"), f"--rootdir={installed}",
+        sys.executable, "-m", "pytest", "-c", str(_HERE / "upstream.ini"), f"--rootdir={installed}",
         f"--conformance-out={out}", *options, "--pyargs", *modules,
     ]  # fmt: skip
 

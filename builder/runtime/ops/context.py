@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+UNKNOWN_RANK: tuple[int | None, ...] = (None, -1)
+"""The shape of a tensor of which a file says only that it has a variadic number of dimensions."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorType:
