@@ -18,6 +18,7 @@ from _pytest.runner import runtestprotocol
 from builder.runtime.patching import Proxy, install
 from builder.torchvision_import import import_torchvision
 from tests.conformance import macos, results, tolerance
+from tests.conformance.exceptions import explanation
 from tests.conformance.mutations import Mutations
 from tests.conformance.watch import Seen, Watcher
 
@@ -104,6 +105,9 @@ class Conformance:
     def _write(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         seen = self.watcher.seen
         kind, reason = _kind(report, call, seen.predictions)
+        known = explanation(item.nodeid) if kind == results.FAILED else None
+        if known is not None:
+            kind, reason = results.EXPLAINED, known
         result = results.Result(
             test=item.nodeid,
             kind=kind,

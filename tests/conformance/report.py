@@ -30,7 +30,13 @@ def totals(suite: Suite, found: list[dict[str, Any]], seconds: float) -> dict[st
     operators = sorted(
         {name for result in found if result["kind"] == results.PREDICTED for name in result["operators"]}
     )
-    reasons = (results.CONVERT_FAILED, results.TEST_FAILED, results.EXPECTED_FAILURE, results.SKIPPED)
+    reasons = (
+        results.EXPLAINED,
+        results.CONVERT_FAILED,
+        results.TEST_FAILED,
+        results.EXPECTED_FAILURE,
+        results.SKIPPED,
+    )
     return {
         "tests": len(found),
         "counts": {kind: counts[kind] for kind in results.KINDS},

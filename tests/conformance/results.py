@@ -7,11 +7,12 @@ from typing import Any
 PREDICTED = "passed"
 NO_PREDICTION = "passed without a prediction"
 FAILED = "failed"
+EXPLAINED = "fails by a wrong expectation"
 CONVERT_FAILED = "ct.convert fails"
 TEST_FAILED = "the test itself fails before conversion"
 SKIPPED = "skipped"
 EXPECTED_FAILURE = "expected failure upstream"
-KINDS = (PREDICTED, FAILED, NO_PREDICTION, CONVERT_FAILED, TEST_FAILED, SKIPPED, EXPECTED_FAILURE)
+KINDS = (PREDICTED, FAILED, EXPLAINED, NO_PREDICTION, CONVERT_FAILED, TEST_FAILED, SKIPPED, EXPECTED_FAILURE)
 
 
 @dataclass(frozen=True, kw_only=True)
