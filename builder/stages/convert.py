@@ -40,7 +40,7 @@ def convert(
     outputs = captured_outputs(captured)
     _check_labels(prepared, outputs)
     selector = _selector(prepared, spec)
-    with conversion_errors("coremltools cannot convert the model"), fast_conversion() as keep:
+    with fast_conversion() as keep, conversion_errors("coremltools cannot convert the model"):
         with _named_probabilities(prepared, spec), _exact_normalization(prepared):
             model = ct.convert(
                 captured.program,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,20 @@ def test_program_and_weights_equal_those_of_a_hand_written_script() -> None:
     )
     # then both made the same
     assert ours == _content(script)
+
+
+def test_threads_convert_one_after_the_other() -> None:
+    # given captured models of different sizes
+    sizes = [16, 20, 24]
+    captured = [
+        capture_module(Convolutions(), make_spec(input={"x": TENSOR | {"shape": [1, 3, size, size]}})) for size in sizes
+    ]
+    alone = [_content(convert(*arguments).model) for arguments in captured]
+    # when threads convert them at the same time
+    with ThreadPoolExecutor(max_workers=len(sizes)) as pool:
+        together = list(pool.map(lambda arguments: _content(convert(*arguments).model), captured))
+    # then each gets what it gets alone
+    assert together == alone
 
 
 def _state(tmp_path: Path) -> list[Any]:
