@@ -6,10 +6,18 @@ from builder.artifacts import ExampleInputs, LoadedModel
 from builder.errors import SourceError
 from builder.progress import Progress
 from builder.sources.checkpoint import load_checkpoint
+from builder.sources.exported_program import load_exported_program
 from builder.sources.python import load_python
+from builder.sources.torchscript import load_torchscript
 from builder.sources.torchvision import load_torchvision
 from builder.spec import BuildSpec
-from builder.spec.source import CheckpointSource, PythonSource, TorchvisionSource
+from builder.spec.source import (
+    CheckpointSource,
+    ExportedProgramSource,
+    PythonSource,
+    TorchScriptSource,
+    TorchvisionSource,
+)
 
 
 def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) -> LoadedModel:
@@ -23,6 +31,10 @@ def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) ->
                 return load_torchvision(source, spec, examples, progress)
             case CheckpointSource() as source:
                 return load_checkpoint(source)
+            case TorchScriptSource() as source:
+                return load_torchscript(source, spec)
+            case ExportedProgramSource() as source:
+                return load_exported_program(source, spec)
             case PythonSource() as source:
                 return load_python(source)
     except SourceError as error:

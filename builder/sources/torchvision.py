@@ -13,15 +13,14 @@ import torch
 from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
 from builder.nearest import did_you_mean
-from builder.normalization import resolve_normalization
 from builder.progress import Progress
 from builder.sources.checkpoint import check_digest
 from builder.sources.download import OfflineError, fetch, file_digest
+from builder.sources.example_inputs import model_inputs
 from builder.sources.seeded import initialise_seeded
 from builder.sources.state import load_state, module_digest
 from builder.sources.weights import read_state_dict
 from builder.spec import BuildSpec
-from builder.spec.inputs import ImageInput
 from builder.spec.source import TorchvisionSource
 from builder.torchvision_import import import_torchvision
 
@@ -47,7 +46,7 @@ def load_torchvision(
         load_state(module, state, file=str(file), key="source.file" if source.file else "source.weights")
     else:
         module = _make(models, source, weights, None)
-        initialise_seeded(module, _module_inputs(spec, examples, preprocessing), source.seed)
+        initialise_seeded(module, model_inputs(spec, examples, preprocessing), source.seed)
         origin["seed"] = source.seed
     digest = module_digest(module)
     return LoadedModel(
@@ -161,16 +160,3 @@ def _first(size: Any) -> int | None:
     if size is None:
         return None
     return int(size[0]) if isinstance(size, list | tuple) else int(size)
-
-
-def _module_inputs(spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None) -> list[torch.Tensor]:
-    """The first sample, normalised as the module expects it; one is enough for statistics of every channel."""
-    batches = []
-    for name, given in spec.input.items():
-        batch = examples.samples[0].tensors[name]
-        if isinstance(given, ImageInput):
-            normalization = resolve_normalization(name, given, preprocessing)
-            shape = (1, -1, 1, 1)
-            batch = batch * torch.tensor(normalization.scale).view(shape) + torch.tensor(normalization.bias).view(shape)
-        batches.append(batch)
-    return batches

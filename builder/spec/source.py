@@ -59,4 +59,112 @@ class PythonSource(Part):
     """The seed set before the factory is called."""
 
 
-Source = Annotated[TorchvisionSource | CheckpointSource | PythonSource, Field(discriminator="kind")]
+class TorchScriptSource(Part):
+    """A TorchScript archive, written by `torch.jit.save`; its structure is fixed, so it takes no substitutions."""
+
+    kind: Literal["torchscript"]
+    file: FilePath
+    sha256: Sha256 | None = None
+    """The digest that the file must have."""
+
+
+class ExportedProgramSource(Part):
+    """A `.pt2` file, written by `torch.export.save`; its structure is fixed, so it takes no substitutions."""
+
+    kind: Literal["exported_program"]
+    file: FilePath
+    sha256: Sha256 | None = None
+    """The digest that the file must have."""
+
+
+class OnnxSource(Part):
+    """An ONNX file, run by onnxruntime and converted directly; the recipe's inputs and outputs are those of the file.
+
+    Dimensions that the file leaves open take the sizes of the recipe. Needs `pip install 'coreml-builder[onnx]'`.
+    """
+
+    kind: Literal["onnx"]
+    file: FilePath
+    """An `.onnx` file; external data is read from beside it."""
+    sha256: Sha256 | None = None
+    """The digest that the file must have."""
+
+
+class TimmSource(Part):
+    """A timm model by name, with its published weights, a local file of weights, or seeded ones.
+
+    Its data configuration gives mean and std for `from_weights`. Needs `pip install 'coreml-builder[timm]'`.
+    """
+
+    kind: Literal["timm"]
+    name: str
+    """A name of `timm.list_models()` such as `resnet18`, or of `timm.list_pretrained()` such as `resnet18.a1_in1k`."""
+    pretrained: bool = False
+    """Whether to take the published weights."""
+    file: FilePath | None = None
+    """A local state dict (`.safetensors`, `.pth`) to load instead of downloading."""
+    sha256: Sha256 | None = None
+    """The digest that the weights file must have."""
+    arguments: Arguments = {}
+    """Further keyword arguments of `timm.create_model`, such as `num_classes` or `in_chans`."""
+    offline: Literal["error", "seeded"] = "error"
+    """What to do when the weights cannot be downloaded: fail, or build with untrained, seeded weights."""
+    seed: int = 0
+    """The seed of untrained weights."""
+    timeout: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds without an answer after which a download is given up."""
+
+
+class HuggingFaceSource(Part):
+    """A model of transformers, called with the recipe's inputs by name (`input_ids`, `attention_mask`, …).
+
+    The recipe's outputs choose by name among what the model returns (`logits`, `last_hidden_state`, …). Code that a
+    repository brings along is never run. Needs `pip install 'coreml-builder[huggingface]'`.
+    """
+
+    kind: Literal["huggingface"]
+    folder: FilePath | None = None
+    """A local folder written by `save_pretrained`."""
+    model: str | None = None
+    """The name of a repository on the hub, such as `distilbert/distilbert-base-uncased`, or a local folder."""
+    revision: str | None = None
+    """The branch, tag or commit of `model`."""
+    auto_class: str = "AutoModel"
+    """The class of transformers that loads it, such as `AutoModelForSequenceClassification`."""
+    config_class: str | None = None
+    """The configuration class of an untrained model, such as `BertConfig`: without `folder` and `model`, or offline."""
+    arguments: Arguments = {}
+    """Keyword arguments of the configuration."""
+    offline: Literal["error", "seeded"] = "error"
+    """What to do when `model` cannot be downloaded: fail, or build `config_class` with untrained, seeded weights."""
+    seed: int = 0
+    """The seed of untrained weights."""
+    timeout: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds without an answer after which a download is given up."""
+
+
+class CoreMLSource(Part):
+    """An existing Core ML model, to compress it or to raise its target; it is not captured or converted again.
+
+    The recipe's inputs, outputs, classifier and precision must be those of the file.
+    """
+
+    kind: Literal["coreml"]
+    file: FilePath
+    """An `.mlpackage` (ML program) or an `.mlmodel` (neural network)."""
+    sha256: Sha256 | None = None
+    """The digest that the file must have; for a package the one in its `build.json`, without `sha256:`."""
+
+
+Source = Annotated[
+    TorchvisionSource
+    | CheckpointSource
+    | TorchScriptSource
+    | ExportedProgramSource
+    | OnnxSource
+    | TimmSource
+    | HuggingFaceSource
+    | PythonSource
+    | CoreMLSource,
+    Field(discriminator="kind"),
+]

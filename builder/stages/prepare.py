@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from builder.artifacts import ExampleInputs, LoadedModel, PreparedModel
+from builder.calling import call_model
 from builder.errors import ConfigurationError, ConversionError, SourceError
 from builder.normalization import Normalization, resolve_normalization
 from builder.spec import BuildSpec
@@ -60,9 +61,12 @@ class NormalizeAsTrained(torch.nn.Module):
 class Deployed(torch.nn.Module):
     """The model as the app calls it: raw inputs in order, a tuple with one tensor for each output."""
 
-    def __init__(self, model: torch.nn.Module, normalize: Mapping[int, torch.nn.Module], *, softmax: bool) -> None:
+    def __init__(
+        self, model: torch.nn.Module, names: Sequence[str], normalize: Mapping[int, torch.nn.Module], *, softmax: bool
+    ) -> None:
         super().__init__()
         self.model = model
+        self._names = tuple(names)
         self.normalize = torch.nn.ModuleDict({str(i): module for i, module in normalize.items()})
         self._softmax = softmax
 
@@ -75,7 +79,8 @@ class Deployed(torch.nn.Module):
 
     def returned(self, *inputs: torch.Tensor) -> Any:
         """What the model itself returns for raw inputs."""
-        return self.model(*(self.normalize[str(i)](x) if str(i) in self.normalize else x for i, x in enumerate(inputs)))
+        normalized = [self.normalize[str(i)](x) if str(i) in self.normalize else x for i, x in enumerate(inputs)]
+        return call_model(self.model, self._names, normalized)
 
 
 def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> PreparedModel:
@@ -92,7 +97,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
 
     def deploy(module: torch.nn.Module) -> Deployed:
         normalize = {index: Normalize(n) for index, n in normalizations.items()}
-        return Deployed(module, normalize, softmax=softmax).eval().requires_grad_(False)
+        return Deployed(module, tuple(spec.input), normalize, softmax=softmax).eval().requires_grad_(False)
 
     def run(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
         deployed = deploy(module)
@@ -102,7 +107,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
 
     original = copy_module(loaded.module).eval()
     as_trained = {index: _as_trained(n) for index, n in normalizations.items()}
-    reference = Deployed(original, as_trained, softmax=softmax).eval().requires_grad_(False)
+    reference = Deployed(original, tuple(spec.input), as_trained, softmax=softmax).eval().requires_grad_(False)
     outputs, returned_names = _try_out(reference, examples)
     names = _output_names(spec, returned_names, len(outputs))
     labels = _labels(spec.classifier, loaded, outputs[0]) if spec.classifier else None

@@ -1,0 +1,181 @@
+"""Programs that were captured elsewhere: TorchScript archives and exported programs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from builder.data import make_examples
+from builder.errors import SourceError
+from builder.progress import Silent
+from builder.sources import load_source
+from builder.spec import BuildSpec
+from builder.stages.prepare import prepare
+
+X = {"kind": "tensor", "shape": [1, 3, 8, 8]}
+
+
+class TwoInputs(nn.Module):
+    """Takes a picture and a vector, and treats them differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.convolution(x).relu()
+        return features.mean((2, 3)) * weights, features
+
+
+@pytest.fixture
+def model() -> TwoInputs:
+    torch.manual_seed(0)
+    return TwoInputs().eval()
+
+
+EXAMPLE = (torch.ones(1, 3, 8, 8), torch.ones(1, 4))
+WEIGHTS = {"kind": "tensor", "shape": [1, 4]}
+
+
+def write(model: nn.Module, kind: str, folder: Path) -> Path:
+    if kind == "torchscript":
+        torch.jit.script(model).save(str(folder / "m.pt"))
+        return folder / "m.pt"
+    torch.export.save(torch.export.export(model, EXAMPLE), folder / "m.pt2")
+    return folder / "m.pt2"
+
+
+def spec_of(source, **inputs):
+    return BuildSpec.model_validate(
+        {
+            "source": source,
+            "input": inputs or {"x": X, "weights": WEIGHTS},
+            "precision": {"kind": "fp32"},
+            "target": {"name": "ios15"},
+            "tracking": {"kind": "none"},
+        }
+    )
+
+
+def load(source, **inputs):
+    spec = spec_of(source, **inputs)
+    return load_source(spec, make_examples(spec), Silent())
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.jit.script itself
+
+KINDS = ("torchscript", "exported_program")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_computes_what_its_model_computes(kind, model, tmp_path):
+    # given
+    loaded = load({"kind": kind, "file": str(write(model, kind, tmp_path))})
+    inputs = (torch.randn(1, 3, 8, 8), torch.randn(1, 4))
+    # then: the same kernels, so the same bits
+    with torch.no_grad():
+        for got, expected in zip(loaded.module(*inputs), model(*inputs), strict=True):
+            assert torch.equal(got, expected)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", loaded.digest)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_named_as_the_program_names_them_may_stand_in_any_order(kind, model, tmp_path):
+    # given
+    spec = spec_of({"kind": kind, "file": str(write(model, kind, tmp_path))}, weights=WEIGHTS, x=X)
+    examples = make_examples(spec)
+    # when
+    prepared = prepare(load_source(spec, examples, Silent()), examples, spec)
+    # then
+    weights, x = examples.samples[0].tensors.values()
+    with torch.no_grad():
+        assert torch.equal(prepared.module(weights, x)[0], model(x, weights)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("write_other", "said", "hint"),
+    [
+        (lambda m, p: torch.save(m.state_dict(), p), "is a checkpoint of torch.save", "kind: checkpoint"),
+        (lambda m, p: torch.save(m, p), "is a checkpoint of torch.save", "kind: checkpoint"),
+        (lambda m, p: p.write_bytes(b""), "is empty", "again"),
+        (lambda m, p: p.write_bytes(b"no program at all"), "is damaged", "again"),
+    ],
+)
+def test_other_files_are_named(kind, model, tmp_path, write_other, said, hint):
+    path = tmp_path / "m.bin"
+    write_other(model, path)
+    with pytest.raises(SourceError, match=said) as raised:
+        load({"kind": kind, "file": str(path)})
+    assert hint in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize(("kind", "other"), [KINDS, KINDS[::-1]])
+def test_each_knows_the_other(kind, other, model, tmp_path):
+    with pytest.raises(SourceError) as raised:
+        load({"kind": kind, "file": str(write(model, other, tmp_path))})
+    assert raised.value.hint == f"write `kind: {other}`"
+    assert raised.value.key == "source.kind"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_truncated_file_is_not_loaded(kind, model, tmp_path):
+    path = tmp_path / "cut"
+    path.write_bytes(write(model, kind, tmp_path).read_bytes()[:-200])
+    with pytest.raises(SourceError, match="damaged"):
+        load({"kind": kind, "file": str(path)})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_number_of_inputs(kind, model, tmp_path):
+    with pytest.raises(SourceError, match=re.escape("takes 2 input(s) (x, weights), and the recipe gives 1")) as raised:
+        load({"kind": kind, "file": str(write(model, kind, tmp_path))}, x=X)
+    assert raised.value.key == "input"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_digest(kind, model, tmp_path):
+    with pytest.raises(SourceError, match="the recipe expects 0000") as raised:
+        load({"kind": kind, "file": str(write(model, kind, tmp_path)), "sha256": "0" * 64})
+    assert raised.value.key == "source.sha256"
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "key"),
+    [
+        ({"x": X | {"shape": [1, 3, 9, 8]}}, "of shape (1, 3, 8, 8), and the recipe gives x as (1, 3, 9, 8)", "shape"),
+        ({"x": X | {"shape": [1, 3, 8]}}, "the recipe gives x as (1, 3, 8)", "shape"),
+        ({"x": X | {"dtype": "int32", "high": 9}}, "takes x as float32, and the recipe gives x as int32", "dtype"),
+    ],
+)
+def test_shapes_and_dtypes_that_an_exported_program_cannot_take(model, tmp_path, change, said, key):
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
+        load(
+            {"kind": "exported_program", "file": str(write(model, "exported_program", tmp_path))},
+            **({"x": X, "weights": WEIGHTS} | change),
+        )
+    assert raised.value.key == f"input.x.{key}"
+
+
+def test_open_dimensions_of_an_exported_program_take_any_size(model, tmp_path):
+    # given
+    size = torch.export.Dim("size", min=6, max=64)
+    program = torch.export.export(model, EXAMPLE, dynamic_shapes=({2: size, 3: size}, None))
+    torch.export.save(program, tmp_path / "m.pt2")
+    # when
+    source = {"kind": "exported_program", "file": str(tmp_path / "m.pt2")}
+    loaded = load(source, x=X | {"shape": [1, 3, 12, 12]}, weights=WEIGHTS)
+    # then
+    with torch.no_grad():
+        assert loaded.module(torch.ones(1, 3, 12, 12), torch.ones(1, 4))[1].shape == (1, 4, 10, 10)
+
+
+def test_a_program_exported_in_training_mode_is_refused(tmp_path):
+    program = torch.export.export(nn.Sequential(nn.Linear(3, 3), nn.Dropout()).train(), (torch.ones(1, 3),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    with pytest.raises(SourceError, match=r"training mode \(dropout"):
+        load({"kind": "exported_program", "file": str(tmp_path / "m.pt2")}, x={"kind": "tensor", "shape": [1, 3]})
