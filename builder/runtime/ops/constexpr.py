@@ -100,6 +100,8 @@ def constexpr_lut_to_dense(
             raise ModelError(
                 f"constexpr_lut_to_dense: {indices.numel()} bytes of indices, where {count} of {bits} bits are declared"
             )
+        if bits == 6 and lut.numel() == 64 and count >= _PAIRS_FROM and count % 4 == 0:
+            return _lookup_packed_6(indices, lut).reshape(shape)
         return _lookup(unpack_bits(indices, bits, count), lut).reshape(shape)
     _check_blocks("constexpr_lut_to_dense", indices.shape, lut.shape[:-2])
     if math.prod(lut.shape[:-2]) == 1:
@@ -148,6 +150,25 @@ def _lookup(indices: Tensor, lut: Tensor) -> Tensor:
     wide = numpy.dtype(f"u{2 * entries.dtype.itemsize}")
     fetched = pairs.view(wide).reshape(-1)[index.reshape(-1).view("<u2")]
     return torch.from_numpy(fetched.view(entries.dtype)).reshape(indices.shape)
+
+
+def _lookup_packed_6(packed: Tensor, lut: Tensor) -> Tensor:
+    """Entries of lut (64) at 6-bit indices packed in bytes (M): (M * 8 / 6).
+
+    Three bytes are two words of twelve bits, each a pair of indices: unpacked no further, and a chunk at a time.
+    """
+    entries, columns = lut.contiguous().numpy(), packed.contiguous().numpy().reshape(-1, 3)
+    pairs = numpy.stack([numpy.tile(entries, 64), numpy.repeat(entries, 64)], axis=1)
+    wide = pairs.view(f"u{2 * entries.dtype.itemsize}").reshape(-1)
+    fetched = numpy.empty((columns.shape[0], 2), wide.dtype)
+    words = numpy.empty((1 << 14, 2), numpy.uint16)
+    for start in range(0, columns.shape[0], words.shape[0]):
+        first, second, third = columns[start : start + words.shape[0]].astype(numpy.uint16).T
+        chunk = words[: first.size]
+        numpy.bitwise_or(first, (second & 15) << 8, out=chunk[:, 0])
+        numpy.bitwise_or(second >> 4, third << 4, out=chunk[:, 1])
+        fetched[start : start + first.size] = wide[chunk]
+    return torch.from_numpy(fetched.view(entries.dtype).reshape(-1))
 
 
 def unpack_bits(packed: Tensor, bits: int, count: int) -> Tensor:
