@@ -108,9 +108,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     original = copy_module(loaded.module).eval()
     as_trained = {index: _as_trained(n) for index, n in normalizations.items()}
     reference = Deployed(original, tuple(spec.input), as_trained, softmax=softmax).eval().requires_grad_(False)
-    outputs, returned_names = _try_out(reference, examples)
-    names = _output_names(spec, returned_names, len(outputs))
-    labels = _labels(spec.classifier, loaded, outputs[0]) if spec.classifier else None
+    outputs = _try_out(reference, examples)
+    names = _output_names(spec, tuple(outputs))
+    labels = _labels(spec.classifier, loaded, next(iter(outputs.values()))) if spec.classifier else None
     substituted, effects = substitute(original, spec.substitutions, run)
     return PreparedModel(
         module=deploy(substituted.eval()),
@@ -132,13 +132,12 @@ def _as_trained(normalization: Normalization) -> torch.nn.Module:
     return NormalizeAsTrained(normalization.mean, normalization.std)
 
 
-def _try_out(reference: Deployed, examples: ExampleInputs) -> tuple[tuple[torch.Tensor, ...], tuple[str, ...]]:
-    """Run the model once; return its outputs and the names that it gives them itself (of a dictionary)."""
+def _try_out(reference: Deployed, examples: ExampleInputs) -> dict[str, torch.Tensor]:
+    """Run the model once; return its outputs, before any softmax, by the names that it gives them itself."""
     tensors = list(examples.samples[0].tensors.values())
     try:
         with torch.no_grad():
-            outputs = reference(*tensors)
-            names = tuple(flatten_outputs(reference.returned(*tensors)))
+            outputs = flatten_outputs(reference.returned(*tensors))
     except ConversionError:
         raise
     except Exception as error:
@@ -148,18 +147,18 @@ def _try_out(reference: Deployed, examples: ExampleInputs) -> tuple[tuple[torch.
             hint="compare shape, dtype and number of inputs with what the model's forward takes",
             key="input",
         ) from error
-    for name, output in zip(names, outputs, strict=True):
-        if sum(output is other for other in outputs) > 1:
+    for name, output in outputs.items():
+        if sum(output is other for other in outputs.values()) > 1:
             raise ConversionError(f"the model returns one tensor twice (output {name})", key="output")
-    return outputs, names
+    return outputs
 
 
-def _output_names(spec: BuildSpec, returned: tuple[str, ...], count: int) -> tuple[str, ...]:
+def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]:
     if not spec.output:
         return ("probabilities", *returned[1:]) if spec.classifier else returned
-    if len(spec.output) != count:
+    if len(spec.output) != len(returned):
         raise ConfigurationError(
-            f"the model returns {count} output(s) ({', '.join(returned)}), and the recipe names {len(spec.output)}",
+            f"the model returns {len(returned)} output(s) ({', '.join(returned)}), and the recipe names {len(spec.output)}",
             hint="name every output, in the order in which the model returns them",
             key="output",
         )
