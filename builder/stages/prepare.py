@@ -158,7 +158,8 @@ def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]
         return ("probabilities", *returned[1:]) if spec.classifier else returned
     if len(spec.output) != len(returned):
         raise ConfigurationError(
-            f"the model returns {len(returned)} output(s) ({', '.join(returned)}), and the recipe names {len(spec.output)}",
+            f"the model returns {len(returned)} output(s) ({', '.join(returned)}), "
+            f"and the recipe names {len(spec.output)}",
             hint="name every output, in the order in which the model returns them",
             key="output",
         )
