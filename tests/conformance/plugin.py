@@ -70,7 +70,7 @@ class Conformance:
         """ct.convert collects garbage each time: what is alive now need not be looked at again."""
         modules = {item.module.__name__: item.module for item in session.items if isinstance(item, pytest.Function)}
         if _LAYER_TESTS in modules:
-            tolerance.tighten_layer_tests(modules[_LAYER_TESTS], self.watcher, self.current)
+            tolerance.tighten_layer_tests(modules[_LAYER_TESTS], self.current)
         gc.collect()
         gc.freeze()
 

@@ -38,18 +38,17 @@ def block_operators(block: Any, found: set[str]) -> bool:
     return half
 
 
-def network_layers(network: Any, found: set[str]) -> bool:
-    """Add the layer kinds of a neural network, prefixed against operators of that name; whether a weight is half."""
-    half = False
+def network_layers(network: Any, found: set[str]) -> None:
+    """Add the layer kinds of a neural network, prefixed against operators of that name."""
     for layer in network.layers:
         kind = layer.WhichOneof("layer")
         found.add(f"nn:{kind}")
-        half |= any(getattr(value, "float16Value", b"") != b"" for _, value in getattr(layer, kind).ListFields())
         if kind == "branch":
-            half |= network_layers(layer.branch.ifBranch, found) | network_layers(layer.branch.elseBranch, found)
+            network_layers(layer.branch.ifBranch, found)
+            network_layers(layer.branch.elseBranch, found)
         elif kind == "loop":
-            half |= network_layers(layer.loop.bodyNetwork, found) | network_layers(layer.loop.conditionNetwork, found)
-    return half
+            network_layers(layer.loop.bodyNetwork, found)
+            network_layers(layer.loop.conditionNetwork, found)
 
 
 def describe(specification: Any) -> tuple[set[str], str]:
@@ -62,7 +61,7 @@ def describe(specification: Any) -> tuple[set[str], str]:
             for block in function.block_specializations.values():
                 half |= block_operators(block, found)
     elif kind in _NETWORKS:
-        half = network_layers(getattr(specification, kind), found)
+        network_layers(getattr(specification, kind), found)
     elif kind and kind.startswith("pipeline"):
         found.add(f"pipeline:{kind}")
         message = getattr(specification, kind)
