@@ -25,8 +25,8 @@ def call_model(module: torch.nn.Module, names: Sequence[str], inputs: Sequence[t
 def parameter_names(module: torch.nn.Module) -> tuple[str, ...]:
     """The parameters of forward that can be passed by name; none where they cannot be told."""
     if isinstance(module, torch.jit.ScriptModule):
-        schema: Any = module.forward.schema
-        return tuple(argument.name for argument in schema.arguments[1:])
+        forward: Any = module.forward
+        return tuple(argument.name for argument in forward.schema.arguments[1:])
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):

@@ -7,14 +7,18 @@ from builder.errors import SourceError
 from builder.progress import Progress
 from builder.sources.checkpoint import load_checkpoint
 from builder.sources.exported_program import load_exported_program
+from builder.sources.huggingface import load_huggingface
 from builder.sources.python import load_python
+from builder.sources.timm import load_timm
 from builder.sources.torchscript import load_torchscript
 from builder.sources.torchvision import load_torchvision
 from builder.spec import BuildSpec
 from builder.spec.source import (
     CheckpointSource,
     ExportedProgramSource,
+    HuggingFaceSource,
     PythonSource,
+    TimmSource,
     TorchScriptSource,
     TorchvisionSource,
 )
@@ -35,6 +39,10 @@ def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) ->
                 return load_torchscript(source, spec)
             case ExportedProgramSource() as source:
                 return load_exported_program(source, spec)
+            case TimmSource() as source:
+                return load_timm(source, spec, examples, progress)
+            case HuggingFaceSource() as source:
+                return load_huggingface(source, spec, examples, progress)
             case PythonSource() as source:
                 return load_python(source)
     except SourceError as error:

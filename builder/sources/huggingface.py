@@ -1,0 +1,253 @@
+"""A model of transformers: a local folder, a repository of the hub, or a configuration with seeded weights."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
+from builder.errors import SourceError
+from builder.nearest import did_you_mean
+from builder.progress import Progress
+from builder.sources.download import OfflineError
+from builder.sources.example_inputs import model_inputs
+from builder.sources.hub import repository_folder
+from builder.sources.optional import import_optional
+from builder.sources.seeded import initialise_seeded
+from builder.sources.state import module_digest
+from builder.spec import BuildSpec
+from builder.spec.source import HuggingFaceSource
+from builder.torchvision_import import import_torchvision
+
+
+class NamedModel(torch.nn.Module):
+    """A model of transformers that takes arrays in the recipe's order and returns the outputs that the recipe names."""
+
+    def __init__(self, model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.model = model
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+
+    def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run on one tensor for each input; ids and masks are int64 inside, as transformers makes them."""
+        given = {name: x.long() if x.dtype == torch.int32 else x for name, x in zip(self._inputs, inputs, strict=True)}
+        returned = self.model(**given, return_dict=True)
+        return {name: returned[name] for name in self._outputs or _tensor_names(returned)}
+
+
+def load_huggingface(
+    source: HuggingFaceSource, spec: BuildSpec, examples: ExampleInputs, progress: Progress
+) -> LoadedModel:
+    """Load the model; raises SourceError when names are unknown, files are missing, or it takes other inputs."""
+    import_torchvision()  # transformers imports it, and would fail where its compiled operators do not load
+    transformers = import_optional("transformers", extra="huggingface")
+    folder, seeded = _folder(source, progress)
+    with _quietly(transformers):
+        model = _untrained(transformers, source) if folder is None else _saved(transformers, source, folder)
+    _check_inputs(model, tuple(spec.input))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    named = NamedModel(model.eval(), tuple(spec.input), ()).eval()
+    preprocessing = None if folder is None else _preprocessing(folder)
+    inputs = model_inputs(spec, examples, preprocessing)
+    origin: dict[str, Any] = {
+        "kind": "huggingface",
+        "name": source.model or (folder.name if folder else source.config_class),
+        "class": type(model).__name__,
+        "revision": source.revision,
+    }
+    if folder is None:
+        initialise_seeded(named, inputs, source.seed)
+        origin["seed"] = source.seed
+    module = NamedModel(model, tuple(spec.input), _choose_outputs(named, inputs, spec)).eval()
+    digest = module_digest(module)
+    labels: Mapping[int, str] = getattr(model.config, "id2label", None) or {}
+    return LoadedModel(
+        module=module,
+        digest=digest,
+        origin={**origin, "weights_digest": digest, "seeded": seeded},
+        seeded=seeded,
+        preprocessing=preprocessing,
+        labels=tuple(str(labels[index]) for index in sorted(labels)) or None,
+    )
+
+
+def _folder(source: HuggingFaceSource, progress: Progress) -> tuple[Path | None, bool]:
+    """The folder with the model's files, or None with whether a wish for weights fell back to seeded ones."""
+    if source.folder is not None:
+        return Path(source.folder), False
+    if source.model is None:
+        return None, False
+    if Path(source.model).is_dir():
+        return Path(source.model), False
+    try:
+        return repository_folder(source.model, source.revision, timeout=source.timeout, progress=progress), False
+    except OfflineError as error:
+        if source.offline == "error":
+            error.hint = "give a local `source.folder`, or write `source.offline: seeded` and a `config_class`"
+            error.key = "source.model"
+            raise
+        progress.warn(
+            f"No network: {source.config_class} is built with UNTRAINED, seeded weights instead of {source.model}. "
+            "The artifact is good for trying the build, not for an app."
+        )
+        return None, True
+
+
+def _saved(transformers: Any, source: HuggingFaceSource, folder: Path) -> Any:
+    where = f"{folder}" if source.model is None else source.model
+    if not (folder / "config.json").is_file():
+        raise SourceError(
+            f"{folder} has no config.json",
+            hint="it is the folder that `model.save_pretrained(folder)` writes",
+            key="source.folder" if source.folder else "source.model",
+        )
+    try:
+        model, told = _class(transformers, source.auto_class, "source.auto_class").from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            output_loading_info=True,
+            **source.arguments,
+        )
+    except Exception as error:
+        raise SourceError(
+            f"{source.auto_class} cannot load {where}: {_first_line(error)}",
+            hint="compare `source.auto_class` with `architectures` in its config.json",
+            key="source.auto_class",
+        ) from error
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise SourceError(
+            f"{where} has no weights for {len(missing)} parameters of {type(model).__name__} "
+            f"({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''})",
+            hint="compare `source.auto_class` with `architectures` in its config.json",
+            key="source.auto_class",
+        )
+    return model
+
+
+def _untrained(transformers: Any, source: HuggingFaceSource) -> Any:
+    configure = _class(transformers, source.config_class or "", "source.config_class")
+    build = _class(transformers, source.auto_class, "source.auto_class")
+    try:
+        configuration = configure(**source.arguments)
+    except Exception as error:
+        raise SourceError(
+            f"{source.config_class} cannot be made with {source.arguments}: {_first_line(error)}",
+            key="source.arguments",
+        ) from error
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(source.seed)
+            configuration._attn_implementation = "eager"
+            if hasattr(build, "from_config"):
+                return build.from_config(configuration)
+            return build(configuration)
+    except Exception as error:
+        raise SourceError(
+            f"{source.auto_class} cannot be made from {source.config_class}: {_first_line(error)}",
+            key="source.auto_class",
+        ) from error
+
+
+def _class(transformers: Any, name: str, key: str) -> Any:
+    found = getattr(transformers, name, None) if name.isidentifier() else None
+    if not isinstance(found, type):
+        raise SourceError(f"transformers has no class {name}", hint=did_you_mean(name, dir(transformers)), key=key)
+    return found
+
+
+def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
+    """Raise SourceError for an input that is no parameter of the model's forward."""
+    import inspect
+
+    known = [name for name in inspect.signature(model.forward).parameters if name not in ("self", "kwargs", "args")]
+    for name in names:
+        if name not in known:
+            raise SourceError(
+                f"{type(model).__name__} takes no input {name}; it takes {', '.join(known)}",
+                hint=did_you_mean(name, known),
+                key=f"input.{name}",
+            )
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False  # what is kept for the next token is no output of this model
+
+
+def _choose_outputs(named: NamedModel, inputs: Sequence[torch.Tensor], spec: BuildSpec) -> tuple[str, ...]:
+    """Which of what the model returns are outputs: those that the recipe names, a classifier's logits, or all."""
+    try:
+        with torch.no_grad():
+            returned = list(named(*inputs))
+    except Exception as error:
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in zip(spec.input, inputs, strict=True))
+        raise SourceError(
+            f"the model does not run on {shapes}: {_first_line(error)}",
+            hint="compare shapes, dtypes and `high` (the size of the vocabulary) with its configuration",
+            key="input",
+        ) from error
+    wanted = list(spec.output)
+    if spec.classifier is not None and "logits" in returned and (not wanted or wanted[0] not in returned):
+        wanted[:1] = ["logits"]  # the recipe names the probabilities that they become
+    for name in wanted:
+        if name not in returned:
+            raise SourceError(
+                f"the model returns no {name}; it returns {', '.join(returned)}",
+                hint=did_you_mean(name, returned),
+                key=f"output.{name}",
+            )
+    return tuple(wanted)
+
+
+def _tensor_names(returned: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in returned.items() if isinstance(value, torch.Tensor)]
+
+
+def _preprocessing(folder: Path) -> Preprocessing | None:
+    """Mean and std of the image processor that was saved beside the model; None where there is none."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path} is damaged: {error}") from error
+    mean, std = said.get("image_mean"), said.get("image_std")
+    if not said.get("do_normalize", True):
+        mean, std = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
+    if not mean or not std:
+        return None
+    return Preprocessing(mean=tuple(mean), std=tuple(std))
+
+
+@contextmanager
+def _quietly(transformers: Any) -> Iterator[None]:
+    """Send what transformers and torch print and warn about while a model is made to nowhere; errors are raised."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,132 @@
+"""What a source cannot do, found before anything is loaded: by its own settings, and by what a recipe asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from builder.spec import BuildSpec
+from builder.spec.inputs import ImageInput
+from builder.spec.outputs import FROM_WEIGHTS
+from builder.spec.problems import Problem
+from builder.spec.source import (
+    FIXED_PROGRAMS,
+    CheckpointSource,
+    CoreMLSource,
+    HuggingFaceSource,
+    Source,
+    TimmSource,
+    TorchvisionSource,
+)
+
+
+def source_problems(spec: BuildSpec) -> Iterator[Problem]:
+    """Yield every problem of the source, and of what the recipe asks of it."""
+    source = spec.source
+    if isinstance(source, TorchvisionSource) and source.sha256 and not (source.file or source.weights):
+        yield Problem(path=("source", "sha256"), message="a digest without weights or a file to compare it with")
+    if isinstance(source, TimmSource) and source.sha256 and not (source.file or source.pretrained):
+        yield Problem(path=("source", "sha256"), message="a digest without weights or a file to compare it with")
+    if isinstance(source, CheckpointSource) and source.factory is None and not source.trust_pickle:
+        yield Problem(
+            path=("source",),
+            message="a checkpoint needs `factory` (for a state dict), or `trust_pickle: true` (for a whole module)",
+            hint="a whole module is unpickled, which runs code in the file: only for files that you trust",
+        )
+    if isinstance(source, HuggingFaceSource):
+        yield from _hugging_face(source)
+    if spec.substitutions and source.kind in FIXED_PROGRAMS:
+        yield Problem(
+            path=("substitutions",),
+            message=f"substitutions rewrite the modules of PyTorch models, and a source of kind {source.kind} has none",
+            hint="leave them out (`substitutions: {}`), or take the model from where it was exported",
+        )
+    method = spec.capture.method
+    if source.kind in ("onnx", "coreml") and method != "auto":
+        yield Problem(
+            path=("capture", "method"),
+            message=f"a source of kind {source.kind} is a program already and is not captured by {method}",
+            hint="leave `capture.method` out",
+        )
+    if source.kind == "coreml":
+        yield from _finished(spec)
+    yield from _published(spec)
+
+
+def _hugging_face(source: HuggingFaceSource) -> Iterator[Problem]:
+    if source.folder is not None and source.model is not None:
+        yield Problem(path=("source", "model"), message="say one of folder and model")
+    if source.folder is None and source.model is None and source.config_class is None:
+        yield Problem(
+            path=("source",),
+            message="a source of kind huggingface needs `folder`, `model` or `config_class`",
+            hint="`config_class: BertConfig` with `arguments` builds an untrained model",
+        )
+    if source.revision is not None and source.model is None:
+        yield Problem(path=("source", "revision"), message="a revision belongs to `model`, which is not given")
+    if source.offline == "seeded" and source.config_class is None:
+        yield Problem(
+            path=("source", "offline"),
+            message="without a network, untrained weights need a configuration",
+            hint="name the `config_class` and its `arguments`",
+        )
+
+
+def _finished(spec: BuildSpec) -> Iterator[Problem]:
+    """What was decided when an existing Core ML model was made, and cannot be asked for any more."""
+    for name, given in spec.input.items():
+        if isinstance(given, ImageInput) and (given.scale != 1 or given.bias not in (None, 0, 0.0)):
+            yield Problem(
+                path=("input", name),
+                message="an existing Core ML model normalises its pictures itself",
+                hint="write `scale: 1` and nothing else",
+            )
+    if spec.classifier is not None and spec.classifier.softmax:
+        yield Problem(
+            path=("classifier", "softmax"),
+            message="an existing Core ML classifier gives probabilities already",
+            hint="write `softmax: false`",
+        )
+
+
+def _published(spec: BuildSpec) -> Iterator[Problem]:
+    """Labels and normalisation `from_weights` need a source that publishes them."""
+    source = spec.source
+    has_labels = spec.classifier is not None and spec.classifier.labels == FROM_WEIGHTS
+    if has_labels and not _publishes_labels(source):
+        yield Problem(
+            path=("classifier", "labels"),
+            message="labels from the weights need a source with published weights",
+            hint="name a text file with one label a line, or list the labels",
+        )
+    for name, given in spec.input.items():
+        wanted = isinstance(given, ImageInput) and given.from_weights
+        if wanted and not _publishes_normalization(source):
+            yield Problem(
+                path=("input", name, "from_weights"),
+                message="normalisation from the weights needs a source with published weights",
+                hint="write mean and std, or scale and bias",
+            )
+
+
+def _publishes_labels(source: Source) -> bool:
+    match source:
+        case TorchvisionSource():
+            return source.weights is not None
+        case TimmSource():
+            return source.pretrained or source.file is not None
+        case HuggingFaceSource() | CoreMLSource():
+            return True
+        case _:
+            return False
+
+
+def _publishes_normalization(source: Source) -> bool:
+    match source:
+        case TorchvisionSource():
+            return source.weights is not None
+        case TimmSource():
+            return True
+        case HuggingFaceSource():
+            return source.folder is not None or source.model is not None
+        case _:
+            return False

@@ -1,0 +1,109 @@
+"""timm's models by name, without network, and its data configuration."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from builder.data import make_examples
+from builder.errors import SourceError, UnfitEnvironmentError
+from builder.progress import Silent
+from builder.sources import load_source, optional
+from builder.spec import BuildSpec
+
+pytestmark = pytest.mark.skipif(find_spec("timm") is None, reason="an optional package")
+
+IMAGE = {"kind": "image", "shape": [1, 3, 64, 64], "from_weights": True}
+
+
+def load(**source):
+    spec = BuildSpec.model_validate(
+        {
+            "source": {"kind": "timm", "name": "test_resnet", "timeout": 2.0} | source,
+            "input": {"image": IMAGE},
+            "precision": {"kind": "fp32"},
+            "target": {"name": "ios15"},
+            "tracking": {"kind": "none"},
+        }
+    )
+    return load_source(spec, make_examples(spec), Silent())
+
+
+def test_untrained_weights_are_seeded_and_the_data_configuration_is_the_models_own():
+    # when
+    first, again, other = load(seed=1), load(seed=1), load(seed=2)
+    # then
+    assert first.digest == again.digest != other.digest
+    assert not first.seeded  # nobody asked for others
+    assert first.preprocessing is not None
+    assert (first.preprocessing.mean, first.preprocessing.crop_size) == ((0.5, 0.5, 0.5), 160)
+    assert first.labels is not None
+    assert first.labels[0] == "tench, Tinca tinca"
+
+
+def test_arguments_reach_the_model_and_change_its_labels():
+    loaded = load(arguments={"num_classes": 7})
+    assert loaded.labels is None
+    with torch.no_grad():
+        assert loaded.module(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+
+
+def test_a_local_file_needs_no_network(tmp_path):
+    # given
+    trained = load(seed=5, arguments={"num_classes": 7})
+    torch.save(trained.module.state_dict(), tmp_path / "w.pth")
+    # when
+    loaded = load(file=str(tmp_path / "w.pth"), arguments={"num_classes": 7})
+    # then
+    assert loaded.digest == trained.digest
+    assert re.fullmatch("[0-9a-f]{64}", loaded.origin["file_sha256"])
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    torch.save(load(arguments={"num_classes": 7}).module.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(SourceError, match=r"fc\.weight \(7, \d+\), the model has \(1000, \d+\)") as raised:
+        load(file=str(tmp_path / "w.pth"))
+    assert raised.value.key == "source.file"
+
+
+def test_offline_is_an_error_unless_seeded_weights_will_do():
+    with pytest.raises(SourceError) as raised:
+        load(pretrained=True)
+    assert "offline: seeded" in (raised.value.hint or "")
+    assert raised.value.key == "source.pretrained"
+    assert load(pretrained=True, offline="seeded").seeded
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "hint", "key"),
+    [
+        ({"name": "resnet_18"}, "timm has no model resnet_18", "resnet", "name"),
+        ({"name": "resnet18.a1_in2k"}, "has no weights a1_in2k; it has a1_in1k", "a1_in1k", "name"),
+        ({"arguments": {"num_clases": 3}}, "num_clases", "", "arguments"),
+    ],
+)
+def test_wrong_names(change, said, hint, key):
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
+        load(**change)
+    assert hint in (raised.value.hint or "")
+    assert raised.value.key == f"source.{key}"
+
+
+def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch):
+    # given an environment without timm
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    # then
+    with pytest.raises(UnfitEnvironmentError) as raised:
+        load()
+    assert raised.value.hint == "pip install 'coreml-builder[timm]'"
+    assert raised.value.exit_code == 7
+
+
+def test_a_package_that_breaks_is_not_called_missing(monkeypatch, tmp_path):
+    (tmp_path / "breaks_here.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UnfitEnvironmentError, match="breaks_here cannot be imported: No module named 'nowhere_at_all'"):
+        optional.import_optional("breaks_here", extra="timm")
