@@ -1,0 +1,150 @@
+"""Which compression steps cannot work: with the target, with the format, with each other, or in themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from builder.spec.compression import Compression, CompressionStep, LinearQuantize, Palettize, Prune
+from builder.spec.problems import Path, Problem, needs
+from builder.spec.target import Format, Target
+
+
+def compression_problems(steps: Mapping[str, Compression], target: Target, format_: Format) -> Iterator[Problem]:
+    """Yield what is wrong with `steps`, each with the change that would help."""
+    earlier: dict[str, Compression] = {}
+    for name, step in steps.items():
+        path = ("compression", name)
+        yield from _settings(path, step)
+        if format_ == "mlmodel":
+            yield from _neural_network(path, step, earlier)
+        else:
+            yield from needs(target, path, f"compression {name}", least_generation(step))
+            yield from _upon(path, name, step, earlier, target)
+        earlier[name] = step
+
+
+def least_generation(step: Compression) -> int:
+    """The iOS release whose ML programs can hold what `step` makes (coremltools' `constexpr_*` operators)."""
+    if isinstance(step, LinearQuantize):
+        return 18 if step.dtype in ("int4", "uint4") or step.granularity == "per_block" else 16
+    if isinstance(step, Palettize):
+        newer = step.granularity != "per_tensor" or step.nbits == 3 or step.cluster_dim > 1
+        return 18 if newer or step.enable_per_channel_scale else 16
+    return 16
+
+
+def may_meet(first: CompressionStep, second: CompressionStep) -> bool:
+    """Whether both steps may compress the same weight: not if names or exceptions can tell them apart, or types do."""
+    for step in (first, second):
+        if step.names is not None or step.except_names is not None or step.except_op_types is not None:
+            return False  # decided when the program is known
+    if first.op_types is None or second.op_types is None:
+        return True
+    return bool(set(first.op_types) & set(second.op_types))
+
+
+def _settings(path: Path, step: Compression) -> Iterator[Problem]:
+    match step:
+        case LinearQuantize():
+            yield from _only_with(path, step, "block_size", step.granularity == "per_block", "granularity: per_block")
+        case Palettize():
+            grouped = step.granularity == "per_grouped_channel"
+            for key in ("group_size", "channel_axis"):
+                yield from _only_with(path, step, key, grouped, "granularity: per_grouped_channel")
+            yield from _table(path, step)
+        case Prune():
+            yield from _prune(path, step)
+
+
+def _table(path: Path, step: Palettize) -> Iterator[Problem]:
+    if step.mode == "unique" and "nbits" in step.model_fields_set and step.nbits is not None:
+        yield Problem(
+            path=(*path, "nbits"),
+            message="mode unique finds out itself how many bits it needs",
+            hint="leave nbits out, or write `nbits: null` to take back what a group option set",
+        )
+    if step.mode != "unique" and step.nbits is None:
+        yield Problem(path=(*path, "nbits"), message=f"mode {step.mode} needs nbits", hint="such as `nbits: 6`")
+    if step.cluster_dim > 1 and step.mode == "uniform":
+        yield Problem(
+            path=(*path, "cluster_dim"),
+            message="mode uniform has no tables of vectors",
+            hint="write `mode: kmeans`, or `cluster_dim: 1`",
+        )
+
+
+def _prune(path: Path, step: Prune) -> Iterator[Problem]:
+    ways = [way for way in ("target_sparsity", "n_m_ratio", "threshold") if getattr(step, way) is not None]
+    if len(ways) != 1:
+        yield Problem(
+            path=path,
+            message="say one of target_sparsity, n_m_ratio or threshold; this says " + (" and ".join(ways) or "none"),
+            hint="null takes back what a group option set",
+        )
+    if step.n_m_ratio is not None and step.n_m_ratio[0] > step.n_m_ratio[1]:
+        n, m = step.n_m_ratio
+        yield Problem(path=(*path, "n_m_ratio"), message=f"cannot set {n} of every {m} weights to zero")
+    yield from _only_with(path, step, "minimum_sparsity", step.threshold is not None, "threshold")
+    yield from _only_with(path, step, "block_size", step.target_sparsity is not None, "target_sparsity")
+    structured = step.block_size is not None or step.n_m_ratio is not None
+    yield from _only_with(path, step, "dim", structured, "block_size or n_m_ratio")
+
+
+def _only_with(path: Path, step: Compression, key: str, holds: bool, what: str) -> Iterator[Problem]:
+    if getattr(step, key) is not None and not holds:
+        yield Problem(
+            path=(*path, key),
+            message=f"{key} means nothing without {what}",
+            hint=f"add it, or leave {key} out (null takes back what a group option set)",
+        )
+
+
+def _upon(
+    path: Path, name: str, step: Compression, earlier: Mapping[str, Compression], target: Target
+) -> Iterator[Problem]:
+    """What is wrong with compressing further what earlier steps compressed."""
+    for before, first in earlier.items():
+        if not may_meet(first, step):
+            continue
+        if target.generation < 18:
+            yield from needs(target, path, f"compression {name} upon what {before} compressed", 18)
+            return
+        if isinstance(first, Palettize) and isinstance(step, LinearQuantize) and step.granularity != "per_tensor":
+            yield Problem(
+                path=(*path, "granularity"),
+                message=f"the tables that {before} makes are quantized with one scale each",
+                hint="write `granularity: per_tensor`",
+            )
+        if isinstance(first, Prune) and isinstance(step, Palettize) and step.cluster_dim > 1:
+            yield Problem(
+                path=(*path, "cluster_dim"),
+                message=f"coremltools makes no tables of vectors for the sparse weights of {before}",
+                hint="write `cluster_dim: 1`, or prune after palettizing",
+            )
+
+
+def _neural_network(path: Path, step: Compression, earlier: Mapping[str, Any]) -> Iterator[Problem]:
+    """A neural network (format mlmodel) knows linear integers per channel and one table per weight."""
+    allowed = (
+        "a neural network (format mlmodel) takes linear_quantize per_channel, or palettize per_tensor by kmeans or "
+        "uniform, as its only step"
+    )
+    hint = "write `format: mlpackage` with target ios16 or later for everything else"
+    if earlier:
+        yield Problem(path=path, message=f"{allowed}; this is the second", hint=hint)
+    elif isinstance(step, LinearQuantize) and step.granularity == "per_channel":
+        pass
+    elif isinstance(step, Palettize) and step.granularity == "per_tensor" and step.mode != "unique":
+        for key, without in (("cluster_dim", 1), ("enable_per_channel_scale", False)):
+            if getattr(step, key) != without:
+                yield Problem(path=(*path, key), message=f"{allowed}, without {key}", hint=hint)
+    else:
+        yield Problem(path=path, message=allowed, hint=hint)
+    for key in ("op_types", "except_op_types"):
+        if getattr(step, key) is not None:
+            yield Problem(
+                path=(*path, key),
+                message=f"{key} are operators of ML programs, and the format is mlmodel",
+                hint="choose layers by `names`",
+            )
