@@ -70,8 +70,10 @@ def _dispatch(arguments: list[str]) -> int:
         rest = [argument for index, argument in enumerate(arguments) if index != position]
     try:
         return int(importlib.import_module(f"builder.cli.{verb}").run(rest))
-    except SystemExit as stop:  # argparse's --help
-        return int(stop.code or 0)
+    except SystemExit as stop:
+        if {"-h", "--help"} & set(rest):  # how argparse ends after its help
+            return 0
+        raise RuntimeError("something that was built called sys.exit()") from stop  # nothing was built: never exit 0
 
 
 def _first_word(arguments: Sequence[str]) -> int | None:
@@ -129,8 +131,12 @@ recipes:
 
 
 def _explain(error: BuilderError) -> None:
-    from builder.config.problems import FindingsError
+    from builder.config.problems import Finding, FindingsError, render
 
+    if error.spot is not None:
+        told = Finding(key=error.key or "", message=error.message, spot=error.spot, hint=error.hint)
+        print(render(told), file=sys.stderr)
+        return
     prefix = "" if isinstance(error, FindingsError) else "error: "
     print(f"{prefix}{error.message}", file=sys.stderr)
     if error.hint:

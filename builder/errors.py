@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.artifacts import BuildRecord
+    from builder.config.problems import Spot
 
 
 class BuilderError(Exception):
     """A failure that is explained to the user without a traceback.
 
     `message` says what failed; `hint`, if any, what to do next; `key` is the dotted setting of the recipe that
-    caused it (such as `source.name`), from which the command line finds file and line.
+    caused it (such as `source.name`), from which the command line finds file and line, its `spot`.
     """
 
     exit_code = 1
+    spot: Spot | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, key: str | None = None) -> None:
         super().__init__(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ def import_object(path: str, *, key: str) -> Any:
     is imported, or has no such name.
     """
     module_name, _, name = path.partition(":")
-    with _working_directory_on_path():
+    with _working_directory_on_path(), _working_directory_kept():
         try:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -32,7 +33,7 @@ def import_object(path: str, *, key: str) -> Any:
                     key=key,
                 ) from error
             raise _raised(f"importing {module_name}", error, SourceError, key) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _raised(f"importing {module_name}", error, SourceError, key) from error
     for part in name.split("."):
         if not hasattr(found, part):
@@ -44,12 +45,13 @@ def import_object(path: str, *, key: str) -> Any:
 def call(function: Any, what: str, *args: Any, key: str, error: type[BuilderError], **arguments: Any) -> Any:
     """Call a user's function; anything that it raises becomes `error`, naming the user's line."""
     try:
-        return function(*args, **arguments)
-    except Exception as raised:
+        with _working_directory_kept():
+            return function(*args, **arguments)
+    except (Exception, SystemExit) as raised:  # a script's sys.exit() must not pass for a finished build
         raise _raised(f"calling {what}", raised, error, key) from raised
 
 
-def _raised(doing: str, raised: Exception, error: type[BuilderError], key: str) -> BuilderError:
+def _raised(doing: str, raised: BaseException, error: type[BuilderError], key: str) -> BuilderError:
     frames = traceback.extract_tb(raised.__traceback__)
     own = Path(__file__).resolve()
     outside = [f for f in frames if Path(f.filename).resolve() != own and not f.filename.startswith("<")]
@@ -68,3 +70,13 @@ def _working_directory_on_path() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
+
+
+@contextmanager
+def _working_directory_kept() -> Iterator[None]:
+    """Go back to the working directory, to which outputs and everything that is shown are relative."""
+    before = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(before)

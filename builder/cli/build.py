@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.artifacts import BuildRecord, BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
-from builder.errors import CheckError
+from builder.errors import BuilderError, CheckError
 
 DESCRIPTION = """Build a recipe: compose it, convert the model, check the artifact, record the run.
 
@@ -47,6 +47,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) -> BuildRecord:
     """Build one request and show the summary on stderr, for a broken build as well."""
+    from builder.config.places import place_of
     from builder.pipeline import build
     from builder.reports.terminal import Terminal
 
@@ -57,6 +58,10 @@ def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) ->
             broken = getattr(error, "record", None)
             if broken is not None:
                 terminal.summary(broken)
+            raise
+        except BuilderError as error:
+            if error.key is not None and error.spot is None:
+                error.spot = place_of(error.key, request)
             raise
         terminal.summary(record)
     return record

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from builder.artifacts import BuildRecord, BuildRequest
-from builder.errors import CheckError
+from builder.errors import CheckError, SourceError
 from tests.unit.cli.conftest import Run
 
 
@@ -50,3 +50,44 @@ def test_a_missed_check_shows_its_summary_and_exits_5(run: Run, requests: list[B
     code, out, err = run("recipe=x", "seed=13")
     assert (code, out) == (5, "")
     assert "error: parity: 3 dB is less than 30 dB" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "place", "line"),
+    [
+        (("recipe=x",), "source.name", "recipes/x.yaml:4:3", "  name: mobilenet_v2"),
+        (("recipe=x",), "source", "recipes/x.yaml:3:3", "  kind: torchvision"),
+        (("recipe=x",), "input.image.shape.2", "recipes/x.yaml:8:", "    shape: [1, 3, 32, 32]"),
+        (("recipe=x", "source.name=resnet18"), "source.name", "command line", "source.name=resnet18"),
+    ],
+)
+def test_a_failure_names_the_place_of_its_setting(
+    arguments: tuple[str, ...], key: str, place: str, line: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> BuildRecord:
+        raise SourceError("it is not there", hint="look for it", key=key)
+
+    monkeypatch.setattr("builder.pipeline.build", fail)
+    code, out, err = run(*arguments)
+    assert (code, out) == (3, "")
+    assert err.startswith(place)
+    assert f"error: {key}: it is not there" in err
+    assert line in err
+    assert "hint: look for it" in err
+
+
+def test_a_failure_without_a_setting_names_no_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> BuildRecord:
+        raise SourceError("no network")
+
+    monkeypatch.setattr("builder.pipeline.build", fail)
+    assert run("recipe=x") == (3, "", "error: no network\n")
+
+
+def test_sys_exit_below_is_no_success(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(*_: Any, **__: Any) -> BuildRecord:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("builder.pipeline.build", leave)
+    code, out, _ = run("recipe=x")
+    assert (code, out) == (1, "")

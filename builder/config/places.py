@@ -1,0 +1,57 @@
+"""The place in a recipe that a failure of a later stage is about: its key, found again by where it was written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from builder.artifacts import BuildRequest
+from builder.config.problems import Spot, command_line_spot
+
+
+def place_of(key: str, request: BuildRequest) -> Spot | None:
+    """Return where the setting `key` was written, or the first one below it, or the nearest one above it.
+
+    None where the recipe does not write it at all, or its file is gone.
+    """
+    found = _written(key, request.origins)
+    if found is None:
+        return None
+    name, origin = found
+    if origin == "command line":
+        return _argument(name, request.overrides)
+    place = re.fullmatch(r"(.+):(\d+):(\d+)", origin)
+    assert place is not None  # str(Spot) writes them
+    file, line, column = Path(place[1]), int(place[2]), int(place[3])
+    try:
+        text = file.read_text(encoding="utf-8-sig").splitlines()[line - 1]
+    except (OSError, IndexError):
+        text = ""
+    last = name.rpartition(".")[2]
+    rest = text[column - 1 :]
+    length = len(last) if rest.startswith(last) else len(rest)
+    return Spot(file=file.absolute(), line=line, column=column, length=length, text=text)
+
+
+def _written(key: str, origins: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the key that is nearest to `key` among those that are written, with its origin."""
+    below = sorted((o for o in origins if f"{o}.".startswith(f"{key}.")), key=lambda o: (o != key, _order(origins[o])))
+    above = [".".join(key.split(".")[:depth]) for depth in range(key.count("."), 0, -1)]
+    return next(((name, origins[name]) for name in [*below, *above] if name in origins), None)
+
+
+def _order(origin: str) -> tuple[str, int]:
+    """Sort by file, then line."""
+    file, _, rest = origin.partition(":")
+    line = rest.partition(":")[0]
+    return file, int(line) if line.isdecimal() else 0
+
+
+def _argument(key: str, overrides: Sequence[str]) -> Spot | None:
+    """Return the argument of the command line that sets `key`, or something that contains it."""
+    for argument in overrides:
+        name, _, value = argument.partition("=")
+        if f"{key}.".startswith(f"{name.lstrip('+~')}."):
+            return command_line_spot(argument, value or None)
+    return None
