@@ -74,6 +74,8 @@ class ExampleInputs:
 
     samples: tuple[Sample, ...]
     digest: str
+    other_shapes: tuple[Sample, ...] = ()
+    """One sample for each further shape that the app may choose, where inputs are flexible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,15 @@ class SubstitutionEffect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FlexibleSize:
+    """A dimension whose size the app chooses from `min` to `max`; those of one name have one size."""
+
+    name: str
+    min: int
+    max: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreparedModel:
     """The module that is captured: substituted, in eval mode, with normalisation and softmax as modules."""
 
@@ -101,6 +112,10 @@ class PreparedModel:
     substitutions: tuple[SubstitutionEffect, ...] = ()
     normalization: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     """By image input: the `scale` and `bias` of each channel, on levels of 0 to 255."""
+    states: Mapping[str, str] = field(default_factory=dict)
+    """By the state's name: the path of its buffer in `module` and in `reference`."""
+    flexible: tuple[Mapping[int, FlexibleSize], ...] = ()
+    """For each input in order: the dimensions whose size the app chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,10 @@ class ArtifactDescription:
     labels: tuple[str, ...] | None
     op_counts: Mapping[str, int]
     metadata: Mapping[str, str]
+    """Metadata of the user's own."""
+    shown: Mapping[str, str]
+    """What Xcode shows: author, license, version, description."""
+    states: tuple[Mapping[str, Any], ...]
     weights: tuple[LayerWeights, ...]
     """The largest first."""
 
@@ -43,6 +47,13 @@ def describe_artifact(path: Path) -> ArtifactDescription:
         labels=_labels(spec),
         op_counts=dict(sorted(Counter(_operators(spec)).items())),
         metadata=dict(sorted(description.metadata.userDefined.items())),
+        shown={
+            "author": description.metadata.author,
+            "license": description.metadata.license,
+            "version": description.metadata.versionString,
+            "description": description.metadata.shortDescription,
+        },
+        states=tuple(_state(s) for s in description.state),
         weights=tuple(sorted(_weights(spec), key=lambda w: (-w.bytes, w.name))),
     )
 
@@ -51,13 +62,14 @@ def _feature(feature: Any) -> dict[str, Any]:
     kind = feature.type.WhichOneof("Type")
     value = getattr(feature.type, kind)
     if kind == "imageType":
-        return {
+        described = {
             "name": feature.name,
             "kind": "image",
             "width": value.width,
             "height": value.height,
             "color_layout": _COLOR_LAYOUTS.get(value.colorSpace, str(value.colorSpace)),
         }
+        return described | _size_flexibility(value) | _optional(feature)
     if kind == "multiArrayType":
         described = {
             "name": feature.name,
@@ -65,10 +77,40 @@ def _feature(feature: Any) -> dict[str, Any]:
             "shape": list(value.shape),
             "dtype": _ARRAY_DTYPES.get(value.dataType, str(value.dataType)),
         }
-        return described | _flexibility(value)
+        return described | _flexibility(value) | _optional(feature)
     if kind == "dictionaryType":
         return {"name": feature.name, "kind": "dictionary"}
     return {"name": feature.name, "kind": kind.removesuffix("Type")}
+
+
+def _state(feature: Any) -> dict[str, Any]:
+    array = feature.type.stateType.arrayType
+    return {
+        "name": feature.name,
+        "kind": "state",
+        "shape": list(array.shape),
+        "dtype": _ARRAY_DTYPES.get(array.dataType, str(array.dataType)),
+    }
+
+
+def _optional(feature: Any) -> dict[str, Any]:
+    """The value that stands in where the app leaves the input out."""
+    if not feature.type.isOptional:
+        return {}
+    array = feature.type.multiArrayType
+    default = array.WhichOneof("defaultOptionalValue")
+    return {"optional": True} | ({"default_value": getattr(array, default)} if default else {})
+
+
+def _size_flexibility(image: Any) -> dict[str, Any]:
+    """Sizes of a picture as ranges of, or as enumerated, height and width."""
+    match image.WhichOneof("SizeFlexibility"):
+        case "imageSizeRange":
+            ranges = (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)
+            return {"size_ranges": [[r.lowerBound, r.upperBound] for r in ranges]}
+        case "enumeratedSizes":
+            return {"enumerated_sizes": [[s.height, s.width] for s in image.enumeratedSizes.sizes]}
+    return {}
 
 
 def _flexibility(array: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from builder.artifacts import Preprocessing
 from builder.errors import SourceError
 from builder.spec.inputs import ImageInput, PerChannel
+from builder.spec.outputs import ImageOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,13 @@ def resolve_normalization(name: str, given: ImageInput, preprocessing: Preproces
         mean=means,
         std=stds,
     )
+
+
+def resolve_levels(given: ImageOutput) -> Normalization:
+    """Return the coefficients that make levels of 0 to 255 of what the model returns."""
+    channels = 1 if given.color_layout in ("G", "G16") else 3
+    scale = 1.0 if given.scale is None else given.scale
+    return Normalization(scale=_spread(scale, channels), bias=_spread(given.bias or 0.0, channels))
 
 
 def _spread(value: PerChannel, channels: int) -> tuple[float, ...]:

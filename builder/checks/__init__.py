@@ -29,7 +29,8 @@ def _run(name: str, check: Check, subject: Subject) -> Iterator[CheckReport]:
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
             data = check.data or default_data(subject.spec)
-            samples = draw_samples(data, subject.spec.input, check.samples, subject.spec.seed)
+            vary = isinstance(check, ParityCheck)
+            samples = draw_samples(data, subject.spec.input, check.samples, subject.spec.seed, vary=vary)
             for engine, execute in engines(subject):
                 if isinstance(check, ParityCheck):
                     yield check_parity(name, check, subject, samples, engine, execute)

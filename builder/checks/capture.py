@@ -12,13 +12,17 @@ from builder.spec.checks import CaptureCheck
 
 def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckReport:
     """Run both on the example that was captured and on others, which show what capture froze."""
-    samples = draw_samples(default_data(subject.spec), subject.spec.input, check.samples, subject.spec.seed)
+    data = default_data(subject.spec)
+    samples = draw_samples(data, subject.spec.input, check.samples, subject.spec.seed, vary=True)
     names = subject.prepared.output_names
+    subject.reset()
+    references = [subject.run_original(subject.prepared.module, sample) for sample in samples]
+    subject.reset()  # a trace keeps its states in the buffers of the module that was traced
     return judge(
         name=name,
         kind=check.kind,
         engine="none",
-        references=[subject.run_original(subject.prepared.module, sample) for sample in samples],
+        references=references,
         results=[dict(zip(names, subject.captured.run(*s.tensors.values()), strict=True)) for s in samples],
         scores=None,
         limits=capture_limits(check),

@@ -1,4 +1,4 @@
-"""The artifact loads, and declares the names, shapes, dtypes and labels that the recipe asked for."""
+"""The artifact loads, and declares the names, shapes, dtypes, labels and metadata of the recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from builder.checks.subject import Subject
 from builder.description import ArtifactDescription, describe_artifact
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
-from builder.spec.inputs import ImageInput, captured_shape
+from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
+from builder.spec.outputs import ImageOutput
 
 
 def check_structure(name: str, check: StructureCheck, subject: Subject) -> CheckReport:
@@ -22,8 +23,10 @@ def check_structure(name: str, check: StructureCheck, subject: Subject) -> Check
         return _report(name, check, {}, f"the artifact does not load: {error}")
     failures = [
         *_compare_inputs(spec, found),
+        *_compare_states(spec, prepared, found),
         *_compare_outputs(spec, prepared, found),
         *_compare_labels(prepared, found),
+        *_compare_metadata(spec, found),
     ]
     if check.bytes is not None and not check.bytes.holds(sealed.size_bytes):
         failures.append(f"the artifact has {sealed.size_bytes} bytes, outside the limit")
@@ -44,12 +47,56 @@ def _compare_inputs(spec: BuildSpec, found: ArtifactDescription) -> Iterator[str
         yield f"inputs are {', '.join(declared)}, and the recipe says {', '.join(spec.input)}"
         return
     for name, given in spec.input.items():
-        feature, shape = declared[name], captured_shape(given)
-        if isinstance(given, ImageInput):
-            wanted = {"kind": "image", "height": shape[2], "width": shape[3], "color_layout": given.color_layout}
-        else:
-            wanted = {"kind": "tensor", "shape": list(shape), "dtype": given.dtype}
+        wanted = _wanted_image(given) if isinstance(given, ImageInput) else _wanted_tensor(given)
+        feature = dict(declared[name])
+        for key in ("enumerated_shapes", "enumerated_sizes"):
+            if key in feature:
+                feature[key] = sorted(feature[key])
         yield from _differences(f"input {name}", wanted, feature)
+
+
+def _wanted_image(given: ImageInput) -> dict[str, Any]:
+    shape = captured_shape(given)
+    wanted: dict[str, Any] = {
+        "kind": "image",
+        "height": shape[2],
+        "width": shape[3],
+        "color_layout": given.color_layout,
+        "size_ranges": _ranges(given)[2:] if _has_ranges(given) else None,
+        "enumerated_sizes": sorted(shape[2:] for shape in given.enumerated_shapes) if given.enumerated_shapes else None,
+    }
+    return wanted
+
+
+def _wanted_tensor(given: TensorInput) -> dict[str, Any]:
+    return {
+        "kind": "tensor",
+        "shape": list(captured_shape(given)),
+        "dtype": given.dtype,
+        "ranges": _ranges(given) if _has_ranges(given) else None,
+        "enumerated_shapes": sorted(given.enumerated_shapes) if given.enumerated_shapes else None,
+        "optional": None if given.default_value is None else True,
+        "default_value": given.default_value,
+    }
+
+
+def _has_ranges(given: ImageInput | TensorInput) -> bool:
+    return any(isinstance(size, RangeDimension) for size in given.shape)
+
+
+def _ranges(given: ImageInput | TensorInput) -> list[list[int]]:
+    return [[size.min, size.max] if isinstance(size, RangeDimension) else [size, size] for size in given.shape]
+
+
+def _compare_states(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
+    declared = {feature["name"]: feature for feature in found.states}
+    if sorted(declared) != sorted(spec.state):
+        yield f"states are {', '.join(declared) or 'none'}, and the recipe says {', '.join(spec.state) or 'none'}"
+        return
+    buffers = dict(prepared.module.named_buffers(remove_duplicate=False))
+    for name, path in prepared.states.items():
+        wanted = {"kind": "state", "shape": list(buffers[path].shape), "dtype": spec.state[name].dtype}
+        yield from _differences(f"state {name}", wanted, declared[name])
 
 
 def _compare_outputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
@@ -62,10 +109,20 @@ def _compare_outputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDe
         return
     declared = {feature["name"]: feature for feature in found.outputs}
     for index, name in enumerate(prepared.output_names):
+        given = spec.output.get(name)
         if index == 0 and spec.classifier is not None:
             yield from _differences(f"output {name}", {"kind": "dictionary"}, declared[name])
-        elif name in spec.output and spec.output[name].dtype is not None:
-            yield from _differences(f"output {name}", {"dtype": spec.output[name].dtype}, declared[name])
+        elif isinstance(given, ImageOutput):
+            image = {"kind": "image", "color_layout": given.color_layout}
+            yield from _differences(f"output {name}", image, declared[name])
+        else:
+            dtype = {} if given is None or given.dtype is None else {"dtype": given.dtype}
+            yield from _differences(f"output {name}", {"kind": "tensor", **dtype}, declared[name])
+
+
+def _compare_metadata(spec: BuildSpec, found: ArtifactDescription) -> Iterator[str]:
+    yield from _differences("metadata", spec.metadata.model_dump(exclude={"user"}), found.shown)
+    yield from _differences("metadata", spec.metadata.user, found.metadata)
 
 
 def _compare_labels(prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:

@@ -27,6 +27,13 @@ class Subject:
         """The output whose largest value is the best class, for classifiers."""
         return self.prepared.output_names[0] if self.spec.classifier else None
 
+    def reset(self) -> None:
+        """Set the states of the PyTorch modules to zero, as a new state of the artifact is."""
+        for module in (self.prepared.module, self.prepared.reference):
+            for path, buffer in module.named_buffers(remove_duplicate=False):
+                if path in self.prepared.states.values():
+                    buffer.zero_()
+
     def run_original(self, module: Callable[..., tuple[torch.Tensor, ...]], sample: Sample) -> dict[str, torch.Tensor]:
         """Run a PyTorch module of the deployed form on one sample; its outputs by name."""
         with torch.no_grad():

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from builder.data.examples import default_data, make_examples
-from builder.data.samples import draw_samples
+from builder.data.samples import draw_samples, levels
 
-__all__ = ["default_data", "draw_samples", "make_examples"]
+__all__ = ["default_data", "draw_samples", "levels", "make_examples"]

@@ -8,9 +8,12 @@ from builder.artifacts import ExampleInputs, Sample
 from builder.data.samples import draw_samples
 from builder.spec import BuildSpec
 from builder.spec.data import NoiseData, PhotographsData
-from builder.spec.inputs import ImageInput
+from builder.spec.inputs import ImageInput, shapes_to_try
 
 EXAMPLE_COUNT = 4
+
+MOST_SHAPES = 8
+"""How many shapes of flexible inputs the examples have; a recipe may enumerate 128."""
 
 
 def make_examples(spec: BuildSpec) -> ExampleInputs:
@@ -18,8 +21,10 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
 
     So the examples, and with them traces and seeded weights, depend on the inputs and the seed alone.
     """
-    samples = draw_samples(default_data(spec), spec.input, EXAMPLE_COUNT, spec.seed)
-    return ExampleInputs(samples=samples, digest=_digest(samples))
+    data, shapes = default_data(spec), shapes_to_try(spec.input)
+    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed)
+    varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True)[1:]
+    return ExampleInputs(samples=samples, other_shapes=varied, digest=_digest((*samples, *varied)))
 
 
 def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from builder.spec.inputs import TensorInput, captured_shape
+from builder.spec.inputs import TensorInput
 
 
-def draw_array(spec: TensorInput, generator: np.random.Generator) -> np.ndarray:
-    """Return an array of the input's dtype and captured shape.
+def draw_array(spec: TensorInput, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """Return an array of the input's dtype and of `shape`.
 
     Integers from `low` (0) to below `high`; floats uniform from `low` to `high` (0 and 1 where only the other is
     given, or one away from it), and normally distributed where neither is.
     """
-    shape = captured_shape(spec)
     if spec.dtype == "int32":
         assert spec.high is not None, "compatibility demands `high`"
         return generator.integers(int(spec.low or 0), int(spec.high), size=shape, dtype=np.int32)

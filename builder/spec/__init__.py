@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field
 from builder.spec.base import FeatureName, Part
 from builder.spec.checks import Check
 from builder.spec.compression import Compression
-from builder.spec.inputs import Input
-from builder.spec.outputs import Classifier, Metadata, TensorOutput
+from builder.spec.inputs import Input, State
+from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import Precision
 from builder.spec.source import Source
 from builder.spec.substitutions import Substitution
@@ -32,13 +32,6 @@ def _kind_from_name(entries: Any) -> Any:
     }
 
 
-def _none_to_empty(entries: Any) -> Any:
-    """Let an output be named without any setting (`logits:`)."""
-    if not isinstance(entries, Mapping):
-        return entries
-    return {name: {} if entry is None else entry for name, entry in entries.items()}
-
-
 class CaptureMethod(Part):
     """How the PyTorch program is captured."""
 
@@ -52,7 +45,9 @@ class BuildSpec(Part):
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA_VERSION
     source: Source
     input: Annotated[dict[FeatureName, Input], Field(min_length=1)]
-    output: Annotated[dict[FeatureName, TensorOutput], BeforeValidator(_none_to_empty)] = {}
+    state: dict[FeatureName, State] = {}
+    """What the model keeps between predictions, by the name that the app uses."""
+    output: Outputs = {}
     """Names for what the model returns, in order; `output` or `output_0`, … unless given."""
     classifier: Classifier | None = None
     substitutions: Annotated[dict[str, Substitution], BeforeValidator(_kind_from_name)] = {}

@@ -1,14 +1,19 @@
-"""What the model takes: named image and tensor inputs, with shapes, dtypes and exact normalisation."""
+"""What the model takes: named image and tensor inputs and states, with shapes, dtypes and exact normalisation."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from builder.spec.base import Part, PositiveInt
+from builder.spec.base import FeatureName, Part, PositiveInt
 
-PerChannel = float | Annotated[list[float], Field(min_length=1, max_length=3)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number that is neither infinite nor NaN."""
+
+PerChannel = Finite | Annotated[list[Finite], Field(min_length=1, max_length=3)]
 """One value for all channels, or one for each in the order of the model's channels."""
 
 
@@ -19,6 +24,8 @@ class RangeDimension(Part):
     max: PositiveInt
     default: PositiveInt | None = None
     """The size that the model is captured at; `min` unless given."""
+    name: FeatureName | None = None
+    """Dimensions of one name have one size: the app chooses it once, for all inputs (`length` of ids and mask)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -36,6 +43,9 @@ Dimension = PositiveInt | RangeDimension
 Shape = Annotated[list[Dimension], Field(min_length=1, max_length=5)]
 """The sizes of a tensor, outermost first; an integer is fixed, `{min, max, default}` is flexible."""
 
+EnumeratedShapes = Annotated[list[list[PositiveInt]], Field(min_length=1, max_length=128)]
+"""All shapes that the app may choose from, the one in `shape` among them."""
+
 
 class ImageInput(Part):
     """A picture, given by the app as a pixel buffer of 8-bit levels.
@@ -46,15 +56,17 @@ class ImageInput(Part):
 
     kind: Literal["image"]
     shape: Annotated[list[Dimension], Field(min_length=4, max_length=4)]
-    """(N, C, H, W) with N = 1 and C = 3, or 1 for grayscale."""
+    """(N, C, H, W) with N = 1 and C = 3, or 1 for grayscale; H and W may be flexible."""
     color_layout: Literal["RGB", "BGR", "G", "G16"] = "RGB"
     """The channels as the model was trained on; G16 is grayscale in half precision (iOS 16)."""
+    enumerated_shapes: EnumeratedShapes | None = None
+    """All shapes (1, C, H, W) that the app may choose from, the one in `shape` among them."""
     from_weights: bool = False
     """Take mean and std from the data configuration published with the weights."""
     mean: PerChannel | None = None
-    """Mean in levels of 0 to 1, as in torchvision's Normalize."""
+    """Mean in levels of 0 to 1, as in torchvision's Normalize, in the order of the model's channels."""
     std: PerChannel | None = None
-    """Standard deviation in levels of 0 to 1, as in torchvision's Normalize."""
+    """Standard deviation in levels of 0 to 1, as in torchvision's Normalize, in the order of the model's channels."""
     scale: PerChannel | None = None
     """Factor on levels of 0 to 255; `0.00392156862745098` gives 0 to 1."""
     bias: PerChannel | None = None
@@ -68,15 +80,35 @@ class TensorInput(Part):
     shape: Shape
     dtype: Literal["float32", "float16", "int32"] = "float32"
     """The dtype in which the app gives the array (float16 needs iOS 16)."""
-    enumerated_shapes: Annotated[list[list[PositiveInt]], Field(min_length=1, max_length=128)] | None = None
+    enumerated_shapes: EnumeratedShapes | None = None
     """All shapes that the app may choose from, the one in `shape` among them."""
-    low: float | None = None
+    default_value: Finite | None = None
+    """The value of every element when the app leaves the input out, which it then may."""
+    low: Finite | None = None
     """Least value of the seeded examples (uniform between low and high); normal distribution unless given."""
-    high: float | None = None
+    high: Finite | None = None
     """Greatest value of the seeded examples; for int32 exclusive, and required."""
 
 
 Input = Annotated[ImageInput | TensorInput, Field(discriminator="kind")]
+
+
+def _buffer_path(value: str) -> str:
+    if not all(part.isidentifier() or part.isdigit() for part in value.split(".")):
+        raise ValueError("must be the path of a buffer in the model, such as decoder.layers.0.keys")
+    return value
+
+
+class State(Part):
+    """What the model keeps from one prediction to the next, such as a KV cache: a buffer that it updates in place.
+
+    The app makes it with `makeState()`, all zeros, and passes it to each prediction. Needs iOS 18.
+    """
+
+    buffer: Annotated[str, AfterValidator(_buffer_path)]
+    """The path of the buffer in the model, such as `decoder.layers.0.keys`; it begins with zeros."""
+    dtype: Literal["float16"] = "float16"
+    """The dtype in which it is kept; Core ML knows float16 alone."""
 
 
 def captured_shape(spec: ImageInput | TensorInput) -> tuple[int, ...]:
@@ -86,5 +118,51 @@ def captured_shape(spec: ImageInput | TensorInput) -> tuple[int, ...]:
 
 def is_flexible(spec: ImageInput | TensorInput) -> bool:
     """Whether the app may choose among several shapes."""
-    enumerated = isinstance(spec, TensorInput) and spec.enumerated_shapes is not None
-    return enumerated or any(isinstance(d, RangeDimension) for d in spec.shape)
+    return spec.enumerated_shapes is not None or any(isinstance(d, RangeDimension) for d in spec.shape)
+
+
+MOST_ELEMENTS = 2**22
+"""Where an input would be larger at its largest size, twice the captured size is tried: a check is no benchmark."""
+
+
+def shapes_to_try(inputs: Mapping[str, ImageInput | TensorInput]) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """By input name, the captured shapes, then others that the app may choose, for all inputs together.
+
+    Those are all enumerated shapes (of several inputs the first with the first, and so on), and the largest and the
+    smallest sizes of ranges.
+    """
+    captured = {name: captured_shape(given) for name, given in inputs.items()}
+    enumerated = max((len(given.enumerated_shapes or ()) for given in inputs.values()), default=0)
+    ranged = any(isinstance(d, RangeDimension) for given in inputs.values() for d in given.shape)
+    choices = [captured]
+    for index in range(max(enumerated, 2 if ranged else 0)):
+        sizes = _largest(inputs) if index % 2 == 0 else _smallest
+        choices.append({name: _choice(given, index, sizes) for name, given in inputs.items()})
+    unique: list[dict[str, tuple[int, ...]]] = []
+    for choice in choices:
+        if choice not in unique:
+            unique.append(choice)
+    return tuple(unique)
+
+
+Size = Callable[[RangeDimension], int]
+
+
+def _choice(given: ImageInput | TensorInput, index: int, size: Size) -> tuple[int, ...]:
+    if given.enumerated_shapes is not None:
+        return tuple(given.enumerated_shapes[index % len(given.enumerated_shapes)])
+    return tuple(size(d) if isinstance(d, RangeDimension) else d for d in given.shape)
+
+
+def _smallest(dimension: RangeDimension) -> int:
+    return dimension.min
+
+
+def _largest(inputs: Mapping[str, ImageInput | TensorInput]) -> Size:
+    """The largest size of a dimension, or twice the captured one where that makes any input too large to be tried."""
+    largest = [
+        math.prod(d.max if isinstance(d, RangeDimension) else d for d in given.shape) for given in inputs.values()
+    ]
+    if max(largest) > MOST_ELEMENTS:
+        return lambda dimension: min(dimension.max, 2 * dimension.captured_at)
+    return lambda dimension: dimension.max

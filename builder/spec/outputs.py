@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from builder.spec.base import FeatureName, FilePath, Part
+from builder.spec.inputs import PerChannel
 
 FROM_WEIGHTS = "from_weights"
 
@@ -15,15 +17,55 @@ class TensorOutput(Part):
     """An output array; outputs are matched with what the model returns by order."""
 
     kind: Literal["tensor"] = "tensor"
-    dtype: Literal["float32", "float16"] = "float32"
-    """The dtype that the app receives (float16 needs iOS 16)."""
+    dtype: Literal["float32", "float16", "int32"] | None = None
+    """The dtype that the app receives (float16 needs iOS 16); unless given float32, and int32 for integers."""
+
+
+class ImageOutput(Part):
+    """A picture: the app receives a pixel buffer. The model returns (1, C, H, W).
+
+    Levels are `scale*y + bias` of what the model returns, clipped to 0 to 255 and rounded; G16 is neither.
+    """
+
+    kind: Literal["image"]
+    color_layout: Literal["RGB", "BGR", "G", "G16"] = "RGB"
+    """What the model's channels mean; G16 is grayscale in half precision (iOS 16)."""
+    scale: PerChannel | None = None
+    """Factor that makes levels of 0 to 255 of what the model returns; 255 for 0 to 1, 127.5 for -1 to 1."""
+    bias: PerChannel | None = None
+    """Added after `scale`; 0 unless given. 127.5 for -1 to 1."""
+
+
+Output = Annotated[TensorOutput | ImageOutput, Field(discriminator="kind")]
+
+
+def _tensor_unless_said(entries: Any) -> Any:
+    """Let an output be named without any setting (`logits:`), and be an array unless it says another kind."""
+    if not isinstance(entries, Mapping):
+        return entries
+    return {
+        name: {"kind": "tensor", **(entry or {})} if entry is None or isinstance(entry, Mapping) else entry
+        for name, entry in entries.items()
+    }
+
+
+Outputs = Annotated[dict[FeatureName, Output], BeforeValidator(_tensor_unless_said)]
+
+
+def _label(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty: every class has a label")
+    return value
+
+
+LabelList = Annotated[list[Annotated[str, AfterValidator(_label)]], Field(min_length=1)]
 
 
 class Classifier(Part):
     """Makes the artifact a Core ML classifier: a predicted label and a dictionary of probabilities."""
 
-    labels: Literal["from_weights"] | FilePath | Annotated[list[str], Field(min_length=1)]
-    """`from_weights`, a text file with one label a line, or the labels themselves."""
+    labels: Literal["from_weights"] | FilePath | LabelList
+    """`from_weights`, a text file (UTF-8) with one label a line, or the labels themselves."""
     softmax: bool = True
     """Whether the model returns logits, which the artifact turns into probabilities."""
     predicted_feature_name: FeatureName = "classLabel"

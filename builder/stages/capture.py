@@ -11,22 +11,36 @@ import torch
 
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel
 from builder.errors import ConversionError
+from builder.stages.states import reset_states
 
 
-def trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
     with _attention_in_operators():
-        traced: Any = torch.jit.trace(module, inputs, check_trace=False, strict=False)  # type: ignore[no-untyped-call]  # torch
+        traced: Any = torch.jit.trace(prepared.module, inputs, check_trace=False, strict=False)  # type: ignore[no-untyped-call]  # torch
         return traced
 
 
-def export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
     with _attention_in_operators():
-        return torch.export.export(module, inputs).run_decompositions({})
+        shapes = _dynamic_shapes(prepared)
+        return torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
 
 
-METHODS: Mapping[str, Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]] = {"trace": trace, "export": export}
+def _dynamic_shapes(prepared: PreparedModel) -> Any:
+    """What `torch.export` is told of flexible dimensions; the prepared module takes `*inputs`, hence the tuple."""
+    if not any(prepared.flexible):
+        return None
+    dimensions = {
+        size.name: torch.export.Dim(size.name, min=size.min, max=size.max)
+        for sizes in prepared.flexible
+        for size in sizes.values()
+    }
+    return (tuple({d: dimensions[size.name] for d, size in sizes.items()} for sizes in prepared.flexible),)
+
+
+METHODS: Mapping[str, Callable[[PreparedModel, tuple[torch.Tensor, ...]], Any]] = {"trace": trace, "export": export}
 """Every way to capture, in the order in which `auto` tries them."""
 
 
@@ -48,10 +62,35 @@ def capture(
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own use of what torch deprecates
-            program = METHODS[method](prepared.module, inputs)
+            program = METHODS[method](prepared, inputs)
     except Exception as error:
         raise ConversionError(f"{method} failed: {_first_line(error)}", key="capture.method") from error
-    return CapturedProgram(program=program, method=method, failures=dict(failures))
+    reset_states(prepared.module, prepared.states.values())
+    captured = CapturedProgram(program=program, method=method, failures=dict(failures))
+    _check_other_shapes(prepared, captured, examples)
+    return captured
+
+
+def _check_other_shapes(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
+    """Raise ConversionError when capture froze a size that the app may choose: wrong shapes, or none at all."""
+    for sample in examples.other_shapes:
+        tensors = list(sample.tensors.values())
+        said = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sample.tensors.items())
+        with torch.no_grad():
+            wanted = [tuple(output.shape) for output in prepared.module(*tensors)]
+        try:
+            found = [tuple(output.shape) for output in captured.run(*tensors)]
+        except Exception as error:
+            raise ConversionError(
+                f"{captured.method} froze a size: the captured program does not run for {said}: {_first_line(error)}",
+                key="capture.method",
+            ) from error
+        if found != wanted:
+            raise ConversionError(
+                f"{captured.method} froze a size: for {said} the captured program gives {found} instead of {wanted}",
+                key="capture.method",
+            )
+    reset_states(prepared.module, prepared.states.values())
 
 
 def _first_line(error: Exception) -> str:

@@ -14,16 +14,17 @@ from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.errors import BuilderError, ConfigurationError, ConversionError
+from builder.lowerings import register_lowerings
 from builder.spec import BuildSpec
-from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
+from builder.spec.outputs import ImageOutput
 from builder.spec.precision import Fp32, Mixed
 from builder.stages.captured_outputs import CapturedOutput, captured_outputs
 from builder.stages.coreml_import import import_coremltools
+from builder.stages.declared_inputs import color_layout, input_types
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
 from builder.stages.precision import MixedSelector, half_precision_selector, normalization_depth
 
 _LOG = logging.getLogger("builder.convert")
-_COLOR_LAYOUTS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCALE_FLOAT16"}
 
 
 def convert(
@@ -37,6 +38,7 @@ def convert(
     Raises ConversionError when coremltools cannot, ConfigurationError when labels do not fit the classes.
     """
     ct = import_coremltools()
+    register_lowerings()
     outputs = captured_outputs(captured)
     _check_labels(prepared, outputs)
     selector = _selector(prepared, spec)
@@ -44,8 +46,9 @@ def convert(
         with _named_probabilities(prepared, spec), _exact_normalization(prepared):
             model = ct.convert(
                 captured.program,
-                inputs=[_input_type(ct, name, given) for name, given in spec.input.items()],
+                inputs=input_types(ct, spec),
                 outputs=_output_types(ct, prepared, outputs, spec),
+                states=_state_types(ct, prepared, spec),
                 classifier_config=_classifier(ct, prepared, spec),
                 convert_to="mlprogram" if spec.format == "mlpackage" else "neuralnetwork",
                 minimum_deployment_target=getattr(ct.target, spec.target.coremltools_name),
@@ -89,47 +92,37 @@ def first_line(error: BaseException) -> str:
     return text if text and plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _input_type(ct: Any, name: str, given: ImageInput | TensorInput) -> Any:
-    import numpy as np
-
-    shape = _shape(ct, given)
-    if isinstance(given, ImageInput):
-        layout = getattr(ct.colorlayout, _COLOR_LAYOUTS[given.color_layout])
-        return ct.ImageType(name=name, shape=shape, scale=1.0, bias=None, color_layout=layout)
-    return ct.TensorType(name=name, shape=shape, dtype=getattr(np, given.dtype))
-
-
-def _shape(ct: Any, given: ImageInput | TensorInput) -> Any:
-    if isinstance(given, TensorInput) and given.enumerated_shapes is not None:
-        return ct.EnumeratedShapes(
-            shapes=[list(shape) for shape in given.enumerated_shapes], default=list(captured_shape(given))
-        )
-    if not any(isinstance(size, RangeDimension) for size in given.shape):
-        return captured_shape(given)
-    sizes = [
-        ct.RangeDim(lower_bound=size.min, upper_bound=size.max, default=size.captured_at)
-        if isinstance(size, RangeDimension)
-        else size
-        for size in given.shape
-    ]
-    return ct.Shape(shape=sizes)
-
-
 def _output_types(ct: Any, prepared: PreparedModel, outputs: tuple[CapturedOutput, ...], spec: BuildSpec) -> list[Any]:
     """One type for each output; integers stay integers where the recipe does not say a dtype."""
     import numpy as np
 
     types = []
     for index, (name, output) in enumerate(zip(prepared.output_names, outputs, strict=True)):
+        given = spec.output.get(name)
         if index == 0 and prepared.labels is not None:
             types.append(ct.TensorType(name=_scores_name(prepared, spec)))
+        elif isinstance(given, ImageOutput):
+            types.append(ct.ImageType(name=name, color_layout=color_layout(ct, given.color_layout)))
         elif spec.format == "mlmodel":
             types.append(ct.TensorType(name=name))  # a neural network has float32 outputs
         else:
-            said = name in spec.output and "dtype" in spec.output[name].model_fields_set
-            dtype = spec.output[name].dtype if said else "float32" if output.is_floating else "int32"
+            dtype = given.dtype if given is not None and given.dtype else "float32" if output.is_floating else "int32"
             types.append(ct.TensorType(name=name, dtype=getattr(np, dtype)))
     return types
+
+
+def _state_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any] | None:
+    """One type for each state, by the path of its buffer, which coremltools wants; the seal stage names them."""
+    import numpy as np
+
+    buffers = dict(prepared.module.named_buffers(remove_duplicate=False))
+    return [
+        ct.StateType(
+            wrapped_type=ct.TensorType(shape=tuple(buffers[path].shape), dtype=getattr(np, spec.state[name].dtype)),
+            name=path,
+        )
+        for name, path in prepared.states.items()
+    ] or None
 
 
 def _scores_name(prepared: PreparedModel, spec: BuildSpec) -> str:

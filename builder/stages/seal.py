@@ -12,6 +12,7 @@ import numpy as np
 from builder.artifacts import CompressedModel, SealedPackage
 from builder.spec import BuildSpec
 from builder.stages.package import WEIGHTS, link_folder, write_package
+from builder.stages.state_names import rename_state
 
 SEEDED_KEY = "com.github.builder.seeded"
 """In the artifact's metadata where its weights are untrained."""
@@ -101,6 +102,8 @@ def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> An
         metadata.userDefined[SEEDED_KEY] = "true"
     if specification.WhichOneof("Type") == "mlProgram":
         specification.mlProgram.attributes.pop(_BUILD_INFO, None)
+    for name, state in spec.state.items():
+        rename_state(specification, buffer=state.buffer, name=name)
     return specification
 
 

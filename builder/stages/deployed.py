@@ -1,0 +1,97 @@
+"""The model as the app calls it: raw inputs, exact normalisation, the model itself, softmax, levels of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from builder.calling import call_model
+from builder.normalization import Normalization
+from builder.stages.flatten import flatten_outputs
+
+
+class Normalize(torch.nn.Module):
+    """`scale * x + bias` for each channel of (N, C, H, W); a scale of 1 or a bias of 0 costs nothing."""
+
+    scale: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, normalization: Normalization) -> None:
+        super().__init__()
+        shape = (1, -1, 1, 1)
+        self.register_buffer("scale", torch.tensor(normalization.scale, dtype=torch.float32).view(shape))
+        self.register_buffer("bias", torch.tensor(normalization.bias, dtype=torch.float32).view(shape))
+        self._scales = any(s != 1.0 for s in normalization.scale)
+        self._adds = any(b != 0.0 for b in normalization.bias)
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        """Levels of 0 to 255, float32, to what the model was trained on."""
+        if self._scales:
+            levels = levels * self.scale
+        return levels + self.bias if self._adds else levels
+
+
+class NormalizeAsTrained(torch.nn.Module):
+    """`(x/255 - mean) / std`, the formula of torchvision's Normalize, for levels x of (N, C, H, W)."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        shape = (1, -1, 1, 1)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(shape))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(shape))
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        """Levels of 0 to 255, float32, to what the model was trained on."""
+        return (levels / 255 - self.mean) / self.std
+
+
+class ToLevels(torch.nn.Module):
+    """What the model returns as levels of a picture (N, C, H, W): scaled, and clipped where pixels have 8 bits."""
+
+    def __init__(self, normalization: Normalization, *, clips: bool) -> None:
+        super().__init__()
+        self.normalize = Normalize(normalization)
+        self._clips = clips
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Levels of 0 to 255, float32, not rounded: Core ML rounds."""
+        levels: torch.Tensor = self.normalize(values)
+        return levels.clamp(0, 255) if self._clips else levels
+
+
+class Deployed(torch.nn.Module):
+    """The model as the app calls it: raw inputs in order, a tuple with one tensor for each output."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        names: Sequence[str],
+        normalize: Mapping[int, torch.nn.Module],
+        levels: Mapping[int, torch.nn.Module],
+        *,
+        softmax: bool,
+    ) -> None:
+        """`normalize` is by the number of an input, `levels` by the number of an output."""
+        super().__init__()
+        self.model = model
+        self._names = tuple(names)
+        self.normalize = torch.nn.ModuleDict({str(i): module for i, module in normalize.items()})
+        self.levels = torch.nn.ModuleDict({str(i): module for i, module in levels.items()})
+        self._softmax = softmax
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Normalise the image inputs, run the model, flatten what it returns."""
+        outputs = tuple(flatten_outputs(self.returned(*inputs)).values())
+        if self._softmax:
+            outputs = (torch.softmax(outputs[0], dim=-1), *outputs[1:])
+        return tuple(self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))
+
+    def returned(self, *inputs: torch.Tensor) -> Any:
+        """What the model itself returns for raw inputs."""
+        normalized = [self.normalize[str(i)](x) if str(i) in self.normalize else x for i, x in enumerate(inputs)]
+        return call_model(self.model, self._names, normalized)
