@@ -176,11 +176,18 @@ class _Walk:
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         """Return a mapping; what `<<` merges in is overridden by the keys beside it."""
         result: dict[str, Any] = {}
-        for key, value in node.value:
-            if key.tag.endswith(":merge"):
-                for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                    merged = self.value(part, path, None)
-                    result = {**merged, **result} if isinstance(merged, dict) else result
+        merges = [(key, value) for key, value in node.value if key.tag.endswith(":merge")]
+        for key, _ in merges[1:]:
+            message = f"the key `<<` is written twice, first in line {self.mark(merges[0][0]).line}"
+            self.findings.append(Finding(message=message, spot=self.mark(key), hint="write `<<: [*one, *other]`"))
+        for key, value in merges:
+            for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                merged = self.value(part, path, None)
+                if isinstance(merged, dict):
+                    result = {**merged, **result}
+                else:
+                    message = "`<<` merges mappings, such as `<<: *anchor`, and this is none"
+                    self.findings.append(Finding(message=message, spot=self.mark(key)))
         seen: dict[str, Spot] = {}
         for key, value in node.value:
             if key.tag.endswith(":merge"):

@@ -18,6 +18,12 @@ from builder.config.folders import SUFFIX, Library
 from builder.config.problems import Finding, Spot, command_line_spot
 from builder.nearest import nearest
 
+RESERVED = ("broken", "mlflow.db", "mlartifacts")
+"""What lies in `outputs/` beside the folders of recipes (builder.paths); so do names that begin with a dot."""
+
+LONGEST_NAME = 200
+"""File systems allow 255 bytes, and suffixes and digests follow the name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -53,7 +59,7 @@ class CommandLine:
 def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | Finding:
     """Return one argument as Hydra reads it, or what is wrong with it."""
     try:
-        return OverridesParser.create(config_loader=loader).parse_overrides([argument])[0]
+        return OverridesParser.create(config_loader=loader).parse_overrides([_with_quotes_where_due(argument)])[0]
     except (HydraException, ValueError) as error:
         lines = str(error).partition(" expecting {")[0].splitlines()
         reason = next((text for text in lines if not text.startswith("Error parsing override")), "it is not key=value")
@@ -63,6 +69,14 @@ def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | F
     elif any(argument.count(opening) != argument.count(closing) for opening, closing in ("[]", "{}", "()")):
         hint = "a bracket is not closed, or not opened"
     return Finding(message=f"cannot be read: {reason}", spot=command_line_spot(argument), hint=hint)
+
+
+def _with_quotes_where_due(argument: str) -> str:
+    """Quote a single value with letters that Hydra's grammar does not know (`metadata.author=José`)."""
+    key, _, value = argument.partition("=")
+    if value.isascii() or any(mark in value for mark in "'\"\\,=:()[]{}$\n"):
+        return argument
+    return f"{key}={with_single_quotes(value)}"
 
 
 def read_command_line(arguments: Sequence[str], library: Library) -> CommandLine:
@@ -130,6 +144,8 @@ class _Reader:
         value = plain(override.value())
         spot = command_line_spot(argument, argument.partition("=")[2] or None)
         if key == "recipe":
+            if not isinstance(value, str | list | dict):
+                value = argument.partition("=")[2].strip()  # a name such as 1.10 is no number
             self.read_recipe(value, spot, override)
         elif key in self.groups and override.is_delete():
             self.removed[key] = spot
@@ -154,17 +170,20 @@ class _Reader:
 
     def read_recipe(self, value: Any, spot: Spot, override: Override) -> None:
         """Read which recipe is built: a name, or the path of a file in a recipe folder."""
-        if override.is_delete() or not isinstance(value, str | int | float) or isinstance(value, bool):
+        if override.is_delete() or not isinstance(value, str):
             hint = "several recipes need `-m recipe=one,other`"
             self.findings.append(Finding(key="recipe", message="must be one name", spot=spot, hint=hint))
             self.recipe = ""
             return
-        self.recipe, self.recipe_spot = str(value), spot
+        self.recipe, self.recipe_spot = value, spot
         name = self.recipe
         if "/" in name or name.endswith((SUFFIX, ".yml")):
             self.recipe = self.name_of_path(name, spot) or ""
         elif not name or self.library.recipe(name) is None:
             self.findings.append(no_recipe(name, spot, self.library))
+            self.recipe = ""
+        if reason := why_unfit(self.recipe):
+            self.findings.append(Finding(key="recipe", message=reason, spot=spot, hint="rename the file"))
             self.recipe = ""
 
     def name_of_path(self, given: str, spot: Spot) -> str | None:
@@ -182,6 +201,15 @@ class _Reader:
                 return None
         self.findings.append(no_recipe(given, spot, self.library))
         return None
+
+
+def why_unfit(name: str) -> str | None:
+    """Say why `outputs/` cannot have a folder of this recipe, or None."""
+    if name in RESERVED or name.startswith("."):
+        return f"`{name}` is no name for a recipe: in `outputs/`, where each recipe has its folder, it is builder's own"
+    if len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
+        return f"a recipe's name has at most {LONGEST_NAME} bytes, for it names files and folders"
+    return None
 
 
 def no_recipe(name: str, spot: Spot | None, library: Library) -> Finding:

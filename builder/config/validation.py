@@ -47,7 +47,10 @@ def _without_shadowed(findings: list[Finding]) -> list[Finding]:
     return [
         finding
         for finding in findings
-        if not (finding.message.startswith("must be ") and any(key.startswith(f"{finding.key}.") for key in keys))
+        if not (
+            (finding.message.startswith("must be ") or finding.message.endswith(" is not allowed"))
+            and any(key.startswith(f"{finding.key}.") for key in keys)
+        )
     ]
 
 

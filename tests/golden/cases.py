@@ -65,6 +65,8 @@ CASES: dict[str, Case] = {
     "yaml_unknown_alias": recipe(GOOD + "metadata: *nothing\n"),
     "yaml_recursive_alias": recipe(GOOD + "metadata: &a\n  user: *a\n"),
     "yaml_number_as_key": recipe(GOOD + "metadata:\n  user:\n    1: one\n"),
+    "yaml_merge_of_no_mapping": recipe(GOOD + "metadata:\n  <<: [author, me]\n"),
+    "yaml_merge_twice": recipe(GOOD + "metadata: &m {author: me}\nchecks:\n  <<: *m\n  <<: *m\n"),
     "yaml_deep": recipe("a: " + "[" * 3000 + "]" * 3000),
     "yaml_aliases_multiply": recipe(
         "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
@@ -83,6 +85,8 @@ CASES: dict[str, Case] = {
     "input_missing": recipe(SOURCE),
     "field_missing": recipe("source:\n  kind: torchvision\n" + INPUT.replace("    shape: [1, 3, 32, 32]\n", "")),
     "number_for_text": recipe(GOOD + "metadata:\n  version: 1.0\n  author: true\n"),
+    "labels_are_numbers": recipe(GOOD + "classifier:\n  labels: [0, 1]\n"),
+    "not_a_number": recipe(GOOD.replace("scale: 1", "scale: .nan") + "checks:\n  parity:\n    snr_db: {min: .inf}\n"),
     "text_for_number": recipe(GOOD + 'seed: "3"\n'),
     "yes_for_true": recipe(GOOD.replace("scale: 1", "from_weights: yes")),
     "list_for_mapping": recipe(SOURCE + "input:\n  - image\n"),

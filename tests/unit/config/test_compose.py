@@ -166,3 +166,21 @@ def test_shipped_recipes_compose_from_any_directory(recipe: str, write: Write) -
 def test_a_path_into_a_single_value_of_a_list_is_refused_like_any_other(composed: Compose) -> None:
     with pytest.raises(FindingsError, match=r"input\.image\.shape\.3\.a: unknown key"):
         composed("+input.image.shape.3.a=1")
+
+
+@pytest.mark.parametrize("name", ["größe_日本", "1.10", "true", "0x10", "my model"])
+def test_a_recipe_is_named_as_its_file_is(name: str, write: Write) -> None:
+    write(f"recipes/{name}.yaml", LEAST)
+    assert compose([f"recipe={name}"]).recipe == name
+
+
+def test_text_in_any_script_needs_no_quotes(composed: Compose) -> None:
+    assert composed("metadata.author=José").spec.metadata.author == "José"
+
+
+@pytest.mark.parametrize("name", ["broken", "mlflow.db", ".building", "n" * 201])
+@pytest.mark.parametrize("given", ["{}", "recipes/{}.yaml"])
+def test_a_recipe_that_outputs_has_no_room_for_is_refused(name: str, given: str, write: Write) -> None:
+    write(f"recipes/{name}.yaml", LEAST)
+    with pytest.raises(FindingsError, match="no name for a recipe|at most 200 bytes"):
+        compose([f"recipe={given.format(name)}"])
