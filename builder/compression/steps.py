@@ -57,7 +57,8 @@ class Step:
             else:
                 reason = self._reason(weight, said)
                 self.skipped.append(SkippedLayer(step=self.name, name=weight.name, reason=reason))
-        self._check_changed()
+        if not self.changed:
+            raise self._nothing_changed([weight for weight in chosen if weight.size > self.settings.weight_threshold])
 
     def _run(self, program: Any, chosen: list[Weight]) -> dict[Slot, str]:
         """Run the passes on the chosen weights; what coremltools said of each, by where it is used."""
@@ -80,7 +81,7 @@ class Step:
                 compression_pass.op_selector = lambda op: bool(slots_of(op) & wanted)
                 compression_pass.transform_op = lambda op, original=original: transform(op, original)
                 compression_pass.apply(program)
-        return {slot: " ".join(said) for slot, said in seen.items()}
+        return {slot: said[0] for slot, said in seen.items() if said}
 
     def _check_target(self, chosen: list[Weight]) -> None:
         compressed = [weight.name for weight in chosen if weight.is_compressed]
@@ -96,26 +97,25 @@ class Step:
         threshold = self.settings.weight_threshold
         if weight.size <= threshold:
             return f"{weight.size} elements, and weight_threshold is {threshold}"
-        reason = next((said[slot] for slot in weight.slots if said.get(slot)), None)
+        reason = next((said[slot] for slot in weight.slots if slot in said), None)
+        if reason and " not applicable for " in reason:
+            return f"blocks and n:m ratios are for conv and linear, and this is for {', '.join(sorted(weight.op_types))}"
         if reason:
             return reason
         if weight.is_compressed:
             return f"compressed already ({weight.form[0]}), and {self.settings.kind} adds nothing to that"
         return "coremltools does not say why"
 
-    def _check_changed(self) -> None:
-        if self.changed:
-            return
-        large = [layer for layer in self.skipped if "weight_threshold" not in layer.reason]
+    def _nothing_changed(self, large: list[Weight]) -> ConversionError:
+        reasons = {layer.name: layer.reason for layer in self.skipped}
         if large:
-            said = f"{large[0].reason} ({large[0].name})"
+            said = f"{reasons[large[0].name]} ({large[0].name})"
         elif self.skipped:
             said = f"only weights of more than {self.settings.weight_threshold} elements are compressed"
         else:
             said = "the program has none that it could be for"
-        raise ConversionError(
-            f"compression {self.name} changed no weight: {said}",
-            key=f"compression.{self.name}",
+        return ConversionError(
+            f"compression {self.name} changed no weight: {said}", key=f"compression.{self.name}"
         )
 
 

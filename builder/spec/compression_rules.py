@@ -116,11 +116,32 @@ def _upon(
                 message=f"the tables that {before} makes are quantized with one scale each",
                 hint="write `granularity: per_tensor`",
             )
-        if isinstance(first, Prune) and isinstance(step, Palettize) and step.cluster_dim > 1:
+        if isinstance(first, LinearQuantize) and isinstance(step, Palettize) and first.dtype in ("int4", "uint4"):
             yield Problem(
-                path=(*path, "cluster_dim"),
-                message=f"coremltools makes no tables of vectors for the sparse weights of {before}",
-                hint="write `cluster_dim: 1`, or prune after palettizing",
+                path=path,
+                message=f"a table holds integers of 8 bits or more, and {before} makes {first.dtype}",
+                hint=f"write `dtype: int8` in {before}, or leave one of both out",
+            )
+        yield from _alone(path, step, before, first)
+
+
+def _alone(path: Path, step: Compression, before: str, first: Compression) -> Iterator[Problem]:
+    """Two things that coremltools stores for plain weights only."""
+    tables = [(path, step), (("compression", before), first)]
+    for where, table in tables:
+        if not isinstance(table, Palettize):
+            continue
+        if table.enable_per_channel_scale:
+            yield Problem(
+                path=(*where, "enable_per_channel_scale"),
+                message=f"a table with scales goes with no other step, and {path[-1]} is for what {before} compressed",
+                hint="leave enable_per_channel_scale out, or give the steps different op_types",
+            )
+        if table.cluster_dim > 1 and isinstance(step if table is first else first, Prune):
+            yield Problem(
+                path=(*where, "cluster_dim"),
+                message="coremltools stores no tables of vectors for sparse weights",
+                hint="write `cluster_dim: 1`, or give the steps different op_types",
             )
 
 

@@ -26,11 +26,13 @@ class Mixed(Part):
 
     kind: Literal["mixed"]
     fp32_op_types: list[str] = []
-    """MIL operator types, such as `softmax`."""
+    """Glob patterns of MIL operator types, such as `reduce_*`; each must match an operator of the program."""
     fp32_names: list[str] = []
-    """Glob patterns of MIL operator output names."""
+    """Glob patterns of MIL operator output names; each must match one."""
     fp32_modules: list[str] = []
-    """Glob patterns of module paths of the PyTorch model, such as `features.0.*`."""
+    """Glob patterns of module paths of the PyTorch model, such as `features.0.*`; each must match one."""
+    fp32_op_types_if_present: list[str] = []
+    """MIL operator types that stay in float32 where the program has them, and that may be missing."""
 
 
 Precision = Annotated[Fp32 | Fp16 | Mixed, Field(discriminator="kind")]

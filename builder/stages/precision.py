@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from builder.errors import ConversionError
+from builder.errors import ConfigurationError
 from builder.nearest import did_you_mean
 from builder.spec.precision import Mixed
 
@@ -78,14 +78,16 @@ class MixedSelector:
         self.names |= names
         self.modules |= modules
         kept = (
-            op.op_type in self.keep.fp32_op_types
+            op.op_type in self.keep.fp32_op_types_if_present
+            or _any_match({op.op_type}, self.keep.fp32_op_types)
             or _any_match(names, self.keep.fp32_names)
             or _any_match(modules, self.keep.fp32_modules)
         )
         return not kept and self.selects(op)
 
     def check_all_matched(self) -> None:
-        """Raise ConversionError for a pattern that named nothing in the program."""
+        """Raise ConfigurationError for a pattern that named nothing in the program, or a type that no program has."""
+        self._check_known_types()
         settings = (
             ("fp32_op_types", self.keep.fp32_op_types, self.op_types, "operator type"),
             ("fp32_names", self.keep.fp32_names, self.names, "operator output"),
@@ -99,10 +101,22 @@ class MixedSelector:
                     hint: str | None = "write `capture.method: trace`: exported programs carry no module paths"
                 else:
                     hint = did_you_mean(pattern, known)
-                raise ConversionError(
+                raise ConfigurationError(
                     f"precision.{setting}: {pattern} matches no {what} of the program",
                     hint=hint,
                     key=f"precision.{setting}",
+                )
+
+    def _check_known_types(self) -> None:
+        from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+
+        known = set(SSAOpRegistry.core_ops)
+        for name in self.keep.fp32_op_types_if_present:
+            if name not in known:
+                raise ConfigurationError(
+                    f"precision.fp32_op_types_if_present: {name} is no operator type of MIL",
+                    hint=did_you_mean(name, known),
+                    key="precision.fp32_op_types_if_present",
                 )
 
 

@@ -75,6 +75,8 @@ def test_fp32_has_no_half_precision_anywhere() -> None:
         ({"fp32_op_types": ["linear"]}, "linear"),
         ({"fp32_modules": ["head"]}, "linear"),
         ({"fp32_modules": ["h*d"]}, "linear"),
+        ({"fp32_op_types": ["lin*"]}, "linear"),
+        ({"fp32_op_types_if_present": ["linear", "layer_norm"]}, "linear"),
         ({"fp32_names": ["input"]}, "reduce_mean"),
     ],
 )
@@ -83,8 +85,8 @@ def test_mixed_keeps_what_the_recipe_names(keep: dict[str, list[str]], kept: str
     spec = make_spec(precision={"kind": "mixed", **keep})
     # when the model is converted
     dtypes = _dtypes(operators(convert_module(Convolutions(), spec)))
-    # then that operator computes in float32 and the convolutions in half
-    assert (kept, "fp32") in dtypes
+    # then exactly that operator computes in float32, but for the normalisation of the image and casts
+    assert {kind for kind, dtype in dtypes if dtype == "fp32"} - {"mul", "add", "cast"} == {kept}
     assert ("conv", "fp16") in dtypes
 
 
@@ -97,9 +99,17 @@ def test_mixed_keeps_what_the_recipe_names(keep: dict[str, list[str]], kept: str
     ],
 )
 def test_a_pattern_that_matches_nothing_is_an_error(keep: dict[str, list[str]], hint: str) -> None:
-    with pytest.raises(ConversionError, match="matches no") as caught:
+    with pytest.raises(ConfigurationError, match="matches no") as caught:
         convert_module(Convolutions(), make_spec(precision={"kind": "mixed", **keep}))
     assert hint in (caught.value.hint or "")
+
+
+def test_an_operator_type_that_no_model_has_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="layer_norn is no operator type of MIL") as caught:
+        convert_module(
+            Convolutions(), make_spec(precision={"kind": "mixed", "fp32_op_types_if_present": ["layer_norn"]})
+        )
+    assert caught.value.hint == "did you mean `layer_norm`?"
 
 
 def test_mixed_after_fp16_starts_anew() -> None:
