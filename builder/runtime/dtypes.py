@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from functools import partial
 from typing import Literal
 
 import torch
+
+from builder.runtime.bits import unpack_bits
 
 Precision = Literal["half", "fast", "native"]
 PRECISIONS: tuple[Precision, ...] = ("half", "fast", "native")
@@ -95,18 +96,7 @@ def unpack(raw: torch.Tensor, dtype: str, elements: int) -> torch.Tensor:
     raw (bytes,) uint8 -> (elements,) uint8, or int8 for int4.
     """
     bits, signed = SUB_BYTE[dtype]
-    group_bytes, group_values = math.lcm(bits, 8) // 8, math.lcm(bits, 8) // bits
-    if raw.numel() % group_bytes:
-        raw = torch.nn.functional.pad(raw, (0, group_bytes - raw.numel() % group_bytes))
-    wide = torch.uint8 if group_bytes == 1 else torch.int32
-    columns = raw.reshape(-1, group_bytes).to(wide).unbind(1)
-    word = columns[0]
-    for index, column in enumerate(columns[1:], start=1):
-        word = word | (column << (8 * index))
-    values = torch.empty((word.numel(), group_values), dtype=torch.uint8)
-    for index in range(group_values):
-        values[:, index] = (word >> (bits * index)) & ((1 << bits) - 1)
-    flat = values.reshape(-1)[:elements]
+    flat = torch.from_numpy(unpack_bits(raw.numpy(), bits, elements))
     if not signed:
         return flat
     sign = 1 << (bits - 1)

@@ -72,9 +72,13 @@ def compile_program(package: Package, function: str, interface: Interface, preci
     files: dict[str, WeightFile] = {}
     read = read_function(function, program.functions[function], _weights(package, files))
     _match(interface, read, package)
-    plan = make_plan(read, operators(), precision)
-    for file in files.values():
-        file.release()
+
+    def release() -> None:
+        for file in files.values():
+            file.release()
+
+    plan = make_plan(read, operators(), precision, release=release)
+    release()
     constants = frozenset(_storages(each.value for each in plan.block.outputs if isinstance(each, Known)))
     return ProgramNetwork(plan=plan, constants=constants)
 

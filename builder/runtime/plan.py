@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from builder.runtime.binding import Argument, Bound, Slot, bind_arguments, hold
 from builder.runtime.dtypes import Precision
@@ -32,12 +32,18 @@ class Plan:
     names: Mapping[str, int]
 
 
-def make_plan(function: Function, kernels: Mapping[str, Kernel], precision: Precision) -> Plan:
-    """Bind every operation of `function`; one UnsupportedError names all that is missing, before any work is done."""
+def make_plan(
+    function: Function, kernels: Mapping[str, Kernel], precision: Precision, *, release: Callable[[], None]
+) -> Plan:
+    """Bind every operation of `function`; one UnsupportedError names all that is missing, before any work is done.
+
+    `release` is called, later too, when weights were copied, so that the pages of their file can be given back.
+    """
     _refuse_missing(function, kernels)
     planner = _Planner(
-        opset=function.opset, kernels=kernels, precision=precision, uses=Counter(_mentioned_in(function.block))
-    )
+        opset=function.opset, kernels=kernels, precision=precision, uses=Counter(_mentioned_in(function.block)),
+        packer=Packer(release=release),
+    )  # fmt: skip
     scope: dict[str, Argument] = {}
     inputs = tuple((entry, planner.define(entry, scope)) for entry in function.inputs)
     for entry in function.inputs:
@@ -63,8 +69,8 @@ class _Planner:
     kernels: Mapping[str, Kernel]
     precision: Precision
     uses: Counter[str]
+    packer: Packer
     slots: int = 0
-    packer: Packer = field(default_factory=Packer)
 
     def define(self, entry: Named, scope: dict[str, Argument]) -> int:
         """A new slot for a name."""

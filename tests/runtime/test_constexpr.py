@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from contexts import make_context
 from coremltools.converters.mil.mil.ops.defs import iOS16, iOS18
 from coremltools.optimize import _utils as reference
 
+from builder.runtime.bits import unpack_bits
 from builder.runtime.errors import ModelError
 from builder.runtime.ops import constexpr
 from builder.runtime.ops.context import TensorType
@@ -163,14 +164,16 @@ def test_sparse_blockwise_weights_of_ios18() -> None:
     np.testing.assert_allclose(ours[1].numpy(), expected[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("order", ["little", "big"])
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_bits_are_unpacked_least_significant_first(bits: int) -> None:
+def test_bits_are_unpacked_from_either_end_of_a_byte(bits: int, order: Literal["little", "big"]) -> None:
     # given
     values = RANDOM.integers(0, 2**bits, 37)
-    stream = list(itertools.chain.from_iterable([(value >> i) & 1 for i in range(bits)] for value in values))
+    places = range(bits) if order == "little" else reversed(range(bits))
+    stream = [(int(value) >> place) & 1 for value, place in itertools.product(values, tuple(places))]
 
     # when
-    unpacked = constexpr.unpack_bits(tensor(np.packbits(stream, bitorder="little")), bits, 37)
+    unpacked = unpack_bits(np.packbits(stream, bitorder=order), bits, 37, most_significant_first=order == "big")
 
     # then
     assert unpacked.tolist() == values.tolist()

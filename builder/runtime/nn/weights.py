@@ -8,23 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from builder.runtime.bits import unpack_bits
 from builder.runtime.errors import ModelError
 
 
-def unpack_bits(raw: bytes, bits: int, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _unpacked(raw: bytes, bits: int, count: int) -> Tensor:
     """`count` unsigned integers of 1 to 8 bits, packed most significant bit first, as coremltools packs them."""
     if not 1 <= bits <= 8:
         raise ModelError(f"quantised weights declare {bits} bits a value; 1 to 8 are possible")
     if len(raw) * 8 < bits * count:
         need = -(-bits * count // 8)
         raise ModelError(f"quantised weights hold {len(raw)} bytes; {count} values of {bits} bits need {need}")
-    stored = np.frombuffer(raw, dtype=np.uint8)
-    if bits == 8:
-        return stored[:count]
-    planes = np.unpackbits(stored, count=bits * count).reshape(count, bits)
-    places = np.left_shift(1, np.arange(bits - 1, -1, -1)).astype(np.uint8)
-    unpacked: np.ndarray[Any, np.dtype[np.uint8]] = (planes * places).sum(axis=1, dtype=np.uint8)
-    return unpacked
+    packed = np.frombuffer(bytearray(raw), dtype=np.uint8)
+    return torch.from_numpy(unpack_bits(packed, bits, count, most_significant_first=True))
 
 
 def _per_channel(values: Sequence[float], shape: Sequence[int], axis: int) -> Tensor:
@@ -81,7 +77,7 @@ def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0) -> Tensor
     """
     count = prod(shape)
     if message.rawValue:
-        stored = torch.from_numpy(unpack_bits(message.rawValue, message.quantization.numberOfBits, count).copy())
+        stored = _unpacked(message.rawValue, message.quantization.numberOfBits, count)
         return _dequantize(stored.reshape(tuple(shape)), message, axis)
     if message.int8RawValue:
         values: np.ndarray[Any, Any] = np.frombuffer(message.int8RawValue, dtype=np.int8)
