@@ -100,10 +100,13 @@ def _arguments(op: Any) -> Iterator[tuple[str, Any]]:
 def _constants(op: Any) -> Iterator[tuple[str, Any]]:
     """The arguments of `op` that are weights."""
     from coremltools.converters.mil.mil import types
+    from coremltools.converters.mil.mil.var import ListVar
 
     for argument, variable in _arguments(op):
         made_by = None if variable is None else variable.op
-        if made_by is None or not (made_by.op_type == "const" or made_by.op_type.startswith("constexpr_")):
+        if made_by is None or isinstance(variable, ListVar):  # such as the labels of a classifier
+            continue
+        if made_by.op_type != "const" and not made_by.op_type.startswith("constexpr_"):
             continue
         if types.is_float(variable.dtype) and variable.rank >= 2 and np.prod(variable.shape) >= _LEAST:
             yield argument, variable
