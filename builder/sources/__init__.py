@@ -6,8 +6,10 @@ from builder.artifacts import ExampleInputs, LoadedModel
 from builder.errors import SourceError
 from builder.progress import Progress
 from builder.sources.checkpoint import load_checkpoint
+from builder.sources.coreml import load_coreml
 from builder.sources.exported_program import load_exported_program
 from builder.sources.huggingface import load_huggingface
+from builder.sources.onnx import load_onnx
 from builder.sources.python import load_python
 from builder.sources.timm import load_timm
 from builder.sources.torchscript import load_torchscript
@@ -15,8 +17,10 @@ from builder.sources.torchvision import load_torchvision
 from builder.spec import BuildSpec
 from builder.spec.source import (
     CheckpointSource,
+    CoreMLSource,
     ExportedProgramSource,
     HuggingFaceSource,
+    OnnxSource,
     PythonSource,
     TimmSource,
     TorchScriptSource,
@@ -43,8 +47,12 @@ def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) ->
                 return load_timm(source, spec, examples, progress)
             case HuggingFaceSource() as source:
                 return load_huggingface(source, spec, examples, progress)
+            case OnnxSource() as source:
+                return load_onnx(source, spec)
             case PythonSource() as source:
                 return load_python(source)
+            case CoreMLSource() as source:
+                return load_coreml(source, spec)
     except SourceError as error:
         error.key = error.key or "source"
         raise

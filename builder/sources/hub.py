@@ -11,7 +11,7 @@ from pathlib import Path
 from builder.errors import SourceError
 from builder.progress import Progress
 from builder.sources.download import OfflineError
-from builder.sources.optional import import_optional
+from builder.sources.optional import optional_packages
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """What a model is made from; pickled weights and other frameworks' files are not fetched."""
@@ -22,8 +22,9 @@ def repository_folder(name: str, revision: str | None, *, timeout: float, progre
 
     Raises OfflineError when the hub cannot be reached, SourceError when there is no such repository or revision.
     """
-    hub = import_optional("huggingface_hub", extra="huggingface")
-    errors = import_optional("huggingface_hub.errors", extra="huggingface")
+    with optional_packages("huggingface"):
+        import huggingface_hub as hub
+        from huggingface_hub import errors
     with contextlib.suppress(errors.LocalEntryNotFoundError, errors.HFValidationError):
         found = Path(hub.snapshot_download(name, revision=revision, allow_patterns=_FILES, local_files_only=True))
         if any(found.glob("*.safetensors")):

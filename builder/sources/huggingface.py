@@ -21,7 +21,7 @@ from builder.progress import Progress
 from builder.sources.download import OfflineError
 from builder.sources.example_inputs import model_inputs
 from builder.sources.hub import repository_folder
-from builder.sources.optional import import_optional
+from builder.sources.optional import optional_packages
 from builder.sources.seeded import initialise_seeded
 from builder.sources.state import module_digest
 from builder.spec import BuildSpec
@@ -30,18 +30,18 @@ from builder.torchvision_import import import_torchvision
 
 
 class NamedModel(torch.nn.Module):
-    """A model of transformers that takes arrays in the recipe's order and returns the outputs that the recipe names."""
+    """A model of transformers that takes arrays in the recipe's order and returns all tensors by name."""
 
-    def __init__(self, model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(self, model: Any, inputs: Sequence[str]) -> None:
         super().__init__()
         self.model = model
-        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self._inputs = tuple(inputs)
 
     def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run on one tensor for each input; ids and masks are int64 inside, as transformers makes them."""
         given = {name: x.long() if x.dtype == torch.int32 else x for name, x in zip(self._inputs, inputs, strict=True)}
         returned = self.model(**given, return_dict=True)
-        return {name: returned[name] for name in self._outputs or _tensor_names(returned)}
+        return {name: value for name, value in returned.items() if isinstance(value, torch.Tensor)}
 
 
 def load_huggingface(
@@ -49,14 +49,15 @@ def load_huggingface(
 ) -> LoadedModel:
     """Load the model; raises SourceError when names are unknown, files are missing, or it takes other inputs."""
     import_torchvision()  # transformers imports it, and would fail where its compiled operators do not load
-    transformers = import_optional("transformers", extra="huggingface")
+    with optional_packages("huggingface"):
+        import transformers
     folder, seeded = _folder(source, progress)
     with _quietly(transformers):
         model = _untrained(transformers, source) if folder is None else _saved(transformers, source, folder)
     _check_inputs(model, tuple(spec.input))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    named = NamedModel(model.eval(), tuple(spec.input), ()).eval()
+    module = NamedModel(model.eval(), tuple(spec.input)).eval()
     preprocessing = None if folder is None else _preprocessing(folder)
     inputs = model_inputs(spec, examples, preprocessing)
     origin: dict[str, Any] = {
@@ -66,9 +67,9 @@ def load_huggingface(
         "revision": source.revision,
     }
     if folder is None:
-        initialise_seeded(named, inputs, source.seed)
+        initialise_seeded(module, inputs, source.seed)
         origin["seed"] = source.seed
-    module = NamedModel(model, tuple(spec.input), _choose_outputs(named, inputs, spec)).eval()
+    _check_runs(module, inputs, spec)
     digest = module_digest(module)
     labels: Mapping[int, str] = getattr(model.config, "id2label", None) or {}
     return LoadedModel(
@@ -185,11 +186,11 @@ def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
         model.config.use_cache = False  # what is kept for the next token is no output of this model
 
 
-def _choose_outputs(named: NamedModel, inputs: Sequence[torch.Tensor], spec: BuildSpec) -> tuple[str, ...]:
-    """Which of what the model returns are outputs: those that the recipe names, a classifier's logits, or all."""
+def _check_runs(named: NamedModel, inputs: Sequence[torch.Tensor], spec: BuildSpec) -> None:
+    """Raise SourceError when the model does not take such inputs: ids beyond its vocabulary, other sizes."""
     try:
         with torch.no_grad():
-            returned = list(named(*inputs))
+            named(*inputs)
     except Exception as error:
         shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in zip(spec.input, inputs, strict=True))
         raise SourceError(
@@ -197,21 +198,6 @@ def _choose_outputs(named: NamedModel, inputs: Sequence[torch.Tensor], spec: Bui
             hint="compare shapes, dtypes and `high` (the size of the vocabulary) with its configuration",
             key="input",
         ) from error
-    wanted = list(spec.output)
-    if spec.classifier is not None and "logits" in returned and (not wanted or wanted[0] not in returned):
-        wanted[:1] = ["logits"]  # the recipe names the probabilities that they become
-    for name in wanted:
-        if name not in returned:
-            raise SourceError(
-                f"the model returns no {name}; it returns {', '.join(returned)}",
-                hint=did_you_mean(name, returned),
-                key=f"output.{name}",
-            )
-    return tuple(wanted)
-
-
-def _tensor_names(returned: Mapping[str, Any]) -> list[str]:
-    return [name for name, value in returned.items() if isinstance(value, torch.Tensor)]
 
 
 def _preprocessing(folder: Path) -> Preprocessing | None:

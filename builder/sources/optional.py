@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from builder.errors import UnfitEnvironmentError
 
 
-def import_optional(name: str, *, extra: str) -> Any:
-    """Return the module `name`; raises UnfitEnvironmentError naming `pip install 'coreml-builder[extra]'`."""
+@contextmanager
+def optional_packages(extra: str) -> Iterator[None]:
+    """Turn an ImportError within the block into UnfitEnvironmentError naming `pip install 'coreml-builder[extra]'`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of packages that deprecate what they themselves use
-            return importlib.import_module(name)
+            yield
     except ImportError as error:
-        package = name.partition(".")[0]
-        missing = isinstance(error, ModuleNotFoundError) and error.name == package
-        said = f"the package {package} is not installed" if missing else f"{package} cannot be imported: {error}"
+        missing = isinstance(error, ModuleNotFoundError) and error.name is not None
+        said = f"there is no package {error.name}" if missing else str(error)
         raise UnfitEnvironmentError(
-            f"a source of kind {extra} needs {package}, and {said}",
+            f"{said}, which this recipe needs ({extra})",
             hint=f"pip install 'coreml-builder[{extra}]'",
             key="source.kind",
         ) from error

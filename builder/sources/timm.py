@@ -17,7 +17,7 @@ from builder.progress import Progress
 from builder.sources.checkpoint import check_digest
 from builder.sources.download import OfflineError, fetch, file_digest
 from builder.sources.example_inputs import model_inputs
-from builder.sources.optional import import_optional
+from builder.sources.optional import optional_packages
 from builder.sources.seeded import initialise_seeded
 from builder.sources.state import load_state, module_digest
 from builder.sources.weights import read_state_dict
@@ -29,7 +29,8 @@ from builder.torchvision_import import import_torchvision
 def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, progress: Progress) -> LoadedModel:
     """Make the model and fill it; raises SourceError when a name is unknown or weights cannot be had."""
     import_torchvision()  # timm imports it, and would fail where its compiled operators do not load
-    timm = import_optional("timm", extra="timm")
+    with optional_packages("timm"):
+        import timm
     _check_name(timm, source)
     module = _make(timm, source)
     preprocessing = _preprocessing(module)

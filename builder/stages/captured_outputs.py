@@ -21,7 +21,29 @@ class CapturedOutput:
 
 def captured_outputs(captured: CapturedProgram) -> tuple[CapturedOutput, ...]:
     """Describe the outputs of a trace or an exported program, in order."""
-    return _exported(captured.program) if captured.method == "export" else _traced(captured.program)
+    match captured.method:
+        case "export":
+            return _exported(captured.program)
+        case "onnx":
+            return _graph(captured.program.model)
+        case _:
+            return _traced(captured.program)
+
+
+def _graph(model: Any) -> tuple[CapturedOutput, ...]:
+    """Of an ONNX graph; FLOAT, FLOAT16, DOUBLE and BFLOAT16 are `TensorProto.DataType` 1, 10, 11 and 16."""
+    outputs = []
+    for value in model.graph.output:
+        kind = value.type.tensor_type
+        sizes = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+        known = kind.HasField("shape") and None not in sizes
+        outputs.append(
+            CapturedOutput(
+                shape=tuple(int(size) for size in sizes if size is not None) if known else None,
+                is_floating=kind.elem_type in (1, 10, 11, 16),
+            )
+        )
+    return tuple(outputs)
 
 
 def _traced(program: Any) -> tuple[CapturedOutput, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -83,10 +83,17 @@ class Deployed(torch.nn.Module):
         self.normalize = torch.nn.ModuleDict({str(i): module for i, module in normalize.items()})
         self.levels = torch.nn.ModuleDict({str(i): module for i, module in levels.items()})
         self._softmax = softmax
+        self._chosen: tuple[str, ...] | None = None
+
+    def choose(self, names: Sequence[str]) -> Self:
+        """Let only these of what the model returns be outputs, by its own names."""
+        self._chosen = tuple(names)
+        return self
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Normalise the image inputs, run the model, flatten what it returns."""
-        outputs = tuple(flatten_outputs(self.returned(*inputs)).values())
+        returned = flatten_outputs(self.returned(*inputs))
+        outputs = tuple(returned[name] for name in self._chosen or returned)
         if self._softmax:
             outputs = (torch.softmax(outputs[0], dim=-1), *outputs[1:])
         return tuple(self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))

@@ -13,6 +13,7 @@ from builder.normalization import Normalization, resolve_levels, resolve_normali
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
+from builder.stages.chosen_outputs import choose_outputs
 from builder.stages.deployed import Deployed, Normalize, NormalizeAsTrained, ToLevels
 from builder.stages.flatten import flatten_outputs
 from builder.stages.labels import find_labels
@@ -32,7 +33,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     states = {name: f"model.{state.buffer}" for name, state in spec.state.items()}
 
     def run(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
-        deployed = deploy(module)
+        deployed = deploy(module).choose(chosen)
         reset_states(deployed, states.values())
         with torch.no_grad():
             results = [deployed(*sample.tensors.values()) for sample in examples.samples]
@@ -41,12 +42,15 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     original = copy_module(loaded.module).eval()
     check_states(original, spec.state)
     reference = _deploy(spec, {index: _as_trained(n) for index, n in normalizations.items()}, original)
-    outputs = _try_out(reference, examples, spec)
-    names = _output_names(spec, tuple(outputs))
+    returned = _try_out(reference, examples, spec)
+    chosen = choose_outputs(spec, tuple(returned))
+    reference.choose(chosen)
+    outputs = {name: returned[name] for name in chosen}
+    names = _output_names(spec, chosen)
     _check_outputs(spec, dict(zip(names, outputs.values(), strict=True)))
     labels = find_labels(spec.classifier, loaded, next(iter(outputs.values()))) if spec.classifier else None
     substituted, effects = substitute(original, spec.substitutions, run)
-    module = deploy(substituted.eval())
+    module = deploy(substituted.eval()).choose(chosen)
     for used in (reference, module):
         reset_states(used, states.values())
     return PreparedModel(
@@ -130,13 +134,6 @@ def _returned(reference: Deployed, sample: Sample) -> dict[str, torch.Tensor]:
 
 
 def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]:
-    if spec.output and len(spec.output) != len(returned):
-        raise ConfigurationError(
-            f"the model returns {len(returned)} output(s) ({', '.join(returned)}), "
-            f"and the recipe names {len(spec.output)}",
-            hint="name every output, in the order in which the model returns them",
-            key="output",
-        )
     if spec.output:
         return tuple(spec.output)
     names = ("probabilities", *returned[1:]) if spec.classifier else returned

@@ -81,11 +81,21 @@ def test_inputs_are_passed_by_name_whatever_their_order():
 
 
 def test_the_recipe_chooses_outputs_by_name():
+    # given
     source = UNTRAINED | {"auto_class": "AutoModel"}
-    every = load(source).module(torch.ones(1, 8).int(), torch.ones(1, 8).int())
-    one = load(source, output={"pooler_output": None}).module(torch.ones(1, 8).int(), torch.ones(1, 8).int())
-    assert list(every) == ["last_hidden_state", "pooler_output"]
-    assert list(one) == ["pooler_output"]
+    spec = spec_of(source, output={"pooler_output": None})
+    examples = make_examples(spec)
+    loaded = load_source(spec, examples, Silent())
+    inputs = examples.samples[0].tensors.values()
+    # when
+    prepared = prepare(loaded, examples, spec)
+    # then
+    with torch.no_grad():
+        returned = loaded.module(*inputs)
+        assert list(returned) == ["last_hidden_state", "pooler_output"]
+        (only,) = prepared.module(*inputs)
+        assert torch.equal(only, returned["pooler_output"])
+    assert prepared.output_names == ("pooler_output",)
 
 
 def test_a_saved_folder_has_its_weights_and_labels(saved):
@@ -147,7 +157,6 @@ def test_offline_is_an_error_unless_a_configuration_will_do():
         ({"arguments": SMALL | {"hidden_size": 15}}, None, {}, "cannot be made", "source.auto_class"),
         ({}, {"inputs": IDS}, {}, "takes no input inputs; it takes input_ids", "input.inputs"),
         ({}, {"input_ids": IDS | {"high": 999}}, {}, "does not run on input_ids (1, 8)", "input"),
-        ({}, None, {"output": {"logit": None}}, "returns no logit; it returns logits", "output.logit"),
         ({"model": "not a name", "config_class": None}, None, {}, "neither a folder nor the name", "source.model"),
     ],
 )
