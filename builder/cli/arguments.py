@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,11 @@ def verbosity(namespace: argparse.Namespace) -> int:
 
 def outputs_folder(namespace: argparse.Namespace) -> Path:
     """Return the folder that artifacts go to."""
+    if not namespace.outputs.strip():
+        raise ConfigurationError("--outputs names no folder", hint="leave it out for `outputs`")
     folder = Path(namespace.outputs)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigurationError(f"--outputs {folder} is a file, not a folder")
+    nearest = next((f for f in (folder, *folder.parents) if os.path.lexists(f)), None)
+    if nearest is not None and not nearest.is_dir():
+        what = "a symbolic link that leads nowhere" if nearest.is_symlink() else "a file"
+        raise ConfigurationError(f"--outputs {folder}: {nearest} is {what}, not a folder")
     return folder

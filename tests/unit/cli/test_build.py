@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,39 @@ def test_sys_exit_below_is_no_success(run: Run, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("builder.pipeline.build", leave)
     code, out, _ = run("recipe=x")
     assert (code, out) == (1, "")
+
+
+@pytest.mark.parametrize("outputs", ["file", "file/below", "link", "link/below", ""])
+def test_an_impossible_outputs_folder_is_refused(
+    outputs: str, run: Run, requests: list[BuildRequest], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    code, out, err = run("recipe=x", "--outputs", outputs)
+    assert (code, out, requests) == (2, "", [])
+    assert err.startswith("error: --outputs ")
+
+
+def test_too_little_memory_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> BuildRecord:
+        raise MemoryError
+
+    monkeypatch.setattr("builder.pipeline.build", fail)
+    code, out, err = run("recipe=x")
+    assert (code, out) == (7, "")
+    assert "memory" in err
+
+
+def test_termination_is_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(*_: Any, **__: Any) -> BuildRecord:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("the signal was ignored")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("builder.pipeline.build", wait)
+    try:
+        code, out, err = run("recipe=x")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, out) == (130, "")
+    assert "interrupted" in err
