@@ -159,7 +159,8 @@ def _block_operations(blocks: Any) -> Iterator[Any]:
 def _weights(spec: Any) -> Iterator[LayerWeights]:
     """Every weight that an ML program keeps in its weight file; of a neural network every layer with weights."""
     if spec.WhichOneof("Type") == "mlProgram":
-        found = ((o.outputs[0].name, sum(map(_stored_bytes, o.attributes.values()))) for o in _program_operations(spec))
+        operations = (o for o in _program_operations(spec) if o.outputs)  # a write to a state has none
+        found = ((o.outputs[0].name, sum(map(_stored_bytes, o.attributes.values()))) for o in operations)
     else:
         network = getattr(spec, spec.WhichOneof("Type"))
         found = ((layer.name, sum(_parameter_bytes(layer))) for layer in getattr(network, "layers", ()))

@@ -48,7 +48,7 @@ def judge(
         failures += [
             f"{output}: {measure} is {measured[measure]:.4g}, and the limit is {describe(limit)}"
             for measure, limit in limits.items()
-            if measure in measured and not limit.holds(measured[measure])
+            if measure in measured and _applies(measure, expected[0]) and not limit.holds(measured[measure])
         ]
     passed: bool | None = not failures
     reason = "; ".join(failures) or None
@@ -77,6 +77,24 @@ def describe(limit: Limit) -> str:
     return " and ".join([*low, *high])
 
 
+ALWAYS = ("max_abs", "top1_agreement")
+"""The measures that floats and integers share."""
+
+
+def _applies(measure: str, output: torch.Tensor) -> bool:
+    """Whether a limit on `measure` is meant for an output: integers (classes, ids) agree or not, floats by how much."""
+    return measure in ALWAYS or (measure == "agreement") != output.is_floating_point()
+
+
+def _agreement(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """How many integers are the same, and how far the others are."""
+    pairs = [(a.to(torch.float64), b.to(torch.float64)) for a, b in zip(expected, got, strict=True)]
+    return {
+        "agreement": min(float((a == b).double().mean()) for a, b in pairs),
+        "max_abs": max(float((a - b).abs().max()) for a, b in pairs),
+    }
+
+
 def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dict[str, Any]:
     for reference, result in zip(expected, got, strict=True):
         if reference.shape != result.shape:
@@ -87,8 +105,11 @@ def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dic
                 "relative_error": nothing,
                 "snr_db": nothing,
                 "cosine": nothing,
+                "agreement": nothing,
                 "shape": shapes,
             }
+    if not expected[0].is_floating_point():
+        return _agreement(expected, got)
     differences = [compare(a, b) for a, b in zip(expected, got, strict=True)]
     return {
         "max_abs": _extreme(max, [d.max_abs for d in differences]),

@@ -7,16 +7,23 @@ from builder.spec.base import Limit
 from builder.spec.checks import ComparisonLimits
 from builder.spec.compression import Compression, LinearQuantize, Palettize
 
-CAPTURE = {"snr_db": Limit(min=90.0)}
-"""The captured program runs the same fp32 kernels; fused or re-ordered ones round differently, over 100 dB."""
+CAPTURE = {"snr_db": Limit(min=90.0), "agreement": Limit(min=0.999)}
+"""The captured program runs the same fp32 kernels; fused or re-ordered ones round differently, over 100 dB. Of integers
+one in a thousand may be a tie that falls the other way."""
+
+HALF = {"snr_db": Limit(min=30.0), "agreement": Limit(min=0.98)}
 
 PARITY = {
-    "fp32": {"snr_db": Limit(min=80.0)},
-    "mixed": {"snr_db": Limit(min=30.0)},
-    "fp16": {"snr_db": Limit(min=30.0)},
+    "fp32": {"snr_db": Limit(min=80.0), "agreement": Limit(min=0.999)},
+    "mixed": HALF,
+    "fp16": HALF,
 }
 """By precision. Correct fp32 artifacts measure over 100 dB; half rounds to 11 bits (66 dB) at each operator, which adds
-up over a deep net to 50 dB, and 34 dB on MobileNet-like nets: under 30 dB something other than rounding is wrong."""
+up over a deep net to 50 dB, and 34 dB on MobileNet-like nets: under 30 dB something other than rounding is wrong. Of
+classes by argmax, rounding to half turns those that nearly tie, under 1 % of the pixels of a segmentation."""
+
+STATE = {"snr_db": Limit(min=50.0), "agreement": Limit(min=0.99)}
+"""A state is kept in half whatever the precision: 66 dB when it is written, less where it feeds itself."""
 
 EIGHT_BIT_SNR = Limit(min=15.0)
 """8 bits a weight are 40 to 50 dB a layer, 6 bits about 30; over 50 layers of a small net about 15 dB are left."""
@@ -29,7 +36,7 @@ def parity_limits(spec: BuildSpec, given: ComparisonLimits) -> dict[str, Limit]:
     """
     known: dict[str, Limit] = {}
     if not spec.compression:
-        known = PARITY[spec.precision.kind]
+        known = STATE if spec.state and spec.precision.kind == "fp32" else PARITY[spec.precision.kind]
     elif all(_keeps_six_bits(step) for step in spec.compression.values()):
         known = {"snr_db": EIGHT_BIT_SNR}
     return {**known, **given_limits(given)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from builder.artifacts import CheckReport, Sample
@@ -14,7 +15,7 @@ from builder.checks.limits import parity_limits
 from builder.checks.pictures import checked_picture
 from builder.checks.subject import Subject
 from builder.spec.checks import ParityCheck
-from builder.spec.outputs import ImageOutput
+from builder.spec.outputs import ImageOutput, Output
 
 PICTURES = 2
 """How many samples the report shows."""
@@ -29,7 +30,7 @@ def check_parity(
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
             references.append(subject.run_original(subject.prepared.module, sample))
-            results.append(without_rounding(subject, references[-1], execute(sample)))
+            results.append(_without_rounding(subject, references[-1], execute(sample)))
             advance(1)
     report = judge(
         name=name,
@@ -45,19 +46,25 @@ def check_parity(
     return replace(report, pictures=pictures)
 
 
-def without_rounding(subject: Subject, reference: Outputs, result: Outputs) -> Outputs:
-    """`result` without what rounding to 8-bit levels did: pictures hold the level that the reference rounds to.
+def _without_rounding(subject: Subject, reference: Outputs, result: Outputs) -> Outputs:
+    """`result` without what rounding did to outputs that are declared coarser than float32.
 
-    A level stands for all values within a half of it; the one nearest to the reference is taken.
+    A level of a picture stands for all values within a half of it, a number in half precision for all that round to
+    it; of these the one nearest to the reference is taken. What is left is what the artifact computes otherwise.
     """
-    pictures = [
-        name
-        for name, output in subject.spec.output.items()
-        if isinstance(output, ImageOutput) and output.color_layout != "G16"
-    ]
-    nearest = {
-        name: torch.clamp(reference[name].to(result[name].dtype), result[name] - 0.5, result[name] + 0.5)
-        for name in pictures
-        if reference[name].shape == result[name].shape
-    }
+    nearest = {}
+    for name, output in subject.spec.output.items():
+        if reference[name].shape == result[name].shape and result[name].is_floating_point():
+            width = _rounding(result[name], output)
+            nearest[name] = torch.clamp(reference[name].to(width.dtype), result[name] - width, result[name] + width)
     return {**result, **nearest}
+
+
+def _rounding(values: torch.Tensor, output: Output) -> torch.Tensor:
+    """By how much rounding may have changed each value of an output: half a level, half a step, or nothing."""
+    if isinstance(output, ImageOutput) and output.color_layout != "G16":
+        return torch.full_like(values, 0.5)
+    if isinstance(output, ImageOutput) or output.dtype == "float16":
+        step = np.spacing(np.abs(values.numpy()).astype(np.float16)).astype(np.float32)
+        return torch.from_numpy(step) / 2
+    return torch.zeros_like(values)

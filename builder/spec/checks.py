@@ -29,6 +29,8 @@ class ComparisonLimits(Part):
     """Signal-to-noise ratio in decibels, over one output of one sample."""
     cosine: Limit | None = None
     """Cosine similarity of reference and result."""
+    agreement: Limit | None = None
+    """Share of equal values, 0 to 1, of an integer output; the other limits but `max_abs` are for outputs of floats."""
     top1_agreement: Limit | None = None
     """Share of samples in which both name the same best class, 0 to 1."""
 

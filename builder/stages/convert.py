@@ -9,7 +9,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
@@ -22,6 +21,7 @@ from builder.stages.captured_outputs import CapturedOutput, captured_outputs
 from builder.stages.coreml_import import import_coremltools
 from builder.stages.declared_inputs import color_layout, input_types
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
+from builder.stages.neural_network import declare_integers, halve_weights
 from builder.stages.precision import MixedSelector, half_precision_selector, normalization_depth
 
 _LOG = logging.getLogger("builder.convert")
@@ -58,8 +58,9 @@ def convert(
         if isinstance(selector, MixedSelector):
             selector.check_all_matched()
         validate_program(model._mil_program)
-        if spec.format == "mlmodel" and not isinstance(spec.precision, Fp32):
-            model = _halve_weights(model)
+        if spec.format == "mlmodel":
+            declare_integers(model._spec, spec)
+            model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
         keep(model)
     return ConvertedModel(model=model, said=_describe(model))
 
@@ -200,19 +201,6 @@ def _precision(ct: Any, spec: BuildSpec, selector: Callable[[Any], bool]) -> Any
     if isinstance(spec.precision, Fp32):
         return ct.precision.FLOAT32
     return ct.transform.FP16ComputePrecision(op_selector=selector)
-
-
-def _halve_weights(model: Any) -> Any:
-    """A neural network whose weights are stored in half precision; Core ML itself chooses how it computes."""
-    from coremltools.models import MLModel
-    from coremltools.models.neural_network import quantization_utils
-
-    with replaced(quantization_utils, "_get_model", partial(_model_of, MLModel)):
-        return quantization_utils.quantize_weights(model, nbits=16)
-
-
-def _model_of(model_class: Any, spec: Any, compute_units: Any) -> Any:
-    return model_class(spec, compute_units=compute_units, skip_model_load=True)
 
 
 def _describe(model: Any) -> str:
