@@ -21,6 +21,9 @@ VERBS = {
     "schema": "write the JSON schema with which editors complete and check recipes",
     "predict": "run an artifact on pictures or arrays, on any machine",
     "flush": "send the builds that wait in the outbox to MLflow",
+    "lock": "write to builder.lock what recipes are made of",
+    "release": "build a locked recipe twice, compare, and write the proof beside the artifact",
+    "verify": "check a release, and build it again",
 }
 """The module of each verb is `builder.cli.<verb>`."""
 

@@ -26,6 +26,7 @@ def parser() -> Parser:
     made = Parser("", DESCRIPTION, usage="recipe=NAME [group=option …] [key.of.recipe=value …] [-m] [options]")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
     made.add_argument("-m", "--multirun", action="store_true", help="build every combination of the values given")
+    made.add_argument("--locked", action="store_true", help="refuse what differs from builder.lock")
     made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
     return made
 
@@ -34,6 +35,10 @@ def run(arguments: Sequence[str]) -> int:
     """Build what the command line says; returns the exit code."""
     given = parser().read(arguments)
     outputs = outputs_folder(given)
+    if given.locked:
+        from builder.cli.locked import run_locked
+
+        return run_locked(given.overrides, multirun=given.multirun, outputs=outputs, verbosity=verbosity(given))
     if given.multirun:
         from builder.cli.sweep import run_sweep
 

@@ -1,0 +1,81 @@
+"""The digests of a release: `SHA256SUMS` names every file, and its last line guards the list."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from builder.errors import VerificationError
+
+MANIFEST = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_GUARD = re.compile(r"# sha256 of the lines above: ([0-9a-f]{64})\n")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digests_below(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` except the manifest itself, by relative name."""
+    return {name: file_sha256(file) for name, file in _entries(folder) if name != MANIFEST}
+
+
+def write_manifest(folder: Path) -> None:
+    """Write `SHA256SUMS` as `sha256sum` does, with a comment as last line that guards the others."""
+    body = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests_below(folder).items()))
+    (folder / MANIFEST).write_text(body + _guard(body), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """The digests that `SHA256SUMS` lists; raises VerificationError when it is missing or was changed."""
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise VerificationError(f"{folder} is not a release: it has no {MANIFEST}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise VerificationError(f"{MANIFEST} was changed: it cannot be read as text") from error
+    body, newline, guard = text.removesuffix("\n").rpartition("\n")
+    body += newline
+    if guard + "\n" != _guard(body) or not text.endswith("\n") or not _GUARD.fullmatch(guard + "\n"):
+        raise VerificationError(f"{MANIFEST} was changed: its last line does not fit the others")
+    found: dict[str, str] = {}
+    for line in body.splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None or match[2] in found:
+            raise VerificationError(f"{MANIFEST} was changed: this line is not one of its own: {line!r}")
+        found[match[2]] = match[1]
+    return found
+
+
+def manifest_problems(folder: Path, listed: Mapping[str, str]) -> list[str]:
+    """What differs between `folder` and its manifest, each problem naming a file; empty when all is as it was."""
+    problems = []
+    present = dict(_entries(folder))
+    present.pop(MANIFEST, None)
+    for name in sorted(listed.keys() | present.keys()):
+        if name not in present:
+            problems.append(f"{name} is missing")
+        elif name not in listed:
+            problems.append(f"{name} was added")
+        elif present[name].is_symlink() or not present[name].is_file():
+            problems.append(f"{name} is no plain file any more")
+        elif file_sha256(present[name]) != listed[name]:
+            problems.append(f"{name} was changed")
+    return problems
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Everything below `folder` that can hide content: files, links, and folders without anything in them."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_dir() or not any(path.iterdir()):
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _guard(body: str) -> str:
+    return f"# sha256 of the lines above: {hashlib.sha256(body.encode()).hexdigest()}\n"

@@ -1,0 +1,98 @@
+"""One build in a process of its own, told by a JSON file: `python -m builder.release.job JOB.json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from builder.release.isolation import cut_network
+from builder.release.watching import Watch, foreign_code, project_files
+
+
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Build what `job` says and return what the parent needs to know; failures are values here."""
+    watch = Watch()
+    network = "allowed" if job["network"] else cut_network()
+    from builder.errors import BuilderError
+
+    try:
+        record = _build(job)
+    except BuilderError as error:
+        said = {"message": error.message, "hint": error.hint, "key": error.key, "exit_code": error.exit_code}
+        return {"error": said, "network": network}
+    root, read = Path(job["root"]), watch.files()
+    besides = [Path(folder).resolve() for folder in job["besides"]]
+    return {
+        "network": network,
+        "folder": str(record.artifact.path.parent),
+        "artifact": {
+            "name": record.artifact.path.name,
+            "digest": record.artifact.digest,
+            "semantic_digest": record.artifact.semantic_digest,
+            "bytes": record.artifact.size_bytes,
+            "format": record.artifact.format,
+        },
+        "source": _source(record, read),
+        "labels": None if record.labels is None else list(record.labels),
+        "seeded": record.seeded,
+        "status": record.status,
+        "project_files": [str(file) for file in project_files(read, root, besides=besides)],
+        "foreign_code": [str(file) for file in foreign_code(read, root)],
+        "data": {_data_name(file): str(file) for file in read if _is_shipped_data(file)},
+    }
+
+
+def _build(job: dict[str, Any]) -> Any:
+    from builder.artifacts import BuildRequest
+    from builder.pipeline import build
+    from builder.progress import Silent
+    from builder.reports.terminal import Terminal
+    from builder.spec import BuildSpec
+
+    request = BuildRequest(
+        recipe=job["recipe"],
+        variant=job["variant"],
+        spec=BuildSpec.model_validate(job["spec"]),
+        overrides=tuple(job["overrides"]),
+        config=job.get("config", job["spec"]),
+        origins=job.get("origins", {}),
+    )
+    if job["quiet"]:
+        return build(request, outputs=Path(job["outputs"]), progress=Silent())
+    with Terminal(verbosity=0, stream=sys.stderr) as terminal:
+        return build(request, outputs=Path(job["outputs"]), progress=terminal)
+
+
+def _source(record: Any, read: list[Path]) -> dict[str, Any]:
+    """Where the weights come from, their digests, and the file that they were read from, if it was one."""
+    from builder.release.digests import file_sha256
+    from builder.release.origins import address_of
+
+    origin = dict(record.source)
+    found: dict[str, Any] = {"kind": origin["kind"], "address": address_of(record.request.spec)}
+    for name in ("weights_digest", "file_sha256", "revision", "seeded"):
+        if origin.get(name):
+            found[name] = origin[name]
+    if "file_sha256" in found:
+        likely = [file for file in read if file.suffix in (".pth", ".pt", ".safetensors", ".bin", ".ckpt")]
+        file = next((file for file in likely if file_sha256(file) == found["file_sha256"]), None)
+        if file is not None:
+            found |= {"bytes": file.stat().st_size, "path": str(file)}
+    return found
+
+
+def _is_shipped_data(file: Path) -> bool:
+    return "sklearn" in file.parts and "datasets" in file.parts and not file.suffix.startswith(".py")
+
+
+def _data_name(file: Path) -> str:
+    """How the lock calls a data file that came with an installed package: `sklearn/datasets/images/china.jpg`."""
+    return "/".join(file.parts[file.parts.index("sklearn") :])
+
+
+if __name__ == "__main__":
+    given = Path(sys.argv[1])
+    told = run_job(json.loads(given.read_text(encoding="utf-8")))
+    given.with_suffix(".result").write_text(json.dumps(told), encoding="utf-8")

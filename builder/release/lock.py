@@ -1,0 +1,170 @@
+"""`builder.lock`: what every recipe is built from and what must come out, in one file that people can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from builder.artifacts import BuildRequest
+from builder.errors import ConfigurationError, VerificationError
+from builder.locks import exclusive
+from builder.paths import write_atomically
+from builder.release.digests import file_sha256
+from builder.release.portable import config_digest, files_named, name_in_lock
+from builder.store.digests import digest_of
+from builder.store.keys import TOOLS, tool_versions
+
+FILE_NAME = "builder.lock"
+SCHEMA = 1
+_HEAD = """\
+# Written by `python -m builder lock`; commit it. `--locked` and releases refuse what differs from it.
+"""
+_BY_KIND = {
+    "timm": ("timm",),
+    "huggingface": ("transformers",),
+    "onnx": ("onnx", "onnxruntime", "onnxsim"),
+}
+"""Packages that only some sources use."""
+
+Entry = Mapping[str, Any]
+
+
+def lock_name(recipe: str, variant: str) -> str:
+    """The name of an entry: the recipe, and the variant where it is not the default."""
+    return recipe if variant == "default" else f"{recipe}/{variant}"
+
+
+def locked_tools(kind: str) -> dict[str, str]:
+    """The exact versions of all that can change an artifact of a source of `kind`."""
+    from importlib import metadata
+
+    found = {name: version for name, version in tool_versions().items() if name in ("python", "builder", *TOOLS)}
+    for name in _BY_KIND.get(kind, ()):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """The entry that a finished build gives; `built` is what its job told (see `builder.release.job`)."""
+    files = {name_in_lock(file, root): file for file in map(Path, built["project_files"])}
+    for key, named in files_named(request.spec).items():
+        files |= {name_in_lock(file, root, key): file for file in named}
+    data = {name: {"sha256": file_sha256(Path(file))} for name, file in built["data"].items()}
+    if built["labels"] is not None:
+        data["labels"] = {"sha256": digest_of(built["labels"]).removeprefix("sha256:")}
+    return {
+        "artifact": {name: built["artifact"][name] for name in ("bytes", "digest", "format", "semantic_digest")},
+        "config": config_digest(request.spec),
+        "data": data,
+        "files": {name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for name, file in files.items()},
+        "overrides": list(request.overrides),
+        "source": {name: value for name, value in built["source"].items() if name != "path"},
+        "tools": locked_tools(request.spec.source.kind),
+    }
+
+
+def read_lock(folder: Path) -> dict[str, Entry]:
+    """All entries of the lock in `folder`, by name; none where there is no lock. Raises ConfigurationError."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return {}
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA:
+            raise ConfigurationError(f"{path} has schema {document['schema']}, and this builder reads {SCHEMA}")
+        recipes: dict[str, Entry] = document["recipes"]
+        complete = all(isinstance(entry, dict) and entry.keys() >= _SECTIONS for entry in recipes.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path} is no lock of builder: {error}", hint="write it again: `lock`") from error
+    if not complete:
+        raise ConfigurationError(f"{path} is incomplete", hint="write it again: `python -m builder lock`")
+    return recipes
+
+
+_SECTIONS = {"artifact", "config", "data", "files", "overrides", "source", "tools"}
+
+
+def lock_text(entries: Mapping[str, Entry]) -> str:
+    """The text of a lock, sorted, so that a change shows as a small difference."""
+    document = {"recipes": {name: dict(entries[name]) for name in sorted(entries)}, "schema": SCHEMA}
+    return _HEAD + yaml.safe_dump(document, sort_keys=True, allow_unicode=True, width=110)
+
+
+def update_lock(folder: Path, entries: Mapping[str, Entry]) -> Path:
+    """Add or replace entries of the lock in `folder`, keep the others, and return its path."""
+    path = folder / FILE_NAME
+    with exclusive(folder / f".{FILE_NAME}.lock"):
+        write_atomically(path, lock_text({**read_lock(folder), **entries}))
+    return path
+
+
+def require_entry(folder: Path, name: str) -> Entry:
+    """The entry of the lock; raises VerificationError when there is none."""
+    entries = read_lock(folder)
+    if name not in entries:
+        why = f"{FILE_NAME} has no entry {name}" if entries else f"there is no {FILE_NAME}"
+        recipe, _, variant = name.partition("/")
+        hint = f"run `python -m builder lock recipe={recipe}{' …' if variant else ''}` and commit {FILE_NAME}"
+        raise VerificationError(f"nothing is locked: {why}", hint=hint)
+    return entries[name]
+
+
+def drift_before(entry: Entry, request: BuildRequest, root: Path) -> list[str]:
+    """What differs from the lock before anything is built: settings, tools, every file that is named or was read."""
+    now = {
+        "config": config_digest(request.spec),
+        "tools": locked_tools(request.spec.source.kind),
+        "files": _files_now(entry, request, root),
+    }
+    return list(_differences({name: entry[name] for name in now}, now, ""))
+
+
+def drift_after(entry: Entry, made: Entry) -> list[str]:
+    """What differs from the lock once the build has told what it read and made."""
+    return list(_differences({**entry, "overrides": []}, {**made, "overrides": []}, ""))
+
+
+def refuse_drift(name: str, drift: list[str]) -> None:
+    """Raise VerificationError naming everything that drifted; nothing happens where nothing did."""
+    if drift:
+        raise VerificationError(
+            f"{name} is not what {FILE_NAME} says:\n  " + "\n  ".join(drift),
+            hint=f"undo the change, or accept it: `python -m builder lock recipe=…`, then commit {FILE_NAME}",
+        )
+
+
+def _files_now(entry: Entry, request: BuildRequest, root: Path) -> dict[str, dict[str, Any]]:
+    paths = {name: root / name for name in entry["files"] if not name.startswith("(")}
+    for key, named in files_named(request.spec).items():
+        paths |= {name_in_lock(file, root, key): file for file in named}
+    return {
+        name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for name, path in paths.items()
+        if path.is_file()
+    }
+
+
+def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
+    """Every leaf that differs: its key, the old and the new value."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        changed_file = "sha256" in old and "sha256" in new
+        for name in sorted(old.keys() | new.keys()):
+            if changed_file and name != "sha256" and old.get("sha256") != new.get("sha256"):
+                continue  # one line for a file: its digest says enough
+            yield from _differences(old.get(name), new.get(name), f"{key}: {name}" if key else str(name))
+    elif old != new:
+        yield f"{key}: {_shown(old)} -> {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "missing"
+    if isinstance(value, Mapping) and "sha256" in value:
+        return f"sha256 {value['sha256']}"
+    return str(value)

@@ -1,0 +1,59 @@
+"""Build again what a release carries, and say why the result differs if it does: other tools, or no reproducibility."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from builder.errors import BuilderError, VerificationError
+from builder.release.lock import locked_tools
+from builder.release.portable import FILE_NAME, INPUTS, PROJECT, read_resolved
+from builder.release.processes import build_from
+from builder.release.toolchain import toolchain, toolchain_differences
+from builder.release.verify import Release
+
+_NAMED = 12
+
+
+def rebuild(release: Release) -> list[str]:
+    """Build in a fresh process from a copy of the release's files, and compare digests.
+
+    Returns how the tools differ although the result is the same. Raises VerificationError when it is another one, or
+    when the build fails.
+    """
+    resolved = read_resolved(release.folder)
+    then: Mapping[str, str] = release.build["release"]["toolchain"]
+    others = toolchain_differences(then, toolchain({"tools": locked_tools(str(resolved.spec["source"]["kind"]))}))
+    with tempfile.TemporaryDirectory(prefix="builder-rebuild-") as room_name:
+        room = Path(room_name)
+        copy = room / "release"
+        for name in (PROJECT, INPUTS):
+            if (release.folder / name).is_dir():
+                shutil.copytree(release.folder / name, copy / name)
+        copy.mkdir(exist_ok=True)
+        shutil.copyfile(release.folder / FILE_NAME, copy / FILE_NAME)
+        try:
+            built = build_from(copy, resolved, room / "build", None)
+        except BuilderError as error:
+            raise _refusal("it cannot be built again: " + error.message, others, []) from error
+        if built["artifact"]["digest"] == release.digest:
+            return others
+        from builder.release.difference import differences
+
+        found = differences(release.artifact, Path(built["folder"]) / built["artifact"]["name"])
+        raise _refusal(f"built again, it has the digest {built['artifact']['digest']}", others, found)
+
+
+def _refusal(what: str, others: list[str], found: list[str]) -> VerificationError:
+    """Tell a different toolchain from what cannot be reproduced with the same one."""
+    more = [f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
+    differing = ["they differ in", *found[:_NAMED], *more] if found else []
+    if others:
+        lines = [*others, *differing]
+        return VerificationError(
+            f"different toolchain: {what}\n  " + "\n  ".join(lines),
+            hint="rebuild with the versions of the release: its builder.lock lists them",
+        )
+    return VerificationError("\n  ".join([f"not reproducible: with the same tools, {what}", *differing]))

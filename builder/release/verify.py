@@ -1,0 +1,114 @@
+"""Whether a release is what it says: digests, documents that agree, signatures (torch is not imported)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import ConfigurationError, VerificationError
+from builder.release import lock, signing
+from builder.release.digests import MANIFEST, manifest_problems, read_manifest
+from builder.release.make import BUILD_JSON
+from builder.release.provenance import FILE_NAME as PROVENANCE
+from builder.release.provenance import PREDICATE_TYPE, STATEMENT_TYPE
+from builder.store.digests import artifact_digest
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release whose digests hold and whose documents agree."""
+
+    folder: Path
+    artifact: Path
+    digest: str
+    files: int
+    signed: bool
+    build: Mapping[str, Any]
+    entry: lock.Entry
+
+
+def verify_release(folder: Path, *, public_key: Path | None) -> Release:
+    """Check everything that needs no build; raises VerificationError naming each file that is not as it was."""
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no folder {folder}")
+    listed = read_manifest(folder)
+    problems = manifest_problems(folder, listed)
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise VerificationError(
+            f"{folder} is not as it was released:\n  " + "\n  ".join([*problems[:_SHOWN], *more]),
+            hint="take the release from where it was published, again",
+        )
+    build, statement = _json(folder / BUILD_JSON), _json(folder / PROVENANCE)
+    try:
+        name = str(build["artifact"]["path"])
+        recipe = lock.lock_name(build["recipe"], build["variant"])
+        entry = lock.read_lock(folder)[recipe]
+        digest = artifact_digest(folder / name)
+        _check_artifact(name, digest, build, statement, entry)
+        _check_coverage(listed, statement)
+    except (KeyError, TypeError, AttributeError, OSError) as error:
+        raise VerificationError(f"the documents of {folder} are incomplete: {error!r}") from error
+    if public_key is not None:
+        signing.check_signatures(folder, name, public_key)
+    return Release(
+        folder=folder,
+        artifact=folder / name,
+        digest=digest,
+        files=len(listed),
+        signed=(folder / signing.ENVELOPE).is_file(),
+        build=build,
+        entry=entry,
+    )
+
+
+def _check_artifact(
+    name: str, digest: str, build: Mapping[str, Any], statement: Mapping[str, Any], entry: lock.Entry
+) -> None:
+    """The artifact on disk is the one that every document speaks of."""
+    subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
+    said = {
+        BUILD_JSON: build["artifact"]["digest"],
+        lock.FILE_NAME: entry["artifact"]["digest"],
+        PROVENANCE: f"sha256:{subjects.get(name)}",
+    }
+    for document, value in said.items():
+        if value != digest:
+            raise VerificationError(f"{name} has the digest {digest}, and {document} says {value}")
+    if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
+        raise VerificationError(f"{PROVENANCE} is not a SLSA provenance of version 1")
+
+
+def _check_coverage(listed: Mapping[str, str], statement: Mapping[str, Any]) -> None:
+    """The provenance, which may be signed, names every file with the digest that the manifest has."""
+    byproducts = statement["predicate"]["runDetails"]["byproducts"]
+    covered = {entry["name"]: entry["digest"]["sha256"] for entry in [*byproducts, *statement["subject"]]}
+    for name, digest in listed.items():
+        if name == PROVENANCE or name in (signing.ARTIFACT_SIGNATURE, signing.ENVELOPE):
+            continue
+        if name not in covered:
+            raise VerificationError(f"{name} was added: {MANIFEST} lists it, and {PROVENANCE} does not")
+        if covered[name] != digest:
+            raise VerificationError(f"{name} was changed: {MANIFEST} and {PROVENANCE} have different digests of it")
+    missing = sorted(
+        name for name in covered if name not in listed and not any(n.startswith(name + "/") for n in listed)
+    )
+    if missing:
+        raise VerificationError(f"{', '.join(missing)} missing: {PROVENANCE} names it, and {MANIFEST} does not")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VerificationError(f"{path.name} is missing") from error
+    except ValueError as error:
+        raise VerificationError(f"{path.name} is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise VerificationError(f"{path.name} is no JSON object")
+    return document

@@ -1,0 +1,135 @@
+"""Digests of files and folders, remembered by their stat so that an untouched file is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+YOUNG = 2_000_000_000
+"""Nanoseconds: a file that changed so recently may change again within one tick of its clock, so it is not remembered."""
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:` over a file's content."""
+    with path.open("rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+
+
+def bytes_digest(data: bytes) -> str:
+    """`sha256:` over `data`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_of(value: Any) -> str:
+    """`sha256:` over the canonical JSON of plain values."""
+    return bytes_digest(canonical(value).encode())
+
+
+def canonical(value: Any) -> str:
+    """Return JSON that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def tree_digest(files: Mapping[str, str]) -> str:
+    """The digest of a folder, from those of its files by relative name."""
+    return digest_of(dict(files))
+
+
+def files_below(path: Path) -> Iterator[tuple[str, Path]]:
+    """Every file of a folder by its relative name, sorted; a file is its own only one, without a name."""
+    if not path.is_dir():
+        yield "", path
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            yield file.relative_to(path).as_posix(), file
+
+
+def artifact_digest(path: Path) -> str:
+    """`sha256:` over the names and digests of an artifact's files, sorted; of a single file over its content."""
+    return digest_of_files({name: file_digest(file) for name, file in files_below(path)})
+
+
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """The digest of an artifact, from those of its files; an `.mlmodel` is one file, whatever its name."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    lines = [f"{digest.removeprefix('sha256:')}  {name}\n" for name, digest in sorted(files.items())]
+    return bytes_digest("".join(lines).encode())
+
+
+Stat = tuple[int, int, int, int]
+
+
+def stat_of(path: Path) -> Stat:
+    """What changes when a file does: times of modification and change in nanoseconds, size, inode."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+class Remembered:
+    """What was once worked out from files (digests, imports), by kind and path, as long as their stat stays.
+
+    It is kept in one JSON file; losing it costs time only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Any] = {}
+        self._changed = False
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if isinstance(loaded, dict):
+            self._known = loaded
+
+    def get(self, kind: str, path: Path, work: Any) -> Any:
+        """Return `work(path)`, plain JSON, from memory where `path` has not changed."""
+        name = f"{kind} {path.absolute()}"
+        before = stat_of(path)
+        known = self._known.get(name)
+        if isinstance(known, list) and len(known) == 2 and known[0] == list(before):
+            return known[1]
+        value = work(path)
+        after = stat_of(path)
+        if before == after and YOUNG < time.time_ns() - max(after[:2]):
+            self._known[name] = [list(after), value]
+            self._changed = True
+        return value
+
+    def under(self, name: str, condition: list[list[Any]]) -> dict[str, Any]:
+        """Return a dictionary that is remembered under `name` as long as `condition` stays: names with their stats."""
+        signature = digest_of(condition)
+        known = self._known.get(name)
+        if isinstance(known, dict) and known.get("signature") == signature:
+            return known
+        fresh: dict[str, Any] = {"signature": signature}
+        if all(YOUNG < time.time_ns() - max(entry[1:3]) for entry in condition):
+            self._known[name] = fresh
+            self._changed = True
+        return fresh
+
+    def digest(self, path: Path) -> str:
+        """The digest of a file, or of a folder with all its files."""
+        if path.is_dir():
+            return tree_digest({name: self.digest(file) for name, file in files_below(path)})
+        return str(self.get("digest", path, file_digest))
+
+    def save(self) -> None:
+        """Write what is new, atomically; where that is impossible the next build works it out again."""
+        if not self._changed:
+            return
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(self._known), encoding="utf-8")
+            temporary.replace(self._path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+        self._changed = False
