@@ -58,6 +58,8 @@ def _predict(path: Path, files: Mapping[str, str]) -> dict[str, Any]:
         return model.predict(inputs, state=model.make_state() if model.states else None)
     except InputError as error:
         raise ConfigurationError(str(error)) from error
+    except ModelError as error:  # compressed weights are made dense by the first prediction
+        raise SourceError(f"{path} is damaged: {error}") from error
     except PredictionError as error:
         raise ConversionError(f"the prediction failed: {error}") from error
 

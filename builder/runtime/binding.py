@@ -23,20 +23,46 @@ class Slot:
     type: ValueType
 
 
-@dataclass(eq=False, kw_only=True, slots=True)
 class Known:
-    """A value known at plan time; `raw` is as stored, and converted to `dtype` on its first use as a tensor."""
+    """A value that does not depend on a prediction.
 
-    raw: Any
-    dtype: torch.dtype | None
-    _value: Any = None
+    `stored` is it as the file has it, to be converted to `dtype` on its first use as a tensor. A decompressed weight
+    may be made on demand instead: `make` returns it, and `outline` tells its shape and type until then.
+    """
+
+    __slots__ = ("_make", "_outline", "_raw", "_value", "dtype")
+
+    def __init__(
+        self,
+        stored: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        make: Callable[[], Any] | None = None,
+        outline: torch.Tensor | None = None,
+    ) -> None:
+        self.dtype = dtype
+        self._raw, self._value, self._make, self._outline = stored, None, make, outline
+
+    @property
+    def raw(self) -> Any:
+        """The value as stored."""
+        if self._make is not None:
+            self._raw, self._make = self._make(), None
+        return self._raw
+
+    @property
+    def outline(self) -> torch.Tensor | None:
+        """A tensor without data of the stored value's shape and type; None for text and tuples."""
+        if self._make is not None:
+            return self._outline
+        return self._raw.to("meta") if isinstance(self._raw, torch.Tensor) else None
 
     @property
     def value(self) -> Any:
         """The value in the type that holds it: converted once, then shared by all that use it."""
         if self._value is None:
-            self._value = self.raw if self.dtype is None else self.raw.to(self.dtype)
-            self.raw = self._value
+            raw = self.raw
+            self._value = self._raw = raw if self.dtype is None else raw.to(self.dtype)
         return self._value
 
 
@@ -72,12 +98,7 @@ class Bound:
 
 def hold(constant: Constant, precision: Precision) -> Known:
     """A constant of the file as a known value."""
-    return Known(raw=constant.value, dtype=_held_type(constant.type, precision))
-
-
-def known(value: Any) -> Known:
-    """A value that is already as it shall be held."""
-    return Known(raw=value, dtype=None)
+    return Known(constant.value, _held_type(constant.type, precision))
 
 
 def bind_arguments(kernel: Kernel, given: Mapping[str, tuple[Argument, ...]], where: str) -> Bound:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from builder.runtime.binding import Bound, Known, known
-from builder.runtime.dtypes import Precision, holder
+from builder.runtime.binding import Bound, Known
+from builder.runtime.dtypes import Precision, held, holder
 from builder.runtime.errors import ModelError, RuntimeFailure
 from builder.runtime.executor import finisher
 from builder.runtime.ops.context import Context, TensorType
 from builder.runtime.ops.table import Kernel, is_exact
 from builder.runtime.program import Operation
+
+_FAILURES = (RuntimeFailure, RuntimeError, ValueError, IndexError, TypeError, ArithmeticError)
 
 _SMALL = 1 << 16
 """Elements up to which an ordinary operator is folded: larger ones would trade memory for little time."""
@@ -31,15 +34,41 @@ def fold(
     arguments = dict(bound.known)
     if bound.context:
         arguments["context"] = _context(operation, opset, precision)
-    try:
+
+    def compute() -> tuple[Any, ...]:
         with torch.inference_mode():
             result = kernel(**arguments)
             results = result if isinstance(result, tuple) else (result,)
-            return tuple(known(_finish(operation, kernel, value, i, precision)) for i, value in enumerate(results))
-    except (RuntimeFailure, RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
-        if not decompression:
-            return None
-        raise ModelError(f"operator {operation.type} {operation.name!r}: cannot be decompressed: {error}") from error
+            return tuple(_finish(operation, kernel, value, i, precision) for i, value in enumerate(results))
+
+    if decompression:
+        return _decompressed(operation, compute, precision)
+    try:
+        return tuple(Known(value) for value in compute())
+    except _FAILURES:
+        return None
+
+
+def _decompressed(
+    operation: Operation, compute: Callable[[], tuple[Any, ...]], precision: Precision
+) -> tuple[Known, ...]:
+    """Constants from compressed weights; a large one is made when it is first used."""
+
+    def checked() -> tuple[Any, ...]:
+        try:
+            return compute()
+        except _FAILURES as error:
+            where = f"operator {operation.type} {operation.name!r}"
+            raise ModelError(f"{where}: cannot be decompressed: {error}") from error
+
+    declared = operation.outputs[0].type
+    if len(operation.outputs) > 1 or not isinstance(declared, TensorType) or _is_small(declared):
+        return tuple(Known(value) for value in checked())
+    if None in declared.shape or declared.dtype == "string":
+        return tuple(Known(value) for value in checked())
+    shape = tuple(size or 0 for size in declared.shape)
+    outline = torch.empty(shape, dtype=held(declared.dtype, precision), device="meta")
+    return (Known(make=lambda: checked()[0], outline=outline),)
 
 
 def _finish(operation: Operation, kernel: Kernel, value: Any, index: int, precision: Precision) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from builder.runtime.binding import Argument, Bound, Known, Slot, bind_arguments, known
+from builder.runtime.binding import Argument, Bound, Known, Slot, bind_arguments
 from builder.runtime.ops.context import TensorType
 from builder.runtime.ops.padding import is_symmetric, spatial_pads
 from builder.runtime.ops.table import Kernel, fresh
@@ -65,35 +65,37 @@ class Packer:
         `x` is the declared type of the argument x: only known shapes are packed for.
         """
         weight = given.get("weight", ())
-        if type_ not in _PREPARE or not available() or len(weight) != 1 or not _fits(weight[0]):
+        if type_ not in _PREPARE or not available() or len(weight) != 1 or not isinstance(weight[0], Known):
             return None
         source = given.get("x", ())
         if x is None or None in x.shape or len(source) != 1 or not isinstance(source[0], Slot):
             return None
-        constant = weight[0]
-        assert isinstance(constant, Known)
-        bound = bind_arguments(kernel, {**given, "weight": (known(constant.raw.to("meta")),)}, where)
+        outline = weight[0].outline
+        if outline is None or not _fits(outline, weight[0].dtype):
+            return None
+        bound = bind_arguments(kernel, {**given, "weight": (Known(outline),)}, where)
         if [name for name, _ in bound.tensors] != ["x"] or bound.groups or bound.converted:
             return None
         shape = tuple(size or 0 for size in x.shape)
-        prepared = _PREPARE[type_](constant.raw.shape, shape, bound.known)
+        prepared = _PREPARE[type_](outline.shape, shape, bound.known)
         if prepared is None:
             return None
         packed, reorder = prepared
         self._waiting += 1
-        lazy = _Lazy(kernel=packed, packer=self, reorder=reorder, raw=constant.raw)
+        lazy = _Lazy(kernel=packed, packer=self, reorder=reorder, original=weight[0])
         return lazy, Bound(known={}, tensors=bound.tensors, groups=(), converted=(), context=False)
 
     def reordered(self, lazy: _Lazy) -> Tensor:
         """The packed weight of `lazy`, which gives its original up."""
         with self._lock:
-            if lazy.raw is None:
+            if lazy.original is None:
                 assert lazy.packed is not None
                 return lazy.packed
-            lazy.packed = packed = lazy.reorder(self._float32(lazy.raw))
-            self._bytes += lazy.raw.nbytes
+            raw = lazy.original.raw
+            lazy.packed = packed = lazy.reorder(self._float32(raw))
+            lazy.original = None
+            self._bytes += raw.nbytes
             self._waiting -= 1
-            lazy.raw = None
             if self._waiting == 0:
                 self._buffer = torch.empty(0)
             if self._waiting == 0 or self._bytes > _RELEASED_EVERY:
@@ -111,12 +113,12 @@ class Packer:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Lazy:
-    """Calls `kernel` with a weight that is packed by the first call; either `raw` or `packed` is None."""
+    """Calls `kernel` with a weight that is packed by the first call; either `original` or `packed` is None."""
 
     kernel: Kernel
     packer: Packer
     reorder: Reorder
-    raw: Tensor | None
+    original: Known | None
     packed: Tensor | None = None
     fresh: bool = True
 
@@ -127,12 +129,10 @@ class _Lazy:
         return result
 
 
-def _fits(weight: Argument) -> bool:
+def _fits(outline: Tensor, dtype: torch.dtype | None) -> bool:
     """Whether it is large enough, and held in float32, which half-precision weights are not where all is native."""
-    if not isinstance(weight, Known) or not isinstance(weight.raw, Tensor) or weight.raw.numel() < _SMALLEST:
-        return False
-    kept = weight.raw.dtype if weight.dtype is None else weight.dtype
-    return kept is torch.float32 and weight.raw.dtype in (torch.float32, torch.float16)
+    kept = outline.dtype if dtype is None else dtype
+    return outline.numel() >= _SMALLEST and kept is torch.float32 and outline.dtype in (torch.float32, torch.float16)
 
 
 Prepared = tuple[Kernel, Reorder]

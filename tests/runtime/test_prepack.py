@@ -14,6 +14,7 @@ from programs import save_program
 
 from builder.runtime import load, prepack
 from builder.runtime.dtypes import PRECISIONS, Precision
+from builder.runtime.ops import constexpr
 
 RANDOM = np.random.default_rng(3)
 CONV, LINEAR = (RANDOM.standard_normal(shape).astype(np.float32) / 16 for shape in ((32, 16, 3, 3), (64, 32)))
@@ -76,3 +77,36 @@ def test_nothing_is_packed_before_it_is_needed_and_each_weight_once(
     assert len(calls) == 2
     assert len(results) == 6
     assert all((result == results[0]).all() for result in results)
+
+
+def test_a_large_compressed_weight_is_made_dense_by_the_first_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    data = RANDOM.integers(-128, 128, (512, 256)).astype(np.int8)
+    scale = np.full((512, 1), 0.01, np.float32)
+    x = RANDOM.standard_normal((1, 256)).astype(np.float32)
+    calls: list[int] = []
+    original = constexpr._dequantized
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(constexpr, "_dequantized", counted)
+    path = save_program(
+        tmp_path,
+        lambda x: mb.linear(x=x, weight=mb.constexpr_blockwise_shift_scale(data=data, scale=scale)),
+        {"x": (x.shape, "fp32")},
+        opset="ios18",
+    )
+    model = load(path)
+    at_load = len(calls)
+
+    # when
+    first, second = (model.predict({"x": x})["y0"] for _ in range(2))
+
+    # then
+    assert (at_load, len(calls)) == ((0, 1) if prepack.available() else (1, 1))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(first, x @ (data * scale).T, rtol=0, atol=1e-4)  # 256 additions of numbers near 1
