@@ -22,7 +22,8 @@ def run(arguments: Sequence[str]) -> int:
             print(text, file=sys.stderr)
 
     report = flush(outputs, say=say)
-    say(f"{len(report.sent)} sent")
+    if not report.kept:
+        say(f"{len(report.sent)} sent now, nothing waits")
     if report.kept:
         reasons = "; ".join(dict.fromkeys(kept.reason for kept in report.kept))
         raise UnfitEnvironmentError(

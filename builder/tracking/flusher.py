@@ -49,7 +49,7 @@ def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lamb
         tried.update(new)
         with ExitStack() as stack:
             if wait:
-                stack.enter_context(exclusive(lock, on_wait=lambda: say("waiting for another flusher")))
+                stack.enter_context(exclusive(lock, on_wait=lambda: say("waiting for the flusher that the build started")))
             elif not stack.enter_context(exclusive_or_none(lock)):
                 return FlushReport(sent=tuple(sent), kept=tuple(kept), busy=True)
             outbox.remove_forgotten(outputs)
