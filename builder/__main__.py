@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from builder import __version__
+from builder.cli.process import settle
 from builder.errors import BuilderError, ConfigurationError
 
 VERBS = {
@@ -33,11 +33,8 @@ _WITH_VALUE = ("--outputs", "--output")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see the contracts in docs for what each means)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Threads that wait by spinning make a build on a busy machine 20 times slower; read when torch loads OpenMP.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half done is left behind
     try:
+        settle()
         code = _dispatch(given)
         sys.stdout.flush()
     except BuilderError as error:
@@ -53,11 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of stdout is gone (`| head`); Python must not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _bug()
+        print(f"error: the disk is full: {error}", file=sys.stderr)
+        return 7
     except Exception:
-        traceback.print_exc()
-        print(f"\nthis is a bug of builder {__version__}: please report it with the lines above", file=sys.stderr)
-        return 1
+        return _bug()
     return code
+
+
+def _bug() -> int:
+    """Show the exception at hand, which nobody foresaw."""
+    traceback.print_exc()
+    print(f"\nthis is a bug of builder {__version__}: please report it with the lines above", file=sys.stderr)
+    return 1
 
 
 def _dispatch(arguments: list[str]) -> int:

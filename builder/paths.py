@@ -76,6 +76,7 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
     room = outputs / _WORKING / recipe
     folder = room / variant
     lock = room / f"{variant}.lock"
+    new = not outputs.exists()
 
     def waiting() -> None:
         progress.warn(f"waiting: another build of {recipe} ({variant}) is running")
@@ -92,6 +93,9 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
                 _remove(folder)
     finally:
         _remove_empty(room, until=outputs)
+        if new:
+            with contextlib.suppress(OSError):  # not empty: something was published
+                outputs.rmdir()
 
 
 def publish(finished: Path, final: Path) -> None:
