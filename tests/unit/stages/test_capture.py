@@ -1,0 +1,138 @@
+"""Every method of capture, what each freezes, and how `auto` finds that out."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import nn
+
+from builder.artifacts import LoadedModel
+from builder.data import make_examples
+from builder.errors import ConversionError
+from builder.stages.capture import capture
+from builder.stages.convert import convert
+from builder.stages.methods import methods_to_try
+from builder.stages.prepare import prepare
+from tests.unit.stages.small_builds import make_spec
+
+ARRAY = {"x": {"kind": "tensor", "shape": [1, 4]}}
+METHODS = ["trace", "script", "export", "onnx"]
+needs_onnx = pytest.mark.skipif(find_spec("onnxsim") is None, reason="optional packages")
+
+
+class Branches(nn.Module):
+    """Takes another way for negative values, which tracing freezes and export refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.linear(x)
+        if bool(x[0, 0] > 0):
+            return y + 10.0
+        return y * 3.0
+
+
+class Named(nn.Module):
+    """Returns a dictionary, whose order is not that of the recipe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.linear(x)
+        return {"sum": y + 1.0, "product": y * 2.0}
+
+
+def prepared_with(module, **parts):
+    torch.manual_seed(0)
+    spec = make_spec(**({"input": ARRAY, "precision": {"kind": "fp32"}} | parts))
+    examples = make_examples(spec)
+    loaded = LoadedModel(module=module.eval(), digest="0" * 64, origin={})
+    return prepare(loaded, examples, spec), examples, spec
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=needs_onnx if m == "onnx" else ()) for m in METHODS])
+def test_every_method_captures_and_converts_a_plain_model(method):
+    prepared, examples, spec = prepared_with(Named(), output={"product": None, "sum": None})
+    captured = capture(prepared, examples, method, {}, strict=True)
+    converted = convert(prepared, captured, examples, spec)
+    assert captured.method == method
+    assert [output.name for output in converted.model._spec.description.output] == ["product", "sum"]
+    inputs = (torch.randn(1, 4),)
+    with torch.no_grad():
+        for got, expected in zip(captured.run(*inputs), prepared.module(*inputs), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)  # the same products in another order
+
+
+def test_a_frozen_branch_fails_a_method_that_auto_tries_and_script_keeps_it():
+    # given examples of both signs
+    prepared, examples, spec = prepared_with(Branches())
+    signs = {bool(sample.tensors["x"][0, 0] > 0) for sample in examples.samples}
+    assert signs == {True, False}
+    # then
+    with pytest.raises(ConversionError, match="trace froze something: on other inputs output differs"):
+        capture(prepared, examples, "trace", {}, strict=True)
+    with pytest.raises(ConversionError, match="export failed"):
+        capture(prepared, examples, "export", {}, strict=True)
+    captured = capture(prepared, examples, "script", {"trace": "froze"}, strict=True)
+    assert captured.failures == {"trace": "froze"}
+    converted = convert(prepared, captured, examples, spec)
+    assert "cond" in {op.op_type for op in converted.model._mil_program.functions["main"].operations}
+
+
+def test_a_method_that_the_recipe_names_is_judged_by_the_capture_check_instead():
+    prepared, examples, _ = prepared_with(Branches())
+    assert capture(prepared, examples, "trace", {}).method == "trace"
+
+
+def test_what_cannot_be_compiled_is_told_in_one_line():
+    class Untyped(nn.Module):
+        def forward(self, x):
+            return sum([x, x * 2], start=torch.zeros(1)) if x.shape[0] else {1: object()}
+
+    prepared, examples, _ = prepared_with(Untyped())
+    with pytest.raises(ConversionError, match="^script failed: ") as raised:
+        capture(prepared, examples, "script", {})
+    assert "\n" not in raised.value.message
+    assert raised.value.key == "capture.method"
+
+
+@needs_onnx
+def test_what_onnx_cannot_express_is_named():
+    class Special(nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x)
+
+    prepared, examples, _ = prepared_with(Special())
+    with pytest.raises(ConversionError, match="onnx failed: .*special_bessel_j0"):
+        capture(prepared, examples, "onnx", {})
+
+
+@needs_onnx
+def test_onnx_keeps_the_sizes_that_the_app_chooses():
+    size = {"min": 2, "max": 9, "default": 4}
+    model = nn.Sequential(nn.Conv1d(3, 4, 3, padding=1), nn.ReLU())
+    prepared, examples, spec = prepared_with(model, input={"x": {"kind": "tensor", "shape": [1, 3, size]}})
+    captured = capture(prepared, examples, "onnx", {}, strict=True)
+    assert captured.run(torch.ones(1, 3, 7))[0].shape == (1, 4, 7)
+    description = convert(prepared, captured, examples, spec).model._spec.description
+    assert [r.upperBound for r in description.input[0].type.multiArrayType.shapeRange.sizeRanges] == [1, 3, 9]
+
+
+@pytest.mark.parametrize(
+    ("source", "method", "expected"),
+    [
+        ("python", "auto", ("trace", "export", "script")),
+        ("python", "onnx", ("onnx",)),
+        ("onnx", "auto", ("onnx",)),
+        ("coreml", "auto", ("coreml",)),
+    ],
+)
+def test_which_methods_are_tried(source, method, expected):
+    where = {"factory": "a:b"} if source == "python" else {"file": "m"}
+    assert methods_to_try(make_spec(source={"kind": source} | where, capture={"method": method})) == expected
