@@ -64,8 +64,10 @@ def test_publishing_replaces_and_leaves_nothing_else(
 
 
 def test_failed_build_writes_nothing(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+
     def fail() -> None:
-        with paths.working_folder(tmp_path, *VARIANT, progress=Silent()) as folder:
+        with paths.working_folder(outputs, *VARIANT, progress=Silent()) as folder:
             _fill(folder, "half")
             raise SourceError("no network")
 
