@@ -1,75 +1,207 @@
-"""A sweep: every job in a process of its own, one after another, going on after failures."""
+"""A sweep (`-m`): composes every job, runs them in processes of their own, and tells at the end what became of each."""
 
 from __future__ import annotations
 
-import subprocess
+import os
+import secrets
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from builder import paths
+from builder.artifacts import BuildRequest
+from builder.cli.sweep_settings import is_setting, read_settings
 from builder.config.compose import compose, sweep
-from builder.errors import BuilderError, ConfigurationError
+from builder.errors import ConfigurationError, UnfitEnvironmentError
+from builder.progress import Silent
+from builder.store.inputs import named_in
+from builder.sweep import outcomes
+from builder.sweep.display import Display
+from builder.sweep.jobs import Exit, Job, Outcome, Task
+from builder.sweep.launchers import launcher_for
+from builder.sweep.memory import weights_bytes
+from builder.sweep.prefixes import prefixes
+from builder.sweep.run import summary_run, trackings
+from builder.sweep.scheduler import Interruption, Scheduler
+from builder.sweep.settings import SweepSettings
+from builder.sweep.table import render_csv, row_of
+from builder.tracking import track_run
+
+SWEEPS = "sweeps"
+"""The folder of outputs that holds a folder for each sweep, and `peaks.json`."""
+TABLE = "sweep.csv"
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobResult:
-    """How one job of a sweep ended."""
-
-    arguments: tuple[str, ...]
-    exit_code: int
-    seconds: float
-    artifact: str = ""
-
-
-def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int) -> int:
+def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, paranoid: bool = False) -> int:
     """Build every job; returns the exit code of the first that failed. Nothing is built if all are wrong."""
-    jobs = sweep(arguments)
-    refused = {job: error for job in jobs if (error := _refusal(job))}
-    if len(refused) == len(jobs):
-        raise next(iter(refused.values()))
-    results = []
-    for number, job in enumerate(jobs, start=1):
-        print(f"[{number}/{len(jobs)}] {' '.join(job)}", file=sys.stderr)
-        if job in refused:
-            print(refused[job].message, file=sys.stderr)
-            results.append(JobResult(arguments=job, exit_code=refused[job].exit_code, seconds=0.0))
+    settings = read_settings([argument for argument in arguments if is_setting(argument)])
+    given = [argument for argument in arguments if not is_setting(argument)]
+    jobs, refusals = _jobs(sweep(given))
+    if len(refusals) == len(jobs):
+        raise refusals[0]
+    with Display(jobs=len(jobs), verbosity=verbosity, stream=sys.stderr) as display:
+        options = [*["-v"] * verbosity, *["--paranoid"] * paranoid]
+        running = _Sweep(given, jobs, outputs=outputs, settings=settings, options=options, display=display)
+        finished = running.run()
+    display.table([row_of(outcome) for outcome in running.outcomes])
+    display.say(f"table and logs: {paths.shown(running.folder)}")
+    for outcome in running.outcomes:
+        if outcome.succeeded:
+            print(outcome.artifact)
+    failed = next((outcome.exit_code for outcome in running.outcomes if not outcome.succeeded), 0)
+    code = failed if finished else outcomes.INTERRUPTED
+    return code or running.tracking_code
+
+
+def _jobs(argument_lists: Sequence[tuple[str, ...]]) -> tuple[list[Job], list[ConfigurationError]]:
+    """Compose every job; those that are wrong are jobs too, with their reason."""
+    jobs, refusals = [], []
+    for number, arguments in enumerate(argument_lists, start=1):
+        label = _label(arguments, argument_lists)
+        try:
+            request = compose(arguments)
+        except ConfigurationError as error:
+            refusals.append(error)
+            jobs.append(Job(number=number, arguments=arguments, label=label, request=None, refusal=error.message))
         else:
-            results.append(_build(job, outputs, verbosity))
-    print(summary(results), file=sys.stderr)
-    for result in results:
-        if result.artifact:
-            print(result.artifact)
-    return next((result.exit_code for result in results if result.exit_code), 0)
+            jobs.append(
+                Job(
+                    number=number,
+                    arguments=arguments,
+                    label=label,
+                    request=request,
+                    prefixes=prefixes(request.spec),
+                    weights_bytes=_weights_bytes(request),
+                )
+            )
+    return jobs, refusals
 
 
-def _refusal(job: tuple[str, ...]) -> BuilderError | None:
-    try:
-        compose(job)
-    except ConfigurationError as error:
-        return error
-    return None
+def _label(arguments: Sequence[str], all_arguments: Sequence[Sequence[str]]) -> str:
+    """The arguments in which this job differs from another one; all of them where none does."""
+    varying = [a for i, a in enumerate(arguments) if any(other[i] != a for other in all_arguments)]
+    return " ".join(varying or arguments)
 
 
-def _build(job: tuple[str, ...], outputs: Path, verbosity: int) -> JobResult:
-    """Build one job in a child process, which shows its progress itself."""
-    flags = ["-q"] * -verbosity + ["-v"] * verbosity
-    command = [sys.executable, "-m", "builder", *job, "--outputs", str(outputs), *flags]
-    started = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    lines = done.stdout.splitlines()
-    # A child that a signal ended (out of memory, a crash of native code) has a negative code.
-    code = done.returncode if done.returncode >= 0 else 1
-    artifact = lines[-1] if lines and code == 0 else ""
-    return JobResult(arguments=job, exit_code=code, seconds=time.monotonic() - started, artifact=artifact)
+def _weights_bytes(request: BuildRequest) -> int | None:
+    files = [Path(entry.text) for entry in named_in(request.spec, ("source",)) if not entry.is_code]
+    source = request.spec.source
+    return weights_bytes(files, source.name if source.kind == "torchvision" else None)
 
 
-def summary(results: Sequence[JobResult]) -> str:
-    """Return the table at the end: result, time and arguments of every job."""
-    rows = [("exit", "seconds", "job", "artifact")]
-    rows += [(str(r.exit_code), f"{r.seconds:.1f}", " ".join(r.arguments), r.artifact or "-") for r in results]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    failed = sum(1 for result in results if result.exit_code)
-    return "\n".join([*table, f"{len(results) - failed} of {len(results)} built"])
+class _Sweep:
+    """A running sweep: gives each job its process, listens, and keeps the table on disk up to date."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        jobs: Sequence[Job],
+        *,
+        outputs: Path,
+        settings: SweepSettings,
+        options: Sequence[str],
+        display: Display,
+    ) -> None:
+        self._arguments = arguments
+        self._jobs = jobs
+        self._outputs = outputs
+        self._display = display
+        self._options = options
+        self._began = time.time()
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._began))
+        self.identifier = f"{stamp}-{secrets.token_hex(2)}"
+        self.folder = outputs / SWEEPS / self.identifier
+        sound = [job for job in jobs if job.request is not None]
+        self._launcher = launcher_for(
+            settings, jobs=len(sound), folder=self.folder, peaks=outputs / SWEEPS / "peaks.json"
+        )
+        with paths.writing(outputs):
+            self.folder.mkdir(parents=True)
+        self._ended: dict[int, Outcome] = {}
+        self.tracking_code = 0
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What became of every job, in the order of the command line."""
+        return [self._ended.get(job.number) or outcomes.not_started(job) for job in self._jobs]
+
+    def run(self) -> bool:
+        """Run all jobs, then record the sweep; returns False when it was interrupted."""
+        for job in self._jobs:
+            if job.request is None:
+                self._take(outcomes.refused(job))
+        self._write_table()
+        scheduler = Scheduler(launcher=self._launcher, listener=self, task_of=self._task, interruption=Interruption())
+        finished = scheduler.run([job for job in self._jobs if job.request is not None])
+        self._write_table()
+        self._track()
+        return finished
+
+    def started(self, job: Job) -> None:
+        """A job begins."""
+        self._display.started(job)
+
+    def at(self, job: Job, stage: str) -> None:
+        """A job is at this stage."""
+        self._display.at(job, stage)
+
+    def warned(self, job: Job, message: str) -> None:
+        """A job warns."""
+        self._display.warned(job, message)
+
+    def ended(self, job: Job, exit: Exit, *, stopped: bool) -> None:
+        """A job has ended: read what it left, before another job may replace it."""
+        task = self._task(job)
+        self._take(outcomes.outcome_of(job, exit, task, self._outputs, stopped=stopped))
+        Path(task.out).unlink(missing_ok=True)
+        self._write_table()
+
+    def _take(self, outcome: Outcome) -> None:
+        self._ended[outcome.job.number] = outcome
+        self._display.ended(outcome)
+
+    def _task(self, job: Job) -> Task:
+        """The process of a job. It tells every stage, whatever we show of it, since its log keeps that."""
+        name = str(job.number).zfill(len(str(len(self._jobs))))
+        environment = {"BUILDER_SWEEP_ID": self.identifier}
+        if self._launcher.threads is not None and "OMP_NUM_THREADS" not in os.environ:
+            environment["OMP_NUM_THREADS"] = str(self._launcher.threads)
+        return Task(
+            command=(sys.executable, "-m", "builder", *job.arguments, "--outputs", str(self._outputs), *self._options),
+            folder=str(Path.cwd()),
+            environment=environment,
+            log=str(self.folder.absolute() / f"{name}.log"),
+            out=str(self.folder.absolute() / f"{name}.out"),
+        )
+
+    def _write_table(self) -> None:
+        paths.write_atomically(self.folder / TABLE, render_csv([row_of(outcome) for outcome in self.outcomes]))
+
+    def _track(self) -> None:
+        """Record the sweep where its jobs are recorded, unless it changed nothing."""
+        rows = [row_of(outcome) for outcome in self.outcomes]
+        if all(row.outcome.status == "up to date" for row in rows):
+            return
+        run = summary_run(
+            rows, sweep_id=self.identifier, arguments=self._arguments, started=self._began, ended=time.time()
+        )
+        for tracking in trackings(rows):
+            try:
+                track_run(
+                    run, tracking, files=[self.folder / TABLE], outputs=self._outputs, progress=_Warnings(self._display)
+                )
+            except UnfitEnvironmentError as error:
+                self._display.warn(error.message)
+                self.tracking_code = error.exit_code
+
+
+class _Warnings(Silent):
+    """Shows warnings only."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+
+    def warn(self, message: str) -> None:
+        """Show a warning."""
+        self._display.warn(message)

@@ -48,18 +48,19 @@ class Measurement:
 
 def measurements(check: CheckReport) -> tuple[Measurement, ...]:
     """The numbers of a check, those with limits first; of a measure taken for each output, the worst one."""
+    return tuple(
+        Measurement(name=name, text=value_text(name, value), limit=bounds(check.limits.get(name, {}), name=name))
+        for name, value in worst_values(check).items()
+    )
+
+
+def worst_values(check: CheckReport) -> dict[str, float]:
+    """The worst value of each measure over all outputs, those with limits first."""
     found: dict[str, list[float]] = {}
     for name, value in _numbers(check):
         found.setdefault(name, []).append(value)
     order = [*(name for name in check.limits if name in found), *(name for name in found if name not in check.limits)]
-    return tuple(
-        Measurement(
-            name=name,
-            text=value_text(name, (min if _more_is_better(name, check) else max)(found[name])),
-            limit=bounds(check.limits.get(name, {}), name=name),
-        )
-        for name in order
-    )
+    return {name: (min if _more_is_better(name, check) else max)(found[name]) for name in order}
 
 
 def _numbers(check: CheckReport) -> Iterator[tuple[str, float]]:

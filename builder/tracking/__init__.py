@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from builder import paths
@@ -12,8 +14,9 @@ from builder.progress import Progress
 from builder.spec.tracking import MlflowTracking
 from builder.tracking import outbox
 from builder.tracking.flusher import FlushReport, Kept, flush, start_flusher, wait_for_flusher
+from builder.tracking.run import TrackedRun
 
-__all__ = ["FlushReport", "Kept", "flush", "track"]
+__all__ = ["FlushReport", "Kept", "flush", "track", "track_run"]
 
 
 def track(record: BuildRecord, *, outputs: Path, progress: Progress) -> None:
@@ -40,6 +43,28 @@ def track(record: BuildRecord, *, outputs: Path, progress: Progress) -> None:
         return
     _tell_of_earlier_failures(identifier, outputs, progress)
     start_flusher(outputs)
+
+
+def track_run(
+    run: TrackedRun, tracking: MlflowTracking, *, files: Sequence[Path], outputs: Path, progress: Progress
+) -> None:
+    """Put a run that is not of one build (such as a sweep's) into the outbox, with `files`; otherwise as `track`."""
+
+    def collect(folder: Path) -> None:
+        for file in files:
+            shutil.copy2(file, folder / file.name)
+
+    try:
+        identifier = outbox.put_run(run, tracking, outputs, collect=collect)
+    except (OSError, UnfitEnvironmentError) as error:
+        if tracking.required:
+            raise
+        progress.warn(f"the run was not recorded in MLflow: {error}")
+        return
+    if tracking.required:
+        _send_now(identifier, outputs, progress)
+    else:
+        start_flusher(outputs)
 
 
 def _send_now(identifier: str, outputs: Path, progress: Progress) -> None:

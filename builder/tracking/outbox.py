@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,21 +61,35 @@ def put(record: BuildRecord, outputs: Path) -> str:
     """Write an entry for `record`, whose folder is published, and return its identifier; it counts once complete."""
     tracking = record.request.spec.tracking
     assert isinstance(tracking, MlflowTracking)  # the caller looked
-    run = tracked_run(record)
+    register_as = tracking.register_as if may_be_registered(record) else None
+    return put_run(
+        tracked_run(record), tracking, outputs, collect=lambda folder: _collect(record, folder), register_as=register_as
+    )
+
+
+def put_run(
+    run: TrackedRun,
+    tracking: MlflowTracking,
+    outputs: Path,
+    *,
+    collect: Callable[[Path], None],
+    register_as: str | None = None,
+) -> str:
+    """Write an entry for `run` with the files that `collect` puts into a folder, and return its identifier."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(run.ended_ms / 1000))
     identifier = f"{stamp}-{uuid.uuid4().hex[:12]}"
     folder = files_folder(outputs, identifier)
     with paths.writing(outputs):
         folder.mkdir(parents=True)
         try:
-            _collect(record, folder)
+            collect(folder)
             entry = Entry(
                 identifier=identifier,
                 uri=_address(tracking),
                 experiment=tracking.experiment,
                 run=run,
                 files=tuple(_inventory(folder)),
-                register_as=tracking.register_as if may_be_registered(record) else None,
+                register_as=register_as,
                 alias=tracking.alias,
             )
             text = json.dumps({"schema": SCHEMA, **plain(entry)}, indent=1, ensure_ascii=False, allow_nan=False)

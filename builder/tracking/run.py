@@ -56,14 +56,14 @@ def tracked_run(record: BuildRecord) -> TrackedRun:
 def _params(config: Mapping[str, Any]) -> dict[str, str]:
     params: dict[str, str] = {}
     for path, value in leaves(plain(config)):
-        key = _key(path)
+        key = metric_key(path)
         if key in params:
             key = f"{key[: LONGEST_KEY - 9]}_{_digest(path)[:8]}"
         params[key] = _value(value)
     return params
 
 
-def _key(path: str) -> str:
+def metric_key(path: str) -> str:
     """`path` with what MLflow refuses in names (such as `[`, `]` and `@`) as `_`, and not longer than it takes."""
     key = re.sub(r"[^\w.\- ]", "_", path, flags=re.ASCII).strip(" .") or "_"
     return key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 9]}_{_digest(path)[:8]}"
@@ -84,10 +84,10 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
         yield "bytes_share_of_source", record.artifact.size_bytes / record.source_bytes
     yield "seconds/total", record.seconds
     for stage in record.stages:
-        yield f"seconds/{_key(stage.name)}", stage.seconds
+        yield f"seconds/{metric_key(stage.name)}", stage.seconds
     yield "ops/total", float(sum(record.op_counts.values()))
     for name, count in sorted(record.op_counts.items()):
-        yield f"ops/{_key(name)}", float(count)
+        yield f"ops/{metric_key(name)}", float(count)
     for name, check in _named(record):
         yield from _check_figures(name, check)
 
@@ -96,7 +96,7 @@ def _named(record: BuildRecord) -> Iterator[tuple[str, CheckReport]]:
     """Each check with its name, and its engine too where one check ran on several."""
     names = [check.name for check in record.checks]
     for check in record.checks:
-        yield _key(check.name if names.count(check.name) == 1 else f"{check.name}_{check.engine}"), check
+        yield metric_key(check.name if names.count(check.name) == 1 else f"{check.name}_{check.engine}"), check
 
 
 def _check_figures(name: str, check: CheckReport) -> Iterator[tuple[str, float]]:
@@ -104,7 +104,7 @@ def _check_figures(name: str, check: CheckReport) -> Iterator[tuple[str, float]]
     for path, value in leaves(dict(check.values), separator="/"):
         number = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
         if isinstance(number, (int, float)) and not isinstance(number, bool):
-            yield "/".join([name, *(_key(part) for part in path.split("/"))]), float(number)
+            yield "/".join([name, *(metric_key(part) for part in path.split("/"))]), float(number)
 
 
 def _tags(record: BuildRecord) -> dict[str, str]:
@@ -127,8 +127,8 @@ def _tags(record: BuildRecord) -> dict[str, str]:
         "git.dirty": json.dumps(record.git.get("dirty")),
         "sweep_id": os.environ.get("BUILDER_SWEEP_ID", ""),
         **{f"check.{name}": verdict(check) for name, check in _named(record)},
-        **{f"version.{_key(tool)}": version for tool, version in record.versions.items()},
-        "mlflow.user": _user(),
+        **{f"version.{metric_key(tool)}": version for tool, version in record.versions.items()},
+        "mlflow.user": user_name(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": f"builder recipe={record.request.recipe}",
         "mlflow.source.git.commit": str(record.git.get("commit", "")),
@@ -137,7 +137,8 @@ def _tags(record: BuildRecord) -> dict[str, str]:
     return {key: value[:LONGEST_TAG] for key, value in sorted(tags.items()) if value and value != "null"}
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who builds, as MLflow shows it; empty where the system does not know."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

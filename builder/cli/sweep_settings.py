@@ -1,0 +1,124 @@
+"""Takes a sweep's own settings (`sweep.jobs=4`) out of a command line; what is left are the builds' arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args, get_origin
+
+from pydantic import ValidationError
+
+from builder.config.overrides import parse, plain
+from builder.config.problems import Finding, FindingsError, command_line_spot
+from builder.nearest import nearest
+from builder.sweep.settings import LAUNCHERS, SweepSettings
+
+ROOM = "sweep"
+
+
+def is_setting(argument: str) -> bool:
+    """Whether an argument is about the sweep rather than about a build."""
+    key = argument.lstrip("+~").partition("=")[0]
+    return key == ROOM or key.startswith(f"{ROOM}.")
+
+
+def refuse_settings(arguments: Sequence[str]) -> None:
+    """Raise FindingsError where a command line without `-m` has settings of a sweep."""
+    findings = [
+        Finding(key=argument.partition("=")[0], message="is about a sweep", spot=command_line_spot(argument), hint=hint)
+        for argument in arguments
+        if is_setting(argument)
+        for hint in ["a sweep is asked for by `-m`"]
+    ]
+    if findings:
+        raise FindingsError(findings)
+
+
+def read_settings(arguments: Sequence[str]) -> SweepSettings:
+    """Return the settings that these arguments give; raises FindingsError with everything that is wrong with them."""
+    given: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    findings: list[Finding] = []
+    for argument in arguments:
+        found = _read(argument)
+        if isinstance(found, Finding):
+            findings.append(found)
+            continue
+        (name, *rest), value = found
+        dotted = ".".join([name, *rest])
+        if dotted in written:
+            message = f"is given twice, first as `{written[dotted]}`"
+            findings.append(Finding(key=f"{ROOM}.{dotted}", message=message, spot=command_line_spot(argument)))
+        written[dotted] = argument
+        if rest:
+            group = given.setdefault(name, {})
+            if isinstance(group, dict):
+                group[".".join(rest)] = value
+        else:
+            given[name] = value
+    launcher = given.get("launcher", "local")
+    if launcher not in LAUNCHERS:
+        spot = command_line_spot(written["launcher"], str(launcher))
+        message = f"{launcher!r} is not allowed"
+        near = nearest(str(launcher), LAUNCHERS)
+        findings.append(
+            Finding(key=f"{ROOM}.launcher", message=message, spot=spot, allowed=list(LAUNCHERS), nearest=near)
+        )
+        raise FindingsError(findings)
+    try:
+        settings = LAUNCHERS[launcher].model_validate(given)
+    except ValidationError as error:
+        findings += _findings(error, launcher, written)
+    if findings:
+        raise FindingsError(findings)
+    return settings
+
+
+def _read(argument: str) -> tuple[list[str], Any] | Finding:
+    override = parse(argument)
+    if isinstance(override, Finding):
+        return override
+    key, spot = override.key_or_group, command_line_spot(argument)
+    names = key.split(".")[1:]
+    if override.is_delete() or override.is_add() or override.package is not None or not all(names) or not names:
+        return Finding(key=key, message="must be written as `sweep.NAME=VALUE`", spot=spot)
+    if override.is_sweep_override():
+        return Finding(key=key, message="must have one value: it is about the whole sweep", spot=spot)
+    return names, plain(override.value())
+
+
+def _findings(error: ValidationError, launcher: str, written: dict[str, str]) -> list[Finding]:
+    found = []
+    for details in error.errors(include_url=False):
+        name = str(details["loc"][0])
+        argument = next(text for key, text in written.items() if key == name or key.startswith(f"{name}."))
+        key = f"{ROOM}.{'.'.join(str(part) for part in details['loc'])}"
+        if details["type"] == "extra_forbidden":
+            found.append(_unknown(name, argument, launcher))
+            continue
+        names = _allowed(launcher, name)
+        message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        near = nearest(str(details["input"]), names)
+        spot = command_line_spot(argument, argument.partition("=")[2] or None)
+        found.append(Finding(key=key, message=message, spot=spot, nearest=near))
+    return found
+
+
+def _unknown(name: str, argument: str, launcher: str) -> Finding:
+    names = list(LAUNCHERS[launcher].model_fields)
+    others = [other for other, model in LAUNCHERS.items() if name in model.model_fields]
+    hint = f"it goes with {' or '.join(f'sweep.launcher={other}' for other in others)}" if others else None
+    return Finding(
+        key=f"{ROOM}.{name}",
+        message=f"does nothing with sweep.launcher={launcher}" if others else "unknown key",
+        spot=command_line_spot(argument, f"{ROOM}.{name}", first=True),
+        allowed=[f"{ROOM}.{known}" for known in names],
+        nearest=None if others or nearest(name, names) is None else f"{ROOM}.{nearest(name, names)}",
+        hint=hint,
+    )
+
+
+def _allowed(launcher: str, name: str) -> list[str]:
+    """The words that a setting may be, if it is one of some words."""
+    field = LAUNCHERS[launcher].model_fields.get(name)
+    annotation = field.annotation if field else None
+    return [str(word) for word in get_args(annotation)] if str(get_origin(annotation)) == "typing.Literal" else []

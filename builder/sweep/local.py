@@ -1,0 +1,54 @@
+"""Jobs as processes of this machine, as many as its processors and memory take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from builder.reports.plain import size
+from builder.sweep import memory
+from builder.sweep.jobs import Exit, Job, Task
+from builder.sweep.process import Process
+from builder.sweep.settings import LocalSweep
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalLauncher:
+    """Starts a job where its memory fits beside what runs."""
+
+    pause = 0.05
+
+    def __init__(self, settings: LocalSweep, *, peaks: Path, jobs: int) -> None:
+        self.limit = min(settings.jobs or processors(), jobs)
+        self.threads: int | None = max(1, processors() // self.limit)
+        self._settings = settings
+        self._peaks = memory.Peaks(peaks)
+        self._running: dict[int, memory.Running] = {}
+
+    def start(self, job: Job, task: Task) -> Process:
+        """Start a job."""
+        process = Process(task)
+        self._running[job.number] = memory.Running(pid=process.pid, estimate=self._estimate(job))
+        return process
+
+    def lacks(self, job: Job) -> str | None:
+        """Return what is missing in words, None if the job fits."""
+        estimate = self._estimate(job)
+        if memory.fits(estimate, self._running.values(), limit=self._settings.memory):
+            return None
+        allowed = f"; sweep.memory allows {size(self._settings.memory)}" if self._settings.memory else ""
+        free = f"{size(memory.available())} are free{allowed}"
+        return f"it needs about {size(estimate)} of memory, and {free} (`sweep.job_memory=…` corrects the estimate)"
+
+    def finished(self, job: Job, exit: Exit) -> None:
+        """Remember how much memory it took."""
+        del self._running[job.number]
+        if exit.code in (0, 5):
+            self._peaks.measured(job, exit.peak_bytes)
+
+    def _estimate(self, job: Job) -> int:
+        return self._settings.job_memory or self._peaks.estimate(job)

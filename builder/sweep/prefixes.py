@@ -1,0 +1,25 @@
+"""What jobs have in common: for each stage, a digest of all that the spec says up to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from builder.spec import BuildSpec
+from builder.store.inputs import READS
+
+
+def prefixes(spec: BuildSpec) -> dict[str, str]:
+    """By stage in order, up to the artifact: jobs with the same digest get the same result there.
+
+    Files count by name, not by content: in one sweep a name means one file.
+    """
+    found: dict[str, str] = {}
+    sections: set[str] = set()
+    for stage, reads in READS.items():
+        if stage == "verify":  # every job has its own checks
+            break
+        sections |= set(reads)
+        text = json.dumps(spec.model_dump(mode="json", by_alias=True, include=sections), sort_keys=True)
+        found[stage] = hashlib.sha256(text.encode()).hexdigest()
+    return found
