@@ -36,15 +36,23 @@ def lookup_table(original: Callable[..., Any]) -> Callable[..., Any]:
     """Like coremltools' `_get_kmeans_lookup_table_and_weight`, with our k-means for tables of single values.
 
     Its own needs scikit-learn, or kmeans1d where that happens to be installed, and gives another table with each.
-    Vectors still go to scikit-learn.
+    Vectors still go to scikit-learn, unless each different one has an entry of its own.
     """
+    from coremltools.optimize._utils import reshape_weight_for_vector_lut
 
-    def find(nbits: int, weight: Any, force_kmeans1d: bool = False, cluster_dim: int = 1, **axis: Any) -> Any:
-        if cluster_dim > 1:
-            return original(nbits, weight, force_kmeans1d, cluster_dim=cluster_dim, **axis)
-        centers, indices = cluster_values(np.asarray(weight).reshape(-1), 1 << nbits)
-        table = np.zeros(1 << nbits)
-        table[: len(centers)] = centers
-        return table, indices
+    def find(
+        nbits: int, weight: Any, force_kmeans1d: bool = False, cluster_dim: int = 1, vector_axis: int | None = None
+    ) -> Any:
+        table = np.zeros((1 << nbits, cluster_dim))
+        if cluster_dim == 1:
+            centers, indices = cluster_values(np.asarray(weight).reshape(-1), 1 << nbits)
+            table[: len(centers), 0] = centers
+            return table, indices
+        vectors = reshape_weight_for_vector_lut(weight, cluster_dim, vector_axis).reshape(-1, cluster_dim)
+        different, indices = np.unique(vectors, axis=0, return_inverse=True)
+        if len(different) > 1 << nbits:
+            return original(nbits, weight, force_kmeans1d, cluster_dim=cluster_dim, vector_axis=vector_axis)
+        table[: len(different)] = different
+        return table, indices.reshape(-1)
 
     return find

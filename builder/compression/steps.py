@@ -58,7 +58,7 @@ class Step:
                 reason = self._reason(weight, said)
                 self.skipped.append(SkippedLayer(step=self.name, name=weight.name, reason=reason))
         if not self.changed:
-            raise self._nothing_changed([weight for weight in chosen if weight.size > self.settings.weight_threshold])
+            raise nothing_changed(self, [w.name for w in chosen if w.size > self.settings.weight_threshold])
 
     def _run(self, program: Any, chosen: list[Weight]) -> dict[Slot, str]:
         """Run the passes on the chosen weights; what coremltools said of each, by where it is used."""
@@ -99,24 +99,28 @@ class Step:
             return f"{weight.size} elements, and weight_threshold is {threshold}"
         reason = next((said[slot] for slot in weight.slots if slot in said), None)
         if reason and " not applicable for " in reason:
-            return f"blocks and n:m ratios are for conv and linear, and this is for {', '.join(sorted(weight.op_types))}"
+            return (
+                f"blocks and n:m ratios are for conv and linear, and this is for {', '.join(sorted(weight.op_types))}"
+            )
+        if reason and "`cluster_dim` is invalid" in reason:
+            return "the output channels of each group are no multiple of cluster_dim"
         if reason:
             return reason
         if weight.is_compressed:
             return f"compressed already ({weight.form[0]}), and {self.settings.kind} adds nothing to that"
         return "coremltools does not say why"
 
-    def _nothing_changed(self, large: list[Weight]) -> ConversionError:
-        reasons = {layer.name: layer.reason for layer in self.skipped}
-        if large:
-            said = f"{reasons[large[0].name]} ({large[0].name})"
-        elif self.skipped:
-            said = f"only weights of more than {self.settings.weight_threshold} elements are compressed"
-        else:
-            said = "the program has none that it could be for"
-        return ConversionError(
-            f"compression {self.name} changed no weight: {said}", key=f"compression.{self.name}"
-        )
+
+def nothing_changed(step: Step, large: list[str]) -> ConversionError:
+    """Why a step left every weight as it was; `large` are those above its threshold."""
+    reasons = {layer.name: layer.reason for layer in step.skipped}
+    if large:
+        said = f"{reasons[large[0]]} ({large[0]})"
+    elif step.skipped:
+        said = f"only weights of more than {step.settings.weight_threshold} elements are compressed"
+    else:
+        said = "the model has none that it could be for"
+    return ConversionError(f"compression {step.name} changed no weight: {said}", key=f"compression.{step.name}")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def _precision(spec: BuildSpec) -> Iterator[Problem]:
 
 
 def _compression(spec: BuildSpec) -> Iterator[Problem]:
-    yield from compression_problems(spec.compression, spec.target, spec.format)
+    yield from compression_problems(spec.compression, spec.target, spec.format, spec.precision.kind)
 
 
 def _substitutions(spec: BuildSpec) -> Iterator[Problem]:

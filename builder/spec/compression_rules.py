@@ -10,8 +10,16 @@ from builder.spec.problems import Path, Problem, needs
 from builder.spec.target import Format, Target
 
 
-def compression_problems(steps: Mapping[str, Compression], target: Target, format_: Format) -> Iterator[Problem]:
+def compression_problems(
+    steps: Mapping[str, Compression], target: Target, format_: Format, precision: str
+) -> Iterator[Problem]:
     """Yield what is wrong with `steps`, each with the change that would help."""
+    if steps and format_ == "mlmodel" and precision != "fp32":
+        yield Problem(
+            path=("precision",),
+            message="compressed weights of a neural network (format mlmodel) are made from float32",
+            hint="write `precision: fp32` in the defaults list: what is not compressed stays in float32",
+        )
     earlier: dict[str, Compression] = {}
     for name, step in steps.items():
         path = ("compression", name)
@@ -84,7 +92,11 @@ def _prune(path: Path, step: Prune) -> Iterator[Problem]:
         )
     if step.n_m_ratio is not None and step.n_m_ratio[0] > step.n_m_ratio[1]:
         n, m = step.n_m_ratio
-        yield Problem(path=(*path, "n_m_ratio"), message=f"cannot set {n} of every {m} weights to zero")
+        yield Problem(
+            path=(*path, "n_m_ratio"),
+            message=f"cannot set {n} of every {m} weights to zero",
+            hint=f"write `n_m_ratio: [{m}, {n}]`",
+        )
     yield from _only_with(path, step, "minimum_sparsity", step.threshold is not None, "threshold")
     yield from _only_with(path, step, "block_size", step.target_sparsity is not None, "target_sparsity")
     structured = step.block_size is not None or step.n_m_ratio is not None
@@ -155,7 +167,12 @@ def _neural_network(path: Path, step: Compression, earlier: Mapping[str, Any]) -
     if earlier:
         yield Problem(path=path, message=f"{allowed}; this is the second", hint=hint)
     elif isinstance(step, LinearQuantize) and step.granularity == "per_channel":
-        pass
+        if "4" in step.dtype and step.mode != "linear":
+            yield Problem(
+                path=(*path, "mode"),
+                message="a neural network (format mlmodel) has no symmetric scale for 4 bits",
+                hint="write `mode: linear`",
+            )
     elif isinstance(step, Palettize) and step.granularity == "per_tensor" and step.mode != "unique":
         for key, without in (("cluster_dim", 1), ("enable_per_channel_scale", False)):
             if getattr(step, key) != without:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from builder.artifacts import CompressedModel, ConvertedModel
+from builder.compression.neural_network import compress_network
 from builder.compression.palettize import lookup_table
 from builder.compression.steps import Step
 from builder.progress import Progress
@@ -32,9 +33,10 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
     with fast_conversion() as keep, _quiet_and_repeatable():
         for step in steps:
             with conversion_errors(f"compression {step.name} failed"):
-                model = _applied(step, model)
+                model = _compressed_network(step, model) if spec.format == "mlmodel" else _applied(step, model)
             progress.detail(f"{_said(step)}, {len(step.skipped)} left as they were")
-        validate_program(model._mil_program)
+        if spec.format == "mlpackage":
+            validate_program(model._mil_program)
         keep(model)
     return CompressedModel(
         model=model,
@@ -57,6 +59,21 @@ def _applied(step: Step, model: Any) -> Any:
             step.apply(prog)
 
     return _apply_graph_pass(model, Apply())
+
+
+def _compressed_network(step: Step, model: Any) -> Any:
+    from coremltools.models import MLModel
+    from coremltools.models.neural_network import quantization_utils
+
+    def unloaded(specification: Any, compute_units: Any) -> Any:
+        return MLModel(specification, compute_units=compute_units, skip_model_load=True)
+
+    table = lookup_table(quantization_utils._get_kmeans_lookup_table_and_weight)
+    with (
+        replaced(quantization_utils, "_get_model", unloaded),
+        replaced(quantization_utils, "_get_kmeans_lookup_table_and_weight", table),
+    ):
+        return compress_network(model, step, quantization_utils.quantize_weights)
 
 
 @contextmanager

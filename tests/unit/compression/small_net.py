@@ -1,4 +1,4 @@
-"""A net with every layer whose weights coremltools compresses, converted once for each target, and its dense weights."""
+"""A net with every layer whose weights coremltools compresses, converted once for each target."""
 
 from __future__ import annotations
 
