@@ -96,7 +96,7 @@ def test_what_cannot_be_compiled_is_told_in_one_line():
             return sum([x, x * 2], start=torch.zeros(1)) if x.shape[0] else {1: object()}
 
     prepared, examples, _ = prepared_with(Untyped())
-    with pytest.raises(ConversionError, match="^script failed: ") as raised:
+    with pytest.raises(ConversionError, match=r"^script failed: ") as raised:
         capture(prepared, examples, "script", {})
     assert "\n" not in raised.value.message
     assert raised.value.key == "capture.method"
@@ -109,7 +109,7 @@ def test_what_onnx_cannot_express_is_named():
             return torch.special.bessel_j0(x)
 
     prepared, examples, _ = prepared_with(Special())
-    with pytest.raises(ConversionError, match="onnx failed: .*special_bessel_j0"):
+    with pytest.raises(ConversionError, match=r"onnx failed: .*special_bessel_j0"):
         capture(prepared, examples, "onnx", {})
 
 

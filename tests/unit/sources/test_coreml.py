@@ -1,0 +1,191 @@
+"""Finished Core ML models: executed, checked against the recipe, re-targeted, and passed on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from builder import runtime
+from builder.artifacts import CompressedModel, LoadedModel
+from builder.data import make_examples
+from builder.errors import BuilderError, ConfigurationError, ConversionError, SourceError
+from builder.progress import Silent
+from builder.sources import load_source
+from builder.sources.coreml import path_digest
+from builder.spec import BuildSpec
+from builder.stages.capture import capture
+from builder.stages.convert import convert
+from builder.stages.prepare import prepare
+from builder.stages.seal import package_digest, seal
+from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec
+
+LABELS = [f"class {number}" for number in range(250)]
+RAW = {"kind": "image", "shape": [1, 3, 16, 16], "scale": 1}
+PARTS = {
+    "precision": {"kind": "fp16"},
+    "target": {"name": "ios16"},
+    "classifier": {"labels": "from_weights", "softmax": False},
+}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """An fp16 classifier of pictures for iOS 16."""
+    path = tmp_path_factory.mktemp("coreml") / "m.mlpackage"
+    convert_module(Convolutions(), make_spec(classifier={"labels": LABELS})).model.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A neural network with an array."""
+    path = tmp_path_factory.mktemp("coreml") / "m.mlmodel"
+    spec = make_spec(
+        input={"x": {"kind": "tensor", "shape": [1, 3, 16, 16]}},
+        format="mlmodel",
+        target={"name": "ios13"},
+        precision={"kind": "fp32"},
+    )
+    convert_module(Convolutions(), spec).model.save(str(path))
+    return path
+
+
+def spec_of(file, **parts):
+    given = {"source": {"kind": "coreml", "file": str(file)}, "input": {"image": RAW}, "tracking": {"kind": "none"}}
+    return BuildSpec.model_validate(given | PARTS | parts)
+
+
+def built(spec):
+    examples = make_examples(spec)
+    loaded: LoadedModel = load_source(spec, examples, Silent())
+    prepared = prepare(loaded, examples, spec)
+    captured = capture(prepared, examples, "coreml", {})
+    return loaded, prepared, convert(prepared, captured, examples, spec), examples
+
+
+def test_the_module_gives_what_the_file_gives(package):
+    # when
+    loaded, prepared, _, examples = built(spec_of(package))
+    # then
+    predicted = runtime.load(package).predict(dict(examples.samples[0].given))
+    (probabilities,) = prepared.module(*examples.samples[0].tensors.values())
+    assert loaded.labels == tuple(LABELS)
+    assert probabilities.shape == (1, 250)
+    assert np.allclose(probabilities[0], [predicted["probabilities"][label] for label in LABELS], rtol=0, atol=0)
+    assert loaded.digest == package_digest(package) == f"sha256:{path_digest(package)}"
+
+
+def test_a_file_that_is_passed_on_is_the_file(package, tmp_path):
+    # given
+    spec = spec_of(package)
+    _, _, converted, _ = built(spec)
+    # when
+    sealed = seal(CompressedModel(model=converted.model), spec, tmp_path / "again.mlpackage", seeded=False)
+    # then
+    picture = make_examples(spec).samples[1].given
+    first, again = (runtime.load(path).predict(dict(picture)) for path in (package, sealed.path))
+    assert first["probabilities"] == again["probabilities"]
+
+
+def test_the_target_may_be_raised(package):
+    _, _, converted, _ = built(spec_of(package, target={"name": "ios18"}))
+    assert converted.model._spec.specificationVersion == 9
+    assert "now for ios18" in converted.said
+
+
+def test_a_neural_network_with_an_array(network):
+    spec = spec_of(
+        network,
+        input={"x": {"kind": "tensor", "shape": [1, 3, 16, 16]}},
+        format="mlmodel",
+        target={"name": "ios14"},
+        precision={"kind": "fp32"},
+        classifier=None,
+    )
+    _, prepared, converted, _ = built(spec)
+    with torch.no_grad():
+        assert prepared.module(torch.zeros(1, 3, 16, 16))[0].shape == (1, 250)
+    assert converted.model._spec.specificationVersion == 5
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "said", "key"),
+    [
+        ({"input": {"picture": RAW}}, SourceError, "has no input picture; it has image", "input.picture"),
+        (
+            {"input": {"image": {"kind": "tensor", "shape": [1, 3, 16, 16]}}},
+            SourceError,
+            "takes image as a picture",
+            "input.image.kind",
+        ),
+        (
+            {"input": {"image": RAW | {"color_layout": "BGR"}}},
+            SourceError,
+            "in RGB, not BGR",
+            "input.image.color_layout",
+        ),
+        (
+            {"input": {"image": RAW | {"shape": [1, 3, 16, 8]}}},
+            SourceError,
+            "16 x 16, and the recipe",
+            "input.image.shape",
+        ),
+        ({"target": {"name": "ios15"}}, ConversionError, "needs ios16 or later, and the target is ios15", "target"),
+        ({"precision": {"kind": "fp32"}}, ConfigurationError, "computes in float16", "precision"),
+        ({"classifier": None}, ConfigurationError, "is a classifier", "classifier"),
+        (
+            {"classifier": PARTS["classifier"] | {"predicted_feature_name": "best"}},
+            ConfigurationError,
+            "calls the best label classLabel",
+            "classifier.predicted_feature_name",
+        ),
+        ({"output": {"scores": None}}, ConfigurationError, "has the output(s) probabilities", "output"),
+        ({"format": "mlmodel", "target": {"name": "ios14"}}, ConfigurationError, "cannot become an mlmodel", "format"),
+    ],
+)
+def test_what_the_file_is_not(package, parts, error, said, key):
+    with pytest.raises(error, match=re.escape(said)) as raised:
+        built(spec_of(package, **parts))
+    assert raised.value.key == key
+
+
+def test_a_neural_network_cannot_become_a_package(network):
+    spec = spec_of(
+        network,
+        input={"x": {"kind": "tensor", "shape": [1, 3, 16, 16]}},
+        precision={"kind": "fp32"},
+        classifier=None,
+    )
+    with pytest.raises(ConfigurationError, match="holds a neural network, which cannot become an mlpackage") as raised:
+        built(spec)
+    assert raised.value.hint is not None
+    assert "format: mlmodel" in raised.value.hint
+
+
+def test_damaged_files_are_named(package, network, tmp_path):
+    # given
+    cut = tmp_path / "cut.mlmodel"
+    cut.write_bytes(network.read_bytes()[:-4000])
+    empty = tmp_path / "empty.mlpackage"
+    empty.mkdir()
+    without = tmp_path / "without.mlpackage"
+    shutil.copytree(package, without)
+    shutil.rmtree(without / "Data" / "com.apple.CoreML" / "weights")
+    # then
+    for path in (cut, empty, without):
+        with pytest.raises(BuilderError) as raised:
+            built(spec_of(path))
+        assert raised.value.exit_code == 3
+        assert path.name in raised.value.message
+        assert raised.value.key == "source.file"
+
+
+def test_another_digest(package):
+    source = {"kind": "coreml", "file": str(package), "sha256": "0" * 64}
+    with pytest.raises(SourceError, match="the recipe expects 0000") as raised:
+        built(spec_of(package, source=source))
+    assert raised.value.key == "source.sha256"
