@@ -43,16 +43,13 @@ def lookup_table(original: Callable[..., Any]) -> Callable[..., Any]:
     def find(
         nbits: int, weight: Any, force_kmeans1d: bool = False, cluster_dim: int = 1, vector_axis: int | None = None
     ) -> Any:
-        table = np.zeros((1 << nbits, cluster_dim))
         if cluster_dim == 1:
             centers, indices = cluster_values(np.asarray(weight).reshape(-1), 1 << nbits)
-            table[: len(centers), 0] = centers
-            return table, indices
+            return np.pad(centers, (0, (1 << nbits) - len(centers))), indices
         vectors = reshape_weight_for_vector_lut(weight, cluster_dim, vector_axis).reshape(-1, cluster_dim)
         different, indices = np.unique(vectors, axis=0, return_inverse=True)
         if len(different) > 1 << nbits:
             return original(nbits, weight, force_kmeans1d, cluster_dim=cluster_dim, vector_axis=vector_axis)
-        table[: len(different)] = different
-        return table, indices.reshape(-1)
+        return np.pad(different, ((0, (1 << nbits) - len(different)), (0, 0))), indices.reshape(-1)
 
     return find

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from builder.spec.compression import Prune
 
@@ -36,3 +39,17 @@ def prune_passes(step: Prune, *, further: bool) -> list[Any]:
         prune.joint_compression = compressed
         found.append(prune)
     return found
+
+
+def numpy_with_exact_percentiles() -> Any:
+    """numpy for coremltools' pruning, with percentiles computed in float64.
+
+    Given half precision, numpy (2.3) computes the place of a percentile in half precision as well: 2048 weights or
+    more lose places, and of 65,504 or more it takes the largest or none, so that `target_sparsity` is missed by far.
+    Delete this when coremltools prunes in a wider type.
+    """
+
+    def percentile(values: Any, share: float) -> Any:
+        return np.percentile(np.asarray(values, dtype=np.float64), share)
+
+    return SimpleNamespace(**{**vars(np), "percentile": percentile})

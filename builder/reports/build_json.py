@@ -37,6 +37,10 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "source": plain(record.source),
         "config": plain(record.request.config),
         "versions": dict(sorted(record.versions.items())),
+        "target": {
+            "name": record.request.spec.target.name,
+            "coremltools": record.request.spec.target.coremltools_name,
+        },
         "seeded": record.seeded,
         "overrides": list(record.request.overrides),
         "origins": plain(record.request.origins),

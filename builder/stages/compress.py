@@ -10,6 +10,7 @@ from typing import Any
 from builder.artifacts import CompressedModel, ConvertedModel
 from builder.compression.neural_network import compress_network
 from builder.compression.palettize import lookup_table
+from builder.compression.prune import numpy_with_exact_percentiles
 from builder.compression.steps import Step
 from builder.progress import Progress
 from builder.spec import BuildSpec
@@ -78,7 +79,7 @@ def _compressed_network(step: Step, model: Any) -> Any:
 
 @contextmanager
 def _quiet_and_repeatable() -> Iterator[None]:
-    """Without coremltools' own progress bars, and with one thread: the sums of k-means depend on how many there are."""
+    """Our k-means and percentiles, no progress bars, and one thread: the sums of k-means of vectors depend on it."""
     from coremltools.optimize.coreml import _quantization_passes as passes
     from threadpoolctl import threadpool_limits
 
@@ -88,6 +89,7 @@ def _quiet_and_repeatable() -> Iterator[None]:
             import sklearn.cluster  # noqa: F401 - its thread pools must be loaded to be limited
 
         scoped.enter_context(threadpool_limits(limits=1))
+        scoped.enter_context(replaced(passes, "np", numpy_with_exact_percentiles()))
         scoped.enter_context(replaced(passes, "tqdm", lambda iterable, **_: iterable))
         scoped.enter_context(replaced(passes, "_get_kmeans_lookup_table_and_weight", table))
         yield

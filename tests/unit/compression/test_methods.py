@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from builder.progress import Silent
+from builder.stages.compress import compress
 from tests.unit.compression.small_net import compressed, dense_weights, executed, plain_weights
+from tests.unit.stages.small_builds import convert_module, make_spec
 
 OUTPUT_AXIS = {"conv": 0, "conv_transpose": 1, "linear": 0, "matmul": 0}
 INPUT_AXIS = {"conv": 1, "conv_transpose": 0, "linear": 1, "matmul": 1}
@@ -188,6 +192,18 @@ def test_prune_to_a_sparsity(sparsity: float, tmp_path: Path) -> None:
         wanted = np.where(abs(plain) <= np.quantile(abs(plain), sparsity), 0, plain)
         np.testing.assert_array_equal(weight, wanted)
     assert_executed(model, tmp_path)
+
+
+def test_prune_large_weights_in_half_precision_to_a_sparsity() -> None:
+    # given more weights than half precision can count
+    spec = make_spec(
+        input={"x": {"kind": "tensor", "shape": [1, 300]}},
+        compression={"half": {"kind": "prune", "target_sparsity": 0.5}},
+    )
+    # when
+    model = compress(convert_module(torch.nn.Linear(300, 300), spec), spec, Silent())
+    # then half of them are zero, give or take those that equal the median
+    assert (dense_weights(model)["linear"] == 0).mean() == pytest.approx(0.5, abs=0.002)
 
 
 def test_prune_below_a_threshold(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -90,3 +91,15 @@ def test_failed_write_leaves_the_old_file(record: BuildRecord, tmp_path: Path, m
 
     assert (tmp_path / "build.json").read_text() == old
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_target_is_written_with_the_name_that_coremltools_knows(make_record: Callable[..., BuildRecord]) -> None:
+    # given a record for visionOS, which coremltools lacks
+    record = make_record()
+    spec = record.request.spec
+    target = spec.target.model_copy(update={"name": "visionos2"})
+    request = dataclasses.replace(record.request, spec=spec.model_copy(update={"target": target}))
+    # when
+    document = json.loads(render_build_json(dataclasses.replace(record, request=request)))
+    # then
+    assert document["target"] == {"name": "visionos2", "coremltools": "iOS18"}

@@ -1,0 +1,60 @@
+"""Every target that a recipe may name builds a model of the right format and specification version."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from builder.spec.compatibility import find_incompatibilities
+from builder.spec.target import GENERATIONS, TARGET_NAMES, Target
+from builder.stages.convert import convert
+from tests.unit.stages.small_builds import TENSOR, capture_module, make_spec
+
+SPECIFICATIONS = {13: 4, 14: 5, 15: 6, 16: 7, 17: 8, 18: 9, 26: 10}
+"""By iOS generation, the version that `Model.proto` gives for the first system that reads the file."""
+
+
+@pytest.mark.parametrize("name", TARGET_NAMES)
+def test_a_target_has_its_format_and_specification_version(name: str) -> None:
+    # given the smallest net
+    generation = Target(name=name).generation
+    old = generation < 15
+    spec = make_spec(
+        input={"x": TENSOR},
+        target={"name": name},
+        format="mlmodel" if old else "mlpackage",
+        precision={"kind": "fp32"},
+    )
+    assert find_incompatibilities(spec) == []
+    # when it is converted
+    converted = convert(*capture_module(torch.nn.ReLU(), spec))
+    # then the file is of the system's generation
+    specification = converted.model.get_spec()
+    assert specification.WhichOneof("Type") == ("neuralNetwork" if old else "mlProgram")
+    # a neural network declares the oldest version that has its layers
+    assert specification.specificationVersion <= SPECIFICATIONS[generation]
+    assert old or specification.specificationVersion == SPECIFICATIONS[generation]
+    if not old:
+        opset = f"CoreML{SPECIFICATIONS[generation] - 1}"
+        assert specification.mlProgram.functions["main"].opset == opset
+
+
+@pytest.mark.parametrize("name", TARGET_NAMES)
+def test_a_format_that_the_target_does_not_have_is_refused_with_one_that_it_has(name: str) -> None:
+    generation = Target(name=name).generation
+    wrong = "mlpackage" if generation < 15 else "mlmodel"
+    (problem,) = find_incompatibilities(
+        make_spec(input={"x": TENSOR}, target={"name": name}, format=wrong, precision={"kind": "fp32"})
+    )
+    assert problem.path == ("format",)
+    system = name.rstrip("0123456789_")
+    if wrong == "mlpackage":
+        assert f"needs {system}1" in problem.message.replace("macos12", "macos1").replace("watchos8", "watchos1")
+    else:
+        assert "ends with" in problem.message
+
+
+def test_visionos_is_built_as_its_ios() -> None:
+    names = {name: Target(name=name).coremltools_name for name in TARGET_NAMES if name.startswith("visionos")}
+    assert names == {"visionos1": "iOS17", "visionos2": "iOS18", "visionos26": "iOS26"}
+    assert set(GENERATIONS) == set(SPECIFICATIONS)
