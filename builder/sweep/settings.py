@@ -54,7 +54,7 @@ class SubmititSweep(_Common):
     """The time limit of one build."""
     cpus: PositiveInt = 4
     """Processors for one build."""
-    job_memory: Memory = 16 * 10**9
+    job_memory: Memory = 16 * 2**30
     """Memory for one build; Slurm kills one that takes more."""
     slurm: dict[str, str | int] = Field(default_factory=dict)
     """Further options of sbatch by their long names: `sweep.slurm.partition=cpu sweep.slurm.account=vision`."""
@@ -68,7 +68,7 @@ class RaySweep(_Common):
     """The cluster (`auto`, `ray://head:10001`); unless given, Ray is started on this machine."""
     cpus: PositiveInt = 4
     """Processors for one build."""
-    job_memory: Memory = 16 * 10**9
+    job_memory: Memory = 16 * 2**30
     """Memory that Ray sets aside for one build."""
 
 

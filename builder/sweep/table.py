@@ -119,6 +119,8 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     if console.measure(wide).minimum > console.width or _left_for_variant(rows, checks, console) < _ROOM_FOR_VARIANT:
         wide = _table(rows, None, console)
     console.print(wide)
+    if any(row.outcome.message for row in rows):
+        console.print()
     for row in rows:
         if row.outcome.message:
             console.print(Text(f"{row.outcome.job.number:>3}  {row.outcome.message}"), style="red", soft_wrap=True)
@@ -161,8 +163,10 @@ def _table(
 
 
 def _shown_variant(row: Row, rows: Sequence[Row]) -> str:
+    """The variant with spaces at which it may be broken, after the recipe where there are several."""
     several = len({other.recipe for other in rows}) > 1
-    return f"{row.recipe} {row.variant}".strip() if several else row.variant
+    variant = row.variant.replace(",", ", ")
+    return f"{row.recipe} {variant}".strip() if several else variant
 
 
 def _heading(name: str, rows: Sequence[Row]) -> str:

@@ -77,9 +77,7 @@ class World:
         self.events.append(f"end {job.number}" + (" stopped" if stopped else ""))
 
     def scheduler(self, interruption: Interruption | None = None) -> Scheduler:
-        return Scheduler(
-            launcher=self, listener=self, task_of=self.task, interruption=interruption or Interruption()
-        )
+        return Scheduler(launcher=self, listener=self, task_of=self.task, interruption=interruption or Interruption())
 
 
 @pytest.fixture
