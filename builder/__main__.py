@@ -1,24 +1,21 @@
 """The entry: decides which verb is meant, and turns every failure into its exit code and a message on stderr."""
 
-from __future__ import annotations
-
-import errno
-import importlib
-import os
 import sys
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
 
-from builder import __version__
-from builder.cli.process import settle
-from builder.errors import BuilderError, ConfigurationError
+from builder import __version__, fastpath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.errors import BuilderError
 
 VERBS = {
     "build": "build a recipe (the word may be left out)",
     "list": "print every recipe, one a line",
     "show": "print a composed recipe with the origin of each value",
     "schema": "write the JSON schema with which editors complete and check recipes",
+    "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
     "flush": "send the builds that wait in the outbox to MLflow",
     "lock": "write to builder.lock what recipes are made of",
@@ -27,12 +24,25 @@ VERBS = {
 }
 """The module of each verb is `builder.cli.<verb>`."""
 
+_NOTHING_SAID = 2
 _WITH_VALUE = ("--outputs", "--output")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code (see the contracts in docs for what each means)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    quickly = fastpath.answer(given)
+    return _run(given) if quickly is None else quickly
+
+
+def _run(given: list[str]) -> int:
+    """Go the long way, on which more than the quickest parts of the standard library are imported."""
+    import errno
+    import os
+
+    from builder.cli.process import settle
+    from builder.errors import BuilderError
+
     try:
         settle()
         code = _dispatch(given)
@@ -62,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _bug() -> int:
     """Show the exception at hand, which nobody foresaw."""
+    import traceback
+
     traceback.print_exc()
     print(f"\nthis is a bug of builder {__version__}: please report it with the lines above", file=sys.stderr)
     return 1
@@ -79,13 +91,15 @@ def _dispatch(arguments: list[str]) -> int:
             return 0
     if first is None and not any(argument.startswith("-") for argument in arguments):
         print(_help(), file=sys.stderr)
-        return ConfigurationError.exit_code
+        return _NOTHING_SAID
     if first is None or first.startswith(("+", "~")) or "=" in first:
         verb, rest = "build", arguments
     else:
         verb = _verb(first)
         rest = [argument for index, argument in enumerate(arguments) if index != position]
     try:
+        import importlib
+
         return int(importlib.import_module(f"builder.cli.{verb}").run(rest))
     except SystemExit as stop:
         if {"-h", "--help"} & set(rest):  # how argparse ends after its help
@@ -93,7 +107,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise RuntimeError("something that was built called sys.exit()") from stop  # nothing was built: never exit 0
 
 
-def _first_word(arguments: Sequence[str]) -> int | None:
+def _first_word(arguments: "Sequence[str]") -> "int | None":
     """Return the place of the first argument that is neither an option nor the value of one."""
     before = ""
     for position, argument in enumerate(arguments):
@@ -107,7 +121,10 @@ def _verb(word: str) -> str:
     """Return the verb that `word` is; anything else is explained."""
     if word in VERBS:
         return word
+    from pathlib import Path
+
     from builder.config.folders import open_library
+    from builder.errors import ConfigurationError
     from builder.nearest import nearest
 
     name = Path(word).name.removesuffix(".yaml")
@@ -126,6 +143,7 @@ def _verb(word: str) -> str:
 
 def _help() -> str:
     from builder.cli.list import described_recipes
+    from builder.errors import ConfigurationError
 
     verbs = "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())
     try:
@@ -147,7 +165,7 @@ recipes:
 {recipes}"""
 
 
-def _explain(error: BuilderError) -> None:
+def _explain(error: "BuilderError") -> None:
     from builder.config.problems import Finding, FindingsError, render
 
     if error.spot is not None:

@@ -261,6 +261,8 @@ class BuildRecord:
     seconds: float
     seeded: bool = False
     """Whether weights fell back to untrained ones."""
+    fallback: Mapping[str, Any] | None = None
+    """For such weights: how the network looked then, so that a later build notices that it is back."""
     source_bytes: int | None = None
     """The size of the source's parameters and buffers, in bytes."""
     labels: tuple[str, ...] | None = None

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-from builder.artifacts import BuildRecord, BuildRequest, CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
-from builder.data import make_examples
-from builder.description import describe_artifact
+from builder.artifacts import (
+    BuildRecord,
+    BuildRequest,
+    CapturedProgram,
+    CheckReport,
+    CompressedModel,
+    ConvertedModel,
+    LayerWeights,
+    LoadedModel,
+    PreparedModel,
+    SealedPackage,
+)
 from builder.errors import CheckError, ConversionError
+from builder.fastpath import cache_folder
 from builder.git import git_state
 from builder.paths import (
     artifact_name,
@@ -23,27 +34,40 @@ from builder.paths import (
     variant_folder,
     working_folder,
 )
-from builder.progress import Progress
-from builder.reports.files import build_logged, write_reports
-from builder.spec import BuildSpec
-from builder.stages.capture import capture, methods_to_try
-from builder.stages.compress import compress
-from builder.stages.convert import convert
-from builder.stages.ledger import Ledger
-from builder.stages.load import describe_load, load
-from builder.stages.prepare import describe_prepared, prepare
-from builder.stages.seal import describe_sealed, seal
-from builder.stages.verify import describe_checks, verify
+from builder.progress import Progress, Silent
+from builder.stages.choice import Choice
+from builder.stages.ledger import Ledger, MissedError, Stage, StaleError
+from builder.stages.methods import methods_to_try
+from builder.stages.steps import Steps, effects, skipped
+from builder.store.actions import Store
+from builder.store.digests import Remembered, artifact_digest
 from builder.store.keys import tool_versions
-from builder.tracking import track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """Every stage of one build, done."""
+
+    loaded: Stage[LoadedModel]
+    prepared: Stage[PreparedModel]
+    captured: Stage[CapturedProgram]
+    converted: Stage[ConvertedModel]
+    compressed: Stage[CompressedModel]
+    sealed: Stage[SealedPackage]
+    verified: Stage[tuple[CheckReport, ...]]
+    failures: dict[str, str]
+    """Why the methods of capture that were tried first did not work."""
 
 
 def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildRecord:
-    """Build, check, publish and record what `request` asks for.
+    """Build, check, publish and record what `request` asks for; what the store has is not done again.
 
     Raises SourceError, ConversionError and their like when a stage fails, and CheckError, which carries the record,
     when a check misses its limit; the artifact then lies under `outputs/broken/`.
     """
+    from builder.reports.files import build_logged, write_reports
+    from builder.tracking import track
+
     started = time.perf_counter()
     with working_folder(outputs, request.recipe, request.variant, progress=progress) as folder:
         try:
@@ -68,54 +92,123 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
     return record
 
 
+@dataclass(frozen=True, kw_only=True)
+class Current:
+    """A published artifact that is what a build would give."""
+
+    artifact: Path
+    fallback: Mapping[str, Any] | None
+    """For untrained weights: how the network looked that did not give better ones."""
+
+
+def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
+    """Return the published artifact if it is what a build would give, reports included; None if one is needed."""
+    from builder.reports.current import is_recorded
+
+    ledger = open_ledger(request, Silent(), peek=True)
+    try:
+        story = tell(request, Path(), ledger, Silent())
+    except MissedError:
+        return None
+    finally:
+        ledger.remembered.save()
+    loaded = story.loaded.record
+    folder = variant_folder(outputs, request.recipe, _variant(request.variant, seeded=loaded["seeded"]))
+    artifact = folder / artifact_name(request.recipe, story.sealed.record["format"])
+    if not is_recorded(folder, request, ledger.reports):
+        return None
+    try:
+        is_whole = artifact_digest(artifact) == story.sealed.output
+    except OSError:
+        return None
+    return Current(artifact=artifact, fallback=loaded["fallback"]) if is_whole else None
+
+
+def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False) -> Ledger:
+    """Return a ledger over the user's store."""
+    cache = Path(cache_folder())
+    remembered = Remembered(cache / "remembered.json")
+    return Ledger(request.spec, progress, Store(cache / "store", progress), remembered, peek=peek)
+
+
+def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress) -> Story:
+    """Go through the stages in their order; each is found in the store or run."""
+    steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
+    loaded = ledger.stage(steps.load())
+    prepared = ledger.stage(steps.prepare(loaded))
+    captured, converted, failures = _capture_and_convert(request, steps, prepared, ledger, progress)
+    compressed = ledger.stage(steps.compress(converted))
+    sealed = ledger.stage(steps.seal(compressed, loaded))
+    verified = ledger.stage(steps.verify(prepared, captured, sealed))
+    return Story(
+        loaded=loaded,
+        prepared=prepared,
+        captured=captured,
+        converted=converted,
+        compressed=compressed,
+        sealed=sealed,
+        verified=verified,
+        failures=failures,
+    )
+
+
 def _run_stages(request: BuildRequest, folder: Path, progress: Progress) -> BuildRecord:
-    spec, began = request.spec, datetime.now(UTC).isoformat(timespec="seconds")
-    ledger = Ledger(spec, progress)
-    examples = make_examples(spec)
-    loaded = ledger.run("load", lambda: load(spec, examples, progress), describe_load, examples.digest)
-    prepared = ledger.run("prepare", lambda: prepare(loaded, examples, spec), describe_prepared, loaded.digest)
-    captured, converted = _capture_and_convert(spec, prepared, examples, ledger, progress)
-    compressed = ledger.run("compress", lambda: compress(converted, spec, progress), lambda c: c.said)
-    artifact = folder / artifact_name(request.recipe, spec.format)
-    sealed = ledger.run("seal", lambda: seal(compressed, spec, artifact, seeded=loaded.seeded), describe_sealed)
-    checks = ledger.run("verify", lambda: verify(spec, prepared, captured, sealed, progress), describe_checks)
-    described = describe_artifact(sealed.path)
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    while True:
+        ledger = open_ledger(request, progress)
+        ledger.store.tidy()
+        try:
+            return _record(request, tell(request, folder, ledger, progress), ledger, began)
+        except StaleError as error:  # its result is dropped, so this ends
+            progress.detail(f"{error} gave something else than before: starting over")
+        finally:
+            ledger.remembered.save()
+
+
+def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> BuildRecord:
+    loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
+    checks, artifact = story.verified.value(), story.sealed.value()
+    reports = ledger.reports
     return BuildRecord(
         request=request,
-        variant=_variant(request.variant, seeded=loaded.seeded),
+        variant=_variant(request.variant, seeded=loaded["seeded"]),
         status="broken" if any(check.passed is False for check in checks) else "built",
-        key=ledger.reports[-2].key,
-        artifact=sealed,
-        stages=ledger.reports,
+        key=reports[-2].key,
+        artifact=artifact,
+        stages=reports,
         checks=checks,
-        inputs=described.inputs,
-        outputs=described.outputs,
-        source={**loaded.origin, "seeded": loaded.seeded},
-        substitutions=prepared.substitutions,
-        skipped_layers=compressed.skipped,
-        op_counts=described.op_counts,
-        capture={"method": captured.method, "failures": dict(captured.failures)},
+        inputs=tuple(sealed["inputs"]),
+        outputs=tuple(sealed["outputs"]),
+        source={**loaded["origin"], "seeded": loaded["seeded"]},
+        substitutions=effects(prepared),
+        skipped_layers=skipped(story.compressed.record),
+        op_counts=sealed["op_counts"],
+        capture={"method": story.captured.record["method"], "failures": story.failures},
         versions=tool_versions(),
         git=git_state(),
         started=began,
         seconds=0.0,
-        seeded=loaded.seeded,
-        source_bytes=sum(t.numel() * t.element_size() for t in loaded.module.state_dict().values()),
-        labels=prepared.labels,
-        weights=described.weights,
+        seeded=loaded["seeded"],
+        fallback=loaded["fallback"],
+        source_bytes=loaded["source_bytes"],
+        labels=None if prepared["labels"] is None else tuple(prepared["labels"]),
+        weights=tuple(LayerWeights(**entry) for entry in sealed["weights"]),
     )
 
 
 def _capture_and_convert(
-    spec: BuildSpec, prepared: PreparedModel, examples: ExampleInputs, ledger: Ledger, progress: Progress
-) -> tuple[CapturedProgram, ConvertedModel]:
-    """Capture and convert with the first method that does both; the reasons why others did not are kept."""
-    failures: dict[str, str] = {}
-    methods = methods_to_try(spec.capture.method)
+    request: BuildRequest, steps: Steps, prepared: Stage[PreparedModel], ledger: Ledger, progress: Progress
+) -> tuple[Stage[CapturedProgram], Stage[ConvertedModel], dict[str, str]]:
+    """Capture and convert with the first method that does both; the reasons why others did not are kept.
+
+    The store also knows which method that was, so that methods that fail are not tried in every build.
+    """
+    choice = Choice(request, prepared, ledger)
+    methods, failures = choice.recall() or (methods_to_try(request.spec), {})
     for method in methods:
         try:
-            captured = ledger.run("capture", partial(capture, prepared, examples, method, failures), lambda c: c.method)
-            converted = ledger.run("convert", partial(convert, prepared, captured, examples, spec), lambda c: c.said)
+            captured = ledger.stage(steps.capture(prepared, method))
+            converted = ledger.stage(steps.convert(prepared, captured))
         except ConversionError as error:
             failures[method] = error.message
             if method == methods[-1]:
@@ -123,7 +216,8 @@ def _capture_and_convert(
                 raise ConversionError(said, hint=error.hint, key=error.key) from error
             progress.detail(f"{method}: {error.message}; trying the next method")
         else:
-            return captured, converted
+            choice.remember(method, failures)
+            return captured, converted, failures
     raise AssertionError("methods_to_try is never empty")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def parser() -> Parser:
     made = Parser("", DESCRIPTION, usage="recipe=NAME [group=option …] [key.of.recipe=value …] [-m] [options]")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
     made.add_argument("-m", "--multirun", action="store_true", help="build every combination of the values given")
+    made.add_argument("--paranoid", action="store_true", help="compare contents where a file's stat would do")
     made.add_argument("--locked", action="store_true", help="refuse what differs from builder.lock")
     made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
     return made
@@ -42,11 +44,32 @@ def run(arguments: Sequence[str]) -> int:
     if given.multirun:
         from builder.cli.sweep import run_sweep
 
-        return run_sweep(given.overrides, outputs=outputs, verbosity=verbosity(given))
-    from builder.config.compose import compose
+        return run_sweep(given.overrides, outputs=outputs, verbosity=verbosity(given), paranoid=given.paranoid)
+    return _run_one(arguments, given.overrides, outputs=outputs, verbosity=verbosity(given))
 
-    record = build_and_report(compose(given.overrides), outputs=outputs, verbosity=verbosity(given))
-    print(shown(record.artifact.path))
+
+def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Path, verbosity: int) -> int:
+    """Build one recipe, or say that its artifact is up to date, and leave behind how to know that quickly."""
+    started = time.time_ns()
+    from builder.cli.sweep_settings import refuse_settings
+    from builder.config.compose import compose
+    from builder.pipeline import current_artifact
+
+    refuse_settings(overrides)
+    request = compose(overrides)
+    found = current_artifact(request, outputs=outputs)
+    said = f"up to date: {request.recipe} ({request.variant})"
+    if found is None:
+        record = build_and_report(request, outputs=outputs, verbosity=verbosity)
+        artifact, fallback = record.artifact.path, record.fallback
+    else:
+        artifact, fallback = found.artifact, found.fallback
+        if verbosity >= 0:
+            print(said, file=sys.stderr)
+    from builder.cli.remember import remember
+
+    remember(arguments, request, artifact, started=started, fallback=fallback, said=said)
+    print(shown(artifact))
     return 0
 
 

@@ -35,8 +35,11 @@ def _kind_from_name(entries: Any) -> Any:
 class CaptureMethod(Part):
     """How the PyTorch program is captured."""
 
-    method: Literal["auto", "trace", "export"] = "auto"
-    """`auto` takes the first of trace and export that works and keeps the reason why the other failed."""
+    method: Literal["auto", "trace", "script", "export", "onnx"] = "auto"
+    """`auto` takes the first of trace, export and script that works, and keeps the reasons why others failed.
+
+    `script` keeps control flow that tracing would freeze; `onnx` goes round by torch.onnx, where the others refuse.
+    """
 
 
 class BuildSpec(Part):

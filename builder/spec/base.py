@@ -36,13 +36,18 @@ def _feature_name(value: str) -> str:
     return value
 
 
-ImportPath = Annotated[str, AfterValidator(_import_path)]
+@dataclass(frozen=True)
+class IsImportPath:
+    """Marks a field whose text names user code, for the store to find."""
+
+
+ImportPath = Annotated[str, AfterValidator(_import_path), IsImportPath()]
 """`package.module:function`, the one door through which user code enters."""
 
 
 @dataclass(frozen=True)
 class IsFile:
-    """Marks a field whose text names a file, for the configuration room to find."""
+    """Marks a field whose text names a file, for the configuration room to find, and the store."""
 
 
 FilePath = Annotated[str, AfterValidator(_not_empty), IsFile()]

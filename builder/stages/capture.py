@@ -1,24 +1,38 @@
-"""The capture stage: the prepared module as a TorchScript trace or an exported program."""
+"""The capture stage: the prepared module as a TorchScript trace, an exported program or an ONNX graph."""
 
 from __future__ import annotations
 
+import copy
+import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel
-from builder.errors import ConversionError
+from builder.checks.limits import CAPTURE
+from builder.errors import BuilderError, ConversionError
+from builder.measures import compare, why_meaningless
+from builder.stages.onnx_capture import capture_onnx
 from builder.stages.states import reset_states
 
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
     with _attention_in_operators():
-        traced: Any = torch.jit.trace(prepared.module, inputs, check_trace=False, strict=False)  # type: ignore[no-untyped-call]  # torch
-        return traced
+        return _trace(prepared.module, inputs)
+
+
+def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    """A trace in which no dictionary is left that a compiled module returns: coremltools cannot convert any."""
+    traced: Any = torch.jit.trace(module, inputs, check_trace=False, strict=False)  # type: ignore[no-untyped-call]  # torch
+    if "prim::DictConstruct" in str(traced.inlined_graph):
+        torch._C._jit_pass_inline(traced.graph)
+        torch._C._jit_pass_peephole(traced.graph, True)  # reads what was just put into the dictionary
+        torch._C._jit_pass_dce(traced.graph)
+    return traced
 
 
 def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
@@ -40,35 +54,96 @@ def _dynamic_shapes(prepared: PreparedModel) -> Any:
     return (tuple({d: dimensions[size.name] for d, size in sizes.items()} for sizes in prepared.flexible),)
 
 
-METHODS: Mapping[str, Callable[[PreparedModel, tuple[torch.Tensor, ...]], Any]] = {"trace": trace, "export": export}
-"""Every way to capture, in the order in which `auto` tries them."""
+def script(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
+    """A trace around the model compiled by TorchScript, which keeps its branches and loops."""
+    deployed = copy.copy(prepared.module)
+    deployed._modules = {**prepared.module._modules, "model": torch.jit.script(prepared.module.get_submodule("model"))}
+    with _attention_in_operators():
+        return _trace(deployed, inputs)
 
 
-def methods_to_try(method: str) -> tuple[str, ...]:
-    """The methods that a recipe's `capture.method` allows, in order."""
-    return tuple(METHODS) if method == "auto" else (method,)
+def onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:
+    """An ONNX graph, of a PyTorch module by torch.onnx; of an ONNX source the file's own, with what surrounds it."""
+    with _attention_in_operators():
+        return capture_onnx(prepared, inputs, names)
+
+
+def _program(method: str, prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:
+    match method:
+        case "trace":
+            return trace(prepared, inputs)
+        case "export":
+            return export(prepared, inputs)
+        case "script":
+            return script(prepared, inputs)
+        case "onnx":
+            return onnx(prepared, inputs, names)
+        case "coreml":
+            return prepared.module  # the file is a Core ML model already
+    raise AssertionError(f"{method} is no method of capture")
 
 
 def capture(
-    prepared: PreparedModel, examples: ExampleInputs, method: str, failures: Mapping[str, str]
+    prepared: PreparedModel,
+    examples: ExampleInputs,
+    method: str,
+    failures: Mapping[str, str],
+    *,
+    strict: bool = False,
 ) -> CapturedProgram:
     """Capture `prepared.module` with one method, on the first sample.
 
-    `failures` says why the methods before did not work. Raises ConversionError when this one does not.
+    `failures` says why the methods before did not work. Raises ConversionError when this one does not; with `strict`
+    also when the captured program computes something else on the other samples, so that another can be tried.
     """
     inputs = tuple(examples.samples[0].tensors.values())
+    names = tuple(examples.samples[0].tensors)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own use of what torch deprecates
-            program = METHODS[method](prepared, inputs)
+            program = _program(method, prepared, inputs, names)
+    except BuilderError:
+        raise
     except Exception as error:
         raise ConversionError(f"{method} failed: {_first_line(error)}", key="capture.method") from error
     reset_states(prepared.module, prepared.states.values())
     captured = CapturedProgram(program=program, method=method, failures=dict(failures))
     _check_other_shapes(prepared, captured, examples)
+    if strict:
+        _check_other_samples(prepared, captured, examples)
     return captured
+
+
+def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
+    """Raise ConversionError when capture froze what depends on the values of inputs, such as a branch."""
+    samples = [tuple(sample.tensors.values()) for sample in examples.samples]
+    reset_states(prepared.module, prepared.states.values())
+    with torch.no_grad():
+        expected = [prepared.module(*sample) for sample in samples]
+    reset_states(prepared.module, prepared.states.values())
+    try:
+        got = [captured.run(*sample) for sample in samples]
+    except Exception as error:
+        raise ConversionError(
+            f"{captured.method} froze something: the captured program fails for other values: {_first_line(error)}",
+            key="capture.method",
+        ) from error
+    reset_states(prepared.module, prepared.states.values())
+    for name, wanted, found in zip(
+        prepared.output_names, zip(*expected, strict=True), zip(*got, strict=True), strict=True
+    ):
+        same_shapes = all(a.shape == b.shape for a, b in zip(wanted, found, strict=True))
+        if same_shapes and why_meaningless(wanted):
+            continue
+        worst = min(compare(a, b).snr_db for a, b in zip(wanted, found, strict=True)) if same_shapes else -math.inf
+        if not CAPTURE["snr_db"].holds(worst):
+            raise ConversionError(
+                f"{captured.method} froze something: on other inputs {name} differs from the model's "
+                f"(snr_db {worst:.1f}, and equal programs have over {CAPTURE['snr_db'].min:g})",
+                key="capture.method",
+            )
 
 
 def _check_other_shapes(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:

@@ -22,7 +22,9 @@ from builder.stages.coreml_import import import_coremltools
 from builder.stages.declared_inputs import color_layout, input_types
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
 from builder.stages.neural_network import declare_integers, halve_weights
+from builder.stages.onnx_import import mil_program
 from builder.stages.precision import MixedSelector, half_precision_selector, normalization_depth
+from builder.stages.retarget import retarget
 
 _LOG = logging.getLogger("builder.convert")
 
@@ -38,16 +40,22 @@ def convert(
     Raises ConversionError when coremltools cannot, ConfigurationError when labels do not fit the classes.
     """
     ct = import_coremltools()
+    if captured.method == "coreml":
+        return retarget(ct, captured, prepared, spec)
     register_lowerings()
     outputs = captured_outputs(captured)
     _check_labels(prepared, outputs)
     selector = _selector(prepared, spec)
     with fast_conversion() as keep, conversion_errors("coremltools cannot convert the model"):
         with _named_probabilities(prepared, spec), _exact_normalization(prepared):
+            types = _output_types(ct, prepared, outputs, spec)
+            program = captured.program
+            if captured.method == "onnx":
+                program = mil_program(ct, program.model, prepared, spec, [output.name for output in types])
             model = ct.convert(
-                captured.program,
+                program,
                 inputs=input_types(ct, spec),
-                outputs=_output_types(ct, prepared, outputs, spec),
+                outputs=types,
                 states=_state_types(ct, prepared, spec),
                 classifier_config=_classifier(ct, prepared, spec),
                 convert_to="mlprogram" if spec.format == "mlpackage" else "neuralnetwork",

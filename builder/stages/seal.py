@@ -85,13 +85,21 @@ def semantic_digest(specification: Any, files: Mapping[str, str]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> Any:
-    """A copy without dates and tool builds, with the recipe's metadata."""
+def without_tool_builds(model_specification: Any) -> Any:
+    """A copy without dates and builds of tools."""
     specification = type(model_specification)()
     specification.CopyFrom(model_specification)
-    metadata = specification.description.metadata
     for key in _VARYING_METADATA:
-        metadata.userDefined.pop(key, None)
+        specification.description.metadata.userDefined.pop(key, None)
+    if specification.WhichOneof("Type") == "mlProgram":
+        specification.mlProgram.attributes.pop(_BUILD_INFO, None)
+    return specification
+
+
+def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> Any:
+    """A copy without dates and tool builds, with the recipe's metadata."""
+    specification = without_tool_builds(model_specification)
+    metadata = specification.description.metadata
     metadata.author = spec.metadata.author
     metadata.license = spec.metadata.license
     metadata.versionString = spec.metadata.version
@@ -100,8 +108,6 @@ def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> An
         metadata.userDefined[key] = value
     if seeded:
         metadata.userDefined[SEEDED_KEY] = "true"
-    if specification.WhichOneof("Type") == "mlProgram":
-        specification.mlProgram.attributes.pop(_BUILD_INFO, None)
     for name, state in spec.state.items():
         rename_state(specification, buffer=state.buffer, name=name)
     return specification

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 YOUNG = 2_000_000_000
-"""Nanoseconds: a file that changed so recently may change again within one tick of its clock, so it is not remembered."""
+"""Nanoseconds: a file that changed so recently may do so again within one tick of its clock, and is not remembered."""
 
 
 def file_digest(path: Path) -> str:
@@ -98,7 +98,7 @@ class Remembered:
             return known[1]
         value = work(path)
         after = stat_of(path)
-        if before == after and YOUNG < time.time_ns() - max(after[:2]):
+        if before == after and time.time_ns() - max(after[:2]) > YOUNG:
             self._known[name] = [list(after), value]
             self._changed = True
         return value
@@ -110,7 +110,7 @@ class Remembered:
         if isinstance(known, dict) and known.get("signature") == signature:
             return known
         fresh: dict[str, Any] = {"signature": signature}
-        if all(YOUNG < time.time_ns() - max(entry[1:3]) for entry in condition):
+        if all(time.time_ns() - max(entry[1:3]) > YOUNG for entry in condition):
             self._known[name] = fresh
             self._changed = True
         return fresh

@@ -1,0 +1,117 @@
+"""Leaves behind, after a build, the list of all that it depended on, with which the fast path answers the next one."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from builder import fastpath
+from builder.artifacts import BuildRequest
+from builder.config.folders import open_library
+from builder.store.code import PACKAGE
+from builder.store.digests import Remembered, files_below
+from builder.store.inputs import named_in, user_codes
+
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:([^},]*)")
+"""OmegaConf's way to read a variable of the environment."""
+_NAME = re.compile(r"\s*['\"]?([A-Za-z_][A-Za-z0-9_]*)['\"]?\s*")
+
+
+class UndecidableError(Exception):
+    """The fast path could not tell whether something changed, so it must not answer."""
+
+
+def remember(
+    arguments: Sequence[str],
+    request: BuildRequest,
+    artifact: Path,
+    *,
+    started: int,
+    fallback: Mapping[str, Any] | None,
+    said: str,
+) -> None:
+    """Write the manifest of a build that is current; `started` is `time.time_ns()` before anything was read.
+
+    Nothing is written where an input changed since, or lies in the future: then nobody knows which of its states was
+    built. What was written before for the same command line is no longer read either.
+    """
+    if not fastpath.is_build(arguments):
+        return
+    path = fastpath.manifest_path(arguments)
+    try:
+        manifest = _manifest(arguments, request, artifact, started)
+    except (UndecidableError, OSError):
+        Path(path).unlink(missing_ok=True)
+        return
+    fastpath.write_manifest(path, {**manifest, "fallback": fallback, "said": said})
+
+
+def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, Any]:
+    yamls, listed, absent = _configuration()
+    inputs = {*yamls, *PACKAGE.rglob("*.py")}
+    listed |= {PACKAGE, *(folder for folder in PACKAGE.rglob("*") if folder.is_dir() and folder.name != "__pycache__")}
+    for named in named_in(request.spec, tuple(type(request.spec).model_fields)):
+        if named.is_code:
+            continue
+        place = Path(named.text).absolute()
+        if place.is_dir():
+            listed |= {place, *(folder for folder in place.rglob("*") if folder.is_dir())}
+        inputs |= {file for _, file in files_below(place)}
+        absent |= set(_sought_before(named.text, request.origins.get(named.key, "")))
+    for code in user_codes(request.spec, Remembered(Path(fastpath.cache_folder()) / "remembered.json")):
+        inputs |= set(code.files)
+        absent |= set(code.missing)
+    entries = [fastpath.file_entry(str(file)) for file in sorted(inputs)]
+    if any(max(entry[1][:2]) >= started for entry in entries):
+        raise UndecidableError
+    outputs = [file for _, file in files_below(artifact.parent)]
+    listed |= {artifact.parent, *(folder for folder in artifact.parent.rglob("*") if folder.is_dir())}
+    installed = [Path(entry) for entry in sys.path[1:] if entry]
+    return {
+        "schema": fastpath.SCHEMA,
+        "identity": fastpath.identity(arguments),
+        "environment": {name: os.environ.get(name) for name in sorted(set(_variables(yamls, arguments)))},
+        "missing": sorted(str(path) for path in {*absent, *(f for f in installed if not f.exists())}),
+        "packages": [[str(f), f.stat().st_mtime_ns] for f in installed if f.is_dir() and f not in _ours()],
+        "folders": [[str(folder), fastpath.names_in(str(folder))] for folder in sorted(listed)],
+        "files": [*entries, *(fastpath.file_entry(str(file)) for file in outputs)],
+        "artifact": str(artifact.absolute()),
+    }
+
+
+def _configuration() -> tuple[set[Path], set[Path], set[Path]]:
+    """All YAML files that a recipe could be made of, the folders that hold them, and those that do not exist."""
+    library = open_library()
+    folders = {*library.recipes, *library.options}
+    folders |= {child for folder in library.options for child in folder.iterdir() if child.is_dir()}
+    yamls = {file for folder in folders for file in folder.glob("*.yaml")}
+    absent = {place for name in ("recipes", "conf") if not (place := Path.cwd() / name).exists()}
+    return yamls, folders, absent
+
+
+def _sought_before(file: str, origin: str) -> Iterator[Path]:
+    """Where a file would have been found before the working directory: beside the YAML that names it."""
+    yaml = re.sub(r":\d+:\d+$", "", origin)
+    beside = Path(yaml).absolute().parent / file
+    if yaml.endswith(".yaml") and not Path(file).is_absolute() and not beside.exists():
+        yield beside
+
+
+def _variables(yamls: set[Path], arguments: Sequence[str]) -> Iterator[str]:
+    """The environment variables that any recipe or option reads; raises UndecidableError where a name is computed."""
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted(yamls)]
+    for text in (*texts, *arguments):
+        for name in _ENVIRONMENT.findall(text):
+            plain = _NAME.fullmatch(name)
+            if plain is None:
+                raise UndecidableError
+            yield plain[1]
+
+
+def _ours() -> tuple[Path, ...]:
+    """Folders on Python's path that hold no installed packages: their files are in the manifest one by one."""
+    return (Path.cwd(), PACKAGE.parent)

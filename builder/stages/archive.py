@@ -1,0 +1,140 @@
+"""Captured programs and Core ML models as files that read back the same, and digests of what they mean."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickletools
+import re
+import shutil
+import tempfile
+import weakref
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builder.artifacts import CapturedProgram
+from builder.stages.coreml_import import import_coremltools
+from builder.stages.package import link_folder, write_package
+from builder.stages.seal import without_tool_builds
+from builder.store.digests import canonical
+from builder.store.objects import Objects
+
+_MANGLED = re.compile(rb"___torch_mangle_\d+")
+"""A number that TorchScript gives to the classes of a process in their order."""
+
+_INCIDENTAL = (".debug_pkl", "/.data/serialization_id", "/traced_inputs.pkl")
+"""Parts of an archive that say where code came from, and nothing of what it computes."""
+
+_GRAPH = "/models/model.json"
+"""The graph of an exported program."""
+_ORIGINS = ("stack_trace", "from_node")
+
+_WRITERS: Mapping[str, Callable[[Any, io.BytesIO], object]] = {
+    "trace": torch.jit.save,
+    "script": torch.jit.save,
+    "export": torch.export.save,
+}
+"""How torch writes what each method captures; other programs are captured again where they are needed."""
+
+_SPECIFICATION, _WEIGHTS = "model", "weights/"
+
+
+def archived(captured: CapturedProgram) -> tuple[bytes, CapturedProgram] | None:
+    """Return the archive of a program and what reads back from it; None where torch cannot write or read it."""
+    write = _WRITERS.get(captured.method)
+    if write is None:
+        return None
+    buffer = io.BytesIO()
+    try:
+        write(captured.program, buffer)
+        return buffer.getvalue(), read_program(buffer.getvalue(), captured.method)
+    except Exception:  # whatever a custom class raises: such a program is converted as it is, and not kept
+        return None
+
+
+def read_program(data: bytes, method: str) -> CapturedProgram:
+    """Return the program of an archive."""
+    if method != "export":
+        return CapturedProgram(program=torch.jit.load(io.BytesIO(data)), method=method)  # type: ignore[no-untyped-call]  # torch
+    program = torch.export.load(io.BytesIO(data))
+    # Reading makes nodes for results that nobody uses, which coremltools does not know (such as batch norm's second).
+    program.graph_module.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return CapturedProgram(program=program, method=method)
+
+
+def program_digest(data: bytes) -> str:
+    """`sha256:` over what an archive computes: code, constants and weights, without names that only count."""
+    digest = hashlib.sha256()
+    numbers: dict[bytes, bytes] = {}
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return numbers.setdefault(found[0], b"#%d" % len(numbers))
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            inner = "/" + name.partition("/")[2]
+            if inner.endswith(_INCIDENTAL) or inner.startswith("/traced_inputs/"):
+                continue
+            digest.update(_MANGLED.sub(number, inner.encode()) + b"\0")
+            content = archive.read(name)
+            if inner == _GRAPH:
+                content = canonical(_without_traces(json.loads(content))).encode()
+            for piece in _pickled(content) if inner.endswith(".pkl") else [content]:
+                digest.update(_MANGLED.sub(number, piece) if inner.endswith((".py", ".pkl")) else piece)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _without_traces(value: Any) -> Any:
+    """A JSON value without the lines of source that its nodes came from."""
+    if isinstance(value, dict):
+        return {name: _without_traces(child) for name, child in value.items() if name not in _ORIGINS}
+    return [_without_traces(child) for child in value] if isinstance(value, list) else value
+
+
+def _pickled(data: bytes) -> Iterator[bytes]:
+    """The instructions of a pickle with their arguments; nothing is unpickled."""
+    for opcode, argument, _ in pickletools.genops(data):
+        yield f"{opcode.name} {argument!r}\n".encode()
+
+
+def pack_model(model: Any, objects: Objects) -> str:
+    """Store a model of coremltools without dates; return the digest of its manifest."""
+    specification = without_tool_builds(model._spec)
+    files = {_SPECIFICATION: objects.put_bytes(specification.SerializeToString(deterministic=True))}
+    weights = Path(model.weights_dir) if model.weights_dir else None
+    for file in sorted(weights.iterdir()) if weights is not None and weights.is_dir() else ():
+        files[f"{_WEIGHTS}{file.name}"] = objects.put_file(file)
+    return objects.put_manifest(files)
+
+
+def unpack_model(manifest: str, objects: Objects) -> Any:
+    """Return a stored model; its files live as long as it does. Raises CorruptError."""
+    models = import_coremltools().models
+    files = objects.read_manifest(manifest)
+    data = objects.read_bytes(files[_SPECIFICATION])
+    weights = {name.removeprefix(_WEIGHTS): digest for name, digest in files.items() if name.startswith(_WEIGHTS)}
+    folder = Path(tempfile.mkdtemp(prefix="builder-stored-"))
+    try:
+        if not weights:
+            specification = import_coremltools().proto.Model_pb2.Model()
+            specification.ParseFromString(data)
+            if specification.WhichOneof("Type") != "mlProgram":
+                shutil.rmtree(folder)
+                return models.MLModel(specification, skip_model_load=True)
+        for name, digest in weights.items():
+            objects.restore_file(digest, folder / "weights" / name)
+        (folder / "weights").mkdir(exist_ok=True)
+        package = folder / "model.mlpackage"
+        write_package(package, data, folder / "weights", place=link_folder)
+        model = models.MLModel(str(package), skip_model_load=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model

@@ -1,0 +1,18 @@
+"""The names of the ways to capture a model, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from builder.spec import BuildSpec
+
+METHODS = ("trace", "export", "script")
+"""What `auto` tries: onnx is a way round, for those who ask for it."""
+
+_PROGRAMS = ("onnx", "coreml")
+"""Kinds of source that are programs already, each captured in a way of its own."""
+
+
+def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
+    """The methods that the recipe's source and `capture.method` allow, in order."""
+    if spec.source.kind in _PROGRAMS:
+        return (spec.source.kind,)
+    return METHODS if spec.capture.method == "auto" else (spec.capture.method,)

@@ -1,0 +1,333 @@
+"""Each stage as the ledger takes it: how to run it, what the store keeps of it, how to take that out again.
+
+Nothing heavy is imported before a stage runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from builder.artifacts import (
+    CapturedProgram,
+    CheckReport,
+    CompressedModel,
+    ConvertedModel,
+    ExampleInputs,
+    FlexibleSize,
+    LoadedModel,
+    PreparedModel,
+    SealedPackage,
+    SkippedLayer,
+    SubstitutionEffect,
+)
+from builder.progress import Progress
+from builder.spec import BuildSpec
+from builder.stages.ledger import Packed, Packing, Stage, Work
+from builder.store.digests import digest_of
+from builder.store.fallback import evidence
+from builder.store.inputs import slice_for
+
+_LABELS = ("spec classifier.labels", "file classifier.labels")
+"""Inputs of the prepare stage that change no module."""
+
+
+class RestoredPreparedModel:
+    """A PreparedModel from the store: what is plain is at hand, modules are made when somebody asks for one."""
+
+    def __init__(self, record: Mapping[str, Any], remake: Callable[[], PreparedModel]) -> None:
+        self.output_names = tuple(record["output_names"])
+        self.labels = None if record["labels"] is None else tuple(record["labels"])
+        self.normalization = record["normalization"]
+        self.substitutions = effects(record)
+        self.states = record["states"]
+        self.flexible = tuple(
+            {int(dimension): FlexibleSize(**size) for dimension, size in sizes.items()} for sizes in record["flexible"]
+        )
+        self._remake = cache(remake)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what is not plain: `module`, `reference`."""
+        return getattr(self._remake(), name)
+
+
+def effects(record: Mapping[str, Any]) -> tuple[SubstitutionEffect, ...]:
+    """The effects of substitutions that the prepare stage recorded."""
+    return tuple(
+        SubstitutionEffect(**{**entry, "replaced": tuple(entry["replaced"])}) for entry in record["substitutions"]
+    )
+
+
+class Steps:
+    """The stages of one build."""
+
+    def __init__(self, spec: BuildSpec, artifact: Path, progress: Progress) -> None:
+        self._spec = spec
+        self._artifact = artifact
+        self._progress = progress
+        self._examples = cache(self._make_examples)
+
+    def _make_examples(self) -> ExampleInputs:
+        from builder.data import make_examples
+
+        return make_examples(slice_for("load", self._spec))
+
+    def load(self) -> Work[LoadedModel]:
+        """The source's module; of it the store keeps what is known about it."""
+
+        def run() -> LoadedModel:
+            from builder.stages.load import load
+
+            return load(slice_for("load", self._spec), self._examples(), self._progress)
+
+        def say(loaded: LoadedModel) -> str:
+            from builder.stages.load import describe_load
+
+            return describe_load(loaded)
+
+        def pack(loaded: LoadedModel, packing: Packing) -> Packed:
+            tensors = loaded.module.state_dict().values()
+            known = {
+                "digest": loaded.digest,
+                "origin": dict(loaded.origin),
+                "seeded": loaded.seeded,
+                "preprocessing": None if loaded.preprocessing is None else asdict(loaded.preprocessing),
+                "labels": loaded.labels,
+                "source_bytes": sum(t.numel() * t.element_size() for t in tensors if hasattr(t, "numel")),
+            }
+            output = digest_of({"key": packing.key, **known})
+            return Packed(
+                output=output, record={**known, "fallback": evidence(loaded.origin) if loaded.seeded else None}
+            )
+
+        return Work(name="load", run=run, say=say, pack=pack, unpack=lambda stage: stage.again())
+
+    def prepare(self, loaded: Stage[LoadedModel]) -> Work[PreparedModel]:
+        """The substituted module; of it the store keeps names, labels, normalisation and effects."""
+
+        def run() -> PreparedModel:
+            from builder.stages.prepare import prepare
+
+            return prepare(loaded.value(), self._examples(), slice_for("prepare", self._spec))
+
+        def say(prepared: PreparedModel) -> str:
+            from builder.stages.prepare import describe_prepared
+
+            return describe_prepared(prepared)
+
+        def pack(prepared: PreparedModel, packing: Packing) -> Packed:
+            inputs = {name: value for name, value in packing.inputs.items() if not name.startswith(_LABELS)}
+            record = {
+                "output_names": prepared.output_names,
+                "labels": prepared.labels,
+                "normalization": prepared.normalization,
+                "substitutions": [asdict(effect) for effect in prepared.substitutions],
+                "states": dict(prepared.states),
+                "flexible": [
+                    {str(dimension): asdict(size) for dimension, size in sizes.items()} for sizes in prepared.flexible
+                ],
+            }
+            return Packed(output=digest_of({"stage": "prepare", "inputs": inputs}), record=record)
+
+        def unpack(stage: Stage[PreparedModel]) -> PreparedModel:
+            return cast(PreparedModel, RestoredPreparedModel(stage.record, stage.again))
+
+        return Work(name="prepare", run=run, say=say, pack=pack, unpack=unpack, after={"load": loaded.output})
+
+    def capture(self, prepared: Stage[PreparedModel], method: str) -> Work[CapturedProgram]:
+        """The program as an archive. Even the build that captures it goes on with what it reads back.
+
+        So what is converted does not depend on whether the archive came from the store.
+        """
+        saved: list[bytes] = []
+
+        def run() -> CapturedProgram:
+            from builder.stages.archive import archived
+            from builder.stages.capture import capture
+
+            strict = self._spec.capture.method == "auto"
+            captured = capture(prepared.value(), self._examples(), method, {}, strict=strict)
+            found = archived(captured)
+            saved[:] = [] if found is None else [found[0]]
+            return captured if found is None else found[1]
+
+        def pack(captured: CapturedProgram, packing: Packing) -> Packed:
+            from builder.stages.archive import program_digest
+
+            record = {"method": captured.method}
+            if not saved:
+                return Packed(output=packing.key, record=record)
+            data = saved.pop()
+            objects = {"program": packing.objects.put_bytes(data)}
+            return Packed(output=program_digest(data), record=record, objects=objects)
+
+        def unpack(stage: Stage[CapturedProgram]) -> CapturedProgram:
+            from builder.stages.archive import read_program
+
+            if "program" not in stage.action.objects:
+                return stage.again()
+            return read_program(stage.objects.read_bytes(stage.action.objects["program"]), stage.record["method"])
+
+        after = {"prepare": prepared.output, "method": method}
+        return Work(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)
+
+    def convert(self, prepared: Stage[PreparedModel], captured: Stage[CapturedProgram]) -> Work[ConvertedModel]:
+        """The Core ML model before compression."""
+
+        def run() -> ConvertedModel:
+            from builder.stages.convert import convert
+
+            spec = slice_for("convert", self._spec)
+            return convert(prepared.value(), captured.value(), self._examples(), spec)
+
+        def pack(converted: ConvertedModel, packing: Packing) -> Packed:
+            return _pack_model(converted.model, {}, packing)
+
+        def unpack(stage: Stage[ConvertedModel]) -> ConvertedModel:
+            return ConvertedModel(model=_unpack_model(stage), said=stage.action.line)
+
+        after = {"capture": captured.output, "names and labels": names_digest(prepared)}
+        return Work(name="convert", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
+
+    def compress(self, converted: Stage[ConvertedModel]) -> Work[CompressedModel]:
+        """The Core ML model after compression."""
+
+        def run() -> CompressedModel:
+            from builder.stages.compress import compress
+
+            return compress(converted.value(), slice_for("compress", self._spec), self._progress)
+
+        def pack(compressed: CompressedModel, packing: Packing) -> Packed:
+            return _pack_model(compressed.model, {"skipped": [asdict(layer) for layer in compressed.skipped]}, packing)
+
+        def unpack(stage: Stage[CompressedModel]) -> CompressedModel:
+            return CompressedModel(model=_unpack_model(stage), skipped=skipped(stage.record), said=stage.action.line)
+
+        after = {"convert": converted.output}
+        return Work(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
+
+    def seal(self, compressed: Stage[CompressedModel], loaded: Stage[LoadedModel]) -> Work[SealedPackage]:
+        """The artifact on disk, and what it declares of itself."""
+        seeded = bool(loaded.record["seeded"])
+
+        def run() -> SealedPackage:
+            from builder.stages.seal import seal
+
+            return seal(compressed.value(), slice_for("seal", self._spec), self._artifact, seeded=seeded)
+
+        def say(sealed: SealedPackage) -> str:
+            from builder.stages.seal import describe_sealed
+
+            return describe_sealed(sealed)
+
+        def pack(sealed: SealedPackage, packing: Packing) -> Packed:
+            from builder.description import describe_artifact
+
+            described = describe_artifact(sealed.path)
+            record = {
+                "format": sealed.format,
+                "size_bytes": sealed.size_bytes,
+                "semantic_digest": sealed.semantic_digest,
+                "inputs": described.inputs,
+                "outputs": described.outputs,
+                "op_counts": described.op_counts,
+                "weights": [asdict(layer) for layer in described.weights],
+            }
+            if sealed.path.is_dir():
+                objects = {"artifact/": packing.objects.put_folder(sealed.path)}
+            else:
+                objects = {"artifact": packing.objects.put_file(sealed.path)}
+            return Packed(output=sealed.digest, record=record, objects=objects)
+
+        def unpack(stage: Stage[SealedPackage]) -> SealedPackage:
+            objects = stage.action.objects
+            _remove(self._artifact)
+            if "artifact/" in objects:
+                stage.objects.restore_folder(objects["artifact/"], self._artifact)
+            else:
+                stage.objects.restore_file(objects["artifact"], self._artifact)
+            return sealed_package(stage, self._artifact)
+
+        after = {"compress": compressed.output, "seeded": str(seeded)}
+        return Work(name="seal", run=run, say=say, pack=pack, unpack=unpack, after=after)
+
+    def verify(
+        self, prepared: Stage[PreparedModel], captured: Stage[CapturedProgram], sealed: Stage[SealedPackage]
+    ) -> Work[tuple[CheckReport, ...]]:
+        """The verdicts of all checks; those that missed a limit are not stored."""
+
+        def run() -> tuple[CheckReport, ...]:
+            from builder.stages.verify import verify
+
+            spec = slice_for("verify", self._spec)
+            return verify(spec, prepared.value(), captured.value(), sealed.value(), self._progress)
+
+        def say(reports: tuple[CheckReport, ...]) -> str:
+            from builder.stages.verify import describe_checks
+
+            return describe_checks(reports)
+
+        from builder.stages.verdicts import pack_reports, unpack_reports
+
+        after = {
+            "prepare": prepared.output,
+            "names and labels": names_digest(prepared),
+            "capture": captured.output,
+            "seal": sealed.output,
+        }
+        return Work(
+            name="verify",
+            run=run,
+            say=say,
+            pack=pack_reports,
+            unpack=unpack_reports,
+            after=after,
+            keep=lambda reports: all(report.passed is not False for report in reports),
+        )
+
+
+def names_digest(prepared: Stage[PreparedModel]) -> str:
+    """A digest of what is plain in a prepared model and decides about the artifact."""
+    return digest_of([prepared.record[name] for name in ("output_names", "labels", "normalization")])
+
+
+def skipped(record: Mapping[str, Any]) -> tuple[SkippedLayer, ...]:
+    """The weights that the compress stage recorded as left alone."""
+    return tuple(SkippedLayer(**entry) for entry in record["skipped"])
+
+
+def sealed_package(stage: Stage[SealedPackage], path: Path) -> SealedPackage:
+    """The description of a sealed artifact that lies, or will lie, at `path`."""
+    record = stage.record
+    return SealedPackage(
+        path=path,
+        format=record["format"],
+        digest=stage.output,
+        size_bytes=record["size_bytes"],
+        semantic_digest=record["semantic_digest"],
+    )
+
+
+def _pack_model(model: Any, record: Mapping[str, Any], packing: Packing) -> Packed:
+    from builder.stages.archive import pack_model
+
+    manifest = pack_model(model, packing.objects)
+    return Packed(output=manifest, record=record, objects={"model/": manifest})
+
+
+def _unpack_model(stage: Stage[Any]) -> Any:
+    from builder.stages.archive import unpack_model
+
+    return unpack_model(stage.action.objects["model/"], stage.objects)
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

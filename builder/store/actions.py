@@ -1,0 +1,142 @@
+"""The other half of the store: what each stage gave for a key, as one JSON file that is written last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder.locks import exclusive, exclusive_or_none
+from builder.progress import Progress
+from builder.store.digests import canonical, digest_of
+from builder.store.objects import Objects, atomic_file
+
+SCHEMA = 1
+"""Raised when an action result changes its meaning; others are not read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """The result of one stage for one key: plain values, and digests of what lies beside it in the store."""
+
+    stage: str
+    key: str
+    inputs: Mapping[str, Any]
+    """Everything that the key is made of, by a readable label."""
+    output: str
+    """The digest that later stages have in their keys."""
+    line: str
+    """One line for people."""
+    record: Mapping[str, Any]
+    """What the stage tells later ones in plain values."""
+    objects: Mapping[str, str] = field(default_factory=dict)
+    """Files, and manifests of folders (by a name that ends in `/`), each with its digest."""
+    seconds: float = 0.0
+    """How long the stage took when it ran."""
+
+
+class Store:
+    """A store below one folder, which may be shared, on a network, or not writable: then it is only read."""
+
+    def __init__(self, root: Path, progress: Progress) -> None:
+        self.root = root
+        self.objects = Objects(root)
+        self._progress = progress
+        self._writable = True
+
+    def find(self, stage: str, key: str) -> Action | None:
+        """Return the result under `key`, None where there is none; a damaged one is said, and is none."""
+        path = self._path(stage, key)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                self._progress.warn(f"the store's result of {stage} cannot be read, so {stage} runs again: {error}")
+            return None
+        action = _read(text, stage, key)
+        if action is None:
+            self._progress.warn(f"the store's result of {stage} was damaged, so {stage} runs again ({path})")
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # garbage collection goes by the last use
+        return action
+
+    def put(self, action: Action) -> None:
+        """Write a result, unless one of its objects could not be written."""
+        if self.objects.failures:
+            self._cannot_write(self.objects.failures[-1])
+            return
+        body = json.loads(canonical(asdict(action)))
+        text = canonical({"schema": SCHEMA, "digest": digest_of(body), "action": body})
+        try:
+            with atomic_file(self._path(action.stage, action.key), self.root / "tmp") as stream:
+                stream.write(text.encode())
+        except OSError as error:
+            self._cannot_write(error)
+
+    def drop(self, action: Action, reason: str) -> None:
+        """Forget a result that turned out to be unusable, and say why."""
+        self._progress.warn(
+            f"the store's result of {action.stage} is not usable, so {action.stage} runs again: {reason}"
+        )
+        with contextlib.suppress(OSError):
+            self._path(action.stage, action.key).unlink()
+
+    def _cannot_write(self, error: OSError) -> None:
+        """Say once that the store cannot be written, and go on: a build does not need it."""
+        self.objects.failures.clear()
+        if self._writable:
+            self._progress.warn(f"the store {self.root} cannot be written, so results are not kept: {error.strerror}")
+        self._writable = False
+
+    @contextmanager
+    def alone(self, stage: str, key: str) -> Iterator[None]:
+        """Let one process at a time compute what belongs under `key`; a store that cannot be written has no locks."""
+        lock = self.root / "locks" / f"{stage}-{key.rpartition(':')[2]}.lock"
+
+        def waiting() -> None:
+            self._progress.detail(f"waiting: another build computes {stage}")
+
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(exclusive(lock, on_wait=waiting))
+            except OSError as error:
+                self._progress.detail(f"{stage} is computed without a lock: {error.strerror}")
+            yield
+
+    def tidy(self) -> None:
+        """Remove the locks that killed builds left."""
+        for lock in sorted((self.root / "locks").glob("*.lock")):
+            with contextlib.suppress(OSError), exclusive_or_none(lock):
+                pass
+
+    def actions(self) -> Iterator[tuple[Path, Action]]:
+        """Every readable result with its file."""
+        for path in sorted((self.root / "actions").glob("*/*.json")):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                action = _read(path.read_text(encoding="utf-8"), path.parent.name, f"sha256:{path.stem}")
+                if action is not None:
+                    yield path, action
+
+    def _path(self, stage: str, key: str) -> Path:
+        return self.root / "actions" / stage / f"{key.rpartition(':')[2]}.json"
+
+
+def _read(text: str, stage: str, key: str) -> Action | None:
+    """Return the action that a file holds, None unless it is complete and of this stage and key."""
+    try:
+        document = json.loads(text)
+        body = document["action"]
+        if document["schema"] != SCHEMA or digest_of(body) != document["digest"]:
+            return None
+        action = Action(**body)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return action if (action.stage, action.key) == (stage, key) else None

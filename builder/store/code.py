@@ -1,0 +1,251 @@
+"""Which source files a piece of code reaches: found by its import statements, without importing anything.
+
+Names that are put together at run time are not seen, nor are files that the code opens itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from builder.store.digests import Remembered, digest_of
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Builder's own package."""
+
+_STAGES = "stages"
+"""The room whose files count one by one; other rooms find their files at run time, so each counts as a whole."""
+
+_WITH = {"coremltools": ("protobuf",)}
+"""What decides about an artifact although we do not import it ourselves."""
+
+_HARMLESS = {"hydra", "omegaconf", "pydantic", "platformdirs", "rich", "typing_extensions", "yaml"}
+"""Packages that carry values and never change them."""
+
+_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "google": "protobuf", "cv2": "opencv-python"}
+"""Import names that differ from the names under which packages are installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """The files that code reaches, and the installed packages that they import."""
+
+    files: tuple[Path, ...]
+    packages: tuple[str, ...]
+    missing: tuple[Path, ...] = field(default=())
+    """Where a file would be found before the one that is, if it existed."""
+
+
+def scan(path: Path) -> dict[str, list[str]]:
+    """The modules that a file imports, absolute names and relative ones with their dots, in any block of it.
+
+    What only a type checker imports is left out. A file that is no Python imports nothing.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return {"modules": []}
+    return {"modules": sorted(set(_imports(tree)))}
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        for child in node.orelse:
+            yield from _imports(child)
+        return
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        start = "." * node.level + (node.module or "")
+        yield start
+        separator = "" if start.endswith(".") else "."
+        yield from (f"{start}{separator}{alias.name}" for alias in node.names if alias.name != "*")
+    elif isinstance(node, ast.Call):
+        match ast.unparse(node.func).rpartition(".")[2], node.args:
+            case (("import_module" | "__import__"), [ast.Constant(value=str(name)), *_]):
+                yield name
+    for inner in ast.iter_child_nodes(node):
+        yield from _imports(inner)
+
+
+def user_code(module: str, remembered: Remembered, *, search: Sequence[Path] | None = None) -> Code:
+    """The local files that importing `module` reaches, sought in the working directory and `sys.path` unless given."""
+    folders = list(search) if search is not None else search_folders()
+    files: dict[Path, str] = {}
+    packages: set[str] = set()
+    missing: set[Path] = set()
+    waiting = [module]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name.startswith("."):
+            continue
+        seen.add(name)
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            prefix = ".".join(parts[:length])
+            found = _find(prefix, folders, missing)
+            if found is None:
+                break
+            if not _is_local(found):
+                packages.add(parts[0])
+                break
+            if found.is_dir() or found in files:
+                continue
+            files[found] = prefix
+            package = prefix if found.name == "__init__.py" else prefix.rpartition(".")[0]
+            waiting += [_absolute(n, package) for n in remembered.get("imports", found, scan)["modules"]]
+    return Code(files=tuple(sorted(files)), packages=tuple(sorted(packages)), missing=tuple(sorted(missing)))
+
+
+def search_folders() -> list[Path]:
+    """Where Python looks for modules when a factory is imported: the working directory first."""
+    return list(dict.fromkeys([Path.cwd(), *(Path(entry).absolute() for entry in sys.path if entry)]))
+
+
+def _find(module: str, folders: Sequence[Path], missing: set[Path]) -> Path | None:
+    """The file of a module (a folder where it is a package without `__init__.py`), as the path finder sees it."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return None
+    relative = module.replace(".", os.sep)
+    tried: list[Path] = []
+    namespace = None
+    for folder in folders:
+        for candidate in (folder / relative / "__init__.py", folder / f"{relative}.py"):
+            if candidate.is_file():
+                missing.update(tried)
+                return candidate
+            if _is_local(candidate):
+                tried.append(candidate)
+        if namespace is None and (folder / relative).is_dir():
+            namespace = folder / relative
+        if any((folder / relative).parent.glob(f"{relative.rpartition(os.sep)[2]}.*.so")):
+            return (folder / relative).with_suffix(".so")
+    missing.update(tried)
+    return namespace
+
+
+def _is_local(path: Path) -> bool:
+    """Whether a file belongs to the user: it lies neither in an installed package, nor in Python, nor is it ours."""
+    if path.is_relative_to(PACKAGE):
+        return False
+    parts = path.parts
+    if "site-packages" in parts or "dist-packages" in parts:
+        return False
+    return not any(path.is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+
+
+def _absolute(name: str, package: str) -> str:
+    """A module name as a file of `package` writes it, without its leading dots."""
+    dots = len(name) - len(name.lstrip("."))
+    if not dots:
+        return name
+    parts = package.split(".") if package else []
+    kept = parts[: len(parts) - (dots - 1)]
+    return ".".join([*kept, name.lstrip(".")]).rstrip(".")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCode:
+    """What one stage reaches in builder's own package: a digest of it, and the packages that it imports."""
+
+    digest: str
+    packages: tuple[str, ...]
+
+
+def own_code(module: str, remembered: Remembered) -> OwnCode:
+    """What builder's module `module` (such as `stages/load.py`) reaches, rooms as a whole.
+
+    It is worked out again whenever any file of the package has changed.
+    """
+    stats = package_stats()
+    known = remembered.under(f"own {module}", [[name, *stat] for name, stat in stats.items()])
+    found = known.get("value")
+    if found is None:
+        files, packages = _reached(module, [PACKAGE / name for name in stats], remembered)
+        found = known["value"] = [code_digest(files, PACKAGE, remembered), packages]
+    return OwnCode(digest=found[0], packages=tuple(found[1]))
+
+
+def package_stats() -> dict[str, tuple[int, ...]]:
+    """Every source file of builder by its relative name, with its stat."""
+    found: dict[str, tuple[int, ...]] = {}
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(PACKAGE / folder) as entries:
+            for entry in entries:
+                if entry.is_dir() and entry.name != "__pycache__":
+                    folders.append(f"{folder}{entry.name}/")
+                elif entry.name.endswith(".py"):
+                    stat = entry.stat()
+                    found[f"{folder}{entry.name}"] = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+    return dict(sorted(found.items()))
+
+
+def _reached(module: str, package_files: Sequence[Path], remembered: Remembered) -> tuple[list[Path], list[str]]:
+    """The files that a module of ours reaches, and the foreign packages that these import."""
+    by_name = {file.relative_to(PACKAGE).as_posix(): file for file in package_files}
+    rooms: dict[str, list[Path]] = {}
+    for name, file in by_name.items():
+        rooms.setdefault(name.partition("/")[0], []).append(file)
+    files: set[Path] = set()
+    packages: set[str] = set()
+    names_seen: set[str] = set()
+    waiting = [by_name[module]]
+    while waiting:
+        file = waiting.pop()
+        if file in files:
+            continue
+        files.add(file)
+        package = ".".join(["builder", *file.relative_to(PACKAGE).parts[:-1]])
+        for name in remembered.get("imports", file, scan)["modules"]:
+            whole = _absolute(name, package)
+            if whole in names_seen:
+                continue
+            names_seen.add(whole)
+            parts = whole.split(".")
+            if parts[0] != "builder":
+                packages.add(parts[0])
+            elif len(parts) > 1:
+                waiting += _own_files(parts[1:], by_name, rooms)
+    outside = packages - sys.stdlib_module_names - _HARMLESS - {"__future__"}
+    return sorted(files), sorted(outside)
+
+
+def _own_files(parts: list[str], by_name: Mapping[str, Path], rooms: Mapping[str, list[Path]]) -> list[Path]:
+    """The files behind a name of ours: a room as a whole, or one file of the stages or of the package itself."""
+    if parts[0] == _STAGES:
+        name = f"{_STAGES}/{parts[1]}.py" if len(parts) > 1 else f"{_STAGES}/__init__.py"
+        return [by_name[name]] if name in by_name else []
+    return rooms.get(parts[0], rooms.get(f"{parts[0]}.py", []))
+
+
+def code_digest(files: Sequence[Path], root: Path, remembered: Remembered) -> str:
+    """`sha256:` over names (relative to `root`) and contents."""
+    return digest_of({os.path.relpath(file, root): remembered.digest(file) for file in files})
+
+
+def package_versions(names: Sequence[str]) -> dict[str, str]:
+    """The version of the distribution behind each import name, without importing it; "missing" where there is none."""
+    found: dict[str, str] = {}
+    for name in names:
+        for distribution in (_DISTRIBUTIONS.get(name, name), *_WITH.get(name, ())):
+            found[distribution] = _version(distribution, tuple(sys.path))
+    return found
+
+
+@cache
+def _version(distribution: str, _path: tuple[str, ...]) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "missing"

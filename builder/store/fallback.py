@@ -1,0 +1,20 @@
+"""How long untrained weights may answer for published ones that could not be downloaded.
+
+Everything else in the store holds forever; this holds while the network looks as it did (see `builder.fastpath`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from builder.fastpath import network_state, still_offline
+
+__all__ = ["evidence", "still_offline"]
+
+
+def evidence(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a later build compares: when the fallback happened, and how the way to the server looked then."""
+    url = origin.get("weights_url")
+    return {"at": time.time(), "url": url, "state": network_state(url)}

@@ -1,0 +1,175 @@
+"""Everything that can change the result of a stage, by readable labels: what its key is made of."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel
+
+from builder import __version__
+from builder.spec import BuildSpec
+from builder.spec.base import IsFile, IsImportPath
+from builder.store.code import Code, own_code, package_versions, user_code
+from builder.store.digests import Remembered
+
+READS: Mapping[str, tuple[str, ...]] = {
+    "load": ("source", "input", "seed"),
+    "prepare": ("input", "output", "classifier", "substitutions", "seed"),
+    "capture": ("capture",),
+    "convert": ("input", "output", "classifier", "precision", "target", "format"),
+    "compress": ("compression", "target", "format"),
+    "seal": ("metadata", "format"),
+    "verify": (
+        "checks",
+        "input",
+        "output",
+        "classifier",
+        "substitutions",
+        "capture",
+        "precision",
+        "compression",
+        "target",
+        "format",
+        "metadata",
+        "seed",
+    ),
+}
+"""The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""
+
+_NO_STAGE = ("schema_version", "tracking")
+"""What no stage reads."""
+
+VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
+"""The version of each stage's own code: raised when it gives another result for the same inputs."""
+
+
+def sections(stage: str) -> tuple[str, ...]:
+    """The sections of the spec that are in the key of a stage."""
+    placed = {name for names in READS.values() for name in names}.union(_NO_STAGE)
+    return (*READS[stage], *(name for name in BuildSpec.model_fields if name not in placed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A text of the spec that names a file or user code, with the dotted key under which it stands."""
+
+    key: str
+    text: str
+    is_code: bool
+
+
+def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[str, Any]:
+    """Return all inputs of a stage except the results of stages before it.
+
+    A file counts by its content, not by its name; user code by the content of all local files that it reaches.
+    """
+    inputs: dict[str, Any] = {"version": VERSIONS[stage], "builder": __version__}
+    own = own_code(f"stages/{stage}.py", remembered)
+    inputs["builder's code"] = own.digest
+    inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
+    inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}
+    inputs["system"] = f"{sys.platform} {platform.mac_ver()[0]}".strip()
+    named = {entry.key: entry for entry in named_in(spec, sections(stage))}
+    for key, value in _leaves({name: _dumped(spec, name) for name in sections(stage)}, ""):
+        entry = named.get(key)
+        if entry is None or entry.is_code:
+            inputs[f"spec {key}"] = value
+    for entry in named.values():
+        inputs |= _contents(entry, remembered)
+    return inputs
+
+
+def _dumped(spec: BuildSpec, name: str) -> Any:
+    return spec.model_dump(mode="json", by_alias=True, include={name})[name]
+
+
+def _contents(entry: Named, remembered: Remembered) -> dict[str, Any]:
+    """What a file or a piece of user code adds to the inputs."""
+    if not entry.is_code:
+        path = Path(entry.text)
+        return {f"file {entry.key}": remembered.digest(path) if path.exists() else "missing"}
+    code = user_code(entry.text.partition(":")[0], remembered)
+    found: dict[str, Any] = {f"code {entry.key} {_shown(file)}": remembered.digest(file) for file in code.files}
+    return found | {f"tool {name}": version for name, version in package_versions(code.packages).items()}
+
+
+def _shown(path: Path) -> str:
+    """A file as it is the same on every machine: relative to the working directory where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+class Slice:
+    """The part of a spec that one stage reads; anything else of it is refused, since it is not in the stage's key."""
+
+    def __init__(self, stage: str, spec: BuildSpec) -> None:
+        self._stage = stage
+        self._spec = spec
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a section that is in the stage's key."""
+        if name not in sections(self._stage):
+            where = "name it in READS of builder/store/inputs.py, so that it is in the stage's key"
+            raise AttributeError(f"the {self._stage} stage reads `{name}` of the spec: {where}")
+        return getattr(self._spec, name)
+
+
+def slice_for(stage: str, spec: BuildSpec) -> BuildSpec:
+    """Return `spec` as `stage` may read it."""
+    return cast(BuildSpec, Slice(stage, spec))
+
+
+def user_codes(spec: BuildSpec, remembered: Remembered) -> list[Code]:
+    """All user code that the spec names."""
+    entries = [entry for entry in named_in(spec, tuple(type(spec).model_fields)) if entry.is_code]
+    return [user_code(entry.text.partition(":")[0], remembered) for entry in entries]
+
+
+def named_in(spec: BuildSpec, names: tuple[str, ...]) -> Iterator[Named]:
+    """Yield every text in these sections of the spec whose type says that it names a file or user code."""
+    fields = type(spec).model_fields
+    for name in names:
+        field = fields[name]
+        yield from _named(getattr(spec, name), field.annotation, tuple(field.metadata), name)
+
+
+def _named(value: Any, annotation: Any, marks: tuple[Any, ...], key: str) -> Iterator[Named]:
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            inner = f"{key}.{field.alias or name}"
+            yield from _named(getattr(value, name), field.annotation, tuple(field.metadata), inner)
+        return
+    if get_origin(annotation) is Annotated:
+        bare, *more = get_args(annotation)
+        yield from _named(value, bare, (*marks, *more), key)
+    elif get_origin(annotation) in (Union, types.UnionType):
+        members = get_args(annotation)
+        if not (isinstance(value, str) and any(value in get_args(m) for m in members if get_origin(m) is Literal)):
+            for member in members:
+                yield from _named(value, member, marks, key)
+    elif isinstance(value, Mapping) and get_origin(annotation) is dict:
+        for name, child in value.items():
+            yield from _named(child, get_args(annotation)[1], (), f"{key}.{name}")
+    elif isinstance(value, list | tuple) and get_origin(annotation) in (list, tuple):
+        for index, child in enumerate(value):
+            yield from _named(child, get_args(annotation)[0], (), f"{key}.{index}")
+    elif isinstance(value, str):
+        for kind, is_code in ((IsFile, False), (IsImportPath, True)):
+            if any(isinstance(mark, kind) for mark in marks):
+                yield Named(key=key, text=value, is_code=is_code)
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested mappings and lists with its dotted key; what is empty is a leaf."""
+    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    found = False
+    for name, child in children:
+        found = True
+        yield from _leaves(child, f"{key}.{name}" if key else str(name))
+    if not found:
+        yield key, value
