@@ -119,7 +119,7 @@ def test_schema_into_a_missing_folder_is_explained(run: Run) -> None:
 
 def test_flush_of_an_empty_outbox_succeeds(run: Run, tmp_path: Path) -> None:
     code, out, err = run("flush", "--outputs", "outputs")
-    assert (code, out, err) == (0, "", "0 sent\n")
+    assert (code, out, err) == (0, "", "0 sent now, nothing waits\n")
 
 
 def test_outputs_must_be_a_folder(run: Run) -> None:

@@ -154,7 +154,7 @@ def test_waiting_for_another_flusher_is_said(
         assert heard.wait(10)
     thread.join(10)
 
-    assert said[0] == "waiting for another flusher"
+    assert said[0] == "waiting for the flusher that the build started"
     assert len(store.sent) == 1
 
 
