@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from builder.artifacts import BuildRequest
+from builder.config.folders import shipped
 from builder.config.problems import Spot, command_line_spot
 
 
@@ -35,10 +36,20 @@ def place_of(key: str, request: BuildRequest) -> Spot | None:
 
 
 def _written(key: str, origins: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the key that is nearest to `key` among those that are written, with its origin."""
-    below = sorted((o for o in origins if f"{o}.".startswith(f"{key}.")), key=lambda o: (o != key, _order(origins[o])))
+    """Return the key that is nearest to `key` among those that are written, with its origin.
+
+    What a shipped option says comes last: the user wrote something else, and can change that.
+    """
+    below = sorted(
+        (o for o in origins if f"{o}.".startswith(f"{key}.")),
+        key=lambda o: (o != key, _is_shipped(origins[o]), _order(origins[o])),
+    )
     above = [".".join(key.split(".")[:depth]) for depth in range(key.count("."), 0, -1)]
     return next(((name, origins[name]) for name in [*below, *above] if name in origins), None)
+
+
+def _is_shipped(origin: str) -> bool:
+    return Path(origin.partition(":")[0]).absolute().is_relative_to(shipped("conf"))
 
 
 def _order(origin: str) -> tuple[str, int]:

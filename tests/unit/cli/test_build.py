@@ -77,6 +77,15 @@ def test_a_failure_names_the_place_of_its_setting(
     assert "hint: look for it" in err
 
 
+def test_a_place_is_sought_in_what_the_user_wrote(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: Any, **__: Any) -> BuildRecord:
+        raise SourceError("it is not there", key="source")
+
+    monkeypatch.setattr("builder.pipeline.build", fail)
+    (tmp_path / "recipes" / "y.yaml").write_text("defaults:\n  - x\n  - source: python\nsource:\n  factory: a:b\n")
+    assert run("recipe=y")[2].startswith("recipes/y.yaml:5:3: error: source: it is not there")
+
+
 def test_a_failure_without_a_setting_names_no_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> BuildRecord:
         raise SourceError("no network")
