@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,29 +31,33 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("model", help="a .mlpackage or .mlmodel")
     parser.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
     parser.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
+    parser.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
     given = parser.read(arguments)
     path = Path(given.model)
     if not path.exists():
         raise ConfigurationError(f"there is no model {path}", hint="give the path of a .mlpackage or .mlmodel")
     files = _pairs(given.inputs)
-    outputs = _predict(path, files)
+    outputs = _predict(path, files, given.function)
     folder = _folder(given.output)
     for name, value in outputs.items():
-        print(f"{name}: {_described(value, given.top)}")
+        described = _described(value, given.top)
+        print(f"{name}:{described}" if described.startswith("\n") else f"{name}: {described}")
         if folder is not None:
             _save(folder, name, value)
     return 0
 
 
-def _predict(path: Path, files: Mapping[str, str]) -> dict[str, Any]:
+def _predict(path: Path, files: Mapping[str, str], function: str | None) -> dict[str, Any]:
     """Load, read the inputs as the model declares them, and run."""
     from builder.runtime import InputError, ModelError, PredictionError, UnsupportedError, load
 
     try:
-        model = load(path)
+        model = load(path, function)
     except (ModelError, UnsupportedError, OSError) as error:
         raise SourceError(f"{path} cannot be loaded: {error}") from error
+    except InputError as error:
+        raise ConfigurationError(str(error)) from error
     inputs = read_inputs(model, files)
     try:
         return model.predict(inputs, state=model.make_state() if model.states else None)
@@ -135,14 +140,14 @@ def _picture(feature: Any, name: str, text: str) -> Any:
 
 def _described(value: Any, top: int) -> str:
     """Return an output in a line, or the best classes in several."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         best = sorted(value.items(), key=lambda item: -float(item[1]))[: max(1, top)]
         width = max(len(str(label)) for label, _ in best)
         return "\n" + "\n".join(f"  {label!s:<{width}}  {float(share):.4f}" for label, share in best)
     if hasattr(value, "size") and hasattr(value, "getpixel"):
         return f"a picture of {value.size[0]} x {value.size[1]}"
     if hasattr(value, "shape"):
-        if value.size <= MOST_PRINTED:
+        if value.size <= MOST_PRINTED:  # an empty array has no range
             return str(value.tolist())
         return f"{value.dtype} {tuple(value.shape)}, {value.min():.6g} to {value.max():.6g}, mean {value.mean():.6g}"
     return str(value)
@@ -164,6 +169,7 @@ def _save(folder: Path, name: str, value: Any) -> None:
 
     import numpy as np
 
+    name = re.sub(r"[^\w.-]", "_", name)  # a name is the model's, and must not lead out of the folder
     if isinstance(value, Mapping):
         shares = {str(label): float(share) for label, share in value.items()}
         (folder / f"{name}.json").write_text(json.dumps(shares, indent=1), encoding="utf-8")

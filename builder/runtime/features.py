@@ -19,7 +19,7 @@ _COLORS: dict[int, Color] = {10: "GRAYSCALE", 20: "RGB", 30: "BGR", 40: "GRAYSCA
 _ARRAY_TYPES = {65568: "fp32", 65600: "fp64", 131104: "int32", 131080: "int8", 65552: "fp16"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ArrayFeature:
     """A multi-array. With `enumerated` the shape is one of those; with `ranges` each size lies in its range."""
 
@@ -45,10 +45,13 @@ class ArrayFeature:
             return "one of " + ", ".join(map(str, self.enumerated))
         if self.ranges:
             return "(" + ", ".join(map(_range_text, self.ranges)) + ")"
-        return str(self.shape)
+        return str(self.shape) if self.shape else "any shape"
+
+    def __repr__(self) -> str:
+        return _readable(f"{self.dtype} array {self.expected()}", self.optional, self.default)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ImageFeature:
     """An image of one size, of one of `enumerated` (width, height), or within the two ranges."""
 
@@ -77,8 +80,11 @@ class ImageFeature:
             return f"{_range_text(self.width_range)} x {_range_text(self.height_range)}"
         return f"{self.width} x {self.height}"
 
+    def __repr__(self) -> str:
+        return _readable(f"{self.color} image {self.expected()} (width x height)", self.optional)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ScalarFeature:
     """A number or a text."""
 
@@ -86,8 +92,11 @@ class ScalarFeature:
     kind: Scalar
     optional: bool = False
 
+    def __repr__(self) -> str:
+        return _readable(self.kind, self.optional)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DictionaryFeature:
     """A dictionary from labels to numbers: class probabilities."""
 
@@ -95,14 +104,25 @@ class DictionaryFeature:
     key: Scalar
     optional: bool = False
 
+    def __repr__(self) -> str:
+        return _readable(f"dictionary from {self.key} to double", self.optional)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SequenceFeature:
     """A list of numbers or texts."""
 
     name: str
     kind: Scalar
     optional: bool = False
+
+    def __repr__(self) -> str:
+        return _readable(f"list of {self.kind}", self.optional)
+
+
+def _readable(text: str, optional: bool, default: float | None = None) -> str:
+    """What `print(model.inputs)` shows for a feature."""
+    return f"<{text}{', optional' if optional else ''}{'' if default is None else f', default {default:g}'}>"
 
 
 Feature = ArrayFeature | ImageFeature | ScalarFeature | DictionaryFeature | SequenceFeature

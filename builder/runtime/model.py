@@ -6,8 +6,9 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from builder.runtime.outline import outline
 from builder.runtime.package import Package, open_package
 from builder.runtime.values import Allows, check_inputs, encode_outputs, to_numpy
 
-Intermediates = Iterable[str] | Literal["all"]
+Intermediates = Iterable[str] | str
+"""Names, one name, or "all"."""
 
 
 class Network(Protocol):
@@ -42,6 +44,9 @@ class State:
         self._features = dict(features)
         self.tensors = tensors
 
+    def __repr__(self) -> str:
+        return f"<state {self._features}>"
+
     def read_state(self, name: str) -> np.ndarray[Any, Any]:
         """A copy of the state's value (fp16 as float32)."""
         return to_numpy(self._find(name).to(torch.float32, copy=True))
@@ -49,7 +54,10 @@ class State:
     def write_state(self, name: str, value: Any) -> None:
         """Replace the state's value by one of the same shape."""
         tensor = self._find(name)
-        new = torch.as_tensor(np.asarray(value))
+        try:
+            new = torch.as_tensor(np.asarray(value))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"state {name!r}: {tuple(tensor.shape)} numbers are expected: {error}") from error
         if new.shape != tensor.shape:
             raise InputError(f"state {name!r}: the shape is {tuple(new.shape)}, expected {tuple(tensor.shape)}")
         tensor.copy_(new.to(torch.float16) if self._features[name].dtype == "fp16" else new)
@@ -60,7 +68,7 @@ class State:
         return self.tensors[name]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Model:
     """A model that predicts. `inputs`, `outputs` and `states` are what the file declares, by name."""
 
@@ -70,6 +78,11 @@ class Model:
     interface: Interface
     network: Network
     specification: Any
+
+    def __repr__(self) -> str:
+        function = f", function {self.function!r}" if self.function not in (None, "main") else ""
+        states = f", states {self.states}" if self.states else ""
+        return f"<{self.kind} {self.path.name!r}{function}, inputs {self.inputs}, outputs {self.outputs}{states}>"
 
     @property
     def inputs(self) -> dict[str, Feature]:
@@ -101,8 +114,7 @@ class Model:
 
         `intermediates` adds inner values by their name in the program, or all of them, to what is returned.
         """
-        if self.states and state is None:
-            raise InputError(f"the model keeps {', '.join(self.states)}: pass state=model.make_state()")
+        _check_state(self.states, state)
         checked = check_inputs(self.inputs, inputs, allows=_allows(self.network))
         record: dict[str, Any] | None = None if intermediates is None else {}
         with torch.inference_mode():
@@ -195,17 +207,29 @@ def _choose(specification: Any, kind: str, function: str | None, path: Path) -> 
     return chosen, read_interface(by_name[chosen])
 
 
+def _check_state(features: Mapping[str, ArrayFeature], state: State | None) -> None:
+    """The state must be one that this model made, or one of a model with the same states."""
+    if not features:
+        return
+    if state is None:
+        raise InputError(f"the model keeps {', '.join(features)}: pass state=model.make_state()")
+    if not isinstance(state, State):
+        raise InputError(f"a state made by model.make_state() is expected, got {type(state).__name__}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.tensors.items()}
+    if shapes != {name: feature.shape for name, feature in features.items()}:
+        raise InputError(f"the state is another model's: it keeps {shapes}, this model {dict(features)}")
+
+
 def _allows(network: Network) -> Allows:
     return lambda feature, shape: network.allows(feature, shape)
 
 
 def _chosen(record: Mapping[str, Any], names: Intermediates) -> dict[str, Any]:
-    if names == "all":
-        wanted = list(record)
-    else:
-        wanted = list(names)
-        unknown = [name for name in wanted if name not in record]
-        if unknown:
-            raise InputError(f"no intermediate value is named {', '.join(unknown)}")
+    wanted = list(record) if names == "all" else [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in wanted if name not in record]
+    if unknown:
+        near = get_close_matches(unknown[0], record)
+        hint = f"did you mean {', '.join(near)}?" if near else 'intermediates="all" returns all by name'
+        raise InputError(f"no intermediate value is named {', '.join(unknown)}; {hint}")
     return {name: to_numpy(value) if isinstance(value, torch.Tensor) else value for name, value in
             ((name, record[name]) for name in wanted)}  # fmt: skip

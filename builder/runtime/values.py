@@ -39,7 +39,9 @@ def check_inputs(
     An optional array that is not given takes its default; without a default it is left out. Everything wrong is an
     InputError that says what was expected. `allows` replaces the rule for array shapes.
     """
-    unknown = sorted(given.keys() - features.keys())
+    if not isinstance(given, Mapping):
+        raise InputError(f"inputs are given as a dictionary by name, got {type(given).__name__}")
+    unknown = sorted(str(name) for name in given if name not in features)
     missing = sorted(name for name, feature in features.items() if name not in given and not feature.optional)
     if unknown or missing:
         problems = [
@@ -90,9 +92,20 @@ def _check_array(feature: ArrayFeature, value: Any, allows: Allows) -> torch.Ten
     target = _ARRAY_DTYPES[feature.dtype]
     if tensor.dtype == target:
         return tensor.reshape(shape)
-    if tensor.is_floating_point() and not target.is_floating_point and not bool((tensor == tensor.round()).all()):
-        raise InputError(f"input {feature.name!r}: {feature.dtype} is expected, got {tensor.dtype} with fractions")
+    if not target.is_floating_point:
+        _check_integers(feature, tensor, torch.iinfo(target))
     return tensor.reshape(shape).to(target)
+
+
+def _check_integers(feature: ArrayFeature, tensor: torch.Tensor, limits: torch.iinfo) -> None:
+    """Refuse what the declared integer type cannot hold: fractions, and values that would wrap around."""
+    if tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
+        raise InputError(f"input {feature.name!r}: {feature.dtype} is expected, got {tensor.dtype} with fractions")
+    if tensor.numel() and not limits.min <= tensor.min().item() <= tensor.max().item() <= limits.max:
+        raise InputError(
+            f"input {feature.name!r}: {feature.dtype} is expected, got values of {tensor.min().item():.6g} to "
+            f"{tensor.max().item():.6g}"
+        )
 
 
 def _as_tensor(feature: ArrayFeature, value: Any) -> torch.Tensor:

@@ -12,7 +12,9 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the nam
 from PIL import Image
 from programs import save_program
 
-from builder.runtime import InputError, load
+from builder.runtime import InputError, State, load
+from builder.runtime.features import ArrayFeature, ImageFeature
+from builder.runtime.values import check_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -128,3 +130,63 @@ def test_a_state_outlives_a_prediction(tmp_path: Path) -> None:
         model.predict({"x": np.ones(2)})
     with pytest.raises(InputError, match="no state"):
         state.read_state("no_such_name")
+    with pytest.raises(InputError, match="numbers are expected"):
+        state.write_state(name, "text")
+    with pytest.raises(InputError, match="got dict"):
+        model.predict({"x": np.ones(2)}, state={})  # type: ignore[arg-type]  # a user's mistake
+    with pytest.raises(InputError, match="another model's"):
+        model.predict({"x": np.ones(2)}, state=State({}, {}))
+
+
+def test_intermediates_by_name(tmp_path: Path) -> None:
+    # given
+    def build(x: Any) -> Any:
+        return mb.add(x=mb.mul(x=x, y=np.float32(2), name="doubled"), y=np.float32(1))
+
+    model = load(save_program(tmp_path, build, {"x": ((2,), "fp32")}))
+
+    # when
+    every = model.predict({"x": [1, 2]}, intermediates="all")
+
+    # then
+    assert every["doubled"].tolist() == [2, 4]
+    assert every["y0"].tolist() == [3, 5]
+    for names in ("doubled", ["doubled"]):
+        assert model.predict({"x": [1, 2]}, intermediates=names).keys() == {"doubled", "y0"}
+    with pytest.raises(InputError, match="did you mean doubled"):
+        model.predict({"x": [1, 2]}, intermediates=["doubles"])
+
+
+def test_inputs_that_are_no_dictionary_by_name(tmp_path: Path) -> None:
+    # given
+    model = load(save_program(tmp_path, lambda x: mb.relu(x=x), {"x": ((2,), "fp32")}))
+
+    # when, then
+    with pytest.raises(InputError, match="dictionary by name, got list"):
+        model.predict([{"x": [1, 2]}])  # type: ignore[arg-type]  # coremltools' convention, not ours
+    with pytest.raises(InputError, match="unknown: 1; missing: x"):
+        model.predict({1: [1, 2]})  # type: ignore[dict-item]  # a user's mistake
+
+
+def test_models_and_features_print_in_a_line(tmp_path: Path) -> None:
+    # given
+    model = load(symbolic(tmp_path, ct.Shape((1, ct.RangeDim(2, 4, default=3)))))
+
+    # when, then: neither weights nor the plan, which would be thousands of lines
+    assert repr(model.inputs) == "{'x': <fp32 array (1, 2 to 4)>}"
+    assert repr(model) == (
+        "<mlProgram 'model.mlpackage', inputs {'x': <fp32 array (1, 2 to 4)>}, outputs {'y0': <fp32 array any shape>}>"
+    )
+    image = ImageFeature(name="picture", color="RGB", width=4, height=3, optional=True)
+    assert repr(image) == "<RGB image 4 x 3 (width x height), optional>"
+
+
+@pytest.mark.parametrize("value", [300, -129, 1e30, float("inf"), float("nan"), 0.5])
+def test_a_number_that_an_integer_input_cannot_hold(value: float) -> None:
+    # given
+    feature = ArrayFeature(name="x", dtype="int8", shape=(2,))
+
+    # when, then
+    with pytest.raises(InputError, match="int8 is expected"):
+        check_inputs({"x": feature}, {"x": np.array([0, value])})
+    assert check_inputs({"x": feature}, {"x": [-128.0, 127.0]})["x"].tolist() == [-128, 127]

@@ -33,6 +33,7 @@ class Half:
             "shares": shares,
             "mean": picture.mean(axis=(0, 1)) * factor[0],
             "shape": picture.shape,
+            "../odd": np.zeros(0),
         }
 
 
@@ -42,7 +43,7 @@ def model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "half.mlmodel").write_bytes(b"")
     Image.new("RGB", (16, 16), (10, 20, 30)).save(tmp_path / "cat.png")
     np.save(tmp_path / "two.npy", np.array([2.0, 3.0], dtype=np.float32))
-    monkeypatch.setattr("builder.runtime.model.load", lambda path: Half())
+    monkeypatch.setattr("builder.runtime.model.load", lambda path, function: Half())
     return "half.mlmodel"
 
 
@@ -52,9 +53,11 @@ def test_pictures_are_resized_and_outputs_printed(run: Run, model: str, tmp_path
 
     # then the best class comes first, arrays are shown, and both are written
     assert (code, err) == (0, "")
-    assert out.splitlines()[:4] == ["label: light", "shares: ", "  light  0.7500", "  dark   0.2500"]
+    assert out.splitlines()[:4] == ["label: light", "shares:", "  light  0.7500", "  dark   0.2500"]
     assert "mean: [20.0, 40.0, 60.0]" in out
     assert "shape: (4, 8, 3)" in out
+    assert "../odd: []" in out
+    assert np.load(tmp_path / "out" / ".._odd.npy").size == 0
     assert np.load(tmp_path / "out" / "mean.npy").tolist() == [20.0, 40.0, 60.0]
     assert json.loads((tmp_path / "out" / "shares.json").read_text()) == {"dark": 0.25, "light": 0.75}
 
@@ -82,7 +85,7 @@ def test_wrong_inputs_are_explained(arguments: tuple[str, ...], message: str, ru
 
 
 def test_a_damaged_model_exits_3(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path) -> Half:
+    def fail(path: Path, function: str | None) -> Half:
         raise ModelError("it is damaged")
 
     monkeypatch.setattr("builder.runtime.model.load", fail)
