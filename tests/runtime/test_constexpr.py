@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from contexts import make_context
 from coremltools.converters.mil.mil.ops.defs import iOS16, iOS18
 from coremltools.optimize import _utils as reference
 
@@ -16,6 +15,7 @@ from builder.runtime.bits import unpack_bits
 from builder.runtime.errors import ModelError
 from builder.runtime.ops import constexpr
 from builder.runtime.ops.context import TensorType
+from tests.runtime.contexts import make_context
 
 FP32, FP16 = (make_context(output=TensorType(dtype=dtype, shape=())) for dtype in ("fp32", "fp16"))
 RANDOM = np.random.default_rng(0)

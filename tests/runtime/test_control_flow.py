@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from contexts import make_context
 
 from builder.runtime.ops.control_flow import (
     cond,
@@ -19,6 +18,7 @@ from builder.runtime.ops.control_flow import (
     while_loop,
 )
 from builder.runtime.ops.table import ListValue
+from tests.runtime.contexts import make_context
 
 
 @pytest.mark.parametrize(("pred", "expected"), [(True, 0), (False, 1)])

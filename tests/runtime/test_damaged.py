@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
-from damage import damage
-from programs import save_program
 
 from builder.runtime import ModelError, RuntimeFailure, UnsupportedError, load
 from builder.runtime.proto import messages
+from tests.runtime.damage import damage
+from tests.runtime.programs import save_program
 
 MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
 WEIGHTS = Path("Data/com.apple.CoreML/weights/weight.bin")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contexts import make_context
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +17,7 @@ from builder.runtime.ops.image_resizing import (
     upsample_nearest_neighbor,
 )
 from builder.runtime.ops.resampling import affine, resample
+from tests.runtime.contexts import make_context
 
 # Single precision: a few roundings of values up to 44.
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

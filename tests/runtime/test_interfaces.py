@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 from PIL import Image
-from programs import save_program
 
 from builder.runtime import InputError, State, load
 from builder.runtime.features import ArrayFeature, ImageFeature
 from builder.runtime.values import check_inputs
+from tests.runtime.programs import save_program
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

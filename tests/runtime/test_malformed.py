@@ -20,10 +20,10 @@ from coremltools.models import datatypes
 from coremltools.models.neural_network import NeuralNetworkBuilder, quantization_utils
 from coremltools.models.utils import save_spec
 from PIL import Image
-from programs import save_program
 
 from builder.runtime import InputError, RuntimeFailure, load
 from builder.runtime.model import Model
+from tests.runtime.programs import save_program
 
 SEEDS = 80
 SECONDS = 5.0

@@ -12,9 +12,9 @@ import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import save_program
 
 from builder.runtime import InputError, PredictionError, load
+from tests.runtime.programs import save_program
 
 FP32 = 1e-5
 """Single precision: about 1e-7 for each of a few hundred additions, relative to the output's range."""

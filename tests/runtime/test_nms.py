@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contexts import make_context
 from torch import Tensor
 
 from builder.runtime.ops.nms import non_maximum_suppression
+from tests.runtime.contexts import make_context
 
 IOS15, IOS17 = make_context("ios15"), make_context("ios17")
 

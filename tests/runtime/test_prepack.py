@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
-from programs import save_program
 
 from builder.runtime import load, prepack
 from builder.runtime.dtypes import PRECISIONS, Precision
 from builder.runtime.ops import constexpr
+from tests.runtime.programs import save_program
 
 RANDOM = np.random.default_rng(3)
 CONV, LINEAR = (RANDOM.standard_normal(shape).astype(np.float32) / 16 for shape in ((32, 16, 3, 3), (64, 32)))

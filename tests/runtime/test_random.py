@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contexts import make_context
 
 from builder.runtime.ops.context import TensorType
 from builder.runtime.ops.random import random_bernoulli, random_categorical, random_normal, random_uniform
+from tests.runtime.contexts import make_context
 
 SHAPE = (200, 500)
 COUNT = 100_000

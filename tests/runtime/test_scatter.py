@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contexts import make_context
 
 from builder.runtime.errors import PredictionError
 from builder.runtime.ops.scatter import scatter, scatter_along_axis, scatter_nd
+from tests.runtime.contexts import make_context
 
 COMBINE: dict[str, Callable[[Any, Any], Any]] = {
     "update": lambda old, new: new,
