@@ -42,11 +42,11 @@ def prune_passes(step: Prune, *, further: bool) -> list[Any]:
 
 
 def numpy_with_exact_percentiles() -> Any:
-    """numpy for coremltools' pruning, with percentiles computed in float64.
+    """What coremltools' pruning knows as `np`, with percentiles in float64.
 
-    Given half precision, numpy (2.3) computes the place of a percentile in half precision as well: 2048 weights or
-    more lose places, and of 65,504 or more it takes the largest or none, so that `target_sparsity` is missed by far.
-    Delete this when coremltools prunes in a wider type.
+    Given half precision, numpy (2.3) computes the place of a percentile in half precision as well: of more than 2048
+    weights it misses the place, and of more than 65,504 the percentile is NaN and nothing becomes zero, whatever
+    `target_sparsity` says. Delete this when coremltools prunes in a wider type.
     """
 
     def percentile(values: Any, share: float) -> Any:
