@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from builder.artifacts import (
     LoadedModel,
     PreparedModel,
     SealedPackage,
+    StageReport,
 )
 from builder.errors import CheckError, ConversionError
 from builder.fastpath import cache_folder
@@ -41,7 +42,10 @@ from builder.stages.methods import methods_to_try
 from builder.stages.steps import Steps, effects, skipped
 from builder.store.actions import Store
 from builder.store.digests import Remembered, artifact_digest
+from builder.store.explain import Change, nearest_changes
 from builder.store.keys import tool_versions
+
+STAGES = ("load", "prepare", "capture", "convert", "compress", "seal", "verify")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +126,33 @@ def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
     except OSError:
         return None
     return Current(artifact=artifact, fallback=loaded["fallback"]) if is_whole else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a build would do: the stages that the store has, and from the first miss on why each must run."""
+
+    found: tuple[StageReport, ...]
+    missed: Mapping[str, Sequence[Change] | None]
+    """By stage: what differs from the nearest earlier result, None where there is none at all."""
+    artifact: Path | None
+    """The published artifact, where it is up to date."""
+
+
+def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
+    """Look up every stage without running any; what follows a miss is compared by its own inputs alone."""
+    ledger = open_ledger(request, progress, peek=True)
+    missed: dict[str, Sequence[Change] | None] = {}
+    try:
+        tell(request, Path(), ledger, progress)
+    except MissedError as miss:
+        missed[miss.stage] = nearest_changes(ledger.store, miss.stage, miss.inputs)
+        for stage in STAGES[STAGES.index(miss.stage) + 1 :]:
+            missed[stage] = nearest_changes(ledger.store, stage, ledger.inputs(stage, {}))
+    finally:
+        ledger.remembered.save()
+    current = None if missed else current_artifact(request, outputs=outputs)
+    return Plan(found=ledger.reports, missed=missed, artifact=None if current is None else current.artifact)
 
 
 def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False) -> Ledger:

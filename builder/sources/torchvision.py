@@ -48,6 +48,8 @@ def load_torchvision(
         module = _make(models, source, weights, None)
         initialise_seeded(module, model_inputs(spec, examples, preprocessing), source.seed)
         origin["seed"] = source.seed
+        if seeded and weights is not None:
+            origin["weights_url"] = weights.url
     digest = module_digest(module)
     return LoadedModel(
         module=module.eval(),

@@ -117,9 +117,9 @@ class Store:
             with contextlib.suppress(OSError), exclusive_or_none(lock):
                 pass
 
-    def actions(self) -> Iterator[tuple[Path, Action]]:
-        """Every readable result with its file."""
-        for path in sorted((self.root / "actions").glob("*/*.json")):
+    def actions(self, stage: str = "*") -> Iterator[tuple[Path, Action]]:
+        """Every readable result, or those of one stage, each with its file."""
+        for path in sorted((self.root / "actions").glob(f"{stage}/*.json")):
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 action = _read(path.read_text(encoding="utf-8"), path.parent.name, f"sha256:{path.stem}")
                 if action is not None:

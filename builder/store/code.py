@@ -1,6 +1,7 @@
 """Which source files a piece of code reaches: found by its import statements, without importing anything.
 
-Names that are put together at run time are not seen, nor are files that the code opens itself.
+Names that are put together at run time are not seen, nor are files that the code opens itself. That an import runs
+the `__init__.py` of packages above does not count for our own modules, which do nothing but define.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from builder.store.digests import Remembered, digest_of
 PACKAGE = Path(__file__).resolve().parents[1]
 """Builder's own package."""
 
-_STAGES = "stages"
-"""The room whose files count one by one; other rooms find their files at run time, so each counts as a whole."""
+_FINDERS = {"pkgutil", "importlib", "importlib.import_module"}
+"""A package of ours that imports one of these finds its modules at run time, so that all of them are reached."""
 
 _WITH = {"coremltools": ("protobuf",)}
 """What decides about an artifact although we do not import it ourselves."""
@@ -161,16 +162,16 @@ class OwnCode:
     packages: tuple[str, ...]
 
 
-def own_code(module: str, remembered: Remembered) -> OwnCode:
-    """What builder's module `module` (such as `stages/load.py`) reaches, rooms as a whole.
+def own_code(modules: Sequence[str], remembered: Remembered) -> OwnCode:
+    """What modules of builder, such as `stages/load.py`, reach.
 
     It is worked out again whenever any file of the package has changed.
     """
     stats = package_stats()
-    known = remembered.under(f"own {module}", [[name, *stat] for name, stat in stats.items()])
+    known = remembered.under(f"own {' '.join(modules)}", [[name, *stat] for name, stat in stats.items()])
     found = known.get("value")
     if found is None:
-        files, packages = _reached(module, [PACKAGE / name for name in stats], remembered)
+        files, packages = _reached(modules, {name: PACKAGE / name for name in stats}, remembered)
         found = known["value"] = [code_digest(files, PACKAGE, remembered), packages]
     return OwnCode(digest=found[0], packages=tuple(found[1]))
 
@@ -191,42 +192,44 @@ def package_stats() -> dict[str, tuple[int, ...]]:
     return dict(sorted(found.items()))
 
 
-def _reached(module: str, package_files: Sequence[Path], remembered: Remembered) -> tuple[list[Path], list[str]]:
-    """The files that a module of ours reaches, and the foreign packages that these import."""
-    by_name = {file.relative_to(PACKAGE).as_posix(): file for file in package_files}
-    rooms: dict[str, list[Path]] = {}
-    for name, file in by_name.items():
-        rooms.setdefault(name.partition("/")[0], []).append(file)
-    files: set[Path] = set()
+def _reached(
+    modules: Sequence[str], package_files: Mapping[str, Path], remembered: Remembered
+) -> tuple[list[Path], list[str]]:
+    """The files that modules of ours reach, and the foreign packages that these import."""
+    files: set[str] = set()
     packages: set[str] = set()
     names_seen: set[str] = set()
-    waiting = [by_name[module]]
+    waiting = list(modules)
     while waiting:
         file = waiting.pop()
         if file in files:
             continue
         files.add(file)
-        package = ".".join(["builder", *file.relative_to(PACKAGE).parts[:-1]])
-        for name in remembered.get("imports", file, scan)["modules"]:
-            whole = _absolute(name, package)
-            if whole in names_seen:
-                continue
-            names_seen.add(whole)
-            parts = whole.split(".")
+        package = ".".join(["builder", *file.split("/")[:-1]])
+        imported = {
+            _absolute(name, package) for name in remembered.get("imports", package_files[file], scan)["modules"]
+        }
+        if file.endswith("/__init__.py") and imported & _FINDERS:
+            waiting += [name for name in package_files if name.startswith(file.removesuffix("__init__.py"))]
+        for name in imported - names_seen:
+            parts = name.split(".")
             if parts[0] != "builder":
                 packages.add(parts[0])
-            elif len(parts) > 1:
-                waiting += _own_files(parts[1:], by_name, rooms)
+            elif (found := _own_file(parts[1:], package_files)) is not None:
+                waiting.append(found)
+        names_seen |= imported
     outside = packages - sys.stdlib_module_names - _HARMLESS - {"__future__"}
-    return sorted(files), sorted(outside)
+    return sorted(package_files[name] for name in files), sorted(outside)
 
 
-def _own_files(parts: list[str], by_name: Mapping[str, Path], rooms: Mapping[str, list[Path]]) -> list[Path]:
-    """The files behind a name of ours: a room as a whole, or one file of the stages or of the package itself."""
-    if parts[0] == _STAGES:
-        name = f"{_STAGES}/{parts[1]}.py" if len(parts) > 1 else f"{_STAGES}/__init__.py"
-        return [by_name[name]] if name in by_name else []
-    return rooms.get(parts[0], rooms.get(f"{parts[0]}.py", []))
+def _own_file(parts: list[str], package_files: Mapping[str, Path]) -> str | None:
+    """The file of ours behind a name: of a module, or of the module that defines it."""
+    for length in range(len(parts), 0, -1):
+        path = "/".join(parts[:length])
+        for name in (f"{path}.py", f"{path}/__init__.py"):
+            if name in package_files:
+                return name
+    return None
 
 
 def code_digest(files: Sequence[Path], root: Path, remembered: Remembered) -> str:

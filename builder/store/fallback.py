@@ -5,6 +5,7 @@ Everything else in the store holds forever; this holds while the network looks a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,11 @@ from builder.fastpath import network_state, still_offline
 __all__ = ["evidence", "still_offline"]
 
 
+HUB = "https://huggingface.co"
+"""Where weights come from unless their source says another address."""
+
+
 def evidence(origin: Mapping[str, Any]) -> dict[str, Any]:
     """What a later build compares: when the fallback happened, and how the way to the server looked then."""
-    url = origin.get("weights_url")
+    url = origin.get("weights_url") or os.environ.get("HF_ENDPOINT") or HUB
     return {"at": time.time(), "url": url, "state": network_state(url)}

@@ -45,6 +45,17 @@ READS: Mapping[str, tuple[str, ...]] = {
 _NO_STAGE = ("schema_version", "tracking")
 """What no stage reads."""
 
+BESIDE: Mapping[str, tuple[str, ...]] = {
+    "load": ("data/__init__.py",),
+    "prepare": (),
+    "capture": ("stages/archive.py",),
+    "convert": ("stages/archive.py",),
+    "compress": ("stages/archive.py",),
+    "seal": ("description.py",),
+    "verify": ("stages/verdicts.py",),
+}
+"""What `builder.stages.steps` calls for a stage beside its own module."""
+
 VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
 """The version of each stage's own code: raised when it gives another result for the same inputs."""
 
@@ -70,7 +81,7 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     A file counts by its content, not by its name; user code by the content of all local files that it reaches.
     """
     inputs: dict[str, Any] = {"version": VERSIONS[stage], "builder": __version__}
-    own = own_code(f"stages/{stage}.py", remembered)
+    own = own_code((f"stages/{stage}.py", *BESIDE[stage]), remembered)
     inputs["builder's code"] = own.digest
     inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
     inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}

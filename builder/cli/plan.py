@@ -1,0 +1,52 @@
+"""`python -m builder plan recipe=…`: which stages the store has, which would run, and exactly why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from builder.cli.arguments import Parser, outputs_folder
+from builder.progress import Silent
+from builder.store.explain import Change, told
+
+
+class Warnings(Silent):
+    """Tells only what is wrong with the store."""
+
+    def warn(self, message: str) -> None:
+        """Print it on stderr."""
+        print(message, file=sys.stderr)
+
+
+DESCRIPTION = """Say for every stage whether its result is in the store; nothing is built and torch is not loaded.
+
+Below a stage that would run stand the inputs that changed since the nearest earlier result, old and new.
+A stage behind it runs as well, unless what comes before gives what it gave then.
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the plan; returns the exit code."""
+    parser = Parser("plan", DESCRIPTION, usage="plan recipe=NAME [key=value …]")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    given = parser.read(arguments)
+    from builder.config.compose import compose
+    from builder.pipeline import plan
+
+    planned = plan(compose(given.overrides), outputs=outputs_folder(given), progress=Warnings())
+    lines = [f"{report.name:<9} hit   {report.result}" for report in planned.found]
+    for position, (stage, changes) in enumerate(planned.missed.items()):
+        lines += _missed(stage, changes, first=position == 0)
+    if not planned.missed:
+        lines.append("up to date" if planned.artifact else "every stage is in the store; the output is written again")
+    print("\n".join(lines))
+    return 0
+
+
+def _missed(stage: str, changes: Sequence[Change] | None, *, first: bool) -> list[str]:
+    reasons = told(changes)
+    if not first and changes == ():
+        reasons = ["only if a stage before it gives something new"]
+    word = "miss" if first or changes else "after"
+    return [f"{stage:<9} {word:<5} {reasons[0] if reasons else ''}".rstrip(), *(f"{'':<15} {r}" for r in reasons[1:])]
