@@ -39,6 +39,8 @@ class Composition:
     spec: BuildSpec
     data: dict[str, Any]
     tree: Tree
+    choices: Mapping[str, Choice]
+    """By group, the choice that won."""
 
 
 def compose(arguments: Sequence[str]) -> BuildRequest:
@@ -48,11 +50,12 @@ def compose(arguments: Sequence[str]) -> BuildRequest:
     """
     library = open_library()
     composition = compose_spec(arguments, library)
-    origins = {
+    values = {
         ".".join(path): str(origin.start)
         for path, origin in composition.tree.origins.items()
-        if not isinstance(composition.tree.get(path)[0], dict)
+        if composition.tree.get(path)[0] == {} or not isinstance(composition.tree.get(path)[0], dict)
     }
+    origins = {**{group: str(choice.spot) for group, choice in composition.choices.items()}, **values}
     return BuildRequest(
         recipe=composition.recipe,
         variant=variant_of(arguments, composition.spec, lambda fewer: compose_spec(fewer, library).spec),
@@ -128,7 +131,7 @@ def _finish(
             node = node[int(key)] if isinstance(node, list) else node[key]
         node[path[-1]] = file
     ordered = {key: data[key] for key in fields(BuildSpec) if key in data}
-    return Composition(recipe=recipe, spec=BuildSpec.model_validate(data), data=ordered, tree=tree)
+    return Composition(recipe=recipe, spec=BuildSpec.model_validate(data), data=ordered, tree=tree, choices=choices)
 
 
 def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) -> list[Finding]:

@@ -42,10 +42,12 @@ def _written(key: str, origins: Mapping[str, str]) -> tuple[str, str] | None:
     """
     below = sorted(
         (o for o in origins if f"{o}.".startswith(f"{key}.")),
-        key=lambda o: (o != key, _is_shipped(origins[o]), _order(origins[o])),
+        key=lambda o: (o == key, _order(origins[o])),
     )
     above = [".".join(key.split(".")[:depth]) for depth in range(key.count("."), 0, -1)]
-    return next(((name, origins[name]) for name in [*below, *above] if name in origins), None)
+    written = [name for name in [*below, *above] if name in origins]
+    written.sort(key=lambda name: _is_shipped(origins[name]))
+    return (written[0], origins[written[0]]) if written else None
 
 
 def _is_shipped(origin: str) -> bool:

@@ -86,6 +86,17 @@ def test_a_place_is_sought_in_what_the_user_wrote(run: Run, monkeypatch: pytest.
     assert run("recipe=y")[2].startswith("recipes/y.yaml:5:3: error: source: it is not there")
 
 
+def test_the_place_of_an_option_is_where_it_was_chosen(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: Any, **__: Any) -> BuildRecord:
+        raise SourceError("it matches nothing", key="substitutions.relu6_to_relu")
+
+    monkeypatch.setattr("builder.pipeline.build", fail)
+    (tmp_path / "recipes" / "y.yaml").write_text("defaults:\n  - x\n  - substitutions: relu6_to_relu\n")
+    assert run("recipe=y")[2].startswith("recipes/y.yaml:3:")
+
+
 def test_a_failure_without_a_setting_names_no_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> BuildRecord:
         raise SourceError("no network")
