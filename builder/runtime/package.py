@@ -30,6 +30,7 @@ def open_package(path: str | Path) -> Package:
     if path.suffix == ".mlmodelc":
         raise ModelError(f"{path}: compiled models are not read; give the .mlpackage or .mlmodel they came from")
     file = _model_file(path) if path.is_dir() else path
+    _refuse_special(file)
     return Package(path=path, specification=_parse(file), root=file.parent)
 
 
@@ -44,6 +45,7 @@ def resolve(package: Package, file_name: str) -> Path:
 
 def _model_file(folder: Path) -> Path:
     manifest_path = folder / "Manifest.json"
+    _refuse_special(manifest_path)
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -57,6 +59,12 @@ def _model_file(folder: Path) -> Path:
     if not isinstance(item, str):
         raise ModelError(f"{manifest_path}: the model's path is {item!r}, not text")
     return _inside(folder / "Data", item, folder)
+
+
+def _refuse_special(file: Path) -> None:
+    """A pipe or a device would block or never end."""
+    if file.exists() and not file.is_file():
+        raise ModelError(f"{file}: is not a regular file")
 
 
 def _inside(root: Path, relative: str, package: Path) -> Path:

@@ -216,7 +216,7 @@ def _describe(operation: Operation) -> str:
     named = operation.inputs.get("class_name", ())
     if operation.type == "custom_layer" and named and isinstance(named[0], Constant):
         return f"custom_layer {named[0].value}"
-    return operation.type
+    return operation.type or "an operator without a type"
 
 
 def _walk(operations: Iterable[Operation]) -> Iterator[Operation]:

@@ -278,6 +278,18 @@ def test_a_link_out_of_the_package_is_not_followed(package: Path, tmp_path: Path
         load(package)
 
 
+@pytest.mark.parametrize("name", ["model.mlmodel", "folder.mlpackage/Manifest.json"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    # given
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    os.mkfifo(file)
+
+    # when, then
+    with pytest.raises(ModelError, match="not a regular file"):
+        load(tmp_path / name.split("/")[0])
+
+
 def test_what_is_no_model(tmp_path: Path) -> None:
     # given
     (tmp_path / "text.mlmodel").write_text("this is no model")
