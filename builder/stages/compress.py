@@ -35,7 +35,8 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
         for step in steps:
             with conversion_errors(f"compression {step.name} failed"):
                 model = _compressed_network(step, model) if spec.format == "mlmodel" else _applied(step, model)
-            progress.detail(f"{_said(step)}, {len(step.skipped)} left as they were")
+            for layer in step.skipped:
+                progress.detail(f"compression {layer.step} left {layer.name} as it was: {layer.reason}")
         if spec.format == "mlpackage":
             validate_program(model._mil_program)
         keep(model)
@@ -47,7 +48,8 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
 
 
 def _said(step: Step) -> str:
-    return f"{step.name}: {len(step.changed)} weight{'s' if len(step.changed) != 1 else ''}"
+    left = f" ({len(step.skipped)} left as they were)" if step.skipped else ""
+    return f"{step.name}: {len(step.changed)} weight{'s' if len(step.changed) != 1 else ''}{left}"
 
 
 def _applied(step: Step, model: Any) -> Any:
