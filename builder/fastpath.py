@@ -51,7 +51,7 @@ def answer(arguments: "Sequence[str]") -> "int | None":
         manifest = json.loads(text)
         if manifest["schema"] != SCHEMA or manifest["identity"] != identity(arguments):
             return None
-        refreshed = _is_current(manifest, paranoid="--paranoid" in arguments)
+        refreshed = is_current(manifest, paranoid="--paranoid" in arguments)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if refreshed is None:
@@ -144,7 +144,7 @@ def names_in(folder: str) -> "list[str]":
     return sorted(name for name in os.listdir(folder) if name != "__pycache__")  # noqa: PTH208
 
 
-def _is_current(manifest: "dict[str, Any]", *, paranoid: bool) -> "bool | None":
+def is_current(manifest: "dict[str, Any]", *, paranoid: bool) -> "bool | None":
     """None when something changed; else whether a stat did, while the content stayed."""
     for name, value in manifest["environment"].items():
         if os.environ.get(name) != value:

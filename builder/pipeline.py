@@ -109,6 +109,9 @@ def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
     """Return the published artifact if it is what a build would give, reports included; None if one is needed."""
     from builder.reports.current import is_recorded
 
+    published = (variant_folder(outputs, request.recipe, _variant(request.variant, seeded=s)) for s in (False, True))
+    if not any(folder.is_dir() for folder in published):
+        return None
     ledger = open_ledger(request, Silent(), peek=True)
     try:
         story = tell(request, Path(), ledger, Silent())

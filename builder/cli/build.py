@@ -51,12 +51,14 @@ def run(arguments: Sequence[str]) -> int:
 def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Path, verbosity: int) -> int:
     """Build one recipe, or say that its artifact is up to date, and leave behind how to know that quickly."""
     started = time.time_ns()
-    from builder.cli.sweep_settings import refuse_settings
-    from builder.config.compose import compose
+    from builder.cli.composed import compose_once
     from builder.pipeline import current_artifact
 
-    refuse_settings(overrides)
-    request = compose(overrides)
+    if any("sweep" in override for override in overrides):
+        from builder.cli.sweep_settings import refuse_settings
+
+        refuse_settings(overrides)
+    request = compose_once(overrides, started=started)
     found = current_artifact(request, outputs=outputs)
     said = f"up to date: {request.recipe} ({request.variant})"
     if found is None:

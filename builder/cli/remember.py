@@ -6,15 +6,16 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder import fastpath
 from builder.artifacts import BuildRequest
 from builder.config.folders import open_library
-from builder.store.code import PACKAGE
+from builder.store.code import PACKAGE, package_stats
 from builder.store.digests import Remembered, files_below
-from builder.store.inputs import named_in, user_codes
+from builder.store.inputs import Named, named_in, user_codes
 
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:([^},]*)")
 """OmegaConf's way to read a variable of the environment."""
@@ -50,18 +51,55 @@ def remember(
     fastpath.write_manifest(path, {**manifest, "fallback": fallback, "said": said})
 
 
-def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, Any]:
-    yamls, listed, absent = _configuration()
-    inputs = {*yamls, *PACKAGE.rglob("*.py")}
-    listed |= {PACKAGE, *(folder for folder in PACKAGE.rglob("*") if folder.is_dir() and folder.name != "__pycache__")}
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationInputs:
+    """What a composition depends on."""
+
+    files: frozenset[Path]
+    folders: frozenset[Path]
+    """Folders whose list of names counts."""
+    missing: frozenset[Path]
+    """What would be read if it existed."""
+    variables: tuple[str, ...]
+    """Environment variables that the configuration reads."""
+
+
+def configuration_inputs(request: BuildRequest, arguments: Sequence[str]) -> ConfigurationInputs:
+    """All YAML files that a recipe could be made of, and where else things are sought.
+
+    Raises UndecidableError where a recipe computes the name of an environment variable.
+    """
+    library = open_library()
+    folders = {*library.recipes, *library.options}
+    folders |= {child for folder in library.options for child in folder.iterdir() if child.is_dir()}
+    yamls = frozenset(file for folder in folders for file in folder.glob("*.yaml"))
+    missing = {place for name in ("recipes", "conf") if not (place := Path.cwd() / name).exists()}
+    for named in _named_files(request):
+        missing |= set(_sought_before(named.text, request.origins.get(named.key, "")))
+    return ConfigurationInputs(
+        files=yamls,
+        folders=frozenset(folders),
+        missing=frozenset(missing),
+        variables=tuple(sorted(set(_variables(yamls, arguments)))),
+    )
+
+
+def _named_files(request: BuildRequest) -> Iterator[Named]:
     for named in named_in(request.spec, tuple(type(request.spec).model_fields)):
-        if named.is_code:
-            continue
+        if not named.is_code:
+            yield named
+
+
+def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, Any]:
+    configuration = configuration_inputs(request, arguments)
+    inputs = {*configuration.files, *(PACKAGE / name for name in package_stats())}
+    listed = {*configuration.folders, *(file.parent for file in inputs if file.is_relative_to(PACKAGE))}
+    absent = set(configuration.missing)
+    for named in _named_files(request):
         place = Path(named.text).absolute()
         if place.is_dir():
             listed |= {place, *(folder for folder in place.rglob("*") if folder.is_dir())}
         inputs |= {file for _, file in files_below(place)}
-        absent |= set(_sought_before(named.text, request.origins.get(named.key, "")))
     for code in user_codes(request.spec, Remembered(Path(fastpath.cache_folder()) / "remembered.json")):
         inputs |= set(code.files)
         absent |= set(code.missing)
@@ -74,23 +112,13 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
     return {
         "schema": fastpath.SCHEMA,
         "identity": fastpath.identity(arguments),
-        "environment": {name: os.environ.get(name) for name in sorted(set(_variables(yamls, arguments)))},
+        "environment": {name: os.environ.get(name) for name in configuration.variables},
         "missing": sorted(str(path) for path in {*absent, *(f for f in installed if not f.exists())}),
         "packages": [[str(f), f.stat().st_mtime_ns] for f in installed if f.is_dir() and f not in _ours()],
         "folders": [[str(folder), fastpath.names_in(str(folder))] for folder in sorted(listed)],
         "files": [*entries, *(fastpath.file_entry(str(file)) for file in outputs)],
         "artifact": str(artifact.absolute()),
     }
-
-
-def _configuration() -> tuple[set[Path], set[Path], set[Path]]:
-    """All YAML files that a recipe could be made of, the folders that hold them, and those that do not exist."""
-    library = open_library()
-    folders = {*library.recipes, *library.options}
-    folders |= {child for folder in library.options for child in folder.iterdir() if child.is_dir()}
-    yamls = {file for folder in folders for file in folder.glob("*.yaml")}
-    absent = {place for name in ("recipes", "conf") if not (place := Path.cwd() / name).exists()}
-    return yamls, folders, absent
 
 
 def _sought_before(file: str, origin: str) -> Iterator[Path]:
@@ -101,7 +129,7 @@ def _sought_before(file: str, origin: str) -> Iterator[Path]:
         yield beside
 
 
-def _variables(yamls: set[Path], arguments: Sequence[str]) -> Iterator[str]:
+def _variables(yamls: frozenset[Path], arguments: Sequence[str]) -> Iterator[str]:
     """The environment variables that any recipe or option reads; raises UndecidableError where a name is computed."""
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted(yamls)]
     for text in (*texts, *arguments):

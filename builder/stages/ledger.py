@@ -172,6 +172,7 @@ class Ledger:
             objects=packed.objects,
             seconds=time.perf_counter() - start,
         )
+        self.remembered.forget()
         now = self.inputs(work.name, work.after)
         if changed := sorted(name for name in {**now, **inputs} if now.get(name) != inputs.get(name)):
             self._progress.warn(f"{changed[0]} changed while {work.name} ran: its result is not kept")

@@ -167,7 +167,11 @@ def own_code(modules: Sequence[str], remembered: Remembered) -> OwnCode:
 
     It is worked out again whenever any file of the package has changed.
     """
-    stats = package_stats()
+    return remembered.for_now(f"own {' '.join(modules)}", lambda: _own_code(modules, remembered))
+
+
+def _own_code(modules: Sequence[str], remembered: Remembered) -> OwnCode:
+    stats = remembered.for_now("package", package_stats)
     known = remembered.under(f"own {' '.join(modules)}", [[name, *stat] for name, stat in stats.items()])
     found = known.get("value")
     if found is None:

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
 
 YOUNG = 2_000_000_000
 """Nanoseconds: a file that changed so recently may do so again within one tick of its clock, and is not remembered."""
@@ -82,12 +84,24 @@ class Remembered:
         self._path = path
         self._known: dict[str, Any] = {}
         self._changed = False
+        self._now: dict[str, Any] = {}
         try:
             loaded = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return
         if isinstance(loaded, dict):
             self._known = loaded
+
+    def for_now(self, name: str, work: Callable[[], Value]) -> Value:
+        """Return `work()`, worked out once until `forget`: nothing is running meanwhile."""
+        if name not in self._now:
+            self._now[name] = work()
+        value: Value = self._now[name]
+        return value
+
+    def forget(self) -> None:
+        """Look at everything anew from now on, since time has passed."""
+        self._now.clear()
 
     def get(self, kind: str, path: Path, work: Any) -> Any:
         """Return `work(path)`, plain JSON, from memory where `path` has not changed."""

@@ -1,0 +1,100 @@
+"""Composes a command line, or takes the composition of the last time when no YAML file has changed since.
+
+Hydra takes longer to import than everything else that a cached build does. What is kept is the composed configuration;
+it is validated anew, and every mistake is found by composing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from builder import fastpath
+from builder.artifacts import BuildRequest
+from builder.cli.remember import UndecidableError, configuration_inputs
+from builder.store.code import PACKAGE
+from builder.store.inputs import named_in
+
+_ROOMS = ("config", "spec")
+"""The rooms of builder that decide how a command line is composed."""
+
+
+def compose_once(overrides: Sequence[str], *, started: int) -> BuildRequest:
+    """Return the request of a command line; `started` is `time.time_ns()` before anything was read."""
+    path = (
+        Path(fastpath.manifest_path(overrides)).parents[1] / "composed" / Path(fastpath.manifest_path(overrides)).name
+    )
+    request = _remembered(path, overrides)
+    if request is not None:
+        return request
+    from builder.config.compose import compose
+
+    request = compose(overrides)
+    _remember(path, overrides, request, started)
+    return request
+
+
+def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
+    try:
+        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["schema"] != fastpath.SCHEMA or manifest["identity"] != fastpath.identity(overrides):
+            return None
+        if not all(Path(file).exists() for file in manifest["present"]):
+            return None
+        if fastpath.is_current(manifest, paranoid=False) is None:
+            return None
+        kept = manifest["request"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    from builder.spec import BuildSpec
+
+    try:
+        spec = BuildSpec.model_validate(kept["config"])
+    except ValueError:  # pydantic's ValidationError: composing tells what is wrong
+        return None
+    return BuildRequest(
+        recipe=kept["recipe"],
+        variant=kept["variant"],
+        spec=spec,
+        overrides=tuple(overrides),
+        config=kept["config"],
+        origins=kept["origins"],
+    )
+
+
+def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, started: int) -> None:
+    try:
+        inputs = configuration_inputs(request, overrides)
+        own = {file for room in _ROOMS for file in (PACKAGE / room).rglob("*.py")}
+        entries = [fastpath.file_entry(str(file)) for file in sorted({*inputs.files, *own})]
+        if any(max(entry[1][:2]) >= started for entry in entries):
+            return
+    except (UndecidableError, OSError):
+        return
+    names = {
+        named.text for named in named_in(request.spec, tuple(type(request.spec).model_fields)) if not named.is_code
+    }
+    kept = {
+        "recipe": request.recipe,
+        "variant": request.variant,
+        "config": dict(request.config),
+        "origins": dict(request.origins),
+    }
+    if json.loads(json.dumps(kept)) != kept:  # YAML knows more types of keys than JSON
+        return
+    manifest = {
+        "schema": fastpath.SCHEMA,
+        "identity": fastpath.identity(overrides),
+        "environment": {name: os.environ.get(name) for name in inputs.variables},
+        "missing": sorted(map(str, inputs.missing)),
+        "present": sorted(os.path.abspath(name) for name in names),  # noqa: PTH100 - keeps `..` as it is resolved
+        "packages": [],
+        "folders": [[str(folder), fastpath.names_in(str(folder))] for folder in sorted(inputs.folders)],
+        "files": entries,
+        "fallback": None,
+        "request": kept,
+    }
+    fastpath.write_manifest(str(path), manifest)
