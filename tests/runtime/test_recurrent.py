@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builder.runtime.ops import recurrent
 from builder.runtime.ops.recurrent import ACTIVATIONS, gru, lstm, rnn
 
 STEPS, BATCH, INPUT, HIDDEN = 6, 2, 3, 4
@@ -92,6 +93,24 @@ def test_reverse_leaves_the_sequence_in_the_order_of_processing() -> None:
     # then
     for ours, expected in zip(backwards, flipped, strict=True):
         assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("clip", [3.5, 8.0, 50.0, float("inf")])
+def test_a_clip_that_acts_late_gives_what_single_steps_give(clip: float) -> None:
+    # given: gates that stay open, so that the cell grows by almost one a step
+    torch.manual_seed(0)
+    weights = (torch.full((16, 3), 5.0), torch.randn(16, 4), torch.zeros(16), None)
+    x, zeros = torch.ones(30, 2, 3), torch.zeros(2, 4)
+    usual = ("sigmoid", "tanh", "tanh")
+
+    # when
+    fused = recurrent._lstm(x, zeros, zeros, weights, usual, clip)
+    stepwise = recurrent._stepwise_lstm(x, zeros, zeros, weights, usual, clip)
+
+    # then
+    assert float(stepwise[2].max()) == pytest.approx(min(clip, 30.0), abs=0.01)
+    for ours, expected in zip(fused, stepwise, strict=True):
+        torch.testing.assert_close(ours, expected, **CLOSE)
 
 
 def test_lstm_step_with_peepholes_clip_and_other_activations() -> None:

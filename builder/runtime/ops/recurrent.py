@@ -77,9 +77,22 @@ def _lstm(
     x: Tensor, h: Tensor, c: Tensor, weights: Weights, activations: tuple[str, str, str], clip: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One direction, in the order of `x`: all hidden states, the last one, the last cell state."""
-    usual = activations == ("sigmoid", "tanh", "tanh") and clip is None and weights[3] is None
-    if usual and x.shape[0] >= _FUSED_FROM_STEPS:
-        return _fused_lstm(x, h, c, weights)
+    usual = activations == ("sigmoid", "tanh", "tanh") and weights[3] is None
+    parts = []
+    while usual and (count := _steps_before_clip(clip, c, x.shape[0])) >= _FUSED_FROM_STEPS:
+        part, h, c = _fused_lstm(x[:count], h, c, weights)
+        parts.append(part)
+        x = x[count:]
+    if x.shape[0] or not parts:
+        part, h, c = _stepwise_lstm(x, h, c, weights, activations, clip)
+        parts.append(part)
+    return (torch.cat(parts) if len(parts) > 1 else parts[0]), h, c
+
+
+def _stepwise_lstm(
+    x: Tensor, h: Tensor, c: Tensor, weights: Weights, activations: tuple[str, str, str], clip: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Any LSTM, one step after the other."""
     weight_ih, weight_hh, bias, peephole = weights
     gate, cell, output = (ACTIVATIONS[name.lower()] for name in activations)
     transposed = weight_hh.t()
@@ -95,6 +108,14 @@ def _lstm(
         h = gate(o if peep_o is None else o + peep_o * c) * output(c)
         sequence.append(h)
     return torch.stack(sequence), h, c
+
+
+def _steps_before_clip(clip: float | None, c: Tensor, steps: int) -> int:
+    """How many of `steps` surely stay below `clip`: a cell grows by less than one a step, its gates are below one."""
+    if clip is None or not steps:
+        return steps
+    left = clip - float(c.abs().max()) if c.numel() else 0.0
+    return int(min(float(steps), left)) if left > 0 else 0
 
 
 def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
