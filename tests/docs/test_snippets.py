@@ -21,7 +21,9 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/guide/guide.md", "docs/guide/compression.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/guide/guide.md", "docs/guide/compression.md", "docs/guide/runtime.md"]
+)
 def test_snippets(document, tmp_path, monkeypatch, capsys):
     # given an empty folder with a picture, as a reader has it
     monkeypatch.chdir(tmp_path)
