@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from builder.compression.weights import Weight
-from builder.errors import ConversionError
+from builder.errors import ConfigurationError
 from builder.nearest import did_you_mean
 from builder.spec.compression import CompressionStep
 
 
 def select_weights(name: str, step: CompressionStep, weights: Iterable[Weight]) -> list[Weight]:
-    """The weights that `step` chooses; a pattern that matches none of them all is a ConversionError."""
+    """The weights that `step` chooses; a pattern that matches none of them all is a ConfigurationError."""
     weights = list(weights)
     known_types = frozenset().union(*(weight.op_types for weight in weights))
     known_names = frozenset().union(*(weight.names for weight in weights))
@@ -20,7 +20,7 @@ def select_weights(name: str, step: CompressionStep, weights: Iterable[Weight]) 
         known = known_types if setting.endswith("op_types") else known_names
         for pattern in getattr(step, setting) or ():
             if not _any_match(known, (pattern,)):
-                raise ConversionError(
+                raise ConfigurationError(
                     f"compression {name}: no weight of the program belongs to {pattern}",
                     hint=did_you_mean(pattern, known),
                     key=f"compression.{name}.{setting}",

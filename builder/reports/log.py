@@ -17,7 +17,6 @@ from builder.progress import Advance, Progress
 from builder.reports.plain import duration, size
 
 FILE_NAME = "build.log"
-_NOISY = ("coremltools", "torch", "py.warnings", "torchvision", "onnxsim", "transformers", "timm")
 
 
 class BuildLog:
@@ -167,8 +166,9 @@ class _Handler(logging.Handler):
 
 @contextmanager
 def _loggers_to(log: Noise) -> Iterator[None]:
-    """Replace the handlers of noisy loggers, and of the root for all others, by one that writes to `log`."""
-    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in _NOISY)]
+    """Replace the handlers of every logger that has some by one, at the root, that writes to `log`."""
+    known = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    loggers = [logging.getLogger(), *(logger for logger in known if logger.handlers)]
     before = [(logger, list(logger.handlers), logger.propagate) for logger in loggers]
     ours = logging.getLogger("builder")
     level = ours.level

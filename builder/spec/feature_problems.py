@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from builder.spec import BuildSpec
-from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, is_flexible
+from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape, is_flexible
 from builder.spec.outputs import ImageOutput, TensorOutput
 from builder.spec.problems import Path, Problem, needs
 
 RESERVED = ("com.github.apple.coremltools.", "com.github.builder.")
 """What keys of the metadata begin with that tools write themselves."""
+
+MOST_ELEMENTS = 2**28
+"""A gigabyte in fp32."""
 
 INT32 = (-(2**31), 2**31 - 1)
 FLOAT16 = 65504.0
@@ -128,7 +132,13 @@ def _unfit(value: float, dtype: str) -> str | None:
 
 
 def _shapes(spec: BuildSpec, path: Path, given: ImageInput | TensorInput) -> Iterator[Problem]:
-    """What is wrong with flexible and enumerated shapes."""
+    """What is wrong with the size of a shape, and with flexible and enumerated shapes."""
+    elements = math.prod(captured_shape(given))
+    if elements > MOST_ELEMENTS:
+        yield Problem(
+            path=(*path, "shape"),
+            message=f"an input of {elements:.3g} elements is more than any device holds (at most 2**28)",
+        )
     if given.enumerated_shapes is None:
         return
     path = (*path, "enumerated_shapes")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
-from builder.errors import BuilderError, ConfigurationError, ConversionError
+from builder.errors import BuilderError, ConfigurationError, ConversionError, UnfitEnvironmentError
 from builder.lowerings import register_lowerings
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
@@ -84,6 +86,10 @@ def conversion_errors(what: str) -> Iterator[None]:
     except BuilderError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UnfitEnvironmentError(
+                f"the disk is full: {error}", hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR"
+            ) from error
         _LOG.debug("%s", what, exc_info=error)
         raise ConversionError(f"{what}: {first_line(error)}") from error
     finally:

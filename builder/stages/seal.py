@@ -103,7 +103,9 @@ def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> An
     metadata.author = spec.metadata.author
     metadata.license = spec.metadata.license
     metadata.versionString = spec.metadata.version
-    metadata.shortDescription = spec.metadata.description
+    metadata.shortDescription = (
+        f"{UNTRAINED} {spec.metadata.description}".strip() if seeded else spec.metadata.description
+    )
     for key, value in spec.metadata.user.items():
         metadata.userDefined[key] = value
     if seeded:
@@ -156,3 +158,7 @@ def _value_tokens(value: Any, *, nested: bool) -> Iterator[bytes]:
     yield b"("
     yield from _tokens(value)
     yield b")"
+
+
+UNTRAINED = "UNTRAINED, seeded weights."
+"""What Xcode shows first of an artifact whose weights fell back."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from builder.artifacts import SubstitutionEffect
-from builder.errors import ConversionError
+from builder.errors import BuilderError, ConfigurationError, ConversionError
 from builder.measures import compare
 from builder.nearest import did_you_mean
 from builder.spec.substitutions import ReplaceModules, RewriteModel, ShippedRewrite, Substitution
@@ -31,8 +31,9 @@ def substitute(
 ) -> tuple[torch.nn.Module, tuple[SubstitutionEffect, ...]]:
     """Apply the rewrites in order and measure what each alone changes on the outputs; `module` stays as it is.
 
-    Raises ConversionError when a rewrite matches nothing and is not optional, fails, or changes the outputs by more
-    than its limit: the recipe's `effect`, and for an exact one without, 1e-4 of the output's largest value.
+    Raises ConfigurationError when a rewrite matches nothing and is not optional, ConversionError when it fails or
+    changes the outputs by more than its limit: the recipe's `effect`, and for an exact one without, 1e-4 of the
+    output's largest value.
     """
     effects = []
     with attention_in_operators():
@@ -42,7 +43,7 @@ def substitute(
             try:
                 new, replaced, exact = _apply(module, given, run, key=key)
                 _require_matches(module, name, given, replaced)
-            except ConversionError as error:
+            except BuilderError as error:
                 error.key = error.key or key
                 raise
             if not replaced:
@@ -137,20 +138,20 @@ def _bounds(given: Substitution) -> str:
 
 
 def _require_matches(module: torch.nn.Module, name: str, given: Substitution, replaced: Sequence[str]) -> None:
-    """Raise ConversionError when nothing was replaced, or nothing by one of the patterns, unless that is fine."""
+    """Raise ConfigurationError when nothing was replaced, or nothing by one of the patterns, unless that is fine."""
     if given.optional:
         return
     patterns = () if isinstance(given, RewriteModel) else given.modules or ()
     paths = [path for path, _ in module.named_modules(remove_duplicate=False)]
     if not replaced:
         types = ", ".join(sorted({type(m).__name__ for m in module.modules()}))
-        raise ConversionError(
+        raise ConfigurationError(
             f"substitution {name} matches nothing in the model, whose modules are of types {types}",
             hint=_why_nothing(module, patterns, paths),
         )
     for pattern in patterns:
         if not any(selected(path, [pattern]) for path in replaced):
-            raise ConversionError(
+            raise ConfigurationError(
                 f"pattern {pattern} of substitution {name} matches nothing that it replaces",
                 hint=did_you_mean(pattern, paths) or "remove it, or write `optional: true`",
                 key=f"substitutions.{name}.modules",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builder.artifacts import CompressedModel
-from builder.errors import ConversionError
+from builder.errors import ConfigurationError, ConversionError
 from builder.progress import Silent
 from builder.runtime import load
 from builder.spec.compatibility import find_incompatibilities
@@ -75,7 +75,7 @@ def test_small_layers_are_listed() -> None:
 
 
 def test_an_unknown_layer_is_an_error() -> None:
-    with pytest.raises(ConversionError, match="belongs to nothing"):
+    with pytest.raises(ConfigurationError, match="belongs to nothing"):
         _compress({"kind": "palettize", "nbits": 4, "names": ["nothing"]})
 
 

@@ -122,7 +122,7 @@ def test_substitutions_change_the_module_and_not_the_reference():
         (Parts(), {"classifier": {"labels": ["a"]}}, ConfigurationError, "is float32 of (1,)"),
         (Twice(), {}, ConversionError, "one tensor twice"),
         (nn.Linear(3, 3), {}, ConversionError, "does not run on inputs of shape (1, 3, 8, 8)"),
-        (None, {"substitutions": {"relu6_to_relu": {"modules": ["nothing.*"]}}}, ConversionError, "matches nothing"),
+        (None, {"substitutions": {"relu6_to_relu": {"modules": ["nothing.*"]}}}, ConfigurationError, "matches nothing"),
     ],
 )
 def test_what_does_not_fit_is_named(module, settings, error, said):

@@ -59,7 +59,7 @@ def test_metadata_is_the_recipes_and_nothing_else(parts: dict[str, Any], name: s
     metadata = specification.description.metadata
     # then it says so, without dates and tool versions
     assert (metadata.author, metadata.license, metadata.versionString) == ("Ada", "MIT", "2")
-    assert metadata.shortDescription == "Sees"
+    assert metadata.shortDescription == "UNTRAINED, seeded weights. Sees"
     assert dict(metadata.userDefined) == {"org.example": "1", SEEDED_KEY: "true"}
     assert b"conversion_date" not in specification.SerializeToString()
 

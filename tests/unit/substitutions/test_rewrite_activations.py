@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.errors import ConversionError
+from builder.errors import ConfigurationError
 from builder.torchvision_import import import_torchvision
 from tests.unit.substitutions.rewriting import agree, apply, randomized, types_in
 
@@ -60,7 +60,7 @@ def test_approximate_gelus_are_as_near_as_they_say(kind, furthest):
 
 
 def test_a_gelu_by_tanh_is_left_as_it_is():
-    with pytest.raises(ConversionError, match="matches nothing"):
+    with pytest.raises(ConfigurationError, match="matches nothing"):
         apply("gelu_to_tanh", nn.Sequential(nn.GELU("tanh")), VALUES)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from builder.errors import ConversionError
+from builder.errors import ConfigurationError, ConversionError
 from builder.torchvision_import import import_torchvision
 from tests.unit.substitutions.rewriting import agree, apply, randomized, types_in
 
@@ -69,7 +69,7 @@ class Uses(nn.Module):
 @pytest.mark.parametrize("how", ["branch", "two norms", "between", "changed in place", "twice", "before"])
 def test_a_batch_norm_that_does_not_alone_take_the_output_stays(how):
     model, x = randomized(Uses(how)), torch.randn(1, 3, 5, 5)
-    with pytest.raises(ConversionError, match="matches nothing"):
+    with pytest.raises(ConfigurationError, match="matches nothing"):
         apply("batch_norm_folding", model, x)
 
 
@@ -83,10 +83,10 @@ def test_the_order_of_execution_counts_and_not_that_of_definition(how):
 
 def test_batch_statistics_and_other_dimensions_stay():
     by_batch = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)).eval()
-    with pytest.raises(ConversionError, match="matches nothing"):
+    with pytest.raises(ConfigurationError, match="matches nothing"):
         apply("batch_norm_folding", by_batch, torch.randn(2, 3, 4, 4))
     over_rows = randomized(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)))
-    with pytest.raises(ConversionError, match="matches nothing"):
+    with pytest.raises(ConfigurationError, match="matches nothing"):
         apply("batch_norm_folding", over_rows, torch.randn(2, 6, 4))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.errors import ConversionError
+from builder.errors import ConfigurationError, ConversionError
 from builder.spec.substitutions import ShippedRewrite
 from builder.substitutions import substitute
 from builder.substitutions.attention import ExplicitAttention
@@ -184,7 +184,7 @@ def test_a_type_of_ones_own_is_rewritten_when_it_is_named():
 
     globals()["MyNorm"] = MyNorm
     model = nn.Sequential(MyNorm(8))
-    with pytest.raises(ConversionError, match="matches nothing"):
+    with pytest.raises(ConfigurationError, match="matches nothing"):
         apply("layer_norm", model, torch.randn(2, 8))
     new, effect = apply("layer_norm", model, torch.randn(2, 8), type=f"{__name__}:MyNorm")
     assert effect.replaced == ("0",)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from builder.errors import ConversionError, SourceError
+from builder.errors import ConfigurationError, ConversionError, SourceError
 from builder.spec.substitutions import ReplaceModules, RewriteModel, ShippedRewrite
 from builder.substitutions import substitute
 from builder.substitutions.rewrite import rewrite
@@ -88,7 +88,7 @@ def test_effect_over_its_limit_fails():
 
 def test_matching_nothing_is_an_error_unless_optional():
     model = nn.Sequential(nn.Linear(2, 2))
-    with pytest.raises(ConversionError, match="matches nothing") as raised:
+    with pytest.raises(ConfigurationError, match="matches nothing") as raised:
         substitute(model, {"relu6_to_relu": relu6()}, run_on(torch.ones(2)))
     assert raised.value.key == "substitutions.relu6_to_relu"
     optional = ShippedRewrite(kind="relu6_to_relu", optional=True)
@@ -194,7 +194,7 @@ def test_a_users_function_rewrites_the_whole_model_and_what_it_changed_is_found(
 
 def test_a_users_function_that_changes_nothing_matches_nothing():
     given = RewriteModel(kind="rewrite", function=f"{__name__}:same")
-    with pytest.raises(ConversionError, match="matches nothing"):
+    with pytest.raises(ConfigurationError, match="matches nothing"):
         substitute(Nested(), {"mine": given}, run_on(torch.ones(4)))
 
 
@@ -211,7 +211,7 @@ def test_an_exact_rewrite_that_is_not_fails_unless_the_recipe_gives_a_limit():
 
 def test_each_pattern_has_to_match_what_is_replaced():
     given = ShippedRewrite(kind="relu6_to_relu", modules=["features.*", "featurs.2"])
-    with pytest.raises(ConversionError, match=r"pattern featurs.2 of substitution r matches nothing") as raised:
+    with pytest.raises(ConfigurationError, match=r"pattern featurs.2 of substitution r matches nothing") as raised:
         substitute(Nested(), {"r": given}, run_on(torch.ones(4)))
     assert raised.value.key == "substitutions.r.modules"
     assert "features.2" in (raised.value.hint or "")
@@ -221,7 +221,7 @@ def test_a_captured_program_says_that_it_has_no_modules():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch deprecates tracing, and many models are traces
         scripted = torch.jit.trace(Nested().eval(), torch.ones(4))
-    with pytest.raises(ConversionError, match="matches nothing") as raised:
+    with pytest.raises(ConfigurationError, match="matches nothing") as raised:
         substitute(scripted, {"r": relu6()}, run_on(torch.ones(4)))
     assert "captured" in (raised.value.hint or "")
 
