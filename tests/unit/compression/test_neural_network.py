@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builder.artifacts import CompressedModel
-from builder.errors import ConfigurationError, ConversionError
+from builder.errors import ConfigurationError
 from builder.progress import Silent
 from builder.runtime import load
 from builder.spec.compatibility import find_incompatibilities
