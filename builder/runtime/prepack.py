@@ -8,6 +8,7 @@ done by the first prediction because it takes more than half of the time that lo
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import threading
 from collections.abc import Callable, Mapping
@@ -98,6 +99,7 @@ class Packer:
             self._waiting -= 1
             if self._waiting == 0:
                 self._buffer = torch.empty(0)
+                _give_back_freed_memory()
             if self._waiting == 0 or self._bytes > _RELEASED_EVERY:
                 self._bytes = 0
                 self.release()
@@ -109,6 +111,13 @@ class Packer:
         if self._buffer.numel() < raw.numel():
             self._buffer = torch.empty(raw.numel())
         return self._buffer[: raw.numel()].reshape(raw.shape).copy_(raw)
+
+
+def _give_back_freed_memory() -> None:
+    """Return the holes that originals left to the system; glibc keeps them, up to 0.4 times the weights of ViT-B/16."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
