@@ -18,7 +18,7 @@ from builder.locks import exclusive
 from builder.progress import Progress
 
 _WORKING = ".building"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 

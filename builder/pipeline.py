@@ -70,7 +70,6 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
     when a check misses its limit; the artifact then lies under `outputs/broken/`.
     """
     from builder.reports.files import build_logged, write_reports
-    from builder.tracking import track
 
     started = time.perf_counter()
     with working_folder(outputs, request.recipe, request.variant, progress=progress) as folder:
@@ -90,7 +89,10 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
         )
         write_reports(record, folder)
         publish(folder, final)
-        track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it
+        if request.spec.tracking.kind != "none":
+            from builder.tracking import track
+
+            track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it
     if not good:
         raise _missed(record, outputs)
     return record

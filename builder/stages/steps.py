@@ -216,6 +216,7 @@ class Steps:
         def run() -> SealedPackage:
             from builder.stages.seal import seal
 
+            _remove(self._artifact)  # half a restored one, where the store turned out to be damaged
             return seal(compressed.value(), slice_for("seal", self._spec), self._artifact, seeded=seeded)
 
         def say(sealed: SealedPackage) -> str:

@@ -112,8 +112,13 @@ class Objects:
             self.path(digest).unlink()
 
     def _has(self, digest: str, size: int) -> bool:
+        """Whether an object is there and undamaged: what is stored again must mend what was damaged unnoticed."""
+        path = self.path(digest)
         try:
-            return self.path(digest).stat().st_size == size
+            if path.stat().st_size != size:
+                return False
+            with path.open("rb") as stream:
+                return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}" == digest
         except OSError:
             return False
 

@@ -1,0 +1,58 @@
+"""`python -m builder gc`: removes from the store what was not used for long, or what makes it too large."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.cli.arguments import Parser, verbosity
+from builder.errors import ConfigurationError
+
+DESCRIPTION = """Remove stored results that no build has used for long, the oldest first.
+
+Artifacts under outputs/ and releases are files of their own and stay. What is removed is built again when it is needed.
+Nothing that was used within the last day is removed.
+
+  python -m builder gc --dry-run
+  python -m builder gc --older-than 7d --larger-than 2G
+"""
+
+_SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+_BYTES = {"M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Collect garbage; returns the exit code."""
+    parser = Parser("gc", DESCRIPTION, usage="gc [--older-than 30d] [--larger-than 20G] [--dry-run]")
+    parser.add_argument("--older-than", default="30d", metavar="TIME", help="last used before (default: 30d)")
+    parser.add_argument("--larger-than", default="20G", metavar="SIZE", help="what the store may take (default: 20G)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    given = parser.read(arguments)
+    age = _amount("--older-than", given.older_than, _SECONDS)
+    size = _amount("--larger-than", given.larger_than, _BYTES)
+    from builder.fastpath import cache_folder
+    from builder.progress import Silent
+    from builder.reports.plain import size as shown_size
+    from builder.store.actions import Store
+    from builder.store.collect import collect
+
+    store = Store(Path(cache_folder()) / "store", Silent())
+    found = collect(store, max_age=age, max_bytes=int(size), dry_run=given.dry_run)
+    if verbosity(given) > 0:
+        for file in found.files:
+            print(file)
+    what = "would be removed" if given.dry_run else "removed"
+    removed, kept = shown_size(found.bytes), shown_size(found.kept_bytes)
+    print(f"{len(found.files)} files, {removed}, {what}; {kept} stay in {store.root}", file=sys.stderr)
+    return 0
+
+
+def _amount(option: str, text: str, units: dict[str, int]) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z])", text)
+    if found is None or found[2] not in units:
+        raise ConfigurationError(
+            f"{option} {text} is no amount", hint=f"a number and one of {', '.join(units)}: `2{next(iter(units))}`"
+        )
+    return float(found[1]) * units[found[2]]

@@ -1,0 +1,81 @@
+"""Garbage collection: removes results not used for long, or that make the store too large, and what only they need.
+
+Roots are the newest results that are kept. Whatever a build that runs now has written and not yet referred to is young,
+and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.store.actions import Action, Store
+from builder.store.objects import CorruptError
+
+GRACE = 86400.0
+"""Seconds for which nothing new is removed: a build may be about to refer to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What was removed, or would be."""
+
+    files: tuple[Path, ...]
+    bytes: int
+    kept_bytes: int
+
+
+def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool) -> Collected:
+    """Remove results last used more than `max_age` seconds ago, then the oldest until `max_bytes` are left."""
+    now = time.time()
+    kept: set[Path] = set()
+    total = 0
+    newest_first = sorted(store.actions(), key=lambda found: -found[0].stat().st_mtime)
+    for path, action in newest_first:
+        needed = {path, *_objects(store, action)}
+        more = sum(_size(file) for file in needed - kept)
+        recent = now - path.stat().st_mtime <= max_age
+        if recent and (total + more <= max_bytes or now - path.stat().st_mtime < GRACE):
+            kept |= needed
+            total += more
+    removed = [file for file in _files(store) if file not in kept and now - _changed(file) > GRACE]
+    size = sum(_size(file) for file in removed)
+    if not dry_run:
+        # Results first: none is ever left that refers to an object which is gone.
+        for file in sorted(removed, key=lambda f: f.suffix != ".json"):
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
+        store.tidy()
+    return Collected(files=tuple(removed), bytes=size, kept_bytes=total)
+
+
+def _objects(store: Store, action: Action) -> set[Path]:
+    found = set()
+    for name, digest in action.objects.items():
+        found.add(store.objects.path(digest))
+        if name.endswith("/"):
+            with contextlib.suppress(CorruptError):
+                found |= {store.objects.path(file) for file in store.objects.read_manifest(digest).values()}
+    return found
+
+
+def _files(store: Store) -> list[Path]:
+    rooms = (store.root / name for name in ("actions", "cas", "tmp"))
+    return sorted(file for room in rooms for file in room.rglob("*") if file.is_file())
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _changed(file: Path) -> float:
+    """When a file was written or last used; a clock that was set back makes it young."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

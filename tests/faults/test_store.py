@@ -1,0 +1,178 @@
+"""A crash at any moment, a damaged, full or read-only store, two builds at once, a clock set back: nothing is lost.
+
+The default run kills at a few random moments; `BUILDER_KILLS=100 pytest tests/faults/test_store.py -k killed` at more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project
+
+KILLS = int(os.environ.get("BUILDER_KILLS", "4"))
+SEED = 20_240_229
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a build and its children, as the kernel does when memory is short."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def objects(project: Project) -> list[Path]:
+    return sorted(path for path in (project.cache / "store/cas").rglob("*") if path.is_file())
+
+
+def actions(project: Project, stage: str = "*") -> list[Path]:
+    return sorted((project.cache / "store/actions").glob(f"{stage}/*.json"))
+
+
+def test_builds_that_are_killed_leave_nothing_wrong(project: Project, expected: str) -> None:
+    # given the time that a whole build takes
+    start = time.perf_counter()
+    project.build()
+    whole = time.perf_counter() - start
+    moments = random.Random(SEED)
+    for number in range(KILLS):
+        if number % 3 == 0:  # kills that find the store empty, half full, and full
+            shutil.rmtree(project.cache)
+        shutil.rmtree(project.folder / "outputs", ignore_errors=True)
+        # when a build, and with it sometimes a second, is killed at a random moment
+        builds = [project.start() for _ in range(1 + number % 2)]
+        time.sleep(moments.uniform(0.02, 1.0) * whole)
+        for build in builds:
+            kill(build)
+        # then
+        project.no_partial_artifact(expected)
+    project.build()
+    project.check(expected)
+
+
+def test_two_builds_at_once_compute_each_stage_once(project: Project, expected: str) -> None:
+    # when: one after the other into outputs of their own, so that only the store is shared
+    builds = [project.start("--outputs", name) for name in ("one", "two")]
+    for build in builds:
+        _, err = build.communicate(timeout=300)
+        assert build.returncode == 0, err
+    # then
+    cached = []
+    for name in ("one", "two"):
+        record = json.loads((project.folder / name / "tiny/default/build.json").read_text())
+        assert record["artifact"]["digest"] == expected
+        cached.append([stage["cached"] for stage in record["stages"]])
+    assert [one + two for one, two in zip(*cached, strict=True)] == [1] * 7
+    assert not list(project.folder.rglob("*.lock"))
+
+
+def truncate(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "removed"])
+@pytest.mark.parametrize("which", [objects, actions], ids=["objects", "actions"])
+def test_a_damaged_store_is_said_and_does_no_harm(
+    which: Callable[[Project], list[Path]], damage: Callable[[Path], None], project: Project, expected: str
+) -> None:
+    # given a store in which everything of one sort is damaged, and outputs that are gone
+    project.build()
+    for path in which(project):
+        damage(path)
+    shutil.rmtree(project.folder / "outputs")
+    # when
+    said = project.build()
+    # then
+    project.check(expected)
+    if which is objects or damage is not Path.unlink:  # an action that is gone was never there
+        assert "runs again" in said
+    # and the store is mended
+    shutil.rmtree(project.folder / "outputs")
+    assert "runs again" not in project.build()
+    assert all(project.cached().values())
+    project.check(expected)
+
+
+def test_an_object_that_is_damaged_stops_nothing_that_does_not_need_it(project: Project, expected: str) -> None:
+    # given a captured program that is damaged
+    project.build()
+    program = json.loads(actions(project, "capture")[0].read_text())["action"]["objects"]["program"]
+    flip(project.cache / "store/cas/sha256" / program[7:9] / program[7:])
+    shutil.rmtree(project.folder / "outputs")
+    # when the store has all that comes after it
+    assert "runs again" not in project.build()
+    project.check(expected)
+
+
+def test_a_store_that_cannot_be_written_is_read(project: Project, expected: str) -> None:
+    # given a full store in which nothing can be created: each of its folders for new things is a file
+    project.build()
+    for name in ("tmp", "locks"):
+        place = project.cache / "store" / name
+        shutil.rmtree(place, ignore_errors=True)
+        place.touch()
+    shutil.rmtree(project.folder / "outputs")
+    # when
+    said = project.build()
+    # then hits are read
+    project.check(expected)
+    assert all(project.cached().values())
+    assert "cannot be written" not in said
+    # and when something new is to be kept, that is said once
+    (project.folder / "net.py").write_text((project.folder / "net.py").read_text() + "\n# more\n")
+    said = project.build()
+    assert said.count("cannot be written") == 1
+    project.check(expected)
+
+
+def test_a_store_that_fills_up_does_not_stop_the_build(project: Project, expected: str) -> None:
+    # given room for small files only, as on a disk that is nearly full (the weights are larger than the limit)
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+
+    process = project.start(preexec_fn=limit)
+    _, err = process.communicate(timeout=300)
+    # then the build either succeeds or says what is wrong, and nothing partial is published
+    assert process.returncode in (0, 4, 7), err
+    assert "Traceback" not in err
+    project.no_partial_artifact(expected)
+    # and when there is room again
+    project.build()
+    project.check(expected)
+
+
+def test_a_clock_that_is_set_back_decides_nothing(project: Project, expected: str) -> None:
+    # given a build whose every file lies in the future, as after the clock was set back by a year
+    project.build()
+    ahead = time.time() + 365 * 86400
+    for path in [*project.folder.rglob("*")]:
+        if path.is_file():
+            os.utime(path, (ahead, ahead))
+    # when an input changes at the old time
+    net = project.folder / "net.py"
+    net.write_text(net.read_text().replace("600", "601"))
+    os.utime(net, (ahead, ahead))
+    project.build()
+    # then
+    assert project.record()["artifact"]["digest"] != expected
+    net.write_text(net.read_text().replace("601", "600"))
+    os.utime(net, (ahead, ahead))
+    project.build()
+    project.check(expected)

@@ -1,0 +1,76 @@
+"""Garbage collection removes what is old or too much, and never what a kept result refers to."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from builder.progress import Silent
+from builder.store.actions import Action, Store
+from builder.store.collect import collect
+
+DAY = 86400.0
+
+
+def put(store: Store, name: str, contents: list[bytes], *, days_ago: float) -> Action:
+    """Store a result whose objects and entry were last used some days ago."""
+    files = {str(index): store.objects.put_bytes(content) for index, content in enumerate(contents)}
+    manifest = store.objects.put_manifest(files)
+    action = Action(
+        stage="seal",
+        key=f"sha256:{name}",
+        inputs={},
+        output=manifest,
+        line="",
+        record={},
+        objects={"artifact/": manifest},
+    )
+    store.put(action)
+    when = time.time() - days_ago * DAY
+    for file in (*(store.objects.path(d) for d in files.values()), store.objects.path(manifest)):
+        os.utime(file, (when, when))
+    os.utime(store.root / "actions" / "seal" / f"{name}.json", (when, when))
+    return action
+
+
+def test_old_results_go_and_what_others_share_stays(tmp_path: Path) -> None:
+    # given an old and a recent result with one object in common, and a file that a killed build left
+    store = Store(tmp_path, Silent())
+    put(store, "aa", [b"shared", b"only old"], days_ago=40)
+    put(store, "bb", [b"shared", b"only new"], days_ago=2)
+    left = tmp_path / "tmp" / "left"
+    left.write_bytes(b"half")
+    os.utime(left, (time.time() - 3 * DAY,) * 2)
+    # when only asked what would go, nothing goes
+    would = collect(store, max_age=30 * DAY, max_bytes=10**9, dry_run=True)
+    assert store.find("seal", "sha256:aa") is not None
+    os.utime(tmp_path / "actions/seal/aa.json", (time.time() - 40 * DAY,) * 2)  # finding it was a use
+    # when
+    found = collect(store, max_age=30 * DAY, max_bytes=10**9, dry_run=False)
+    # then
+    assert found.files == would.files
+    assert len(found.files) == 4  # the entry, its manifest, one object, and what was left
+    assert store.find("seal", "sha256:aa") is None
+    action = store.find("seal", "sha256:bb")
+    assert action is not None
+    store.objects.restore_folder(action.objects["artifact/"], tmp_path / "restored")
+    assert (tmp_path / "restored/0").read_bytes() == b"shared"
+
+
+def test_the_oldest_go_first_when_the_store_is_too_large(tmp_path: Path) -> None:
+    store = Store(tmp_path, Silent())
+    for index in range(4):
+        put(store, f"a{index}", [bytes([index]) * 10_000], days_ago=2 + index)
+    collect(store, max_age=30 * DAY, max_bytes=25_000, dry_run=False)
+    assert [store.find("seal", f"sha256:a{index}") is not None for index in range(4)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("days_ago", [0.5, -300], ids=["used today", "from the future"])
+def test_what_is_young_stays(days_ago: float, tmp_path: Path) -> None:
+    store = Store(tmp_path, Silent())
+    put(store, "aa", [b"x"], days_ago=days_ago)
+    store.objects.put_bytes(b"referred to in a moment")
+    assert collect(store, max_age=10 * DAY, max_bytes=0, dry_run=False).files == ()
