@@ -116,6 +116,8 @@ class PreparedModel:
     """By the state's name: the path of its buffer in `module` and in `reference`."""
     flexible: tuple[Mapping[int, FlexibleSize], ...] = ()
     """For each input in order: the dimensions whose size the app chooses."""
+    integer_outputs: frozenset[str] = frozenset()
+    """The outputs that are integers, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

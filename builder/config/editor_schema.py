@@ -66,7 +66,7 @@ def _defaults(library: Library) -> Schema:
     groups: Schema = {}
     for group in library.group_names():
         option: Schema = {"type": "string", "enum": library.option_names(group)}
-        choice = {"anyOf": [option, {"type": "array", "items": option, "minItems": 1}]}
+        choice = {"anyOf": [option, {"type": "array", "items": option, "minItems": 1}, {"type": "null"}]}
         for spelling in (group, f"/{group}", f"override {group}", f"override /{group}"):
             groups[spelling] = choice
     inherited = ["_self_", *recipes, *(f"/recipe/{name}" for name in recipes)]

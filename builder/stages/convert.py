@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
-from builder.errors import BuilderError, ConfigurationError, ConversionError, UnfitEnvironmentError
+from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
 from builder.lowerings import register_lowerings
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
 from builder.spec.precision import Fp32, Mixed
-from builder.stages.captured_outputs import CapturedOutput, captured_outputs
 from builder.stages.coreml_import import import_coremltools
 from builder.stages.declared_inputs import color_layout, input_types
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
@@ -45,12 +44,10 @@ def convert(
     if captured.method == "coreml":
         return retarget(ct, captured, prepared, spec)
     register_lowerings()
-    outputs = captured_outputs(captured)
-    _check_labels(prepared, outputs)
     selector = _selector(prepared, spec)
     with fast_conversion() as keep, conversion_errors("coremltools cannot convert the model"):
         with _named_probabilities(prepared, spec), _exact_normalization(prepared):
-            types = _output_types(ct, prepared, outputs, spec)
+            types = _output_types(ct, prepared, spec)
             program = captured.program
             if captured.method == "onnx":
                 program = mil_program(ct, program.model, prepared, spec, [output.name for output in types])
@@ -107,12 +104,12 @@ def first_line(error: BaseException) -> str:
     return text if text and plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _output_types(ct: Any, prepared: PreparedModel, outputs: tuple[CapturedOutput, ...], spec: BuildSpec) -> list[Any]:
+def _output_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any]:
     """One type for each output; integers stay integers where the recipe does not say a dtype."""
     import numpy as np
 
     types = []
-    for index, (name, output) in enumerate(zip(prepared.output_names, outputs, strict=True)):
+    for index, name in enumerate(prepared.output_names):
         given = spec.output.get(name)
         if index == 0 and prepared.labels is not None:
             types.append(ct.TensorType(name=_scores_name(prepared, spec)))
@@ -121,7 +118,13 @@ def _output_types(ct: Any, prepared: PreparedModel, outputs: tuple[CapturedOutpu
         elif spec.format == "mlmodel":
             types.append(ct.TensorType(name=name))  # a neural network has float32 outputs
         else:
-            dtype = given.dtype if given is not None and given.dtype else "float32" if output.is_floating else "int32"
+            dtype = (
+                given.dtype
+                if given is not None and given.dtype
+                else "int32"
+                if name in prepared.integer_outputs
+                else "float32"
+            )
             types.append(ct.TensorType(name=name, dtype=getattr(np, dtype)))
     return types
 
@@ -190,18 +193,6 @@ def _exact_normalization(prepared: PreparedModel) -> Iterator[None]:
 
     with replaced(fuse_elementwise_to_batchnorm, "_match_pattern", staticmethod(match_elsewhere)):
         yield
-
-
-def _check_labels(prepared: PreparedModel, outputs: tuple[CapturedOutput, ...]) -> None:
-    """Refuse what coremltools takes without a word for a neural network: a wrong number of labels."""
-    if prepared.labels is None:
-        return
-    shape = outputs[0].shape
-    if shape is not None and (len(shape) != 2 or shape[-1] != len(prepared.labels)):
-        raise ConfigurationError(
-            f"{len(prepared.labels)} labels for an output of shape {shape}, which must be (1, labels)",
-            key="classifier.labels",
-        )
 
 
 def _selector(prepared: PreparedModel, spec: BuildSpec) -> Callable[[Any], bool]:

@@ -66,6 +66,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         },
         states=states,
         flexible=tuple(_flexible_sizes(name, given) for name, given in spec.input.items()),
+        integer_outputs=frozenset(
+            name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builder.artifacts import CompressedModel
-from builder.errors import ConversionError
+from builder.errors import BuilderError
 from builder.progress import Silent
 from builder.stages.compress import compress
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec, operators
@@ -94,7 +94,7 @@ def test_a_step_applies_to_the_operators_that_it_names() -> None:
     ],
 )
 def test_a_step_that_does_nothing_is_an_error(step: dict[str, Any], message: str, hint: str | None) -> None:
-    with pytest.raises(ConversionError, match=message) as caught:
+    with pytest.raises(BuilderError, match=message) as caught:
         _compress(step=step)
     assert hint is None or hint in (caught.value.hint or "")
 

@@ -11,12 +11,10 @@ import torch
 
 from builder.errors import ConfigurationError, ConversionError
 from builder.stages import convert as convert_stage
-from builder.stages.convert import convert
 from tests.unit.stages.small_builds import (
     IMAGE,
     TENSOR,
     Convolutions,
-    capture_module,
     convert_module,
     make_spec,
     operators,
@@ -134,17 +132,6 @@ def test_a_classifier_has_labels_and_a_dictionary_of_the_outputs_name(format_and
     assert kinds == {"classLabel": "stringType", "probabilities": "dictionaryType"}
     assert description.predictedFeatureName == "classLabel"
     assert description.predictedProbabilitiesName == "probabilities"
-
-
-def test_a_wrong_number_of_labels_is_refused_for_a_neural_network_too() -> None:
-    # given a captured model and labels that do not fit it (prepare refuses them first, so they are exchanged here)
-    labels = [f"class {i}" for i in range(250)]
-    spec = make_spec(format="mlmodel", target={"name": "ios14"}, classifier={"labels": labels})
-    prepared, captured, examples, _ = capture_module(Convolutions(), spec)
-    object.__setattr__(prepared, "labels", tuple(labels[:-1]))
-    # when it is converted, then that is an error of the recipe
-    with pytest.raises(ConfigurationError, match=r"249 labels for an output of shape \(1, 250\)"):
-        convert(prepared, captured, examples, spec)
 
 
 @pytest.mark.parametrize("capture", ["trace", "export"])
