@@ -27,6 +27,12 @@ SOURCES = {
     "torchvision": "source:\n  name: mobilenet_v2\n",
     "checkpoint": "source:\n  file: net.pth\n  trust_pickle: true\n",
     "python": "source:\n  factory: nets:small\n",
+    "torchscript": "source:\n  file: net.pt\n",
+    "exported_program": "source:\n  file: net.pt2\n",
+    "onnx": "source:\n  file: net.onnx\n",
+    "coreml": "source:\n  file: net.mlmodel\n",
+    "timm": "source:\n  name: resnet18\n",
+    "huggingface": "source:\n  config_class: BertConfig\n  auto_class: AutoModel\n",
 }
 
 OPTIONS = [(group, option) for group in GROUPS for option in open_library().option_names(group)]
@@ -42,7 +48,8 @@ def test_every_option_composes_and_validates(group: str, option: str, composed: 
     text = recipe_for(group)
     if group == "source":
         text = f"defaults:\n  - source: {option}\n{SOURCES[option]}{WITHOUT_SOURCE}"
-        write("recipes/net.pth", "")
+        for suffix in ("pth", "pt", "pt2", "onnx", "mlmodel"):
+            write(f"recipes/net.{suffix}", "")
     target = [] if group == "target" else ["target=ios26"]
     old = group == "target" and option in _neural_network_targets()
 
