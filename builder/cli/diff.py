@@ -1,0 +1,85 @@
+"""`python -m builder diff A B`: what differs between two artifacts or builds, from the recipe down to the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from builder.cli.arguments import Parser
+from builder.errors import ConfigurationError
+from builder.reports.build_json import FILE_NAME, read_build_json
+from builder.reports.plain import leaves
+
+DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel), or two builds (folders with a build.json).
+
+Of builds the configuration, the versions of tools and what the checks measured are compared as well. Weights that
+differ come with the largest first. Nothing is printed, and the exit code is 0, where nothing differs.
+
+  python -m builder diff outputs/mobilenet_v2_fp16/default outputs/mobilenet_v2_fp16/precision=fp32
+"""
+
+_PARTS = {"config": "setting", "versions": "version", "source": "source", "stages": "stage", "checks": "check"}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print what differs; returns the exit code."""
+    parser = Parser("diff", DESCRIPTION, usage="diff A B")
+    parser.add_argument("one", metavar="A", help="an artifact, or the folder of a build")
+    parser.add_argument("other", metavar="B", help="what to compare it with")
+    given = parser.read(arguments)
+    for line in compare(Path(given.one), Path(given.other)):
+        print(line)
+    return 0
+
+
+def compare(one: Path, other: Path) -> Iterator[str]:
+    """Yield one line for each difference: of the builds, where both are known, then of the artifacts."""
+    (first, mine), (second, theirs) = _opened(one), _opened(other)
+    if mine is not None and theirs is not None:
+        for part, word in _PARTS.items():
+            yield from _changed(word, _facts(part, mine), _facts(part, theirs))
+    from builder.store.digests import artifact_digest
+
+    if artifact_digest(first) != artifact_digest(second):
+        from builder.release.difference import differences
+
+        yield from differences(first, second)
+
+
+def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
+    """The artifact that a path means, and the record beside it, if there is one."""
+    if not path.exists():
+        raise ConfigurationError(f"{path} does not exist")
+    is_artifact = path.suffix in (".mlpackage", ".mlmodel")
+    record = (path.parent if is_artifact else path if path.is_dir() else path.parent) / FILE_NAME
+    document = None
+    if record.is_file():
+        try:
+            document = read_build_json(record)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+    if is_artifact:
+        return path, document
+    if document is None:
+        raise ConfigurationError(f"{path} is neither an artifact nor the folder of a build")
+    return Path(document["artifact"]["path"]), document
+
+
+def _facts(part: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared of a part of `build.json`, by dotted key; times are not."""
+    value = document.get(part, {})
+    if part == "stages":
+        return {stage["name"]: stage["result"] for stage in value}
+    if part == "checks":
+        value = {
+            f"{check['name']} ({check['engine']})": {"passed": check["passed"], **check["values"]} for check in value
+        }
+    return dict(leaves(value))
+
+
+def _changed(word: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted(mine.keys() | theirs.keys()):
+        old, new = mine.get(key, "(none)"), theirs.get(key, "(none)")
+        if old != new:
+            yield f"{word} {key}: {old} -> {new}"
