@@ -72,9 +72,14 @@ def read_layers(messages: Iterable[Any]) -> list[Layer]:
     return found
 
 
-def _own(message: Any) -> Any:
-    """A copy in memory of its own: protobuf keeps a whole file alive for the smallest part that is referred to."""
-    return type(message).FromString(message.SerializeToString())
+_READ_ONCE = frozenset({"convolution", "innerProduct"})
+"""Kinds with large weights whose kernels keep nothing of the message, so that they need no copy of it."""
+
+
+def _owning(layer: Layer) -> Layer:
+    """With parameters in memory of their own: protobuf keeps a whole file alive for the smallest part in use."""
+    message = layer.parameters
+    return replace(layer, parameters=type(message).FromString(message.SerializeToString()))
 
 
 def _inner(layer: Layer) -> list[Any]:
@@ -118,14 +123,14 @@ def _bind(found: Sequence[Layer], problems: list[str]) -> Steps:
         kernel = None
         if layer.kind not in _CONTROL:
             try:
-                kernel = layers()[layer.kind](replace(layer, parameters=_own(layer.parameters)))
+                kernel = layers()[layer.kind](layer if layer.kind in _READ_ONCE else _owning(layer))
             except UnsupportedError as error:
                 problems.append(str(error))
             except (ValueError, IndexError, KeyError, OverflowError, RuntimeError) as error:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
             except ModelError as error:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
-        kept = replace(layer, parameters=_own(layer.parameters) if layer.kind == "loop" else None)
+        kept = _owning(layer) if layer.kind == "loop" else replace(layer, parameters=None)
         steps.append(Step(layer=kept, kernel=kernel, nested=nested))
     return Steps(steps=tuple(steps))
 
