@@ -93,7 +93,7 @@ def _compare_states(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDes
     if sorted(declared) != sorted(spec.state):
         yield f"states are {', '.join(declared) or 'none'}, and the recipe says {', '.join(spec.state) or 'none'}"
         return
-    buffers = dict(prepared.module.named_buffers(remove_duplicate=False))
+    buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     for name, path in prepared.states.items():
         wanted = {"kind": "state", "shape": list(buffers[path].shape), "dtype": spec.state[name].dtype}
         yield from _differences(f"state {name}", wanted, declared[name])

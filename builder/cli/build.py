@@ -60,14 +60,15 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
         refuse_settings(overrides)
     request = compose_once(overrides, started=started)
     found = current_artifact(request, outputs=outputs)
-    said = f"up to date: {request.recipe} ({request.variant})"
     if found is None:
         record = build_and_report(request, outputs=outputs, verbosity=verbosity)
-        artifact, fallback = record.artifact.path, record.fallback
+        artifact, fallback, seeded = record.artifact.path, record.fallback, record.seeded
     else:
-        artifact, fallback = found.artifact, found.fallback
-        if verbosity >= 0:
-            print(said, file=sys.stderr)
+        artifact, fallback, seeded = found.artifact, found.fallback, found.fallback is not None
+    untrained = ", with UNTRAINED weights, since the published ones could not be had" if seeded else ""
+    said = f"up to date: {request.recipe} ({artifact.parent.name}){untrained}"
+    if found is not None and verbosity >= 0:
+        print(said, file=sys.stderr)
     from builder.cli.remember import remember
 
     remember(arguments, request, artifact, started=started, fallback=fallback, said=said)

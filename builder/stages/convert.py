@@ -133,6 +133,8 @@ def _state_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any]
     """One type for each state, by the path of its buffer, which coremltools wants; the seal stage names them."""
     import numpy as np
 
+    if not prepared.states:
+        return None  # the module of a model without states is not even made where its program was stored
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False))
     return [
         ct.StateType(

@@ -31,6 +31,8 @@ from builder.store.digests import digest_of
 from builder.store.fallback import evidence
 from builder.store.inputs import slice_for
 
+_PLAIN = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs")
+"""What of a prepared model is plain and decides about the artifact."""
 _LABELS = ("spec classifier.labels", "file classifier.labels")
 """Inputs of the prepare stage that change no module."""
 
@@ -44,6 +46,7 @@ class RestoredPreparedModel:
         self.normalization = record["normalization"]
         self.substitutions = effects(record)
         self.states = record["states"]
+        self.integer_outputs = frozenset(record["integer_outputs"])
         self.flexible = tuple(
             {int(dimension): FlexibleSize(**size) for dimension, size in sizes.items()} for sizes in record["flexible"]
         )
@@ -126,6 +129,7 @@ class Steps:
                 "normalization": prepared.normalization,
                 "substitutions": [asdict(effect) for effect in prepared.substitutions],
                 "states": dict(prepared.states),
+                "integer_outputs": sorted(prepared.integer_outputs),
                 "flexible": [
                     {str(dimension): asdict(size) for dimension, size in sizes.items()} for sizes in prepared.flexible
                 ],
@@ -292,7 +296,7 @@ class Steps:
 
 def names_digest(prepared: Stage[PreparedModel]) -> str:
     """A digest of what is plain in a prepared model and decides about the artifact."""
-    return digest_of([prepared.record[name] for name in ("output_names", "labels", "normalization")])
+    return digest_of([prepared.record[name] for name in _PLAIN])
 
 
 def skipped(record: Mapping[str, Any]) -> tuple[SkippedLayer, ...]:

@@ -328,3 +328,12 @@ def test_a_probe_notices_that_a_server_answers_again(monkeypatch: pytest.MonkeyP
         url = f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth"
         assert fastpath.network_state(url)["answer"] == "connected"
     assert fastpath.network_state(url)["answer"] != "connected"
+
+
+def test_another_precision_loads_no_model(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a store that has the captured program
+    monkeypatch.setattr("builder.stages.load.load", lambda *_: pytest.fail("the model was loaded"))
+    # when
+    project.write("recipes/tiny.yaml", RECIPE.replace("fp32", "fp16"))
+    # then
+    assert project.build() == {*STAGES[3:]}
