@@ -17,7 +17,7 @@ from tests.unit.sweep.conftest import MakeJob
 
 pytest.importorskip("submitit", reason="an optional extra")
 
-from builder.sweep.on_slurm import SubmititLauncher, SubmittedJob  # noqa: E402 - after the skip
+from builder.sweep.on_slurm import SubmititLauncher, SubmittedJob
 
 HERE = SubmititSweep(launcher="submitit", cluster="local", jobs=2)
 
