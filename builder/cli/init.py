@@ -1,0 +1,62 @@
+"""`python -m builder init SOURCE`: looks at a model and writes a commented recipe that builds it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from builder.cli.arguments import Parser
+from builder.errors import ConfigurationError
+
+DESCRIPTION = """Look at a model and write a commented recipe that builds it.
+
+SOURCE is a file (.pth, .safetensors, .pt, .pt2, .onnx, .mlpackage, .mlmodel), a name (torchvision:resnet50,
+timm:resnet18.a1_in1k), or a factory of your own (package.module:function).
+
+  python -m builder init torchvision:resnet50
+  python -m builder init model.onnx --output recipes/mine.yaml
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Write the recipe and print its path; returns the exit code."""
+    parser = Parser("init", DESCRIPTION, usage="init SOURCE [--output recipes/NAME.yaml]")
+    parser.add_argument("source", metavar="SOURCE", help="the model to look at")
+    parser.add_argument("--output", metavar="FILE", help="where to write it (default: recipes/NAME.yaml)")
+    given = parser.read(arguments)
+    output = None if given.output is None else Path(given.output)
+    if output is not None:
+        _check_output(output)
+    from builder.inspect import inspect_source
+    from builder.inspect.draft import recipe_text
+
+    draft = inspect_source(given.source, Path("recipes") if output is None else output.parent)
+    file = output or Path("recipes") / f"{draft.name}.yaml"
+    _check_output(file)
+    _write(file, recipe_text(replace(draft, name=file.stem)))
+    for key, reason in draft.missing.items():
+        print(f"to be given: source.{key}: {reason}", file=sys.stderr)
+    if not draft.missing:
+        print(f"next: python -m builder recipe={file.stem}", file=sys.stderr)
+    print(file)
+    return 0
+
+
+def _check_output(file: Path) -> None:
+    if file.suffix != ".yaml":
+        raise ConfigurationError(f"--output {file} is no name of a recipe", hint="recipes are called NAME.yaml")
+    if file.exists():
+        raise ConfigurationError(f"{file} is there already", hint="name another with --output, or remove it")
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(file)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error

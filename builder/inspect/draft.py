@@ -1,0 +1,102 @@
+"""A recipe as `init` drafts it: what was found in a model, why each line is there, and the YAML text of it all."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+WIDTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What is known about a model; `why` explains settings, by dotted key, and becomes comments."""
+
+    name: str
+    """Of the recipe: letters, digits, `_` and `-`."""
+    title: str
+    """One sentence that says what is built."""
+    source: Mapping[str, Any]
+    """The section, `kind` first."""
+    inputs: Mapping[str, Mapping[str, Any]]
+    outputs: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    classifier: Mapping[str, Any] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Settings of `source` that only a person knows: written as comments, and the recipe builds once they are given."""
+    suggestions: tuple[str, ...] = ()
+    """Further lines for the end of the recipe, as comments."""
+    precision: str = "fp16"
+    target: str = "ios15"
+    format: str = "mlpackage"
+
+
+def recipe_text(draft: Draft) -> str:
+    """The recipe: head comment with the command, then every section with its reasons."""
+    kind = draft.source["kind"]
+    lines = [
+        *_comment(f"{draft.title} Drafted by `python -m builder init`: read it, and change what you know better.", 0),
+        "#",
+        f"#     python -m builder recipe={draft.name}",
+        "schema: 1",
+        "defaults:",
+        f"  - source: {kind}",
+        "  - input: null",
+        *_explained(draft, "precision", 2, f"- precision: {draft.precision}"),
+        *_explained(draft, "target", 2, f"- target: {draft.target}"),
+        "source:",
+        *_mapping(draft, {k: v for k, v in draft.source.items() if k != "kind"}, ("source",)),
+        *_missing(draft),
+        "input:",
+        *_mapping(draft, draft.inputs, ("input",)),
+    ]
+    if draft.outputs:
+        lines += ["output:", *_mapping(draft, draft.outputs, ("output",))]
+    if draft.classifier:
+        lines += ["classifier:", *_mapping(draft, draft.classifier, ("classifier",))]
+    if draft.format != "mlpackage":
+        lines += _explained(draft, "format", 0, f"format: {draft.format}")
+    lines += [f"# {line}".rstrip() for line in draft.suggestions]
+    return "\n".join(lines) + "\n"
+
+
+def _mapping(draft: Draft, section: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    indent = 2 * len(path)
+    for key, value in section.items():
+        here = (*path, key)
+        yield from _comment(draft.why.get(".".join(here), ""), indent)
+        if isinstance(value, Mapping) and value and not _is_flow(here):
+            yield f"{' ' * indent}{key}:"
+            yield from _mapping(draft, value, here)
+        else:
+            yield f"{' ' * indent}{key}:{'' if value is None else ' ' + _flow(value)}"
+
+
+def _is_flow(path: tuple[str, ...]) -> bool:
+    """Whether a mapping is written on one line: arguments, and everything deep inside."""
+    return path[-1] == "arguments" or len(path) > 2
+
+
+def _missing(draft: Draft) -> Iterator[str]:
+    for key, reason in draft.missing.items():
+        yield from _comment(f"TO BE GIVEN: {reason}", 2)
+        yield f"  # {key}: "
+
+
+def _explained(draft: Draft, key: str, indent: int, line: str) -> list[str]:
+    return [*_comment(draft.why.get(key, ""), indent), f"{' ' * indent}{line}"]
+
+
+def _comment(text: str, indent: int) -> list[str]:
+    prefix = " " * indent + "# "
+    return [prefix + line for line in textwrap.wrap(text, WIDTH - len(prefix), break_on_hyphens=False)]
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML's flow style, on one line."""
+    import yaml
+
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
+    return text.strip().removesuffix("...").strip()

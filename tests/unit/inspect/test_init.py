@@ -1,0 +1,224 @@
+"""`init` drafts recipes that build, from every kind of model that can be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from builder.__main__ import main
+from builder.config.compose import compose
+from builder.spec.inputs import ImageInput
+from builder.torchvision_import import import_torchvision
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(4 * 30 * 30, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv(x).flatten(1))
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(50, 4)
+
+    def forward(self, ids):
+        return self.table(ids).mean(1)
+
+class Two(nn.Module):
+    def forward(self, a, b):
+        return a + b
+"""
+
+
+class Net(nn.Module):
+    """Takes (1, 3, 32, 32) and no other size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4 * 30 * 30, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv(x).relu().flatten(1))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a model of each kind that torch writes, and factories."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "init_factories.py").write_text(FACTORY)
+    torch.manual_seed(0)
+    return tmp_path
+
+
+def init(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main(["init", *arguments])
+    out, err = capsys.readouterr()
+    return code, out.strip(), err
+
+
+def build(recipe: str, capsys: pytest.CaptureFixture[str], *overrides: str) -> None:
+    """Build it with all its checks."""
+    code = main([f"recipe={recipe}", "tracking=none", *overrides])
+    assert code == 0, capsys.readouterr().err
+
+
+def written(file: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(Path(file).read_text()))
+
+
+def save(kind: str) -> str:
+    """Write a model of one kind; returns its path."""
+    x = torch.rand(1, 3, 32, 32)
+    net = Net().eval()
+    if kind == "torchscript":
+        torch.jit.trace(net, x).save("net.pt")
+        return "net.pt"
+    if kind == "exported_program":
+        torch.export.save(torch.export.export(net, (x,)), "net.pt2")
+        return "net.pt2"
+    pytest.importorskip("onnx")
+    torch.onnx.export(net, (x,), "net.onnx", dynamo=False, input_names=["x.1"], output_names=["y"])
+    return "net.onnx"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of the ways in which the files are written
+@pytest.mark.parametrize("kind", ["torchscript", "exported_program", "onnx"])
+def test_a_file_becomes_a_recipe_that_builds(kind: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given
+    file = save(kind)
+    # when
+    code, out, err = init(file, capsys=capsys)
+    # then the recipe says what the file takes, and why, and builds
+    assert (code, out) == (0, "recipes/net.yaml"), err
+    recipe = written(out)
+    assert recipe["source"] == {"file": f"../{file}"}
+    assert recipe["defaults"][0] == {"source": kind}
+    assert next(iter(recipe["input"].values()))["shape"] == [1, 3, 32, 32]
+    assert "python -m builder recipe=net\n" in Path(out).read_text()
+    build("net", capsys, "precision=fp32")
+
+
+def test_an_existing_core_ml_model_becomes_a_recipe_that_builds(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given an artifact
+    (here / "recipes").mkdir()
+    image = "{kind: image, shape: [1, 1, 32, 32], color_layout: G, scale: 0.01}"
+    source = "{kind: python, factory: 'init_factories:Net'}"
+    for name, more in (("plain", ""), ("labelled", "classifier: {labels: [a, b, c]}\n")):
+        (here / "recipes" / f"{name}.yaml").write_text(f"source: {source}\ninput:\n  x: {image}\n{more}")
+        build(name, capsys, "precision=fp32")
+        capsys.readouterr()
+        # when
+        code, out, err = init(f"outputs/{name}/precision=fp32/{name}.mlpackage", capsys=capsys)
+        # then
+        assert (code, out) == (0, f"recipes/{name}_again.yaml"), err
+        build(f"{name}_again", capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("Net", [1, 1, 32, 32]), ("Words", [1, 16])],
+)
+def test_a_factory_becomes_a_recipe_that_builds(
+    name: str, shape: list[int], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = init(f"init_factories:{name}", capsys=capsys)
+    assert code == 0, err
+    assert next(iter(written(out)["input"].values()))["shape"] == shape
+    build(name, capsys)
+
+
+def test_a_factory_that_nothing_fits_says_so_in_the_recipe(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = init("init_factories:Two", capsys=capsys)
+    assert code == 0
+    assert list(written(out)["input"]) == ["a", "b"]
+    assert "A GUESS" in Path(out).read_text()
+
+
+@pytest.mark.parametrize("model", ["torchvision:squeezenet1_1", "timm:resnet10t.c3_in1k"])
+def test_a_name_becomes_a_recipe_with_the_published_preprocessing(
+    model: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if model.startswith("timm"):
+        pytest.importorskip("timm")
+    code, out, err = init(model, "--output", "recipes/mine.yaml", capsys=capsys)
+    assert (code, out) == (0, "recipes/mine.yaml"), err
+    request = compose(["recipe=mine"])
+    image = request.spec.input["image"]
+    assert isinstance(image, ImageInput)
+    assert image.from_weights
+    assert image.shape[:2] == [1, 3]
+
+
+def test_weights_of_a_torchvision_model_are_recognised(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given a training state, as wrapped by DataParallel, of a model with 5 classes
+    models = import_torchvision().models
+    net = models.squeezenet1_1(num_classes=5)
+    torch.save(net.state_dict(), "bare.pth")
+    torch.save({"epoch": 1, "model": {f"module.{k}": v for k, v in net.state_dict().items()}}, "wrapped.pth")
+    # when
+    for name in ("bare", "wrapped"):
+        code, _, err = init(f"{name}.pth", capsys=capsys)
+        assert code == 0, err
+    # then
+    bare, wrapped = written("recipes/bare.yaml")["source"], written("recipes/wrapped.yaml")["source"]
+    assert bare == {"name": "squeezenet1_1", "file": "../bare.pth", "arguments": {"num_classes": 5}}
+    assert wrapped["factory"] == "torchvision.models.squeezenet:squeezenet1_1"
+    assert (wrapped["state_dict_key"], wrapped["strip_prefix"]) == ("model", "module.")
+    assert compose(["recipe=wrapped"]).spec.source.kind == "checkpoint"
+    build("bare", capsys, "input.image.shape=[1,3,64,64]")
+
+
+def test_weights_of_an_unknown_model_ask_for_a_factory(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(Net().state_dict(), "mine.pth")
+    code, out, err = init("mine.pth", capsys=capsys)
+    assert code == 0
+    assert "source.factory" in err
+    assert "# factory: " in Path(out).read_text()
+
+
+def test_an_existing_recipe_is_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "recipes").mkdir()
+    (here / "recipes" / "Net.yaml").write_text("mine")
+    code, out, err = init("init_factories:Net", capsys=capsys)
+    assert (code, out) == (2, "")
+    assert "is there already" in err
+    assert (here / "recipes" / "Net.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "said"),
+    [
+        ("nothing.onnx", 2, "there is no file nothing.onnx"),
+        ("torchvision:resnet51", 2, "did you mean `resnet50`?"),
+        ("torchvision:fasterrcnn_resnet50_fpn", 2, "does not know"),
+        ("resnet50", 2, "is no model that can be looked at"),
+        ("init_factories:Nothing", 3, "has no Nothing"),
+        ("broken.pth", 3, "broken.pth"),
+        ("broken.onnx", 3, "broken.onnx"),
+        ("broken.mlmodel", 3, "broken.mlmodel"),
+        ("broken.pt2", 3, "broken.pt2"),
+    ],
+)
+def test_what_is_no_model_is_explained(
+    source: str, code: int, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in ("pth", "onnx", "mlmodel", "pt2"):
+        Path(f"broken.{suffix}").write_bytes(b"\xffnot a model")
+    found, out, err = init(source, capsys=capsys)
+    assert (found, out) == (code, "")
+    assert said in err
+    assert not (here / "recipes").exists()
