@@ -12,6 +12,9 @@ from typing import Any
 
 from builder.artifacts import LayerWeights
 
+SEEDED_KEY = "com.github.builder.seeded"
+"""In the artifact's metadata where its weights are untrained."""
+
 _COLOR_LAYOUTS = {10: "G", 20: "RGB", 30: "BGR", 40: "G16"}
 """`FeatureTypes.proto`, ImageFeatureType.ColorSpace."""
 _ARRAY_DTYPES = {0x10020: "float32", 0x10010: "float16", 0x10040: "float64", 0x20020: "int32", 0x20008: "int8"}
@@ -33,6 +36,11 @@ class ArtifactDescription:
     states: tuple[Mapping[str, Any], ...]
     weights: tuple[LayerWeights, ...]
     """The largest first."""
+
+
+def shown_description(description: str, *, seeded: bool) -> str:
+    """The description that Xcode shows: the recipe's, after the truth about weights that fell back."""
+    return f"UNTRAINED, seeded weights. {description}".strip() if seeded else description
 
 
 def describe_artifact(path: Path) -> ArtifactDescription:

@@ -7,7 +7,7 @@ from typing import Any
 
 from builder.artifacts import CheckReport, PreparedModel
 from builder.checks.subject import Subject
-from builder.description import ArtifactDescription, describe_artifact
+from builder.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
@@ -121,7 +121,9 @@ def _compare_outputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDe
 
 
 def _compare_metadata(spec: BuildSpec, found: ArtifactDescription) -> Iterator[str]:
-    yield from _differences("metadata", spec.metadata.model_dump(exclude={"user"}), found.shown)
+    said = spec.metadata.model_dump(exclude={"user"})
+    said["description"] = shown_description(spec.metadata.description, seeded=SEEDED_KEY in found.metadata)
+    yield from _differences("metadata", said, found.shown)
     yield from _differences("metadata", spec.metadata.user, found.metadata)
 
 

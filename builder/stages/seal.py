@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from builder.artifacts import CompressedModel, SealedPackage
+from builder.description import SEEDED_KEY, shown_description
 from builder.spec import BuildSpec
 from builder.stages.package import WEIGHTS, link_folder, write_package
 from builder.stages.state_names import rename_state
-
-SEEDED_KEY = "com.github.builder.seeded"
-"""In the artifact's metadata where its weights are untrained."""
 
 _VARYING_METADATA = (
     "com.github.apple.coremltools.conversion_date",
@@ -103,9 +101,7 @@ def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> An
     metadata.author = spec.metadata.author
     metadata.license = spec.metadata.license
     metadata.versionString = spec.metadata.version
-    metadata.shortDescription = (
-        f"{UNTRAINED} {spec.metadata.description}".strip() if seeded else spec.metadata.description
-    )
+    metadata.shortDescription = shown_description(spec.metadata.description, seeded=seeded)
     for key, value in spec.metadata.user.items():
         metadata.userDefined[key] = value
     if seeded:
@@ -158,7 +154,3 @@ def _value_tokens(value: Any, *, nested: bool) -> Iterator[bytes]:
     yield b"("
     yield from _tokens(value)
     yield b")"
-
-
-UNTRAINED = "UNTRAINED, seeded weights."
-"""What Xcode shows first of an artifact whose weights fell back."""
