@@ -80,7 +80,7 @@ def _export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Se
         torch.onnx.export(
             prepared.module,
             inputs,
-            stream,
+            stream,  # type: ignore[arg-type]  # takes a stream as well, when it does not go by dynamo
             input_names=list(names),
             output_names=list(prepared.output_names),
             dynamic_axes=axes or None,

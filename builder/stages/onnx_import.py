@@ -59,7 +59,8 @@ def _without_functions(model: Any, handlers: Any) -> Any:
         if not unknown:
             break
         model = onnx.inliner.inline_selected_functions(
-            onnx.shape_inference.infer_shapes(_with_defaults(onnx, model, unknown)),  # some definitions depend on the types of their inputs
+            # some definitions depend on the types of their inputs
+            onnx.shape_inference.infer_shapes(_with_defaults(onnx, model, unknown)),
             [("", name) for name in unknown],
             exclude=False,
             inline_schema_functions=True,

@@ -35,6 +35,9 @@ class FlushReport:
     """Another flusher is at work, and this one did not wait."""
 
 
+WAITING = "waiting for the flusher that the build started"
+
+
 def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lambda _: None) -> FlushReport:
     """Send what waits in the outbox of `outputs`; with `wait`, after another flusher has ended.
 
@@ -49,7 +52,7 @@ def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lamb
         tried.update(new)
         with ExitStack() as stack:
             if wait:
-                stack.enter_context(exclusive(lock, on_wait=lambda: say("waiting for the flusher that the build started")))
+                stack.enter_context(exclusive(lock, on_wait=lambda: say(WAITING)))
             elif not stack.enter_context(exclusive_or_none(lock)):
                 return FlushReport(sent=tuple(sent), kept=tuple(kept), busy=True)
             outbox.remove_forgotten(outputs)
