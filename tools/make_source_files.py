@@ -4,8 +4,8 @@
 
 One convolutional net of 6,000 parameters is trained for a few seconds on scikit-learn's handwritten digits (grey,
 28 x 28, levels of 0 to 1), then written in every format that a recipe can begin with: TorchScript, torch.export, ONNX,
-safetensors and Core ML. Needs the optional packages of `coreml-builder[onnx]`. One thread and one seed; the digests that
-the recipes expect are printed, since archives of other versions of torch differ.
+safetensors and Core ML. Needs the optional packages of `coreml-builder[onnx]`. One thread and one seed; the digests
+that the recipes expect are printed, since archives of other versions of torch differ.
 """
 
 from __future__ import annotations
