@@ -117,7 +117,7 @@ class _Sweep:
             settings, jobs=len(sound), folder=self.folder, peaks=outputs / SWEEPS / "peaks.json"
         )
         with paths.writing(outputs):
-            self.folder.mkdir(parents=True)
+            self.folder.mkdir(parents=True, exist_ok=True)  # submitit may have made it
         self._ended: dict[int, Outcome] = {}
         self.tracking_code = 0
 

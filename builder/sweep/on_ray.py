@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from builder.errors import UnfitEnvironmentError
@@ -25,6 +26,7 @@ class RayLauncher:
                 "sweep.launcher=ray needs ray, which is not installed",
                 hint="pip install -c constraints.txt 'coreml-builder[ray]'",
             ) from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray tells its makers about clusters that it starts
         self.limit = settings.jobs or jobs
         self.threads: int | None = settings.cpus
         try:

@@ -22,7 +22,14 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/guide/guide.md", "docs/guide/compression.md", "docs/guide/runtime.md"]
+    "document",
+    [
+        "README.md",
+        "docs/guide/guide.md",
+        "docs/guide/compression.md",
+        "docs/guide/runtime.md",
+        "docs/guide/sweeps.md",
+    ],
 )
 def test_snippets(document, tmp_path, monkeypatch, capsys):
     # given an empty folder with a picture, as a reader has it
