@@ -76,6 +76,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
         try:
             with build_logged(folder, progress) as logged:
                 record = _run_stages(request, folder, logged)
+                _tell_details(record, logged)
         except ConversionError as error:
             _keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
             raise
@@ -255,6 +256,18 @@ def _capture_and_convert(
             choice.remember(method, failures)
             return captured, converted, failures
     raise AssertionError("methods_to_try is never empty")
+
+
+def _tell_details(record: BuildRecord, progress: Progress) -> None:
+    """What only `-v` and the log show: every replacement, every weight left alone, every value of every check."""
+    for effect in record.substitutions:
+        progress.detail(f"substitution {effect.name}: {', '.join(effect.replaced) or 'nothing'} replaced")
+        progress.detail(f"substitution {effect.name}: outputs changed by at most {effect.max_abs:.3g}")
+    for layer in record.skipped_layers:
+        progress.detail(f"compression {layer.step} left {layer.name} alone: {layer.reason}")
+    for check in record.checks:
+        for name, value in check.values.items():
+            progress.detail(f"check {check.name} ({check.engine}): {name} {value}")
 
 
 def _keep_log(error: ConversionError, folder: Path, broken: Path) -> None:

@@ -194,4 +194,5 @@ class Ledger:
         )
         if not self.is_peek:
             self._progress.end(action.stage, seconds, action.line, cached=cached)
+            self._progress.detail(f"{action.stage}: key {action.key}, result {action.output}")
         return stage
