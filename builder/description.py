@@ -52,7 +52,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     return ArtifactDescription(
         inputs=tuple(_feature(f) for f in description.input),
         outputs=tuple(_feature(f) for f in description.output),
-        labels=_labels(spec),
+        labels=labels_of(spec),
         op_counts=dict(sorted(Counter(_operators(spec)).items())),
         metadata=dict(sorted(description.metadata.userDefined.items())),
         shown={
@@ -130,7 +130,8 @@ def _flexibility(array: Any) -> dict[str, Any]:
     return {}
 
 
-def _labels(spec: Any) -> tuple[str, ...] | None:
+def labels_of(spec: Any) -> tuple[str, ...] | None:
+    """The labels of a classifier, in order; None for other models."""
     kind = spec.WhichOneof("Type")
     if kind == "neuralNetworkClassifier":
         return tuple(spec.neuralNetworkClassifier.stringClassLabels.vector)

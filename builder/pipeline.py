@@ -36,6 +36,7 @@ from builder.paths import (
     working_folder,
 )
 from builder.progress import Progress, Silent
+from builder.spec import BuildSpec
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, MissedError, Stage, StaleError
 from builder.stages.methods import methods_to_try
@@ -202,6 +203,12 @@ def _run_stages(request: BuildRequest, folder: Path, progress: Progress) -> Buil
             ledger.remembered.save()
 
 
+def _file_name(spec: BuildSpec, origin: Mapping[str, Any]) -> dict[str, str]:
+    """What the recipe calls the source's file: the store knows its content, whatever it was called before."""
+    named = getattr(spec.source, "file", None) or getattr(spec.source, "folder", None)
+    return {"file": Path(named).name} if named is not None and "file" in origin else {}
+
+
 def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> BuildRecord:
     loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
     checks, artifact = story.verified.value(), story.sealed.value()
@@ -216,7 +223,7 @@ def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> 
         checks=checks,
         inputs=tuple(sealed["inputs"]),
         outputs=tuple(sealed["outputs"]),
-        source={**loaded["origin"], "seeded": loaded["seeded"]},
+        source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
         substitutions=effects(prepared),
         skipped_layers=skipped(story.compressed.record),
         op_counts=sealed["op_counts"],

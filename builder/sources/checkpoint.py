@@ -16,6 +16,7 @@ from builder.sources.python import make_module
 from builder.sources.state import load_state, module_digest
 from builder.sources.weights import read_checkpoint
 from builder.spec.source import CheckpointSource
+from builder.torchvision_import import declare_missing_operators
 
 
 def load_checkpoint(source: CheckpointSource) -> LoadedModel:
@@ -23,6 +24,8 @@ def load_checkpoint(source: CheckpointSource) -> LoadedModel:
     path = Path(source.file)
     file_sha256 = file_digest(path)
     check_digest(path, file_sha256, source.sha256)
+    if source.trust_pickle:
+        declare_missing_operators()  # a pickled module of torchvision imports it
     content = read_checkpoint(path, trust_pickle=source.trust_pickle)
     if source.factory is None:
         module = _whole_module(content, path)

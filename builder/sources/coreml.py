@@ -63,14 +63,14 @@ class CoreMLModule(torch.nn.Module):
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
     """Load the file; raises SourceError when it is damaged, cannot be executed, or its inputs are not the recipe's."""
     from builder import runtime
-    from builder.description import describe_artifact
+    from builder.description import labels_of
 
     path = Path(source.file)
     digest = path_digest(path)
     check_digest(path, digest, source.sha256)
     try:
         model = runtime.load(path)
-        labels = describe_artifact(path).labels
+        labels = labels_of(model.specification)
     except runtime.RuntimeFailure as error:
         raise SourceError(
             f"{path} cannot be executed: {error}",

@@ -62,9 +62,11 @@ def load_huggingface(
     inputs = model_inputs(spec, examples, preprocessing)
     origin: dict[str, Any] = {
         "kind": "huggingface",
-        "name": source.model or (folder.name if folder else source.config_class),
+        "name": source.model or (None if folder else source.config_class),
+        "file": None if folder is None else folder.name,
         "class": type(model).__name__,
         "revision": source.revision,
+        "transformers": transformers.__version__,
     }
     if folder is None:
         initialise_seeded(module, inputs, source.seed)

@@ -11,6 +11,7 @@ from builder.errors import SourceError
 from builder.sources.state import module_digest
 from builder.spec.base import Arguments
 from builder.spec.source import PythonSource
+from builder.torchvision_import import declare_missing_operators, import_torchvision
 from builder.user_code import call, import_object
 
 
@@ -29,9 +30,18 @@ def load_python(source: PythonSource) -> LoadedModel:
 
 def make_module(factory: str, arguments: Arguments) -> torch.nn.Module:
     """Return the module that `factory(**arguments)` makes; raises SourceError when it makes none."""
+    prepare_torchvision(factory)
     module: Any = call(
         import_object(factory, key="source.factory"), factory, key="source.factory", error=SourceError, **arguments
     )
     if not isinstance(module, torch.nn.Module):
         raise SourceError(f"{factory} returned a {type(module).__name__}, not a torch.nn.Module", key="source.factory")
     return module
+
+
+def prepare_torchvision(name: str) -> None:
+    """Let user code import torchvision where its compiled operators do not load; import it now where `name` is its."""
+    if name.partition(".")[0] == "torchvision":
+        import_torchvision()
+    else:
+        declare_missing_operators()

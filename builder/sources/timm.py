@@ -35,11 +35,11 @@ def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, prog
     module = _make(timm, source)
     preprocessing = _preprocessing(module)
     file, seeded = _weights_file(module, source, progress)
-    origin: dict[str, Any] = {"kind": "timm", "name": source.name, "weights": None}
+    origin: dict[str, Any] = {"kind": "timm", "name": source.name, "weights": None, "timm": timm.__version__}
     if file is not None:
         origin["file_sha256"] = file_digest(file)
         check_digest(file, origin["file_sha256"], source.sha256)
-        origin["weights"] = file.name if source.file else str(module.pretrained_cfg["tag"] or "published")
+        origin["weights"] = None if source.file else str(module.pretrained_cfg["tag"] or "published")
         load_state(module, _fitting(module, file), file=str(file), key="source.file" if source.file else "source.name")
     else:
         initialise_seeded(module, model_inputs(spec, examples, preprocessing), source.seed)

@@ -80,7 +80,7 @@ def _check_interface(specification: Any, prepared: PreparedModel, spec: BuildSpe
         raise ConfigurationError(
             f"{source.path.name} is {'a' if is_classifier else 'no'} classifier, and the recipe says otherwise",
             hint="write `classifier: {labels: from_weights, softmax: false}`" if is_classifier else "leave it out",
-            key="classifier",
+            key="classifier" if spec.classifier is not None else "source.file",
         )
     if spec.classifier is not None and spec.classifier.predicted_feature_name != own.predictedFeatureName:
         raise ConfigurationError(

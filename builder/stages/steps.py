@@ -101,7 +101,9 @@ class Steps:
                 "labels": loaded.labels,
                 "source_bytes": sum(t.numel() * t.element_size() for t in tensors if hasattr(t, "numel")),
             }
-            output = digest_of({"key": packing.key, **known})
+            # A file counts by its content: under another name it is the same source.
+            origin = {name: value for name, value in loaded.origin.items() if name != "file"}
+            output = digest_of({"key": packing.key, **known, "origin": origin})
             return Packed(
                 output=output, record={**known, "fallback": evidence(loaded.origin) if loaded.seeded else None}
             )

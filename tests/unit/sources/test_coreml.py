@@ -136,7 +136,7 @@ def test_a_neural_network_with_an_array(network):
         ),
         ({"target": {"name": "ios15"}}, ConversionError, "needs ios16 or later, and the target is ios15", "target"),
         ({"precision": {"kind": "fp32"}}, ConfigurationError, "computes in float16", "precision"),
-        ({"classifier": None}, ConfigurationError, "is a classifier", "classifier"),
+        ({"classifier": None}, ConfigurationError, "is a classifier", "source.file"),
         (
             {"classifier": PARTS["classifier"] | {"predicted_feature_name": "best"}},
             ConfigurationError,
