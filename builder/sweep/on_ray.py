@@ -31,9 +31,10 @@ class RayLauncher:
         self.threads: int | None = settings.cpus
         try:
             ray.init(address=settings.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:  # a driver that is refused exits
             where = settings.address or "this machine"
-            raise UnfitEnvironmentError(f"Ray on {where} does not answer: {str(error).splitlines()[0]}") from error
+            why = " ".join(str(error).split())[:300]
+            raise UnfitEnvironmentError(f"Ray on {where} does not answer: {why}") from error
         # A build that was lost is a failed job of the sweep, and not tried again behind its back.
         self._run = ray.remote(num_cpus=settings.cpus, memory=settings.job_memory, max_retries=0)(run_task)
 
