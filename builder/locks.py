@@ -43,6 +43,10 @@ def _acquire(path: Path, *, on_wait: Callable[[], None] | None, block: bool) -> 
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:
             continue  # another process tidied the folder away just then
+        except FileExistsError:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+            continue  # mkdir met the folder, and it was gone when pathlib looked whether it is one
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
