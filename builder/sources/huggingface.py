@@ -19,10 +19,9 @@ from builder.errors import SourceError
 from builder.nearest import did_you_mean
 from builder.progress import Progress
 from builder.sources.download import OfflineError
-from builder.sources.example_inputs import model_inputs
+from builder.sources.example_inputs import fill_untrained, model_inputs
 from builder.sources.hub import repository_folder
 from builder.sources.optional import optional_packages
-from builder.sources.seeded import initialise_seeded
 from builder.sources.state import module_digest
 from builder.spec import BuildSpec
 from builder.spec.source import HuggingFaceSource
@@ -69,9 +68,8 @@ def load_huggingface(
         "transformers": transformers.__version__,
     }
     if folder is None:
-        initialise_seeded(module, inputs, source.seed)
+        fill_untrained(module, inputs, source.seed, spec)
         origin["seed"] = source.seed
-    _check_runs(module, inputs, spec)
     digest = module_digest(module)
     labels: Mapping[int, str] = getattr(model.config, "id2label", None) or {}
     return LoadedModel(
@@ -186,20 +184,6 @@ def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
             )
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # what is kept for the next token is no output of this model
-
-
-def _check_runs(named: NamedModel, inputs: Sequence[torch.Tensor], spec: BuildSpec) -> None:
-    """Raise SourceError when the model does not take such inputs: ids beyond its vocabulary, other sizes."""
-    try:
-        with torch.no_grad():
-            named(*inputs)
-    except Exception as error:
-        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in zip(spec.input, inputs, strict=True))
-        raise SourceError(
-            f"the model does not run on {shapes}: {_first_line(error)}",
-            hint="compare shapes, dtypes and `high` (the size of the vocabulary) with its configuration",
-            key="input",
-        ) from error
 
 
 def _preprocessing(folder: Path) -> Preprocessing | None:

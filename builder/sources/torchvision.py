@@ -16,8 +16,7 @@ from builder.nearest import did_you_mean
 from builder.progress import Progress
 from builder.sources.checkpoint import check_digest
 from builder.sources.download import OfflineError, fetch, file_digest
-from builder.sources.example_inputs import model_inputs
-from builder.sources.seeded import initialise_seeded
+from builder.sources.example_inputs import fill_untrained, model_inputs
 from builder.sources.state import load_state, module_digest
 from builder.sources.weights import read_state_dict
 from builder.spec import BuildSpec
@@ -46,7 +45,7 @@ def load_torchvision(
         load_state(module, state, file=str(file), key="source.file" if source.file else "source.weights")
     else:
         module = _make(models, source, weights, None)
-        initialise_seeded(module, model_inputs(spec, examples, preprocessing), source.seed)
+        fill_untrained(module, model_inputs(spec, examples, preprocessing), source.seed, spec)
         origin["seed"] = source.seed
         if seeded and weights is not None:
             origin["weights_url"] = weights.url

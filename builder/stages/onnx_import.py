@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.artifacts import PreparedModel
-from builder.lowerings.onnx import ONNX_OPERATORS
+from builder.errors import ConversionError
+from builder.lowerings.onnx import MENDED_OPERATORS, ONNX_OPERATORS
 from builder.spec import BuildSpec
 from builder.spec.inputs import captured_shape
 from builder.stages.fast_conversion import replaced
@@ -17,19 +18,27 @@ from builder.stages.fast_conversion import replaced
 def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, names: Sequence[str]) -> Any:
     """Return the program in float32, not yet optimised for `spec`; its outputs are called `names`.
 
-    Raises RuntimeError, naming the operator, where onnxsim and our own table know none.
+    Raises ConversionError, naming the operator, where onnxsim and our own table know none.
     """
     from onnxsim import coreml_export
 
-    handlers = {**ONNX_OPERATORS, **coreml_export._OP_HANDLERS}  # theirs first: ours are for what it lacks
-    with replaced(coreml_export, "_OP_HANDLERS", handlers), contextlib.redirect_stdout(io.StringIO()):
-        program = coreml_export.convert_to_coreml(
-            _without_functions(model, handlers),
-            convert_to="milinternal",
-            compute_precision=ct.precision.FLOAT32,
-            minimum_deployment_target=getattr(ct.target, spec.target.coremltools_name),
-            dynamic_shapes=_ranges(prepared, spec) or None,
-        )
+    handlers = {**ONNX_OPERATORS, **coreml_export._OP_HANDLERS, **MENDED_OPERATORS}  # ours are for what it lacks
+    try:
+        with replaced(coreml_export, "_OP_HANDLERS", handlers), contextlib.redirect_stdout(io.StringIO()):
+            program = coreml_export.convert_to_coreml(
+                _without_functions(model, handlers),
+                convert_to="milinternal",
+                compute_precision=ct.precision.FLOAT32,
+                minimum_deployment_target=getattr(ct.target, spec.target.coremltools_name),
+                dynamic_shapes=_ranges(prepared, spec) or None,
+            )
+    except RuntimeError as error:
+        said = str(error).partition(" Supported ops:")[0].removesuffix(".")  # a list of a hundred names
+        raise ConversionError(
+            f"the ONNX graph cannot be converted: {said}",
+            hint="export the model with another opset, or build it from its PyTorch module",
+            key="source",
+        ) from error
     for output, name in zip(program.functions["main"].outputs, names, strict=True):
         output.name = name
     return program

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from builder.data import make_examples
-from builder.errors import SourceError
+from builder.errors import ConversionError, SourceError
 from builder.progress import Silent
 from builder.sources import load_source
 from builder.spec import BuildSpec
@@ -156,7 +156,6 @@ def test_offline_is_an_error_unless_a_configuration_will_do():
         ({"auto_class": "AutoModelForVision2Seq"}, None, {}, "AutoModelForVision2Seq", "source.auto_class"),
         ({"arguments": SMALL | {"hidden_size": 15}}, None, {}, "cannot be made", "source.auto_class"),
         ({}, {"inputs": IDS}, {}, "takes no input inputs; it takes input_ids", "input.inputs"),
-        ({}, {"input_ids": IDS | {"high": 999}}, {}, "does not run on input_ids (1, 8)", "input"),
         ({"model": "not a name", "config_class": None}, None, {}, "neither a folder nor the name", "source.model"),
     ],
 )
@@ -164,6 +163,15 @@ def test_what_does_not_fit_is_named(change, inputs, parts, said, key):
     with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(UNTRAINED | change, inputs, **parts)
     assert raised.value.key == key
+
+
+def test_ids_beyond_the_vocabulary():
+    spec = spec_of(UNTRAINED, {"input_ids": IDS | {"high": 999}})
+    examples = make_examples(spec)
+    loaded = load_source(spec, examples, Silent())
+    with pytest.raises(ConversionError, match=r"does not run on inputs of shape \(1, 8\): IndexError") as raised:
+        prepare(loaded, examples, spec)
+    assert raised.value.key == "input"
 
 
 def test_a_folder_without_a_model(tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 
 from builder import runtime
 from builder.data import make_examples
-from builder.errors import SourceError, UnfitEnvironmentError
+from builder.errors import ConversionError, SourceError, UnfitEnvironmentError
 from builder.measures import compare
 from builder.progress import Silent
 from builder.sources import load_source
@@ -152,6 +152,38 @@ def test_operators_that_onnxsim_lacks(tmp_path):
     file = write(tmp_path / "m.onnx", model=Indexing(), inputs=(torch.zeros(4, 4),))
     spec = spec_of(file, input={"input_1": {"kind": "tensor", "shape": [4, 4]}})
     assert worst_snr(spec, tmp_path) > 100
+
+
+class Recurrent(nn.Module):
+    """Two layers of LSTM, in one or both directions, and the last states."""
+
+    def __init__(self, *, bidirectional: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lstm = nn.LSTM(6, 5, num_layers=2, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sequence, (h, c) = self.lstm(x)
+        return torch.cat([sequence.flatten(), h.flatten(), c.flatten()])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_lstm(tmp_path, bidirectional):
+    model = Recurrent(bidirectional=bidirectional)
+    file = write(tmp_path / "m.onnx", model=model, inputs=(torch.zeros(1, 7, 6),))
+    spec = spec_of(file, input={"input_1": {"kind": "tensor", "shape": [1, 7, 6]}})
+    assert worst_snr(spec, tmp_path) > 100
+
+
+def test_an_operator_that_nobody_converts_is_named(tmp_path):
+    class Determinant(nn.Module):
+        def forward(self, x):
+            return torch.det(x)
+
+    file = write(tmp_path / "m.onnx", model=Determinant(), inputs=(torch.eye(3)[None],))
+    spec = spec_of(file, input={"input_1": {"kind": "tensor", "shape": [1, 3, 3]}})
+    with pytest.raises(ConversionError, match="ONNX op 'Det' is not supported"):
+        worst_snr(spec, tmp_path)
 
 
 def test_ids_of_int64_are_given_as_int32(tmp_path):

@@ -84,13 +84,14 @@ def test_offline_is_an_error_unless_seeded_weights_will_do():
         ({"name": "resnet_18"}, "timm has no model resnet_18", "resnet", "name"),
         ({"name": "resnet18.a1_in2k"}, "has no weights a1_in2k; it has a1_in1k", "a1_in1k", "name"),
         ({"arguments": {"num_clases": 3}}, "num_clases", "", "arguments"),
+        ({"name": "test_maxvit"}, "does not run on image (1, 3, 64, 64): height (16) must be divisible", "shape", None),
     ],
 )
 def test_wrong_names(change, said, hint, key):
     with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(**change)
     assert hint in (raised.value.hint or "")
-    assert raised.value.key == f"source.{key}"
+    assert raised.value.key == (f"source.{key}" if key else "input")
 
 
 def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch):
