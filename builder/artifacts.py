@@ -141,11 +141,23 @@ class CapturedProgram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsedLowering:
+    """An operator that a conversion left to a lowering of ours."""
+
+    operator: str
+    """As coremltools calls it."""
+    why: str
+    """That coremltools has none, or what its own lacks or gets wrong, with the issue."""
+    times: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvertedModel:
     """A model of coremltools in memory."""
 
     model: Any
     """`coremltools.models.MLModel`."""
+    lowerings: tuple[UsedLowering, ...] = ()
     said: str = ""
     """One line for people."""
 
@@ -253,6 +265,7 @@ class BuildRecord:
     outputs: tuple[Mapping[str, Any], ...]
     source: Mapping[str, Any]
     substitutions: tuple[SubstitutionEffect, ...]
+    lowerings: tuple[UsedLowering, ...]
     skipped_layers: tuple[SkippedLayer, ...]
     op_counts: Mapping[str, int]
     capture: Mapping[str, Any]

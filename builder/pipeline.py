@@ -40,7 +40,7 @@ from builder.spec import BuildSpec
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, MissedError, Stage, StaleError
 from builder.stages.methods import methods_to_try
-from builder.stages.steps import Steps, effects, skipped
+from builder.stages.steps import Steps, effects, lowerings, skipped
 from builder.store.actions import Store
 from builder.store.digests import Remembered, artifact_digest
 from builder.store.explain import Change, nearest_changes
@@ -225,6 +225,7 @@ def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> 
         outputs=tuple(sealed["outputs"]),
         source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
         substitutions=effects(prepared),
+        lowerings=lowerings(story.converted.record),
         skipped_layers=skipped(story.compressed.record),
         op_counts=sealed["op_counts"],
         capture={"method": story.captured.record["method"], "failures": story.failures},
@@ -270,6 +271,8 @@ def _tell_details(record: BuildRecord, progress: Progress) -> None:
     for effect in record.substitutions:
         progress.detail(f"substitution {effect.name}: {', '.join(effect.replaced) or 'nothing'} replaced")
         progress.detail(f"substitution {effect.name}: outputs changed by at most {effect.max_abs:.3g}")
+    for lowering in record.lowerings:
+        progress.detail(f"lowering {lowering.operator}: {lowering.times} converted by ours; {lowering.why}")
     for layer in record.skipped_layers:
         progress.detail(f"compression {layer.step} left {layer.name} alone: {layer.reason}")
     for check in record.checks:

@@ -46,6 +46,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "origins": plain(record.request.origins),
         "capture": plain(record.capture),
         "substitutions": plain(record.substitutions),
+        "lowerings": plain(record.lowerings),
         "skipped_layers": plain(record.skipped_layers),
         "op_counts": dict(sorted(record.op_counts.items())),
         "source_bytes": record.source_bytes,

@@ -47,6 +47,7 @@ _SECTIONS = (
     page_facts.weight,
     page_facts.operators,
     page_facts.substitutions,
+    page_facts.lowerings,
     page_facts.stages,
     page_facts.recipe,
     page_facts.provenance,

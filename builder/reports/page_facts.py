@@ -67,6 +67,14 @@ def operators(record: BuildRecord) -> Markup | None:
     return section("operators", "Operators", element("p", said), bars(rows, label=said), *more)
 
 
+def lowerings(record: BuildRecord) -> Markup | None:
+    """Which operators coremltools did not convert itself, and why."""
+    if not record.lowerings:
+        return None
+    rows = [(code(used.operator), str(used.times), used.why) for used in record.lowerings]
+    return section("lowerings", "Lowerings of the builder's own", table(("operator", "times", "why"), rows))
+
+
 def substitutions(record: BuildRecord) -> Markup | None:
     """What was replaced in the model, and what that alone changed."""
     if not record.substitutions:

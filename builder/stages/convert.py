@@ -15,7 +15,7 @@ from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
-from builder.lowerings import register_lowerings
+from builder.lowerings.register import registered_lowerings, uses
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
 from builder.spec.precision import Fp32, Mixed
@@ -43,10 +43,9 @@ def convert(
     ct = import_coremltools()
     if captured.method == "coreml":
         return retarget(ct, captured, prepared, spec)
-    register_lowerings()
     selector = _selector(prepared, spec)
     with fast_conversion() as keep, conversion_errors("coremltools cannot convert the model"):
-        with _named_probabilities(prepared, spec), _exact_normalization(prepared):
+        with registered_lowerings() as used, _named_probabilities(prepared, spec), _exact_normalization(prepared):
             types = _output_types(ct, prepared, spec)
             program = captured.program
             if captured.method == "onnx":
@@ -69,7 +68,7 @@ def convert(
             declare_integers(model._spec, spec)
             model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
         keep(model)
-    return ConvertedModel(model=model, said=_describe(model))
+    return ConvertedModel(model=model, lowerings=uses(used), said=_describe(model))
 
 
 @contextmanager

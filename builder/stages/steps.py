@@ -23,6 +23,7 @@ from builder.artifacts import (
     SealedPackage,
     SkippedLayer,
     SubstitutionEffect,
+    UsedLowering,
 )
 from builder.progress import Progress
 from builder.spec import BuildSpec
@@ -190,10 +191,10 @@ class Steps:
             return convert(prepared.value(), captured.value(), self._examples(), spec)
 
         def pack(converted: ConvertedModel, packing: Packing) -> Packed:
-            return _pack_model(converted.model, {}, packing)
+            return _pack_model(converted.model, {"lowerings": [asdict(used) for used in converted.lowerings]}, packing)
 
         def unpack(stage: Stage[ConvertedModel]) -> ConvertedModel:
-            return ConvertedModel(model=_unpack_model(stage), said=stage.action.line)
+            return ConvertedModel(model=_unpack_model(stage), lowerings=lowerings(stage.record), said=stage.action.line)
 
         after = {"capture": captured.output, "names and labels": names_digest(prepared)}
         return Work(name="convert", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
@@ -299,6 +300,11 @@ class Steps:
 def names_digest(prepared: Stage[PreparedModel]) -> str:
     """A digest of what is plain in a prepared model and decides about the artifact."""
     return digest_of([prepared.record[name] for name in _PLAIN])
+
+
+def lowerings(record: Mapping[str, Any]) -> tuple[UsedLowering, ...]:
+    """The lowerings of ours that the convert stage recorded as used."""
+    return tuple(UsedLowering(**entry) for entry in record["lowerings"])
 
 
 def skipped(record: Mapping[str, Any]) -> tuple[SkippedLayer, ...]:

@@ -19,6 +19,7 @@ from builder.artifacts import (
     SkippedLayer,
     StageReport,
     SubstitutionEffect,
+    UsedLowering,
 )
 from builder.spec import BuildSpec
 
@@ -109,6 +110,7 @@ def _record(outputs: Path) -> BuildRecord:
                 name="relu6", kind="relu6_to_relu", exact=False, replaced=("features.0.2",), max_abs=0.021, snr_db=33.0
             ),
         ),
+        lowerings=(UsedLowering(operator="diff", why="coremltools has none", times=2),),
         skipped_layers=(SkippedLayer(step="palettize", name="classifier.1.bias", reason="fewer than 2048 values"),),
         op_counts={"conv": 52, "clip": 35, "add": 10, "linear": 1},
         capture={"method": "trace", "failures": {}},

@@ -1,0 +1,63 @@
+"""What the table of lowerings holds. Nothing heavy is imported, so that `doctor` can list it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Var = Any
+"""A variable of a MIL program, `coremltools.converters.mil.mil.Var`; what is annotated so stays one."""
+
+Builder = Any
+"""`coremltools.converters.mil.Builder`, always called `mb`, as coremltools itself does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong:
+    """What coremltools' own lowering gets wrong, and where that is told."""
+
+    issue: int
+    """Of apple/coremltools."""
+    said: str
+    """Completes `coremltools' own …`."""
+    fixed_in: str | None = None
+    """The first version of coremltools that is right: from there on ours steps aside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lowering:
+    """How one torch operator is written in MIL.
+
+    Without `lacks` and `wrong` coremltools has no such operator, and ours steps aside as soon as it has one.
+    """
+
+    operator: str
+    """The name by which coremltools looks it up: lower case, without `aten`, overloads kept (`var_mean.correction`)."""
+    lower: Callable[..., Any]
+    """Takes `mb` and torch's own arguments, and returns one variable for each result.
+
+    What is annotated `Var` (or a sequence of it) is a variable of the program; all else a constant as a Python value.
+    """
+    lacks: str | None = None
+    """The cases that coremltools' own refuses; completes `coremltools' own lacks …`."""
+    wrong: Wrong | None = None
+    applies: Callable[..., bool] | None = None
+    """Takes torch's arguments: whether this is such a case; coremltools' own lowering is used where it is not."""
+
+    @property
+    def why(self) -> str:
+        """Why there is one of ours, for people."""
+        if self.wrong is not None:
+            return f"coremltools' own {self.wrong.said} (apple/coremltools#{self.wrong.issue})"
+        return "coremltools has none" if self.lacks is None else f"coremltools' own lacks {self.lacks}"
+
+
+def by_operator(*families: tuple[Lowering, ...]) -> Mapping[str, Lowering]:
+    """All families in one table. Raises ValueError where two entries have one operator."""
+    found: dict[str, Lowering] = {}
+    for lowering in (entry for family in families for entry in family):
+        if lowering.operator in found:
+            raise ValueError(f"there are two lowerings for {lowering.operator}")
+        found[lowering.operator] = lowering
+    return dict(sorted(found.items()))

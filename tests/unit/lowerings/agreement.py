@@ -1,0 +1,145 @@
+"""What the tests of lowerings share: convert many random cases of one operator at once, run the artifact, and compare.
+
+A case is a function of a random generator: it draws shapes, values and settings, and returns a function of tensors
+with the tensors to call it on. `LOWERING_CASES=20 python -m pytest tests/unit/lowerings` draws more than the usual few.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import coremltools as ct
+import numpy as np
+import torch
+from torch import Tensor
+
+from builder import runtime
+from builder.artifacts import UsedLowering
+from builder.lowerings.register import registered_lowerings, uses
+from builder.stages.convert import conversion_errors
+from builder.stages.fast_conversion import fast_conversion
+
+CASES = int(os.environ.get("LOWERING_CASES", "3"))
+"""How many random cases of each operator are tried."""
+
+SINGLE, HALF = 2e-5, 4e-3
+"""Of the largest value: some tens of operators that each round at 6e-8, or at 5e-4 in half precision."""
+
+Case = tuple[Callable[..., object], Sequence[Tensor]]
+Draw = Callable[[random.Random], Case]
+
+
+class Cases(torch.nn.Module):
+    """All cases of one operator: takes their inputs one after the other, returns their outputs."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        super().__init__()
+        self.cases = list(cases)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        outputs: list[Tensor] = []
+        for function, given in self.cases:
+            own, inputs = inputs[: len(given)], inputs[len(given) :]
+            result = function(*own)
+            outputs += [plain(r) for r in (result if isinstance(result, tuple | list) else (result,))]
+        return tuple(outputs)
+
+
+def plain(result: Tensor) -> Tensor:
+    """What Core ML can return: floats and integers as they are, booleans as integers; never an input itself."""
+    if result.dtype == torch.bool:
+        return torch.where(result, 1, 0).to(torch.int32)
+    return result * 1 if result.is_floating_point() else result.to(torch.int32)
+
+
+def floats(rng: random.Random, *shape: int, low: float = -2.0, high: float = 2.0) -> Tensor:
+    """Values that half precision holds exactly, so that both precisions see the same inputs."""
+    generator = torch.Generator().manual_seed(rng.randrange(2**31))
+    return (torch.rand(shape, generator=generator) * (high - low) + low).half().float()
+
+
+def integers(rng: random.Random, *shape: int, low: int = -50, high: int = 50) -> Tensor:
+    generator = torch.Generator().manual_seed(rng.randrange(2**31))
+    return torch.randint(low, high, shape, generator=generator, dtype=torch.int32)
+
+
+def some_shape(rng: random.Random, *, low: int = 1, high: int = 4, largest: int = 5) -> list[int]:
+    """A rank from `low` to `high`, and sizes up to `largest`."""
+    return [rng.randint(1, largest) for _ in range(rng.randint(low, high))]
+
+
+def some_axis(rng: random.Random, shape: Sequence[int]) -> int:
+    return rng.randrange(-len(shape), len(shape))
+
+
+def agree(
+    draw: Draw,
+    *,
+    method: str,
+    half: bool,
+    folder: Path,
+    count: int = CASES,
+    within: float | None = None,
+    target: str = "iOS17",
+) -> Mapping[str, UsedLowering]:
+    """Assert that the artifact gives what torch gives, NaN and infinities included; return the lowerings used."""
+    rng = random.Random(f"{draw.__name__} {method}")
+    module = Cases([draw(rng) for _ in range(count)]).eval()
+    inputs = [tensor for _, given in module.cases for tensor in given]
+    with torch.no_grad():
+        expected = module(*(x.clone() for x in inputs))
+    model, used = convert(module, inputs, method=method, half=half, target=target)
+    path = folder / f"{method}_{half}.mlpackage"
+    model.save(str(path))
+    got = runtime.load(path).predict({f"x{i}": x.numpy() for i, x in enumerate(inputs)})
+    tolerance = within if within is not None else HALF if half else SINGLE
+    for index, wanted in enumerate(expected):
+        found = np.asarray(got[f"y{index}"])
+        assert found.shape == tuple(wanted.shape) or (wanted.dim() == 0 and found.shape == (1,)), (
+            index,
+            found.shape,
+            wanted.shape,
+        )
+        check_close(found.reshape(wanted.shape), wanted.numpy(), tolerance, f"case {index}")
+    return used
+
+
+def check_close(found: np.ndarray, wanted: np.ndarray, tolerance: float, which: str) -> None:
+    if not wanted.size:
+        return
+    if np.issubdtype(wanted.dtype, np.integer):
+        np.testing.assert_array_equal(found, wanted, err_msg=which)
+        return
+    finite = np.isfinite(wanted)
+    scale = float(np.abs(wanted[finite]).max()) if finite.any() else 0.0
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * max(scale, 1e-3), err_msg=which)
+
+
+def convert(module: torch.nn.Module, inputs: Sequence[Tensor], *, method: str, half: bool, target: str = "iOS17"):
+    """The model as coremltools and our lowerings make it, and which of ours were used."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing and exporting itself
+        program = (
+            torch.jit.trace(module, tuple(inputs), check_trace=False)
+            if method == "trace"
+            else torch.export.export(module, tuple(inputs)).run_decompositions({})
+        )
+        outputs = [
+            ct.TensorType(name=f"y{i}", dtype=np.float32 if y.is_floating_point() else np.int32)
+            for i, y in enumerate(module(*inputs))
+        ]
+    with fast_conversion() as keep, conversion_errors("cannot convert"), registered_lowerings() as counted:
+        model = ct.convert(
+            program,
+            inputs=[ct.TensorType(name=f"x{i}", shape=x.shape, dtype=x.numpy().dtype) for i, x in enumerate(inputs)],
+            outputs=outputs,
+            minimum_deployment_target=getattr(ct.target, target),
+            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+        keep(model)
+    return model, {used.operator: used for used in uses(counted)}

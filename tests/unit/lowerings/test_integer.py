@@ -1,0 +1,61 @@
+"""Bitwise operators on integers and booleans."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.lowerings.agreement import Case, Draw, agree, integers, some_shape
+
+LIMIT = 2**31 - 1
+EDGES = torch.tensor([0, 1, -1, 2, -2, LIMIT, -LIMIT - 1, 0x55555555, -0x55555556], dtype=torch.int32)
+
+
+def _pair(rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+    if rng.random() < 0.3:
+        return EDGES.reshape(-1, 1), EDGES
+    shape = some_shape(rng)
+    other = [size if rng.random() < 0.7 else 1 for size in shape]
+    return integers(rng, *shape, low=-LIMIT, high=LIMIT), integers(rng, *other, low=-LIMIT, high=LIMIT)
+
+
+def bitwise_and(rng: random.Random) -> Case:
+    return (lambda x, y: x & y), _pair(rng)
+
+
+def bitwise_or(rng: random.Random) -> Case:
+    return (lambda x, y: x | y), _pair(rng)
+
+
+def bitwise_xor(rng: random.Random) -> Case:
+    return torch.bitwise_xor, _pair(rng)
+
+
+def with_a_number(rng: random.Random) -> Case:
+    mask = rng.choice([0, 1, 255, -1, LIMIT])
+    return (lambda x: (x & mask, torch.bitwise_or(x, mask), x ^ mask, ~x)), _pair(rng)[:1]
+
+
+def of_booleans(rng: random.Random) -> Case:
+    return (lambda x, y: ((x > 0) & (y > 0), (x > 0) | (y > 0), (x > 0) ^ (y > 0))), _pair(rng)
+
+
+def shifts(rng: random.Random) -> Case:
+    distance = rng.randint(0, 30)
+    return (lambda x: (x << distance, x >> distance, torch.bitwise_right_shift(x, distance))), _pair(rng)[:1]
+
+
+def shifts_by_tensors(rng: random.Random) -> Case:
+    x, _ = _pair(rng)
+    return (lambda x, y: (torch.bitwise_left_shift(x, y), x >> y)), (x, integers(rng, *x.shape, low=0, high=31))
+
+
+@pytest.mark.parametrize("method", ["trace", "export"])
+@pytest.mark.parametrize(
+    "draw", [bitwise_and, bitwise_or, bitwise_xor, with_a_number, of_booleans, shifts, shifts_by_tensors]
+)
+def test_integers_agree_with_torch(draw: Draw, method: str, tmp_path: Path) -> None:
+    agree(draw, method=method, half=False, folder=tmp_path)
