@@ -35,7 +35,7 @@ from builder.paths import (
     variant_folder,
     working_folder,
 )
-from builder.progress import Progress, Silent
+from builder.progress import Bound, Progress, Silent
 from builder.spec import BuildSpec
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, MissedError, Stage, StaleError
@@ -177,6 +177,8 @@ def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress
     captured, converted, failures = _capture_and_convert(request, steps, prepared, ledger, progress)
     compressed = ledger.stage(steps.compress(converted))
     sealed = ledger.stage(steps.seal(compressed, loaded))
+    size = float(sealed.record["size_bytes"])
+    progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
     verified = ledger.stage(steps.verify(prepared, captured, sealed))
     return Story(
         loaded=loaded,

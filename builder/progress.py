@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 Advance = Callable[[int], None]
 """Called with the number of bytes or items done since the last call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What a measured value can still be; a missing side is open."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+Bounds = Callable[[], Mapping[str, Bound]]
+"""Gives bounds by the measure's name (`artifact.bytes`, `checks.parity.output.snr_db`) to whoever wants them."""
 
 
 class Progress(Protocol):
@@ -28,6 +41,12 @@ class Progress(Protocol):
     def detail(self, message: str) -> None:
         """Something for the log, and for the terminal with `-v`."""
 
+    def bound(self, bounds: Bounds) -> None:
+        """Values of the artifact are known by now, or can no longer get better than this: for a search (not for people).
+
+        `bounds` is called only where somebody listens.
+        """
+
 
 class Silent:
     """Tells nobody."""
@@ -47,4 +66,7 @@ class Silent:
         """Do nothing."""
 
     def detail(self, message: str) -> None:
+        """Do nothing."""
+
+    def bound(self, bounds: Bounds) -> None:
         """Do nothing."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from builder.artifacts import CheckReport, Sample
+from builder.checks.bounds import accuracy_bounds
 from builder.checks.comparison import describe
 from builder.checks.engine import Execute
 from builder.checks.subject import Subject
@@ -21,7 +23,7 @@ def check_accuracy(
     unknown = sorted({str(s.label) for s in samples} - set(labels))
     if unknown:
         return _report(name, check, engine, {}, None, f"the data has labels that the model lacks: {', '.join(unknown)}")
-    right = original_right = agreed = 0
+    right = original_right = agreed = done = 0
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
             answer = labels[int(execute(sample)[output].argmax())]
@@ -30,6 +32,8 @@ def check_accuracy(
             right += answer == sample.label
             original_right += original_answer == sample.label
             agreed += answer == original_answer
+            done += 1
+            subject.progress.bound(partial(accuracy_bounds, name, right, original_right, done, len(samples)))
             advance(1)
     values = {
         "accuracy": right / len(samples),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from builder.artifacts import CheckReport, Sample
+from builder.checks.bounds import parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.engine import Execute
 from builder.checks.limits import parity_limits
@@ -31,6 +33,7 @@ def check_parity(
         for sample in samples:
             references.append(subject.run_original(subject.prepared.module, sample))
             results.append(_without_rounding(subject, references[-1], execute(sample)))
+            subject.progress.bound(partial(parity_bounds, name, references, results))
             advance(1)
     report = judge(
         name=name,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from builder.progress import Advance, Progress
+from builder.progress import Advance, Bounds, Progress
 from builder.reports.plain import duration, size
 
 FILE_NAME = "build.log"
@@ -61,6 +61,9 @@ class BuildLog:
     def detail(self, message: str) -> None:
         """Write something that the user sees only with `-v`."""
         self._line("detail", message)
+
+    def bound(self, bounds: Bounds) -> None:
+        """Write nothing: the details of the checks are written when they are final."""
 
     def noise(self, origin: str, message: str) -> None:
         """Write something that a library said."""
@@ -123,6 +126,11 @@ class Tee:
         """Give all the detail."""
         for listener in self._listeners:
             listener.detail(message)
+
+    def bound(self, bounds: Bounds) -> None:
+        """Offer the bounds to all."""
+        for listener in self._listeners:
+            listener.bound(bounds)
 
 
 class Noise(Protocol):

@@ -22,7 +22,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from builder.artifacts import BuildRecord
-from builder.progress import Advance
+from builder.progress import Advance, Bounds
 from builder.reports.plain import duration
 from builder.reports.summary import Line, summary_lines
 
@@ -84,6 +84,9 @@ class Terminal:
         """Print a detail with `-v`."""
         if self._verbosity >= VERBOSE:
             self._print_hanging(Text(" " * (2 + _STAGE_COLUMN)), message, style="dim")
+
+    def bound(self, bounds: Bounds) -> None:
+        """Print nothing: the summary tells values when they are final."""
 
     def summary(self, record: BuildRecord) -> None:
         """Print the table at the end; with `-q` only what must not be overlooked."""

@@ -111,14 +111,20 @@ class Scheduler:
     active: list[_Active] = field(default_factory=list)
     computed: set[tuple[str, str]] = field(default_factory=set)
     """Stages, each with the digest of its prefix, whose result is in the store."""
+    more: Callable[[], Sequence[Job]] = tuple
+    """Gives jobs that are only known when others have ended; asked while there is room, and nothing means no more."""
 
     def run(self, jobs: Sequence[Job]) -> bool:
         """Run all jobs; returns False when it was interrupted, with no job left running."""
         waiting = list(jobs)
         starved_since: float | None = None
         with self.interruption.noticed():
-            while (waiting or self.active) and not self.interruption.count:
+            while not self.interruption.count:
                 self._look()
+                if len(waiting) + len(self.active) < self.launcher.limit:
+                    waiting += self.more()
+                if not waiting and not self.active:
+                    break
                 starved = self._start_what_fits(waiting)
                 if starved is None or self.active:
                     starved_since = None

@@ -182,3 +182,23 @@ def test_a_job_that_does_not_end_is_killed(world: World, make_job: MakeJob, monk
     sweep._stop_all()
     assert world.handles[1].killed == 1
     assert world.exits[1].code == -9
+
+
+def test_further_jobs_are_asked_for_one_at_a_time_when_there_is_room(world: World, make_job: MakeJob) -> None:
+    # given jobs of which each is only known when there is room for it
+    waiting = [make_job(number, {"load": str(number)}) for number in (2, 3, 4, 5)]
+    running: list[int] = []
+
+    def more() -> list[Job]:
+        running.append(sum(event.startswith("start") for event in world.events) - len(world.exits))
+        return [waiting.pop(0)] if waiting else []
+
+    # when one is given and the others are asked for
+    scheduler = world.scheduler()
+    scheduler.more = more
+    assert scheduler.run([make_job(1, {"load": "1"})])
+
+    # then all ran, none was asked for before there was room, and it ended when there were no more
+    assert sorted(world.exits) == [1, 2, 3, 4, 5]
+    assert max(running) == 1
+    assert world.largest == 2
