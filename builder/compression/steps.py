@@ -16,9 +16,9 @@ from builder.compression.selection import select_weights
 from builder.compression.weights import Slot, Weight, find_weights, slots_of
 from builder.errors import ConversionError
 from builder.progress import Progress
-from builder.spec.compression import Compression, LinearQuantize, Palettize, Prune
+from builder.spec.compression import LinearQuantize, Palettize, Prune, WeightCompression
 
-METHODS: Mapping[type[Compression], Callable[..., list[Any]]] = {
+METHODS: Mapping[type[WeightCompression], Callable[..., list[Any]]] = {
     LinearQuantize: linear_quantize_passes,
     Palettize: palettize_passes,
     Prune: prune_passes,
@@ -31,7 +31,7 @@ class Step:
     """A step at work; `changed` and `skipped` say what it did."""
 
     name: str
-    settings: Compression
+    settings: WeightCompression
     generation: int
     """The iOS release of the target, which decides whether compressed weights can be compressed further."""
     names: dict[Slot, str]
@@ -39,6 +39,9 @@ class Step:
     progress: Progress
     changed: list[str] = field(default_factory=list)
     skipped: list[SkippedLayer] = field(default_factory=list)
+
+    noun = "weight"
+    """What `changed` counts."""
 
     def apply(self, program: Any) -> None:
         """Compress the chosen weights of `program` in place.

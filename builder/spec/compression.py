@@ -7,27 +7,33 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from builder.spec.base import Part, PositiveInt
+from builder.spec.data import Data
 
 Patterns = Annotated[list[str], Field(min_length=1)]
 """Glob patterns, of which each must match something in the program."""
 
 
 class CompressionStep(Part):
-    """Which weights a step applies to: all, or those that `op_types` and `names` choose, without the exceptions."""
+    """What a step applies to: all, or what `op_types` and `names` choose, without the exceptions."""
+
+    op_types: Patterns | None = None
+    """Glob patterns of MIL operator types that are compressed, such as `conv*`; all unless given."""
+    names: Patterns | None = None
+    """Glob patterns of names of operators or of their weights, such as `*classifier*`; all unless given."""
+    except_op_types: Patterns | None = None
+    """Glob patterns of MIL operator types that stay as they are."""
+    except_names: Patterns | None = None
+    """Glob patterns of names of operators or weights that stay as they are."""
+
+
+class WeightStep(CompressionStep):
+    """A step that compresses weights."""
 
     weight_threshold: PositiveInt = 2048
     """Weights with this many elements or fewer are left alone."""
-    op_types: Patterns | None = None
-    """Glob patterns of MIL operator types whose weights are compressed, such as `conv*`; all unless given."""
-    names: Patterns | None = None
-    """Glob patterns of names of weights or of the operators that use them, such as `*classifier*`; all unless given."""
-    except_op_types: Patterns | None = None
-    """Glob patterns of MIL operator types whose weights stay as they are."""
-    except_names: Patterns | None = None
-    """Glob patterns of names of weights or operators whose weights stay as they are."""
 
 
-class LinearQuantize(CompressionStep):
+class LinearQuantize(WeightStep):
     """Integers with a linear scale."""
 
     kind: Literal["linear_quantize"]
@@ -40,7 +46,7 @@ class LinearQuantize(CompressionStep):
     """With `per_block`: the input channels of a block (32 unless given), or its size on each axis (0: all of it)."""
 
 
-class Palettize(CompressionStep):
+class Palettize(WeightStep):
     """Indices into a table of `2**nbits` values."""
 
     kind: Literal["palettize"]
@@ -60,7 +66,7 @@ class Palettize(CompressionStep):
     """Whether weights are scaled to a magnitude of 1 over the output channels before the table is made."""
 
 
-class Prune(CompressionStep):
+class Prune(WeightStep):
     """The smallest weights become zero and are stored sparsely; by target_sparsity, n_m_ratio or threshold."""
 
     kind: Literal["prune"]
@@ -78,4 +84,22 @@ class Prune(CompressionStep):
     """The axis of blocks (0 unless given: output channels) or of n:m (1 unless given: input channels)."""
 
 
-Compression = Annotated[LinearQuantize | Palettize | Prune, Field(discriminator="kind")]
+class QuantizeActivations(CompressionStep):
+    """The values between operators as 8-bit integers, on scales that calibration data gives (iOS 17).
+
+    Together with `linear_quantize` this is W8A8. It is for conv, linear, add and pooling, as coremltools has it.
+    """
+
+    kind: Literal["quantize_activations"]
+    data: Data
+    """What the scales are measured on: data like what the app will give."""
+    samples: PositiveInt | None = None
+    """How many samples to take; all unless given (8 of what has no end)."""
+    mode: Literal["linear_symmetric", "linear"] = "linear_symmetric"
+    """`linear_symmetric` covers [-max, max], `linear` covers [min, max] with a zero point."""
+
+
+WeightCompression = LinearQuantize | Palettize | Prune
+"""The steps that make weights smaller."""
+
+Compression = Annotated[LinearQuantize | Palettize | Prune | QuantizeActivations, Field(discriminator="kind")]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.spec.compression import Compression, CompressionStep, LinearQuantize, Palettize, Prune
+from builder.spec.compression import (
+    Compression,
+    CompressionStep,
+    LinearQuantize,
+    Palettize,
+    Prune,
+    QuantizeActivations,
+)
 from builder.spec.problems import Path, Problem, needs
 from builder.spec.target import Format, Target
 
@@ -39,12 +46,14 @@ def least_generation(step: Compression) -> int:
     if isinstance(step, Palettize):
         newer = step.granularity != "per_tensor" or step.nbits == 3 or step.cluster_dim > 1
         return 18 if newer or step.enable_per_channel_scale else 16
-    return 16
+    return 17 if isinstance(step, QuantizeActivations) else 16
 
 
 def may_meet(first: CompressionStep, second: CompressionStep) -> bool:
     """Whether both steps may compress the same weight: not if names or exceptions can tell them apart, or types do."""
     for step in (first, second):
+        if isinstance(step, QuantizeActivations):
+            return False
         if step.names is not None or step.except_names is not None or step.except_op_types is not None:
             return False  # decided when the program is known
     if first.op_types is None or second.op_types is None:
@@ -164,6 +173,10 @@ def _neural_network(path: Path, step: Compression, earlier: Mapping[str, Any]) -
         "uniform, as its only step"
     )
     hint = "write `format: mlpackage` with target ios16 or later for everything else"
+    if isinstance(step, QuantizeActivations):
+        hint = "write `format: mlpackage` with target ios17 or later"
+        yield Problem(path=path, message="a neural network (format mlmodel) has no quantized activations", hint=hint)
+        return
     if earlier:
         yield Problem(path=path, message=f"{allowed}; this is the second", hint=hint)
     elif isinstance(step, LinearQuantize) and step.granularity == "per_channel":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from builder.artifacts import CompressedModel, ConvertedModel
+from builder.artifacts import CompressedModel, ConvertedModel, Sample
+from builder.compression.activations import ActivationStep, measure_ranges, range_of, share_ranges
 from builder.compression.neural_network import compress_network
 from builder.compression.palettize import lookup_table
 from builder.compression.prune import numpy_with_exact_percentiles
 from builder.compression.steps import Step
+from builder.data import draw_samples
 from builder.progress import Progress
 from builder.spec import BuildSpec
+from builder.spec.compression import QuantizeActivations
 from builder.stages.convert import conversion_errors
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
 
@@ -25,16 +28,12 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
     """
     if not spec.compression:
         return CompressedModel(model=converted.model, said="none")
-    names: dict[tuple[str, str], str] = {}
-    steps = [
-        Step(name=name, settings=settings, generation=spec.target.generation, names=names, progress=progress)
-        for name, settings in spec.compression.items()
-    ]
+    steps = _steps(spec, progress)
     model = converted.model
     with fast_conversion() as keep, _quiet_and_repeatable():
         for step in steps:
             with conversion_errors(f"compression {step.name} failed"):
-                model = _compressed_network(step, model) if spec.format == "mlmodel" else _applied(step, model)
+                model = _applied(step, model, spec)
             for layer in step.skipped:
                 progress.detail(f"compression {layer.step} left {layer.name} as it was: {layer.reason}")
         if spec.format == "mlpackage":
@@ -47,19 +46,57 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
     )
 
 
-def _said(step: Step) -> str:
+def _steps(spec: BuildSpec, progress: Progress) -> list[Step | ActivationStep]:
+    """The recipe's steps, ready to work; calibration data is read here."""
+    names: dict[tuple[str, str], str] = {}
+    steps: list[Step | ActivationStep] = []
+    for name, settings in spec.compression.items():
+        if isinstance(settings, QuantizeActivations):
+            samples = draw_samples(settings.data, spec.input, settings.samples, spec.seed)
+            steps.append(ActivationStep(name=name, settings=settings, samples=samples, progress=progress))
+        else:
+            generation = spec.target.generation
+            steps.append(Step(name=name, settings=settings, generation=generation, names=names, progress=progress))
+    return steps
+
+
+def _said(step: Step | ActivationStep) -> str:
     left = f" ({len(step.skipped)} left as they were)" if step.skipped else ""
-    return f"{step.name}: {len(step.changed)} weight{'s' if len(step.changed) != 1 else ''}{left}"
+    return f"{step.name}: {len(step.changed)} {step.noun}{'s' if len(step.changed) != 1 else ''}{left}"
 
 
-def _applied(step: Step, model: Any) -> Any:
-    """A new model with the step applied to its program; `model` stays as it is."""
+def _applied(step: Step | ActivationStep, model: Any, spec: BuildSpec) -> Any:
+    """A new model with the step applied to it; `model` stays as it is."""
+    if isinstance(step, ActivationStep):
+        ranges = measure_ranges(_all_values(model), step.samples, step.progress)
+
+        def quantize(program: Any) -> None:
+            share_ranges(ranges, program)
+            step.apply(program, ranges)
+
+        return _with_program(model, quantize)
+    if spec.format == "mlmodel":
+        return _compressed_network(step, model)
+    return _with_program(model, step.apply)
+
+
+def _all_values(model: Any) -> Callable[[Sample], Mapping[str, Any]]:
+    """What returns every value that `model` computes for a sample, by its name in the program; states go on."""
+    from builder import runtime
+
+    loaded = runtime.load(model.package_path)
+    state = loaded.make_state() if loaded.states else None
+    return lambda sample: loaded.predict(dict(sample.given), state=state, intermediates="all")
+
+
+def _with_program(model: Any, change: Callable[[Any], None]) -> Any:
+    """A new model whose program `change` has changed in place."""
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
     from coremltools.models.utils import _apply_graph_pass
 
     class Apply(AbstractGraphPass):  # type: ignore[misc] # coremltools is untyped
         def apply(self, prog: Any) -> None:
-            step.apply(prog)
+            change(prog)
 
     return _apply_graph_pass(model, Apply())
 
@@ -81,7 +118,8 @@ def _compressed_network(step: Step, model: Any) -> Any:
 
 @contextmanager
 def _quiet_and_repeatable() -> Iterator[None]:
-    """Our k-means and percentiles, no progress bars, and one thread: the sums of k-means of vectors depend on it."""
+    """Our k-means, percentiles and ranges, no bars, and one thread: the sums of k-means of vectors depend on it."""
+    from coremltools.optimize import _utils as utils
     from coremltools.optimize.coreml import _quantization_passes as passes
     from threadpoolctl import threadpool_limits
 
@@ -92,6 +130,7 @@ def _quiet_and_repeatable() -> Iterator[None]:
 
         scoped.enter_context(threadpool_limits(limits=1))
         scoped.enter_context(replaced(passes, "np", numpy_with_exact_percentiles()))
+        scoped.enter_context(replaced(utils, "get_min_and_max_values", range_of))
         scoped.enter_context(replaced(passes, "tqdm", lambda iterable, **_: iterable))
         scoped.enter_context(replaced(passes, "_get_kmeans_lookup_table_and_weight", table))
         yield

@@ -23,7 +23,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("input", "output", "classifier", "substitutions", "seed"),
     "capture": ("capture",),
     "convert": ("input", "output", "classifier", "precision", "target", "format"),
-    "compress": ("compression", "target", "format"),
+    "compress": ("compression", "target", "format", "input", "seed"),
     "seal": ("metadata", "format"),
     "verify": (
         "checks",

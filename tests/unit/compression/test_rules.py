@@ -13,6 +13,8 @@ from tests.unit.compression.small_net import spec_for
 PRUNE = {"kind": "prune", "target_sparsity": 0.5}
 INT8 = {"kind": "linear_quantize"}
 PALETTIZE = {"kind": "palettize"}
+RELEASES = {"16": 13, "17": 14, "18": 15}
+"""By the iOS release, the macOS of the same year."""
 
 
 def _problems(target: str, *steps: dict[str, Any]) -> list[Problem]:
@@ -34,6 +36,7 @@ def _problems(target: str, *steps: dict[str, Any]) -> list[Problem]:
         (PRUNE, "16"),
         ({"kind": "prune", "n_m_ratio": [1, 2]}, "16"),
         ({"kind": "prune", "threshold": 0.1}, "16"),
+        ({"kind": "quantize_activations", "data": {"kind": "noise"}}, "17"),
     ],
 )
 def test_each_method_names_the_least_target(step: dict[str, Any], least: str) -> None:
@@ -42,7 +45,7 @@ def test_each_method_names_the_least_target(step: dict[str, Any], least: str) ->
     (mac,) = _problems("macos12", step)
     # then the message names the system's own release
     assert f"needs ios{least} or later, and the target is ios15" in problem.message
-    assert f"needs macos{13 if least == '16' else 15} or later" in mac.message
+    assert f"needs macos{RELEASES[least]} or later" in mac.message
     # and that one is enough
     assert _problems(f"ios{least}", step) == []
 
