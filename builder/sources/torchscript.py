@@ -34,8 +34,12 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
             hint="operators of a package that is not imported here (such as torchvision's nms) cannot be loaded",
             key="source.file",
         ) from error
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)  # copies of a ScriptModule's parameters would not be leaves otherwise
+    if not hasattr(module, "forward"):
+        raise SourceError(
+            f"{path} has no forward method",
+            hint="a compiled torch.nn.LSTM or GRU has several under other names: compile a module that calls it",
+            key="source.file",
+        )
     arguments = module.forward.schema.arguments[1:]
     required = sum(not argument.has_default_value() for argument in arguments)
     check_count(path, tuple(a.name for a in arguments), tuple(spec.input), required=required)

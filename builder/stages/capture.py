@@ -15,6 +15,7 @@ from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel
 from builder.checks.limits import CAPTURE
 from builder.errors import BuilderError, ConversionError
 from builder.measures import compare, why_meaningless
+from builder.stages.compiled import folded, is_decided, unrolled
 from builder.stages.onnx_capture import capture_onnx
 from builder.stages.states import reset_states
 
@@ -22,7 +23,11 @@ from builder.stages.states import reset_states
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
     with _attention_in_operators():
-        return _trace(prepared.module, inputs)
+        traced = _trace(prepared.module, inputs)
+        if is_decided(traced, prepared.module, keeps_state=bool(prepared.states)):
+            return traced
+        reset_states(prepared.module, prepared.states.values())
+        return _trace(unrolled(prepared.module, inputs), inputs)
 
 
 def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
@@ -55,11 +60,14 @@ def _dynamic_shapes(prepared: PreparedModel) -> Any:
 
 
 def script(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
-    """A trace around the model compiled by TorchScript, which keeps its branches and loops."""
+    """A trace around the model compiled by TorchScript, which keeps the branches and loops that values decide."""
     deployed = copy.copy(prepared.module)
     deployed._modules = {**prepared.module._modules, "model": torch.jit.script(prepared.module.get_submodule("model"))}
     with _attention_in_operators():
-        return _trace(deployed, inputs)
+        traced = _trace(deployed, inputs)
+        if is_decided(traced, deployed, keeps_state=bool(prepared.states)):
+            return traced
+        return folded(traced, inputs, fixed=not any(prepared.flexible))
 
 
 def onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:

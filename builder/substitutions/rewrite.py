@@ -80,6 +80,7 @@ def copy_module(root: torch.nn.Module) -> torch.nn.Module:
     """Return a deep copy, also of modules whose weights are computed (torch.nn.utils.weight_norm).
 
     `copy.deepcopy` refuses the tensors that those keep as plain attributes; they are computed anew by each forward.
+    Copies of a ScriptModule's parameters would remember that they are copies, were gradients not switched off.
     """
     computed = {
         id(value): value.detach().clone()
@@ -87,7 +88,8 @@ def copy_module(root: torch.nn.Module) -> torch.nn.Module:
         for value in vars(module).values()
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
-    return copy.deepcopy(root, computed)
+    with torch.no_grad():
+        return copy.deepcopy(root, computed)
 
 
 def refuse_hooks(module: torch.nn.Module, path: str) -> None:
