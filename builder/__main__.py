@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 VERBS = {
     "build": "build a recipe (the word may be left out)",
     "plan": "say which stages a build would run, and why",
+    "doctor": "say what stands in the way of converting a recipe, or of any work on this machine",
     "diff": "compare two artifacts or builds",
     "gc": "remove from the store what no build has used for long",
     "list": "print every recipe, one a line",

@@ -23,6 +23,8 @@ from builder.artifacts import (
     SealedPackage,
     StageReport,
 )
+from builder.diagnosis.explain import explained
+from builder.diagnosis.obstacles import Diagnosis
 from builder.errors import CheckError, ConversionError
 from builder.fastpath import cache_folder
 from builder.git import git_state
@@ -162,6 +164,17 @@ def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
     return Plan(found=ledger.reports, missed=missed, artifact=None if current is None else current.artifact)
 
 
+def examine(request: BuildRequest, *, progress: Progress) -> Diagnosis:
+    """Say what stands in the way of a build, without converting; raises SourceError and its like as a build does."""
+    ledger = open_ledger(request, progress)
+    steps = Steps(request.spec, Path(), progress)
+    try:
+        loaded = ledger.stage(steps.load())
+        return steps.diagnose(loaded, ledger.stage(steps.prepare(loaded)))
+    finally:
+        ledger.remembered.save()
+
+
 def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False) -> Ledger:
     """Return a ledger over the user's store."""
     cache = Path(cache_folder())
@@ -174,7 +187,7 @@ def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress
     steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
     loaded = ledger.stage(steps.load())
     prepared = ledger.stage(steps.prepare(loaded))
-    captured, converted, failures = _capture_and_convert(request, steps, prepared, ledger, progress)
+    captured, converted, failures = _capture_and_convert(request, steps, loaded, prepared, ledger, progress)
     compressed = ledger.stage(steps.compress(converted))
     sealed = ledger.stage(steps.seal(compressed, loaded))
     size = float(sealed.record["size_bytes"])
@@ -244,7 +257,12 @@ def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> 
 
 
 def _capture_and_convert(
-    request: BuildRequest, steps: Steps, prepared: Stage[PreparedModel], ledger: Ledger, progress: Progress
+    request: BuildRequest,
+    steps: Steps,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel],
+    ledger: Ledger,
+    progress: Progress,
 ) -> tuple[Stage[CapturedProgram], Stage[ConvertedModel], dict[str, str]]:
     """Capture and convert with the first method that does both; the reasons why others did not are kept.
 
@@ -259,8 +277,7 @@ def _capture_and_convert(
         except ConversionError as error:
             failures[method] = error.message
             if method == methods[-1]:
-                said = error.message if len(failures) == 1 else "; ".join(f"{m}: {f}" for m, f in failures.items())
-                raise ConversionError(said, hint=error.hint, key=error.key) from error
+                raise explained(error, failures, lambda: steps.diagnose(loaded, prepared), progress) from error
             progress.detail(f"{method}: {error.message}; trying the next method")
         else:
             choice.remember(method, failures)

@@ -68,6 +68,11 @@ def declare_missing_operators() -> None:
         _libraries.append(library)
 
 
+def stands_in() -> bool:
+    """Whether operators of ours stand in for compiled ones that did not load."""
+    return bool(_libraries)
+
+
 def non_maximum_suppression(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
     """Return the indices of the boxes that stay, best score first, as int64 (K,).
 

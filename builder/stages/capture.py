@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -98,11 +98,13 @@ def capture(
     failures: Mapping[str, str],
     *,
     strict: bool = False,
+    noting: AbstractContextManager[None] | None = None,
 ) -> CapturedProgram:
     """Capture `prepared.module` with one method, on the first sample.
 
     `failures` says why the methods before did not work. Raises ConversionError when this one does not; with `strict`
     also when the captured program computes something else on the other samples, so that another can be tried.
+    `noting` is around the capture alone, to see what torch warns of.
     """
     inputs = tuple(examples.samples[0].tensors.values())
     names = tuple(examples.samples[0].tensors)
@@ -111,7 +113,8 @@ def capture(
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own use of what torch deprecates
-            program = _program(method, prepared, inputs, names)
+            with noting or nullcontext():
+                program = _program(method, prepared, inputs, names)
     except BuilderError:
         raise
     except Exception as error:

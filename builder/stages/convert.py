@@ -54,7 +54,7 @@ def convert(
                 program,
                 inputs=input_types(ct, spec),
                 outputs=types,
-                states=_state_types(ct, prepared, spec),
+                states=state_types(ct, prepared, spec),
                 classifier_config=_classifier(ct, prepared, spec),
                 convert_to="mlprogram" if spec.format == "mlpackage" else "neuralnetwork",
                 minimum_deployment_target=getattr(ct.target, spec.target.coremltools_name),
@@ -128,7 +128,7 @@ def _output_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any
     return types
 
 
-def _state_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any] | None:
+def state_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any] | None:
     """One type for each state, by the path of its buffer, which coremltools wants; the seal stage names them."""
     import numpy as np
 

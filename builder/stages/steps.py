@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from builder.artifacts import (
     CapturedProgram,
@@ -31,6 +31,9 @@ from builder.stages.ledger import Packed, Packing, Stage, Work
 from builder.store.digests import digest_of
 from builder.store.fallback import evidence
 from builder.store.inputs import slice_for
+
+if TYPE_CHECKING:
+    from builder.diagnosis.obstacles import Diagnosis
 
 _PLAIN = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs")
 """What of a prepared model is plain and decides about the artifact."""
@@ -186,7 +189,9 @@ class Steps:
 
         def run() -> ConvertedModel:
             from builder.stages.convert import convert
+            from builder.stages.diagnose import refuse_missing_operators
 
+            refuse_missing_operators(captured.value())
             spec = slice_for("convert", self._spec)
             return convert(prepared.value(), captured.value(), self._examples(), spec)
 
@@ -198,6 +203,14 @@ class Steps:
 
         after = {"capture": captured.output, "names and labels": names_digest(prepared)}
         return Work(name="convert", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
+
+    def diagnose(self, loaded: Stage[LoadedModel], prepared: Stage[PreparedModel]) -> Diagnosis:
+        """What stands in the way of a conversion; no stage, since nothing follows from it that a store could keep."""
+        from builder.stages.diagnose import Patient, diagnose
+
+        return diagnose(
+            Patient(loaded=loaded.value(), prepared=prepared.value(), examples=self._examples(), spec=self._spec)
+        )
 
     def compress(self, converted: Stage[ConvertedModel]) -> Work[CompressedModel]:
         """The Core ML model after compression."""

@@ -1,0 +1,1 @@
+"""What stands in the way of a conversion: found in the captured graph, with its place in the user's code, and a remedy."""

@@ -1,0 +1,167 @@
+"""Known wrong results of coremltools: conversions that succeed and compute something else; with which models meet them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.version import Version
+
+from builder.diagnosis.obstacles import Obstacle, gather
+from builder.diagnosis.operators import Operator
+from builder.spec import BuildSpec
+from builder.spec.compression import Palettize
+from builder.spec.precision import Fp32
+
+LARGE_BUT_FINITE = 1e38
+"""From here on coremltools takes a constant for infinity, and lets half precision overflow (`add_fp16_cast`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownBug:
+    """One of them."""
+
+    issue: int | None
+    """Of apple/coremltools; None where none was found that tells it."""
+    title: str
+    """The operators, or what else it is about."""
+    what: str
+    """Completes "`operator` …"."""
+    fixed_in: str | None
+    """The first version that is right, None where there is none yet."""
+    meets: Callable[[Sequence[Operator], BuildSpec, str], Iterator[Operator]] | None = None
+    """The operators of a program, captured by a method for a recipe, that run into it."""
+    compressed: Callable[[BuildSpec], bool] | None = None
+    """Whether the recipe's compression does."""
+    sure: bool = False
+    """Whether the result is wrong for all inputs, rather than for some."""
+
+    @property
+    def said(self) -> str:
+        """With its issue."""
+        return self.what if self.issue is None else f"{self.what} (apple/coremltools#{self.issue})"
+
+
+def _ignored_factors(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
+    if method == "export":
+        yield from (o for o in operators if o.name in ("add", "sub", "rsub") and o.alpha not in (None, 1))
+
+
+def _powers_of_two(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
+    yield from (o for o in operators if o.name == "pow" and o.overload == "Scalar" and 2 in o.constants)
+    yield from (o for o in operators if o.name == "exp2")
+
+
+def _half_precision_sentinels(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
+    if not isinstance(spec.precision, Fp32):
+        yield from (o for o in operators if any(LARGE_BUT_FINITE <= abs(c) < math.inf for c in o.constants))
+
+
+def _triangles(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
+    if any(math.isinf(c) for o in operators for c in o.constants if isinstance(c, float)):
+        for operator in operators:
+            offset = next((c for c in operator.constants if isinstance(c, int)), 0)
+            if (operator.name == "triu" and offset > 0) or (operator.name == "tril" and offset < 0):
+                yield operator
+
+
+def _rounded_integers(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
+    for operator in operators:
+        whole = [f.dtype for f in operator.inputs if f is not None and f.dtype is not None]
+        rounds = operator.name == "div" and "mode" in operator.overload
+        if rounds and whole and not any(dtype.is_floating_point for dtype in whole):
+            yield operator
+
+
+def _arguments_of_all(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
+    for operator in operators:
+        fact = operator.inputs[0] if operator.inputs else None
+        flat = fact is not None and fact.shape is not None and len(fact.shape) < 2
+        if (
+            operator.name in ("argmax", "argmin")
+            and not flat
+            and not any(isinstance(c, int) for c in operator.constants)
+        ):
+            yield operator
+
+
+KNOWN_BUGS = (
+    KnownBug(
+        issue=2680,
+        what="loses its factor `alpha` in an exported program",
+        fixed_in="9.1",
+        meets=_ignored_factors,
+        sure=True,
+    ),
+    KnownBug(
+        issue=2742,
+        title="`2**x`",
+        what="with the base 2 is computed as a square by Core ML",
+        fixed_in="9.1",
+        meets=_powers_of_two,
+        sure=True,
+    ),
+    KnownBug(
+        issue=2669,
+        title="an operator that",
+        what="takes a number near float32's limits, as masks do: half precision gives NaN where all is masked",
+        fixed_in="9.1",
+        meets=_half_precision_sentinels,
+    ),
+    KnownBug(
+        issue=2771,
+        what="of infinite values gives NaN outside of the triangle",
+        fixed_in="9.1",
+        meets=_triangles,
+        sure=True,
+    ),
+    KnownBug(
+        issue=2734,
+        title="`div`",
+        what="of integers with a rounding mode gives floats",
+        fixed_in="9.1",
+        meets=_rounded_integers,
+    ),
+    KnownBug(
+        issue=None,
+        title="`argmax` and `argmin`",
+        what="without `dim` looks along the last dimension only, and not through all values",
+        fixed_in=None,
+        meets=_arguments_of_all,
+        sure=True,
+    ),
+    KnownBug(
+        issue=2716,
+        title="of a model",
+        what="4-bit palettised weights are wrong, or crash, on some Neural Engines",
+        fixed_in=None,
+        compressed=lambda spec: any(isinstance(s, Palettize) and s.nbits == 4 for s in spec.compression.values()),
+    ),
+    KnownBug(
+        issue=2724,
+        title="by itself,",
+        what="calibration of activations keeps the range of the last sample only",
+        fixed_in="9.1",
+        compressed=lambda spec: any(step.kind == "quantize_activations" for step in spec.compression.values()),
+    ),
+)
+
+
+def bugs_here() -> tuple[KnownBug, ...]:
+    """Those that the installed coremltools has."""
+    installed = Version(metadata.version("coremltools"))
+    return tuple(bug for bug in KNOWN_BUGS if bug.fixed_in is None or installed < Version(bug.fixed_in))
+
+
+def bugs_met(operators: Sequence[Operator], spec: BuildSpec, method: str, ours: Sequence[Operator]) -> list[Obstacle]:
+    """Those that a program runs into, but for operators that a lowering of ours converts."""
+    obstacles: list[Obstacle] = []
+    for bug in bugs_here():
+        if bug.meets is not None:
+            met = [(o, bug.said) for o in bug.meets(operators, spec, method) if not any(o is mine for mine in ours)]
+            obstacles += gather("bug", met, "distorts" if bug.sure else "note")
+        elif bug.compressed is not None and bug.compressed(spec):
+            obstacles.append(Obstacle(rule="bug", what=bug.said, severity="note"))
+    return obstacles

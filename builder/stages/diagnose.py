@@ -1,0 +1,219 @@
+"""The diagnosis between prepare and convert: what of a model does not go, by every method that a build would try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
+from builder.diagnosis.exported import exported_operators
+from builder.diagnosis.known_bugs import bugs_met
+from builder.diagnosis.obstacles import Attempt, Diagnosis, Obstacle, Remedy, Site, gather, most_important_first
+from builder.diagnosis.operators import Operator
+from builder.diagnosis.raised import Sites, frozen_values
+from builder.diagnosis.remedies import (
+    candidates,
+    named_target,
+    other_method,
+    reason,
+    rewriting,
+    substitution,
+)
+from builder.diagnosis.rules import RULES
+from builder.diagnosis.torchscript import paired, torchscript_operators
+from builder.errors import BuilderError, ConversionError
+from builder.spec import BuildSpec
+from builder.spec.substitutions import ShippedRewrite
+from builder.spec.target import GENERATIONS, Target, same_system_name
+from builder.stages.archive import archived
+from builder.stages.capture import capture
+from builder.stages.dry_conversion import Walk, dry_conversion, missing_operators
+from builder.stages.methods import METHODS, methods_to_try
+from builder.stages.prepare import prepare
+
+_MISSING = "has no lowering, neither coremltools' nor ours"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """What is examined: a model with the recipe that would build it."""
+
+    loaded: LoadedModel
+    prepared: PreparedModel
+    examples: ExampleInputs
+    spec: BuildSpec
+
+
+def diagnose(patient: Patient) -> Diagnosis:
+    """Capture by the methods that a build would try, up to the first with nothing in the way, and look for remedies."""
+    attempts: list[Attempt] = []
+    for method in methods_to_try(patient.spec):
+        attempts.append(attempt(patient, method))
+        if not attempts[-1].in_the_way:
+            break
+    found = Diagnosis(attempts=tuple(attempts))
+    if not found.best.in_the_way:
+        return found
+    best = found.best
+    healed = replace(best, obstacles=tuple(_with_remedies(patient, best, attempts)))
+    return Diagnosis(attempts=tuple(healed if each is best else each for each in attempts))
+
+
+def refuse_missing_operators(captured: CapturedProgram) -> None:
+    """Raise ConversionError for operators without a lowering, before the long work of a conversion."""
+    missing = [f"`{name}`" for name in missing_operators(captured)]
+    if missing:
+        have = "has" if len(missing) == 1 else "have"
+        raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours")
+
+
+def attempt(patient: Patient, method: str) -> Attempt:
+    """Everything that capture by one method meets, without remedies."""
+    if method == "coreml":
+        return Attempt(method=method, obstacles=())
+    sites = Sites(patient.prepared.module.get_submodule("model"))
+    frozen: list[tuple[Site, str]] = []
+    try:
+        captured = capture(
+            patient.prepared, patient.examples, method, {}, strict=True, noting=frozen_values(sites, frozen)
+        )
+    except BuilderError as error:
+        return Attempt(method=method, obstacles=tuple(_capture_failed(error, sites, frozen)), complete=False)
+    operators, walk = _walk(captured, patient)
+    bugs = bugs_met(operators, patient.spec, method, [operator for operator, _ in walk.ours])
+    obstacles = [*_refused(walk), *(o for rule in RULES for o in rule(operators)), *bugs, *_frozen(frozen)]
+    if any(o.rule == "in_place" for o in obstacles):  # which is why the program as a whole was refused, if it was
+        obstacles = [o for o in obstacles if o.operator is not None or o.rule != "refused"]
+    ours = gather(
+        "operator", [(operator, f"by builder's lowering of `{kind}`") for operator, kind in walk.ours], "note"
+    )
+    return Attempt(method=method, obstacles=most_important_first(obstacles), ours=tuple(ours), complete=walk.complete)
+
+
+def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operator], Walk]:
+    """The operators of the program that a build converts, which is the one that it reads back from its archive."""
+    found = archived(captured)
+    converted = captured if found is None else found[1]
+    operators: Sequence[Operator] | Mapping[str, Operator]
+    if captured.method == "export":
+        operators = exported_operators(converted.program)
+    elif captured.method in ("trace", "script"):
+        operators = paired(torchscript_operators(converted.program), torchscript_operators(captured.program))
+    else:
+        operators = ()
+    walk = dry_conversion(converted, operators, patient.prepared, patient.spec)
+    return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
+
+
+def _capture_failed(error: BuilderError, sites: Sites, frozen: Sequence[tuple[Site, str]]) -> Iterator[Obstacle]:
+    """Of what a trace froze, every place where it did; else the place where the capture failed."""
+    if "froze" in error.message and frozen:
+        yield from (replace(obstacle, severity="distorts") for obstacle in _frozen(frozen))
+        return
+    site = sites.of_error(error)
+    known = bool(site.module) or site.place is not None
+    yield Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else ())
+
+
+def _frozen(frozen: Sequence[tuple[Site, str]]) -> list[Obstacle]:
+    whats = dict.fromkeys(what for _, what in frozen)
+    return [
+        Obstacle(
+            rule="values",
+            what=f"{what}, which the trace takes for good as it was on the first example",
+            severity="note",
+            sites=tuple(dict.fromkeys(site for site, other in frozen if other == what)),
+            count=sum(other == what for _, other in frozen),
+        )
+        for what in whats
+    ]
+
+
+def _refused(walk: Walk) -> list[Obstacle]:
+    missing = [(r.operator, _MISSING) for r in walk.refusals if r.is_missing]
+    refused = [(r.operator, f"is refused by coremltools: {r.said}") for r in walk.refusals if not r.is_missing]
+    obstacles = [
+        *gather("operator", [(o, said) for o, said in missing if o is not None], "stops"),
+        *gather("refused", [(o, said) for o, said in refused if o is not None], "stops"),
+    ]
+    for refusal in walk.refusals:
+        if refusal.operator is None:
+            rule, kind = ("operator", refusal.kind) if refusal.is_missing else ("refused", refusal.kind)
+            what = (
+                _MISSING
+                if refusal.is_missing
+                else f"{'is refused' if kind else 'the graph is refused'} by coremltools: {refusal.said}"
+            )
+            obstacles.append(Obstacle(rule=rule, what=what, severity="stops", operator=kind or None))
+    return obstacles
+
+
+def _with_remedies(patient: Patient, best: Attempt, attempts: Sequence[Attempt]) -> Iterator[Obstacle]:
+    tried = {each.method: each for each in attempts}
+
+    def by(method: str) -> Attempt:
+        if method not in tried:
+            tried[method] = attempt(patient, method)
+        return tried[method]
+
+    for obstacle in best.obstacles:
+        yield replace(obstacle, remedy=_remedy(patient, best.method, obstacle, by)) if obstacle.in_the_way else obstacle
+
+
+def _remedy(patient: Patient, method: str, obstacle: Obstacle, by: Callable[[str], Attempt]) -> Remedy:
+    """The first of all ways that helps, the least change first; each that can be pasted was tried."""
+    return (
+        _by_method(patient.spec, method, by)
+        or _by_substitution(patient, method, obstacle)
+        or _by_target(patient, method, obstacle)
+        or rewriting(obstacle)
+        or reason(obstacle)
+    )
+
+
+def _is_gone(obstacle: Obstacle, patient: Patient, method: str) -> bool:
+    """Whether capture by `method` meets nothing like `obstacle` at its places, and nothing that it did not meet."""
+    return not any(
+        other.rule == "capture" or (other.rule == obstacle.rule and other.operator == obstacle.operator)
+        for other in attempt(patient, method).in_the_way
+    )
+
+
+def _by_method(spec: BuildSpec, method: str, by: Callable[[str], Attempt]) -> Remedy | None:
+    """Another method of capture with nothing in the way at all."""
+    for other in METHODS if spec.source.kind not in ("onnx", "coreml") else ():
+        if other != method and not by(other).in_the_way:
+            return other_method(other)
+    return None
+
+
+def _by_substitution(patient: Patient, method: str, obstacle: Obstacle) -> Remedy | None:
+    """A shipped rewrite of the modules that it comes from, tried: after it the obstacle is gone."""
+    model = patient.loaded.module
+    for kind, modules in candidates(model, obstacle):
+        section = ShippedRewrite(kind=kind, modules=list(modules))
+        spec = patient.spec.model_copy(update={"substitutions": {**patient.spec.substitutions, kind: section}})
+        try:
+            prepared = prepare(patient.loaded, patient.examples, spec)
+        except BuilderError:
+            continue
+        if _is_gone(obstacle, replace(patient, prepared=prepared, spec=spec), method):
+            return substitution(kind, modules)
+    return None
+
+
+def _by_target(patient: Patient, method: str, obstacle: Obstacle) -> Remedy | None:
+    """The oldest later target with which the obstacle is gone."""
+    target = patient.spec.target
+    later = [g for g in GENERATIONS if g > target.generation and g >= 15]
+    if obstacle.rule not in ("operator", "refused") or not later:
+        return None
+
+    def works(generation: int) -> bool:
+        changed: dict[str, Any] = {"target": Target(name=same_system_name(target, generation)), "format": "mlpackage"}
+        return _is_gone(obstacle, replace(patient, spec=patient.spec.model_copy(update=changed)), method)
+
+    if not works(later[-1]):
+        return None
+    return named_target(same_system_name(target, next(g for g in later if works(g))), patient.spec.format)
