@@ -10,9 +10,9 @@ from pathlib import Path
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
 
-DESCRIPTION = """Look at a recipe's model before it is converted: every operator without a lowering, tensors that Core ML
-lacks, writes in place that would be lost, values that a trace would freeze; each with its module, its line and a
-remedy, most important first. Exit code 0: nothing is in the way; 4: something is.
+DESCRIPTION = """Look at a recipe's model before it is converted: every operator without a lowering, tensors that
+Core ML lacks, writes in place that would be lost, values that a trace would freeze; each with its module, its line and
+a remedy, most important first. Exit code 0: nothing is in the way; 4: something is.
 
 Without a recipe, look at this installation: versions, native libraries, cache, disk, tracking server, and the known
 wrong results of the installed coremltools. Exit code 7: something is unfit.

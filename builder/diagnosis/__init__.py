@@ -1,1 +1,1 @@
-"""What stands in the way of a conversion: found in the captured graph, with its place in the user's code, and a remedy."""
+"""What stands in the way of a conversion: found in the captured graph, with its place in the code, and a remedy."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
 import os
 import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -137,28 +138,38 @@ def _constraints() -> Path | None:
     return next((f for f in (package / "constraints.txt", package.parent / "constraints.txt") if f.is_file()), None)
 
 
+_LOAD = """
+import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
+name, path = sys.argv[1:]
+loader = ExtensionFileLoader(name, path)
+loader.exec_module(module_from_spec(ModuleSpec(name, loader, origin=path)))
+"""
+"""Run in a process of its own: a compiled module registers its types once, and coremltools would fail to."""
+
+
 def _native_libraries() -> Iterator[Finding]:
     """Coremltools' compiled modules, loaded without the rest of it; its pure wheel cannot write weights (#2695)."""
     spec = importlib.util.find_spec("coremltools")
     if spec is None or spec.origin is None:
         return  # its line among the versions tells
     for name in _NATIVE:
-        files = sorted(Path(spec.origin).parent.glob(f"{name}*.so"))
-        try:
-            if not files:
-                raise ImportError("there is no such file")
-            loader = importlib.machinery.ExtensionFileLoader(name, str(files[0]))
-            module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=str(files[0])))
-            loader.exec_module(module)
-        except ImportError as error:
-            yield Finding(
-                about=f"coremltools {name}",
-                said=f"does not load ({error}): apple/coremltools#2695",
-                fit=False,
-                hint="use Python 3.11 on Linux x86-64 or macOS, for which there is a whole wheel",
-            )
-        else:
-            yield Finding(about=f"coremltools {name}", said="loads")
+        trouble = _why_not_loaded(name, Path(spec.origin).parent)
+        said = "loads" if trouble is None else f"does not load ({trouble}): apple/coremltools#2695"
+        hint = "use Python 3.11 on Linux x86-64 or macOS, for which there is a whole wheel"
+        yield Finding(
+            about=f"coremltools {name}", said=said, fit=trouble is None, hint=None if trouble is None else hint
+        )
+
+
+def _why_not_loaded(name: str, folder: Path) -> str | None:
+    files = sorted(folder.glob(f"{name}*.so"))
+    if not files:
+        return "there is no such file"
+    command = [sys.executable, "-c", _LOAD, name, str(files[0])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it crashed"])[-1]
 
 
 def _torchvision() -> Iterator[Finding]:
@@ -240,4 +251,4 @@ def _bugs() -> Iterator[Finding]:
     version = metadata.version("coremltools")
     for bug in bugs_here():
         until = f"; {bug.fixed_in} is right" if bug.fixed_in else ""
-        yield Finding(about=f"coremltools {version}", said=f"{bug.title} {bug.said}{until}", notable=True)
+        yield Finding(about=f"coremltools {version}", said=f"{bug.said}{until}", notable=True)

@@ -1,4 +1,4 @@
-"""Known wrong results of coremltools: conversions that succeed and compute something else; with which models meet them."""
+"""Known wrong results of coremltools: conversions that succeed and compute something else, and which models do so."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KnownBug:
     title: str
     """The operators, or what else it is about."""
     what: str
-    """Completes "`operator` …"."""
+    """Completes the title."""
     fixed_in: str | None
     """The first version that is right, None where there is none yet."""
     meets: Callable[[Sequence[Operator], BuildSpec, str], Iterator[Operator]] | None = None
@@ -40,8 +40,9 @@ class KnownBug:
 
     @property
     def said(self) -> str:
-        """With its issue."""
-        return self.what if self.issue is None else f"{self.what} (apple/coremltools#{self.issue})"
+        """All of it, with its issue."""
+        told = f"{self.title} {self.what}"
+        return told if self.issue is None else f"{told} (apple/coremltools#{self.issue})"
 
 
 def _ignored_factors(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
@@ -62,8 +63,11 @@ def _half_precision_sentinels(operators: Sequence[Operator], spec: BuildSpec, me
 def _triangles(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
     if any(math.isinf(c) for o in operators for c in o.constants if isinstance(c, float)):
         for operator in operators:
+            fact = operator.inputs[0] if operator.inputs else None
+            whole = fact is not None and fact.dtype is not None and not fact.dtype.is_floating_point
             offset = next((c for c in operator.constants if isinstance(c, int)), 0)
-            if (operator.name == "triu" and offset > 0) or (operator.name == "tril" and offset < 0):
+            beside = (operator.name == "triu" and offset > 0) or (operator.name == "tril" and offset < 0)
+            if beside and not whole:
                 yield operator
 
 
@@ -90,7 +94,8 @@ def _arguments_of_all(operators: Sequence[Operator], spec: BuildSpec, method: st
 KNOWN_BUGS = (
     KnownBug(
         issue=2680,
-        what="loses its factor `alpha` in an exported program",
+        title="`add` and `sub`",
+        what="lose their factor `alpha` in an exported program",
         fixed_in="9.1",
         meets=_ignored_factors,
         sure=True,
@@ -98,21 +103,22 @@ KNOWN_BUGS = (
     KnownBug(
         issue=2742,
         title="`2**x`",
-        what="with the base 2 is computed as a square by Core ML",
+        what="with the constant base 2 is computed as a square by Core ML",
         fixed_in="9.1",
         meets=_powers_of_two,
         sure=True,
     ),
     KnownBug(
         issue=2669,
-        title="an operator that",
-        what="takes a number near float32's limits, as masks do: half precision gives NaN where all is masked",
+        title="masks",
+        what="with a number near float32's limits give NaN in half precision where all is masked",
         fixed_in="9.1",
         meets=_half_precision_sentinels,
     ),
     KnownBug(
         issue=2771,
-        what="of infinite values gives NaN outside of the triangle",
+        title="`triu` and `tril`",
+        what="of infinite values give NaN outside of the triangle",
         fixed_in="9.1",
         meets=_triangles,
         sure=True,
@@ -127,24 +133,23 @@ KNOWN_BUGS = (
     KnownBug(
         issue=None,
         title="`argmax` and `argmin`",
-        what="without `dim` looks along the last dimension only, and not through all values",
+        what="without `dim` look along the last dimension only, and not through all values",
         fixed_in=None,
         meets=_arguments_of_all,
         sure=True,
     ),
     KnownBug(
         issue=2716,
-        title="of a model",
-        what="4-bit palettised weights are wrong, or crash, on some Neural Engines",
+        title="4-bit palettised weights",
+        what="are wrong, or crash, on some Neural Engines",
         fixed_in=None,
         compressed=lambda spec: any(isinstance(s, Palettize) and s.nbits == 4 for s in spec.compression.values()),
     ),
     KnownBug(
         issue=2724,
-        title="by itself,",
-        what="calibration of activations keeps the range of the last sample only",
+        title="calibration of activations",
+        what="keeps the range of the last sample only; builder measures ranges itself",
         fixed_in="9.1",
-        compressed=lambda spec: any(step.kind == "quantize_activations" for step in spec.compression.values()),
     ),
 )
 
@@ -160,8 +165,14 @@ def bugs_met(operators: Sequence[Operator], spec: BuildSpec, method: str, ours: 
     obstacles: list[Obstacle] = []
     for bug in bugs_here():
         if bug.meets is not None:
-            met = [(o, bug.said) for o in bug.meets(operators, spec, method) if not any(o is mine for mine in ours)]
+            met = [
+                (o, f"meets a known bug: {bug.said}")
+                for o in bug.meets(operators, spec, method)
+                if not any(o is mine for mine in ours)
+            ]
             obstacles += gather("bug", met, "distorts" if bug.sure else "note")
         elif bug.compressed is not None and bug.compressed(spec):
-            obstacles.append(Obstacle(rule="bug", what=bug.said, severity="note"))
+            obstacles.append(
+                Obstacle(rule="bug", what=f"the compression meets a known bug: {bug.said}", severity="note")
+            )
     return obstacles

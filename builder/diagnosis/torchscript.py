@@ -21,30 +21,11 @@ from builder.diagnosis.operators import (
 
 _INSTANCE = re.compile(r"(\w[\w.]*|INSTANCE_NAME_UNKNOWN)\([^)]*\)")
 _VIEWS = frozenset(
-    [
-        "slice",
-        "select",
-        "view",
-        "reshape",
-        "transpose",
-        "permute",
-        "unsqueeze",
-        "squeeze",
-        "expand",
-        "narrow",
-        "t",
-        "flatten",
-        "unflatten",
-        "detach",
-        "diagonal",
-        "view_as",
-        "expand_as",
-        "swapaxes",
-        "movedim",
-        "chunk",
-        "split",
-        "unbind",
-    ]
+    {
+        *("slice", "select", "view", "reshape", "transpose", "permute", "unsqueeze", "squeeze", "expand", "narrow"),
+        *("t", "flatten", "unflatten", "detach", "diagonal", "view_as", "expand_as", "movedim"),
+        *("chunk", "split", "unbind"),
+    }
 )
 """Operators whose result shares memory with their first argument."""
 _REBUILT = ("copy_", "fill_")

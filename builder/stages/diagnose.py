@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,21 +76,40 @@ def attempt(patient: Patient, method: str) -> Attempt:
         return Attempt(method=method, obstacles=())
     sites = Sites(patient.prepared.module.get_submodule("model"))
     frozen: list[tuple[Site, str]] = []
-    try:
-        captured = capture(
-            patient.prepared, patient.examples, method, {}, strict=True, noting=frozen_values(sites, frozen)
-        )
-    except BuilderError as error:
-        return Attempt(method=method, obstacles=tuple(_capture_failed(error, sites, frozen)), complete=False)
-    operators, walk = _walk(captured, patient)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            captured, differs = _captured(patient, method, frozen_values(sites, frozen))
+        except BuilderError as error:
+            obstacle = _capture_failed(error, sites)
+            return Attempt(method=method, obstacles=(obstacle, *_frozen(frozen)), complete=False)
+        operators, walk = _walk(captured, patient)
     bugs = bugs_met(operators, patient.spec, method, [operator for operator, _ in walk.ours])
-    obstacles = [*_refused(walk), *(o for rule in RULES for o in rule(operators)), *bugs, *_frozen(frozen)]
+    obstacles = [*_refused(walk), *(o for rule in RULES for o in rule(operators)), *bugs]
     if any(o.rule == "in_place" for o in obstacles):  # which is why the program as a whole was refused, if it was
         obstacles = [o for o in obstacles if o.operator is not None or o.rule != "refused"]
+    obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(frozen)]
+    if differs is not None and not any(o.in_the_way for o in obstacles):
+        obstacles.append(_capture_failed(differs, sites))
     ours = gather(
         "operator", [(operator, f"by builder's lowering of `{kind}`") for operator, kind in walk.ours], "note"
     )
     return Attempt(method=method, obstacles=most_important_first(obstacles), ours=tuple(ours), complete=walk.complete)
+
+
+def _captured(
+    patient: Patient, method: str, noting: AbstractContextManager[None]
+) -> tuple[CapturedProgram, ConversionError | None]:
+    """The program, and the error that it computes something else for other values, if it does.
+
+    Raises ConversionError when there is no program at all.
+    """
+    try:
+        return capture(patient.prepared, patient.examples, method, {}, strict=True, noting=noting), None
+    except ConversionError as error:
+        if "froze something" not in error.message:
+            raise
+        return capture(patient.prepared, patient.examples, method, {}), error
 
 
 def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operator], Walk]:
@@ -106,14 +127,10 @@ def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operato
     return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
 
 
-def _capture_failed(error: BuilderError, sites: Sites, frozen: Sequence[tuple[Site, str]]) -> Iterator[Obstacle]:
-    """Of what a trace froze, every place where it did; else the place where the capture failed."""
-    if "froze" in error.message and frozen:
-        yield from (replace(obstacle, severity="distorts") for obstacle in _frozen(frozen))
-        return
+def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
     site = sites.of_error(error)
     known = bool(site.module) or site.place is not None
-    yield Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else ())
+    return Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else ())
 
 
 def _frozen(frozen: Sequence[tuple[Site, str]]) -> list[Obstacle]:
@@ -181,9 +198,10 @@ def _is_gone(obstacle: Obstacle, patient: Patient, method: str) -> bool:
 
 
 def _by_method(spec: BuildSpec, method: str, by: Callable[[str], Attempt]) -> Remedy | None:
-    """Another method of capture with nothing in the way at all."""
+    """Another method of capture with nothing in the way at all; `script` is slow, and only for values that are read."""
+    reads_values = any(obstacle.rule in ("values", "capture") for obstacle in by(method).in_the_way)
     for other in METHODS if spec.source.kind not in ("onnx", "coreml") else ():
-        if other != method and not by(other).in_the_way:
+        if other != method and (other != "script" or reads_values) and not by(other).in_the_way:
             return other_method(other)
     return None
 
@@ -204,10 +222,10 @@ def _by_substitution(patient: Patient, method: str, obstacle: Obstacle) -> Remed
 
 
 def _by_target(patient: Patient, method: str, obstacle: Obstacle) -> Remedy | None:
-    """The oldest later target with which the obstacle is gone."""
+    """The oldest later target with which the obstacle is gone, where coremltools says that a target is in the way."""
     target = patient.spec.target
     later = [g for g in GENERATIONS if g > target.generation and g >= 15]
-    if obstacle.rule not in ("operator", "refused") or not later:
+    if obstacle.rule != "refused" or "deployment" not in obstacle.what or not later:
         return None
 
     def works(generation: int) -> bool:

@@ -5,9 +5,10 @@ Only the frontend runs, which looks at each operator once: none of the hundred p
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,7 @@ def dry_conversion(
     exact = not any(prepared.flexible)
     try:
         with (
+            redirect_stdout(io.StringIO()),
             fast_conversion(),
             registered_lowerings() as used,
             _walked(_Walker(walk, locate, used, exact=exact), captured),
@@ -131,7 +133,7 @@ class _Walker:
     def convert(self, original: Callable[[Any, Any], None], context: Any, node: Any) -> None:
         """Convert the node, or note why not and put a stand-in in its place."""
         follows = bool(self._guessed.intersection(_names(node.inputs)))
-        before = self._used.get(node.kind, 0)
+        before = dict(self._used)
         try:
             original(context, node)
         except _StoppedError:
@@ -141,8 +143,9 @@ class _Walker:
             return
         if follows:
             self._guessed.update([node.name, *node.outputs])
-        if self._used.get(node.kind, 0) > before and (operator := self._locate(context, node)) is not None:
-            self._walk.ours.append((operator, node.kind))
+        new = [name for name, times in self._used.items() if times != before.get(name)]
+        if new and (operator := self._locate(context, node)) is not None:
+            self._walk.ours.append((operator, new[0]))
 
     def _refuse(self, context: Any, node: Any, error: Exception, *, follows: bool) -> None:
         operator = self._locate(context, node)

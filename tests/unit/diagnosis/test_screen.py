@@ -1,0 +1,106 @@
+"""How a diagnosis reads, and that a build which fails tells it."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from builder.__main__ import main
+
+NET = '''
+"""Nets of ours."""
+
+import torch
+from torch import nn
+
+
+class Spectrum(nn.Module):
+    def forward(self, x):
+        values = torch.linalg.svd(x)[1]
+        return values.double()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=2, mode="nearest-exact")
+        self.inner = nn.Sequential(nn.ReLU(), Spectrum())
+
+    def forward(self, x):
+        y = self.up(x).mean(1)
+        y[:, 0].mul_(2)
+        return self.inner(y)
+
+
+class Fine(nn.Module):
+    def forward(self, x):
+        return x * 2
+'''
+RECIPE = """
+# A net.
+defaults: [source: python, input: null, precision: fp32, target: ios16]
+source: {factory: "FACTORY"}
+input:
+  x: {kind: tensor, shape: [1, 3, 8, 8]}
+capture: {method: trace}
+tracking: {kind: none}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = f"nets_{tmp_path.name}"  # modules stay imported from test to test
+    Path(f"{module}.py").write_text(NET)
+    Path("recipes").mkdir()
+    for name in ("Net", "Fine"):
+        Path(f"recipes/{name.lower()}.yaml").write_text(RECIPE.replace("FACTORY", f"{module}:{name}"))
+
+
+def test_a_recipe_with_nothing_in_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "recipe=fine"]) == 0
+    assert capsys.readouterr().out == "nothing is in the way: capture by trace converts\n"
+
+
+def test_the_screen_says_what_where_and_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "recipe=net"]) == 4
+    screen = capsys.readouterr().out.replace(tmp_path.name, "x")
+    # the upsampling is left out: whether it is an obstacle depends on the lowerings that there are
+    for told in (
+        """
+        `linalg_svd` has no lowering, neither coremltools' nor ours
+              inner.1  nets_x.py:10  values = torch.linalg.svd(x)[1]
+           -> not convertible, because Core ML has no decompositions of matrices: compute it outside of the model, or
+        """,
+        """
+        `mul_` writes in place into a select of slice, and the tensor behind it is read later: the change is lost
+              (the model itself)  nets_x.py:22  y[:, 0].mul_(2)
+           -> write a new tensor instead: `torch.cat`, `torch.where`, or an assignment `x[…] = value`
+        """,
+        """
+        worth a look:
+        - `to` gives float64, which Core ML lacks: it is computed in float32
+             inner.1  nets_x.py:11  return values.double()
+        """,
+    ):
+        assert textwrap.dedent(told).strip() in screen
+
+
+def test_a_build_that_fails_tells_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "recipe=net"]) == 4
+    doctor = capsys.readouterr().out.splitlines()
+    assert main(["recipe=net"]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"the model does not convert: {doctor[0]}" in captured.err
+    assert "\n".join(doctor[1:]) in captured.err
+    assert "all that was said is in outputs/broken/net/default/build.log" in captured.err
+    assert not Path("outputs/net").exists()
+
+
+def test_a_mistake_in_the_recipe_is_told_as_always(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "recipe=nothing"]) == 2
+    assert capsys.readouterr().out == ""
