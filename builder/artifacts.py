@@ -39,6 +39,8 @@ class Preprocessing:
     std: tuple[float, ...]
     resize_size: int | None = None
     crop_size: int | None = None
+    interpolation: str = "bilinear"
+    """How they were scaled, antialiased: `bilinear`, `bicubic`, or another way that data cannot repeat."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,8 @@ class Sample:
     """By input name: a picture in the app's layout, or an array of the input's dtype."""
     tensors: Mapping[str, torch.Tensor]
     """By input name: levels of 0 to 255 as float32 (N, C, H, W) for pictures, else the array."""
-    label: str | None = None
-    """The right class, where the data is labelled."""
+    label: str | int | None = None
+    """The right class by name, or by number from 0, where the data is labelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,8 @@ class PreparedModel:
     """For each input in order: the dimensions whose size the app chooses."""
     integer_outputs: frozenset[str] = frozenset()
     """The outputs that are integers, by name."""
+    preprocessing: Preprocessing | None = None
+    """How the weights say that pictures are prepared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +228,8 @@ class CheckReport:
     passed: bool | None
     reason: str | None = None
     samples: int | None = None
+    data: Mapping[str, Any] | None = None
+    """What was it measured on: the kind of data, how many samples, and a digest of what they hold."""
     pictures: tuple[CheckedPicture, ...] = ()
     """Evidence for the report; not in `build.json`."""
 

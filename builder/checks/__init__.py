@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from builder.artifacts import CheckReport
 from builder.checks.accuracy import check_accuracy
@@ -11,7 +12,7 @@ from builder.checks.engine import engines
 from builder.checks.parity import check_parity
 from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
-from builder.data import default_data, draw_samples
+from builder.data import Samples, default_data, draw_samples
 from builder.spec.checks import AccuracyCheck, CaptureCheck, Check, ParityCheck, StructureCheck
 
 
@@ -28,11 +29,25 @@ def _run(name: str, check: Check, subject: Subject) -> Iterator[CheckReport]:
         case CaptureCheck():
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
-            data = check.data or default_data(subject.spec)
-            vary = isinstance(check, ParityCheck)
-            samples = draw_samples(data, subject.spec.input, check.samples, subject.spec.seed, vary=vary)
+            samples = _samples(name, check, subject)
             for engine, execute in engines(subject):
                 if isinstance(check, ParityCheck):
-                    yield check_parity(name, check, subject, samples, engine, execute)
+                    report = check_parity(name, check, subject, samples, engine, execute)
                 else:
-                    yield check_accuracy(name, check, subject, samples, engine, execute)
+                    report = check_accuracy(name, check, subject, samples, engine, execute)
+                yield replace(report, data=samples.described())
+
+
+def _samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subject) -> Samples:
+    """The data of a check; parity also tries the other shapes that the app may choose."""
+    data = check.data or default_data(subject.spec)
+    assert not isinstance(data, str), "named data stands in the places that refer to it"
+    return draw_samples(
+        data,
+        subject.spec.input,
+        check.samples,
+        subject.spec.seed,
+        vary=isinstance(check, ParityCheck),
+        published=subject.prepared.preprocessing,
+        key=f"checks.{name}.data",
+    )

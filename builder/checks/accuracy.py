@@ -10,6 +10,8 @@ from builder.checks.bounds import accuracy_bounds
 from builder.checks.comparison import describe
 from builder.checks.engine import Execute
 from builder.checks.subject import Subject
+from builder.errors import SourceError
+from builder.nearest import did_you_mean
 from builder.spec.checks import AccuracyCheck
 
 
@@ -20,17 +22,15 @@ def check_accuracy(
     labels, output = subject.prepared.labels, subject.scores
     assert labels is not None, "compatibility demands a classifier"
     assert output is not None, "compatibility demands a classifier"
-    unknown = sorted({str(s.label) for s in samples} - set(labels))
-    if unknown:
-        return _report(name, check, engine, {}, None, f"the data has labels that the model lacks: {', '.join(unknown)}")
     right = original_right = agreed = done = 0
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
-            answer = labels[int(execute(sample)[output].argmax())]
+            wanted = right_class(sample.label, labels, key=f"checks.{name}.data")
+            answer = int(execute(sample)[output].argmax())
             reference = subject.run_original(subject.prepared.reference, sample)[output]
-            original_answer = labels[int(reference.argmax())]
-            right += answer == sample.label
-            original_right += original_answer == sample.label
+            original_answer = int(reference.argmax())
+            right += answer == wanted
+            original_right += original_answer == wanted
             agreed += answer == original_answer
             done += 1
             subject.progress.bound(partial(accuracy_bounds, name, right, original_right, done, len(samples)))
@@ -50,6 +50,20 @@ def check_accuracy(
     if not limits:
         return _report(name, check, engine, values, None, "no limit is given", len(samples))
     return _report(name, check, engine, values, not failures, "; ".join(failures) or None, len(samples))
+
+
+def right_class(label: str | int | None, labels: Sequence[str], *, key: str) -> int:
+    """The number of the class that a label of the data names; raises SourceError when the model has no such class."""
+    if label is None:
+        raise SourceError("the data has no labels, and accuracy needs them", key=key)
+    if isinstance(label, int) and 0 <= label < len(labels):
+        return label
+    if isinstance(label, int):
+        raise SourceError(f"the data has label {label}, and the model's classes are 0 to {len(labels) - 1}", key=key)
+    if label not in labels:
+        hint = did_you_mean(label, labels) or f"the model's {len(labels)} classes begin with {', '.join(labels[:5])}"
+        raise SourceError(f"the data has label {label}, which the model lacks", hint=hint, key=key)
+    return labels.index(label)
 
 
 def _report(

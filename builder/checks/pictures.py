@@ -27,7 +27,7 @@ def checked_picture(
         CheckedPicture(
             input=name,
             png=_png(given),
-            label=sample.label,
+            label=_name(sample.label, labels),
             reference_top=_best(reference[scores], labels) if scores and labels else (),
             artifact_top=_best(result[scores], labels) if scores and labels else (),
             engine=engine,
@@ -35,6 +35,11 @@ def checked_picture(
         for name, given in sample.given.items()
         if isinstance(given, Image.Image)
     ]
+
+
+def _name(label: str | int | None, labels: Sequence[str] | None) -> str | None:
+    known = isinstance(label, int) and labels is not None and 0 <= label < len(labels)
+    return labels[label] if known else None if label is None else str(label)  # type: ignore[index]
 
 
 def _png(picture: Image.Image) -> bytes:

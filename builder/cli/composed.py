@@ -49,10 +49,10 @@ def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
         kept = manifest["request"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    from builder.spec import BuildSpec
+    from builder.spec.named_data import spec_of
 
     try:
-        spec = BuildSpec.model_validate(kept["config"])
+        spec = spec_of(kept["config"])
     except ValueError:  # pydantic's ValidationError: composing tells what is wrong
         return None
     return BuildRequest(

@@ -26,6 +26,7 @@ from builder.config.validation import validate
 from builder.config.variant import variant_of
 from builder.spec import BuildSpec
 from builder.spec.compatibility import find_incompatibilities
+from builder.spec.named_data import references, spec_of
 
 MAIN = "config"
 """The configuration in `conf/` that names every group."""
@@ -130,8 +131,10 @@ def _finish(
         for key in path[:-1]:
             node = node[int(key)] if isinstance(node, list) else node[key]
         node[path[-1]] = file
+    for path, name in references(spec):
+        tree.borrow(path, ("data", name))
     ordered = {key: data[key] for key in fields(BuildSpec) if key in data}
-    return Composition(recipe=recipe, spec=BuildSpec.model_validate(data), data=ordered, tree=tree, choices=choices)
+    return Composition(recipe=recipe, spec=spec_of(data), data=ordered, tree=tree, choices=choices)
 
 
 def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) -> list[Finding]:

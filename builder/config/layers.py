@@ -77,6 +77,12 @@ class Tree:
         for place in [place for place in self.origins if place[: len(path)] == path]:
             del self.origins[place]
 
+    def borrow(self, path: Path, other: Path) -> None:
+        """Let what lies below `path`, where a name stands for `other`, come from where `other` was written."""
+        for place, origin in list(self.origins.items()):
+            if place[: len(other)] == other and len(place) > len(other):
+                self.origins[(*path, *place[len(other) :])] = origin
+
     def apply(self, setting: Setting) -> Finding | None:
         """Set or delete a value of the command line; returns what is wrong with it."""
         if setting.deletes:

@@ -22,10 +22,10 @@ from builder.spec import BuildSpec
 _HEAD = """# What a recipe may say
 
 Every key, with what is allowed and what holds when it is left out. Where something is one of several kinds, `kind` says
-which; in `substitutions`, `compression` and `checks`, which are mappings of names of your own, an entry's kind may be
-left out when its name is the kind. A `defaults` list chooses options of groups, listed at the end, or inherits another
-recipe by its name; the keys below then change single settings. The command line takes both: `precision=fp32` chooses an
-option, `checks.parity.samples=8` changes a setting.
+which; in `substitutions`, `compression`, `data` and `checks`, which are mappings of names of your own, an entry's kind
+may be left out when its name is the kind. A `defaults` list chooses options of groups, listed at the end, or inherits
+another recipe by its name; the keys below then change single settings. The command line takes both: `precision=fp32`
+chooses an option, `checks.parity.samples=8` changes a setting.
 """
 
 

@@ -111,7 +111,7 @@ def _step(place: Place, rest: list[str | int]) -> tuple[Place, list[str | int]]:
         return Place(path=place.path, type=kinds(here)[str(first)], owner=place.owner), rest[1:]
     if len(members) > 1:
         member = _tried(members, str(first), rest[1] if len(rest) > 1 else None)
-        if len(rest) > 1:
+        if len(rest) > 1 or member.discriminator:
             return Place(path=place.path, type=member, owner=place.owner), rest[1:]
         return Place(path=place.path, type=here, owner=place.owner, alternative=str(first)), []
     if members[0] is not here:
@@ -122,6 +122,8 @@ def _step(place: Place, rest: list[str | int]) -> tuple[Place, list[str | int]]:
 def _tried(members: list[Type], label: str, following: str | int | None) -> Type:
     """Return the member of a plain union that a location continues into."""
     for member in members:
+        if member.discriminator and label.startswith("tagged-union["):
+            return member
         if member.model is not None and re.search(rf"\b{member.model.__name__}\b", label):
             return member
     wanted = list if isinstance(following, int) else dict

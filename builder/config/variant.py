@@ -28,11 +28,16 @@ def variant_of(arguments: Sequence[str], spec: BuildSpec, spec_of: Callable[[Seq
             continue
         fewer = [other for other in kept if other != argument]
         try:
-            if spec_of(fewer) == spec:
+            if _of_the_artifact(spec_of(fewer)) == _of_the_artifact(spec):
                 kept = fewer
         except ConfigurationError:
             continue  # the recipe needs this argument, so it stays in the name
     return variant_name([argument for argument in kept if _key(argument).partition(".")[0] not in _NO_EFFECT])
+
+
+def _of_the_artifact(spec: BuildSpec) -> BuildSpec:
+    """`spec` with nothing that comes after the artifact; data that it is made with stands in its own section."""
+    return spec.model_copy(update={"data": {}, "checks": {}, "tracking": None})
 
 
 def _key(argument: str) -> str:

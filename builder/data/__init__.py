@@ -1,8 +1,9 @@
-"""Inputs to trace and check with: what each kind of data gives to each input, always the same for one seed."""
+"""Inputs to trace, calibrate and check with: what each kind of data gives to each input, the same for one seed."""
 
 from __future__ import annotations
 
+from builder.data.collection import Samples
 from builder.data.examples import default_data, make_examples
 from builder.data.samples import draw_samples, levels
 
-__all__ = ["default_data", "draw_samples", "levels", "make_examples"]
+__all__ = ["Samples", "default_data", "draw_samples", "levels", "make_examples"]

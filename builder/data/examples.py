@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
-from builder.artifacts import ExampleInputs, Sample
+from builder.artifacts import ExampleInputs
+from builder.data.collection import samples_digest
 from builder.data.samples import draw_samples
 from builder.spec import BuildSpec
 from builder.spec.data import NoiseData, PhotographsData
@@ -22,22 +21,12 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
     So the examples, and with them traces and seeded weights, depend on the inputs and the seed alone.
     """
     data, shapes = default_data(spec), shapes_to_try(spec.input)
-    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed)
+    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed)[:]
     varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True)[1:]
-    return ExampleInputs(samples=samples, other_shapes=varied, digest=_digest((*samples, *varied)))
+    return ExampleInputs(samples=samples, other_shapes=varied, digest=samples_digest((*samples, *varied)))
 
 
 def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:
     """Photographs where the model takes a picture, noise where it does not."""
     images = any(isinstance(given, ImageInput) for given in spec.input.values())
     return PhotographsData(kind="photographs") if images else NoiseData(kind="noise")
-
-
-def _digest(samples: tuple[Sample, ...]) -> str:
-    """`sha256:` over names, dtypes, shapes and values of all tensors, in order."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        for name, tensor in sample.tensors.items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"

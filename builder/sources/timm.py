@@ -145,6 +145,7 @@ def _preprocessing(module: Any) -> Preprocessing | None:
         std=tuple(std),
         resize_size=int(size / configuration.get("crop_pct", 1.0)) or None,
         crop_size=size or None,
+        interpolation=str(configuration.get("interpolation", "bilinear")),
     )
 
 

@@ -154,6 +154,7 @@ def _preprocessing(weights: Any) -> Preprocessing | None:
         std=tuple(std),
         resize_size=_first(getattr(transforms, "resize_size", None)),
         crop_size=_first(getattr(transforms, "crop_size", None)),
+        interpolation=str(getattr(getattr(transforms, "interpolation", None), "value", "bilinear")),
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from builder.spec.base import FeatureName, Part
 from builder.spec.checks import Check
 from builder.spec.compression import Compression
+from builder.spec.data import Data
 from builder.spec.inputs import Input, State
 from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import Precision
@@ -59,6 +60,8 @@ class BuildSpec(Part):
     compression: Annotated[dict[str, Compression], BeforeValidator(_kind_from_name)] = {}
     target: Target
     format: Format = "mlpackage"
+    data: Annotated[dict[str, Data], BeforeValidator(_kind_from_name)] = {}
+    """Data by names of your own, to which checks and calibration refer."""
     checks: Annotated[dict[str, Check], BeforeValidator(_kind_from_name)] = {}
     metadata: Metadata = Metadata()
     tracking: Tracking

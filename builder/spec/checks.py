@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from builder.spec.base import Limit, Part, PositiveInt
-from builder.spec.data import Data
+from builder.spec.data import Data, DataName
 
 
 class StructureCheck(Part):
@@ -47,15 +47,17 @@ class ParityCheck(ComparisonLimits):
 
     kind: Literal["parity"]
     samples: PositiveInt = 4
-    data: Data | None = None
-    """Where samples come from; photographs for image inputs and noise for tensors unless given."""
+    data: DataName | Data | None = None
+    """Where samples come from, in place or by its name under `data`; photographs for image inputs and noise for
+    tensors unless given."""
 
 
 class AccuracyCheck(Part):
     """The sealed artifact, executed, classifies labelled data as well as the original."""
 
     kind: Literal["accuracy"]
-    data: Data
+    data: DataName | Data
+    """Labelled data, in place or by its name under `data`."""
     samples: PositiveInt | None = None
     """How many samples to take; all unless given."""
     accuracy: Limit | None = None

@@ -8,6 +8,7 @@ from builder.spec import SCHEMA_VERSION, BuildSpec
 from builder.spec.compression_rules import compression_problems
 from builder.spec.feature_problems import find_feature_problems
 from builder.spec.inputs import is_flexible
+from builder.spec.named_data import data_problems
 from builder.spec.problems import Path, Problem, needs
 from builder.spec.source_rules import source_problems
 from builder.spec.substitutions import FIXED_SIZE
@@ -26,6 +27,7 @@ def find_incompatibilities(spec: BuildSpec) -> list[Problem]:
         *find_feature_problems(spec),
         *_substitutions(spec),
         *source_problems(spec),
+        *data_problems(spec),
         *_checks(spec),
     ]
 

@@ -1,4 +1,4 @@
-"""Real data for checks: a closed union by `kind`."""
+"""Data for checks and calibration: a closed union by `kind`, written in place or named once under `data`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from builder.spec.base import Part
+from builder.spec.base import Arguments, FilePath, ImportPath, Part, PositiveInt
 
 
 class PhotographsData(Part):
@@ -29,4 +29,60 @@ class NoiseData(Part):
     kind: Literal["noise"]
 
 
-Data = Annotated[PhotographsData | DigitsData | NoiseData, Field(discriminator="kind")]
+class FolderData(Part):
+    """Pictures in a folder, each given to the model's one input as the app would give it.
+
+    They are turned as their EXIF orientation says. Names that begin with a dot are left out, and so is the CSV file.
+    """
+
+    kind: Literal["folder"]
+    folder: FilePath
+    """Where PNG, JPEG and other pictures that Pillow reads lie, at any depth."""
+    labels: Literal["folders"] | FilePath | None = None
+    """The right answers: `folders` takes the name of the outermost sub-folder; a CSV file says `file,label` in its
+    first line and names each picture, relative to `folder`, with its label."""
+    resize: Literal["from_weights", "crop", "stretch"] | PositiveInt | None = None
+    """How a picture gets the input's size; null takes only pictures that have it.
+
+    A number is that of pixels to which the shorter side is scaled before the input's size is cut out of the centre,
+    and `from_weights` takes the number that the weights publish. `crop` scales until the input's size is just covered
+    (Vision's centerCrop), `stretch` changes the proportions (scaleFill).
+    """
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """How `resize` scales, with antialiasing; as the weights publish with `from_weights`, else bilinear."""
+
+
+class TensorsData(Part):
+    """Arrays in a `.npz` or `.safetensors` file, one for each input by its name, with samples along the first axis.
+
+    Each sample has the shape of the input, or that without a leading 1. A picture is uint8, (height, width, 3) in RGB
+    or (height, width) in grey, of the input's size.
+    """
+
+    kind: Literal["tensors"]
+    file: FilePath
+    labels: Annotated[str, Field(min_length=1)] = "labels"
+    """The array of right answers, where there is one: names of classes, or their numbers from 0."""
+
+
+class PythonData(Part):
+    """What a user's factory returns: a sequence, or an iterator, of samples.
+
+    A sample is a mapping from inputs to pictures (Pillow) or arrays, or a pair of that and a label: the name of a
+    class or its number from 0. Pictures and arrays must be as the inputs declare them.
+    """
+
+    kind: Literal["python"]
+    factory: ImportPath
+    """Called with `arguments` and `files`; with the same of both it must return the same."""
+    arguments: Arguments = {}
+    files: dict[str, FilePath] = {}
+    """Files and folders that the factory reads, passed to it as paths by these names: their content counts."""
+
+
+Data = Annotated[
+    PhotographsData | DigitsData | NoiseData | FolderData | TensorsData | PythonData, Field(discriminator="kind")
+]
+
+DataName = Annotated[str, Field(min_length=1)]
+"""A name under `data` of the recipe."""

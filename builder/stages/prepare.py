@@ -69,6 +69,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         integer_outputs=frozenset(
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
+        preprocessing=loaded.preprocessing,
     )
 
 

@@ -20,6 +20,7 @@ from builder.artifacts import (
     FlexibleSize,
     LoadedModel,
     PreparedModel,
+    Preprocessing,
     SealedPackage,
     SkippedLayer,
     SubstitutionEffect,
@@ -51,6 +52,8 @@ class RestoredPreparedModel:
         self.substitutions = effects(record)
         self.states = record["states"]
         self.integer_outputs = frozenset(record["integer_outputs"])
+        published = record["preprocessing"]
+        self.preprocessing = None if published is None else Preprocessing(**published)
         self.flexible = tuple(
             {int(dimension): FlexibleSize(**size) for dimension, size in sizes.items()} for sizes in record["flexible"]
         )
@@ -136,6 +139,7 @@ class Steps:
                 "substitutions": [asdict(effect) for effect in prepared.substitutions],
                 "states": dict(prepared.states),
                 "integer_outputs": sorted(prepared.integer_outputs),
+                "preprocessing": None if prepared.preprocessing is None else asdict(prepared.preprocessing),
                 "flexible": [
                     {str(dimension): asdict(size) for dimension, size in sizes.items()} for sizes in prepared.flexible
                 ],

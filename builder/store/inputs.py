@@ -42,8 +42,8 @@ READS: Mapping[str, tuple[str, ...]] = {
 }
 """The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""
 
-_NO_STAGE = ("schema_version", "tracking")
-"""What no stage reads."""
+_NO_STAGE = ("schema_version", "tracking", "data")
+"""What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
 
 BESIDE: Mapping[str, tuple[str, ...]] = {
     "load": ("data/__init__.py",),

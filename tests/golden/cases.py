@@ -138,6 +138,28 @@ CASES: dict[str, Case] = {
     "files_missing": recipe(SOURCE + "  file: net.safetensors\n" + INPUT + "classifier:\n  labels: labels.txt\n"),
     "file_empty_name": recipe(SOURCE + '  file: ""\n' + INPUT),
     "file_missing_command_line": command("recipe=x", "source.file=net.pth"),
+    # data
+    "data_unknown_name": recipe(
+        GOOD
+        + "data:\n  holdout: {kind: digits}\nchecks:\n  parity:\n    data: hold_out\n  accuracy:\n    data: train\n"
+    ),
+    "data_unknown_kind": recipe(
+        GOOD + "data:\n  folder:\n    floder: x\nchecks:\n  parity:\n    data: {kind: folders, folder: x}\n"
+    ),
+    "data_wrong_type": recipe(GOOD + "checks:\n  parity:\n    data: 3\n"),
+    "data_missing_files": recipe(
+        GOOD + "data:\n  folder:\n    folder: pictures\n    labels: labels.csv\nchecks:\n  parity:\n    data: folder\n"
+    ),
+    "data_does_not_fit": Case(
+        arguments=("recipe=x",),
+        files={
+            "recipes/x.yaml": GOOD
+            + "  length: {kind: tensor, shape: [1]}\nclassifier:\n  labels: [a, b]\n"
+            + "data:\n  holdout: {kind: folder, folder: pictures, interpolation: bicubic}\n"
+            + "checks:\n  accuracy:\n    data: holdout\n  more:\n    kind: accuracy\n    data: {kind: photographs}\n",
+            "pictures/a.png": "",
+        },
+    ),
     # command lines
     "nothing": Case(arguments=()),
     "no_recipe": command("precision=fp16"),
