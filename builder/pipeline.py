@@ -188,7 +188,7 @@ def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress
     loaded = ledger.stage(steps.load())
     prepared = ledger.stage(steps.prepare(loaded))
     captured, converted, failures = _capture_and_convert(request, steps, loaded, prepared, ledger, progress)
-    compressed = ledger.stage(steps.compress(converted))
+    compressed = ledger.stage(steps.compress(prepared, converted))
     sealed = ledger.stage(steps.seal(compressed, loaded))
     size = float(sealed.record["size_bytes"])
     progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from builder.spec.base import Part, PositiveInt
-from builder.spec.data import Data
+from builder.spec.data import Data, DataName
 
 Patterns = Annotated[list[str], Field(min_length=1)]
 """Glob patterns, of which each must match something in the program."""
@@ -91,8 +91,8 @@ class QuantizeActivations(CompressionStep):
     """
 
     kind: Literal["quantize_activations"]
-    data: Data
-    """What the scales are measured on: data like what the app will give."""
+    data: DataName | Data
+    """What the scales are measured on, in place or by its name under `data`: like what the app will give."""
     samples: PositiveInt | None = None
     """How many samples to take; all unless given (8 of what has no end)."""
     mode: Literal["linear_symmetric", "linear"] = "linear_symmetric"

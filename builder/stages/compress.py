@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from builder.artifacts import CompressedModel, ConvertedModel, Sample
+from builder.artifacts import CompressedModel, ConvertedModel, Preprocessing, Sample
 from builder.compression.activations import ActivationStep, measure_ranges, range_of, share_ranges
 from builder.compression.neural_network import compress_network
 from builder.compression.palettize import lookup_table
@@ -21,14 +21,17 @@ from builder.stages.convert import conversion_errors
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
 
 
-def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> CompressedModel:
+def compress(
+    converted: ConvertedModel, spec: BuildSpec, progress: Progress, *, published: Preprocessing | None = None
+) -> CompressedModel:
     """Apply the recipe's compression steps in their order; a later step compresses what an earlier one made.
 
+    `published` is how the weights say that pictures are prepared, for calibration data.
     Raises ConversionError when a step fails, names weights that do not exist, or leaves every weight as it was.
     """
     if not spec.compression:
         return CompressedModel(model=converted.model, said="none")
-    steps = _steps(spec, progress)
+    steps = _steps(spec, published, progress)
     model = converted.model
     with fast_conversion() as keep, _quiet_and_repeatable():
         for step in steps:
@@ -46,13 +49,15 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
     )
 
 
-def _steps(spec: BuildSpec, progress: Progress) -> list[Step | ActivationStep]:
+def _steps(spec: BuildSpec, published: Preprocessing | None, progress: Progress) -> list[Step | ActivationStep]:
     """The recipe's steps, ready to work; calibration data is read here."""
     names: dict[tuple[str, str], str] = {}
     steps: list[Step | ActivationStep] = []
     for name, settings in spec.compression.items():
         if isinstance(settings, QuantizeActivations):
-            samples = draw_samples(settings.data, spec.input, settings.samples, spec.seed)
+            assert not isinstance(settings.data, str), "named data stands in the places that refer to it"
+            key = f"compression.{name}.data"
+            samples = draw_samples(settings.data, spec.input, settings.samples, spec.seed, published=published, key=key)
             steps.append(ActivationStep(name=name, settings=settings, samples=samples, progress=progress))
         else:
             generation = spec.target.generation

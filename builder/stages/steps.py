@@ -216,13 +216,16 @@ class Steps:
             Patient(loaded=loaded.value(), prepared=prepared.value(), examples=self._examples(), spec=self._spec)
         )
 
-    def compress(self, converted: Stage[ConvertedModel]) -> Work[CompressedModel]:
-        """The Core ML model after compression."""
+    def compress(self, prepared: Stage[PreparedModel], converted: Stage[ConvertedModel]) -> Work[CompressedModel]:
+        """The Core ML model after compression; calibration prepares pictures as the weights say."""
+        said = prepared.record["preprocessing"]
+        published = None if said is None else Preprocessing(**said)
 
         def run() -> CompressedModel:
             from builder.stages.compress import compress
 
-            return compress(converted.value(), slice_for("compress", self._spec), self._progress)
+            spec = slice_for("compress", self._spec)
+            return compress(converted.value(), spec, self._progress, published=published)
 
         def pack(compressed: CompressedModel, packing: Packing) -> Packed:
             return _pack_model(compressed.model, {"skipped": [asdict(layer) for layer in compressed.skipped]}, packing)
@@ -230,7 +233,7 @@ class Steps:
         def unpack(stage: Stage[CompressedModel]) -> CompressedModel:
             return CompressedModel(model=_unpack_model(stage), skipped=skipped(stage.record), said=stage.action.line)
 
-        after = {"convert": converted.output}
+        after = {"convert": converted.output, "published preparation": digest_of(said)}
         return Work(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
 
     def seal(self, compressed: Stage[CompressedModel], loaded: Stage[LoadedModel]) -> Work[SealedPackage]:

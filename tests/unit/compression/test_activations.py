@@ -65,7 +65,7 @@ def _sample(scale: float, seed: int) -> Sample:
 def _quantized(
     samples: Sequence[Sample], monkeypatch: pytest.MonkeyPatch, precision: str = "fp32", **activations: Any
 ) -> CompressedModel:
-    monkeypatch.setattr(stage, "draw_samples", lambda *_: tuple(samples))
+    monkeypatch.setattr(stage, "draw_samples", lambda *_, **__: tuple(samples))
     return stage.compress(_converted(precision), _spec(precision, **activations), Silent())
 
 
