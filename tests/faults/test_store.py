@@ -20,7 +20,7 @@ import pytest
 
 from .conftest import Project
 
-KILLS = int(os.environ.get("BUILDER_KILLS", "4"))
+KILLS = int(os.environ.get("BUILDER_KILLS", "3"))
 SEED = 20_240_229
 
 
@@ -38,25 +38,29 @@ def actions(project: Project, stage: str = "*") -> list[Path]:
     return sorted((project.cache / "store/actions").glob(f"{stage}/*.json"))
 
 
-def test_builds_that_are_killed_leave_nothing_wrong(project: Project, expected: str) -> None:
-    # given the time that a whole build takes
+@pytest.mark.parametrize("together", [1, 2], ids=["alone", "two in parallel"])
+def test_the_build_after_a_killed_one_is_right(together: int, project: Project, expected: str) -> None:
+    # given the time that a whole build takes, and the store that it leaves
     start = time.perf_counter()
     project.build()
     whole = time.perf_counter() - start
-    moments = random.Random(SEED)
+    chance = random.Random(SEED + together)
     for number in range(KILLS):
-        if number % 3 == 0:  # kills that find the store empty, half full, and full
+        if number % 3 == 0:  # the store is empty, has lost some of its results, or has them all
             shutil.rmtree(project.cache)
+        elif number % 3 == 1:
+            for action in chance.sample(actions(project), 4):
+                action.unlink()
         shutil.rmtree(project.folder / "outputs", ignore_errors=True)
-        # when a build, and with it sometimes a second, is killed at a random moment
-        builds = [project.start() for _ in range(1 + number % 2)]
-        time.sleep(moments.uniform(0.02, 1.0) * whole)
+        # when builds are killed at a random moment
+        builds = [project.start() for _ in range(together)]
+        time.sleep(chance.uniform(0.02, 1.0) * whole * together)
         for build in builds:
             kill(build)
-        # then
+        # then nothing partial is published, and the next build is right and leaves no lock
         project.no_partial_artifact(expected)
-    project.build()
-    project.check(expected)
+        project.build()
+        project.check(expected)
 
 
 def test_two_builds_at_once_compute_each_stage_once(project: Project, expected: str) -> None:
