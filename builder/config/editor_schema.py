@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.config.folders import GROUPS, Library
+from builder.config.meanings import DescribedSchema
 from builder.spec import BuildSpec
 
 Schema = dict[str, Any]
@@ -18,7 +19,7 @@ INTERPOLATION: Schema = {"type": "string", "pattern": r"\$\{"}
 
 def recipe_schema(library: Library) -> Schema:
     """Return the schema of a recipe file, with the options and recipes of `library`."""
-    schema = BuildSpec.model_json_schema(by_alias=True)
+    schema = BuildSpec.model_json_schema(by_alias=True, schema_generator=DescribedSchema)
     definitions = {name: _relaxed(part) for name, part in schema.pop("$defs").items()}
     relaxed = _relaxed(schema)
     for group in GROUPS:

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from builder.config.folders import GROUPS, SUFFIX, head_comment, shipped
+from builder.config.meanings import meanings
 from builder.spec import BuildSpec
 
 _HEAD = """# What a recipe may say
@@ -79,17 +80,14 @@ def _prose(part: type[BaseModel]) -> list[str]:
 
 
 def _table(part: type[BaseModel]) -> list[str]:
+    said = meanings(part)
     rows = ["| key | allowed | unless given | |", "|---|---|---|---|"]
     rows += [
-        f"| `{field.alias or name}` | {_allowed(field.annotation)} | {_default(field)} | {_meaning(field)} |"
+        f"| `{field.alias or name}` | {_allowed(field.annotation)} | {_default(field)} | {_cell(said.get(name, ''))} |"
         for name, field in part.model_fields.items()
         if name != "kind"
     ]
     return rows if len(rows) > 2 else []
-
-
-def _meaning(field: FieldInfo) -> str:
-    return _cell(field.description or "")
 
 
 def _cell(text: str) -> str:

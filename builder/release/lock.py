@@ -16,6 +16,7 @@ from builder.release.digests import file_sha256
 from builder.release.portable import config_digest, files_named, name_in_lock
 from builder.store.digests import digest_of
 from builder.store.keys import TOOLS, tool_versions
+from builder.store.versions import installed_version
 
 FILE_NAME = "builder.lock"
 SCHEMA = 1
@@ -39,15 +40,8 @@ def lock_name(recipe: str, variant: str) -> str:
 
 def locked_tools(kind: str) -> dict[str, str]:
     """The exact versions of all that can change an artifact of a source of `kind`."""
-    from importlib import metadata
-
     found = {name: version for name, version in tool_versions().items() if name in ("python", "builder", *TOOLS)}
-    for name in _BY_KIND.get(kind, ()):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
+    return found | {name: installed_version(name) for name in _BY_KIND.get(kind, ())}
 
 
 def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> dict[str, Any]:

@@ -12,11 +12,10 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from builder.store.digests import Remembered, digest_of
+from builder.store.versions import installed_version
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Builder's own package."""
@@ -246,13 +245,5 @@ def package_versions(names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         for distribution in (_DISTRIBUTIONS.get(name, name), *_WITH.get(name, ())):
-            found[distribution] = _version(distribution, tuple(sys.path))
+            found[distribution] = installed_version(distribution)
     return found
-
-
-@cache
-def _version(distribution: str, _path: tuple[str, ...]) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "missing"

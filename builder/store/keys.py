@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 from builder import __version__
 from builder.store.digests import digest_of
+from builder.store.versions import installed_version
 
 TOOLS = ("torch", "torchvision", "coremltools", "numpy", "protobuf", "scikit-learn", "pillow")
 """Packages whose version every record names."""
@@ -17,12 +17,7 @@ TOOLS = ("torch", "torchvision", "coremltools", "numpy", "protobuf", "scikit-lea
 def tool_versions() -> dict[str, str]:
     """Versions of Python, of ourselves and of every tool, without importing any of them."""
     found = {"python": platform.python_version(), "builder": __version__, "platform": platform.platform()}
-    for name in TOOLS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
+    return found | {name: installed_version(name) for name in TOOLS}
 
 
 def stage_key(stage: str, inputs: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """A crash at any moment, a damaged, full or read-only store, two builds at once, a clock set back: nothing is lost.
 
-The default run kills at a few random moments; `BUILDER_KILLS=100 pytest tests/faults/test_store.py -k killed` at more.
+The default run kills at a few random moments; `BUILDER_KILLS=100 pytest tests/faults/test_store.py -k killed` at more,
+which takes an hour or so.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def actions(project: Project, stage: str = "*") -> list[Path]:
     return sorted((project.cache / "store/actions").glob(f"{stage}/*.json"))
 
 
+@pytest.mark.timeout(max(600, 60 * KILLS))
 @pytest.mark.parametrize("together", [1, 2], ids=["alone", "two in parallel"])
 def test_the_build_after_a_killed_one_is_right(together: int, project: Project, expected: str) -> None:
     # given the time that a whole build takes, and the store that it leaves
