@@ -14,6 +14,7 @@ from builder.artifacts import BuildRequest
 from builder.cli.sweep_settings import is_setting, read_settings
 from builder.config.compose import compose, sweep
 from builder.errors import ConfigurationError, UnfitEnvironmentError
+from builder.pipeline import current_artifact
 from builder.progress import Silent
 from builder.store.inputs import named_in
 from builder.sweep import outcomes
@@ -31,6 +32,8 @@ from builder.tracking import track_run
 SWEEPS = "sweeps"
 """The folder of outputs that holds a folder for each sweep, and `peaks.json`."""
 TABLE = "sweep.csv"
+_WORKER = (sys.executable, "-m", "builder.cli.sweep_worker")
+"""What jobs of this machine are forked from."""
 
 
 def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, paranoid: bool = False) -> int:
@@ -90,6 +93,11 @@ def _weights_bytes(request: BuildRequest) -> int | None:
     return weights_bytes(files, source.name if source.kind == "torchvision" else None)
 
 
+def _is_all_current(jobs: Sequence[Job], outputs: Path) -> bool:
+    """Whether no job will build anything: then a process that has imported everything would be made for nothing."""
+    return all(job.request is not None and current_artifact(job.request, outputs=outputs) for job in jobs)
+
+
 class _Sweep:
     """A running sweep: gives each job its process, listens, and keeps the table on disk up to date."""
 
@@ -114,7 +122,11 @@ class _Sweep:
         self.folder = outputs / SWEEPS / self.identifier
         sound = [job for job in jobs if job.request is not None]
         self._launcher = launcher_for(
-            settings, jobs=len(sound), folder=self.folder, peaks=outputs / SWEEPS / "peaks.json"
+            settings,
+            jobs=len(sound),
+            folder=self.folder,
+            peaks=outputs / SWEEPS / "peaks.json",
+            worker=None if _is_all_current(sound, outputs) else _WORKER,
         )
         with paths.writing(outputs):
             self.folder.mkdir(parents=True, exist_ok=True)  # submitit may have made it
@@ -133,7 +145,10 @@ class _Sweep:
                 self._take(outcomes.refused(job))
         self._write_table()
         scheduler = Scheduler(launcher=self._launcher, listener=self, task_of=self._task, interruption=Interruption())
-        finished = scheduler.run([job for job in self._jobs if job.request is not None])
+        try:
+            finished = scheduler.run([job for job in self._jobs if job.request is not None])
+        finally:
+            self._launcher.close()
         self._write_table()
         self._track()
         return finished

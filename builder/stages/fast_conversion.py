@@ -117,16 +117,28 @@ def _plain_iterable(iterable: Any, **_: Any) -> Any:
 
 
 def _propagation_where_needed() -> Iterator[tuple[Any, str, Any]]:
-    """Walk the block to tell variables which constexpr variables they depend on only once there are any."""
+    """Walk the block to tell variables which constexpr variables they depend on only once there are any.
+
+    Constants, three of four operators, depend on none.
+    """
     var = _module("converters.mil.mil.var").Var
     block = _module("converters.mil.mil.block").Block
-    is_nonreplaceable, propagate = var._is_nonreplaceable_var, block._propagate_nonreplaceable_vars
+    is_nonreplaceable = var._is_nonreplaceable_var
     seen: set[bool] = set()
 
     def note_nonreplaceable(variable: Any) -> bool:
         answer = bool(is_nonreplaceable(variable))
         seen.add(answer)
         return answer
+
+    def propagate(self: Any) -> None:
+        for operation in self.operations:
+            for inner in operation.blocks:
+                propagate(inner)
+            for output in operation.outputs or ():
+                output._reset_nonreplaceable_vars_upstream()
+                if operation.op_type != "const":
+                    output._set_nonreplaceable_vars_upstream()
 
     def propagate_if_any(self: Any) -> None:
         if True in seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,9 @@ def semantic_digest(specification: Any, files: Mapping[str, str]) -> str:
     `files` are the digests of the artifact's files, by name.
     """
     digest = hashlib.sha256()
-    for token in _tokens(specification):
-        digest.update(token)
+    tokens: list[bytes] = []
+    _add_tokens(specification, tokens)
+    digest.update(b"".join(tokens))
     for name, value in sorted(files.items()):
         if name.startswith(f"Data/{WEIGHTS}/"):
             digest.update(_token(name, value))
@@ -128,29 +129,30 @@ def _token(kind: str, value: object) -> bytes:
     return f"{kind} {len(data)} ".encode() + data
 
 
-def _tokens(message: Any) -> Iterator[bytes]:
-    """Every field that is set, by number; maps by key; a nested message between brackets."""
+def _add_tokens(message: Any, tokens: list[bytes]) -> None:
+    """Add every field that is set, by number; maps by key; a nested message between brackets."""
     for descriptor, value in sorted(message.ListFields(), key=lambda entry: entry[0].number):
-        yield _token("field", descriptor.number)
+        tokens.append(_token("field", descriptor.number))
         entry = descriptor.message_type
         if entry is not None and entry.GetOptions().map_entry:
+            nested = entry.fields_by_name["value"].message_type is not None
             for key in sorted(value):
-                yield _token("key", key)
-                yield from _value_tokens(value[key], nested=entry.fields_by_name["value"].message_type is not None)
+                tokens.append(_token("key", key))
+                _add_value(value[key], tokens, nested=nested)
         elif isinstance(value, MutableSequence) and descriptor.cpp_type in _NUMBERS:
-            yield _token("numbers", np.asarray(value, dtype=_NUMBERS[descriptor.cpp_type]).tobytes())
+            tokens.append(_token("numbers", np.asarray(value, dtype=_NUMBERS[descriptor.cpp_type]).tobytes()))
         elif isinstance(value, MutableSequence):
-            yield _token("count", len(value))
+            tokens.append(_token("count", len(value)))
             for item in value:
-                yield from _value_tokens(item, nested=entry is not None)
+                _add_value(item, tokens, nested=entry is not None)
         else:
-            yield from _value_tokens(value, nested=entry is not None)
+            _add_value(value, tokens, nested=entry is not None)
 
 
-def _value_tokens(value: Any, *, nested: bool) -> Iterator[bytes]:
+def _add_value(value: Any, tokens: list[bytes], *, nested: bool) -> None:
     if not nested:
-        yield _token(type(value).__name__, repr(value) if isinstance(value, float) else value)
+        tokens.append(_token(type(value).__name__, repr(value) if isinstance(value, float) else value))
         return
-    yield b"("
-    yield from _tokens(value)
-    yield b")"
+    tokens.append(b"(")
+    _add_tokens(value, tokens)
+    tokens.append(b")")

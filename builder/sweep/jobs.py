@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,21 @@ class Task:
     """The file that takes stderr."""
     out: str
     """The file that takes stdout, whose last line is the artifact's path."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What follows `python -m builder`."""
+        return self.command[3:]
+
+    def to_json(self) -> str:
+        """The task as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Task:
+        """Read what `to_json` wrote."""
+        fields = json.loads(line)
+        return cls(**{**fields, "command": tuple(fields["command"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,9 @@ class RayLauncher:
     def finished(self, _job: Job, _exit: Exit) -> None:
         """Nothing to learn: what a job may take is in the settings."""
 
+    def close(self) -> None:
+        """Nothing is left behind."""
+
 
 class RayTask:
     """A task that waits for room, or runs somewhere."""

@@ -60,6 +60,9 @@ class SubmititLauncher:
     def finished(self, _job: Job, _exit: Exit) -> None:
         """Nothing to learn: what a job may take is in the settings."""
 
+    def close(self) -> None:
+        """Nothing is left behind."""
+
 
 class SubmittedJob:
     """A job in the queue, or running somewhere."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from builder.sweep.jobs import Exit, Task
 
-_PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
+PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 """getrusage(2) gives `ru_maxrss` in bytes on macOS and in kilobytes on Linux."""
 
 
@@ -40,7 +40,7 @@ class Process:
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code  # what Popen would have found itself, but without the peak
         seconds = time.monotonic() - self._started
-        return Exit(code=code, seconds=seconds, peak_bytes=usage.ru_maxrss * _PEAK_UNIT)
+        return Exit(code=code, seconds=seconds, peak_bytes=usage.ru_maxrss * PEAK_UNIT)
 
     def stop(self) -> None:
         """Ask it to end, as Ctrl-C does."""

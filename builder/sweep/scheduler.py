@@ -52,6 +52,9 @@ class Launcher(Protocol):
     def finished(self, job: Job, exit: Exit, /) -> None:
         """Learn from a job that has ended."""
 
+    def close(self) -> None:
+        """No more jobs will be started, and none runs."""
+
 
 class Listener(Protocol):
     """Who is told."""

@@ -63,6 +63,9 @@ class World:
     def finished(self, job: Job, exit: Exit) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def started(self, job: Job) -> None:
         self.events.append(f"start {job.number}")
 

@@ -1,0 +1,57 @@
+"""The process that a sweep's jobs are forked from: `python -m builder.cli.sweep_worker DESCRIPTOR`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import socket
+import sys
+
+from builder.__main__ import main
+from builder.cli.process import settle
+from builder.errors import BuilderError
+from builder.sweep.fork_server import serve
+
+_SHARED = (
+    "builder.cli.build",
+    "builder.config.compose",
+    "builder.data",
+    "builder.description",
+    "builder.pipeline",
+    "builder.reports.files",
+    "builder.reports.terminal",
+    "builder.stages.load",
+    "builder.stages.prepare",
+    "builder.stages.capture",
+    "builder.stages.convert",
+    "builder.stages.compress",
+    "builder.stages.seal",
+    "builder.stages.verify",
+    "coremltools.optimize.coreml",
+    "sklearn.cluster",
+)
+"""What the stages of a build import in the end; none of it runs user code."""
+
+
+def import_shared() -> None:
+    """Import what every job would import; a job that needs what is broken says so itself."""
+    from builder.stages.coreml_import import import_coremltools
+
+    with contextlib.suppress(BuilderError):
+        import_coremltools()
+    for name in _SHARED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def run(descriptor: int) -> int:
+    """Import, then fork for every job; in a job, build and return its exit code."""
+    settle()
+    import_shared()
+    with socket.socket(fileno=descriptor) as channel:
+        task = serve(channel)
+    return 0 if task is None else main(task.arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run(int(sys.argv[1])))
