@@ -13,7 +13,8 @@ from builder.errors import ConfigurationError
 DESCRIPTION = """Remove stored results that no build has used for long, the oldest first.
 
 Artifacts under outputs/ and releases are files of their own and stay. What is removed is built again when it is needed.
-Nothing that was used within the last day is removed.
+Nothing that was used within the last day is removed, and nothing that leads to an artifact which a builder.lock or a
+release names: the store knows those that `lock` and `release` wrote, and the lock of this folder counts as well.
 
   python -m builder gc --dry-run
   python -m builder gc --older-than 7d --larger-than 2G
@@ -39,14 +40,26 @@ def run(arguments: Sequence[str]) -> int:
     from builder.store.collect import collect
 
     store = Store(Path(cache_folder()) / "store", Silent())
-    found = collect(store, max_age=age, max_bytes=int(size), dry_run=given.dry_run)
+    found = collect(
+        store, max_age=age, max_bytes=int(size), dry_run=given.dry_run, artifacts=_locked_artifacts(store.root)
+    )
     if verbosity(given) > 0:
         for file in found.files:
             print(file)
     what = "would be removed" if given.dry_run else "removed"
     removed, kept = shown_size(found.bytes), shown_size(found.kept_bytes)
-    print(f"{len(found.files)} files, {removed}, {what}; {kept} stay in {store.root}", file=sys.stderr)
+    rooted = f" ({found.rooted} results for locks and releases)" if found.rooted else ""
+    print(f"{len(found.files)} files, {removed}, {what}; {kept} stay{rooted} in {store.root}", file=sys.stderr)
     return 0
+
+
+def _locked_artifacts(store: Path) -> set[str]:
+    """The digests of all artifacts that a lock names; raises ConfigurationError where a lock cannot be read."""
+    from builder.release.lock import FILE_NAME, read_lock
+    from builder.store.roots import remembered_roots
+
+    locks = {*remembered_roots(store), *(file for file in [Path.cwd() / FILE_NAME] if file.exists())}
+    return {str(entry["artifact"]["digest"]) for file in locks for entry in read_lock(file.parent).values()}
 
 
 def _amount(option: str, text: str, units: dict[str, int]) -> float:

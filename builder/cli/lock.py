@@ -11,6 +11,7 @@ from typing import Any
 from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError, ConfigurationError
+from builder.fastpath import cache_folder
 from builder.paths import shown
 
 DESCRIPTION = """Build a recipe, and write to builder.lock what it was built from and what came out: the address, digest
@@ -51,6 +52,7 @@ def _lock(request: BuildRequest, outputs: Path, *, quiet: bool) -> None:
     from builder.release.lock import lock_name, make_entry, update_lock
     from builder.release.processes import build_here
     from builder.release.tree import project_root
+    from builder.store.roots import remember_root
 
     folder, name = Path.cwd(), lock_name(request.recipe, request.variant)
     root = project_root(folder).resolve()
@@ -60,6 +62,7 @@ def _lock(request: BuildRequest, outputs: Path, *, quiet: bool) -> None:
             request, Path(room) / "build", root=root, besides=besides, surroundings=None, network=True, quiet=quiet
         )
         path = update_lock(folder, {name: make_entry(request, built, root)})
+    remember_root(Path(cache_folder()) / "store", path)
     if built["seeded"]:
         print(f"{name} has untrained, seeded weights: it is locked, but it cannot be released", file=sys.stderr)
     print(f"{name} is locked: {built['artifact']['digest']}", file=sys.stderr)

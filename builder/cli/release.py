@@ -8,6 +8,7 @@ from pathlib import Path
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
+from builder.fastpath import cache_folder
 from builder.nearest import did_you_mean
 from builder.paths import shown
 
@@ -32,7 +33,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--locked", action="store_true", help="always on for a release; accepted for symmetry")
     given = parser.read(arguments)
     from builder.config.compose import compose
+    from builder.release.lock import FILE_NAME
     from builder.release.make import Order, make_release
+    from builder.store.roots import remember_root
 
     overrides, settings = _split(given.overrides)
     request = compose(overrides)
@@ -46,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         quiet=verbosity(given) < 0,
     )
     final = make_release(order, lambda message: None if order.quiet else print(message, file=sys.stderr))
+    remember_root(Path(cache_folder()) / "store", final / FILE_NAME)
     print(shown(final))
     return 0
 

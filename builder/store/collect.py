@@ -1,18 +1,20 @@
 """Garbage collection: removes results not used for long, or that make the store too large, and what only they need.
 
-Roots are the newest results that are kept. Whatever a build that runs now has written and not yet referred to is young,
-and stays.
+Roots are the results that were used lately, and those that an artifact in a lock or release was made from. Whatever a
+build that runs now has written and not yet referred to is young, and stays.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.store.actions import Action, Store
 from builder.store.objects import CorruptError
+from builder.store.roots import leading_to
 
 GRACE = 86400.0
 """Seconds for which nothing new is removed: a build may be about to refer to it."""
@@ -25,19 +27,25 @@ class Collected:
     files: tuple[Path, ...]
     bytes: int
     kept_bytes: int
+    rooted: int
+    """How many results stay because a lock or release needs them, however old and large they are."""
 
 
-def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool) -> Collected:
-    """Remove results last used more than `max_age` seconds ago, then the oldest until `max_bytes` are left."""
+def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool, artifacts: Iterable[str] = ()) -> Collected:
+    """Remove results last used more than `max_age` seconds ago, then the oldest until `max_bytes` are left.
+
+    What leads to one of `artifacts`, given by their digests, stays.
+    """
     now = time.time()
     kept: set[Path] = set()
     total = 0
-    newest_first = sorted(store.actions(), key=lambda found: -found[0].stat().st_mtime)
-    for path, action in newest_first:
+    rooted = set(leading_to(artifacts, store))
+    roots_and_newest_first = sorted(store.actions(), key=lambda f: (f[0] not in rooted, -f[0].stat().st_mtime))
+    for path, action in roots_and_newest_first:
         needed = {path, *_objects(store, action)}
         more = sum(_size(file) for file in needed - kept)
         recent = now - path.stat().st_mtime <= max_age
-        if recent and (total + more <= max_bytes or now - path.stat().st_mtime < GRACE):
+        if path in rooted or (recent and (total + more <= max_bytes or now - path.stat().st_mtime < GRACE)):
             kept |= needed
             total += more
     removed = [file for file in _files(store) if file not in kept and now - _changed(file) > GRACE]
@@ -48,7 +56,7 @@ def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool) -> C
             with contextlib.suppress(FileNotFoundError):
                 file.unlink()
         store.tidy()
-    return Collected(files=tuple(removed), bytes=size, kept_bytes=total)
+    return Collected(files=tuple(removed), bytes=size, kept_bytes=total, rooted=len(rooted))
 
 
 def _objects(store: Store, action: Action) -> set[Path]:
