@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import builder
@@ -43,6 +44,8 @@ LAYERS = (
     "import torch\n\n\ndef body():\n    return torch.nn.Sequential(torch.nn.Linear(8, 600), torch.nn.Linear(600, 3))\n"
 )
 OPTION = "w8: {kind: linear_quantize, dtype: int8, weight_threshold: 100}\n"
+ACTIVATIONS = "activations: {kind: quantize_activations, data: {kind: tensors, file: calibration.npz}}\n"
+DATA_CHECK = "{kind: structure}\n  parity: {kind: parity, data: {kind: tensors, file: checked.npz}, snr_db: {min: 1}}"
 LONG_AGO = 1_700_000_000
 ARGUMENTS = ["recipe=tiny", "-q"]
 
@@ -211,6 +214,33 @@ def test_a_touched_but_equal_file_runs_nothing_and_is_answered_quickly(project: 
         os.utime(project.folder / name, (LONG_AGO, LONG_AGO))
         assert project.is_current_quickly(), name
         assert project.is_current_slowly(), name
+
+
+def test_data_counts_by_content_in_the_stages_that_read_it(project: Project) -> None:
+    # given a recipe that measures activations on one file of data, and holds the artifact against another
+    def write_data(name: str, seed: int) -> None:
+        values = np.random.default_rng(seed).normal(size=(4, 8)).astype(np.float32)
+        np.savez(project.folder / f"{name}.npz", x=values)
+
+    for name in ("calibration", "checked"):
+        write_data(name, 1)
+    recipe = RECIPE.replace("ios16", "ios17").replace("{kind: structure}", DATA_CHECK)
+    project.write("recipes/tiny.yaml", recipe)
+    project.write("conf/compression/mine.yaml", OPTION + ACTIVATIONS)
+    project.build()
+    assert project.is_current_quickly()
+    # when each changes, then exactly the stages that read it run
+    write_data("checked", 2)
+    assert not project.is_current_quickly()
+    assert project.build() == {"verify"}
+    write_data("calibration", 2)
+    assert not project.is_current_slowly()
+    assert project.build() == {"compress", "seal", "verify"}
+    # and when both are written again as they were, none does
+    for name in ("calibration", "checked"):
+        write_data(name, 2)
+    assert project.is_current_slowly()
+    assert project.build() == set()
 
 
 def test_a_module_that_hides_another_is_seen(project: Project) -> None:
