@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
 SET_UP = ("make build", "make test", "pip install")
 """Commands that CI itself runs from scratch on a clean clone."""
+ELSEWHERE = ("git", "openssl")
+"""Programs that a page says it needs."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
 
@@ -27,6 +29,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "README.md",
         "docs/guide/guide.md",
         "docs/guide/compression.md",
+        "docs/guide/releases.md",
         "docs/guide/runtime.md",
         "docs/guide/sources.md",
         "docs/guide/sweeps.md",
@@ -37,6 +40,9 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.radial_gradient("L").convert("RGB").save("digit.png")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "reader")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "reader@example.org")
     ran = 0
     for language, file, text in FENCE.findall((ROOT / document).read_text()):
         if file:
@@ -60,6 +66,9 @@ def run(line: str, capsys: pytest.CaptureFixture[str]) -> int:
         extra = ["tracking=none"] if any(w.startswith("recipe=") for w in words) and words[3] != "show" else []
         code = main([*words[3:], *extra])
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
+    elif words[0] in ELSEWHERE:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     else:
         assert words[0] == "python", f"a reader cannot run this on every machine: {line}"
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
