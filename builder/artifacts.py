@@ -164,6 +164,8 @@ class ConvertedModel:
     lowerings: tuple[UsedLowering, ...] = ()
     said: str = ""
     """One line for people."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """By output and name of each operator with weights: the path of the PyTorch module it came from, where known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,17 @@ class SealedPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckedOutput:
+    """What both models gave as one output, in words; where it is a picture, as PNG too."""
+
+    name: str
+    reference: str
+    artifact: str
+    reference_png: bytes | None = None
+    artifact_png: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckedPicture:
     """A picture that a check used, and what both models said of it, best class first."""
 
@@ -211,8 +224,10 @@ class CheckedPicture:
     reference_top: tuple[tuple[str, float], ...]
     """The original's best classes, each with its probability (or score)."""
     artifact_top: tuple[tuple[str, float], ...]
-    """The artifact's; empty where nothing could execute it."""
+    """The artifact's; empty for what is no classifier."""
     engine: str
+    outputs: tuple[CheckedOutput, ...] = ()
+    """What the tops do not tell: every output that is no classifier's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +255,12 @@ class LayerWeights:
 
     name: str
     bytes: int
+    operator: str = ""
+    """The type of the operator that computes with it, past those that only decompress it."""
+    output: str = ""
+    """That operator's output, or the name of a neural network's layer."""
+    module: str = ""
+    """The path of the PyTorch module that the operator came from, where that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

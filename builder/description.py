@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,12 +168,34 @@ def _block_operations(blocks: Any) -> Iterator[Any]:
 def _weights(spec: Any) -> Iterator[LayerWeights]:
     """Every weight that an ML program keeps in its weight file; of a neural network every layer with weights."""
     if spec.WhichOneof("Type") == "mlProgram":
-        operations = (o for o in _program_operations(spec) if o.outputs)  # a write to a state has none
-        found = ((o.outputs[0].name, sum(map(_stored_bytes, o.attributes.values()))) for o in operations)
-    else:
-        network = getattr(spec, spec.WhichOneof("Type"))
-        found = ((layer.name, sum(_parameter_bytes(layer))) for layer in getattr(network, "layers", ()))
-    yield from (LayerWeights(name=name, bytes=size) for name, size in found if size)
+        yield from _program_weights([o for o in _program_operations(spec) if o.outputs])  # writes to states have none
+        return
+    for layer in getattr(getattr(spec, spec.WhichOneof("Type")), "layers", ()):
+        if size := sum(_parameter_bytes(layer)):
+            kind = layer.WhichOneof("layer")
+            yield LayerWeights(name=layer.name, bytes=size, operator=kind, output=layer.name)
+
+
+def _program_weights(operations: Sequence[Any]) -> Iterator[LayerWeights]:
+    users = {
+        argument.name: operation
+        for operation in reversed(operations)
+        for value in operation.inputs.values()
+        for argument in value.arguments
+        if argument.name
+    }
+    for operation in operations:
+        given = (a.value for v in operation.inputs.values() for a in v.arguments if a.HasField("value"))
+        size = sum(map(_stored_bytes, (*operation.attributes.values(), *given)))
+        if not size:
+            continue
+        user = operation
+        while user.type == "const" or user.type.startswith("constexpr_"):
+            if user.outputs[0].name not in users:
+                break  # the program returns the weight itself
+            user = users[user.outputs[0].name]
+        name, output = operation.outputs[0].name, user.outputs[0].name
+        yield LayerWeights(name=name, bytes=size, operator=user.type, output=output)
 
 
 def _stored_bytes(value: Any) -> int:

@@ -227,7 +227,7 @@ def _file_name(spec: BuildSpec, origin: Mapping[str, Any]) -> dict[str, str]:
 def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> BuildRecord:
     loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
     checks, artifact = story.verified.value(), story.sealed.value()
-    reports = ledger.reports
+    reports, modules = ledger.reports, story.converted.record["modules"]
     return BuildRecord(
         request=request,
         variant=_variant(request.variant, seeded=loaded["seeded"]),
@@ -252,7 +252,9 @@ def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> 
         fallback=loaded["fallback"],
         source_bytes=loaded["source_bytes"],
         labels=None if prepared["labels"] is None else tuple(prepared["labels"]),
-        weights=tuple(LayerWeights(**entry) for entry in sealed["weights"]),
+        weights=tuple(
+            LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
+        ),
     )
 
 

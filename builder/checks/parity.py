@@ -28,12 +28,16 @@ def check_parity(
 ) -> CheckReport:
     """Compare the artifact with the model as captured: what declared substitutions changed is their own effect."""
     references, results = [], []
+    shown: list[tuple[Sample, Outputs, Outputs]] = []
     subject.reset()
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
             references.append(subject.run_original(subject.prepared.module, sample))
-            results.append(_without_rounding(subject, references[-1], execute(sample)))
+            given = execute(sample)
+            results.append(_without_rounding(subject, references[-1], given))
             subject.progress.bound(partial(parity_bounds, name, references, results))
+            if len(shown) < PICTURES:
+                shown.append((sample, references[-1], given))
             advance(1)
     report = judge(
         name=name,
@@ -44,7 +48,6 @@ def check_parity(
         scores=subject.scores,
         limits=parity_limits(subject.spec, check),
     )
-    shown = zip(samples[:PICTURES], references, results, strict=False)
     pictures = tuple(picture for s, a, b in shown for picture in checked_picture(subject, s, a, b, engine))
     return replace(report, pictures=pictures)
 

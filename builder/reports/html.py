@@ -7,10 +7,12 @@ from pathlib import Path
 
 from builder.artifacts import BuildRecord
 from builder.paths import write_atomically
-from builder.reports import page_facts, page_verdict
-from builder.reports.markup import Markup, element, join, render
+from builder.reports import page_facts, page_interface, page_verdict
+from builder.reports.markup import Markup, element, join, render, section_id
 
 FILE_NAME = "report.html"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What a browser may load for the page: nothing but what is in it."""
 
 
 def write_html(record: BuildRecord, folder: Path) -> Path:
@@ -23,15 +25,24 @@ def write_html(record: BuildRecord, folder: Path) -> Path:
 def render_html(record: BuildRecord) -> str:
     """The whole page."""
     title = f"{record.request.recipe} · {record.variant}"
-    sections = [part for part in (make(record) for make in _SECTIONS) if part is not None]
+    made = {name: make(record) for name, make in _SECTIONS.items()}
+    sections = {name: part for name, part in made.items() if part is not None}
+    links = [element("a", name, href=f"#{section_id(name)}") for name in sections]
     style = files("builder.reports").joinpath("report.css").read_text(encoding="utf-8")
     head = join(
         Markup(html='<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Markup(html='<meta name="color-scheme" content="light dark">'),
+        Markup(html=f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+        Markup(html='<link rel="icon" href="data:,">'),
         element("title", title),
         element("style", Markup(html=style)),
     )
-    body = join(page_verdict.header(record), element("main", *sections), _footer(record))
+    body = join(
+        page_verdict.header(record),
+        element("nav", *links, aria_label="Parts of this page"),
+        element("main", *sections.values()),
+        _footer(record),
+    )
     return f'<!doctype html>\n<html lang="en">\n<head>{render(head)}</head>\n<body>{render(body)}</body>\n</html>\n'
 
 
@@ -39,16 +50,17 @@ def _footer(record: BuildRecord) -> Markup:
     return element("footer", f"A build of {record.started}. What this page says is in build.json too, for tools.")
 
 
-_SECTIONS = (
-    page_verdict.checks,
-    page_verdict.pictures,
-    page_facts.interface,
-    page_facts.swift,
-    page_facts.weight,
-    page_facts.operators,
-    page_facts.substitutions,
-    page_facts.lowerings,
-    page_facts.stages,
-    page_facts.recipe,
-    page_facts.provenance,
-)
+_SECTIONS = {
+    "Checks": page_verdict.checks,
+    "Seen by both models": page_verdict.pictures,
+    "Inputs and outputs": page_interface.interface,
+    "Call it from Swift": page_interface.swift,
+    "Bytes": page_facts.weight,
+    "Operators": page_facts.operators,
+    "Substitutions": page_facts.substitutions,
+    "Lowerings of the builder's own": page_facts.lowerings,
+    "Stages": page_facts.stages,
+    "Recipe as composed": page_facts.recipe,
+    "Provenance": page_facts.provenance,
+}
+"""By title, in the order of the page; one that has nothing to say is left out."""

@@ -38,9 +38,14 @@ def code(text: str) -> Markup:
     return element("code", text)
 
 
-def section(identifier: str, title: str, *content: Content) -> Markup:
+def section(title: str, *content: Content) -> Markup:
     """A titled part of the page that a link can lead to."""
-    return element("section", element("h2", title), element("div", *content, class_="body"), id=identifier)
+    return element("section", element("h2", title), element("div", *content, class_="body"), id=section_id(title))
+
+
+def section_id(title: str) -> str:
+    """What a link to the section of that title says: `Recipe as composed` is `recipe-as-composed`."""
+    return title.lower().replace(" ", "-").replace("'", "")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Content]], *, class_: str = "") -> Markup:
@@ -66,7 +71,7 @@ def bars(rows: Sequence[tuple[str, float, str]], *, label: str, most: float | No
     """A plot of horizontal bars: each row a name, a value from 0 on, and the value as people read it."""
     most = most or max((value for _, value, _ in rows), default=0.0) or 1.0
     drawn = [
-        join(element("span", name, class_="name"), _bar(value / most), element("span", text, class_="value"))
+        join(element("span", name, class_="name"), bar(value / most), element("span", text, class_="value"))
         for name, value, text in rows
     ]
     return element(
@@ -74,7 +79,8 @@ def bars(rows: Sequence[tuple[str, float, str]], *, label: str, most: float | No
     )
 
 
-def _bar(share: float) -> Markup:
+def bar(share: float) -> Markup:
+    """One horizontal bar, `share` of its track filled."""
     width = f"{100 * min(max(share, 0.0), 1.0):.2f}"
     return Markup(
         html='<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'

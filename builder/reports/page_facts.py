@@ -1,36 +1,16 @@
-"""The body of the page: interface, Swift, sizes, operators, substitutions, stages, recipe and where it came from."""
+"""The body of the page: sizes, operators, substitutions, stages, recipe and where the artifact came from."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.artifacts import BuildRecord, SubstitutionEffect
-from builder.reports.markup import Content, Markup, bars, code, details, element, facts, join, section, table
-from builder.reports.plain import duration, leaves, number, plain, size
-from builder.reports.swift import swift_snippet
+from builder.artifacts import BuildRecord, LayerWeights, SubstitutionEffect
+from builder.reports.markup import Content, Markup, bar, bars, code, details, element, facts, join, section, table
+from builder.reports.plain import duration, leaves, number, plain, scalar, size
 
-_LAYERS_SHOWN, _OPERATORS_SHOWN, _LABELS_SHOWN = 20, 25, 6
-
-
-def interface(record: BuildRecord) -> Markup:
-    """Inputs and outputs as the app sees them."""
-    head = ("name", "kind", "what the app gives")
-    back = ("name", "kind", "what the app gets")
-    return section(
-        "interface",
-        "Inputs and outputs",
-        table(head, [(code(f["name"]), f["kind"], _feature(f)) for f in record.inputs]),
-        table(back, [(code(f["name"]), f["kind"], _feature(f)) for f in record.outputs]),
-        *_labels(record),
-    )
-
-
-def swift(record: BuildRecord) -> Markup:
-    """The snippet, and what is known of it."""
-    note = "Written from the artifact's own description; it was not compiled here."
-    return section("swift", "Call it from Swift", element("pre", element("code", swift_snippet(record))), _quiet(note))
+_LAYERS_SHOWN, _OPERATORS_SHOWN = 20, 25
 
 
 def weight(record: BuildRecord) -> Markup | None:
@@ -51,7 +31,7 @@ def weight(record: BuildRecord) -> Markup | None:
             element("h3", f"Left uncompressed ({len(rows_)})"),
             shown if len(rows_) <= 12 else details("all", shown),
         ]
-    return section("weights", "Bytes", *parts) if parts else None
+    return section("Bytes", *parts) if parts else None
 
 
 def operators(record: BuildRecord) -> Markup | None:
@@ -64,7 +44,7 @@ def operators(record: BuildRecord) -> Markup | None:
     rest = counts[_OPERATORS_SHOWN:]
     said = f"{sum(counted.values())} operators of {len(counts)} types"
     more = [_quiet("and " + ", ".join(f"{count} {name}" for name, count in rest))] if rest else []
-    return section("operators", "Operators", element("p", said), bars(rows, label=said), *more)
+    return section("Operators", element("p", said), bars(rows, label=said), *more)
 
 
 def lowerings(record: BuildRecord) -> Markup | None:
@@ -72,7 +52,7 @@ def lowerings(record: BuildRecord) -> Markup | None:
     if not record.lowerings:
         return None
     rows = [(code(used.operator), str(used.times), used.why) for used in record.lowerings]
-    return section("lowerings", "Lowerings of the builder's own", table(("operator", "times", "why"), rows))
+    return section("Lowerings of the builder's own", table(("operator", "times", "why"), rows))
 
 
 def substitutions(record: BuildRecord) -> Markup | None:
@@ -80,22 +60,26 @@ def substitutions(record: BuildRecord) -> Markup | None:
     if not record.substitutions:
         return None
     head = ("name", "kind", "replaced", "declared", "largest change", "SNR")
-    return section(
-        "substitutions", "Substitutions", table(head, [_substitution(effect) for effect in record.substitutions])
-    )
+    return section("Substitutions", table(head, [_substitution(effect) for effect in record.substitutions]))
 
 
 def stages(record: BuildRecord) -> Markup:
     """What each stage did and how long it took."""
     most = max((stage.seconds for stage in record.stages), default=0.0)
-    rows = [(s.name, s.seconds, "cached" if s.cached else duration(s.seconds)) for s in record.stages]
-    results = [(stage.name, stage.result, code(stage.key.removeprefix("sha256:")[:12])) for stage in record.stages]
+    rows = [
+        (
+            stage.name,
+            element("span", "cached" if stage.cached else duration(stage.seconds), class_="number"),
+            element("span", bar(stage.seconds / (most or 1.0)), class_="track-cell"),
+            stage.result,
+            element("code", stage.key.removeprefix("sha256:")[:12]),
+        )
+        for stage in record.stages
+    ]
     failures = record.capture.get("failures") or {}
     return section(
-        "stages",
         "Stages",
-        bars(rows, label="seconds by stage", most=most),
-        table(("stage", "result", "key"), results),
+        table(("stage", "time", "", "what it did", "key"), rows, class_="stages"),
         _quiet(f"Captured by {record.capture.get('method', 'an unknown method')}."),
         *(_quiet(f"{method} did not work: {reason}") for method, reason in failures.items()),
     )
@@ -103,13 +87,16 @@ def stages(record: BuildRecord) -> Markup:
 
 def recipe(record: BuildRecord) -> Markup:
     """The composed recipe, each value with the place where it was written."""
-    rows = [(element("code", line), element("span", origin, class_="origin")) for line, origin in _config_lines(record)]
+    rows = [
+        (element("code", line), element("span", origin, class_="origin") if origin else "")
+        for line, origin in _config_lines(record)
+    ]
     body = [element("tr", element("td", line), element("td", origin)) for line, origin in rows]
     overrides = (
         [_quiet(f"On the command line: {' '.join(record.request.overrides)}")] if record.request.overrides else []
     )
     listing = element("div", element("table", element("tbody", *body), class_="listing"), class_="scroll")
-    return section("recipe", "Recipe as composed", *overrides, listing)
+    return section("Recipe as composed", *overrides, listing)
 
 
 def provenance(record: BuildRecord) -> Markup:
@@ -123,48 +110,33 @@ def provenance(record: BuildRecord) -> Markup:
         ("Key", code(record.key)),
         ("Commit", code(commit)),
         ("Started", record.started),
-        *((f"Source: {key}", code(_scalar(value))) for key, value in leaves(plain(record.source))),
+        *((f"Source: {key}", code(scalar(value))) for key, value in leaves(plain(record.source))),
     ]
     versions = [(tool, code(version)) for tool, version in sorted(record.versions.items())]
-    return section("provenance", "Provenance", facts(pairs), element("h3", "Tools"), facts(versions))
+    return section("Provenance", facts(pairs), element("h3", "Tools"), facts(versions))
 
 
 def _quiet(text: str) -> Markup:
     return element("p", text, class_="quiet")
 
 
-def _feature(feature: Mapping[str, Any]) -> Content:
-    kind = feature["kind"]
-    if kind == "image":
-        return f"{feature.get('width', '?')} × {feature.get('height', '?')} pixels, {feature.get('color_layout', '')}"
-    if kind == "string":
-        return "the best label"
-    if kind == "dictionary":
-        return "a probability for each label"
-    rest = {k: v for k, v in feature.items() if k not in ("name", "kind", "shape", "dtype")}
-    shape = " × ".join(str(d) for d in feature.get("shape", ()))
-    more = f" ({', '.join(f'{k} {_scalar(v)}' for k, v in rest.items())})" if rest else ""
-    return f"{feature.get('dtype', '')} {shape}{more}"
-
-
-def _labels(record: BuildRecord) -> Iterator[Markup]:
-    if not record.labels:
-        return
-    first = ", ".join(record.labels[:_LABELS_SHOWN])
-    if len(record.labels) <= _LABELS_SHOWN:
-        yield element("p", f"{len(record.labels)} labels: {first}")
-    else:
-        yield details(
-            f"{len(record.labels)} labels: {first}, …", element("p", ", ".join(record.labels), class_="quiet")
-        )
-
-
 def _layers(record: BuildRecord) -> Markup:
-    ordered = sorted(record.weights, key=lambda layer: (-layer.bytes, layer.name))
-    rows = [(layer.name, float(layer.bytes), size(layer.bytes)) for layer in ordered[:_LAYERS_SHOWN]]
-    rest = ordered[_LAYERS_SHOWN:]
-    more = [_quiet(f"and {len(rest)} smaller ones: {size(sum(layer.bytes for layer in rest))}")] if rest else []
-    return join(bars(rows, label="bytes by layer"), *more)
+    totals: Counter[str] = Counter()
+    for weight in record.weights:
+        totals[_layer(weight)] += weight.bytes
+    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(layer, float(total), size(total)) for layer, total in ordered[:_LAYERS_SHOWN]]
+    rest = [total for _, total in ordered[_LAYERS_SHOWN:]]
+    more = [_quiet(f"and {len(rest)} smaller ones: {size(sum(rest))}")] if rest else []
+    every = [(_layer(w), code(w.name), element("span", size(w.bytes), class_="number")) for w in record.weights]
+    shown = details("every weight, by its name in the artifact", table(("layer", "weight", "bytes"), every))
+    return join(bars(rows, label="bytes by layer"), *more, shown)
+
+
+def _layer(weight: LayerWeights) -> str:
+    """The PyTorch module where it is known, else the operator's output; what belongs to no operator by its own name."""
+    name = weight.module or weight.output or weight.name
+    return f"{name} ({weight.operator})" if weight.operator else name
 
 
 def _substitution(effect: SubstitutionEffect) -> tuple[Content, ...]:
@@ -189,16 +161,6 @@ def _config_lines(record: BuildRecord) -> Iterator[tuple[str, str]]:
                 yield "  " * depth + f"{key}:", origins.get(path, "")
                 yield from lines(entry, path, depth + 1)
             else:
-                yield "  " * depth + f"{key}: {_scalar(entry)}", origins.get(path, "")
+                yield "  " * depth + f"{key}: {scalar(entry)}", origins.get(path, "")
 
     return lines(plain(record.request.config), "", 0)
-
-
-def _scalar(value: Any) -> str:
-    """A value as YAML would show it in one line, long lists cut."""
-    if isinstance(value, str):
-        return (
-            value if value and value == value.strip() and "\n" not in value else json.dumps(value, ensure_ascii=False)
-        )
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 200 else f"{text[:160]} … ({len(value)} entries)"

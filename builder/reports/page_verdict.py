@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from html import escape
 
-from builder.artifacts import BuildRecord, CheckedPicture, CheckReport
-from builder.reports.markup import Content, Markup, bars, details, element, facts, join, section, table
-from builder.reports.plain import bounds, duration, leaves, plain, size, value_text
+from builder.artifacts import BuildRecord, CheckedOutput, CheckedPicture, CheckReport
+from builder.reports.markup import Content, Markup, bars, code, details, element, facts, join, section, table
+from builder.reports.plain import bounds, duration, leaves, plain, size, system_name, value_text
 from builder.reports.verdict import engine, failed, headline, measurements, outcome, seeded_notice, verdict
 from builder.spec.compression import Palettize
 
@@ -18,6 +19,20 @@ _CLAIMS = {
     "accuracy": "It classifies labelled data as well as its limits demand",
 }
 """What a passed check of each kind proves, the strongest first."""
+_MEANINGS = {
+    "snr_db": "signal over error, in dB",
+    "max_abs": "largest difference",
+    "relative_error": "largest difference over the largest value",
+    "cosine": "similarity of directions",
+    "top1_agreement": "share of the same best class",
+    "agreement": "share of equal integers",
+    "accuracy": "share of right answers",
+    "original_accuracy": "share of right answers of the original",
+    "drop": "accuracy that was lost",
+    "bytes": "size of the artifact",
+    "operators": "without constants",
+}
+"""What the measures mean, as people read them; their names are those of recipes."""
 _EXECUTED = {"coreml": "Apple's Core ML", "runtime": "builder's own Core ML runtime"}
 
 
@@ -28,6 +43,7 @@ def header(record: BuildRecord) -> Markup:
         "header",
         element("p", record.request.recipe, element("span", record.variant, class_="variant"), class_="name"),
         element("h1", element("span", word, class_=f"badge {tone}"), " ", sentence),
+        *(element("p", f"{c.name} ({engine(c)}): {c.reason}", class_="notice bad") for c in failed(record) if c.reason),
         *(element("p", notice, class_="notice") for notice in _notices(record)),
         facts(_figures(record), class_="figures"),
     )
@@ -36,8 +52,8 @@ def header(record: BuildRecord) -> Markup:
 def checks(record: BuildRecord) -> Markup:
     """Every check with what executed the artifact, its values and its limits."""
     if not record.checks:
-        return section("checks", "Checks", element("p", "No check was asked for.", class_="notice"))
-    return section("checks", "Checks", *(_check(check) for check in record.checks))
+        return section("Checks", element("p", "No check was asked for.", class_="notice"))
+    return section("Checks", *(_check(check) for check in record.checks))
 
 
 def pictures(record: BuildRecord) -> Markup | None:
@@ -45,13 +61,13 @@ def pictures(record: BuildRecord) -> Markup | None:
     shown = [_picture(picture) for check in record.checks for picture in check.pictures]
     if not shown:
         return None
-    return section("pictures", "Seen by both models", element("div", *shown, class_="pictures"))
+    return section("Seen by both models", element("div", *shown, class_="pictures"))
 
 
 def _verdict(record: BuildRecord) -> tuple[str, str, str]:
     missed = failed(record)
     if missed:
-        names = ", ".join(check.name for check in missed)
+        names = " and ".join(check.name for check in missed)
         return "Broken", "bad", f"{names} missed the limit. Do not ship this artifact."
     executed = [check for check in record.checks if check.engine in _EXECUTED and check.values]
     proved = [check for check in executed if check.passed]
@@ -89,7 +105,7 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, Content]]:
         yield "Against the source", f"{share:.0f} % of {size(record.source_bytes)}"
     yield "Precision", spec.precision.kind
     yield "Compression", ", ".join(spec.compression) or "none"
-    yield "Oldest system", spec.target.name
+    yield "Oldest system", system_name(spec.target.name)
     yield "Format", artifact.format
     yield "Checks", outcome(record).partition(": ")[2] or "none"
     yield "Built in", duration(record.seconds)
@@ -98,7 +114,12 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, Content]]:
 def _check(check: CheckReport) -> Markup:
     said = verdict(check)
     rows = [
-        (m.name, element("span", m.text, class_="number"), _signs(m.limit) or "no limit") for m in measurements(check)
+        (
+            join(code(m.name), element("span", _MEANINGS.get(m.name, ""), class_="meaning")),
+            element("span", m.text.replace("inf", "∞"), class_="number"),
+            _signs(m.limit) or element("span", "no limit", class_="quiet"),
+        )
+        for m in measurements(check)
     ]
     return element(
         "article",
@@ -123,8 +144,9 @@ def _by_output(check: CheckReport) -> Iterator[Markup]:
         yield details("each output", table(("value", "measured"), rows, class_="measures"))
     missing = [name for name in check.limits if not any(path.rpartition(".")[2] == name for path, _ in values)]
     if missing:
-        limits = ", ".join(f"{name} {bounds(check.limits[name], name=name)}" for name in missing)
-        yield element("p", f"Not measured, though limited: {limits}", class_="quiet")
+        limits = ", ".join(f"{name} {_signs(bounds(check.limits[name], name=name))}" for name in missing)
+        why = "For other kinds of outputs than this model has" if check.values else "Not measured"
+        yield element("p", f"{why}: {limits}", class_="quiet")
 
 
 def _signs(limit: str) -> str:
@@ -136,22 +158,39 @@ def _any(name: str, value: object) -> str:
 
 
 def _picture(picture: CheckedPicture) -> Markup:
-    data = base64.b64encode(picture.png).decode("ascii")
     said = f"The picture given to {picture.input}"
-    image = Markup(html=f'<img src="data:image/png;base64,{data}" alt="">')
+    image = _image(picture.png, said)
     caption = [said] if picture.label is None else [said, ", labelled ", element("b", picture.label)]
+    artifact = f"The artifact ({picture.engine})"
+    answers = [_answers("The original", picture.reference_top), _answers(artifact, picture.artifact_top)]
     return element(
         "figure",
         image,
         element("figcaption", *caption),
-        _answers("The original", picture.reference_top),
-        _answers(f"The artifact ({picture.engine})", picture.artifact_top),
+        *(answers if picture.reference_top else []),
+        *(_given(output, picture.engine) for output in picture.outputs),
     )
 
 
+def _given(output: CheckedOutput, engine: str) -> Markup:
+    """What both models gave as one output, side by side."""
+    sides = (
+        ("Original", output.reference, output.reference_png),
+        (f"Artifact ({engine})", output.artifact, output.artifact_png),
+    )
+    shown = [
+        element("div", element("h4", who), *([_image(png, who)] if png else []), element("p", said, class_="quiet"))
+        for who, said, png in sides
+    ]
+    return join(element("h4", code(output.name)), element("div", *shown, class_="sides"))
+
+
+def _image(png: bytes, description: str) -> Markup:
+    data = base64.b64encode(png).decode("ascii")
+    return Markup(html=f'<img src="data:image/png;base64,{data}" alt="{escape(description)}">')
+
+
 def _answers(who: str, top: tuple[tuple[str, float], ...]) -> Markup:
-    if not top:
-        return join(element("h4", who), element("p", "was not executed", class_="quiet"))
     probable = all(0 <= score <= 1 for _, score in top)
     rows = [(name, max(score, 0.0), f"{100 * score:.1f} %" if probable else f"{score:.3g}") for name, score in top]
     return join(element("h4", who), bars(rows, label=who, most=1.0 if probable else None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
@@ -72,6 +73,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
+_SYSTEMS = {"ios": "iOS", "macos": "macOS", "watchos": "watchOS", "tvos": "tvOS", "visionos": "visionOS"}
+
+
+def system_name(target: str) -> str:
+    """A target as Apple writes it: `macos10_15` is `macOS 10.15`."""
+    system = target.rstrip("0123456789_")
+    return f"{_SYSTEMS.get(system, system)} {target.removeprefix(system).replace('_', '.')}"
+
+
 def number(value: Any) -> str:
     """A measured value in at most four significant digits; whole numbers in full."""
     if isinstance(value, bool) or value is None:
@@ -96,3 +106,13 @@ def bounds(limit: Mapping[str, float], *, name: str = "") -> str:
     if limit.get("max") is not None:
         parts.append(f"<= {value_text(name, limit['max'])}")
     return " and ".join(parts)
+
+
+def scalar(value: Any) -> str:
+    """A value as YAML would show it in one line, long lists cut."""
+    if isinstance(value, str):
+        return (
+            value if value and value == value.strip() and "\n" not in value else json.dumps(value, ensure_ascii=False)
+        )
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:160]} … ({len(value)} entries)"

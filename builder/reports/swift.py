@@ -1,64 +1,107 @@
-"""A Swift function that calls one very artifact, with its names, sizes and labels (not compiled by the tests)."""
+"""Swift that calls one very artifact, with its names, sizes and labels (not compiled by the tests)."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.artifacts import BuildRecord
+from builder.reports.plain import system_name
 
 _PIXELS = {"G": "kCVPixelFormatType_OneComponent8", "G16": "kCVPixelFormatType_OneComponent16Half"}
 _ARRAYS = {"float32": ".float32", "float16": ".float16", "int32": ".int32", "float64": ".double", "int8": ".int8"}
-_KEYWORDS = {"as", "class", "default", "do", "for", "func", "import", "in", "init", "is", "let", "self", "var", "where"}
+_LABELS_SHOWN = 3
+# fmt: off
+_KEYWORDS = {
+    "Any", "Self", "as", "associatedtype", "break", "case", "catch", "class", "continue", "default", "defer",
+    "deinit", "do", "else", "enum", "extension", "fallthrough", "false", "fileprivate", "for", "func", "guard",
+    "if", "import", "in", "init", "inout", "internal", "is", "let", "nil", "operator", "precedencegroup",
+    "private", "protocol", "public", "repeat", "rethrows", "return", "self", "static", "struct", "subscript",
+    "super", "switch", "throw", "throws", "true", "try", "typealias", "var", "where", "while",
+}
+# fmt: on
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def swift_snippet(record: BuildRecord) -> str:
     """Core ML's own API (`MLModel`, not Xcode's generated class), so that every name is seen."""
-    name = record.artifact.path.stem
-    parameters = ", ".join(f"{_identifier(i['name'])}: {_parameter_type(i)}" for i in record.inputs)
-    results = ", ".join(f"{_identifier(o['name'])}: {_result_type(o)}" for o in record.outputs)
-    returns = f"({results})" if len(record.outputs) != 1 else results.partition(": ")[2]
+    name, file = record.artifact.path.stem, record.artifact.path.name
     images = any(feature["kind"] == "image" for feature in (*record.inputs, *record.outputs))
     lines = [
         *(["import CoreGraphics"] if images else []),
         "import CoreML",
         *(["import CoreVideo"] if images else []),
         "",
-        f"// Add {record.artifact.path.name} to the app's target: Xcode compiles it to {name}.mlmodelc.",
-        f'let url = Bundle.main.url(forResource: {_text(name)}, withExtension: "mlmodelc")!',
-        "let model = try MLModel(contentsOf: url)",
+        f"/// Calls {file}.",
+        f"/// Add that to the app's target: Xcode compiles it to {name}.mlmodelc.",
+        f"@available({system_name(record.request.spec.target.name)}, *)",
+        f"struct {_type_name(name)} {{",
+        "    let model: MLModel",
         "",
-        f"func predict({parameters}) throws -> {returns} {{",
-        "    let inputs = try MLDictionaryFeatureProvider(dictionary: [",
-        *(f"        {line}" for given in record.inputs for line in _input(given)),
-        "    ])",
-        "    let outputs = try model.prediction(from: inputs)",
-        *_return(record),
+        "    init(configuration: MLModelConfiguration = MLModelConfiguration()) throws {",
+        f'        let url = Bundle.main.url(forResource: {_text(name)}, withExtension: "mlmodelc")!',
+        "        model = try MLModel(contentsOf: url, configuration: configuration)",
+        "    }",
+        "",
+        *(f"    {line}" for line in _predict(record)),
         "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _input(given: Mapping[str, Any]) -> Iterator[str]:
+def _predict(record: BuildRecord) -> Iterator[str]:
+    names = {_identifier(given["name"]) for given in record.inputs}
+    features, answer, state = (_free(name, names) for name in ("features", "answer", "state"))
+    stateful = bool(record.request.spec.state)
+    parameters = [f"{_identifier(given['name'])}: {_parameter_type(given)}" for given in record.inputs]
+    parameters += [f"{state}: MLState"] if stateful else []
+    results = ", ".join(f"{_identifier(o['name'])}: {_result_type(o)}" for o in record.outputs)
+    returns = f"({results})" if len(record.outputs) != 1 else results.partition(": ")[2]
+    yield from (f"/// - Parameter {_identifier(given['name'])}: {_meaning(given)}" for given in record.inputs)
+    if stateful:
+        yield f"/// - Parameter {state}: one `model.makeState()` for each sequence"
+    yield from (f"/// - Returns {_identifier(o['name'])}: {_gives(o, record.labels)}" for o in record.outputs)
+    yield f"func predict({', '.join(parameters)}) throws -> {returns} {{"
+    yield from (f"    {line}" for line in _given(record.inputs, features))
+    using = f", using: {state}" if stateful else ""
+    yield f"    let {answer} = try self.model.prediction(from: {features}{using})"
+    yield from _return([_value(output, answer) for output in record.outputs])
+    yield "}"
+
+
+def _given(inputs: Sequence[Mapping[str, Any]], features: str) -> Iterator[str]:
+    """The features that the model takes; an input that may be left out is added where the app gives it."""
+    left_out = [given for given in inputs if given.get("optional")]
+    collected = _free("given", {_identifier(given["name"]) for given in inputs})
+    always = [line for given in inputs if given not in left_out for line in _entry(given)]
+    if not left_out:
+        yield f"let {features} = try MLDictionaryFeatureProvider(dictionary: ["
+        yield from (f"    {line}" for line in always)
+        yield "])"
+        return
+    yield f"var {collected}: [String: Any] = [" + ("" if always else ":]")
+    yield from (f"    {line}" for line in always)
+    yield from ["]"] if always else []
+    for given in left_out:
+        name = _identifier(given["name"])
+        value = f"{collected}[{_text(given['name'])}] = MLFeatureValue(multiArray: {name})"
+        yield f"if let {name} = {name} {{ {value} }}"
+    yield f"let {features} = try MLDictionaryFeatureProvider(dictionary: {collected})"
+
+
+def _entry(given: Mapping[str, Any]) -> Iterator[str]:
     name, variable = _text(given["name"]), _identifier(given["name"])
     if given["kind"] != "image":
-        yield f"{name}: MLFeatureValue(multiArray: {variable}),  // {_array_text(given)}"
+        yield f"{name}: MLFeatureValue(multiArray: {variable}),"
         return
-    layout = given.get("color_layout", "RGB")
-    pixels = _PIXELS.get(layout, "kCVPixelFormatType_32BGRA")
-    yield f"// scaled to {given['width']} × {given['height']}; the model itself sees {layout} and normalises"
-    yield f"{name}: MLFeatureValue("
+    pixels = _PIXELS.get(given.get("color_layout", "RGB"), "kCVPixelFormatType_32BGRA")
+    yield f"{name}: try MLFeatureValue("
     yield f"    cgImage: {variable}, pixelsWide: {given['width']}, pixelsHigh: {given['height']},"
     yield f"    pixelFormatType: {pixels}, options: nil),"
 
 
-def _return(record: BuildRecord) -> Iterator[str]:
-    if record.labels:
-        shown = ", ".join(_text(label) for label in record.labels[:3])
-        yield f"    // {len(record.labels)} labels: {shown}{', …' if len(record.labels) > 3 else ''}"
-    values = [_value(output) for output in record.outputs]
+def _return(values: Sequence[str]) -> Iterator[str]:
     if len(values) == 1:
         yield f"    return {values[0]}"
         return
@@ -68,8 +111,37 @@ def _return(record: BuildRecord) -> Iterator[str]:
     yield "    )"
 
 
-def _value(output: Mapping[str, Any]) -> str:
-    feature = f"outputs.featureValue(for: {_text(output['name'])})!"
+def _meaning(given: Mapping[str, Any]) -> str:
+    if given["kind"] == "image":
+        size = f"{given['width']} × {given['height']}"
+        return f"any picture: it is scaled to {size}, and the model itself normalises it"
+    dtype = str(given.get("dtype", ""))
+    said = f"`MLMultiArray(shape: {list(given.get('shape', []))}, dataType: {_ARRAYS.get(dtype, dtype)})`"
+    if "ranges" in given:
+        bounds = (str(low) if low == high else f"{low} to {high}" for low, high in given["ranges"])
+        said += f", or of other sizes: {' × '.join(bounds)}"
+    if "enumerated_shapes" in given:
+        said += f", or of shape {', '.join(str(shape) for shape in given['enumerated_shapes'])}"
+    if given.get("optional"):
+        said += f"; unless given, every value is {given.get('default_value', 0)}"
+    return said
+
+
+def _gives(output: Mapping[str, Any], labels: Sequence[str] | None) -> str:
+    match output["kind"]:
+        case "string":
+            shown = ", ".join(_text(label) for label in (labels or ())[:_LABELS_SHOWN])
+            more = ", …" if labels and len(labels) > _LABELS_SHOWN else ""
+            return f"the best of {len(labels or ())} labels: {shown}{more}"
+        case "dictionary":
+            return "the probability of each label"
+        case "image":
+            return f"a picture of {output['width']} × {output['height']}"
+    return f"{output.get('dtype', '')} {' × '.join(str(size) for size in output.get('shape', ()))}".strip()
+
+
+def _value(output: Mapping[str, Any], answer: str) -> str:
+    feature = f"{answer}.featureValue(for: {_text(output['name'])})!"
     match output["kind"]:
         case "string":
             return f"{feature}.stringValue"
@@ -86,12 +158,15 @@ def _result_type(output: Mapping[str, Any]) -> str:
 
 
 def _parameter_type(given: Mapping[str, Any]) -> str:
-    return "CGImage" if given["kind"] == "image" else "MLMultiArray"
+    kind = "CGImage" if given["kind"] == "image" else "MLMultiArray"
+    return f"{kind}? = nil" if given.get("optional") else kind
 
 
-def _array_text(given: Mapping[str, Any]) -> str:
-    dtype = str(given.get("dtype", ""))
-    return f"MLMultiArray(shape: {list(given.get('shape', []))}, dataType: {_ARRAYS.get(dtype, dtype)})"
+def _type_name(stem: str) -> str:
+    """`my_net` is `MyNetPredictor`: another name than that of the class which Xcode generates."""
+    words = [word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", stem) if word]
+    name = "".join(words)
+    return f"{'Model' if not name or name[0].isdigit() else ''}{name}Predictor"
 
 
 def _identifier(name: str) -> str:
@@ -101,5 +176,14 @@ def _identifier(name: str) -> str:
     return f"`{safe}`" if safe in _KEYWORDS else safe
 
 
+def _free(name: str, taken: Iterable[str]) -> str:
+    """A name for a variable that no parameter has."""
+    while name in taken:
+        name = f"{name}_"
+    return name
+
+
 def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """A Swift string literal."""
+    escaped = (_ESCAPES.get(c, c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in value)
+    return f'"{"".join(escaped)}"'

@@ -22,6 +22,7 @@ from builder.spec.precision import Fp32, Mixed
 from builder.stages.coreml_import import import_coremltools
 from builder.stages.declared_inputs import color_layout, input_types
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
+from builder.stages.module_names import modules_with_weights
 from builder.stages.neural_network import declare_integers, halve_weights
 from builder.stages.onnx_import import mil_program
 from builder.stages.precision import MixedSelector, half_precision_selector, normalization_depth
@@ -64,11 +65,12 @@ def convert(
         if isinstance(selector, MixedSelector):
             selector.check_all_matched()
         validate_program(model._mil_program)
+        modules = modules_with_weights(model._mil_program)
         if spec.format == "mlmodel":
             declare_integers(model._spec, spec)
             model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
         keep(model)
-    return ConvertedModel(model=model, lowerings=uses(used), said=_describe(model))
+    return ConvertedModel(model=model, lowerings=uses(used), said=_describe(model), modules=modules)
 
 
 @contextmanager

@@ -200,10 +200,14 @@ class Steps:
             return convert(prepared.value(), captured.value(), self._examples(), spec)
 
         def pack(converted: ConvertedModel, packing: Packing) -> Packed:
-            return _pack_model(converted.model, {"lowerings": [asdict(used) for used in converted.lowerings]}, packing)
+            record = {"lowerings": [asdict(used) for used in converted.lowerings], "modules": dict(converted.modules)}
+            return _pack_model(converted.model, record, packing)
 
         def unpack(stage: Stage[ConvertedModel]) -> ConvertedModel:
-            return ConvertedModel(model=_unpack_model(stage), lowerings=lowerings(stage.record), said=stage.action.line)
+            model, record = _unpack_model(stage), stage.record
+            return ConvertedModel(
+                model=model, lowerings=lowerings(record), said=stage.action.line, modules=record["modules"]
+            )
 
         after = {"capture": captured.output, "names and labels": names_digest(prepared)}
         return Work(name="convert", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRecord, CheckedPicture, CheckReport
+from builder.artifacts import BuildRecord, CheckedOutput, CheckedPicture, CheckReport, LayerWeights
 from builder.reports.files import write_reports
 from builder.reports.html import render_html
 
 GOLDEN = Path(__file__).parent / "golden"
-VOID = {"meta", "img", "rect"}
+VOID = {"meta", "link", "img", "rect"}
 
 
 class Outline(HTMLParser):
@@ -64,7 +64,10 @@ def test_page_loads_nothing_from_anywhere(record: BuildRecord) -> None:
 
     assert "<script" not in page
     assert not re.search(r"url\(|@import", page[: page.index("</style>")])
-    assert [value for name, value in outline.attributes if name in ("src", "href", "srcset")] == []
+    assert "default-src 'none'" in page
+    addresses = [str(value) for name, value in outline.attributes if name in ("src", "href", "srcset")]
+    assert [address for address in addresses if not address.startswith(("#", "data:"))] == []
+    assert {a for a in addresses if a.startswith("#")} == {f"#{v}" for n, v in outline.attributes if n == "id"}
 
 
 def test_what_comes_from_outside_is_escaped(make_record: Callable[..., BuildRecord], record: BuildRecord) -> None:
@@ -137,6 +140,7 @@ def test_missed_limit_and_untrained_weights_are_said_first(
 
     head = page[: page.index("<main>")]
     assert "parity missed the limit. Do not ship this artifact." in head
+    assert "parity (runtime): probabilities: snr_db is 12.5, and the limit is 30" in head
     assert "UNTRAINED WEIGHTS" in head
 
 
@@ -155,6 +159,41 @@ def test_picture_is_inside_the_page_with_both_answers(
     assert "labelled" in text
     assert "The artifact (runtime)" in text
     assert "88.0 %" in text
+
+
+def test_what_both_models_gave_is_shown_where_it_is_a_picture_or_an_array(
+    make_record: Callable[..., BuildRecord], record: BuildRecord
+) -> None:
+    outputs = (
+        CheckedOutput(name="matte", reference="levels 0 to 17", artifact="levels 0 to 16",
+                      reference_png=b"one", artifact_png=b"two"),
+        CheckedOutput(name="score", reference="1 from 3 to 3: 3", artifact="1 from 4 to 4: 4"),
+    )  # fmt: skip
+    picture = CheckedPicture(
+        input="image", png=b"\x89PNG", label=None, engine="runtime", reference_top=(), artifact_top=(), outputs=outputs
+    )
+
+    outline = _outline(render_html(make_record(checks=(replace(record.checks[2], pictures=(picture,)),))))
+
+    text = "\n".join(outline.lines)
+    sources = [value for name, value in outline.attributes if name == "src"]
+    assert sources == [f"data:image/png;base64,{data}" for data in ("iVBORw==", "b25l", "dHdv")]
+    assert "levels 0 to 16" in text
+    assert "1 from 4 to 4: 4" in text
+    assert "was not executed" not in text
+
+
+def test_bytes_of_a_layer_are_added_up_under_the_name_of_its_module(make_record: Callable[..., BuildRecord]) -> None:
+    weights = (
+        LayerWeights(name="const_0_quantized", bytes=2000, operator="conv", output="x_1", module="features.0"),
+        LayerWeights(name="const_1", bytes=500, operator="conv", output="x_1", module="features.0"),
+        LayerWeights(name="table", bytes=100, operator="gather", output="x_2"),
+    )
+
+    lines = _outline(render_html(make_record(weights=weights))).lines
+
+    bars = [line.rpartition(": ")[2] for line in lines if "bytes by layer" not in line and "/div/span" in line]
+    assert [bars[bars.index("features.0 (conv)") + 1], bars[bars.index("x_2 (gather)") + 1]] == ["2.5 kB", "100 bytes"]
 
 
 def test_reports_are_written_beside_the_artifact(record: BuildRecord, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""The artifact as the app sees it: inputs, outputs, states and labels, and the Swift code that calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from builder.artifacts import BuildRecord
+from builder.reports.markup import Content, Markup, code, details, element, section, table
+from builder.reports.plain import plain, scalar
+from builder.reports.swift import swift_snippet
+from builder.spec.inputs import ImageInput
+
+_LABELS_SHOWN = 10
+
+
+def interface(record: BuildRecord) -> Markup:
+    """Inputs and outputs as the app sees them."""
+    head = ("input", "kind", "what the app gives")
+    back = ("output", "kind", "what the app gets")
+    given = [(code(f["name"]), f["kind"], element("span", _feature(f), *_normalised(record, f))) for f in record.inputs]
+    states = [
+        (code(name), "state", f"{state.dtype}, zero at first, kept from one prediction to the next")
+        for name, state in record.request.spec.state.items()
+    ]
+    return section(
+        "Inputs and outputs",
+        table(head, [*given, *states], class_="features"),
+        table(back, [(code(f["name"]), f["kind"], _feature(f)) for f in record.outputs], class_="features"),
+        *_labels(record),
+    )
+
+
+def swift(record: BuildRecord) -> Markup:
+    """The snippet, and what is known of it."""
+    note = "Written from the artifact's own description; it was not compiled here."
+    snippet = element("pre", element("code", swift_snippet(record)))
+    return section("Call it from Swift", snippet, element("p", note, class_="quiet"))
+
+
+def _feature(feature: Mapping[str, Any]) -> str:
+    kind = feature["kind"]
+    if kind == "string":
+        return "the best label"
+    if kind == "dictionary":
+        return "a probability for each label"
+    if kind == "image":
+        known: tuple[str, ...] = ("width", "height", "color_layout")
+        said = f"{feature.get('width', '?')} × {feature.get('height', '?')} pixels, {feature.get('color_layout', '')}"
+    else:
+        known = ("shape", "dtype")
+        said = f"{feature.get('dtype', '')} {' × '.join(str(d) for d in feature.get('shape', ()))}"
+    rest = {k: v for k, v in feature.items() if k not in ("name", "kind", *known)}
+    more = f" ({', '.join(f'{k} {scalar(v)}' for k, v in rest.items())})" if rest else ""
+    return said + more
+
+
+def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Content]:
+    """What the artifact itself does to the levels of a picture, so that the app does not do it again."""
+    given = record.request.spec.input.get(feature["name"])
+    if not isinstance(given, ImageInput):
+        return
+    settings = ("from_weights", "mean", "std", "scale", "bias")
+    said = {s: getattr(given, s) for s in settings if getattr(given, s) not in (None, False)}
+    text = "as its weights were trained" if "from_weights" in said else _listed(said)
+    yield element("span", f"as it is, 0 to 255: the model normalises it itself ({text})", class_="meaning")
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {scalar(plain(value))}" for name, value in settings.items())
+
+
+def _labels(record: BuildRecord) -> Iterator[Markup]:
+    if not record.labels:
+        return
+    first = ", ".join(record.labels[:_LABELS_SHOWN])
+    if len(record.labels) <= _LABELS_SHOWN:
+        yield element("p", f"{len(record.labels)} labels: {first}")
+    else:
+        yield details(
+            f"{len(record.labels)} labels: {first}, …", element("p", ", ".join(record.labels), class_="quiet")
+        )
