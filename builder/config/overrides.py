@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,11 @@ def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | F
         lines = str(error).partition(" expecting {")[0].splitlines()
         reason = next((text for text in lines if not text.startswith("Error parsing override")), "it is not key=value")
     hint = "values with spaces or other special characters need quotes inside the shell's quotes: key='\"a b\"'"
-    if "==" in argument:
+    if "=" not in argument:
+        hint = "a setting is written KEY=VALUE, such as precision=fp16"
+    elif re.search(r"\s=|=\s", argument):
+        hint, reason = "write it without spaces around `=`", "there is a space beside `=`"
+    elif "==" in argument:
         hint = "one `=` is enough"
     elif any(argument.count(opening) != argument.count(closing) for opening, closing in ("[]", "{}", "()")):
         hint = "a bracket is not closed, or not opened"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Part(BaseModel):
@@ -67,6 +67,14 @@ class Limit(Part):
 
     min: float | None = None
     max: float | None = None
+
+    @model_validator(mode="after")
+    def _some_value_holds(self) -> Limit:
+        if self.min is None and self.max is None:
+            raise ValueError("a limit needs min, max or both: without them it would hold whatever was measured")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"no value is at least {self.min:g} and at most {self.max:g}")
+        return self
 
     def holds(self, value: float) -> bool:
         """Whether `value` is inside the bounds; NaN never is."""

@@ -60,6 +60,7 @@ CASES: dict[str, Case] = {
     "yaml_scalar": recipe("just a text\n"),
     "yaml_empty": recipe("# Nothing yet.\n"),
     "yaml_not_utf8": recipe(b"# caf\xe9\nsource: {}\n"),
+    "yaml_utf16": recipe(GOOD.encode("utf-16")),
     "yaml_control_character": recipe(GOOD + "metadata:\n  author: a\x00b\n"),
     "yaml_tag": recipe(GOOD + "metadata:\n  author: !!python/object:os.system ls\n"),
     "yaml_unknown_alias": recipe(GOOD + "metadata: *nothing\n"),
@@ -133,6 +134,15 @@ CASES: dict[str, Case] = {
     "int8_for_ios15": recipe("defaults:\n  - compression: int8\n" + GOOD),
     "normalised_twice": recipe(GOOD + "    mean: 0.5\n"),
     "labels_without_weights": recipe(GOOD + "classifier:\n  labels: from_weights\n"),
+    "limit_crossed": recipe(GOOD + "checks:\n  parity:\n    kind: parity\n    snr_db: {min: 50, max: 30}\n"),
+    "limit_empty": recipe(GOOD + "checks:\n  parity:\n    kind: parity\n    snr_db: {}\n"),
+    "state_for_ios15": recipe(GOOD + "state:\n  cache: {buffer: keys}\n"),
+    "huge_shape": recipe(GOOD.replace("[1, 3, 32, 32]", "[1, 3, 99999999999999999999, 32]")),
+    "two_channels": recipe(GOOD.replace("[1, 3, 32, 32]", "[1, 2, -1, .nan]")),
+    "accuracy_without_labels": recipe(
+        GOOD + "checks:\n  accuracy:\n    kind: accuracy\n    data: {kind: digits}\n    accuracy: {min: 0.5}\n"
+    ),
+    "interpolation_circle": recipe(GOOD + "metadata:\n  author: ${metadata.license}\n  license: ${metadata.author}\n"),
     # files
     "file_missing": recipe("source:\n  kind: checkpoint\n  file: weights/net.pth\n  trust_pickle: true\n" + INPUT),
     "files_missing": recipe(SOURCE + "  file: net.safetensors\n" + INPUT + "classifier:\n  labels: labels.txt\n"),
@@ -196,6 +206,8 @@ CASES: dict[str, Case] = {
     "delete_other_value": command("recipe=x", "~source.name=resnet18"),
     "delete_group": command("recipe=x", "~precision"),
     "grammar_double_equals": command("recipe=x", "precision==fp16"),
+    "grammar_no_value": command("recipe=x", "precision", "fp16"),
+    "grammar_spaces": command("recipe=x", "target = ios16"),
     "grammar_no_key": command("recipe=x", "=fp16"),
     "grammar_bracket": command("recipe=x", "input.image.shape=[1,3,32"),
     "grammar_package": command("recipe=x", "precision@other=fp16"),
