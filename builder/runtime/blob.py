@@ -7,7 +7,6 @@ A file starts with 64 bytes of header. A reference points at a record of 64 byte
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from builder.runtime.dtypes import SUB_BYTE, stored, unpack
 from builder.runtime.errors import ModelError
+from builder.runtime.mapping import Buffer, map_file, release
 
 SENTINEL = 0xDEADBEEF
 _RECORD = struct.Struct("<IIQQQ")
@@ -28,10 +28,10 @@ _CODES = {
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """A mapped weight file. The mapping is private, so a tensor on it can never change the file."""
+    """A mapped weight file."""
 
     path: Path
-    buffer: mmap.mmap | bytes
+    buffer: Buffer
 
     def tensor(self, *, offset: int, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
         """The record at `offset` as a tensor of MIL type `dtype`, without a copy except for sub-byte types."""
@@ -52,9 +52,8 @@ class WeightFile:
         return torch.frombuffer(self.buffer, dtype=stored(dtype), count=elements, offset=start).reshape(shape)
 
     def release(self) -> None:
-        """Give the pages back to the system after they were copied; they are read again from the file if needed."""
-        if isinstance(self.buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.buffer.madvise(mmap.MADV_DONTNEED)
+        """Give the pages back to the system after they were copied."""
+        release(self.buffer)
 
     def _record(self, offset: int, dtype: str) -> tuple[int, int]:
         length = len(self.buffer)
@@ -74,10 +73,4 @@ class WeightFile:
 
 def open_weights(path: Path) -> WeightFile:
     """Map the weight file at `path`."""
-    try:
-        with path.open("rb") as file:
-            empty = path.stat().st_size == 0
-            buffer = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            return WeightFile(path=path, buffer=buffer)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be mapped: {error}") from error
+    return WeightFile(path=path, buffer=map_file(path))

@@ -16,7 +16,6 @@ import torch
 from builder.runtime.dtypes import PRECISIONS, Precision
 from builder.runtime.errors import InputError, ModelError, UnsupportedError
 from builder.runtime.features import ArrayFeature, Feature, Interface, read_interface
-from builder.runtime.outline import outline
 from builder.runtime.package import Package, open_package
 from builder.runtime.values import Allows, check_inputs, encode_outputs, to_numpy
 
@@ -161,7 +160,7 @@ def build_model(package: Package, *, function: str | None = None, precision: Pre
         function=chosen,
         interface=interface,
         network=_network(package, kind, chosen, interface, precision),
-        specification=outline(specification),
+        specification=specification,
     )
 
 
@@ -174,7 +173,7 @@ def _network(package: Package, kind: str, function: str | None, interface: Inter
     elif kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
         from builder.runtime.nn import compile_network
 
-        network = compile_network(package.specification)
+        network = compile_network(package.specification, package.content)
     elif kind in ("pipeline", "pipelineClassifier", "pipelineRegressor", "nonMaximumSuppression"):
         from builder.runtime.pipeline import compile_pipeline
 

@@ -8,18 +8,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from builder.runtime.errors import ModelError
+from builder.runtime.mapping import Buffer, map_file
 from builder.runtime.proto import messages
+from builder.runtime.wire import cut_weights
 
 MODEL_PATH = "@model_path"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A parsed model. `root` is what "@model_path" in weight references means; None for a bare specification."""
+    """A parsed model. `root` is what "@model_path" in weight references means; None for a bare specification.
+
+    `content` is the file that the large weights of its neural networks were cut out of (see wire); else it is empty.
+    """
 
     path: Path
     specification: Any
     root: Path | None
+    content: Buffer = b""
 
 
 def open_package(path: str | Path) -> Package:
@@ -31,7 +37,10 @@ def open_package(path: str | Path) -> Package:
         raise ModelError(f"{path}: compiled models are not read; give the .mlpackage or .mlmodel they came from")
     file = _model_file(path) if path.is_dir() else path
     _refuse_special(file)
-    return Package(path=path, specification=_parse(file), root=file.parent)
+    content = map_file(file)
+    cut = cut_weights(content)
+    specification = _parse(content[:] if cut is None else cut, file)
+    return Package(path=path, specification=specification, root=file.parent, content=b"" if cut is None else content)
 
 
 def resolve(package: Package, file_name: str) -> Path:
@@ -79,13 +88,13 @@ def _inside(root: Path, relative: str, package: Path) -> Path:
     return file
 
 
-def _parse(file: Path) -> Any:
+def _parse(content: bytes, file: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     specification = messages("Model_pb2").Model()
     try:
-        specification.ParseFromString(file.read_bytes())
-    except (DecodeError, OSError, UnicodeDecodeError) as error:
+        specification.ParseFromString(content)
+    except (DecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{file}: not a Core ML specification: {error}") from error
     if specification.WhichOneof("Type") is None:
         raise ModelError(f"{file}: holds no model (specification version {specification.specificationVersion})")

@@ -165,7 +165,8 @@ def compile_pipeline(package: Package, precision: Precision) -> Pipeline | Suppr
             raise ModelError(f"{package.path}: stage {index} of the pipeline holds no model")
         path = Path(f"{package.path}#{index}")
         try:
-            stages.append(build_model(Package(path=path, specification=stage, root=package.root), precision=precision))
+            part = Package(path=path, specification=stage, root=package.root, content=package.content)
+            stages.append(build_model(part, precision=precision))
         except UnsupportedError as error:
             missing.append(f"stage {index}: {error}")
     if missing:

@@ -5,13 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from google.protobuf.message import Message
 from torch import Tensor
 
 from builder.runtime.errors import ModelError, UnsupportedError
-from builder.runtime.nn import compile_network, layers
-from builder.runtime.nn.layer import Layer
-from builder.runtime.nn.program import _READ_ONCE
+from builder.runtime.nn import compile_network
 from builder.runtime.proto import messages
 
 FLOAT32 = 65568
@@ -204,27 +201,3 @@ def test_random_normal_like_has_the_moments_asked_for() -> None:
     assert abs(first.mean().item() - 2.0) < 0.05
     assert abs(first.std().item() - 3.0) < 0.05
     assert torch.equal(first, second)
-
-
-@pytest.mark.parametrize("kind", sorted(_READ_ONCE))
-@pytest.mark.parametrize("deconvolution", [False, True])
-def test_a_kernel_of_large_weights_keeps_nothing_of_the_file(kind: str, deconvolution: bool) -> None:
-    # given
-    message = getattr(messages("NeuralNetwork_pb2").NeuralNetworkLayer(), kind)
-    message.outputChannels = 2
-    message.weights.floatValue.extend([1.0, 2.0, 3.0, 4.0])
-    if kind == "convolution":
-        message.kernelChannels, message.isDeconvolution = 2, deconvolution
-        message.kernelSize.extend([1, 1])
-        message.valid.SetInParent()
-    else:
-        message.inputChannels = 2
-    layer = Layer(name="l", kind=kind, inputs=("x",), outputs=("y",), parameters=message)
-
-    # when
-    kernel = layers()[kind](layer)
-
-    # then: nothing that the function closes over is the message or a part of it
-    held = [cell.cell_contents for cell in kernel.__closure__ or ()]
-    assert held
-    assert not [each for each in held if isinstance(each, Message | Layer)]

@@ -7,6 +7,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from builder.runtime.mapping import Buffer, release
+
 if TYPE_CHECKING:
     from builder.runtime.nn.layer import Binder
     from builder.runtime.nn.network import NeuralNetwork
@@ -24,8 +26,13 @@ def layers() -> dict[str, Binder]:
     return merged
 
 
-def compile_network(specification: Any) -> NeuralNetwork:
-    """The network of a Model message, weights read and layers bound; UnsupportedError names all missing layers."""
+def compile_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
+    """The network of a Model message, weights read and layers bound; UnsupportedError names all missing layers.
+
+    `content` is the file that holds the weights which were cut out of the message.
+    """
     from builder.runtime.nn.network import read_network
 
-    return read_network(specification)
+    network = read_network(specification, content)
+    release(content)
+    return network

@@ -9,7 +9,6 @@ from torch.nn import functional
 from builder.runtime.errors import ModelError
 from builder.runtime.nn.layer import Binder, Kernel, Layer, fold, unfold
 from builder.runtime.nn.padding import Padding, border_pairs, resolve, torch_order
-from builder.runtime.nn.weights import read_weights
 
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -60,15 +59,15 @@ def convolution(layer: Layer) -> Kernel:
     """Two-dimensional (de)convolution over (…, C, H, W); the weight may be the second input."""
     p = layer.parameters
     padding, groups, out, channels = _padding_of(p), p.nGroups or 1, p.outputChannels, p.kernelChannels
-    bias = read_weights(p.bias, (out,)) if p.hasBias else None
+    bias = layer.weights(p.bias, (out,)) if p.hasBias else None
     if p.isDeconvolution:
         shape = (channels, out // groups, *padding.kernel)
-        weight = read_weights(p.weights, shape, axis=1 if groups == 1 else 0)
+        weight = layer.weights(p.weights, shape, axis=1 if groups == 1 else 0)
         target = tuple(p.outputShape)
         return lambda x: unfold(deconvolve(fold(x, 3), weight, bias, padding, groups, target), x, 3)
     if len(layer.inputs) == 2:
         return lambda x, given: unfold(convolve(fold(x, 3), given, bias, padding, groups), x, 3)
-    weight = read_weights(p.weights, (out, channels, *padding.kernel))
+    weight = layer.weights(p.weights, (out, channels, *padding.kernel))
     return lambda x: unfold(convolve(fold(x, 3), weight, bias, padding, groups), x, 3)
 
 
@@ -93,13 +92,13 @@ def convolution3d(layer: Layer) -> Kernel:
     groups = p.nGroups or 1
     if p.outputChannels % groups or p.inputChannels % groups:
         raise ModelError(f"layer {layer.name}: {groups} groups do not divide the channels")
-    bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
+    bias = layer.weights(p.bias, (p.outputChannels,)) if p.hasBias else None
     if p.isDeconvolution:
         # As the builder writes it; the comment in NeuralNetwork.proto names the channels the other way round.
-        weight = read_weights(p.weights, (p.inputChannels, p.outputChannels // groups, *padding.kernel))
+        weight = layer.weights(p.weights, (p.inputChannels, p.outputChannels // groups, *padding.kernel))
         target = tuple(p.outputShape)
         return lambda x: deconvolve(x, weight, bias, padding, groups, target)
-    weight = read_weights(p.weights, (p.outputChannels, p.inputChannels // groups, *padding.kernel))
+    weight = layer.weights(p.weights, (p.outputChannels, p.inputChannels // groups, *padding.kernel))
     return lambda x: convolve(x, weight, bias, padding, groups)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from builder.runtime.errors import ModelError
 from builder.runtime.nn.layer import Binder, Kernel, Layer
-from builder.runtime.nn.weights import read_weights, weight_count
+from builder.runtime.nn.weights import weight_count
 
 
 def _simple(function: Kernel) -> Binder:
@@ -45,12 +45,12 @@ def unary(layer: Layer) -> Kernel:
     return lambda x: function(x * scale + shift)
 
 
-def _channel_vector(message: object, name: str) -> Tensor:
+def _channel_vector(message: Any, layer: Layer) -> Tensor:
     """One value, or one a channel at axis -3."""
-    count = weight_count(message)
+    count = weight_count(message, layer.content)
     if count == 0:
-        raise ModelError(f"layer {name}: an activation parameter is empty")
-    return read_weights(message, (count, 1, 1) if count > 1 else (1,))
+        raise ModelError(f"layer {layer.name}: an activation parameter is empty")
+    return layer.weights(message, (count, 1, 1) if count > 1 else (1,))
 
 
 def activation(layer: Layer) -> Kernel:
@@ -58,11 +58,11 @@ def activation(layer: Layer) -> Kernel:
     kind = layer.parameters.WhichOneof("NonlinearityType")
     p: Any = getattr(layer.parameters, kind) if kind else None
     if kind == "PReLU":
-        slope = _channel_vector(p.alpha, layer.name)
+        slope = _channel_vector(p.alpha, layer)
         return lambda x: torch.where(x >= 0, x, slope * x)
     if kind == "parametricSoftplus":
-        alpha = _channel_vector(p.alpha, layer.name)
-        beta = _channel_vector(p.beta, layer.name)
+        alpha = _channel_vector(p.alpha, layer)
+        beta = _channel_vector(p.beta, layer)
         return lambda x: alpha * functional.softplus(beta * x)
     functions: dict[str, Kernel] = {
         "linear": lambda x: p.alpha * x + p.beta,

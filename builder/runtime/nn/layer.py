@@ -1,10 +1,13 @@
 """What every NeuralNetwork layer family shares: the layer as read, and the types of a binder and a kernel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from builder.runtime.mapping import Buffer
+from builder.runtime.nn.weights import read_weights
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 """Takes the layer's inputs in file order, as float32 tensors, and returns its outputs in file order."""
@@ -12,13 +15,21 @@ Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One NeuralNetworkLayer message; `parameters` is the member of its `layer` oneof that is set."""
+    """One NeuralNetworkLayer message; `parameters` is the member of its `layer` oneof that is set.
+
+    `content` is the file that its large weights were cut out of.
+    """
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     parameters: Any
+    content: Buffer = b""
+
+    def weights(self, message: Any, shape: Sequence[int], *, axis: int = 0) -> Tensor:
+        """The values of a WeightParams message (see read_weights)."""
+        return read_weights(message, shape, axis=axis, content=self.content)
 
 
 Binder = Callable[[Layer], Kernel]

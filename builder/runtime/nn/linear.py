@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from builder.runtime.nn.layer import Binder, Kernel, Layer
-from builder.runtime.nn.weights import read_weights
 
 
 def _quantize_to_int8(x: Tensor) -> Tensor:
@@ -24,8 +23,8 @@ def _flatten_to_matrix(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 def inner_product(layer: Layer) -> Kernel:
     """The product x W^T + b over the last dimension, or over (C, H, W) taken together from rank 4 on."""
     p = layer.parameters
-    weight = read_weights(p.weights, (p.outputChannels, p.inputChannels))
-    bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
+    weight = layer.weights(p.weights, (p.outputChannels, p.inputChannels))
+    bias = layer.weights(p.bias, (p.outputChannels,)) if p.hasBias else None
     prepare = _quantize_to_int8 if p.int8DynamicQuantize else None
 
     def run(x: Tensor) -> Tensor:
@@ -40,8 +39,8 @@ def batched_matmul(layer: Layer) -> Kernel:
     """Two inputs: a (transposed) product with broadcasting; one: a product with weights [X1, X2], stored transposed."""
     p = layer.parameters
     if len(layer.inputs) == 1:
-        weight = read_weights(p.weights, (p.weightMatrixSecondDimension, p.weightMatrixFirstDimension))
-        bias = read_weights(p.bias, (p.weightMatrixSecondDimension,)) if p.hasBias else None
+        weight = layer.weights(p.weights, (p.weightMatrixSecondDimension, p.weightMatrixFirstDimension))
+        bias = layer.weights(p.bias, (p.weightMatrixSecondDimension,)) if p.hasBias else None
         if p.int8DynamicQuantize:
             return lambda x: functional.linear(_quantize_to_int8(x), weight, bias)
         return lambda x: functional.linear(x, weight, bias)
@@ -63,16 +62,16 @@ def _lookup(table: Tensor, bias: Tensor | None, indices: Tensor) -> Tensor:
 def embedding(layer: Layer) -> Kernel:
     """Indices (…, 1, 1, 1) to rows (…, C, 1, 1)."""
     p = layer.parameters
-    table = read_weights(p.weights, (p.outputChannels, p.inputDim)).t().contiguous()
-    bias = read_weights(p.bias, (p.outputChannels,)) if p.hasBias else None
+    table = layer.weights(p.weights, (p.outputChannels, p.inputDim)).t().contiguous()
+    bias = layer.weights(p.bias, (p.outputChannels,)) if p.hasBias else None
     return lambda x: _lookup(table, bias, x[..., 0, 0, 0])[..., None, None]
 
 
 def embedding_nd(layer: Layer) -> Kernel:
     """Indices (…, 1) to rows (…, C)."""
     p = layer.parameters
-    table = read_weights(p.weights, (p.embeddingSize, p.vocabSize)).t().contiguous()
-    bias = read_weights(p.bias, (p.embeddingSize,)) if p.hasBias else None
+    table = layer.weights(p.weights, (p.embeddingSize, p.vocabSize)).t().contiguous()
+    bias = layer.weights(p.bias, (p.embeddingSize,)) if p.hasBias else None
     return lambda x: _lookup(table, bias, x[..., 0])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from builder.runtime.errors import InputError, ModelError
 from builder.runtime.features import ArrayFeature, DictionaryFeature, ImageFeature, Interface, read_interface
+from builder.runtime.mapping import Buffer
 from builder.runtime.nn.program import Steps, Values, bind_network, run_steps
 
 Preprocess = Callable[[Tensor], Tensor]
@@ -129,7 +130,7 @@ def from_rank_5(value: Tensor, declared: tuple[int, ...]) -> Tensor:
     return value.reshape(value.shape[2:]) if value.shape[:2] == (1, 1) else value
 
 
-def read_network(specification: Any) -> NeuralNetwork:
+def read_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
     """From a Model message of any of the three neural network kinds."""
     kind = specification.WhichOneof("Type")
     message = getattr(specification, kind)
@@ -141,7 +142,7 @@ def read_network(specification: Any) -> NeuralNetwork:
         outputs.append(classes.scores)
     return NeuralNetwork(
         interface=interface,
-        steps=bind_network(message.layers, inputs=interface.inputs, outputs=outputs),
+        steps=bind_network(message.layers, content, inputs=interface.inputs, outputs=outputs),
         preprocess=_preprocessing(message, interface),
         legacy_arrays=message.arrayInputShapeMapping == 0,
         legacy_images=message.imageInputShapeMapping == 0,

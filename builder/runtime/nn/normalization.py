@@ -8,17 +8,16 @@ from torch.nn import functional
 
 from builder.runtime.errors import ModelError
 from builder.runtime.nn.layer import Binder, Kernel, Layer, fold, unfold
-from builder.runtime.nn.weights import read_weights
 
 
 def batchnorm(layer: Layer) -> Kernel:
     """Along axis -3; mean and variance from the file, the instance or the batch. Epsilon defaults to 1e-5."""
     p = layer.parameters
     epsilon, shape = p.epsilon or 1e-5, (p.channels,)
-    gamma, beta = read_weights(p.gamma, shape), read_weights(p.beta, shape)
+    gamma, beta = layer.weights(p.gamma, shape), layer.weights(p.beta, shape)
     if not p.computeMeanVar:
-        scale = gamma / torch.sqrt(read_weights(p.variance, shape) + epsilon)
-        shift = beta - read_weights(p.mean, shape) * scale
+        scale = gamma / torch.sqrt(layer.weights(p.variance, shape) + epsilon)
+        shift = beta - layer.weights(p.mean, shape) * scale
         scale, shift = scale.reshape(-1, 1, 1), shift.reshape(-1, 1, 1)
         return lambda x: torch.addcmul(shift, x, scale)
     instance = p.instanceNormalization
@@ -79,7 +78,7 @@ def layer_normalization(layer: Layer) -> Kernel:
     """Over the last dimensions, as many as normalizedShape lists."""
     p = layer.parameters
     shape = tuple(int(size) for size in p.normalizedShape)
-    gamma, beta, epsilon = read_weights(p.gamma, shape), read_weights(p.beta, shape), p.eps
+    gamma, beta, epsilon = layer.weights(p.gamma, shape), layer.weights(p.beta, shape), p.eps
     return lambda x: functional.layer_norm(x, shape, gamma, beta, epsilon)
 
 
@@ -95,16 +94,16 @@ def _broadcast_shape(shape: Sequence[int], name: str) -> tuple[int, ...]:
 def scale(layer: Layer) -> Kernel:
     """Gives x * scale + bias."""
     p = layer.parameters
-    factor = _single(read_weights(p.scale, _broadcast_shape(p.shapeScale, layer.name)))
+    factor = _single(layer.weights(p.scale, _broadcast_shape(p.shapeScale, layer.name)))
     if not p.hasBias:
         return lambda x: x * factor
-    shift = _single(read_weights(p.bias, _broadcast_shape(p.shapeBias, layer.name)))
+    shift = _single(layer.weights(p.bias, _broadcast_shape(p.shapeBias, layer.name)))
     return lambda x: torch.addcmul(shift, x, factor)
 
 
 def bias(layer: Layer) -> Kernel:
     """Gives x + bias."""
-    shift = _single(read_weights(layer.parameters.bias, _broadcast_shape(layer.parameters.shape, layer.name)))
+    shift = _single(layer.weights(layer.parameters.bias, _broadcast_shape(layer.parameters.shape, layer.name)))
     return lambda x: x + shift
 
 

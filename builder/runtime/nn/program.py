@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from builder.runtime.errors import ModelError, PredictionError, RuntimeFailure, UnsupportedError
+from builder.runtime.mapping import Buffer
 from builder.runtime.nn import layers
 from builder.runtime.nn.layer import Binder, Kernel, Layer
 
@@ -55,8 +56,8 @@ class Steps:
                 yield step.layer.parameters.conditionVar
 
 
-def read_layers(messages: Iterable[Any]) -> list[Layer]:
-    """The layers of a NeuralNetwork message."""
+def read_layers(messages: Iterable[Any], content: Buffer) -> list[Layer]:
+    """The layers of a NeuralNetwork message; `content` is the file that holds their large weights."""
     found = []
     for message in messages:
         kind = message.WhichOneof("layer")
@@ -67,19 +68,10 @@ def read_layers(messages: Iterable[Any]) -> list[Layer]:
                 inputs=tuple(message.input),
                 outputs=tuple(message.output),
                 parameters=getattr(message, kind) if kind else None,
+                content=content,
             )
         )
     return found
-
-
-_READ_ONCE = frozenset({"convolution", "innerProduct"})
-"""Kinds with large weights whose kernels keep nothing of the message, so that they need no copy of it."""
-
-
-def _owning(layer: Layer) -> Layer:
-    """With parameters in memory of their own: protobuf keeps a whole file alive for the smallest part in use."""
-    message = layer.parameters
-    return replace(layer, parameters=type(message).FromString(message.SerializeToString()))
 
 
 def _inner(layer: Layer) -> list[Any]:
@@ -99,12 +91,12 @@ def _missing(found: Iterable[Layer], known: Mapping[str, Binder]) -> Iterator[st
         elif layer.kind not in known and layer.kind not in _CONTROL:
             yield f"{layer.kind} ({layer.name})"
         for message in _inner(layer):
-            yield from _missing(read_layers(message.layers), known)
+            yield from _missing(read_layers(message.layers, layer.content), known)
 
 
-def bind_network(messages: Iterable[Any], *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
+def bind_network(messages: Iterable[Any], content: Buffer, *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
     """Bind all layers; raises UnsupportedError naming everything that is missing before any weight is read."""
-    found = read_layers(messages)
+    found = read_layers(messages, content)
     missing = sorted(set(_missing(found, layers())))
     if missing:
         raise UnsupportedError("the neural network needs layers that this runtime lacks: " + "; ".join(missing))
@@ -119,19 +111,18 @@ def bind_network(messages: Iterable[Any], *, inputs: Iterable[str], outputs: Ite
 def _bind(found: Sequence[Layer], problems: list[str]) -> Steps:
     steps = []
     for layer in found:
-        nested = tuple(_bind(read_layers(message.layers), problems) for message in _inner(layer))
+        nested = tuple(_bind(read_layers(message.layers, layer.content), problems) for message in _inner(layer))
         kernel = None
         if layer.kind not in _CONTROL:
             try:
-                kernel = layers()[layer.kind](layer if layer.kind in _READ_ONCE else _owning(layer))
+                kernel = layers()[layer.kind](layer)
             except UnsupportedError as error:
                 problems.append(str(error))
             except (ValueError, IndexError, KeyError, OverflowError, RuntimeError) as error:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
             except ModelError as error:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
-        kept = _owning(layer) if layer.kind == "loop" else replace(layer, parameters=None)
-        steps.append(Step(layer=kept, kernel=kernel, nested=nested))
+        steps.append(Step(layer=replace(layer, content=b""), kernel=kernel, nested=nested))
     return Steps(steps=tuple(steps))
 
 

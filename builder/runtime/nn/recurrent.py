@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from builder.runtime.errors import UnsupportedError
 from builder.runtime.nn.layer import Binder, Kernel, Layer
-from builder.runtime.nn.weights import read_weights
 from builder.runtime.ops import recurrent
 
 _ACTIVATIONS = {
@@ -30,9 +29,9 @@ def _activation(message: Any, layer: Layer) -> str:
     return _ACTIVATIONS[kind]
 
 
-def _stacked(messages: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
+def _stacked(layer: Layer, messages: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
     """The gates' weights one below the other, as MIL wants them."""
-    return torch.cat([read_weights(message, shape) for message in messages])
+    return torch.cat([layer.weights(message, shape) for message in messages])
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -58,9 +57,9 @@ def simple_recurrent(layer: Layer) -> Kernel:
     p = layer.parameters
     inputs, size = int(p.inputVectorSize), int(p.outputVectorSize)
     keywords = {
-        "weight_ih": read_weights(p.weightMatrix, (size, inputs)),
-        "weight_hh": read_weights(p.recursionMatrix, (size, size)),
-        "bias": read_weights(p.biasVector, (size,)) if p.hasBiasVector else None,
+        "weight_ih": layer.weights(p.weightMatrix, (size, inputs)),
+        "weight_hh": layer.weights(p.recursionMatrix, (size, size)),
+        "bias": layer.weights(p.biasVector, (size,)) if p.hasBiasVector else None,
         "direction": "reverse" if p.reverseInput else "forward",
         "output_sequence": p.sequenceOutput,
         "activation": _activation(p.activation, layer),
@@ -81,9 +80,9 @@ def gru(layer: Layer) -> Kernel:
     gates = ("reset", "output", "update")
     activations, biased = [_activation(message, layer) for message in p.activations], p.hasBiasVectors
     keywords = {
-        "weight_ih": _stacked([getattr(p, f"{gate}GateWeightMatrix") for gate in gates], (size, inputs)),
-        "weight_hh": _stacked([getattr(p, f"{gate}GateRecursionMatrix") for gate in gates], (size, size)),
-        "bias": _stacked([getattr(p, f"{gate}GateBiasVector") for gate in gates], (size,)) if biased else None,
+        "weight_ih": _stacked(layer, [getattr(p, f"{gate}GateWeightMatrix") for gate in gates], (size, inputs)),
+        "weight_hh": _stacked(layer, [getattr(p, f"{gate}GateRecursionMatrix") for gate in gates], (size, size)),
+        "bias": _stacked(layer, [getattr(p, f"{gate}GateBiasVector") for gate in gates], (size,)) if biased else None,
         "direction": "reverse" if p.reverseInput else "forward",
         "output_sequence": p.sequenceOutput,
         "recurrent_activation": activations[0],
@@ -108,16 +107,16 @@ def _lstm_weights(w: Any, layer: Layer, suffix: str) -> dict[str, Tensor | None]
     inputs, size = int(p.inputVectorSize), int(p.outputVectorSize)
     bias = None
     if p.params.hasBiasVectors:
-        bias = _stacked([getattr(w, f"{gate}BiasVector") for gate in _GATES], (size,))
+        bias = _stacked(layer, [getattr(w, f"{gate}BiasVector") for gate in _GATES], (size,))
     if p.params.forgetBias:
         bias = torch.zeros(4 * size) if bias is None else bias
         bias[size : 2 * size] += 1.0
     peephole = None
     if p.params.hasPeepholeVectors:
-        peephole = _stacked([getattr(w, f"{gate}PeepholeVector") for gate in _GATES[:3]], (size,))
+        peephole = _stacked(layer, [getattr(w, f"{gate}PeepholeVector") for gate in _GATES[:3]], (size,))
     return {
-        f"weight_ih{suffix}": _stacked([getattr(w, f"{gate}WeightMatrix") for gate in _GATES], (size, inputs)),
-        f"weight_hh{suffix}": _stacked([getattr(w, f"{gate}RecursionMatrix") for gate in _GATES], (size, size)),
+        f"weight_ih{suffix}": _stacked(layer, [getattr(w, f"{gate}WeightMatrix") for gate in _GATES], (size, inputs)),
+        f"weight_hh{suffix}": _stacked(layer, [getattr(w, f"{gate}RecursionMatrix") for gate in _GATES], (size, size)),
         f"bias{suffix}": bias,
         f"peephole{suffix}": peephole,
     }

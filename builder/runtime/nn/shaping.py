@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from builder.runtime.errors import ModelError
 from builder.runtime.nn.layer import Binder, Kernel, Layer, fold, integers
-from builder.runtime.nn.weights import read_weights
 
 
 def flatten(layer: Layer) -> Kernel:
@@ -165,13 +164,13 @@ def fill_dynamic(layer: Layer) -> Kernel:
 def load_constant(layer: Layer) -> Kernel:
     """(C, H, W) as rank 5."""
     p = layer.parameters
-    value = read_weights(p.data, tuple(int(size) for size in p.shape)).reshape(1, 1, *p.shape)
+    value = layer.weights(p.data, tuple(int(size) for size in p.shape)).reshape(1, 1, *p.shape)
     return lambda: value
 
 
 def load_constant_nd(layer: Layer) -> Kernel:
     """Any rank."""
-    value = read_weights(layer.parameters.data, tuple(int(size) for size in layer.parameters.shape))
+    value = layer.weights(layer.parameters.data, tuple(int(size) for size in layer.parameters.shape))
     return lambda: value
 
 
