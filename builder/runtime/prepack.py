@@ -82,9 +82,13 @@ class Packer:
         if prepared is None:
             return None
         packed, reorder = prepared
-        self._waiting += 1
+        self.expect()
         lazy = _Lazy(kernel=packed, packer=self, reorder=reorder, original=weight[0])
         return lazy, Bound(known={}, tensors=bound.tensors, groups=(), converted=(), context=False)
+
+    def expect(self) -> None:
+        """Count a weight that is to be packed: memory is given back when the last one was."""
+        self._waiting += 1
 
     def reordered(self, lazy: _Lazy) -> Tensor:
         """The packed weight of `lazy`, which gives its original up."""
@@ -136,6 +140,55 @@ class _Lazy:
         packed = self.packed
         result: Tensor = self.kernel(x=x, weight=self.packer.reordered(self) if packed is None else packed)
         return result
+
+
+class Late:
+    """An operation on a constant weight and on inputs whose shape only its calls tell.
+
+    The first call packs the weight for the shape of its input; oneDNN takes it for other shapes too.
+    `plain` is the operation on the weight as it is, with the keywords `x`, `weight` and those of `arguments`.
+    """
+
+    def __init__(self, type_: str, plain: Kernel, weight: Known, arguments: Mapping[str, Any], packer: Packer) -> None:
+        """Nothing is read yet."""
+        self._type, self._plain, self._arguments, self._packer = type_, plain, arguments, packer
+        outline = weight.outline
+        self._packs = available() and outline is not None and _fits(outline, weight.dtype)
+        self._size = torch.Size() if outline is None else outline.shape
+        self._weight: Known | _Lazy = weight
+        self._lock = threading.Lock()
+        self._kernel: tuple[torch.Size | None, Kernel | None] = (None, None)
+        if self._packs:
+            packer.expect()
+
+    def __call__(self, x: Tensor, **given: Any) -> Tensor:
+        """The operation on x; `given` are arguments that depend on its shape."""
+        shape, kernel = self._kernel
+        if shape != x.shape:
+            kernel = self._prepared(x.shape, given)
+        weight = self._weight
+        if isinstance(weight, Known):
+            whole = weight.value
+        else:
+            packed = self._packer.reordered(weight) if weight.packed is None else weight.packed
+            if kernel is not None:
+                result: Tensor = kernel(x=x, weight=packed)
+                return result
+            whole = packed.to_dense().reshape(self._size)  # for inputs that are empty, or do not fit
+        plain: Tensor = self._plain(x=x, weight=whole, **self._arguments, **given)
+        return plain
+
+    def _prepared(self, shape: torch.Size, given: Mapping[str, Any]) -> Kernel | None:
+        """The kernel for an input of this shape; None if it has to be the plain one."""
+        prepared = _PREPARE[self._type](self._size, shape, {**self._arguments, **given}) if self._packs else None
+        if prepared is None:
+            return None
+        kernel, reorder = prepared
+        with self._lock:
+            if isinstance(self._weight, Known):
+                self._weight = _Lazy(kernel=kernel, packer=self._packer, reorder=reorder, original=self._weight)
+        self._kernel = (shape, kernel)
+        return kernel
 
 
 def _fits(outline: Tensor, dtype: torch.dtype | None) -> bool:

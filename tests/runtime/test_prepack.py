@@ -12,8 +12,11 @@ import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 
 from builder.runtime import load, prepack
+from builder.runtime.binding import Known
 from builder.runtime.dtypes import PRECISIONS, Precision
 from builder.runtime.ops import constexpr
+from builder.runtime.ops.conv import conv
+from builder.runtime.ops.linear import linear
 from tests.runtime.programs import save_program
 
 RANDOM = np.random.default_rng(3)
@@ -110,3 +113,63 @@ def test_a_large_compressed_weight_is_made_dense_by_the_first_prediction(
     assert (at_load, len(calls)) == ((0, 1) if prepack.available() else (1, 1))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, x @ (data * scale).T, rtol=0, atol=1e-4)  # 256 additions of numbers near 1
+
+
+def late(type_: str, plain: Any, weight: torch.Tensor, **arguments: Any) -> prepack.Late:
+    """An operation on inputs of any shape, packed by its first call."""
+    packer = prepack.Packer(release=lambda: None)
+    return prepack.Late(type_, plain, Known(weight.clone()), arguments, packer)
+
+
+def test_a_weight_packed_for_one_shape_serves_others() -> None:
+    # given a convolution and a product whose calls bring inputs of several shapes, the first of which packs
+    weight, matrix, bias = torch.from_numpy(CONV), torch.from_numpy(LINEAR), torch.arange(64.0)
+    convolve = late("conv", conv, weight, bias=None, strides=(2, 1), dilations=(1, 1), groups=1)
+    multiply = late("linear", linear, matrix, bias=bias)
+    with torch.inference_mode():
+        for batch, size, pad in ((1, 6, 1), (3, 9, 2), (1, 30, 0), (1, 6, 1)):
+            x = torch.randn(batch, 16, size, size + 1)
+            # when
+            found = convolve(x, pad_type="custom", pad=(pad, pad, pad, pad))
+            # then it is torch's answer but for the order of sums
+            expected = torch.nn.functional.conv2d(x, weight, None, (2, 1), pad)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        for shape in ((1, 32), (7, 32), (2, 3, 32), (32,), (0, 32)):
+            rows = torch.randn(shape)
+            torch.testing.assert_close(
+                multiply(rows), torch.nn.functional.linear(rows, matrix, bias), rtol=1e-5, atol=1e-5
+            )
+
+
+@pytest.mark.skipif(not prepack.available(), reason="this processor packs nothing")
+@pytest.mark.parametrize("shape", [(1, 31), (4, 33), (31,)])
+def test_an_input_that_does_not_fit_a_packed_weight_is_refused(shape: tuple[int, ...]) -> None:
+    # given a product whose weight was packed
+    multiply = late("linear", linear, torch.from_numpy(LINEAR))
+    multiply(torch.zeros(2, 32))
+    # when, then
+    with pytest.raises(RuntimeError, match="shape|size"):
+        multiply(torch.zeros(shape))
+
+
+def test_threads_share_the_packing_of_a_weight() -> None:
+    # given a product that several threads call at once before it is packed
+    multiply, x = late("linear", linear, torch.from_numpy(LINEAR)), torch.randn(5, 32)
+    found: list[torch.Tensor] = []
+    barrier = threading.Barrier(4)
+
+    def call() -> None:
+        barrier.wait()
+        with torch.inference_mode():
+            found.append(multiply(x))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    # when
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # then
+    assert len(found) == 4
+    for each in found:
+        torch.testing.assert_close(each, x @ torch.from_numpy(LINEAR).T, rtol=1e-5, atol=1e-5)

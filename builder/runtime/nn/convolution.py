@@ -9,6 +9,9 @@ from torch.nn import functional
 from builder.runtime.errors import ModelError
 from builder.runtime.nn.layer import Binder, Kernel, Layer, fold, unfold
 from builder.runtime.nn.padding import Padding, border_pairs, resolve, torch_order
+from builder.runtime.ops.conv import conv
+from builder.runtime.ops.padding import is_symmetric
+from builder.runtime.prepack import Late
 
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -18,7 +21,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, p: Padding, groups:
     """Over x (N, C, spatial…) with weight (C_out, C / groups, kernel…)."""
     run = _CONVOLVE[len(p.strides)]
     pairs = resolve(p, x.shape[2:])
-    if all(before == after for before, after in pairs):
+    if is_symmetric(pairs):
         before = [pair[0] for pair in pairs]
         return run(x, weight, bias, p.strides, before, p.dilations, groups)
     return run(functional.pad(x, torch_order(pairs)), weight, bias, p.strides, 0, p.dilations, groups)
@@ -67,8 +70,19 @@ def convolution(layer: Layer) -> Kernel:
         return lambda x: unfold(deconvolve(fold(x, 3), weight, bias, padding, groups, target), x, 3)
     if len(layer.inputs) == 2:
         return lambda x, given: unfold(convolve(fold(x, 3), given, bias, padding, groups), x, 3)
-    weight = layer.weights(p.weights, (out, channels, *padding.kernel))
-    return lambda x: unfold(convolve(fold(x, 3), weight, bias, padding, groups), x, 3)
+    kept = layer.later(p.weights, (out, channels, *padding.kernel))
+    fixed = {"bias": bias, "strides": padding.strides, "dilations": padding.dilations, "groups": groups}
+    constant = Late("conv", conv, kept, fixed, layer.source.packer)
+
+    def run(x: Tensor) -> Tensor:
+        folded = fold(x, 3)
+        pairs = resolve(padding, folded.shape[2:])
+        if not is_symmetric(pairs):
+            folded, pairs = functional.pad(folded, torch_order(pairs)), ((0, 0), (0, 0))
+        amounts = tuple(amount for pair in pairs for amount in pair)
+        return unfold(constant(folded, pad_type="custom", pad=amounts), x, 3)
+
+    return run
 
 
 def convolution3d(layer: Layer) -> Kernel:

@@ -47,7 +47,7 @@ def unary(layer: Layer) -> Kernel:
 
 def _channel_vector(message: Any, layer: Layer) -> Tensor:
     """One value, or one a channel at axis -3."""
-    count = weight_count(message, layer.content)
+    count = weight_count(message, layer.source.content)
     if count == 0:
         raise ModelError(f"layer {layer.name}: an activation parameter is empty")
     return layer.weights(message, (count, 1, 1) if count > 1 else (1,))

@@ -1,23 +1,38 @@
 """What every NeuralNetwork layer family shares: the layer as read, and the types of a binder and a kernel."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from builder.runtime.binding import Known
 from builder.runtime.mapping import Buffer
-from builder.runtime.nn.weights import read_weights
+from builder.runtime.nn.weights import read_later, read_weights
+from builder.runtime.prepack import Packer
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 """Takes the layer's inputs in file order, as float32 tensors, and returns its outputs in file order."""
+
+
+def _nothing() -> None:
+    """What packed weights leave to be given back: they were copied from the file before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The file that a network's large weights were cut out of, and what packs them in its first prediction."""
+
+    content: Buffer = b""
+    packer: Packer = field(default_factory=lambda: Packer(release=_nothing))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """One NeuralNetworkLayer message; `parameters` is the member of its `layer` oneof that is set.
 
-    `content` is the file that its large weights were cut out of.
+    Its weights may lie in `source`.
     """
 
     name: str
@@ -25,11 +40,16 @@ class Layer:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     parameters: Any
-    content: Buffer = b""
+    source: Source = field(default_factory=Source)
 
     def weights(self, message: Any, shape: Sequence[int], *, axis: int = 0) -> Tensor:
         """The values of a WeightParams message (see read_weights)."""
-        return read_weights(message, shape, axis=axis, content=self.content)
+        return read_weights(message, shape, axis=axis, content=self.source.content)
+
+    def later(self, message: Any, shape: Sequence[int]) -> Known:
+        """The same for a large weight: quantised values are checked now and turned into numbers when they are used."""
+        make = read_later(message, shape, content=self.source.content)
+        return Known(make=make, outline=torch.empty(tuple(shape), device="meta"))
 
 
 Binder = Callable[[Layer], Kernel]

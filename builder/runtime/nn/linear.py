@@ -4,7 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from builder.runtime.binding import Known
 from builder.runtime.nn.layer import Binder, Kernel, Layer
+from builder.runtime.ops.linear import linear
+from builder.runtime.prepack import Late
 
 
 def _quantize_to_int8(x: Tensor) -> Tensor:
@@ -23,13 +26,14 @@ def _flatten_to_matrix(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 def inner_product(layer: Layer) -> Kernel:
     """The product x W^T + b over the last dimension, or over (C, H, W) taken together from rank 4 on."""
     p = layer.parameters
-    weight = layer.weights(p.weights, (p.outputChannels, p.inputChannels))
+    weight = layer.later(p.weights, (p.outputChannels, p.inputChannels))
     bias = layer.weights(p.bias, (p.outputChannels,)) if p.hasBias else None
+    product = Late("linear", linear, weight, {"bias": bias}, layer.source.packer)
     prepare = _quantize_to_int8 if p.int8DynamicQuantize else None
 
     def run(x: Tensor) -> Tensor:
         matrix, tail = _flatten_to_matrix(x)
-        y = functional.linear(prepare(matrix) if prepare else matrix, weight, bias)
+        y = product(prepare(matrix) if prepare else matrix)
         return y.reshape(*y.shape, *tail) if tail else y
 
     return run
@@ -39,11 +43,10 @@ def batched_matmul(layer: Layer) -> Kernel:
     """Two inputs: a (transposed) product with broadcasting; one: a product with weights [X1, X2], stored transposed."""
     p = layer.parameters
     if len(layer.inputs) == 1:
-        weight = layer.weights(p.weights, (p.weightMatrixSecondDimension, p.weightMatrixFirstDimension))
+        weight = layer.later(p.weights, (p.weightMatrixSecondDimension, p.weightMatrixFirstDimension))
         bias = layer.weights(p.bias, (p.weightMatrixSecondDimension,)) if p.hasBias else None
-        if p.int8DynamicQuantize:
-            return lambda x: functional.linear(_quantize_to_int8(x), weight, bias)
-        return lambda x: functional.linear(x, weight, bias)
+        product = Late("linear", linear, weight, {"bias": bias}, layer.source.packer)
+        return (lambda x: product(_quantize_to_int8(x))) if p.int8DynamicQuantize else product
     left, right = p.transposeA, p.transposeB
 
     def run(x: Tensor, y: Tensor) -> Tensor:
@@ -54,15 +57,21 @@ def batched_matmul(layer: Layer) -> Kernel:
     return run
 
 
-def _lookup(table: Tensor, bias: Tensor | None, indices: Tensor) -> Tensor:
-    rows = functional.embedding(indices.long(), table)
+def _rows(layer: Layer, columns: int, rows: int) -> Known:
+    """The table (rows, columns) of an embedding, which the file holds transposed, made when it is first used."""
+    stored = layer.later(layer.parameters.weights, (columns, rows))
+    return Known(make=lambda: stored.raw.t().contiguous())
+
+
+def _lookup(table: Known, bias: Tensor | None, indices: Tensor) -> Tensor:
+    rows = functional.embedding(indices.long(), table.raw)
     return rows if bias is None else rows + bias
 
 
 def embedding(layer: Layer) -> Kernel:
     """Indices (…, 1, 1, 1) to rows (…, C, 1, 1)."""
     p = layer.parameters
-    table = layer.weights(p.weights, (p.outputChannels, p.inputDim)).t().contiguous()
+    table = _rows(layer, p.outputChannels, p.inputDim)
     bias = layer.weights(p.bias, (p.outputChannels,)) if p.hasBias else None
     return lambda x: _lookup(table, bias, x[..., 0, 0, 0])[..., None, None]
 
@@ -70,7 +79,7 @@ def embedding(layer: Layer) -> Kernel:
 def embedding_nd(layer: Layer) -> Kernel:
     """Indices (…, 1) to rows (…, C)."""
     p = layer.parameters
-    table = layer.weights(p.weights, (p.embeddingSize, p.vocabSize)).t().contiguous()
+    table = _rows(layer, p.embeddingSize, p.vocabSize)
     bias = layer.weights(p.bias, (p.embeddingSize,)) if p.hasBias else None
     return lambda x: _lookup(table, bias, x[..., 0])
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from builder.runtime.errors import InputError, ModelError
 from builder.runtime.features import ArrayFeature, DictionaryFeature, ImageFeature, Interface, read_interface
 from builder.runtime.mapping import Buffer
+from builder.runtime.nn.layer import Source
 from builder.runtime.nn.program import Steps, Values, bind_network, run_steps
 
 Preprocess = Callable[[Tensor], Tensor]
@@ -142,7 +143,7 @@ def read_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
         outputs.append(classes.scores)
     return NeuralNetwork(
         interface=interface,
-        steps=bind_network(message.layers, content, inputs=interface.inputs, outputs=outputs),
+        steps=bind_network(message.layers, Source(content=content), inputs=interface.inputs, outputs=outputs),
         preprocess=_preprocessing(message, interface),
         legacy_arrays=message.arrayInputShapeMapping == 0,
         legacy_images=message.imageInputShapeMapping == 0,

@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from builder.runtime.errors import ModelError, PredictionError, RuntimeFailure, UnsupportedError
-from builder.runtime.mapping import Buffer
 from builder.runtime.nn import layers
-from builder.runtime.nn.layer import Binder, Kernel, Layer
+from builder.runtime.nn.layer import Binder, Kernel, Layer, Source
 
 Values = dict[str, Tensor]
 
@@ -56,8 +55,8 @@ class Steps:
                 yield step.layer.parameters.conditionVar
 
 
-def read_layers(messages: Iterable[Any], content: Buffer) -> list[Layer]:
-    """The layers of a NeuralNetwork message; `content` is the file that holds their large weights."""
+def read_layers(messages: Iterable[Any], source: Source) -> list[Layer]:
+    """The layers of a NeuralNetwork message."""
     found = []
     for message in messages:
         kind = message.WhichOneof("layer")
@@ -68,7 +67,7 @@ def read_layers(messages: Iterable[Any], content: Buffer) -> list[Layer]:
                 inputs=tuple(message.input),
                 outputs=tuple(message.output),
                 parameters=getattr(message, kind) if kind else None,
-                content=content,
+                source=source,
             )
         )
     return found
@@ -91,12 +90,12 @@ def _missing(found: Iterable[Layer], known: Mapping[str, Binder]) -> Iterator[st
         elif layer.kind not in known and layer.kind not in _CONTROL:
             yield f"{layer.kind} ({layer.name})"
         for message in _inner(layer):
-            yield from _missing(read_layers(message.layers, layer.content), known)
+            yield from _missing(read_layers(message.layers, layer.source), known)
 
 
-def bind_network(messages: Iterable[Any], content: Buffer, *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
+def bind_network(messages: Iterable[Any], source: Source, *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
     """Bind all layers; raises UnsupportedError naming everything that is missing before any weight is read."""
-    found = read_layers(messages, content)
+    found = read_layers(messages, source)
     missing = sorted(set(_missing(found, layers())))
     if missing:
         raise UnsupportedError("the neural network needs layers that this runtime lacks: " + "; ".join(missing))
@@ -111,7 +110,7 @@ def bind_network(messages: Iterable[Any], content: Buffer, *, inputs: Iterable[s
 def _bind(found: Sequence[Layer], problems: list[str]) -> Steps:
     steps = []
     for layer in found:
-        nested = tuple(_bind(read_layers(message.layers, layer.content), problems) for message in _inner(layer))
+        nested = tuple(_bind(read_layers(message.layers, layer.source), problems) for message in _inner(layer))
         kernel = None
         if layer.kind not in _CONTROL:
             try:
@@ -122,7 +121,7 @@ def _bind(found: Sequence[Layer], problems: list[str]) -> Steps:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
             except ModelError as error:
                 raise ModelError(f"layer {layer.name} ({layer.kind}): {error}") from error
-        steps.append(Step(layer=replace(layer, content=b""), kernel=kernel, nested=nested))
+        steps.append(Step(layer=replace(layer, source=Source()), kernel=kernel, nested=nested))
     return Steps(steps=tuple(steps))
 
 

@@ -1,6 +1,6 @@
 """Reads a WeightParams message (float, half, linear or look-up-table quantised) as a float32 tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -32,11 +32,15 @@ def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0, content: 
     into the aligned memory that the kernels compute on.
     Raises ModelError where the file holds another number of values than the layer's parameters declare.
     """
+    return read_later(message, shape, axis=axis, content=content)()
+
+
+def read_later(message: Any, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Callable[[], Tensor]:
+    """What makes the tensor of `read_weights`: the values are read and checked now, quantised ones decoded later."""
     field, stored = _stored(message, content)
     count = prod(shape)
     if field == _RAW:
-        values = _unpacked(stored, message.quantization.numberOfBits, count)
-        return _dequantized(values, message, shape, axis)
+        return _quantized(stored, field, message, shape, axis)
     width = _WIDTHS[field]
     if stored.size % width:
         raise ModelError("half precision weights hold an odd number of bytes")
@@ -44,13 +48,14 @@ def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0, content: 
         found = stored.size // width
         raise ModelError(f"weights of shape {tuple(shape)} are {count} values, and the file holds {found}")
     if field == _INT8:
-        return _dequantized(stored.view(np.int8), message, shape, axis)
+        return _quantized(stored, field, message, shape, axis)
     target = _allocated(count)
     if field == _HALF:
         _widen(stored, target)
     else:
         target.view(np.uint8)[:] = stored
-    return torch.from_numpy(target).reshape(tuple(shape))
+    tensor = torch.from_numpy(target).reshape(tuple(shape))
+    return lambda: tensor
 
 
 def weight_count(message: Any, content: Buffer) -> int:
@@ -97,43 +102,59 @@ def _widen(stored: Array, target: Array) -> None:
         part.copy_(torch.from_numpy(half)[: part.numel()])
 
 
-def _unpacked(raw: Array, bits: int, count: int) -> Array:
-    """`count` unsigned integers of 1 to 8 bits, packed most significant bit first, as coremltools packs them."""
+def _quantized(stored: Array, field: str, message: Any, shape: Sequence[int], axis: int) -> Callable[[], Tensor]:
+    """W = W_quantised * scale + bias, or a look-up (NeuralNetwork.proto, LinearQuantizationParams).
+
+    The integers have 1 to 8 bits and are packed most significant bit first, as coremltools packs them.
+    """
+    count, bits = prod(shape), 8 if field == _INT8 else int(message.quantization.numberOfBits)
     if not 1 <= bits <= 8:
         raise ModelError(f"quantised weights declare {bits} bits a value; 1 to 8 are possible")
-    if raw.size * 8 < bits * count:
+    if stored.size * 8 < bits * count:
         need = -(-bits * count // 8)
-        raise ModelError(f"quantised weights hold {raw.size} bytes; {count} values of {bits} bits need {need}")
-    return unpack_bits(raw, bits, count, most_significant_first=True)
+        raise ModelError(f"quantised weights hold {stored.size} bytes; {count} values of {bits} bits need {need}")
+    packed, quantization = stored.copy(), message.quantization
 
+    def integers() -> Array:
+        return packed.view(np.int8) if field == _INT8 else unpack_bits(packed, bits, count, most_significant_first=True)
 
-def _dequantized(stored: Array, message: Any, shape: Sequence[int], axis: int) -> Tensor:
-    """W = W_quantised * scale + bias, or a look-up (NeuralNetwork.proto, LinearQuantizationParams)."""
-    quantization = message.quantization
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
         table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
-        return torch.from_numpy(_looked_up(stored, table)).reshape(tuple(shape))
-    linear, target = quantization.linearQuantization, _allocated(stored.size)
-    target[:] = stored
-    value = torch.from_numpy(target).reshape(tuple(shape))
-    if linear.scale:
-        value *= _per_channel(linear.scale, shape, axis)
-    if linear.bias:
-        value += _per_channel(linear.bias, shape, axis)
-    return value
+        if table.size < 1 << bits:
+            _check_indices(integers(), table)
+        return lambda: torch.from_numpy(_looked_up(integers(), table)).reshape(tuple(shape))
+    linear = quantization.linearQuantization
+    scale, bias = _per_channel(linear.scale, shape, axis), _per_channel(linear.bias, shape, axis)
+    return lambda: _scaled(integers(), scale, bias, shape)
+
+
+def _check_indices(indices: Array, table: Array) -> None:
+    if indices.size and int(indices.max()) >= table.size:
+        raise ModelError(f"a look-up table of {table.size} values is indexed with {int(indices.max())}")
 
 
 def _looked_up(indices: Array, table: Array) -> Array:
-    if indices.size and int(indices.max()) >= table.size:
-        raise ModelError(f"a look-up table of {table.size} values is indexed with {int(indices.max())}")
     target = _allocated(indices.size)
     for start in range(0, indices.size, _PART):
-        target[start : start + _PART] = table[indices[start : start + _PART]]
+        np.take(table, indices[start : start + _PART], out=target[start : start + _PART], mode="wrap")
     return target
 
 
-def _per_channel(values: Sequence[float], shape: Sequence[int], axis: int) -> Tensor:
-    """One value, or one a channel of `axis`, shaped so that it broadcasts over `shape`."""
+def _scaled(integers: Array, scale: Tensor | None, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+    target = _allocated(integers.size)
+    target[:] = integers
+    value = torch.from_numpy(target).reshape(tuple(shape))
+    if scale is not None:
+        value *= scale
+    if bias is not None:
+        value += bias
+    return value
+
+
+def _per_channel(values: Sequence[float], shape: Sequence[int], axis: int) -> Tensor | None:
+    """One value, or one a channel of `axis`, shaped so that it broadcasts over `shape`; None where there are none."""
+    if not values:
+        return None
     tensor = torch.tensor(values, dtype=torch.float32)
     if tensor.numel() == 1:
         return tensor
