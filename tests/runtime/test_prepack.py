@@ -148,7 +148,7 @@ def test_an_input_that_does_not_fit_a_packed_weight_is_refused(shape: tuple[int,
     multiply = late("linear", linear, torch.from_numpy(LINEAR))
     multiply(torch.zeros(2, 32))
     # when, then
-    with pytest.raises(RuntimeError, match="shape|size"):
+    with pytest.raises(RuntimeError, match=r"shape|size"):
         multiply(torch.zeros(shape))
 
 
