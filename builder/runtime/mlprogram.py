@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from builder.runtime.dtypes import Precision
 from builder.runtime.errors import InputError, ModelError
 from builder.runtime.executor import Execution, Frame, execute, finisher, matches
 from builder.runtime.features import ArrayFeature, ImageFeature, Interface
+from builder.runtime.loops import LOOPS, fuse_loops
 from builder.runtime.ops import operators
 from builder.runtime.ops.context import TensorType
 from builder.runtime.package import Package, resolve
@@ -24,18 +26,22 @@ from builder.runtime.reader import Weights, read_function
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramNetwork:
-    """A planned function. Random operators without a seed draw from `generator`, one prediction after another."""
+    """A planned function. Random operators without a seed draw from `generator`, one prediction after another.
+
+    `detailed` makes a plan that computes every value of the file, where `plan` has loops as one operation.
+    """
 
     plan: Plan
-    constants: frozenset[int]
+    detailed: Callable[[], Plan] | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def run(
         self, inputs: dict[str, Any], *, states: dict[str, torch.Tensor], record: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Outputs by name."""
-        frame: Frame = [None] * self.plan.slots
-        for entry, slot in self.plan.inputs:
+        plan = self.plan if record is None or self.detailed is None else self.detailed()
+        frame: Frame = [None] * plan.slots
+        for entry, slot in plan.inputs:
             if isinstance(entry.type, StateType):
                 frame[slot] = states[entry.name]
                 continue
@@ -43,12 +49,12 @@ class ProgramNetwork:
                 raise InputError(f"input {entry.name!r} is missing: it is optional but has no default")
             frame[slot] = self._enter(entry, inputs[entry.name])
         if record is not None:
-            record.update((name, frame[slot]) for name, slot in self.plan.names.items() if frame[slot] is not None)
+            record.update((name, frame[slot]) for name, slot in plan.names.items() if frame[slot] is not None)
         execution = Execution(generator=self.generator, states=states, record=record)
-        results = execute(self.plan.block, frame, execution)
-        borrowed = _storages(inputs.values()) | _storages(states.values()) | self.constants
+        results = execute(plan.block, frame, execution)
+        borrowed = _storages(inputs.values()) | _storages(states.values()) | _constants(plan)
         owned = (value.clone() if _storages((value,)) & borrowed else value for value in results)
-        return dict(zip(self.plan.outputs, owned, strict=True))
+        return dict(zip(plan.outputs, owned, strict=True))
 
     def _enter(self, entry: Named, value: Any) -> Any:
         """An input in the type that holds it."""
@@ -77,10 +83,18 @@ def compile_program(package: Package, function: str, interface: Interface, preci
         for file in files.values():
             file.release()
 
-    plan = make_plan(read, operators(), precision, release=release)
+    def plan(planned: Function) -> Plan:
+        return make_plan(planned, operators() | LOOPS, precision, release=release)
+
+    fused = fuse_loops(read, rounds=precision != "fast")
+    network = ProgramNetwork(plan=plan(fused), detailed=None if fused is read else lru_cache(lambda: plan(read)))
     release()
-    constants = frozenset(_storages(each.value for each in plan.block.outputs if isinstance(each, Known)))
-    return ProgramNetwork(plan=plan, constants=constants)
+    return network
+
+
+def _constants(plan: Plan) -> set[int]:
+    """Memory of outputs that the file holds."""
+    return _storages(each.value for each in plan.block.outputs if isinstance(each, Known))
 
 
 def _storages(values: Iterable[Any]) -> set[int]:

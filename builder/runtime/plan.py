@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builder.runtime.binding import Argument, Bound, Slot, bind_arguments, hold
 from builder.runtime.dtypes import Precision
@@ -12,6 +12,7 @@ from builder.runtime.errors import ModelError, UnsupportedError
 from builder.runtime.executor import BlockPlan, Step, make_step
 from builder.runtime.fold import fold
 from builder.runtime.limits import check_size
+from builder.runtime.loops import PREPARE
 from builder.runtime.ops.context import TensorType
 from builder.runtime.ops.table import Kernel, parameters
 from builder.runtime.prepack import Packer
@@ -138,7 +139,8 @@ class _Planner:
             )
             if packed is not None:
                 return packed
-        return kernel, bind_arguments(kernel, given, where)
+        bound = bind_arguments(kernel, given, where)
+        return _prepared(operation.type, kernel, bound)
 
     def _constant(self, operation: Operation, scope: dict[str, Argument], where: str) -> None:
         value = operation.inputs.get("val", ())
@@ -158,6 +160,15 @@ class _Planner:
         if name not in scope:
             raise ModelError(f"{where}: {name!r} is not defined before it is used")
         return scope[name]
+
+
+def _prepared(type_: str, kernel: Kernel, bound: Bound) -> tuple[Kernel, Bound]:
+    """The kernel on weights in the form that it computes on, if all of them are known."""
+    waiting = {name for name, _ in bound.tensors} | {name for name, *_ in bound.converted}
+    if type_ not in PREPARE or any(name.startswith(("weight", "bias", "peephole")) for name in waiting):
+        return kernel, bound
+    ready, known = PREPARE[type_](bound.known)
+    return ready, replace(bound, known=known)
 
 
 def _claim(name: str, scope: Mapping[str, Argument]) -> None:

@@ -99,7 +99,7 @@ def test_reverse_leaves_the_sequence_in_the_order_of_processing() -> None:
 def test_a_clip_that_acts_late_gives_what_single_steps_give(clip: float) -> None:
     # given: gates that stay open, so that the cell grows by almost one a step
     torch.manual_seed(0)
-    weights = (torch.full((16, 3), 5.0), torch.randn(16, 4), torch.zeros(16), None)
+    weights = recurrent._gates(torch.full((16, 3), 5.0), torch.randn(16, 4), torch.zeros(16), None)
     x, zeros = torch.ones(30, 2, 3), torch.zeros(2, 4)
     usual = ("sigmoid", "tanh", "tanh")
 

@@ -1,6 +1,7 @@
 """NeuralNetwork's recurrent layers, over sequences (S, B, C, 1, 1), by MIL's kernels."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -179,21 +180,26 @@ def _coupled_steps(
     return torch.stack(outputs), h, c
 
 
-def _lstm_kernel(layer: Layer) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    return coupled_lstm if layer.parameters.params.coupledInputAndForgetGate else recurrent.lstm
+def _lstm_kernel(layer: Layer, keywords: dict[str, Any]) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """The kernel on its weights."""
+    if layer.parameters.params.coupledInputAndForgetGate:
+        return partial(coupled_lstm, **keywords)
+    kernel, rest = recurrent.prepare_lstm(keywords)
+    return partial(kernel, **rest)
 
 
 def unidirectional_lstm(layer: Layer) -> Kernel:
     """Inputs x, h, c; outputs the sequence, h, c."""
     p = layer.parameters
-    size, kernel = int(p.outputVectorSize), _lstm_kernel(layer)
+    size = int(p.outputVectorSize)
     keywords = _lstm_keywords(layer, p.activations) | _lstm_weights(p.weightParams, layer, "")
     keywords["direction"] = "reverse" if p.reverseInput else "forward"
+    kernel = _lstm_kernel(layer, keywords)
 
     def run(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         x = _flat(x)
         h, c = _state(given, 0, x, size), _state(given, 1, x, size)
-        y, h, c = kernel(x=x, initial_h=h, initial_c=c, **keywords)
+        y, h, c = kernel(x=x, initial_h=h, initial_c=c)
         return _sequence(y), _last(h), _last(c)
 
     return run
@@ -202,17 +208,18 @@ def unidirectional_lstm(layer: Layer) -> Kernel:
 def bidirectional_lstm(layer: Layer) -> Kernel:
     """Inputs x, h, c and the backward h, c; outputs the sequence (S, B, 2H, 1, 1), h, c and the backward h, c."""
     p = layer.parameters
-    size, kernel = int(p.outputVectorSize), _lstm_kernel(layer)
+    size = int(p.outputVectorSize)
     forward, backward = p.weightParams
     keywords = _lstm_keywords(layer, p.activationsForwardLSTM)
     keywords |= _lstm_weights(forward, layer, "") | _lstm_weights(backward, layer, "_back")
     keywords["direction"] = "bidirectional"
+    kernel = _lstm_kernel(layer, keywords)
 
     def run(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         x = _flat(x)
         states = [_state(given, index, x, size) for index in range(4)]
         h, c = torch.cat(states[0::2], dim=1), torch.cat(states[1::2], dim=1)
-        y, h, c = kernel(x=x, initial_h=h, initial_c=c, **keywords)
+        y, h, c = kernel(x=x, initial_h=h, initial_c=c)
         return _sequence(y), *(_last(part) for part in (h[:, :size], c[:, :size], h[:, size:], c[:, size:]))
 
     return run

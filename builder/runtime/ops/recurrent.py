@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.runtime.ops.table import table
+from builder.runtime.ops.table import Kernel, table
 
-# From this many steps on, torch's fused LSTM pays for putting the gates into its order.
+# Fewer steps than these below the clip are not worth a call of torch's fused LSTM of their own.
 _FUSED_FROM_STEPS = 4
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,15 +53,65 @@ def lstm(
     returns the sequence (S or 1, B, D*H), last h and last c (B, D*H). `clip` clamps the cell state. With direction
     "reverse" the sequence stays in the order of processing; only the backward half of "bidirectional" is flipped back.
     """
+    forward = _gates(weight_ih, weight_hh, bias, peephole)
+    backward = None
+    if direction == "bidirectional":
+        if weight_ih_back is None or weight_hh_back is None:
+            raise ValueError(_ONE_DIRECTION)
+        backward = _gates(weight_ih_back, weight_hh_back, bias_back, peephole_back)
+    return _lstm_on(
+        forward, backward, x=x, initial_h=initial_h, initial_c=initial_c, direction=direction,
+        output_sequence=output_sequence, clip=clip, recurrent_activation=recurrent_activation,
+        cell_activation=cell_activation, activation=activation,
+    )  # fmt: skip
+
+
+def prepare_lstm(known: Mapping[str, Any]) -> tuple[Kernel, dict[str, Any]]:
+    """The lstm with its weights in torch's order once and for all, and the arguments that are left."""
+    rest = {name: value for name, value in known.items() if not name.startswith(("weight", "bias", "peephole"))}
+    backward = None
+    if rest.get("direction") == "bidirectional":
+        if known.get("weight_ih_back") is None or known.get("weight_hh_back") is None:
+            raise ValueError(_ONE_DIRECTION)
+        backward = _gates(*(known.get(f"{name}_back") for name in _WEIGHTS))
+    return partial(_lstm_on, _gates(*(known.get(name) for name in _WEIGHTS)), backward), rest
+
+
+_WEIGHTS = ("weight_ih", "weight_hh", "bias", "peephole")
+_ONE_DIRECTION = "a bidirectional lstm needs weight_ih_back and weight_hh_back"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Gates:
+    """One direction's weights, gates in torch's order: input, forget, cell, output (peepholes: no cell)."""
+
+    parameters: list[Tensor]
+    """What torch.lstm takes: weight_ih, weight_hh, and the bias and zeros if there is one."""
+    peephole: Tensor | None
+
+
+def _gates(weight_ih: Any, weight_hh: Any, bias: Tensor | None, peephole: Tensor | None) -> _Gates:
+    """From MIL's order: input, forget, output, cell."""
+
+    def reordered(tensor: Tensor) -> Tensor:
+        i, f, o, z = tensor.chunk(4)
+        return torch.cat([i, f, z, o])
+
+    parameters = [reordered(weight_ih), reordered(weight_hh)]
+    if bias is not None:
+        parameters += [reordered(bias), torch.zeros_like(bias)]
+    return _Gates(parameters=parameters, peephole=peephole)
+
+
+def _lstm_on(
+    forward: _Gates, backward: _Gates | None, *, x: Tensor, initial_h: Tensor, initial_c: Tensor,
+    direction: str = "forward", output_sequence: bool = False, recurrent_activation: str = "sigmoid",
+    cell_activation: str = "tanh", activation: str = "tanh", clip: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     names = (recurrent_activation, cell_activation, activation)
-    forward = (weight_ih, weight_hh, bias, peephole)
-    if direction != "bidirectional":
-        steps = x.flip(0) if direction == "reverse" else x
-        sequence, h, c = _lstm(steps, initial_h, initial_c, forward, names, clip)
+    if direction != "bidirectional" or backward is None:
+        sequence, h, c = _lstm(_in_order(x, direction), initial_h, initial_c, forward, names, clip)
         return (sequence if output_sequence else sequence[-1:]), h, c
-    if weight_ih_back is None or weight_hh_back is None:
-        raise ValueError("a bidirectional lstm needs weight_ih_back and weight_hh_back")
-    backward = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
     h0, h0_back = initial_h.chunk(2, dim=1)
     c0, c0_back = initial_c.chunk(2, dim=1)
     sequence, h, c = _lstm(x, h0, c0, forward, names, clip)
@@ -70,36 +123,37 @@ def lstm(
     return output, torch.cat([h, h_back], dim=1), torch.cat([c, c_back], dim=1)
 
 
-Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
-
-
 def _lstm(
-    x: Tensor, h: Tensor, c: Tensor, weights: Weights, activations: tuple[str, str, str], clip: float | None
+    x: Tensor, h: Tensor, c: Tensor, gates: _Gates, activations: tuple[str, str, str], clip: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One direction, in the order of `x`: all hidden states, the last one, the last cell state."""
-    usual = activations == ("sigmoid", "tanh", "tanh") and weights[3] is None
+    usual = activations == ("sigmoid", "tanh", "tanh") and gates.peephole is None
     parts = []
     while usual and (count := _steps_before_clip(clip, c, x.shape[0])) >= _FUSED_FROM_STEPS:
-        part, h, c = _fused_lstm(x[:count], h, c, weights)
-        parts.append(part)
+        sequence, last_h, last_c = torch.lstm(
+            x[:count], (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous()), gates.parameters,
+            len(gates.parameters) > 2, 1, 0.0, False, False, False,
+        )  # fmt: skip
+        h, c = last_h[0], last_c[0]
+        parts.append(sequence)
         x = x[count:]
     if x.shape[0] or not parts:
-        part, h, c = _stepwise_lstm(x, h, c, weights, activations, clip)
+        part, h, c = _stepwise_lstm(x, h, c, gates, activations, clip)
         parts.append(part)
     return (torch.cat(parts) if len(parts) > 1 else parts[0]), h, c
 
 
 def _stepwise_lstm(
-    x: Tensor, h: Tensor, c: Tensor, weights: Weights, activations: tuple[str, str, str], clip: float | None
+    x: Tensor, h: Tensor, c: Tensor, gates: _Gates, activations: tuple[str, str, str], clip: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Any LSTM, one step after the other."""
-    weight_ih, weight_hh, bias, peephole = weights
+    weight_ih, weight_hh, *bias = gates.parameters
     gate, cell, output = (ACTIVATIONS[name.lower()] for name in activations)
     transposed = weight_hh.t()
-    peep_i, peep_f, peep_o = peephole.chunk(3) if peephole is not None else (None, None, None)
+    peep_i, peep_f, peep_o = gates.peephole.chunk(3) if gates.peephole is not None else (None, None, None)
     sequence = []
-    for projected in functional.linear(x, weight_ih, bias):
-        i, f, o, z = torch.addmm(projected, h, transposed).chunk(4, dim=1)
+    for projected in functional.linear(x, weight_ih, bias[0] if bias else None):
+        i, f, z, o = torch.addmm(projected, h, transposed).chunk(4, dim=1)
         i = gate(i if peep_i is None else i + peep_i * c)
         f = gate(f if peep_f is None else f + peep_f * c)
         c = f * c + i * cell(z)
@@ -116,23 +170,6 @@ def _steps_before_clip(clip: float | None, c: Tensor, steps: int) -> int:
         return steps
     left = clip - float(c.abs().max()) if c.numel() else 0.0
     return int(min(float(steps), left)) if left > 0 else 0
-
-
-def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
-    """The LSTM of torch, whose gates are in the order input, forget, cell, output."""
-
-    def reordered(tensor: Tensor) -> Tensor:
-        i, f, o, z = tensor.chunk(4)
-        return torch.cat([i, f, z, o])
-
-    weight_ih, weight_hh, bias, _ = weights
-    parameters = [reordered(weight_ih), reordered(weight_hh)]
-    if bias is not None:
-        parameters += [reordered(bias), torch.zeros_like(bias)]
-    sequence, last_h, last_c = torch.lstm(
-        x, (h.unsqueeze(0), c.unsqueeze(0)), parameters, bias is not None, 1, 0.0, False, False, False
-    )
-    return sequence, last_h[0], last_c[0]
 
 
 def gru(
