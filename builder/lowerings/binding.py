@@ -17,8 +17,8 @@ def run_lowering(lowering: Lowering, context: Any, node: Any) -> None:
     results = lowering.lower(mb, **arguments(lowering.lower, context, node, skip=1))
     if not isinstance(results, tuple):
         context.add(results, torch_name=node.name)
-    elif len(node.outputs) == len(results):  # a trace names each
-        for result, name in zip(results, node.outputs, strict=True):
+    elif len(node.outputs) > 1:  # a trace names each, also those that serve training alone and are not made
+        for result, name in zip(results, node.outputs, strict=False):
             context.add(result, torch_name=name)
     else:
         context.add(results, torch_name=node.name)

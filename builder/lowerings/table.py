@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from builder.lowerings.complex import COMPLEX
+from builder.lowerings.elementwise import ELEMENTWISE
+from builder.lowerings.embedding import EMBEDDING
 from builder.lowerings.integer import INTEGER
 from builder.lowerings.lowering import Lowering, by_operator
 from builder.lowerings.masks import MASKS
+from builder.lowerings.matrices import MATRICES
+from builder.lowerings.padding import PADDING
+from builder.lowerings.pooling import POOLING
+from builder.lowerings.reduction import REDUCTION
+from builder.lowerings.resampling import RESAMPLING
+from builder.lowerings.shape import SHAPE
+from builder.lowerings.windows import WINDOWS
 
-LOWERINGS = by_operator(INTEGER, MASKS)
+LOWERINGS = by_operator(
+    COMPLEX,
+    ELEMENTWISE,
+    EMBEDDING,
+    INTEGER,
+    MASKS,
+    MATRICES,
+    PADDING,
+    POOLING,
+    REDUCTION,
+    RESAMPLING,
+    SHAPE,
+    WINDOWS,
+)
 
 
 def known_lowerings() -> tuple[Lowering, ...]:

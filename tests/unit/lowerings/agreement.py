@@ -14,6 +14,7 @@ from pathlib import Path
 
 import coremltools as ct
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -23,7 +24,8 @@ from builder.lowerings.register import registered_lowerings, uses
 from builder.stages.convert import conversion_errors
 from builder.stages.fast_conversion import fast_conversion
 
-CASES = int(os.environ.get("LOWERING_CASES", "3"))
+USUAL = 3
+CASES = int(os.environ.get("LOWERING_CASES", USUAL))
 """How many random cases of each operator are tried."""
 
 SINGLE, HALF = 2e-5, 4e-3
@@ -54,6 +56,15 @@ def plain(result: Tensor) -> Tensor:
     if result.dtype == torch.bool:
         return torch.where(result, 1, 0).to(torch.int32)
     return result * 1 if result.is_floating_point() else result.to(torch.int32)
+
+
+def ways(*draws: Draw) -> pytest.MarkDecorator:
+    """Each draw by both methods of capture and in both precisions; in the usual run two of the four."""
+    every = [(method, half) for method in ("trace", "export") for half in (False, True)]
+    chosen = every if CASES > USUAL else [("trace", False), ("export", True)]
+    cases = [(draw, *way) for draw in draws for way in chosen]
+    names = [f"{draw.__name__}-{method}-{'fp16' if half else 'fp32'}" for draw, method, half in cases]
+    return pytest.mark.parametrize(("draw", "method", "half"), cases, ids=names)
 
 
 def floats(rng: random.Random, *shape: int, low: float = -2.0, high: float = 2.0) -> Tensor:

@@ -1,0 +1,211 @@
+"""Many architectures, converted by the builder and by the script that people write: what works, and how right it is.
+
+    python benchmarks/zoo.py [--family torchvision|timm|transformers] [--half builder|script] [--again] [names …]
+    python benchmarks/zoo.py --write
+
+The first line runs what docs/zoo.json has no result for (`--again`: all that is named; `--failed`: what failed before),
+each architecture in a process of its own that is ended after `--timeout` seconds, and keeps every result at once, so
+that a run which was broken off goes on. The second writes docs/zoo.md. Weights are seeded (builder/sources/seeded.py),
+precision is fp32, the target iOS 17; the script is `torch.jit.trace` and `ct.convert` on the same module.
+
+SNR is of the artifact, executed by our runtime, against the PyTorch model: the worst output of two samples (of one for
+the script). Goal: over 80 dB, and no architecture that the script converts and we do not. Seconds are processor time in
+a process that has already imported torch and coremltools, checks included in the builder's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from zoo_models import FAMILIES
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, TABLE = ROOT / "docs" / "zoo.json", ROOT / "docs" / "zoo.md"
+HALVES = ("builder", "script")
+GOAL_DB = 80.0
+TOOLS = ("torch", "torchvision", "coremltools", "numpy", "timm", "transformers")
+
+Results = dict[str, dict[str, Any]]
+"""By `family/name/half`."""
+
+
+def main() -> None:
+    """Run what is asked for, or write the table."""
+    options = _options()
+    results: Results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.write:
+        TABLE.write_text(table(results), encoding="utf-8")
+        return
+    import_all()
+    for key, family, name, half in _jobs(options, results):
+        print(f"{key} …", end=" ", flush=True, file=sys.stderr)
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results[key] = {**run_alone(half, family, name, options.timeout), **_stamp()}
+        _save(results)
+        print(_line(results[key]), file=sys.stderr)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--family", choices=FAMILIES)
+    parser.add_argument("--half", choices=HALVES)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--failed", action="store_true")
+    parser.add_argument("--timeout", type=float, default=600.0)
+    parser.add_argument("--write", action="store_true")
+    return parser.parse_args()
+
+
+def _jobs(options: argparse.Namespace, results: Results) -> Iterator[tuple[str, str, str, str]]:
+    known = {name for models in FAMILIES.values() for name in models}
+    if unknown := set(options.names) - known:
+        raise SystemExit(f"the zoo has no {', '.join(sorted(unknown))}")
+    for half in [options.half] if options.half else HALVES:
+        for family in [options.family] if options.family else FAMILIES:
+            for name in FAMILIES[family]:
+                key = f"{family}/{name}/{half}"
+                wanted = not options.names or name in options.names
+                again = options.again or (options.failed and key in results and not is_good(results[key]))
+                if wanted and (again or key not in results):
+                    yield key, family, name, half
+
+
+def import_all() -> None:
+    """Import once what every job needs: their processes are copies of this one."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    torch.set_num_threads(1)
+    from builder.stages.coreml_import import import_coremltools
+    from builder.torchvision_import import import_torchvision
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_torchvision()
+        import_coremltools()
+        import timm  # noqa: F401
+        import transformers  # noqa: F401
+        import zoo_factories  # noqa: F401
+        import zoo_job  # noqa: F401
+
+
+def run_alone(half: str, family: str, name: str, timeout: float) -> dict[str, Any]:
+    """Run one job in a process of its own; one that takes too long or dies is a result too."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as folder:
+        process = context.Process(target=_job, args=(half, name, FAMILIES[family][name], Path(folder), theirs))
+        process.start()
+        theirs.close()
+        try:
+            result = ours.recv() if ours.poll(timeout) else {"error": f"not done after {timeout:g} s"}
+        except EOFError:
+            process.join()
+            result = {"error": f"the process ended with {process.exitcode}"}
+        process.kill()
+        process.join()
+    return {"converts": False, **result}
+
+
+def _job(half: str, name: str, recipe: dict[str, Any], folder: Path, answer: Any) -> None:
+    from zoo_job import run_job
+
+    answer.send(run_job(half, name, recipe, folder))
+
+
+def _stamp() -> dict[str, Any]:
+    return {"date": datetime.now(UTC).date().isoformat(), "versions": {name: version(name) for name in TOOLS}}
+
+
+def _save(results: Results) -> None:
+    beside = RESULTS.with_suffix(".part")
+    beside.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n", encoding="utf-8")
+    beside.replace(RESULTS)
+
+
+def is_good(result: dict[str, Any]) -> bool:
+    """Whether it converts, and computes what the model computes."""
+    return bool(result["converts"]) and (result.get("snr_db") or 0.0) > GOAL_DB
+
+
+def _line(result: dict[str, Any]) -> str:
+    if not result["converts"]:
+        return f"no: {result.get('error')}"
+    return f"{result['snr_db']} dB, {result.get('seconds')} s, {result.get('lowerings', [])}"
+
+
+def table(results: Results) -> str:
+    """The page: one table a family, counts on top, and the reasons of what does not convert."""
+    lines = [
+        "# Zoo",
+        "",
+        "Generated by `python benchmarks/zoo.py --write`; do not edit. What each column means is told at the head of",
+        f"`benchmarks/zoo.py`. Run with {_tools(results)} on {platform.system()} {platform.machine()}",
+        f"({_dates(results)}); seeded weights, fp32, iOS 17. Cells without a number were not run.",
+    ]
+    for family, models in FAMILIES.items():
+        lines += ["", f"## {family}", "", *_counts(family, list(models), results), ""]
+        lines += ["| architecture | script | SNR | s | MB | builder | SNR | s | MB | lowerings of ours |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+        lines += [_row(family, name, results) for name in models]
+        failed = [(n, results.get(f"{family}/{n}/builder")) for n in models]
+        reasons = [f"- {n}: {_reason(r)}" for n, r in failed if r is not None and not is_good(r)]
+        lines += ["", *reasons] if reasons else []
+    return "\n".join(lines) + "\n"
+
+
+def _counts(family: str, names: list[str], results: Results) -> list[str]:
+    said = []
+    for half in HALVES:
+        ran = [results[key] for name in names if (key := f"{family}/{name}/{half}") in results]
+        converted, good = sum(bool(r["converts"]) for r in ran), sum(is_good(r) for r in ran)
+        said.append(f"{half}: {converted} of {len(ran)} convert, {good} with over {GOAL_DB:g} dB")
+    return ["; ".join(said) + "."]
+
+
+def _row(family: str, name: str, results: Results) -> str:
+    script, ours = (results.get(f"{family}/{name}/{half}") for half in ("script", "builder"))
+    used = ", ".join((ours or {}).get("lowerings", []))
+    return "| " + " | ".join([name, *_cells(script), *_cells(ours), used]) + " |"
+
+
+def _cells(result: dict[str, Any] | None) -> list[str]:
+    if result is None:
+        return [""] * 4
+    if not result["converts"]:
+        return ["no", "", f"{result['seconds']:.0f}" if "seconds" in result else "", ""]
+    snr = result["snr_db"]
+    return ["yes", "" if snr is None else f"{snr:.0f}", f"{result['seconds']:.0f}", f"{result['bytes'] / 1e6:.1f}"]
+
+
+def _reason(result: dict[str, Any]) -> str:
+    if result["converts"]:
+        return f"{result['snr_db']:.0f} dB" if result["snr_db"] is not None else str(result.get("reason"))
+    return " ".join(str(result.get("error")).split())[:400]
+
+
+def _tools(results: Results) -> str:
+    found = sorted({f"{name} {value}" for r in results.values() for name, value in r["versions"].items()})
+    return ", ".join(found)
+
+
+def _dates(results: Results) -> str:
+    dates = sorted({r["date"] for r in results.values()})
+    return dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}" if dates else "not run"
+
+
+if __name__ == "__main__":
+    main()

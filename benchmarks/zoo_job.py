@@ -1,0 +1,118 @@
+"""One architecture of the zoo, converted once: by the builder, or by the script that people write; in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+SETTINGS: dict[str, Any] = {
+    "precision": {"kind": "fp32"},
+    "target": {"name": "ios17"},
+    "tracking": {"kind": "none"},
+    "checks": {"parity": {"kind": "parity", "samples": 2}},
+}
+"""The rest of each recipe; the script converts for the same target in the same precision."""
+
+
+def run_job(half: str, name: str, recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Convert one architecture in the empty folder `folder`; returns what the table says of it."""
+    os.chdir(folder)
+    os.environ |= {"BUILDER_CACHE": str(folder / "cache"), "TMPDIR": str(folder)}
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "zoo.yaml").write_text(
+        f"# {name}, for the zoo.\n{yaml.safe_dump({'schema': 1, **recipe, **SETTINGS})}"
+    )
+    started = time.process_time()
+    try:
+        found = by_builder() if half == "builder" else by_script()
+    except Exception as error:
+        found = {"converts": False, "error": _first_line(error)}
+    return {"seconds": round(time.process_time() - started, 1), **found}
+
+
+def by_builder() -> dict[str, Any]:
+    """Build the recipe `zoo` here, and read its `build.json`."""
+    from builder.__main__ import main
+
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        code = main(["recipe=zoo"])
+    found = sorted(Path("outputs").glob("**/build.json"))
+    if not found:
+        return {"converts": False, "code": code, "error": said.getvalue().strip()[-1500:]}
+    document = json.loads(found[0].read_text())
+    (parity,) = [check for check in document["checks"] if check["kind"] == "parity"]
+    values = [value for value in parity["values"].values() if isinstance(value, dict)]
+    return {
+        "converts": True,
+        "snr_db": min((float(v["snr_db"]) for v in values if v.get("snr_db") is not None), default=None),
+        "passed": parity["passed"],
+        "reason": parity["reason"],
+        "bytes": document["artifact"]["bytes"],
+        "method": document["capture"]["method"],
+        "failures": document["capture"]["failures"],
+        "lowerings": [used["operator"] for used in document["lowerings"]],
+    }
+
+
+def by_script() -> dict[str, Any]:
+    """Trace and convert as coremltools' guide says; only the weights are those that the builder gives the model."""
+    import coremltools as ct
+    import numpy as np
+
+    from builder import runtime
+    from builder.measures import compare
+
+    module, inputs = _loaded()
+    started = time.process_time()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module, tuple(inputs.values()), strict=False)
+        model = ct.convert(
+            traced,
+            inputs=[ct.TensorType(name=n, shape=x.shape, dtype=x.numpy().dtype) for n, x in inputs.items()],
+            minimum_deployment_target=ct.target.iOS17,
+            compute_precision=ct.precision.FLOAT32,
+        )
+        model.save("script.mlpackage")
+    seconds = round(time.process_time() - started, 1)
+    with torch.no_grad():
+        expected = _tensors(module(*inputs.values()))
+    got = list(runtime.load("script.mlpackage").predict({n: x.numpy() for n, x in inputs.items()}).values())
+    worst = min(compare(a, np.asarray(b).reshape(a.shape)).snr_db for a, b in zip(expected, got, strict=True))
+    size = sum(file.stat().st_size for file in Path("script.mlpackage").rglob("*") if file.is_file())
+    return {"converts": True, "snr_db": worst, "bytes": size, "seconds": seconds}
+
+
+def _loaded() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """The recipe's module with its seeded weights, and its first example."""
+    from builder.config.compose import compose
+    from builder.data import make_examples
+    from builder.progress import Silent
+    from builder.stages.load import load
+
+    request = compose(["recipe=zoo"])
+    examples = make_examples(request.spec)
+    loaded = load(request.spec, examples, Silent())
+    return loaded.module.eval(), dict(examples.samples[0].tensors)
+
+
+def _tensors(returned: Any) -> list[torch.Tensor]:
+    if isinstance(returned, torch.Tensor):
+        return [returned]
+    values = returned.values() if isinstance(returned, dict) else returned
+    return [tensor for value in values for tensor in _tensors(value)]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    return f"{type(error).__name__}: {next((line for line in lines if line), '')}"

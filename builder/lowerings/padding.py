@@ -1,0 +1,73 @@
+"""Padding that MIL's pad lacks: round the other end, and in three dimensions by reflection or repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from builder.lowerings.lowering import Builder, Lowering, Var
+from builder.lowerings.variables import fixed_size, take
+
+_NUMPY: dict[str, Any] = {"circular": "wrap", "reflect": "reflect", "replicate": "edge"}
+"""numpy's names of torch's modes."""
+
+
+def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Var:
+    """Pad one axis after the other, from the last on, with entries of the axis itself; a negative width cuts off."""
+    del value  # that of constant padding, which is left to coremltools
+    import numpy as np
+
+    for index in range(len(pad) // 2):
+        axis, before, after = -1 - index, pad[2 * index], pad[2 * index + 1]
+        length = fixed_size(x, axis, f"{mode} padding")
+        widths = (max(before, 0), max(after, 0))
+        places = np.pad(np.arange(length), widths, mode=_NUMPY[mode])
+        places = places[max(-before, 0) : len(places) - max(-after, 0)]
+        x = _joined(mb, x, axis, places.tolist())
+    return x
+
+
+def _joined(mb: Builder, x: Var, axis: int, places: Sequence[int]) -> Var:
+    """The entries at `places`, as slices that follow each other, unless there would be too many for that."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    if len(runs) > _MOST_SLICES:
+        return take(mb, x, axis, places)
+    parts = [take(mb, x, axis, run) for run in runs]
+    return mb.concat(values=parts, axis=axis) if len(parts) > 1 else parts[0]
+
+
+_MOST_SLICES = 3
+"""Slices stay on the Neural Engine, where a gather may not: enough for what goes round."""
+
+
+def _differs(x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> bool:
+    """Whether MIL's pad cannot: it reflects and repeats in the last two dimensions alone."""
+    del x, value
+    if mode == "constant":
+        return False
+    if mode == "circular" or any(width < 0 for width in pad):
+        return True
+    return any(width != 0 for width in pad[4:])
+
+
+def _of_mode(mode: str, mb: Builder, x: Var, padding: Sequence[int]) -> Var:
+    return pad(mb, x, padding, mode)
+
+
+PADDING = (
+    Lowering(
+        operator="pad",
+        lower=pad,
+        lacks="circular padding, and reflection and repetition in three dimensions",
+        applies=_differs,
+    ),
+    Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),
+    Lowering(operator="reflection_pad3d", lower=partial(_of_mode, "reflect")),
+    Lowering(operator="replication_pad3d", lower=partial(_of_mode, "replicate")),
+)
