@@ -15,6 +15,7 @@ from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
+from builder.lowerings.high_rank import high_ranks_lowered
 from builder.lowerings.register import registered_lowerings, uses
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
@@ -46,7 +47,12 @@ def convert(
         return retarget(ct, captured, prepared, spec)
     selector = _selector(prepared, spec)
     with fast_conversion() as keep, conversion_errors("coremltools cannot convert the model"):
-        with registered_lowerings() as used, _named_probabilities(prepared, spec), _exact_normalization(prepared):
+        with (
+            registered_lowerings() as used,
+            high_ranks_lowered(),
+            _named_probabilities(prepared, spec),
+            _exact_normalization(prepared),
+        ):
             types = _output_types(ct, prepared, spec)
             program = captured.program
             if captured.method == "onnx":

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from builder import runtime
 from builder.artifacts import UsedLowering
+from builder.lowerings.high_rank import high_ranks_lowered
 from builder.lowerings.register import registered_lowerings, uses
 from builder.stages.convert import conversion_errors
 from builder.stages.fast_conversion import fast_conversion
@@ -143,7 +144,12 @@ def convert(module: torch.nn.Module, inputs: Sequence[Tensor], *, method: str, h
             ct.TensorType(name=f"y{i}", dtype=np.float32 if y.is_floating_point() else np.int32)
             for i, y in enumerate(module(*inputs))
         ]
-    with fast_conversion() as keep, conversion_errors("cannot convert"), registered_lowerings() as counted:
+    with (
+        fast_conversion() as keep,
+        conversion_errors("cannot convert"),
+        registered_lowerings() as counted,
+        high_ranks_lowered(),
+    ):
         model = ct.convert(
             program,
             inputs=[ct.TensorType(name=f"x{i}", shape=x.shape, dtype=x.numpy().dtype) for i, x in enumerate(inputs)],
