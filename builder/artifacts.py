@@ -129,7 +129,7 @@ class CapturedProgram:
     """The model as a graph that coremltools converts."""
 
     program: Any
-    """`torch.jit.ScriptModule` or `torch.export.ExportedProgram`."""
+    """`torch.jit.ScriptModule`, `torch.export.ExportedProgram`, an ONNX graph, or the module of a Core ML file."""
     method: str
     failures: Mapping[str, str] = field(default_factory=dict)
     """Why the methods that were tried first did not work."""

@@ -6,9 +6,13 @@ left out) and its attributes, and returns one variable for each output. Delete o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
+
+from builder.lowerings.onnx_control import CONTROL
+from builder.lowerings.onnx_recurrent import RECURRENT
 
 Lowering = Callable[[Any, Any, Sequence[Any], Mapping[str, Any]], list[Any]]
 
@@ -100,89 +104,26 @@ def _triangle(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mappin
     return [lowerer.mb.band_part(x=inputs[0], **kept, name=lowerer.fresh_name(node))]
 
 
-def _lstm(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
-    """LSTM with constant weights: ONNX orders its gates i, o, f, c and Core ML i, f, o, c; biases are added up.
-
-    X (S, B, I) gives Y (S, D, B, H), Y_h and Y_c (D, B, H), with D directions.
-    """
-    direction = attributes.get("direction", "forward")
-    others = {"activations": None, "clip": None, "input_forget": 0, "layout": 0}
-    for name, plain in others.items():
-        if attributes.get(name, plain) != plain and not _are_usual(name, attributes[name]):
-            raise RuntimeError(f"an LSTM with {name} {attributes[name]} is not converted")
-    if direction == "reverse" or any(given is not None for given in [*inputs[4:5], *inputs[7:8]]):
-        raise RuntimeError("an LSTM that runs backwards alone, has sequence lengths or peepholes is not converted")
-    weights, recurrent = (_in_order(given.val, axis=1) for given in inputs[1:3])
-    directions, hidden = recurrent.shape[0], recurrent.shape[2]
-    bias = _bias(inputs, directions, hidden)
-    arguments = {"weight_ih": weights[0], "weight_hh": recurrent[0], "bias": bias[0]}
-    if directions == 2:
-        arguments |= {"weight_ih_back": weights[1], "weight_hh_back": recurrent[1], "bias_back": bias[1]}
-    mb, x = lowerer.mb, inputs[0]
-    initial = [
-        _state(lowerer, node, given, x.shape[1], directions * hidden) for given in (*inputs[5:7], None, None)[:2]
-    ]
-    y, h, c = mb.lstm(
-        x=x,
-        initial_h=initial[0],
-        initial_c=initial[1],
-        direction="bidirectional" if directions == 2 else "forward",
-        output_sequence=True,
-        name=lowerer.fresh_name(node, "lstm"),
-        **arguments,
-    )
-
-    def split(value: Any, lead: int) -> Any:
-        """(…, B, D * H) to (…, D, B, H)."""
-        shape = [*x.shape[:lead], x.shape[1], directions, hidden]
-        parts = mb.reshape(x=value, shape=shape, name=lowerer.fresh_name(node, "parts"))
-        order = [*range(lead), lead + 1, lead, lead + 2]
-        return mb.transpose(x=parts, perm=order, name=lowerer.fresh_name(node, "directions"))
-
-    return [split(y, 1), split(h, 0), split(c, 0)]
-
-
 def _reshape(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
     """A reshape in which 0 takes the input's size at the same place, also where the rank changes."""
     x, shape = inputs[0], inputs[1]
     if shape.val is not None and not attributes.get("allowzero", 0):
-        wanted = [int(size) for size in shape.val]
-        zeros = [index for index, size in enumerate(wanted) if size == 0]
-        if all(isinstance(x.shape[index], int) for index in zeros):
-            shape = [x.shape[index] if size == 0 else size for index, size in enumerate(wanted)]
+        shape = _without_zeros([int(size) for size in shape.val], list(x.shape))
     return [lowerer.mb.reshape(x=x, shape=shape, name=lowerer.fresh_name(node))]
 
 
-def _are_usual(name: str, value: Any) -> bool:
-    return name == "activations" and [str(v) for v in value] == ["Sigmoid", "Tanh", "Tanh"] * (len(value) // 3)
-
-
-def _in_order(gates: Any, axis: int) -> Any:
-    """Weights or biases with their gates i, o, f, c as i, f, o, c."""
-    import numpy as np
-
-    i, o, f, c = np.split(np.asarray(gates), 4, axis=axis)
-    return np.concatenate([i, f, o, c], axis=axis)
-
-
-def _bias(inputs: Sequence[Any], directions: int, hidden: int) -> Any:
-    """The sum of both biases, (D, 4H); zeros where there is none."""
-    import numpy as np
-
-    if len(inputs) < 4 or inputs[3] is None:
-        return np.zeros((directions, 4 * hidden), dtype=np.float32)
-    of_input, of_state = np.split(np.asarray(inputs[3].val), 2, axis=1)
-    return _in_order(of_input + of_state, axis=1)
-
-
-def _state(lowerer: Any, node: Any, given: Any, batch: int, size: int) -> Any:
-    """An initial state (D, B, H) as Core ML takes it, (B, D * H); zeros where there is none."""
-    import numpy as np
-
-    if given is None:
-        return np.zeros((batch, size), dtype=np.float32)
-    moved = lowerer.mb.transpose(x=given, perm=[1, 0, 2], name=lowerer.fresh_name(node, "state"))
-    return lowerer.mb.reshape(x=moved, shape=[batch, size], name=lowerer.fresh_name(node, "state"))
+def _without_zeros(wanted: list[int], sizes: list[Any]) -> list[int]:
+    """The shape with sizes for zeros; the one that the app chooses becomes the -1, and what was -1 is worked out."""
+    copied = [sizes[index] if size == 0 else size for index, size in enumerate(wanted)]
+    chosen = [index for index, size in enumerate(copied) if not isinstance(size, int)]
+    others = [size for size in sizes if isinstance(size, int)]
+    if not chosen:
+        return copied
+    if len(chosen) > 1 or len(others) < len(sizes) - 1:
+        return wanted
+    known = math.prod(size for index, size in enumerate(copied) if index not in chosen and size != -1)
+    rest = math.prod(others) // known
+    return [-1 if index in chosen else rest if size == -1 else size for index, size in enumerate(copied)]
 
 
 ONNX_OPERATORS: Mapping[str, Lowering] = {
@@ -198,11 +139,12 @@ ONNX_OPERATORS: Mapping[str, Lowering] = {
     "CumSum": _cumulative_sum,
     "Dropout": _dropout,
     "GatherElements": _gather_elements,
-    "LSTM": _lstm,
     "Mean": _mean,
     "Mod": _mod,
     "Reciprocal": _reciprocal,
     "Trilu": _triangle,
+    **CONTROL,
+    **RECURRENT,
 }  # fmt: skip
 """By ONNX's name."""
 

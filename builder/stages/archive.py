@@ -38,14 +38,15 @@ _WRITERS: Mapping[str, Callable[[Any, io.BytesIO], object]] = {
     "trace": torch.jit.save,
     "script": torch.jit.save,
     "export": torch.export.save,
+    "onnx": lambda program, buffer: buffer.write(program.model.SerializeToString(deterministic=True)),
 }
-"""How torch writes what each method captures; other programs are captured again where they are needed."""
+"""How what each method captures is written; a Core ML model, which is passed on, is loaded again where it is needed."""
 
 _SPECIFICATION, _WEIGHTS = "model", "weights/"
 
 
 def archived(captured: CapturedProgram) -> tuple[bytes, CapturedProgram] | None:
-    """Return the archive of a program and what reads back from it; None where torch cannot write or read it."""
+    """Return the archive of a program and what reads back from it; None where it cannot be written or read."""
     write = _WRITERS.get(captured.method)
     if write is None:
         return None
@@ -59,6 +60,10 @@ def archived(captured: CapturedProgram) -> tuple[bytes, CapturedProgram] | None:
 
 def read_program(data: bytes, method: str) -> CapturedProgram:
     """Return the program of an archive."""
+    if method == "onnx":
+        from builder.stages.onnx_capture import read_onnx
+
+        return CapturedProgram(program=read_onnx(data), method=method)
     if method != "export":
         return CapturedProgram(program=torch.jit.load(io.BytesIO(data)), method=method)  # type: ignore[no-untyped-call]  # torch
     program = torch.export.load(io.BytesIO(data))
@@ -70,6 +75,8 @@ def read_program(data: bytes, method: str) -> CapturedProgram:
 
 def program_digest(data: bytes) -> str:
     """`sha256:` over what an archive computes: code, constants and weights, without names that only count."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):  # an ONNX graph
+        return f"sha256:{hashlib.sha256(data).hexdigest()}"
     digest = hashlib.sha256()
     numbers: dict[bytes, bytes] = {}
 

@@ -30,9 +30,8 @@ _OPSET = 18
 class OnnxProgram:
     """A simplified ONNX graph that onnxruntime runs; inputs and outputs as the recipe names them."""
 
-    def __init__(self, model: Any, source: OnnxModule | None = None) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
-        self.source = source
         self._names = tuple(value.name for value in model.graph.input)
         self._session = make_session(model)
 
@@ -65,7 +64,14 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
         simplified, agrees = onnxsim.simplify(model)
     if not agrees:
         raise ConversionError("onnxsim changed what the graph computes", key="capture.method")
-    return OnnxProgram(_inferred(simplified), source)
+    return OnnxProgram(_inferred(simplified))
+
+
+def read_onnx(data: bytes) -> OnnxProgram:
+    """The program that `data` is the file of."""
+    with optional_packages("onnx"):
+        import onnx
+    return OnnxProgram(onnx.load_from_string(data))
 
 
 def _export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str], opset: int) -> bytes:
@@ -113,7 +119,9 @@ def _put_in(outer: Any, model: Any, source: OnnxModule) -> Any:
     import onnx
     from onnx import compose, helper
 
-    inner = compose.add_prefix(model, "model/")
+    # Named here because add_prefix forgets the constants of a graph that graphs inside its nodes use.
+    constants = {tensor.name: f"model/{tensor.name}" for tensor in model.graph.initializer}
+    inner = compose.add_prefix_graph(model.graph, "model/", name_map=constants)
     place = next(index for index, node in enumerate(outer.graph.node) if node.domain == DOMAIN)
     stand_in = outer.graph.node[place]
     before, after = list(outer.graph.node[:place]), list(outer.graph.node[place + 1 :])
@@ -129,9 +137,9 @@ def _put_in(outer: Any, model: Any, source: OnnxModule) -> Any:
     graph.CopyFrom(outer.graph)
     del graph.node[:]
     del graph.value_info[:]
-    graph.node.extend([*before, *given, *inner.graph.node, *returned, *after])
-    graph.initializer.extend(inner.graph.initializer)
-    graph.sparse_initializer.extend(inner.graph.sparse_initializer)
+    graph.node.extend([*before, *given, *inner.node, *returned, *after])
+    graph.initializer.extend(inner.initializer)
+    graph.sparse_initializer.extend(inner.sparse_initializer)
     imports = {used.domain: used.version for used in model.opset_import}
     made = helper.make_model(
         graph, opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()]

@@ -18,6 +18,7 @@ from builder.measures import compare
 from builder.progress import Silent
 from builder.sources import load_source
 from builder.spec import BuildSpec
+from builder.stages.archive import archived, program_digest
 from builder.stages.capture import capture
 from builder.stages.convert import convert
 from builder.stages.prepare import prepare
@@ -118,6 +119,20 @@ def test_the_module_computes_what_the_exported_model_computes(tmp_path):
 def test_the_artifact_computes_what_onnxruntime_computes(tmp_path, parts):
     # fp32 artifacts differ by the order of sums alone: over 100 dB
     assert worst_snr(spec_of(write(tmp_path / "m.onnx"), **parts), tmp_path) > 100
+
+
+def test_what_was_captured_reads_back_from_its_archive(tmp_path):
+    # given
+    spec = spec_of(write(tmp_path / "m.onnx"))
+    examples = make_examples(spec)
+    prepared = prepare(load_source(spec, examples, Silent()), examples, spec)
+    # when captured twice
+    (data, read), (again, _) = (archived(capture(prepared, examples, "onnx", {})) for _ in range(2))
+    # then the archive is the same, so that later stages need not run again, and computes the same
+    assert program_digest(data) == program_digest(again)
+    x = examples.samples[1].tensors["input_1"]
+    for got, wanted in zip(read.run(x), prepared.module(x), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_half_precision(tmp_path):
