@@ -33,7 +33,7 @@ def check_parity(
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
             references.append(subject.run_original(subject.prepared.module, sample))
-            given = execute(sample)
+            given = _with_numbers(references[-1], execute(sample))
             results.append(_without_rounding(subject, references[-1], given))
             subject.progress.bound(partial(parity_bounds, name, references, results))
             if len(shown) < PICTURES:
@@ -50,6 +50,14 @@ def check_parity(
     )
     pictures = tuple(picture for s, a, b in shown for picture in checked_picture(subject, s, a, b, engine))
     return replace(report, pictures=pictures)
+
+
+def _with_numbers(reference: Outputs, result: Outputs) -> Outputs:
+    """`result` with numbers where the reference has them: Core ML gives an array of one."""
+    return {
+        name: value.reshape(()) if reference[name].ndim == 0 and value.shape == (1,) else value
+        for name, value in result.items()
+    }
 
 
 def _without_rounding(subject: Subject, reference: Outputs, result: Outputs) -> Outputs:

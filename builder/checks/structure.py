@@ -26,7 +26,7 @@ def check_structure(name: str, check: StructureCheck, subject: Subject) -> Check
         *_compare_states(spec, prepared, found),
         *_compare_outputs(spec, prepared, found),
         *_compare_labels(prepared, found),
-        *_compare_metadata(spec, found),
+        *_compare_metadata(spec, found, is_finished=subject.captured.method == "coreml"),
     ]
     if check.bytes is not None and not check.bytes.holds(sealed.size_bytes):
         failures.append(f"the artifact has {sealed.size_bytes} bytes, outside the limit")
@@ -120,9 +120,11 @@ def _compare_outputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDe
             yield from _differences(f"output {name}", {"kind": "tensor", **dtype}, declared[name])
 
 
-def _compare_metadata(spec: BuildSpec, found: ArtifactDescription) -> Iterator[str]:
+def _compare_metadata(spec: BuildSpec, found: ArtifactDescription, *, is_finished: bool) -> Iterator[str]:
     said = spec.metadata.model_dump(exclude={"user"})
     said["description"] = shown_description(spec.metadata.description, seeded=SEEDED_KEY in found.metadata)
+    if is_finished:  # a Core ML file keeps what the recipe leaves out
+        said = {name: value for name, value in said.items() if getattr(spec.metadata, name)}
     yield from _differences("metadata", said, found.shown)
     yield from _differences("metadata", spec.metadata.user, found.metadata)
 

@@ -73,7 +73,7 @@ class Classifier(Part):
 
 
 class Metadata(Part):
-    """What Xcode shows about the model."""
+    """What Xcode shows about the model. A finished Core ML model keeps its own where the recipe says nothing."""
 
     author: str = ""
     license: str = ""

@@ -96,13 +96,15 @@ def without_tool_builds(model_specification: Any) -> Any:
 
 
 def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> Any:
-    """A copy without dates and tool builds, with the recipe's metadata."""
+    """A copy without dates and tool builds, with the recipe's metadata, or where it gives none a finished model's."""
     specification = without_tool_builds(model_specification)
     metadata = specification.description.metadata
-    metadata.author = spec.metadata.author
-    metadata.license = spec.metadata.license
-    metadata.versionString = spec.metadata.version
-    metadata.shortDescription = shown_description(spec.metadata.description, seeded=seeded)
+    seeded = seeded or SEEDED_KEY in metadata.userDefined
+    metadata.author = spec.metadata.author or metadata.author
+    metadata.license = spec.metadata.license or metadata.license
+    metadata.versionString = spec.metadata.version or metadata.versionString
+    if spec.metadata.description or not metadata.shortDescription:
+        metadata.shortDescription = shown_description(spec.metadata.description, seeded=seeded)
     for key, value in spec.metadata.user.items():
         metadata.userDefined[key] = value
     if seeded:

@@ -64,6 +64,13 @@ class Blend(nn.Module):
         return {"blend": blended, "best": blended.argmax(1), "sizes": (blended.amax((2, 3)), blended.amin((2, 3)))}
 
 
+class Summary(nn.Module):
+    """A number and the array that it is the mean of."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.mean(), x * 2
+
+
 class Scaled(nn.Module):
     """One input that an app may leave out."""
 

@@ -157,6 +157,15 @@ def test_several_inputs_of_all_dtypes_and_nested_outputs(form: str, build: Build
 
 
 @pytest.mark.parametrize("form", ["fp32", "fp16", "mlmodel"])
+def test_a_number_as_an_output(form: str, build: Build) -> None:
+    built = build(
+        "Summary", {"x": {"kind": "tensor", "shape": [1, 4]}}, *FORMATS[form], output={"mean": None, "all": None}
+    )
+    # Core ML gives a number as an array of one
+    assert array(built, x=[[1, 2, 3, 6]])["mean"].tolist() == [3]
+
+
+@pytest.mark.parametrize("form", ["fp32", "fp16", "mlmodel"])
 @pytest.mark.parametrize("method", ["trace", "export"])
 @pytest.mark.parametrize("how", ["ranges", "enumerated"])
 def test_flexible_arrays_run_at_other_sizes(how: str, method: str, form: str, build: Build) -> None:

@@ -118,6 +118,25 @@ def test_a_finished_model_is_left_as_it_is_while_its_copy_gets_a_later_target(tm
     assert load_spec(str(own)).specificationVersion == 7
 
 
+def test_a_finished_model_keeps_its_metadata_where_the_recipe_gives_none(tmp_path, monkeypatch, capsys):
+    # given a file that says more about itself than its recipe
+    from coremltools.models import MLModel
+
+    monkeypatch.chdir(tmp_path)
+    own = MLModel(str(FILES / "digits.mlpackage"), skip_model_load=True)
+    own.author, own.version, own.short_description = "Its author", "7", "Its description"
+    own.save(str(tmp_path / "own.mlpackage"))
+    # when
+    overrides = ["metadata.description=Ours", "metadata.license="]
+    code = main(["recipe=source_coreml", "tracking=none", "-q", "source.file=own.mlpackage", *overrides])
+    # then
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    metadata = load_spec(out.strip()).description.metadata
+    assert (metadata.author, metadata.versionString, metadata.shortDescription) == ("Its author", "7", "Ours")
+    assert metadata.license == own.license
+
+
 @pytest.mark.skipif(find_spec("onnxsim") is None, reason="optional packages")
 def test_the_same_net_by_every_road_gives_the_same_answers(tmp_path, monkeypatch, capsys):
     # given
