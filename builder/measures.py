@@ -23,6 +23,8 @@ class Difference:
     """max |result - reference| / max |reference|"""
     snr_db: float
     """10 log10(sum reference**2 / sum (result - reference)**2); infinite where they are equal"""
+    psnr_db: float
+    """10 log10(max |reference|**2 / mean (result - reference)**2); infinite where they are equal"""
     cosine: float
     """reference . result / (|reference| |result|)"""
 
@@ -34,7 +36,7 @@ def compare(reference: torch.Tensor | np.ndarray, result: torch.Tensor | np.ndar
         raise ValueError(f"shapes {expected.shape} and {got.shape} differ")
     expected, got = expected.ravel(), got.ravel()
     if not (np.isfinite(expected).all() and np.isfinite(got).all()):
-        return Difference(max_abs=math.nan, relative_error=math.nan, snr_db=math.nan, cosine=math.nan)
+        return Difference(max_abs=math.nan, relative_error=math.nan, snr_db=math.nan, psnr_db=math.nan, cosine=math.nan)
     error = got - expected
     max_abs = float(np.abs(error).max(initial=0.0))
     largest = float(np.abs(expected).max(initial=0.0))
@@ -43,9 +45,30 @@ def compare(reference: torch.Tensor | np.ndarray, result: torch.Tensor | np.ndar
     return Difference(
         max_abs=max_abs,
         relative_error=max_abs / largest if largest else (0.0 if max_abs == 0 else math.inf),
-        snr_db=math.inf if noise == 0 else (-math.inf if signal == 0 else 10 * math.log10(signal / noise)),
+        snr_db=_decibels(signal, noise),
+        psnr_db=_decibels(largest**2 * expected.size, noise),
         cosine=float(expected @ got) / norms if norms else (1.0 if signal == noise == 0 else 0.0),
     )
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+
+
+HALF_MAX = 65504.0
+"""The largest number in half precision."""
+
+
+def count_nan(values: torch.Tensor | np.ndarray) -> int:
+    """How many elements are no number."""
+    return int(np.isnan(_double(values)).sum())
+
+
+def count_overflow(values: torch.Tensor | np.ndarray) -> int:
+    """How many elements are infinite or beyond what half precision holds."""
+    return int((np.abs(_double(values)) > HALF_MAX).sum())
 
 
 def why_meaningless(references: Sequence[torch.Tensor | np.ndarray]) -> str | None:

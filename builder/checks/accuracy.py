@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+
+import torch
 
 from builder.artifacts import CheckReport, Sample
 from builder.checks.bounds import accuracy_bounds
@@ -12,6 +15,7 @@ from builder.checks.engine import Execute
 from builder.checks.subject import Subject
 from builder.errors import SourceError
 from builder.nearest import did_you_mean
+from builder.spec.base import Limit
 from builder.spec.checks import AccuracyCheck
 
 
@@ -22,26 +26,25 @@ def check_accuracy(
     labels, output = subject.prepared.labels, subject.scores
     assert labels is not None, "compatibility demands a classifier"
     assert output is not None, "compatibility demands a classifier"
-    right = original_right = agreed = done = 0
+    counts: Counter[str] = Counter()
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
-        for sample in samples:
+        for done, sample in enumerate(samples, start=1):
             wanted = right_class(sample.label, labels, key=f"checks.{name}.data")
-            answer = int(execute(sample)[output].argmax())
-            reference = subject.run_original(subject.prepared.reference, sample)[output]
-            original_answer = int(reference.argmax())
-            right += answer == wanted
-            original_right += original_answer == wanted
-            agreed += answer == original_answer
-            done += 1
+            answers = best_classes(execute(sample)[output])
+            original = best_classes(subject.run_original(subject.prepared.reference, sample)[output])
+            counts["accuracy"] += answers[0] == wanted
+            counts["original_accuracy"] += original[0] == wanted
+            counts["top5_accuracy"] += wanted in answers
+            counts["original_top5_accuracy"] += wanted in original
+            counts["top1_agreement"] += answers[0] == original[0]
+            counts["top5_agreement"] += original[0] in answers
+            right, original_right = counts["accuracy"], counts["original_accuracy"]
             subject.progress.bound(partial(accuracy_bounds, name, right, original_right, done, len(samples)))
             advance(1)
-    values = {
-        "accuracy": right / len(samples),
-        "original_accuracy": original_right / len(samples),
-        "drop": (original_right - right) / len(samples),
-        "top1_agreement": agreed / len(samples),
-    }
-    limits = {key: limit for key in ("accuracy", "drop") if (limit := getattr(check, key)) is not None}
+    values = {measure: count / len(samples) for measure, count in counts.items()}
+    values["drop"] = (counts["original_accuracy"] - counts["accuracy"]) / len(samples)
+    values["top5_drop"] = (counts["original_top5_accuracy"] - counts["top5_accuracy"]) / len(samples)
+    limits = _limits(check)
     failures = [
         f"{key} is {values[key]:.4g}, and the limit is {describe(limit)}"
         for key, limit in limits.items()
@@ -50,6 +53,18 @@ def check_accuracy(
     if not limits:
         return _report(name, check, engine, values, None, "no limit is given", len(samples))
     return _report(name, check, engine, values, not failures, "; ".join(failures) or None, len(samples))
+
+
+def best_classes(scores: torch.Tensor) -> list[int]:
+    """The numbers of the five best classes, or of all where there are fewer, the best first."""
+    order: list[int] = scores.flatten().sort(descending=True, stable=True).indices[:5].tolist()
+    return order
+
+
+def _limits(check: AccuracyCheck) -> dict[str, Limit]:
+    """The limits that the recipe says, by measure."""
+    given = {name: getattr(check, name) for name in AccuracyCheck.model_fields}
+    return {name: limit for name, limit in given.items() if isinstance(limit, Limit)}
 
 
 def right_class(label: str | int | None, labels: Sequence[str], *, key: str) -> int:
@@ -75,13 +90,12 @@ def _report(
     reason: str | None,
     samples: int | None = None,
 ) -> CheckReport:
-    limits = {key: limit for key in ("accuracy", "drop") if (limit := getattr(check, key)) is not None}
     return CheckReport(
         name=name,
         kind=check.kind,
         engine=engine,
         values=values,
-        limits={key: limit.model_dump(exclude_none=True) for key, limit in limits.items()},
+        limits={key: limit.model_dump(exclude_none=True) for key, limit in _limits(check).items()},
         passed=passed,
         reason=reason,
         samples=samples,

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from builder.artifacts import CheckReport
-from builder.measures import compare, why_meaningless
+from builder.checks.limits import SOUND
+from builder.measures import compare, count_nan, count_overflow, why_meaningless
 from builder.spec.base import Limit
 
 Outputs = Mapping[str, torch.Tensor]
@@ -33,6 +34,7 @@ def judge(
     """
     values: dict[str, Any] = {}
     reasons, failures = [], []
+    enforced = {**SOUND, **limits}
     for output in references[0]:
         expected = [r[output] for r in references]
         got = [r[output] for r in results]
@@ -40,6 +42,8 @@ def judge(
         if output == scores:
             same = [bool(torch.equal(a.argmax(-1), b.argmax(-1))) for a, b in zip(expected, got, strict=True)]
             measured["top1_agreement"] = sum(same) / len(same)
+            near = [is_near(a, b) for a, b in zip(expected, got, strict=True)]
+            measured["top5_agreement"] = sum(near) / len(near)
         values[output] = measured
         if reason := why_meaningless(expected):
             reasons.append(f"{output}: {reason}")
@@ -47,7 +51,7 @@ def judge(
             continue
         failures += [
             f"{output}: {measure} is {measured[measure]:.4g}, and the limit is {describe(limit)}"
-            for measure, limit in limits.items()
+            for measure, limit in enforced.items()
             if measure in measured and _applies(measure, expected[0]) and not limit.holds(measured[measure])
         ]
     passed: bool | None = not failures
@@ -63,11 +67,17 @@ def judge(
         kind=kind,
         engine=engine,
         values=values,
-        limits={measure: limit.model_dump(exclude_none=True) for measure, limit in limits.items()},
+        limits={measure: limit.model_dump(exclude_none=True) for measure, limit in enforced.items()},
         passed=passed,
         reason=reason,
         samples=len(references),
     )
+
+
+def is_near(reference: torch.Tensor, result: torch.Tensor) -> bool:
+    """Whether the best class of `reference`, along the last axis, is everywhere among the five best of `result`."""
+    best = result.topk(min(5, result.shape[-1]), dim=-1).indices
+    return bool((best == reference.argmax(-1, keepdim=True)).any(-1).all())
 
 
 def describe(limit: Limit) -> str:
@@ -104,6 +114,7 @@ def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dic
                 "max_abs": nothing,
                 "relative_error": nothing,
                 "snr_db": nothing,
+                "psnr_db": nothing,
                 "cosine": nothing,
                 "agreement": nothing,
                 "shape": shapes,
@@ -115,7 +126,10 @@ def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dic
         "max_abs": _extreme(max, [d.max_abs for d in differences]),
         "relative_error": _extreme(max, [d.relative_error for d in differences]),
         "snr_db": _extreme(min, [d.snr_db for d in differences]),
+        "psnr_db": _extreme(min, [d.psnr_db for d in differences]),
         "cosine": _extreme(min, [d.cosine for d in differences]),
+        "nan_count": sum(count_nan(result) for result in got),
+        "overflow_count": sum(count_overflow(result) for result in got),
     }
 
 

@@ -11,6 +11,10 @@ CAPTURE = {"snr_db": Limit(min=90.0), "agreement": Limit(min=0.999)}
 """The captured program runs the same fp32 kernels; fused or re-ordered ones round differently, over 100 dB. Of integers
 one in a thousand may be a tie that falls the other way."""
 
+SOUND = {"nan_count": Limit(max=0)}
+"""Whatever the precision and compression: a NaN is never an answer. (An infinite or too large value is, where the model
+itself gives one in float32, so overflows are counted and left to the recipe; where it does not, the SNR is lost.)"""
+
 HALF = {"snr_db": Limit(min=30.0), "agreement": Limit(min=0.98)}
 
 PARITY = {

@@ -9,7 +9,10 @@ from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import bounds, leaves, plain, value_text
 
 _ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed"}
-_MORE_IS_BETTER = {"snr_db", "cosine", "top1_agreement", "accuracy", "original_accuracy"}
+_MORE_IS_BETTER = {
+    "snr_db", "psnr_db", "cosine", "agreement", "top1_agreement", "top5_agreement", "accuracy", "original_accuracy",
+    "top5_accuracy", "original_top5_accuracy",
+}  # fmt: skip
 _WITHOUT_ARTIFACT = {"structure": "structure only", "capture": "in PyTorch only"}
 
 

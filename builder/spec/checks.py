@@ -27,12 +27,20 @@ class ComparisonLimits(Part):
     """Largest absolute difference divided by the largest magnitude of the reference."""
     snr_db: Limit | None = None
     """Signal-to-noise ratio in decibels, over one output of one sample."""
+    psnr_db: Limit | None = None
+    """Peak signal-to-noise ratio in decibels: the largest magnitude of the reference against the noise."""
     cosine: Limit | None = None
     """Cosine similarity of reference and result."""
     agreement: Limit | None = None
     """Share of equal values, 0 to 1, of an integer output; the other limits but `max_abs` are for outputs of floats."""
     top1_agreement: Limit | None = None
     """Share of samples in which both name the same best class, 0 to 1."""
+    top5_agreement: Limit | None = None
+    """Share of samples in which the reference's best class is among the five best of the result, 0 to 1."""
+    nan_count: Limit | None = None
+    """Values of the result that are no number, over all samples; none are allowed unless given."""
+    overflow_count: Limit | None = None
+    """Values of the result that are infinite or beyond 65504, the largest in half precision, over all samples."""
 
 
 class CaptureCheck(ComparisonLimits):
@@ -62,8 +70,18 @@ class AccuracyCheck(Part):
     """How many samples to take; all unless given."""
     accuracy: Limit | None = None
     """The artifact's share of right answers, 0 to 1."""
+    original_accuracy: Limit | None = None
+    """The original's, which says whether the data is what the model was made for."""
     drop: Limit | None = None
     """The original's accuracy less the artifact's."""
+    top5_accuracy: Limit | None = None
+    """The artifact's share of samples whose right answer is among its five best, 0 to 1."""
+    top5_drop: Limit | None = None
+    """The original's share of those less the artifact's."""
+    top1_agreement: Limit | None = None
+    """Share of samples in which both give the same answer, right or wrong, 0 to 1."""
+    top5_agreement: Limit | None = None
+    """Share of samples in which the original's answer is among the five best of the artifact, 0 to 1."""
 
 
 Check = Annotated[StructureCheck | CaptureCheck | ParityCheck | AccuracyCheck, Field(discriminator="kind")]

@@ -85,5 +85,13 @@ def _substitutions(spec: BuildSpec) -> Iterator[Problem]:
 
 def _checks(spec: BuildSpec) -> Iterator[Problem]:
     for name, check in spec.checks.items():
-        if check.kind == "accuracy" and spec.classifier is None:
+        if spec.classifier is not None:
+            continue
+        if check.kind == "accuracy":
             yield Problem(path=("checks", name), message="accuracy needs a classifier, and the recipe has none")
+        for measure in ("top1_agreement", "top5_agreement") if check.kind == "parity" else ():
+            if getattr(check, measure) is not None:
+                yield Problem(
+                    path=("checks", name, measure),
+                    message=f"{measure} is about classes, and the recipe has no classifier",
+                )

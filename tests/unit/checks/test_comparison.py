@@ -61,3 +61,38 @@ def test_top1_counts_the_same_best_class():
     report = verdict(swapped, limits={"top1_agreement": Limit(min=1.0)}, scores="y")
     assert report.values["y"]["top1_agreement"] == 0.5
     assert report.passed is False
+
+
+def test_top5_counts_the_reference_s_best_class_among_the_five_best():
+    scores = torch.arange(8.0)[None]
+    near, far = scores.roll(-3, 1), scores.roll(-6, 1)  # the best class comes fourth, then seventh
+    report = verdict([{"y": near}, {"y": far}], references=[{"y": scores}, {"y": scores + 1}], scores="y", limits={})
+    assert report.values["y"]["top5_agreement"] == 0.5
+    assert report.values["y"]["top1_agreement"] == 0.0
+
+
+def test_nan_is_no_answer_even_where_no_limit_is_known():
+    report = verdict([REFERENCE[0], {"y": torch.tensor([[3.0, 2.0, float("nan")]])}], limits={})
+    assert report.passed is False
+    assert report.reason == "y: nan_count is 1, and the limit is at most 0"
+
+
+def test_overflows_are_counted_and_may_be_limited():
+    reference = [{"y": torch.tensor([[1.0, 65505.0, 3.0]])}, {"y": torch.tensor([[2.0, 65504.0, 1.0]])}]
+    report = verdict(reference, references=reference, limits={"overflow_count": Limit(max=0)})
+    assert report.values["y"]["overflow_count"] == 1
+    assert report.passed is False
+
+
+def test_every_measure_of_floats_can_be_limited():
+    results = [{"y": r["y"] + 0.1} for r in REFERENCE]
+    for measure, limit in {
+        "max_abs": Limit(max=0.01),
+        "relative_error": Limit(max=0.01),
+        "snr_db": Limit(min=60),
+        "psnr_db": Limit(min=60),
+        "cosine": Limit(min=0.99999),
+    }.items():
+        report = verdict(results, limits={measure: limit})
+        assert report.passed is False, measure
+        assert str(report.reason).startswith(f"y: {measure} is")

@@ -51,6 +51,15 @@ class Mean(torch.nn.Module):
 
 def make():
     return Mean()
+
+
+def turned(model):
+    class Turned(torch.nn.Module):
+        def forward(self, x):
+            y = x.mean((2, 3)) * 9.0
+            return torch.cat([y[:, :1] * 0.1, y[:, 1:]], 1)
+
+    return Turned()
 """
 LABELS = ("red", "green", "blue")
 LONG_AGO = 1_700_000_000
@@ -169,3 +178,36 @@ def test_data_in_place_of_a_name_and_from_a_users_function_counts_with_its_code_
     assert _ran(_build(project, data)) == ["verify"]
     (project / "my_data.py").write_text(f"# more\n{(project / 'my_data.py').read_text()}")
     assert _ran(_build(project, data)) == ["verify"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (["accuracy={min: 0.9}"], ["accuracy is 0.6667, and the limit is at least 0.9"]),
+        (["drop={max: 0.01}"], ["drop is 0.3333, and the limit is at most 0.01"]),
+        (
+            ["accuracy={min: 0.9}", "drop={max: 0.01}"],
+            ["accuracy is 0.6667, and the limit is at least 0.9", "drop is 0.3333, and the limit is at most 0.01"],
+        ),
+        (["accuracy={min: 0.5}", "drop={max: 0.01}"], ["drop is 0.3333, and the limit is at most 0.01"]),
+        (["top1_agreement={min: 1}"], ["top1_agreement is 0.6667, and the limit is at least 1"]),
+    ],
+)
+def test_thresholds_and_differences_alike_are_enforced(
+    limits: list[str], said: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a substitution that makes the artifact worse than the model: a third of its answers are wrong
+    recipe = RECIPE.replace("    accuracy: {min: 0.9}\n", "")
+    worse = "substitutions:\n  turn: {kind: rewrite, function: 'colours:turned'}\n"
+    (project / "recipes/tiny.yaml").write_text(recipe + worse)
+    arguments = [f"checks.accuracy.{limit}" for limit in limits]
+
+    # when it is built, then every limit that is missed is named, and the artifact is broken
+    assert main(["recipe=tiny", "-q", *arguments]) == 5
+    error = " ".join(capsys.readouterr().err.split())
+    assert all(line in error for line in said)
+    assert (project / "outputs/broken/tiny/default/tiny.mlpackage").exists()
+    assert not (project / "outputs/tiny/default").exists()
+    document = json.loads((project / "outputs/broken/tiny/default/build.json").read_text())
+    (check,) = document["checks"]
+    assert (check["passed"], check["values"]["accuracy"], check["values"]["drop"]) == (False, 4 / 6, 2 / 6)
