@@ -14,6 +14,7 @@ VERBS = {
     "build": "build a recipe (the word may be left out)",
     "plan": "say which stages a build would run, and why",
     "doctor": "say what stands in the way of converting a recipe, or of any work on this machine",
+    "lint": "say what probably keeps an artifact off the Neural Engine",
     "diff": "compare two artifacts or builds",
     "gc": "remove from the store what no build has used for long",
     "list": "print every recipe, one a line",

@@ -276,6 +276,21 @@ class StageReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LintFinding:
+    """What one rule of the Neural Engine lint found in the artifact."""
+
+    rule: str
+    confidence: str
+    """`high`, `medium` or `low`; `measured` where Core ML's own compute plan says it."""
+    count: int
+    examples: tuple[str, ...]
+    advice: str
+    sources: tuple[str, ...]
+    ignored: str | None = None
+    """The recipe's reason why this is accepted."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRecord:
     """All that is known about one build; `build.json`, the reports and MLflow are made from it."""
 
@@ -310,3 +325,5 @@ class BuildRecord:
     labels: tuple[str, ...] | None = None
     weights: tuple[LayerWeights, ...] = ()
     """The largest first; the report plots them."""
+    lint: tuple[LintFinding, ...] = ()
+    """What probably keeps the artifact off the Neural Engine, the surest first."""

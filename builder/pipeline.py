@@ -225,6 +225,8 @@ def _file_name(spec: BuildSpec, origin: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> BuildRecord:
+    from builder.lint.inspect import lint
+
     loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
     checks, artifact = story.verified.value(), story.sealed.value()
     reports, modules = ledger.reports, story.converted.record["modules"]
@@ -255,6 +257,7 @@ def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> 
         weights=tuple(
             LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
         ),
+        lint=lint(artifact.path, request.spec.lint.ignore),
     )
 
 
@@ -294,6 +297,8 @@ def _tell_details(record: BuildRecord, progress: Progress) -> None:
         progress.detail(f"substitution {effect.name}: outputs changed by at most {effect.max_abs:.3g}")
     for lowering in record.lowerings:
         progress.detail(f"lowering {lowering.operator}: {lowering.times} converted by ours; {lowering.why}")
+    for finding in record.lint:
+        progress.detail(f"lint {finding.rule} ({finding.confidence}), {finding.count} times: {finding.examples[0]}")
     for layer in record.skipped_layers:
         progress.detail(f"compression {layer.step} left {layer.name} alone: {layer.reason}")
     for check in record.checks:

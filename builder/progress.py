@@ -42,7 +42,7 @@ class Progress(Protocol):
         """Something for the log, and for the terminal with `-v`."""
 
     def bound(self, bounds: Bounds) -> None:
-        """Values of the artifact are known by now, or can no longer get better than this: for a search .
+        """Values of the artifact are known by now, or can no longer get better than this: for a search.
 
         `bounds` is called only where somebody listens.
         """

@@ -72,6 +72,10 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: Sp
         place.type.discriminator
     ):
         return _wrong_kind(place, given, tree)
+    if place.is_key and _reason(details).startswith("must be one of "):
+        names = _reason(details).removeprefix("must be one of ").split(", ")
+        message = f"`{path[-1]}` is not allowed"
+        return _finding_at(tree, path, message, allowed=names, nearest=nearest(path[-1], names))
     if place.is_key:
         return _finding_at(tree, path, f"`{path[-1]}` {_reason(details)}")
     if kind == "literal_error":

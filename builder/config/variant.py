@@ -15,7 +15,7 @@ DEFAULT = "default"
 LONGEST = 100
 """Longer names are cut and end in a digest: file systems allow 255 bytes, and paths should stay readable."""
 
-_NO_EFFECT = ("recipe", "checks", "tracking")
+_NO_EFFECT = ("recipe", "checks", "tracking", "lint")
 """What comes after the artifact, or names the recipe itself."""
 
 

@@ -48,6 +48,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "substitutions": plain(record.substitutions),
         "lowerings": plain(record.lowerings),
         "skipped_layers": plain(record.skipped_layers),
+        "lint": plain(record.lint),
         "op_counts": dict(sorted(record.op_counts.items())),
         "source_bytes": record.source_bytes,
         "labels": None if record.labels is None else len(record.labels),

@@ -57,6 +57,7 @@ _SECTIONS = {
     "Call it from Swift": page_interface.swift,
     "Bytes": page_facts.weight,
     "Operators": page_facts.operators,
+    "Neural Engine": page_facts.neural_engine,
     "Substitutions": page_facts.substitutions,
     "Lowerings of the builder's own": page_facts.lowerings,
     "Stages": page_facts.stages,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.artifacts import BuildRecord, LayerWeights, SubstitutionEffect
+from builder.artifacts import BuildRecord, LayerWeights, LintFinding, SubstitutionEffect
 from builder.reports.markup import Content, Markup, bar, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import duration, leaves, number, plain, scalar, size
 
@@ -53,6 +53,16 @@ def lowerings(record: BuildRecord) -> Markup | None:
         return None
     rows = [(code(used.operator), str(used.times), used.why) for used in record.lowerings]
     return section("Lowerings of the builder's own", table(("operator", "times", "why"), rows))
+
+
+def neural_engine(record: BuildRecord) -> Markup:
+    """What probably keeps the artifact off the Neural Engine, or slows it there."""
+    title = "Neural Engine"
+    if not record.lint:
+        return section("lint", title, _quiet("Nothing is known that would keep this model off the Neural Engine."))
+    head = ("rule", "confidence", "found", "what to do", "source")
+    note = "Warnings from the file alone, for want of a list that Apple publishes; measure on a device before you act."
+    return section("lint", title, table(head, [_finding(finding) for finding in record.lint]), _quiet(note))
 
 
 def substitutions(record: BuildRecord) -> Markup | None:
@@ -137,6 +147,12 @@ def _layer(weight: LayerWeights) -> str:
     """The PyTorch module where it is known, else the operator's output; what belongs to no operator by its own name."""
     name = weight.module or weight.output or weight.name
     return f"{name} ({weight.operator})" if weight.operator else name
+
+
+def _finding(finding: LintFinding) -> tuple[Content, ...]:
+    found = details(f"{finding.count}", *(element("p", example, class_="quiet") for example in finding.examples))
+    done = finding.advice if finding.ignored is None else f"accepted: {finding.ignored}"
+    return code(finding.rule), finding.confidence, found, done, "; ".join(finding.sources)
 
 
 def _substitution(effect: SubstitutionEffect) -> tuple[Content, ...]:

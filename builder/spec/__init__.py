@@ -12,6 +12,7 @@ from builder.spec.checks import Check
 from builder.spec.compression import Compression
 from builder.spec.data import Data
 from builder.spec.inputs import Input, State
+from builder.spec.lint import Lint
 from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import Precision
 from builder.spec.source import Source
@@ -64,6 +65,7 @@ class BuildSpec(Part):
     """Data by names of your own, to which checks and calibration refer."""
     checks: Annotated[dict[str, Check], BeforeValidator(_kind_from_name)] = {}
     metadata: Metadata = Metadata()
+    lint: Lint = Lint()
     tracking: Tracking
     seed: int = 0
     """The seed of the example inputs and of everything else that is drawn."""

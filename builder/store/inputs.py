@@ -42,7 +42,7 @@ READS: Mapping[str, tuple[str, ...]] = {
 }
 """The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""
 
-_NO_STAGE = ("schema_version", "tracking", "data")
+_NO_STAGE = ("schema_version", "tracking", "data", "lint")
 """What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
 
 BESIDE: Mapping[str, tuple[str, ...]] = {

@@ -225,6 +225,9 @@ CASES: dict[str, Case] = {
     "flag_unknown_for_verb": command("list", "--outputs=x"),
     "flag_without_value": command("recipe=x", "--outputs"),
     "extra_argument": command("list", "all"),
+    "lint_unknown_rule": recipe(GOOD + "lint:\n  ignore:\n    gathr: one embedding\n"),
+    "lint_no_reason": recipe(GOOD + 'lint:\n  ignore:\n    gather: ""\n'),
+    "lint_no_model": command("lint", "nothing.mlpackage"),
     "predict_no_model": command("predict", "nothing.mlpackage", "image=cat.jpg"),
     "predict_nothing": command("predict"),
 }

@@ -1,0 +1,28 @@
+"""`python -m builder lint MODEL`: what probably keeps a Core ML model off the Neural Engine, or slows it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.cli.arguments import Parser
+from builder.errors import ConfigurationError
+
+DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there: warnings,
+each with its confidence and its source (docs/reference/lint.md), the surest first. The exit code is 0.
+
+  python -m builder lint outputs/mobilenet_v2_fp16/default/mobilenet_v2_fp16.mlpackage
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print what was found; returns the exit code."""
+    parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
+    parser.add_argument("model", metavar="MODEL", help="a .mlpackage or .mlmodel")
+    path = Path(parser.read(arguments).model)
+    if not path.exists():
+        raise ConfigurationError(f"there is no file {path}")
+    from builder.lint.inspect import lint, told
+
+    print("\n".join(told(lint(path))))
+    return 0
