@@ -20,16 +20,12 @@ _SIZED_BY_VALUES = frozenset(
 _NARROW = {torch.uint8: "0 to 255", torch.int8: "-128 to 127", torch.int16: "-32768 to 32767"}
 
 
-def high_ranks(operators: Sequence[Operator]) -> list[Obstacle]:
-    """Tensors of more dimensions than Core ML has; coremltools converts them, and Core ML does not load the result."""
-
-    def found() -> Iterator[tuple[Operator, str]]:
-        for operator in operators:
-            rank = max((len(o.shape) for o in operator.outputs if o is not None and o.shape is not None), default=0)
-            if rank > MOST_DIMENSIONS:
-                yield operator, f"gives a tensor of rank {rank}, and Core ML has at most {MOST_DIMENSIONS}"
-
-    return gather("rank", found(), "stops")
+def high_ranks(found: Sequence[tuple[Operator | None, int]]) -> list[Obstacle]:
+    """Tensors of more dimensions than Core ML has, of those that are left in a converted program."""
+    what = "gives a tensor of rank {}, and Core ML has at most " + str(MOST_DIMENSIONS)
+    known = gather("rank", [(operator, what.format(rank)) for operator, rank in found if operator is not None], "stops")
+    unknown = {rank for operator, rank in found if operator is None} if not known else ()
+    return known + [Obstacle(rule="rank", what=f"an operator {what.format(r)}", severity="stops") for r in unknown]
 
 
 def big_integers(operators: Sequence[Operator]) -> list[Obstacle]:
@@ -93,7 +89,6 @@ def sizes_by_values(operators: Sequence[Operator]) -> list[Obstacle]:
 
 
 RULES: tuple[Callable[[Sequence[Operator]], list[Obstacle]], ...] = (
-    high_ranks,
     big_integers,
     overwritten_views,
     double_precision,

@@ -40,6 +40,13 @@ def torchscript_operators(program: Any) -> list[Operator]:
     return [_operator(node, order) for node in order if is_operator(node)]
 
 
+def lost_writes(program: Any) -> list[Operator]:
+    """Writes in place whose result a conversion would lose; few operators are looked at closely, so this is quick."""
+    graph = _converted_graph(program)
+    order = {node: position for position, node in enumerate(_nodes(graph))}
+    return [_operator(node, order) for node in order if is_operator(node) and _overwritten(node, order) is not None]
+
+
 def top_level_names(program: Any) -> list[str]:
     """The operators (`aten::diff`) that run in any case, since no branch or loop is around them."""
     return [str(node.kind()) for node in _converted_graph(program).nodes() if is_operator(node)]
@@ -119,8 +126,9 @@ def _overwritten(node: Any, order: dict[Any, int]) -> str | None:
     if not name.endswith("_") or name.startswith("__"):
         return None
     views, value, bases = [], next(node.inputs(), None), []
-    while value is not None and (view := value.node().kind().partition("::")[2]) in _VIEWS:
-        views.append(view)
+    while value is not None and (kind := value.node().kind().partition("::")[2]) in (*_VIEWS, "ListUnpack"):
+        if kind != "ListUnpack":  # which takes one of the views that `chunk` and its like give
+            views.append(kind)
         value = next(value.node().inputs(), None)
         bases.append(value)
     if not views or (name in _REBUILT and _ASSIGNED.issuperset(views)):

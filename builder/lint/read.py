@@ -10,7 +10,6 @@ import torch
 
 from builder.lint.model import Interface, Model, Operator, Tensor
 from builder.runtime.features import ArrayFeature, read_interface
-from builder.runtime.nn.program import read_layers
 from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
 from builder.runtime.package import open_package
 from builder.runtime.program import Block, Named, Operation, Reference
@@ -127,9 +126,10 @@ def _value(constant: Any) -> Any:
 
 
 def _layers(messages: Any) -> Iterator[Operator]:
-    for layer in read_layers(messages):
+    for message in messages:
+        kind = message.WhichOneof("layer") or ""
         constants: dict[str, Any] = {}
-        if layer.kind == "convolution":
-            constants = {"dilations": list(layer.parameters.dilationFactor) or [1, 1]}
-            constants["kernel"] = list(layer.parameters.kernelSize) or [3, 3]
-        yield Operator(kind=_LAYERS.get(layer.kind, layer.kind), name=layer.name, constants=constants)
+        if kind == "convolution":
+            constants = {"dilations": list(message.convolution.dilationFactor) or [1, 1]}
+            constants["kernel"] = list(message.convolution.kernelSize) or [3, 3]
+        yield Operator(kind=_LAYERS.get(kind, kind), name=message.name, constants=constants)

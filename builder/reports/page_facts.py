@@ -57,12 +57,11 @@ def lowerings(record: BuildRecord) -> Markup | None:
 
 def neural_engine(record: BuildRecord) -> Markup:
     """What probably keeps the artifact off the Neural Engine, or slows it there."""
-    title = "Neural Engine"
     if not record.lint:
-        return section("lint", title, _quiet("Nothing is known that would keep this model off the Neural Engine."))
+        return section("Neural Engine", _quiet("Nothing is known that would keep this model off the Neural Engine."))
     head = ("rule", "confidence", "found", "what to do", "source")
     note = "Warnings from the file alone, for want of a list that Apple publishes; measure on a device before you act."
-    return section("lint", title, table(head, [_finding(finding) for finding in record.lint]), _quiet(note))
+    return section("Neural Engine", table(head, [_finding(finding) for finding in record.lint]), _quiet(note))
 
 
 def substitutions(record: BuildRecord) -> Markup | None:

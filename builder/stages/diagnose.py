@@ -22,8 +22,8 @@ from builder.diagnosis.remedies import (
     rewriting,
     substitution,
 )
-from builder.diagnosis.rules import RULES
-from builder.diagnosis.torchscript import paired, torchscript_operators
+from builder.diagnosis.rules import RULES, high_ranks
+from builder.diagnosis.torchscript import lost_writes, paired, torchscript_operators
 from builder.errors import BuilderError, ConversionError
 from builder.spec import BuildSpec
 from builder.spec.substitutions import ShippedRewrite
@@ -62,12 +62,20 @@ def diagnose(patient: Patient) -> Diagnosis:
     return Diagnosis(attempts=tuple(healed if each is best else each for each in attempts))
 
 
-def refuse_missing_operators(captured: CapturedProgram) -> None:
-    """Raise ConversionError for operators without a lowering, before the long work of a conversion."""
+def refuse_what_cannot_convert(captured: CapturedProgram) -> None:
+    """Raise ConversionError for what surely does not convert, or converts to something else, before the long work.
+
+    Another method of capture may do better; it would not be tried after a conversion that only seems to succeed.
+    """
     missing = [f"`{name}`" for name in missing_operators(captured)]
     if missing:
         have = "has" if len(missing) == 1 else "have"
         raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours")
+    if captured.method in ("trace", "script") and (lost := lost_writes(captured.program)):
+        place = "" if lost[0].place is None else f" in {lost[0].place.file}:{lost[0].place.line}"
+        raise ConversionError(
+            f"`{lost[0].name}`{place} writes in place into a {lost[0].overwritten}, and a conversion would lose that"
+        )
 
 
 def attempt(patient: Patient, method: str) -> Attempt:
@@ -85,7 +93,7 @@ def attempt(patient: Patient, method: str) -> Attempt:
             return Attempt(method=method, obstacles=(obstacle, *_frozen(frozen)), complete=False)
         operators, walk = _walk(captured, patient)
     bugs = bugs_met(operators, patient.spec, method, [operator for operator, _ in walk.ours])
-    obstacles = [*_refused(walk), *(o for rule in RULES for o in rule(operators)), *bugs]
+    obstacles = [*_refused(walk), *high_ranks(walk.high_ranks), *(o for rule in RULES for o in rule(operators)), *bugs]
     if any(o.rule == "in_place" for o in obstacles):  # which is why the program as a whole was refused, if it was
         obstacles = [o for o in obstacles if o.operator is not None or o.rule != "refused"]
     obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(frozen)]

@@ -16,6 +16,7 @@ import torch
 
 from builder.artifacts import CapturedProgram, PreparedModel
 from builder.diagnosis.operators import Operator, TensorFact
+from builder.diagnosis.rules import MOST_DIMENSIONS
 from builder.diagnosis.torchscript import top_level_names
 from builder.lowerings.register import registered_lowerings
 from builder.spec import BuildSpec
@@ -48,6 +49,8 @@ class Walk:
     """Operators that a lowering of ours converted, each with coremltools' name for it."""
     complete: bool = True
     """False where it stopped before the end."""
+    high_ranks: list[tuple[Operator | None, int]] = field(default_factory=list)
+    """What is left of more than 5 dimensions after coremltools has split what it can, with the rank."""
 
 
 Located = Callable[[Any, Any], Operator | None]
@@ -70,9 +73,11 @@ def dry_conversion(
             redirect_stdout(io.StringIO()),
             fast_conversion(),
             registered_lowerings() as used,
-            _walked(_Walker(walk, locate, used, exact=exact), captured),
         ):
-            _convert(ct, captured, prepared, spec)
+            walker = _Walker(walk, locate, used, exact=exact)
+            with _walked(walker, captured):
+                program = _convert(ct, captured, prepared, spec)
+            walk.high_ranks = list(_high_ranks(program, walker.seen))
     except _StoppedError:
         walk.complete = False
     except Exception as error:
@@ -82,11 +87,18 @@ def dry_conversion(
     return walk
 
 
-def _convert(ct: Any, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> None:
+_PASSES = [
+    "common::const_elimination",
+    "common::expand_high_rank_reshape_and_transpose",
+    "common::dead_code_elimination",
+]
+"""What splits a reshape, a transpose and a reshape back into steps of at most 4 dimensions, as a conversion does."""
+
+
+def _convert(ct: Any, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> Any:
     if captured.method == "onnx":
-        mil_program(ct, captured.program.model, prepared, spec, list(prepared.output_names))
-        return
-    ct.convert(
+        return mil_program(ct, captured.program.model, prepared, spec, list(prepared.output_names))
+    return ct.convert(
         captured.program,
         inputs=input_types(ct, spec),
         states=state_types(ct, prepared, spec),
@@ -95,7 +107,7 @@ def _convert(ct: Any, captured: CapturedProgram, prepared: PreparedModel, spec: 
         minimum_deployment_target=getattr(ct.target, spec.target.coremltools_name)
         if spec.format == "mlpackage"
         else None,
-        pass_pipeline=ct.PassPipeline.EMPTY,
+        pass_pipeline=ct.PassPipeline(pass_names=_PASSES),
         skip_model_load=True,
     )
 
@@ -118,6 +130,21 @@ def missing_operators(captured: CapturedProgram) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kind for kind in kinds if _TORCH_OPS_REGISTRY.get_func(kind) is None))
 
 
+def _high_ranks(program: Any, seen: Mapping[str, Operator | None]) -> Iterator[tuple[Operator | None, int]]:
+    """Tensors of more dimensions than Core ML has, in the program or a block of it."""
+
+    def walk(block: Any) -> Iterator[tuple[Operator | None, int]]:
+        for op in block.operations:
+            for inner in op.blocks:
+                yield from walk(inner)
+            rank = max((getattr(output, "rank", 0) for output in op.outputs), default=0)
+            if rank > MOST_DIMENSIONS and op.op_type != "const":
+                yield seen.get(op.outputs[0].name), rank
+
+    for function in program.functions.values():
+        yield from walk(function)
+
+
 class _StoppedError(Exception):
     """The walk cannot go on: nothing is known of what the refused operator gives."""
 
@@ -127,6 +154,8 @@ class _Walker:
 
     def __init__(self, walk: Walk, locate: Located, used: Mapping[str, int], *, exact: bool) -> None:
         self._walk, self._locate, self._used, self._exact = walk, locate, used, exact
+        self.seen: dict[str, Operator | None] = {}
+        """By the name of a variable: the operator that gave it."""
         self._guessed: set[str] = set()
         """Values of which a stand-in does not know enough, and what comes of them: their refusals say nothing."""
 
@@ -143,6 +172,7 @@ class _Walker:
             return
         if follows:
             self._guessed.update([node.name, *node.outputs])
+        self.seen.update(dict.fromkeys([node.name, *node.outputs], self._locate(context, node)))
         new = [name for name, times in self._used.items() if times != before.get(name)]
         if new and (operator := self._locate(context, node)) is not None:
             self._walk.ours.append((operator, new[0]))

@@ -193,9 +193,9 @@ class Steps:
 
         def run() -> ConvertedModel:
             from builder.stages.convert import convert
-            from builder.stages.diagnose import refuse_missing_operators
+            from builder.stages.diagnose import refuse_what_cannot_convert
 
-            refuse_missing_operators(captured.value())
+            refuse_what_cannot_convert(captured.value())
             spec = slice_for("convert", self._spec)
             return convert(prepared.value(), captured.value(), self._examples(), spec)
 

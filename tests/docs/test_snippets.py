@@ -30,6 +30,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "docs/guide/guide.md",
         "docs/guide/compression.md",
         "docs/guide/releases.md",
+        "docs/guide/conversion.md",
         "docs/guide/runtime.md",
         "docs/guide/sources.md",
         "docs/guide/sweeps.md",

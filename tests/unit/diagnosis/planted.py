@@ -94,11 +94,17 @@ def copied_view_rewritten(x: torch.Tensor) -> torch.Tensor:
 
 
 def rank_6(x: torch.Tensor) -> torch.Tensor:
-    return x.view(1, 2, 2, 2, 2, 2).permute(0, 1, 3, 2, 4, 5).reshape(1, -1)  # planted
+    y = x.view(1, 2, 2, 2, 2, 2) + torch.arange(2.0)  # planted
+    return y.mean(3).reshape(1, -1)
 
 
 def rank_6_rewritten(x: torch.Tensor) -> torch.Tensor:
-    return x.view(2, 2, 2, 4).permute(0, 2, 1, 3).reshape(1, -1)
+    y = x.view(2, 2, 2, 2, 2) + torch.arange(2.0)
+    return y.mean(2).reshape(1, -1)
+
+
+def windows(x: torch.Tensor) -> torch.Tensor:
+    return x.view(1, 2, 2, 2, 2, 2).permute(0, 1, 3, 2, 4, 5).reshape(1, -1)
 
 
 def big_integer(x: torch.Tensor) -> torch.Tensor:
@@ -278,7 +284,7 @@ CASES = {
     "added_view": _function(added_view, "add_"),
     "zeroed_slice": _function(zeroed_slice, "zero_", rewritten=zeroed_slice_rewritten),
     "copied_view": _function(copied_view, "copy_", rewritten=copied_view_rewritten),
-    "rank_6": _function(rank_6, "view", shape=(1, 2, 4, 4), rewritten=rank_6_rewritten),
+    "rank_6": _function(rank_6, "add", shape=(1, 2, 4, 4), rewritten=rank_6_rewritten),
     "big_integer": _function(big_integer, "add", rewritten=big_integer_rewritten),
     "integer_root": _function(integer_root, "sqrt", rewritten=integer_root_rewritten),
     "complex": _function(complex_rotation, "view_as_complex"),

@@ -22,7 +22,7 @@ from builder.stages.capture import capture
 from builder.stages.convert import convert
 from builder.stages.diagnose import Patient, diagnose
 from builder.stages.prepare import prepare
-from tests.unit.diagnosis.planted import CASES, NOTES, Case, Function, Planted
+from tests.unit.diagnosis.planted import CASES, NOTES, Case, Function, Planted, windows
 
 
 def given_recipe(case: Case, **changes: Any) -> BuildSpec:
@@ -133,3 +133,9 @@ def test_what_converts_and_may_differ_is_named_but_not_in_the_way(name: str, tmp
 
 def test_there_are_thirty_obstacles() -> None:
     assert len(CASES) >= 30
+
+
+def test_what_coremltools_splits_into_fewer_dimensions_is_no_obstacle(tmp_path: Path) -> None:
+    case = Case(inner=lambda: Function(windows), operator="view", shape=(1, 2, 4, 4))
+    assert not diagnose(patient(planted(case), given_recipe(case))).best.in_the_way
+    assert_builds(planted(case), given_recipe(case), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from pathlib import Path
 
@@ -37,6 +38,13 @@ class Net(nn.Module):
 class Fine(nn.Module):
     def forward(self, x):
         return x * 2
+
+
+class Lost(nn.Module):
+    def forward(self, x):
+        y = x * 1
+        y[:, 0].mul_(2)
+        return y
 '''
 RECIPE = """
 # A net.
@@ -104,3 +112,15 @@ def test_a_build_that_fails_tells_the_same(tmp_path: Path, capsys: pytest.Captur
 def test_a_mistake_in_the_recipe_is_told_as_always(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "recipe=nothing"]) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_auto_does_not_take_a_trace_that_would_lose_a_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given a net whose write in place a trace loses, and no check that could find it
+    recipe = Path("recipes/fine.yaml").read_text().replace(":Fine", ":Lost").replace("method: trace", "method: auto")
+    Path("recipes/lost.yaml").write_text(recipe)
+    # when it is built with the methods in their order
+    assert main(["recipe=lost"]) == 0
+    # then the first that keeps the write was taken
+    document = json.loads(Path("outputs/lost/default/build.json").read_text())
+    assert document["capture"]["method"] == "export"
+    assert "a conversion would lose that" in document["capture"]["failures"]["trace"]
