@@ -51,8 +51,9 @@ def main() -> None:
     import_all()
     for key, family, name, half in _jobs(options, results):
         print(f"{key} …", end=" ", flush=True, file=sys.stderr)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        results[key] = {**run_alone(half, family, name, options.timeout), **_stamp()}
+        result = {**run_alone(half, family, name, options.timeout), **_stamp()}
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another run may have added to it
+        results[key] = result
         _save(results)
         print(_line(results[key]), file=sys.stderr)
 

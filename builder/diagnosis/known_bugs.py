@@ -13,10 +13,6 @@ from builder.diagnosis.obstacles import Obstacle, gather
 from builder.diagnosis.operators import Operator
 from builder.spec import BuildSpec
 from builder.spec.compression import Palettize
-from builder.spec.precision import Fp32
-
-LARGE_BUT_FINITE = 1e38
-"""From here on coremltools takes a constant for infinity, and lets half precision overflow (`add_fp16_cast`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +49,6 @@ def _ignored_factors(operators: Sequence[Operator], spec: BuildSpec, method: str
 def _powers_of_two(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
     yield from (o for o in operators if o.name == "pow" and o.overload == "Scalar" and 2 in o.constants)
     yield from (o for o in operators if o.name == "exp2")
-
-
-def _half_precision_sentinels(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
-    if not isinstance(spec.precision, Fp32):
-        yield from (o for o in operators if any(LARGE_BUT_FINITE <= abs(c) < math.inf for c in o.constants))
 
 
 def _triangles(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
@@ -111,9 +102,9 @@ KNOWN_BUGS = (
     KnownBug(
         issue=2669,
         title="masks",
-        what="with a number near float32's limits give NaN in half precision where all is masked",
+        what="with a number near float32's limits give NaN in half precision where all is masked; builder makes such "
+        "masks finite",
         fixed_in="9.1",
-        meets=_half_precision_sentinels,
     ),
     KnownBug(
         issue=2771,

@@ -14,6 +14,8 @@ def run_lowering(lowering: Lowering, context: Any, node: Any) -> None:
     """Add the operators of `lowering` to the program, and its results under the names of the node's outputs."""
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
+    if node.kind == "zero_":  # of a slice, as Swin v2 has it: a trace would lose it, an exported program does not
+        raise NotImplementedError("zero_ writes in place, which a trace loses where it writes into a part of a tensor")
     results = lowering.lower(mb, **arguments(lowering.lower, context, node, skip=1))
     if not isinstance(results, tuple):
         context.add(results, torch_name=node.name)

@@ -43,14 +43,6 @@ def _expand(mb: Builder, entries: list[list[Var]]) -> Var:
     return total
 
 
-def svd(mb: Builder, x: Var, **_: object) -> Var:
-    """Refused: a singular value decomposition iterates until it converges, and MIL has no operator for it."""
-    raise NotImplementedError(
-        "svd is not convertible: it iterates until it converges, and MIL has no operator for it; "
-        "compute it before the model where it belongs to the weights"
-    )
-
-
 def addr(mb: Builder, x: Var, vec1: Var, vec2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * vec1 vec2^T`."""
     x, vec1, vec2 = promoted(x, vec1, vec2)
@@ -98,7 +90,6 @@ def inner(mb: Builder, x: Var, other: Var) -> Var:
 MATRICES = (
     *(Lowering(operator=name, lower=det) for name in ("det", "linalg_det")),
     Lowering(operator="_linalg_det", lower=det_with_factors),
-    *(Lowering(operator=name, lower=svd) for name in ("svd", "linalg_svd", "_linalg_svd", "linalg_svdvals")),
     Lowering(operator="addr", lower=addr),
     Lowering(operator="addmv", lower=addmv),
     Lowering(operator="addbmm", lower=addbmm),

@@ -15,6 +15,7 @@ from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
+from builder.lowerings.half_masks import finite_masks
 from builder.lowerings.high_rank import high_ranks_lowered
 from builder.lowerings.register import registered_lowerings, uses
 from builder.spec import BuildSpec
@@ -50,6 +51,7 @@ def convert(
         with (
             registered_lowerings() as used,
             high_ranks_lowered(),
+            finite_masks(),
             _named_probabilities(prepared, spec),
             _exact_normalization(prepared),
         ):

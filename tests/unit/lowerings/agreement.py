@@ -20,6 +20,7 @@ from torch import Tensor
 
 from builder import runtime
 from builder.artifacts import UsedLowering
+from builder.lowerings.half_masks import finite_masks
 from builder.lowerings.high_rank import high_ranks_lowered
 from builder.lowerings.register import registered_lowerings, uses
 from builder.stages.convert import conversion_errors
@@ -149,6 +150,7 @@ def convert(module: torch.nn.Module, inputs: Sequence[Tensor], *, method: str, h
         conversion_errors("cannot convert"),
         registered_lowerings() as counted,
         high_ranks_lowered(),
+        finite_masks(),
     ):
         model = ct.convert(
             program,

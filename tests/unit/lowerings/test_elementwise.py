@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional
 
-from tests.unit.lowerings.agreement import Case, Draw, agree, floats, integers, some_shape, ways
+from builder.errors import ConversionError
+from tests.unit.lowerings.agreement import Case, Cases, Draw, agree, convert, floats, integers, some_shape, ways
 
 
 def _apart(rng: random.Random, *shape: int, least: float = 0.3) -> torch.Tensor:
@@ -83,12 +85,6 @@ def powers_of_two(rng: random.Random) -> Case:
     return (lambda x: (2**x, torch.pow(2.0, x), 3**x, x**2)), (x,)
 
 
-def zeroed(rng: random.Random) -> Case:
-    return (lambda x: (x.clone().zero_() + x, torch.zero(x) if hasattr(torch, "zero") else x * 0)), (
-        floats(rng, *some_shape(rng)),
-    )
-
-
 def detached_views(rng: random.Random) -> Case:
     return (lambda x: torch.ops.aten.alias(x) + 1), (floats(rng, *some_shape(rng)),)
 
@@ -141,8 +137,19 @@ def limits(rng: random.Random) -> Case:
 
 @ways(
     addcmul, addcdiv, alpha, alpha_with_numbers, fmod, remainder_of_both_signs, of_integers,
-    integer_quotient_as_an_index, roots_of_integers, powers_of_two, zeroed, detached_views, between, logarithms,
+    integer_quotient_as_an_index, roots_of_integers, powers_of_two, detached_views, between, logarithms,
     shrinking, signs, steps, products_with_logarithms, limits,
 )  # fmt: skip
 def test_elements_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path)
+
+
+def test_writing_zeros_into_a_part_is_refused_in_a_trace_and_converted_by_export(tmp_path: Path) -> None:
+    def blank(x: torch.Tensor) -> torch.Tensor:
+        y = x * 1
+        y[1:].zero_()
+        return y
+
+    with pytest.raises(ConversionError, match="zero_ writes in place"):
+        convert(Cases([(blank, (torch.ones(3),))]), [torch.ones(3)], method="trace", half=False)
+    agree(lambda rng: (blank, (floats(rng, 3),)), method="export", half=False, folder=tmp_path)
