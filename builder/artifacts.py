@@ -93,6 +93,29 @@ class SubstitutionEffect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SkippedLayer:
+    """A layer or weight that a compression step left as it was."""
+
+    step: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionEffect:
+    """What one compression step changed: layers of the PyTorch model (`prepare`), or of the program (`compress`)."""
+
+    name: str
+    kind: str
+    stage: str
+    changed: tuple[str, ...]
+    """Paths of modules, or names of weights and operators."""
+    max_abs: float | None = None
+    """By how much the step alone changed the outputs, where it is a step on the PyTorch model."""
+    snr_db: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlexibleSize:
     """A dimension whose size the app chooses from `min` to `max`; those of one name have one size."""
 
@@ -108,10 +131,16 @@ class PreparedModel:
     module: torch.nn.Module
     """Takes the raw inputs in the order of the spec and returns a tuple with one tensor for each output."""
     reference: torch.nn.Module
-    """The same without substitutions: what the artifact is compared with."""
+    """The same without substitutions and compression: the original."""
     output_names: tuple[str, ...]
     labels: tuple[str, ...] | None
+    uncompressed: torch.nn.Module
+    """`module` before its compression (the same where there is none): what the artifact is compared with."""
     substitutions: tuple[SubstitutionEffect, ...] = ()
+    compression: tuple[CompressionEffect, ...] = ()
+    """The steps on the PyTorch model."""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """The layers that these left as they were."""
     normalization: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     """By image input: the `scale` and `bias` of each channel, on levels of 0 to 255."""
     states: Mapping[str, str] = field(default_factory=dict)
@@ -169,20 +198,13 @@ class ConvertedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkippedLayer:
-    """A weight that a compression step left as it was."""
-
-    step: str
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class CompressedModel:
     """A converted model after all compression steps."""
 
     model: Any
     """`coremltools.models.MLModel`."""
+    effects: tuple[CompressionEffect, ...] = ()
+    """The steps on the program."""
     skipped: tuple[SkippedLayer, ...] = ()
     said: str = ""
     """One line for people."""
@@ -308,6 +330,8 @@ class BuildRecord:
     source: Mapping[str, Any]
     substitutions: tuple[SubstitutionEffect, ...]
     lowerings: tuple[UsedLowering, ...]
+    compression: tuple[CompressionEffect, ...]
+    """All steps, those on the PyTorch model first."""
     skipped_layers: tuple[SkippedLayer, ...]
     op_counts: Mapping[str, int]
     capture: Mapping[str, Any]

@@ -42,7 +42,7 @@ from builder.spec import BuildSpec
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, MissedError, Stage, StaleError
 from builder.stages.methods import methods_to_try
-from builder.stages.steps import Steps, effects, lowerings, skipped
+from builder.stages.steps import Steps, compression, effects, lowerings, skipped
 from builder.store.actions import Store
 from builder.store.digests import Remembered, artifact_digest
 from builder.store.explain import Change, nearest_changes
@@ -243,7 +243,8 @@ def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> 
         source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
         substitutions=effects(prepared),
         lowerings=lowerings(story.converted.record),
-        skipped_layers=skipped(story.compressed.record),
+        compression=compression(prepared) + compression(story.compressed.record),
+        skipped_layers=skipped(prepared) + skipped(story.compressed.record),
         op_counts=sealed["op_counts"],
         capture={"method": story.captured.record["method"], "failures": story.failures},
         versions=tool_versions(),

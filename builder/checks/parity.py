@@ -26,13 +26,13 @@ PICTURES = 2
 def check_parity(
     name: str, check: ParityCheck, subject: Subject, samples: Sequence[Sample], engine: str, execute: Execute
 ) -> CheckReport:
-    """Compare the artifact with the model as captured: what declared substitutions changed is their own effect."""
+    """Compare with the model before compression: what declared substitutions changed is their own effect."""
     references, results = [], []
     shown: list[tuple[Sample, Outputs, Outputs]] = []
     subject.reset()
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
-            references.append(subject.run_original(subject.prepared.module, sample))
+            references.append(subject.run_original(subject.prepared.uncompressed, sample))
             given = _with_numbers(references[-1], execute(sample))
             results.append(_without_rounding(subject, references[-1], given))
             subject.progress.bound(partial(parity_bounds, name, references, results))

@@ -29,7 +29,7 @@ class Subject:
 
     def reset(self) -> None:
         """Set the states of the PyTorch modules to zero, as a new state of the artifact is."""
-        for module in (self.prepared.module, self.prepared.reference):
+        for module in (self.prepared.module, self.prepared.uncompressed, self.prepared.reference):
             for path, buffer in module.named_buffers(remove_duplicate=False):
                 if path in self.prepared.states.values():
                     buffer.zero_()

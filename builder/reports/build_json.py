@@ -47,6 +47,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "capture": plain(record.capture),
         "substitutions": plain(record.substitutions),
         "lowerings": plain(record.lowerings),
+        "compression": plain(record.compression),
         "skipped_layers": plain(record.skipped_layers),
         "lint": plain(record.lint),
         "op_counts": dict(sorted(record.op_counts.items())),

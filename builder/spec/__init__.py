@@ -9,10 +9,11 @@ from pydantic import BeforeValidator, Field
 
 from builder.spec.base import FeatureName, Part
 from builder.spec.checks import Check
-from builder.spec.compression import Compression
+from builder.spec.compression import Compression, ProgramCompression
 from builder.spec.data import Data
 from builder.spec.inputs import Input, State
 from builder.spec.lint import Lint
+from builder.spec.module_compression import ModuleCompression
 from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import Precision
 from builder.spec.source import Source
@@ -69,3 +70,13 @@ class BuildSpec(Part):
     tracking: Tracking
     seed: int = 0
     """The seed of the example inputs and of everything else that is drawn."""
+
+    @property
+    def module_compression(self) -> dict[str, ModuleCompression]:
+        """The compression steps that change the PyTorch model before it is captured, in their order."""
+        return {name: step for name, step in self.compression.items() if isinstance(step, ModuleCompression)}
+
+    @property
+    def program_compression(self) -> dict[str, ProgramCompression]:
+        """The compression steps that change the converted program, in their order."""
+        return {name: step for name, step in self.compression.items() if isinstance(step, ProgramCompression)}

@@ -8,6 +8,7 @@ from builder.spec import SCHEMA_VERSION, BuildSpec
 from builder.spec.compression_rules import compression_problems
 from builder.spec.feature_problems import find_feature_problems
 from builder.spec.inputs import is_flexible
+from builder.spec.module_compression_rules import module_compression_problems
 from builder.spec.named_data import data_problems
 from builder.spec.problems import Path, Problem, needs
 from builder.spec.source_rules import source_problems
@@ -69,7 +70,8 @@ def _precision(spec: BuildSpec) -> Iterator[Problem]:
 
 
 def _compression(spec: BuildSpec) -> Iterator[Problem]:
-    yield from compression_problems(spec.compression, spec.target, spec.format, spec.precision.kind)
+    yield from module_compression_problems(spec)
+    yield from compression_problems(spec.program_compression, spec.target, spec.format, spec.precision.kind)
 
 
 def _substitutions(spec: BuildSpec) -> Iterator[Problem]:

@@ -8,6 +8,14 @@ from pydantic import Field
 
 from builder.spec.base import Part, PositiveInt
 from builder.spec.data import Data, DataName
+from builder.spec.module_compression import (
+    Gptq,
+    MagnitudePrune,
+    PostTrainingPalettize,
+    PostTrainingQuantize,
+    QuantizationAwareTraining,
+    SensitiveKmeans,
+)
 
 Patterns = Annotated[list[str], Field(min_length=1)]
 """Glob patterns, of which each must match something in the program."""
@@ -102,4 +110,19 @@ class QuantizeActivations(CompressionStep):
 WeightCompression = LinearQuantize | Palettize | Prune
 """The steps that make weights smaller."""
 
-Compression = Annotated[LinearQuantize | Palettize | Prune | QuantizeActivations, Field(discriminator="kind")]
+ProgramCompression = WeightCompression | QuantizeActivations
+"""The steps that change the converted program."""
+
+Compression = Annotated[
+    LinearQuantize
+    | Palettize
+    | Prune
+    | QuantizeActivations
+    | PostTrainingQuantize
+    | PostTrainingPalettize
+    | SensitiveKmeans
+    | Gptq
+    | MagnitudePrune
+    | QuantizationAwareTraining,
+    Field(discriminator="kind"),
+]

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from builder.spec.compression import (
-    Compression,
     CompressionStep,
     LinearQuantize,
     Palettize,
+    ProgramCompression,
     Prune,
     QuantizeActivations,
 )
@@ -18,7 +18,7 @@ from builder.spec.target import Format, Target
 
 
 def compression_problems(
-    steps: Mapping[str, Compression], target: Target, format_: Format, precision: str
+    steps: Mapping[str, ProgramCompression], target: Target, format_: Format, precision: str
 ) -> Iterator[Problem]:
     """Yield what is wrong with `steps`, each with the change that would help."""
     if steps and format_ == "mlmodel" and precision != "fp32":
@@ -27,7 +27,7 @@ def compression_problems(
             message="compressed weights of a neural network (format mlmodel) are made from float32",
             hint="write `precision: fp32` in the defaults list: what is not compressed stays in float32",
         )
-    earlier: dict[str, Compression] = {}
+    earlier: dict[str, ProgramCompression] = {}
     for name, step in steps.items():
         path = ("compression", name)
         yield from _settings(path, step)
@@ -39,7 +39,7 @@ def compression_problems(
         earlier[name] = step
 
 
-def least_generation(step: Compression) -> int:
+def least_generation(step: ProgramCompression) -> int:
     """The iOS release whose ML programs can hold what `step` makes (coremltools' `constexpr_*` operators)."""
     if isinstance(step, LinearQuantize):
         return 18 if step.dtype in ("int4", "uint4") or step.granularity == "per_block" else 16
@@ -61,7 +61,7 @@ def may_meet(first: CompressionStep, second: CompressionStep) -> bool:
     return bool(set(first.op_types) & set(second.op_types))
 
 
-def _settings(path: Path, step: Compression) -> Iterator[Problem]:
+def _settings(path: Path, step: ProgramCompression) -> Iterator[Problem]:
     match step:
         case LinearQuantize():
             yield from _only_with(path, step, "block_size", step.granularity == "per_block", "granularity: per_block")
@@ -112,7 +112,7 @@ def _prune(path: Path, step: Prune) -> Iterator[Problem]:
     yield from _only_with(path, step, "dim", structured, "block_size or n_m_ratio")
 
 
-def _only_with(path: Path, step: Compression, key: str, holds: bool, what: str) -> Iterator[Problem]:
+def _only_with(path: Path, step: ProgramCompression, key: str, holds: bool, what: str) -> Iterator[Problem]:
     if getattr(step, key) is not None and not holds:
         yield Problem(
             path=(*path, key),
@@ -122,7 +122,7 @@ def _only_with(path: Path, step: Compression, key: str, holds: bool, what: str) 
 
 
 def _upon(
-    path: Path, name: str, step: Compression, earlier: Mapping[str, Compression], target: Target
+    path: Path, name: str, step: ProgramCompression, earlier: Mapping[str, ProgramCompression], target: Target
 ) -> Iterator[Problem]:
     """What is wrong with compressing further what earlier steps compressed."""
     for before, first in earlier.items():
@@ -146,7 +146,7 @@ def _upon(
         yield from _alone(path, step, before, first)
 
 
-def _alone(path: Path, step: Compression, before: str, first: Compression) -> Iterator[Problem]:
+def _alone(path: Path, step: ProgramCompression, before: str, first: ProgramCompression) -> Iterator[Problem]:
     """Two things that coremltools stores for plain weights only."""
     tables = [(path, step), (("compression", before), first)]
     for where, table in tables:
@@ -166,7 +166,7 @@ def _alone(path: Path, step: Compression, before: str, first: Compression) -> It
             )
 
 
-def _neural_network(path: Path, step: Compression, earlier: Mapping[str, Any]) -> Iterator[Problem]:
+def _neural_network(path: Path, step: ProgramCompression, earlier: Mapping[str, Any]) -> Iterator[Problem]:
     """A neural network (format mlmodel) knows linear integers per channel and one table per weight."""
     allowed = (
         "a neural network (format mlmodel) takes linear_quantize per_channel, or palettize per_tensor by kmeans or "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from builder.artifacts import CompressedModel, ConvertedModel, Preprocessing, Sample
+from builder.artifacts import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing, Sample
 from builder.compression.activations import ActivationStep, measure_ranges, range_of, share_ranges
 from builder.compression.neural_network import compress_network
 from builder.compression.palettize import lookup_table
@@ -29,7 +29,7 @@ def compress(
     `published` is how the weights say that pictures are prepared, for calibration data.
     Raises ConversionError when a step fails, names weights that do not exist, or leaves every weight as it was.
     """
-    if not spec.compression:
+    if not spec.program_compression:
         return CompressedModel(model=converted.model, said="none")
     steps = _steps(spec, published, progress)
     model = converted.model
@@ -44,6 +44,10 @@ def compress(
         keep(model)
     return CompressedModel(
         model=model,
+        effects=tuple(
+            CompressionEffect(name=step.name, kind=step.settings.kind, stage="compress", changed=tuple(step.changed))
+            for step in steps
+        ),
         skipped=tuple(layer for step in steps for layer in step.skipped),
         said=", ".join(_said(step) for step in steps),
     )
@@ -53,7 +57,7 @@ def _steps(spec: BuildSpec, published: Preprocessing | None, progress: Progress)
     """The recipe's steps, ready to work; calibration data is read here."""
     names: dict[tuple[str, str], str] = {}
     steps: list[Step | ActivationStep] = []
-    for name, settings in spec.compression.items():
+    for name, settings in spec.program_compression.items():
         if isinstance(settings, QuantizeActivations):
             assert not isinstance(settings.data, str), "named data stands in the places that refer to it"
             key = f"compression.{name}.data"

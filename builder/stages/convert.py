@@ -30,6 +30,9 @@ from builder.stages.onnx_import import mil_program
 from builder.stages.precision import MixedSelector, half_precision_selector, normalization_depth
 from builder.stages.retarget import retarget
 
+COMPRESSED = "_COREML_/"
+"""Part of the names of buffers by which coremltools.optimize.torch marks compressed weights."""
+
 _LOG = logging.getLogger("builder.convert")
 
 
@@ -74,6 +77,7 @@ def convert(
             selector.check_all_matched()
         validate_program(model._mil_program)
         modules = modules_with_weights(model._mil_program)
+        _check_compressed(captured, model)
         if spec.format == "mlmodel":
             declare_integers(model._spec, spec)
             model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
@@ -204,6 +208,14 @@ def _exact_normalization(prepared: PreparedModel) -> Iterator[None]:
 
     with replaced(fuse_elementwise_to_batchnorm, "_match_pattern", staticmethod(match_elsewhere)):
         yield
+
+
+def _check_compressed(captured: CapturedProgram, model: Any) -> None:
+    """Raise ConversionError where what torch compressed has become plain weights, which coremltools does silently."""
+    if captured.method != "trace" or not any(COMPRESSED in name for name, _ in captured.program.named_buffers()):
+        return
+    if not any(op.op_type.startswith("constexpr_") for op in model._mil_program.functions["main"].operations):
+        raise ConversionError("the weights that were compressed in PyTorch are plain ones after conversion")
 
 
 def _selector(prepared: PreparedModel, spec: BuildSpec) -> Callable[[Any], bool]:

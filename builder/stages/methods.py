@@ -15,4 +15,6 @@ def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
     """The methods that the recipe's source and `capture.method` allow, in order."""
     if spec.source.kind in _PROGRAMS:
         return (spec.source.kind,)
+    if spec.module_compression and spec.capture.method == "auto":
+        return ("trace",)  # coremltools reads what torch compressed from traced programs
     return METHODS if spec.capture.method == "auto" else (spec.capture.method,)

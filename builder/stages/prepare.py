@@ -9,6 +9,7 @@ import torch
 
 from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
 from builder.errors import ConfigurationError, ConversionError
+from builder.module_compression import compress_modules
 from builder.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
@@ -17,6 +18,7 @@ from builder.stages.chosen_outputs import choose_outputs
 from builder.stages.deployed import Deployed, Normalize, NormalizeAsTrained, ToLevels
 from builder.stages.flatten import flatten_outputs
 from builder.stages.labels import find_labels
+from builder.stages.module_context import module_context
 from builder.stages.states import check_states, reset_states, undeclared
 from builder.substitutions import substitute
 from builder.substitutions.rewrite import copy_module
@@ -29,7 +31,8 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     model.
     """
     normalizations = _normalizations(loaded, spec)
-    deploy = partial(_deploy, spec, {index: Normalize(n) for index, n in normalizations.items()})
+    normalize = {index: Normalize(n) for index, n in normalizations.items()}
+    deploy = partial(_deploy, spec, normalize)
     states = {name: f"model.{state.buffer}" for name, state in spec.state.items()}
 
     def run(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
@@ -50,15 +53,21 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     _check_outputs(spec, dict(zip(names, outputs.values(), strict=True)))
     labels = find_labels(spec.classifier, loaded, next(iter(outputs.values()))) if spec.classifier else None
     substituted, effects = substitute(original, spec.substitutions, run)
-    module = deploy(substituted.eval()).choose(chosen)
-    for used in (reference, module):
+    context = partial(module_context, spec=spec, normalize=normalize, examples=examples, published=loaded.preprocessing)
+    compressed = compress_modules(substituted, spec.module_compression, run, context)
+    uncompressed = deploy(substituted.eval()).choose(chosen)
+    module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
+    for used in (reference, uncompressed, module):
         reset_states(used, states.values())
     return PreparedModel(
         module=module,
         reference=reference,
+        uncompressed=uncompressed,
         output_names=names,
         labels=labels,
         substitutions=effects,
+        compression=compressed.effects,
+        skipped=compressed.skipped,
         normalization={
             name: {"scale": normalizations[i].scale, "bias": normalizations[i].bias}
             for i, name in enumerate(spec.input)
@@ -192,6 +201,7 @@ def _flexible_sizes(name: str, given: ImageInput | TensorInput) -> dict[int, Fle
 def describe_prepared(prepared: PreparedModel) -> str:
     """One line: what was replaced and added."""
     said = [f"{len(e.replaced)} {e.name}" for e in prepared.substitutions]
+    said += [f"{e.name}: {len(e.changed)} layer{'s' if len(e.changed) != 1 else ''}" for e in prepared.compression]
     if prepared.normalization:
         said.append("exact normalisation")
     if prepared.labels is not None:

@@ -15,6 +15,7 @@ from builder.artifacts import (
     CapturedProgram,
     CheckReport,
     CompressedModel,
+    CompressionEffect,
     ConvertedModel,
     ExampleInputs,
     FlexibleSize,
@@ -50,6 +51,8 @@ class RestoredPreparedModel:
         self.labels = None if record["labels"] is None else tuple(record["labels"])
         self.normalization = record["normalization"]
         self.substitutions = effects(record)
+        self.compression = compression(record)
+        self.skipped = skipped(record)
         self.states = record["states"]
         self.integer_outputs = frozenset(record["integer_outputs"])
         published = record["preprocessing"]
@@ -60,7 +63,7 @@ class RestoredPreparedModel:
         self._remake = cache(remake)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what is not plain: `module`, `reference`."""
+        """Return what is not plain: `module`, `reference`, `uncompressed`."""
         return getattr(self._remake(), name)
 
 
@@ -69,6 +72,11 @@ def effects(record: Mapping[str, Any]) -> tuple[SubstitutionEffect, ...]:
     return tuple(
         SubstitutionEffect(**{**entry, "replaced": tuple(entry["replaced"])}) for entry in record["substitutions"]
     )
+
+
+def compression(record: Mapping[str, Any]) -> tuple[CompressionEffect, ...]:
+    """The effects of compression steps that the prepare or the compress stage recorded."""
+    return tuple(CompressionEffect(**{**entry, "changed": tuple(entry["changed"])}) for entry in record["compression"])
 
 
 class Steps:
@@ -137,6 +145,8 @@ class Steps:
                 "labels": prepared.labels,
                 "normalization": prepared.normalization,
                 "substitutions": [asdict(effect) for effect in prepared.substitutions],
+                "compression": [asdict(effect) for effect in prepared.compression],
+                "skipped": [asdict(layer) for layer in prepared.skipped],
                 "states": dict(prepared.states),
                 "integer_outputs": sorted(prepared.integer_outputs),
                 "preprocessing": None if prepared.preprocessing is None else asdict(prepared.preprocessing),
@@ -232,10 +242,19 @@ class Steps:
             return compress(converted.value(), spec, self._progress, published=published)
 
         def pack(compressed: CompressedModel, packing: Packing) -> Packed:
-            return _pack_model(compressed.model, {"skipped": [asdict(layer) for layer in compressed.skipped]}, packing)
+            record = {
+                "compression": [asdict(effect) for effect in compressed.effects],
+                "skipped": [asdict(layer) for layer in compressed.skipped],
+            }
+            return _pack_model(compressed.model, record, packing)
 
         def unpack(stage: Stage[CompressedModel]) -> CompressedModel:
-            return CompressedModel(model=_unpack_model(stage), skipped=skipped(stage.record), said=stage.action.line)
+            return CompressedModel(
+                model=_unpack_model(stage),
+                effects=compression(stage.record),
+                skipped=skipped(stage.record),
+                said=stage.action.line,
+            )
 
         after = {"convert": converted.output, "published preparation": digest_of(said)}
         return Work(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
@@ -334,7 +353,7 @@ def lowerings(record: Mapping[str, Any]) -> tuple[UsedLowering, ...]:
 
 
 def skipped(record: Mapping[str, Any]) -> tuple[SkippedLayer, ...]:
-    """The weights that the compress stage recorded as left alone."""
+    """The layers and weights that the prepare or the compress stage recorded as left alone."""
     return tuple(SkippedLayer(**entry) for entry in record["skipped"])
 
 

@@ -20,10 +20,10 @@ from builder.store.digests import Remembered
 
 READS: Mapping[str, tuple[str, ...]] = {
     "load": ("source", "input", "seed"),
-    "prepare": ("input", "output", "classifier", "substitutions", "seed"),
+    "prepare": ("input", "output", "classifier", "substitutions", "module_compression", "seed"),
     "capture": ("capture",),
     "convert": ("input", "output", "classifier", "precision", "target", "format"),
-    "compress": ("compression", "target", "format", "input", "seed"),
+    "compress": ("program_compression", "target", "format", "input", "seed"),
     "seal": ("metadata", "format"),
     "verify": (
         "checks",
@@ -41,6 +41,9 @@ READS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""
+
+PARTS: Mapping[str, str] = {"module_compression": "compression", "program_compression": "compression"}
+"""What is a part of a section: the section it belongs to."""
 
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
 """What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
@@ -87,7 +90,7 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}
     inputs["system"] = f"{sys.platform} {platform.mac_ver()[0]}".strip()
     named = {entry.key: entry for entry in named_in(spec, sections(stage))}
-    for key, value in _leaves({name: _dumped(spec, name) for name in sections(stage)}, ""):
+    for key, value in _leaves({PARTS.get(name, name): _dumped(spec, name) for name in sections(stage)}, ""):
         entry = named.get(key)
         if entry is None or entry.is_code:
             inputs[f"spec {key}"] = value
@@ -97,7 +100,9 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
 
 
 def _dumped(spec: BuildSpec, name: str) -> Any:
-    return spec.model_dump(mode="json", by_alias=True, include={name})[name]
+    section = PARTS.get(name, name)
+    dumped = spec.model_dump(mode="json", by_alias=True, include={section})[section]
+    return dumped if section == name else {entry: dumped[entry] for entry in getattr(spec, name)}
 
 
 def _contents(entry: Named, remembered: Remembered) -> dict[str, Any]:
@@ -145,8 +150,9 @@ def named_in(spec: BuildSpec, names: tuple[str, ...]) -> Iterator[Named]:
     """Yield every text in these sections of the spec whose type says that it names a file or user code."""
     fields = type(spec).model_fields
     for name in names:
-        field = fields[name]
-        yield from _named(getattr(spec, name), field.annotation, tuple(field.metadata), name)
+        section = PARTS.get(name, name)
+        field = fields[section]
+        yield from _named(getattr(spec, name), field.annotation, tuple(field.metadata), section)
 
 
 def _named(value: Any, annotation: Any, marks: tuple[Any, ...], key: str) -> Iterator[Named]:

@@ -1,0 +1,77 @@
+"""Which compression of the PyTorch model cannot work: with the target, the format, the source or the way to capture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from builder.spec import BuildSpec
+from builder.spec.module_compression import (
+    Gptq,
+    MagnitudePrune,
+    ModuleCompression,
+    PostTrainingPalettize,
+    PostTrainingQuantize,
+    QuantizationAwareTraining,
+    SensitiveKmeans,
+)
+from builder.spec.problems import Path, Problem, needs
+from builder.spec.source import FIXED_PROGRAMS
+
+
+def module_compression_problems(spec: BuildSpec) -> Iterator[Problem]:
+    """Yield what is wrong with the steps that change the PyTorch model, each with the change that would help."""
+    for name, step in spec.module_compression.items():
+        path = ("compression", name)
+        yield from _settings(path, step)
+        if spec.format == "mlmodel":
+            yield Problem(
+                path=path,
+                message=f"{step.kind} is for ML programs, and the format is mlmodel",
+                hint="write `format: mlpackage` with target ios16 or later",
+            )
+        else:
+            yield from needs(spec.target, path, f"compression {name}", least_generation(step))
+        if spec.source.kind in FIXED_PROGRAMS:
+            yield Problem(
+                path=path,
+                message=f"{step.kind} compresses PyTorch modules, and a source of kind {spec.source.kind} has none",
+                hint="compress the converted program instead: linear_quantize, palettize or prune",
+            )
+        elif spec.capture.method not in ("auto", "trace"):
+            yield Problem(
+                path=("capture", "method"),
+                message=f"what {step.kind} makes is carried over by traced programs alone",
+                hint="write `method: trace`, or leave it out",
+            )
+
+
+def least_generation(step: ModuleCompression) -> int:
+    """The iOS release whose ML programs can hold what `step` makes (coremltools' `constexpr_*` operators)."""
+    match step:
+        case PostTrainingQuantize():
+            return 18 if step.dtype == "int4" or step.granularity == "per_block" else 16
+        case Gptq():
+            return 18 if step.nbits != 8 or step.granularity == "per_block" else 16
+        case PostTrainingPalettize() | SensitiveKmeans():
+            return 18 if step.nbits == 3 or step.granularity != "per_tensor" else 16
+        case QuantizationAwareTraining():
+            return 18 if step.weight_dtype == "int4" else 17
+        case MagnitudePrune():
+            return 16
+
+
+def _settings(path: Path, step: ModuleCompression) -> Iterator[Problem]:
+    pairs = {"block_size": ("granularity", "per_block"), "group_size": ("granularity", "per_grouped_channel")}
+    for key, (setting, value) in pairs.items():
+        if getattr(step, key, None) is not None and getattr(step, setting) != value:
+            yield Problem(path=(*path, key), message=f"{key} means nothing without {setting}: {value}")
+    if isinstance(step, MagnitudePrune):
+        if step.n_m_ratio is not None and step.n_m_ratio[0] >= step.n_m_ratio[1]:
+            n, m = step.n_m_ratio
+            yield Problem(path=(*path, "n_m_ratio"), message=f"zeros are n of every m, and {n} is not less than {m}")
+        if step.training is None and step.update_steps != [0]:
+            yield Problem(
+                path=(*path, "update_steps"),
+                message="without training there are no steps",
+                hint="name the function that trains: `training: package.module:function`",
+            )
