@@ -15,6 +15,7 @@ VERBS = {
     "plan": "say which stages a build would run, and why",
     "doctor": "say what stands in the way of converting a recipe, or of any work on this machine",
     "lint": "say what probably keeps an artifact off the Neural Engine",
+    "search": "build with many settings and find the best ones",
     "diff": "compare two artifacts or builds",
     "gc": "remove from the store what no build has used for long",
     "list": "print every recipe, one a line",

@@ -23,6 +23,10 @@ Bounds = Callable[[], Mapping[str, Bound]]
 """Gives bounds by the measure's name (`artifact.bytes`, `checks.parity.output.snr_db`) to whoever wants them."""
 
 
+BOUNDS_VARIABLE = "BUILDER_BOUNDS"
+"""The environment variable by which a search names the file that takes the bounds of a build."""
+
+
 class Progress(Protocol):
     """What a stage may say while it works; the terminal, a log or nobody listens."""
 
@@ -42,7 +46,7 @@ class Progress(Protocol):
         """Something for the log, and for the terminal with `-v`."""
 
     def bound(self, bounds: Bounds) -> None:
-        """Values of the artifact are known by now, or can no longer get better than this: for a search.
+        """Tell a search values that are known by now, or that can no longer get better than this.
 
         `bounds` is called only where somebody listens.
         """

@@ -1,4 +1,4 @@
-"""What a check that is still running can say already: every measure is the worst over samples: it only gets worse."""
+"""What a check that still runs can say already: each measure is the worst over samples, so it only gets worse."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from builder.artifacts import BuildRecord, BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import BuilderError, CheckError
+from builder.progress import BOUNDS_VARIABLE, Progress
 
 DESCRIPTION = """Build a recipe: compose it, convert the model, check the artifact, record the run.
 
@@ -84,7 +85,7 @@ def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) ->
 
     with Terminal(verbosity=verbosity, stream=sys.stderr) as terminal:  # a failure leaves no spinner behind
         try:
-            record = build(request, outputs=outputs, progress=terminal)
+            record = build(request, outputs=outputs, progress=_heard_by_search(terminal))
         except CheckError as error:
             broken = getattr(error, "record", None)
             if broken is not None:
@@ -96,6 +97,17 @@ def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) ->
             raise
         terminal.summary(record)
     return record
+
+
+def _heard_by_search(progress: Progress) -> Progress:
+    """A Progress that tells bounds to the search that this build is a trial of, if it is one."""
+    file = os.environ.get(BOUNDS_VARIABLE)
+    if not file:
+        return progress
+    from builder.reports.log import Tee
+    from builder.search.pruning import BoundsFile
+
+    return Tee(progress, BoundsFile(Path(file)))
 
 
 def shown(path: Path) -> str:

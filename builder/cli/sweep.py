@@ -59,26 +59,28 @@ def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, parano
 
 def _jobs(argument_lists: Sequence[tuple[str, ...]]) -> tuple[list[Job], list[ConfigurationError]]:
     """Compose every job; those that are wrong are jobs too, with their reason."""
-    jobs, refusals = [], []
-    for number, arguments in enumerate(argument_lists, start=1):
-        label = _label(arguments, argument_lists)
-        try:
-            request = compose(arguments)
-        except ConfigurationError as error:
-            refusals.append(error)
-            jobs.append(Job(number=number, arguments=arguments, label=label, request=None, refusal=error.message))
-        else:
-            jobs.append(
-                Job(
-                    number=number,
-                    arguments=arguments,
-                    label=label,
-                    request=request,
-                    prefixes=prefixes(request.spec),
-                    weights_bytes=_weights_bytes(request),
-                )
-            )
-    return jobs, refusals
+    composed = [
+        composed_job(number, arguments, _label(arguments, argument_lists))
+        for number, arguments in enumerate(argument_lists, start=1)
+    ]
+    return [job for job, _ in composed], [refusal for _, refusal in composed if refusal is not None]
+
+
+def composed_job(number: int, arguments: tuple[str, ...], label: str) -> tuple[Job, ConfigurationError | None]:
+    """Return a job with what it builds, or with the reason why its arguments are wrong."""
+    try:
+        request = compose(arguments)
+    except ConfigurationError as error:
+        return Job(number=number, arguments=arguments, label=label, request=None, refusal=error.message), error
+    job = Job(
+        number=number,
+        arguments=arguments,
+        label=label,
+        request=request,
+        prefixes=prefixes(request.spec),
+        weights_bytes=_weights_bytes(request),
+    )
+    return job, None
 
 
 def _label(arguments: Sequence[str], all_arguments: Sequence[Sequence[str]]) -> str:
@@ -204,14 +206,14 @@ class _Sweep:
         for tracking in trackings(rows):
             try:
                 track_run(
-                    run, tracking, files=[self.folder / TABLE], outputs=self._outputs, progress=_Warnings(self._display)
+                    run, tracking, files=[self.folder / TABLE], outputs=self._outputs, progress=Warnings(self._display)
                 )
             except UnfitEnvironmentError as error:
                 self._display.warn(error.message)
                 self.tracking_code = error.exit_code
 
 
-class _Warnings(Silent):
+class Warnings(Silent):
     """Shows warnings only."""
 
     def __init__(self, display: Display) -> None:

@@ -75,8 +75,8 @@ def sweep(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     return list(jobs)
 
 
-def compose_spec(arguments: Sequence[str], library: Library) -> Composition:
-    """Compose and validate, without naming the variant."""
+def compose_spec(arguments: Sequence[str], library: Library, *, compatible: bool = True) -> Composition:
+    """Compose and validate, without naming the variant; unless `compatible`, what does not go together may pass."""
     line = read_command_line(arguments, library)
     if line.recipe is None:
         raise FindingsError([*line.findings, no_recipe("", None, library)])
@@ -96,7 +96,7 @@ def compose_spec(arguments: Sequence[str], library: Library) -> Composition:
         raise FindingsError([*early, *(_where_it_was_decided(finding, line, choices) for finding in late)])
     if early:
         raise FindingsError(early)
-    return _finish(line.recipe, result, data, tree, choices, library)
+    return _finish(line.recipe, result, data, tree, choices, library, compatible=compatible)
 
 
 def _follows(late: Finding, early: Sequence[Finding]) -> bool:
@@ -117,11 +117,18 @@ def _where_it_was_decided(finding: Finding, line: CommandLine, choices: Mapping[
 
 
 def _finish(
-    recipe: str, spec: BuildSpec, data: dict[str, Any], tree: Tree, choices: dict[str, Choice], library: Library
+    recipe: str,
+    spec: BuildSpec,
+    data: dict[str, Any],
+    tree: Tree,
+    choices: dict[str, Choice],
+    library: Library,
+    *,
+    compatible: bool,
 ) -> Composition:
     """Check what goes together and find the files."""
     files, findings = find_files(spec, tree)
-    for problem in find_incompatibilities(spec):
+    for problem in find_incompatibilities(spec) if compatible else ():
         spot = _spot_of_problem(problem.path, tree, choices, library)
         findings.append(Finding(key=".".join(problem.path), message=problem.message, hint=problem.hint, spot=spot))
     if findings:

@@ -11,6 +11,9 @@ from builder.errors import ConfigurationError
 GROUPS = ("source", "input", "substitutions", "precision", "compression", "target", "checks", "tracking")
 """The questions that a recipe answers by choosing an option; each is a folder of `conf/`."""
 
+SEARCHES = "search"
+"""The folder of `conf/` with searches: no recipe chooses from it, `python -m builder search` does."""
+
 SUFFIX = ".yaml"
 
 
@@ -60,7 +63,7 @@ class Library:
     def group_names(self) -> list[str]:
         """Return the names of all groups: ours, and further folders of a user's `conf/`."""
         folders = {child.name for folder in self.options for child in folder.iterdir() if child.is_dir()}
-        return sorted(folders | set(GROUPS))
+        return sorted((folders | set(GROUPS)) - {SEARCHES})
 
     def option_names(self, group: str) -> list[str]:
         """Return the names of all options of `group`, sorted."""

@@ -19,7 +19,7 @@ from builder.config.folders import SUFFIX, Library
 from builder.config.problems import Finding, Spot, command_line_spot
 from builder.nearest import nearest
 
-RESERVED = ("broken", "mlflow.db", "mlartifacts", "sweeps")
+RESERVED = ("broken", "mlflow.db", "mlartifacts", "search", "sweeps")
 """What lies in `outputs/` beside the folders of recipes (builder.paths); so do names that begin with a dot."""
 
 LONGEST_NAME = 200

@@ -95,9 +95,9 @@ class Place:
     """Whether the key itself is wrong, not its value."""
 
 
-def locate(location: Sequence[str | int]) -> Place:
-    """Return the place of an error's location, without the tags that pydantic puts in for unions."""
-    place = Place(path=(), type=Type(annotation=BuildSpec))
+def locate(location: Sequence[str | int], root: ModelClass = BuildSpec) -> Place:
+    """Return the place of an error's location in `root`, without the tags that pydantic puts in for unions."""
+    place = Place(path=(), type=Type(annotation=root))
     rest = list(location)
     while rest:
         place, rest = _step(place, rest)

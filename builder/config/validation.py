@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from builder.config.documents import Path
@@ -18,6 +18,7 @@ from builder.nearest import nearest
 from builder.spec import BuildSpec
 
 Mistake = tuple[Place, ErrorDetails]
+Model = TypeVar("Model", bound=BaseModel)
 
 SHA256_PATTERN = "^[0-9a-f]{64}$"
 
@@ -26,12 +27,17 @@ TARGET_HINT = "`_target_` is not read; user code enters by `kind: python` with `
 
 def validate(data: Mapping[str, Any], tree: Tree, first_line: Spot) -> BuildSpec | list[Finding]:
     """Return the BuildSpec that `data` describes, or everything that is wrong with it."""
+    return validate_as(BuildSpec, data, tree, first_line)
+
+
+def validate_as(root: type[Model], data: Mapping[str, Any], tree: Tree, first_line: Spot) -> Model | list[Finding]:
+    """Return the `root` that `data` describes, or everything that is wrong with it."""
     targets = [path for path in tree.origins if path[-1:] == ("_target_",)]
     findings = [_finding_at(tree, path, "is refused", hint=TARGET_HINT) for path in targets]
     try:
-        spec = BuildSpec.model_validate(data)
+        spec = root.model_validate(data)
     except ValidationError as error:
-        mistakes = [(locate(details["loc"]), details) for details in error.errors(include_url=False)]
+        mistakes = [(locate(details["loc"], root), details) for details in error.errors(include_url=False)]
         mistakes = [m for m in mistakes if m[0].path not in targets]
         mistakes.sort(key=lambda mistake: mistake[0].path)
         for path, group in groupby(mistakes, key=lambda mistake: mistake[0].path):

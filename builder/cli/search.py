@@ -1,0 +1,250 @@
+"""`python -m builder search recipe=… search=…`: builds with many settings, and finds those that nothing beats."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from builder import paths
+from builder.artifacts import BuildRequest
+from builder.cli.arguments import Parser, outputs_folder, verbosity
+
+DESCRIPTION = """Build a recipe with many settings, and find those that nothing beats.
+
+What varies and what is better stands in an option of `conf/search/` (see docs/guide/search.md). Every trial is an
+ordinary build. A search that was stopped or killed goes on when the same command is given again. The winner becomes a
+recipe, whose path is the last line on stdout.
+
+  python -m builder search recipe=digits_mobilenet search=classifier target=ios16
+  python -m builder search recipe=digits_mobilenet search=classifier target=ios16 search.trials=60
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Search; returns the exit code."""
+    parser = Parser("search", DESCRIPTION, usage="search recipe=NAME [search=NAME] [key=value …] [options]")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, the search, and changes of both")
+    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    parser.add_argument("--output", metavar="FILE", help="the winner's recipe (default: recipes/RECIPE_SEARCH.yaml)")
+    given = parser.read(arguments)
+    outputs = outputs_folder(given)
+    from builder.cli.sweep_settings import is_setting
+    from builder.config.folders import open_library
+    from builder.config.search import is_about_search, read_search
+
+    about_builds = [a for a in given.overrides if not is_about_search(a) and not is_setting(a)]
+    read = read_search([a for a in given.overrides if is_about_search(a)], open_library())
+    request = _base(about_builds, read)
+    settings = _launcher_settings([a for a in given.overrides if is_setting(a)], read.search.jobs)
+    name = read.search.name or read.option
+    variant = "" if request.variant == "default" else f",{request.variant}"
+    folder = outputs / SEARCHES / request.recipe / f"{name}{variant}"
+    from builder.cli.search_winner import winner_file
+    from builder.locks import exclusive
+
+    winner = winner_file(given.output, f"{request.recipe}_{name}", folder)
+    with paths.writing(outputs):
+        folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / "search.lock", on_wait=lambda: print("waiting: this search is running", file=sys.stderr)):
+        return _Session(
+            request=request,
+            arguments=about_builds,
+            read=read,
+            settings=settings,
+            outputs=outputs,
+            folder=folder,
+            winner_file=winner,
+            verbosity=verbosity(given),
+        ).run()
+
+
+SEARCHES = "search"
+"""The folder of outputs that holds a folder for each recipe that was searched, with one for each study."""
+
+
+def _base(arguments: Sequence[str], read: Any) -> BuildRequest:
+    """The build that all trials begin with; raises FindingsError where it or the search for it is wrong."""
+    from builder.config.compose import compose
+    from builder.config.derived import deletions
+    from builder.config.folders import open_library
+    from builder.config.overrides import read_command_line
+    from builder.config.problems import FindingsError
+    from builder.config.search_problems import search_problems
+
+    library = open_library()
+    request = compose(arguments)
+    findings = [
+        *search_problems(read, arguments, request.spec, library),
+        *deletions(read_command_line(arguments, library)),
+    ]
+    if findings:
+        raise FindingsError(findings)
+    return request
+
+
+def _launcher_settings(arguments: Sequence[str], jobs: int) -> Any:
+    from builder.cli.sweep_settings import read_settings
+    from builder.config.problems import Finding, FindingsError, command_line_spot
+
+    for argument in arguments:
+        if argument.partition("=")[0] == "sweep.jobs":
+            hint = "how many trials run at a time is `search.jobs`"
+            spot = command_line_spot(argument)
+            raise FindingsError([Finding(key="sweep.jobs", message="is about a sweep", spot=spot, hint=hint)])
+    return read_settings([*arguments, f"sweep.jobs={jobs}"])
+
+
+class _Session:
+    """One run of the verb on a study that it has for itself."""
+
+    def __init__(
+        self,
+        *,
+        request: BuildRequest,
+        arguments: Sequence[str],
+        read: Any,
+        settings: Any,
+        outputs: Path,
+        folder: Path,
+        winner_file: Path,
+        verbosity: int,
+    ) -> None:
+        from builder.search.study import FILE, Study
+        from builder.sweep.display import Display
+        from builder.sweep.launchers import launcher_for
+
+        self._request = request
+        self._arguments = tuple(arguments)
+        self._read = read
+        self._search = read.search
+        self._outputs = outputs
+        self._folder = folder
+        self._winner_file = winner_file
+        self._verbosity = verbosity
+        self._began = time.time()
+        self._study = Study(folder / FILE, read.search, self._identity())
+        self._display = Display(jobs=read.search.trials, verbosity=verbosity, stream=sys.stderr)
+        peaks = outputs / "sweeps" / "peaks.json"
+        with paths.writing(outputs):
+            peaks.parent.mkdir(parents=True, exist_ok=True)
+        self._launcher = launcher_for(settings, jobs=read.search.trials, folder=folder, peaks=peaks)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must stay the same for trials of one study to be comparable."""
+        search = self._search.model_dump(include={"space", "objectives", "constraints"})
+        return {**search, "inputs": _inputs_digest(self._request), "arguments": sorted(self._arguments)}
+
+    def run(self) -> int:
+        """Run what is left to do, and write what is known."""
+        from builder.search.front import front_of, winner_of
+        from builder.search.run import Place, SearchRun
+        from builder.search.study import identifier_of
+
+        identifier = identifier_of(self._study, self._began)
+        options = tuple(["-v"] * self._verbosity)
+        place = Place(outputs=self._outputs, folder=self._folder, identifier=identifier, options=options)
+        with self._display:
+            self._tell_of_earlier()
+            running = SearchRun(
+                self._study,
+                self._search,
+                place,
+                job_of=self._job,
+                launcher=self._launcher,
+                display=self._display,
+            )
+            finished = running.run()
+        trials = self._study.trials()
+        front = front_of(trials, self._search.objectives)
+        winner = winner_of(front, self._search)
+        files = self._write(trials, front, winner)
+        code = 0 if front else next((t.exit_code for t in trials if t.exit_code), 5)
+        if running.done:
+            code = code or self._track(trials, front, winner, identifier, files)
+        return code if finished else 130
+
+    def _tell_of_earlier(self) -> None:
+        known = [trial for trial in self._study.trials() if trial.state != "running"]
+        if self._study.resumed:
+            self._display.say(f"going on: {len(known)} of {self._search.trials} trials are done")
+
+    def _job(self, number: int, point: Sequence[str]) -> Any:
+        from builder.cli.sweep import composed_job
+
+        return composed_job(number, (*self._arguments, *point), " ".join(point))[0]
+
+    def _write(self, trials: Any, front: Any, winner: Any) -> list[Path]:
+        """Write tables, plots and the winner's recipe, and tell; returns the files."""
+        from rich.console import Console
+
+        from builder.cli.search_winner import write_winner
+        from builder.search.plots import write_page, write_picture
+        from builder.search.run import TABLE
+        from builder.search.table import print_front, render_csv, say_counts
+
+        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        title = f"{self._request.recipe}: {self._folder.name}"
+        page, picture = self._folder / "front.html", self._folder / "front.png"
+        paths.write_atomically(self._folder / TABLE, render_csv(trials, self._search))
+        paths.write_atomically(self._folder / "front.csv", render_csv(front, self._search))
+        write_page(page, title, trials, winner, self._search)
+        write_picture(picture, title, trials, winner, self._search)
+        files = [self._folder / TABLE, self._folder / "front.csv", page, picture]
+        if self._verbosity >= 0:
+            console.print()
+            print_front(front, winner, self._search, console)
+        say_counts(trials, front, console)
+        if self._study.is_exhausted() and len(trials) < self._search.trials:
+            self._display.say(f"all {len(trials)} settings of the space were tried: there are no more")
+        self._display.say(f"tables, plots and logs: {paths.shown(self._folder)}")
+        if winner is not None:
+            write_winner(self._winner_file, winner, self._request.recipe, self._folder, self._search)
+            files.append(self._winner_file)
+            print(paths.shown(self._winner_file))
+        return files
+
+    def _track(self, trials: Any, front: Any, winner: Any, identifier: str, files: list[Path]) -> int:
+        """Record the search where its builds are recorded; returns the exit code."""
+        from builder.cli.sweep import Warnings
+        from builder.errors import UnfitEnvironmentError
+        from builder.search.tracking import summary_run
+        from builder.spec.tracking import MlflowTracking
+        from builder.tracking import track_run
+
+        tracking = self._request.spec.tracking
+        if not isinstance(tracking, MlflowTracking):
+            return 0
+        run = summary_run(
+            trials,
+            front,
+            winner,
+            self._search,
+            recipe=self._request.recipe,
+            study=self._folder.name,
+            identifier=identifier,
+            arguments=[*self._arguments, *self._read.arguments],
+            started=self._began,
+            ended=time.time(),
+        )
+        try:
+            track_run(run, tracking, files=files, outputs=self._outputs, progress=Warnings(self._display))
+        except UnfitEnvironmentError as error:
+            self._display.warn(error.message)
+            return error.exit_code
+        return 0
+
+
+def _inputs_digest(request: BuildRequest) -> str:
+    """A digest of all that the builds read: recipe, files, user code, versions of the tools."""
+    from builder.pipeline import STAGES, open_ledger
+    from builder.progress import Silent
+
+    ledger = open_ledger(request, Silent(), peek=True)
+    inputs = {stage: ledger.inputs(stage, {}) for stage in STAGES}
+    ledger.remembered.save()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""A recipe written from a command line: it inherits the recipe that is named there, and says the rest itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from builder.config.defaults import DEFAULTS
+from builder.config.folders import Library
+from builder.config.layers import Tree
+from builder.config.overrides import CommandLine, read_command_line
+from builder.config.problems import Finding, FindingsError
+from builder.spec import SCHEMA_VERSION
+
+
+def derived_recipe(arguments: Sequence[str], head: str, library: Library) -> str:
+    """Return the text of a recipe that composes to what `arguments` do, under the comment `head`.
+
+    Raises FindingsError for what a recipe cannot say: a deletion.
+    """
+    line = read_command_line(arguments, library)
+    findings = [*line.findings, *deletions(line)]
+    if findings:
+        raise FindingsError(findings)
+    tree = Tree()
+    for setting in line.settings:
+        tree.apply(setting)
+    chosen: list[Any] = [line.recipe]
+    chosen += [{c.group: c.options[0] if len(c.options) == 1 else list(c.options)} for c in line.choices]
+    document = {"schema": SCHEMA_VERSION, DEFAULTS: chosen, **tree.data}
+    comment = "".join(f"# {text}".rstrip() + "\n" for text in head.splitlines())
+    return comment + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def deletions(line: CommandLine) -> list[Finding]:
+    """What is wrong with a command line from which a recipe shall be written: `~key` has no form there."""
+    spots = {".".join(s.path): s.spot for s in line.settings if s.deletes} | dict(line.removed_groups)
+    hint = "write a recipe without it, and search that one"
+    return [
+        Finding(key=key, message="a recipe that inherits cannot delete", spot=spot, hint=hint)
+        for key, spot in spots.items()
+    ]
