@@ -19,6 +19,7 @@ from builder.search.trials import Trial
 FRONT, OTHERS, MISSED = "#0072b2", "#999999", "#d55e00"
 """Blue, grey and vermilion of Okabe and Ito, which most colour-blind people tell apart."""
 MOST_PAIRS = 3
+_CONTROLS = {"displaylogo": False, "responsive": True}
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -43,7 +44,7 @@ def write_page(file: Path, title: str, trials: Sequence[Trial], winner: Trial | 
         ) from error
 
     def div(figure: Any, name: str, *, first: bool) -> str:
-        return str(plotly.io.to_html(figure, include_plotlyjs=first, full_html=False, div_id=name))
+        return str(plotly.io.to_html(figure, include_plotlyjs=first, full_html=False, div_id=name, config=_CONTROLS))
 
     measured = [trial for trial in trials if trial.values]
     page = _PAGE.format(
@@ -135,15 +136,20 @@ def _parallel(trials: Sequence[Trial], search: Search) -> Any:
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """One axis; texts, and settings that not every trial has, are places along it."""
-    if all(isinstance(value, int | float) for value in values):
-        return {"label": name, "values": list(values)}
-    numbers = sorted({value for value in values if isinstance(value, int | float)})
+    """One axis: numbers as they are, texts one above the other, and below all `–` for trials that lack the setting."""
     texts = list(dict.fromkeys(value for value in values if isinstance(value, str)))
-    order = [*([None] if None in values else []), *numbers, *texts]
-    labels = ["–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value) for value in order]
-    places = list(range(len(order)))
-    return {"label": name, "values": [order.index(v) for v in values], "tickvals": places, "ticktext": labels}
+    if texts:
+        place: dict[Any, float] = {text: float(index) for index, text in enumerate(texts)}
+        ticks = dict(zip(texts, place.values(), strict=True))
+    else:
+        place = {value: float(value) for value in values if value is not None}
+        ends = (min(place.values(), default=0.0), max(place.values(), default=0.0))
+        ticks = {f"{end:.4g}": end for end in ends}
+    if None in values:
+        low, high = min(place.values(), default=0.0), max(place.values(), default=0.0)
+        place[None] = ticks["–"] = low - ((high - low) / 5 or 1.0)
+    axis = {"label": name, "values": [place[value] for value in values]}
+    return axis if not texts and None not in values else {**axis, "tickvals": [*ticks.values()], "ticktext": [*ticks]}
 
 
 def _table(front: Sequence[Trial], winner: Trial | None, search: Search) -> str:

@@ -1,0 +1,45 @@
+"""The front holds exactly the complete trials that no other one beats, and the winner is one of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.search.front import front_of, winner_of
+from builder.search.settings import Search
+from tests.unit.search.conftest import OBJECTIVES, SPACE, MakeSearch, trial
+
+VALUES = st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0, math.inf])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(VALUES, VALUES), max_size=12))
+def test_the_front_is_what_optuna_calls_the_best_trials(values):
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    for pair in values:
+        study.add_trial(optuna.trial.create_trial(values=list(pair)))
+    search = Search.model_validate({"space": SPACE, "objectives": OBJECTIVES})
+
+    front = front_of([trial(n, *pair) for n, pair in enumerate(values, start=1)], search.objectives)
+
+    assert {tuple(t.values.values()) for t in front} == {tuple(t.values) for t in study.best_trials}
+    assert len({tuple(t.values.values()) for t in front}) == len(front)
+
+
+def test_what_does_not_count_is_not_on_the_front(make_search: MakeSearch) -> None:
+    trials = [trial(1, 1.0, 9.0, state="infeasible"), trial(2, 2.0, 8.0), trial(3, values={}, state="pruned")]
+    assert [t.number for t in front_of(trials, make_search().objectives)] == [2]
+
+
+def test_the_winner_is_the_nearest_to_the_best_in_all_or_the_best_in_one(make_search: MakeSearch) -> None:
+    front = [trial(1, 10.0, 5.0), trial(2, 20.0, 40.0), trial(3, 100.0, 50.0), trial(4, 200.0, math.inf)]
+    assert [winner_of(front, make_search(winner=w)) for w in ("balanced", "size", "quality")] == [
+        front[1],
+        front[0],
+        front[3],
+    ]
+    assert winner_of([], make_search()) is None
