@@ -55,7 +55,7 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     from builder.cli.composed import compose_once
     from builder.pipeline import current_artifact
 
-    if any("sweep" in override for override in overrides):
+    if any("sweep" in override or "search" in override for override in overrides):
         from builder.cli.sweep_settings import refuse_settings
 
         refuse_settings(overrides)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from builder.config.overrides import parse, plain
 from builder.config.problems import Finding, FindingsError, command_line_spot
+from builder.config.search import is_about_search
 from builder.nearest import nearest
 from builder.sweep.settings import LAUNCHERS, SweepSettings
 
@@ -22,12 +23,16 @@ def is_setting(argument: str) -> bool:
 
 
 def refuse_settings(arguments: Sequence[str]) -> None:
-    """Raise FindingsError where a command line without `-m` has settings of a sweep."""
+    """Raise FindingsError where the command line of one build has settings of a sweep or of a search."""
+    rooms = [
+        (is_setting, "is about a sweep", "a sweep is asked for by `-m`"),
+        (is_about_search, "is about a search", "a search is asked for by `python -m builder search recipe=…`"),
+    ]
     findings = [
-        Finding(key=argument.partition("=")[0], message="is about a sweep", spot=command_line_spot(argument), hint=hint)
+        Finding(key=argument.partition("=")[0], message=message, spot=command_line_spot(argument), hint=hint)
         for argument in arguments
-        if is_setting(argument)
-        for hint in ["a sweep is asked for by `-m`"]
+        for is_about, message, hint in rooms
+        if is_about(argument)
     ]
     if findings:
         raise FindingsError(findings)

@@ -34,6 +34,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "docs/guide/runtime.md",
         "docs/guide/sources.md",
         "docs/guide/sweeps.md",
+        "docs/guide/search.md",
     ],
 )
 def test_snippets(document, tmp_path, monkeypatch, capsys):

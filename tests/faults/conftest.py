@@ -44,9 +44,16 @@ class Project:
         (folder / "recipes/tiny.yaml").write_text(RECIPE)
         (folder / "net.py").write_text(NET)
 
-    def start(self, *more: str, environment: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        """Start a build in a session of its own."""
-        command = [sys.executable, "-m", "builder", "recipe=tiny", *more]
+    def start(
+        self,
+        *more: str,
+        environment: dict[str, str] | None = None,
+        verb: str = "build",
+        recipe: str = "tiny",
+        **options: Any,
+    ) -> subprocess.Popen[str]:
+        """Start a build, or another verb, in a session of its own."""
+        command = [sys.executable, "-m", "builder", verb, f"recipe={recipe}", *more]
         surroundings = {
             **os.environ,
             "BUILDER_CACHE": str(self.cache),

@@ -45,6 +45,13 @@ def inherits(child: str, parent: str = GOOD) -> Case:
     return Case(arguments=("recipe=x",), files={"recipes/x.yaml": child, "recipes/parent.yaml": parent})
 
 
+def search(text: str, *more: str) -> Case:
+    """A broken `conf/search/mine.yaml` for a good `recipes/x.yaml`, or one that goes wrong with `more` arguments."""
+    objectives = "objectives:\n  size: {measure: artifact.bytes, goal: minimize}\n"
+    files = {"recipes/x.yaml": GOOD, "conf/search/mine.yaml": f"{objectives}{text}\n"}
+    return Case(arguments=("search", "recipe=x", "search=mine", *more), files=files)
+
+
 CASES: dict[str, Case] = {
     # YAML itself
     "yaml_unclosed_list": recipe("source:\n  kind: torchvision\n  name: [mobilenet_v2\ninput: {}\n"),
@@ -229,5 +236,37 @@ CASES: dict[str, Case] = {
     "lint_no_reason": recipe(GOOD + 'lint:\n  ignore:\n    gather: ""\n'),
     "lint_no_model": command("lint", "nothing.mlpackage"),
     "predict_no_model": command("predict", "nothing.mlpackage", "image=cat.jpg"),
+    "search_unknown": command("search", "recipe=x", "search=defualt"),
+    "search_without_verb": command("recipe=x", "search=default"),
+    "search_objective_unknown": search(
+        "space:\n  seed: {kind: integer, min: 1, max: 4}", "search.objectives.size.measure=artifact.byte", "checks=none"
+    ),
+    "search_constraint_unknown": search(
+        "space:\n  seed: {kind: integer, min: 1, max: 4}\nconstraints:\n  checks.parity.snr_db: {min: 40}",
+        "checks=none",
+    ),
+    "search_space_empty": command("search", "recipe=x", "~search.space.precision", "~search.space.compression"),
+    "search_setting_unknown": search("space: {b: {setting: compresion.bits, kind: integer, min: 2, max: 8}}"),
+    "search_setting_without_group": search("space: {b: {setting: compression.p.nbits, kind: integer, min: 2, max: 4}}"),
+    "search_choice_unknown": search("space:\n  precision: {kind: choice, choices: [fp16, fp17]}"),
+    "search_range_wrong": search(
+        "space:\n  seed: {kind: integer, min: 8, max: 2}\n  x: {kind: float, min: 0, max: 1, log: true}"
+    ),
+    "search_range_outside": search("space:\n  seed: {kind: float, min: 0.5, max: 1.5}"),
+    "search_kind_missing": search("space:\n  seed: {min: 1, max: 4}"),
+    "search_condition_below": search(
+        "space:\n  seed: {kind: integer, min: 1, max: 4, when: {precision: [fp16]}}\n"
+        "  precision: {kind: choice, choices: [fp16, fp32]}"
+    ),
+    "search_grid_continuous": search("space:\n  x: {setting: seed, kind: float, min: 1, max: 4}\nsampler: grid"),
+    "search_key_unknown": search("space:\n  seed: {kind: integer, min: 1, max: 4}\ntrails: 4\nwinner: smallest"),
+    "search_given_and_varied": command("search", "recipe=x", "precision=fp16"),
+    "search_several_values": command("search", "recipe=x", "search.trials=1,2"),
+    "search_deletion": search("space:\n  seed: {kind: integer, min: 1, max: 4}", "~checks"),
+    "search_jobs_of_sweep": command("search", "recipe=x", "sweep.jobs=2"),
+    "search_output_elsewhere": command("search", "recipe=x", "--output", "elsewhere/x.yaml"),
+    "search_output_there": Case(
+        arguments=("search", "recipe=x"), files={"recipes/x.yaml": GOOD, "recipes/x_default.yaml": GOOD}
+    ),
     "predict_nothing": command("predict"),
 }

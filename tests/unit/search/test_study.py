@@ -1,4 +1,4 @@
-"""A study asks for no settings twice, goes on after a kill as if there had been none, and says when there are no more."""
+"""A study asks for no settings twice, goes on after a kill as if there had been none, and says when it is all done."""
 
 from __future__ import annotations
 
