@@ -114,6 +114,7 @@ class _Session:
         winner_file: Path,
         verbosity: int,
     ) -> None:
+        from builder.cli.sweep import WORKER
         from builder.search.study import FILE, Study
         from builder.sweep.display import Display
         from builder.sweep.launchers import launcher_for
@@ -132,7 +133,7 @@ class _Session:
         peaks = outputs / "sweeps" / "peaks.json"
         with paths.writing(outputs):
             peaks.parent.mkdir(parents=True, exist_ok=True)
-        self._launcher = launcher_for(settings, jobs=read.search.trials, folder=folder, peaks=peaks)
+        self._launcher = launcher_for(settings, jobs=read.search.trials, folder=folder, peaks=peaks, worker=WORKER)
 
     def _identity(self) -> dict[str, Any]:
         """What must stay the same for trials of one study to be comparable."""

@@ -32,7 +32,7 @@ from builder.tracking import track_run
 SWEEPS = "sweeps"
 """The folder of outputs that holds a folder for each sweep, and `peaks.json`."""
 TABLE = "sweep.csv"
-_WORKER = (sys.executable, "-m", "builder.cli.sweep_worker")
+WORKER = (sys.executable, "-m", "builder.cli.sweep_worker")
 """What jobs of this machine are forked from."""
 
 
@@ -128,7 +128,7 @@ class _Sweep:
             jobs=len(sound),
             folder=self.folder,
             peaks=outputs / SWEEPS / "peaks.json",
-            worker=None if _is_all_current(sound, outputs) else _WORKER,
+            worker=None if _is_all_current(sound, outputs) else WORKER,
         )
         with paths.writing(outputs):
             self.folder.mkdir(parents=True, exist_ok=True)  # submitit may have made it

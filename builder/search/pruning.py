@@ -143,6 +143,10 @@ class PruningLauncher:
         """Tell the other launcher."""
         self.unpruned.finished(job, exit)
 
+    def close(self) -> None:
+        """Close the other launcher."""
+        self.unpruned.close()
+
 
 class _Watched:
     """A running job that is asked to end when it is hopeless."""

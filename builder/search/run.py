@@ -64,14 +64,18 @@ class SearchRun:
     def run(self) -> bool:
         """Run trials until there are enough; returns False when it was interrupted."""
         (self._place.folder / LOGS).mkdir(parents=True, exist_ok=True)
+        launcher: Launcher = self._launcher if self._search.prune else self._launcher.unpruned
         scheduler = Scheduler(
-            launcher=self._launcher if self._search.prune else self._launcher.unpruned,
+            launcher=launcher,
             listener=self,
             task_of=self._task,
             interruption=Interruption(),
             more=self._more,
         )
-        return scheduler.run([])
+        try:
+            return scheduler.run([])
+        finally:
+            launcher.close()
 
     def _more(self) -> Sequence[Job]:
         """The next trial; those whose settings do not go together are told at once."""

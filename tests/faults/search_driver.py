@@ -55,4 +55,5 @@ def document(number: int, artifact: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     local.Process = Build  # type: ignore[assignment,misc]
+    local.can_fork = lambda: False
     sys.exit(main(sys.argv[1:]))

@@ -109,6 +109,8 @@ class Launched:
 
     def finished(self, job: Job, exit: Exit) -> None: ...
 
+    def close(self) -> None: ...
+
     def ended(self) -> Exit | None:
         return Exit(code=130, seconds=1.0) if self.stops else None
 
