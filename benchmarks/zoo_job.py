@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import time
 import warnings
 from pathlib import Path
@@ -48,7 +49,7 @@ def by_builder() -> dict[str, Any]:
         code = main(["recipe=zoo"])
     found = sorted(Path("outputs").glob("**/build.json"))
     if not found:
-        return {"converts": False, "code": code, "error": said.getvalue().strip()[-1500:]}
+        return {"converts": False, "code": code, "error": _told(said.getvalue())}
     document = json.loads(found[0].read_text())
     (parity,) = [check for check in document["checks"] if check["kind"] == "parity"]
     values = [value for value in parity["values"].values() if isinstance(value, dict)]
@@ -62,6 +63,12 @@ def by_builder() -> dict[str, Any]:
         "failures": document["capture"]["failures"],
         "lowerings": [used["operator"] for used in document["lowerings"]],
     }
+
+
+def _told(said: str) -> str:
+    """The error of a build, without the screen of obstacles and the places of files on this machine."""
+    lines = [line for line in said.splitlines() if line.startswith(("error:", "export does", "script does"))]
+    return re.sub(r"/\S*/", "", " ".join(lines))[:600]
 
 
 def by_script() -> dict[str, Any]:
