@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from builder.lowerings.lowering import Builder, Var
@@ -204,7 +205,7 @@ def lower_high_ranks(block: Any) -> None:
         is_high = any(output.rank > MOST for output in op.outputs if hasattr(output, "rank"))
         if op.op_type == "const" or not (is_high or any(value in known for value in inputs)):
             continue
-        if not all(isinstance(size, int) for output in op.outputs for size in output.shape):
+        if not all(isinstance(size, Integral) for output in op.outputs for size in output.shape):
             return
         with mb.set_before_op(op), mb.scope(*_scopes(op)):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from builder.lowerings.lowering import Builder, Var
@@ -81,11 +82,11 @@ def zeros_like(mb: Builder, x: Var) -> Var:
 def fixed_size(x: Var, axis: int, operator: str) -> int:
     """The size of an axis. Raises NotImplementedError where the app chooses it."""
     size = x.shape[axis]
-    if not isinstance(size, int):
+    if not isinstance(size, Integral):  # numpy's own integers too
         raise NotImplementedError(
             f"{operator} over a flexible dimension is not converted: give axis {axis} a fixed size"
         )
-    return size
+    return int(size)
 
 
 def fixed_shape(x: Var, operator: str) -> list[int]:
