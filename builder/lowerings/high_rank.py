@@ -116,6 +116,21 @@ def _gather(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
     return [_flat(mb, picked, op.outputs[0].shape)]
 
 
+def _linear(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+    """A linear layer works along the last axis, on any number of rows."""
+    rows = mb.reshape(x=x.elements, shape=[math.prod(x.shape[:-1]), x.shape[-1]])
+    return [_flat(mb, mb.linear(x=rows, weight=op.weight, bias=op.bias), op.outputs[0].shape)]
+
+
+def _layer_norm(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+    """Over the last axis alone, as transformers have it."""
+    if [int(axis) % len(x.shape) for axis in op.axes.val] != [len(x.shape) - 1]:
+        raise _UnknownError
+    rows = mb.reshape(x=x.elements, shape=[math.prod(x.shape[:-1]), x.shape[-1]])
+    given = {name: value for name in ("gamma", "beta", "epsilon") if (value := op.inputs.get(name)) is not None}
+    return [_flat(mb, mb.layer_norm(x=rows, axes=[1], **given), x.shape)]
+
+
 def _elementwise(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
     """An operator on each element, its other arguments constants."""
     others = {name: value for name, value in op.inputs.items() if name != "x" and value is not None}
@@ -130,6 +145,8 @@ _REWRITES: dict[str, Rewrite] = {
     "slice_by_index": _slice,
     "softmax": _softmax,
     "gather": _gather,
+    "linear": _linear,
+    "layer_norm": _layer_norm,
     **dict.fromkeys(
         ("identity", "cast", "relu", "sigmoid", "tanh", "exp", "sqrt", "rsqrt", "silu", "gelu", "clip", "abs", "erf"),
         _elementwise,

@@ -59,6 +59,7 @@ _SECTIONS = {
     "Operators": page_facts.operators,
     "Neural Engine": page_facts.neural_engine,
     "Substitutions": page_facts.substitutions,
+    "Compression": page_facts.compression,
     "Lowerings of the builder's own": page_facts.lowerings,
     "Stages": page_facts.stages,
     "Recipe as composed": page_facts.recipe,

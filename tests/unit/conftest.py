@@ -14,6 +14,7 @@ from builder.artifacts import (
     BuildRecord,
     BuildRequest,
     CheckReport,
+    CompressionEffect,
     LayerWeights,
     SealedPackage,
     SkippedLayer,
@@ -111,6 +112,10 @@ def _record(outputs: Path) -> BuildRecord:
             ),
         ),
         lowerings=(UsedLowering(operator="diff", why="coremltools has none", times=2),),
+        compression=(
+            CompressionEffect(name="gptq", kind="gptq", stage="prepare", changed=("head",), max_abs=0.01, snr_db=24.0),
+            CompressionEffect(name="palettize", kind="palettize", stage="compress", changed=("a", "b")),
+        ),
         skipped_layers=(SkippedLayer(step="palettize", name="classifier.1.bias", reason="fewer than 2048 values"),),
         op_counts={"conv": 52, "clip": 35, "add": 10, "linear": 1},
         capture={"method": "trace", "failures": {}},

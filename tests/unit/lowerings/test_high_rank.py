@@ -106,6 +106,20 @@ def sums_of_many_dimensions(rng: random.Random) -> Case:
     return add, (floats(rng, a * b * c * d * 2), floats(rng, c * d), floats(rng, a * b))
 
 
-@ways(windows, any_movement, chains, along_an_axis, attention_in_windows, sums_of_many_dimensions)
+def layers_on_windows(rng: random.Random) -> Case:
+    """A linear layer and a layer norm on windows that are still apart, as Twins applies them."""
+    w, h, c = rng.randint(2, 3), rng.randint(1, 3), rng.randint(2, 4)
+    torch.manual_seed(rng.randint(0, 99))
+    linear = torch.nn.Linear(c, 2 * c).requires_grad_(False)
+    norm = torch.nn.LayerNorm(2 * c).requires_grad_(False)
+
+    def attend(x: torch.Tensor) -> torch.Tensor:
+        x = norm(linear(x.view(1, h, w, h, w, c).transpose(2, 3)))
+        return x.reshape(1, h * h, w * w, 2, c).permute(3, 0, 1, 2, 4).reshape(2, -1)
+
+    return attend, (floats(rng, 1, h * w, h * w, c),)
+
+
+@ways(windows, any_movement, chains, along_an_axis, attention_in_windows, sums_of_many_dimensions, layers_on_windows)
 def test_many_dimensions_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path)
