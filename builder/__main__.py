@@ -14,6 +14,7 @@ VERBS = {
     "build": "build a recipe (the word may be left out)",
     "plan": "say which stages a build would run, and why",
     "doctor": "say what stands in the way of converting a recipe, or of any work on this machine",
+    "debug": "say which operators of an artifact add the error, and what to change",
     "lint": "say what probably keeps an artifact off the Neural Engine",
     "search": "build with many settings and find the best ones",
     "diff": "compare two artifacts or builds",

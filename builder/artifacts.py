@@ -194,7 +194,7 @@ class ConvertedModel:
     said: str = ""
     """One line for people."""
     modules: Mapping[str, str] = field(default_factory=dict)
-    """By output and name of each operator with weights: the path of the PyTorch module it came from, where known."""
+    """By output and name of each operator: the path of the PyTorch module it came from, where known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,6 +175,22 @@ def examine(request: BuildRequest, *, progress: Progress) -> Diagnosis:
         ledger.remembered.save()
 
 
+def seal_only(request: BuildRequest, *, folder: Path, progress: Progress) -> Story:
+    """Build up to the sealed artifact, which lies in `folder` then, without any check; nothing is published."""
+    unchecked = replace(request, spec=request.spec.model_copy(update={"checks": {}}))
+    while True:
+        ledger = open_ledger(unchecked, progress)
+        try:
+            story = tell(unchecked, folder, ledger, progress)
+            for stage in (story.prepared, story.converted, story.compressed, story.sealed):
+                stage.value()  # of a stage that is run again, here where another result can be dealt with
+            return story
+        except StaleError as error:
+            progress.detail(f"{error} gave something else than before: starting over")
+        finally:
+            ledger.remembered.save()
+
+
 def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False) -> Ledger:
     """Return a ledger over the user's store."""
     cache = Path(cache_folder())

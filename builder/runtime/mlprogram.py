@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -40,6 +40,17 @@ class ProgramNetwork:
     ) -> dict[str, Any]:
         """Outputs by name."""
         plan = self.plan if record is None or self.detailed is None else self.detailed()
+        frame = self.frame(plan, inputs, states)
+        if record is not None:
+            record.update((name, frame[slot]) for name, slot in plan.names.items() if frame[slot] is not None)
+        execution = Execution(generator=self.generator, states=states, record=record)
+        results = execute(plan.block, frame, execution)
+        borrowed = _storages(inputs.values()) | _storages(states.values()) | _constants(plan)
+        owned = (value.clone() if _storages((value,)) & borrowed else value for value in results)
+        return dict(zip(plan.outputs, owned, strict=True))
+
+    def frame(self, plan: Plan, inputs: Mapping[str, Any], states: Mapping[str, torch.Tensor]) -> Frame:
+        """The slots of `plan` with the inputs and states in theirs."""
         frame: Frame = [None] * plan.slots
         for entry, slot in plan.inputs:
             if isinstance(entry.type, StateType):
@@ -48,13 +59,7 @@ class ProgramNetwork:
             if entry.name not in inputs:
                 raise InputError(f"input {entry.name!r} is missing: it is optional but has no default")
             frame[slot] = self._enter(entry, inputs[entry.name])
-        if record is not None:
-            record.update((name, frame[slot]) for name, slot in plan.names.items() if frame[slot] is not None)
-        execution = Execution(generator=self.generator, states=states, record=record)
-        results = execute(plan.block, frame, execution)
-        borrowed = _storages(inputs.values()) | _storages(states.values()) | _constants(plan)
-        owned = (value.clone() if _storages((value,)) & borrowed else value for value in results)
-        return dict(zip(plan.outputs, owned, strict=True))
+        return frame
 
     def _enter(self, entry: Named, value: Any) -> Any:
         """An input in the type that holds it."""

@@ -24,7 +24,7 @@ from builder.spec.precision import Fp32, Mixed
 from builder.stages.coreml_import import import_coremltools
 from builder.stages.declared_inputs import color_layout, input_types
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
-from builder.stages.module_names import modules_with_weights
+from builder.stages.module_names import modules_of_operators
 from builder.stages.neural_network import declare_integers, halve_weights
 from builder.stages.onnx_import import mil_program
 from builder.stages.precision import MixedSelector, half_precision_selector, normalization_depth
@@ -76,7 +76,7 @@ def convert(
         if isinstance(selector, MixedSelector):
             selector.check_all_matched()
         validate_program(model._mil_program)
-        modules = modules_with_weights(model._mil_program)
+        modules = modules_of_operators(model._mil_program)
         _check_compressed(captured, model)
         if spec.format == "mlmodel":
             declare_integers(model._spec, spec)

@@ -1,4 +1,4 @@
-"""Which PyTorch module each operator with weights came from, so that a report can call layers by their own names."""
+"""Which PyTorch module each operator came from, so that reports can call layers by their own names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _WRAPPER = "model"
 """What the builder calls the user's model inside the module that it captures."""
 
 
-def modules_with_weights(program: Any) -> dict[str, str]:
-    """By output, and by name, of the operators of a MIL `program` that have weights: the path of the innermost module.
+def modules_of_operators(program: Any) -> dict[str, str]:
+    """By output, and by name, of the operators of a MIL `program`: the path of the innermost module.
 
     The layers of a neural network have the names of operators. Traced programs alone carry paths. An operator that was
     fused from several belongs to the last one's module.
@@ -19,7 +19,7 @@ def modules_with_weights(program: Any) -> dict[str, str]:
     for function in program.functions.values():
         for operation in _operations(function):
             path = _innermost(operation)
-            if path and any(_is_constant(value) for value in operation.inputs.values()):
+            if path and operation.outputs:
                 found[operation.outputs[0].name] = found[operation.name] = path
     return found
 
@@ -29,12 +29,6 @@ def _innermost(operation: Any) -> str:
 
     names = operation.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])[:-1]  # the last one is the value's own name
     return ".".join(name for name in (names[1:] if names[:1] == [_WRAPPER] else names) if name)
-
-
-def _is_constant(value: Any) -> bool:
-    """Whether an input is an array that is known in advance, as weights are."""
-    known = getattr(value, "val", None)
-    return getattr(known, "size", 1) > 1
 
 
 def _operations(block: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from coremltools.optimize.coreml import OpPalettizerConfig, OptimizationConfig, 
 from torch import nn
 
 from builder.description import describe_artifact
-from builder.stages.module_names import modules_with_weights
+from builder.stages.module_names import modules_of_operators
 
 
 class _Wrapped(nn.Module):
@@ -39,7 +39,7 @@ def test_weights_of_a_program_by_module(traced: torch.jit.ScriptModule, target: 
     # given a program with palettised weights: attributes for iOS 16, inputs for iOS 18
     x = ct.TensorType(name="x", shape=(1, 3, 8, 8), dtype=np.float32)
     model = ct.convert(traced, inputs=[x], minimum_deployment_target=getattr(ct.target, target), skip_model_load=True)
-    modules = modules_with_weights(model._mil_program)
+    modules = modules_of_operators(model._mil_program)
     config = OptimizationConfig(global_config=OpPalettizerConfig(nbits=4, mode="uniform", weight_threshold=2048))
     palettize_weights(model, config).save(str(tmp_path / "m.mlpackage"))
 
@@ -64,7 +64,7 @@ def test_weights_of_a_program_by_module(traced: torch.jit.ScriptModule, target: 
 def test_weights_of_a_neural_network_by_module(traced: torch.jit.ScriptModule, tmp_path: Path) -> None:
     x = ct.TensorType(name="x", shape=(1, 3, 8, 8))
     model = ct.convert(traced, inputs=[x], convert_to="neuralnetwork")
-    modules = modules_with_weights(model._mil_program)
+    modules = modules_of_operators(model._mil_program)
     model.save(str(tmp_path / "m.mlmodel"))
 
     found = describe_artifact(tmp_path / "m.mlmodel").weights

@@ -1,0 +1,48 @@
+"""`python -m builder debug recipe=…`: which operators and rewrites add the error, and what would help."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.cli.arguments import Parser, verbosity
+from builder.errors import BuilderError
+
+DESCRIPTION = """Build a recipe without its checks, and compare artifact and original operator by operator: what
+adds the error, operators and substitutions, the worst first, with their modules, the values that half precision
+cannot hold, and the change to the recipe that would help. Nothing is published. The exit code is 0.
+
+  python -m builder debug recipe=mobilenet_v2_fp16
+  python -m builder debug recipe=mobilenet_v2_fp16 compression=palettize_2 -v
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print what was found; returns the exit code."""
+    parser = Parser("debug", DESCRIPTION, usage="debug recipe=NAME [key=value …] [-v]")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    given = parser.read(arguments)
+    from builder.config.compose import compose
+    from builder.config.places import place_of
+
+    request = compose(given.overrides)
+    from builder.debugging.debug import debug
+    from builder.debugging.screen import told
+    from builder.reports.files import build_logged
+    from builder.reports.terminal import Terminal
+
+    with (
+        Terminal(verbosity=verbosity(given), stream=sys.stderr) as terminal,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        try:
+            with build_logged(Path(folder), terminal) as logged:  # what libraries say is no part of the answer
+                findings = debug(request, folder=Path(folder), progress=logged)
+        except BuilderError as error:
+            if error.key is not None and error.spot is None:
+                error.spot = place_of(error.key, request)
+            raise
+    print("\n".join(told(findings, everything=verbosity(given) > 0)))
+    return 0

@@ -1,0 +1,66 @@
+"""Which operators of an ML program read which values, without its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.runtime.package import open_package
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One operator of a program's top level; what control flow holds inside reads as the outer operator."""
+
+    type: str
+    outputs: tuple[str, ...]
+    inputs: frozenset[str]
+
+
+def read_nodes(path: Path) -> tuple[Node, ...]:
+    """The operators of the `main` function, in their order, constants included."""
+    program = open_package(path).specification.mlProgram
+    function = program.functions["main"]
+    block = function.block_specializations[function.opset]
+    return tuple(
+        Node(
+            type=operation.type,
+            outputs=tuple(output.name for output in operation.outputs),
+            inputs=frozenset(_inputs(operation)),
+        )
+        for operation in block.operations
+    )
+
+
+def readers(nodes: Iterable[Node], name: str) -> Iterator[Node]:
+    """The operators that read a value."""
+    return (node for node in nodes if name in node.inputs)
+
+
+def decompressed(nodes: Iterable[Node], name: str) -> tuple[str, ...]:
+    """The values that `constexpr_*` operators make for the operator that computes `name`: its compressed weights."""
+    made: dict[str, Node] = {output: node for node in nodes for output in node.outputs}
+    found: list[str] = []
+    waiting = sorted(made[name].inputs) if name in made else []
+    while waiting:
+        value = waiting.pop()
+        producer = made.get(value)
+        if producer is None:
+            continue
+        if producer.type.startswith("constexpr_"):
+            found.append(value)
+        elif producer.type == "cast":
+            waiting += sorted(producer.inputs)
+    return tuple(sorted(found))
+
+
+def _inputs(operation: Any) -> Iterator[str]:
+    for argument in operation.inputs.values():
+        for bound in argument.arguments:
+            if bound.name:
+                yield bound.name
+    for block in operation.blocks:
+        for inner in block.operations:
+            yield from _inputs(inner)
