@@ -134,7 +134,7 @@ def _operators(request: BuildRequest, story: Story, original: Story, compared: C
     modules = {**original.converted.record["modules"], **story.converted.record["modules"]}
 
     def suspect(measured: Measured, noise: float) -> Suspect:
-        module = modules.get(measured.given_name, modules.get(measured.name))
+        module = modules.get(measured.name, modules.get(measured.given_name))  # a cast may bear its reader's
         paths = () if module is None else (module,)
         return Suspect(
             kind="operator",

@@ -39,7 +39,10 @@ def operator_remedy(measured: Measured, modules: Sequence[str], around: Circumst
     if compressed is not None and not (unfit and precise):
         return compressed
     if precise:
-        return _in_float32(together(measured.name, around), around)
+        names = together(measured.name, around)
+        already = {output for node in around.artifact if node.type != "cast" for output in node.outputs}
+        # coremltools keeps those in float32 whose constants overflow, and never asks: no pattern matches them
+        return _in_float32([name for name in names if name not in already] or names, around)
     return "the program computes this in float32 and uncompressed as well: no setting of the recipe changes it"
 
 

@@ -47,6 +47,7 @@ def look(number: int = 0) -> Findings:
 
 RANGES = [
     ("overflow", "2", "overflow"),
+    ("overflow_first", "0", "overflow"),
     ("denormal", "2", "denormal"),
     ("denormal_first", "0", "denormal"),
 ]
