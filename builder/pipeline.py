@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import (
     BuildRecord,
@@ -24,7 +24,6 @@ from builder.artifacts import (
     StageReport,
 )
 from builder.diagnosis.explain import explained
-from builder.diagnosis.obstacles import Diagnosis
 from builder.errors import CheckError, ConversionError
 from builder.fastpath import cache_folder
 from builder.git import git_state
@@ -42,11 +41,14 @@ from builder.spec import BuildSpec
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, MissedError, Stage, StaleError
 from builder.stages.methods import methods_to_try
-from builder.stages.steps import Steps, compression, effects, lowerings, skipped
+from builder.stages.steps import Steps, compression, effects, findings, lowerings, skipped
 from builder.store.actions import Store
 from builder.store.digests import Remembered, artifact_digest
 from builder.store.explain import Change, nearest_changes
 from builder.store.keys import tool_versions
+
+if TYPE_CHECKING:  # a cached build must not import torch
+    from builder.diagnosis.obstacles import Diagnosis
 
 STAGES = ("load", "prepare", "capture", "convert", "compress", "seal", "verify")
 
@@ -241,7 +243,7 @@ def _file_name(spec: BuildSpec, origin: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> BuildRecord:
-    from builder.lint.inspect import lint
+    from builder.lint.inspect import accepted
 
     loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
     checks, artifact = story.verified.value(), story.sealed.value()
@@ -274,7 +276,7 @@ def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> 
         weights=tuple(
             LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
         ),
-        lint=lint(artifact.path, request.spec.lint.ignore),
+        lint=accepted(findings(sealed), request.spec.lint.ignore),
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from builder.diagnosis.obstacles import Diagnosis, Remedy
 from builder.errors import ConversionError
 from builder.progress import Progress
+
+if TYPE_CHECKING:  # a cached build must not import torch
+    from builder.diagnosis.obstacles import Diagnosis, Remedy
 
 
 def explained(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from builder.artifacts import LintFinding
@@ -13,11 +14,10 @@ _EXAMPLES = 5
 _ORDER = ("measured", "high", "medium", "low")
 
 
-def lint(path: Path, ignore: Mapping[str, str] | None = None) -> tuple[LintFinding, ...]:
+def lint(path: Path) -> tuple[LintFinding, ...]:
     """Return what probably keeps the model at `path` off the Neural Engine, the surest first.
 
-    `ignore` gives reasons by rule: such findings stay, marked with the reason. On a Mac the compute plan comes first.
-    Raises SourceError where the file cannot be read.
+    On a Mac the compute plan comes first. Raises SourceError where the file cannot be read.
     """
     from builder.lint.compute_plan import planned
     from builder.lint.read import read_model
@@ -39,10 +39,15 @@ def lint(path: Path, ignore: Mapping[str, str] | None = None) -> tuple[LintFindi
                     examples=tuple(f"{hit.name} {hit.said}" for hit in hits[:_EXAMPLES]),
                     advice=rule.advice,
                     sources=rule.sources,
-                    ignored=(ignore or {}).get(name),
                 )
             )
-    return tuple(sorted(found, key=lambda finding: (finding.ignored is not None, _ORDER.index(finding.confidence))))
+    return accepted(found, {})
+
+
+def accepted(findings: Iterable[LintFinding], ignore: Mapping[str, str]) -> tuple[LintFinding, ...]:
+    """Mark what a recipe accepts, with its reason by rule; those findings stay, behind the others."""
+    marked = [replace(finding, ignored=ignore.get(finding.rule)) for finding in findings]
+    return tuple(sorted(marked, key=lambda finding: (finding.ignored is not None, _ORDER.index(finding.confidence))))
 
 
 def told(findings: tuple[LintFinding, ...]) -> list[str]:

@@ -19,6 +19,7 @@ from builder.artifacts import (
     ConvertedModel,
     ExampleInputs,
     FlexibleSize,
+    LintFinding,
     LoadedModel,
     PreparedModel,
     Preprocessing,
@@ -276,6 +277,7 @@ class Steps:
 
         def pack(sealed: SealedPackage, packing: Packing) -> Packed:
             from builder.description import describe_artifact
+            from builder.lint.inspect import lint
 
             described = describe_artifact(sealed.path)
             record = {
@@ -286,6 +288,7 @@ class Steps:
                 "outputs": described.outputs,
                 "op_counts": described.op_counts,
                 "weights": [asdict(layer) for layer in described.weights],
+                "lint": [asdict(finding) for finding in lint(sealed.path)],
             }
             if sealed.path.is_dir():
                 objects = {"artifact/": packing.objects.put_folder(sealed.path)}
@@ -355,6 +358,14 @@ def lowerings(record: Mapping[str, Any]) -> tuple[UsedLowering, ...]:
 def skipped(record: Mapping[str, Any]) -> tuple[SkippedLayer, ...]:
     """The layers and weights that the prepare or the compress stage recorded as left alone."""
     return tuple(SkippedLayer(**entry) for entry in record["skipped"])
+
+
+def findings(record: Mapping[str, Any]) -> tuple[LintFinding, ...]:
+    """What the seal stage recorded that lint found."""
+    return tuple(
+        LintFinding(**{**entry, "examples": tuple(entry["examples"]), "sources": tuple(entry["sources"])})
+        for entry in record["lint"]
+    )
 
 
 def sealed_package(stage: Stage[SealedPackage], path: Path) -> SealedPackage:

@@ -54,7 +54,7 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
     "capture": ("stages/archive.py",),
     "convert": ("stages/archive.py",),
     "compress": ("stages/archive.py",),
-    "seal": ("description.py",),
+    "seal": ("description.py", "lint/inspect.py"),
     "verify": ("stages/verdicts.py",),
 }
 """What `builder.stages.steps` calls for a stage beside its own module."""

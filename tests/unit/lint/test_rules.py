@@ -16,7 +16,7 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the nam
 from coremltools.models import datatypes
 from coremltools.models.neural_network import NeuralNetworkBuilder
 
-from builder.lint.inspect import lint
+from builder.lint.inspect import accepted, lint
 from builder.lint.model import Model, Operator, Tensor
 from builder.lint.read import read_model
 from builder.lint.table import RULES
@@ -94,6 +94,7 @@ def test_a_rank_that_core_ml_refuses_is_found() -> None:
     assert not list(RULES["rank"].find(model))
 
 
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # a temporary folder of coremltools
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit.trace, which coremltools takes
 @pytest.mark.parametrize(
     ("shape", "rule"),
@@ -138,8 +139,8 @@ def test_every_rule_is_tried_here() -> None:
 def test_the_surest_comes_first_and_what_is_accepted_last(tmp_path: Path) -> None:
     path = save_program(tmp_path, sequence, {"x": ((1, 6, 4), "fp32")}, precision="fp32")
     assert [finding.rule for finding in lint(path)] == ["float32", "layout"]
-    accepted = lint(path, {"float32": "accuracy"})
-    assert [(finding.rule, finding.ignored) for finding in accepted] == [("layout", None), ("float32", "accuracy")]
+    sorted_out = accepted(lint(path), {"float32": "accuracy"})
+    assert [(finding.rule, finding.ignored) for finding in sorted_out] == [("layout", None), ("float32", "accuracy")]
 
 
 def test_a_file_is_read_without_coremltools(tmp_path: Path) -> None:
