@@ -102,7 +102,7 @@ def _dispatch(arguments: list[str]) -> int:
     if first is None or first.startswith(("+", "~")) or "=" in first:
         verb, rest = "build", arguments
     else:
-        verb = _verb(first)
+        verb = _verb(first, arguments[arguments.index(first) + 1 :])
         rest = [argument for index, argument in enumerate(arguments) if index != position]
     try:
         import importlib
@@ -124,7 +124,7 @@ def _first_word(arguments: "Sequence[str]") -> "int | None":
     return None
 
 
-def _verb(word: str) -> str:
+def _verb(word: str, following: "Sequence[str]") -> str:
     """Return the verb that `word` is; anything else is explained."""
     if word in VERBS:
         return word
@@ -134,6 +134,9 @@ def _verb(word: str) -> str:
     from builder.errors import ConfigurationError
     from builder.nearest import nearest
 
+    if word == "recipe":
+        name = next((text for text in following if not text.startswith("-")), "NAME")
+        raise ConfigurationError("`recipe` is no verb", hint=f"to build one, write `recipe={name}`")
     name = Path(word).name.removesuffix(".yaml")
     if name in open_library().recipe_names():
         raise ConfigurationError(f"there is no verb `{word}`", hint=f"to build it, write `recipe={name}`")

@@ -55,8 +55,12 @@ def _raised(doing: str, raised: BaseException, error: type[BuilderError], key: s
     frames = traceback.extract_tb(raised.__traceback__)
     own = Path(__file__).resolve()
     outside = [f for f in frames if Path(f.filename).resolve() != own and not f.filename.startswith("<")]
-    where = f" (at {outside[-1].filename}:{outside[-1].lineno})" if outside else ""
-    return error(f"{doing} raised {type(raised).__name__}: {raised}{where}", key=key)
+    place = (outside[-1].filename, outside[-1].lineno) if outside else None
+    said = str(raised)
+    if isinstance(raised, SyntaxError) and raised.filename:  # the file never ran, so no frame is in it
+        place, said = (raised.filename, raised.lineno), raised.msg
+    where = f" (at {place[0]}:{place[1]})" if place else ""
+    return error(f"{doing} raised {type(raised).__name__}: {said}{where}", key=key)
 
 
 @contextmanager

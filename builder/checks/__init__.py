@@ -13,6 +13,7 @@ from builder.checks.parity import check_parity
 from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
 from builder.data import Samples, default_data, draw_samples
+from builder.runtime.errors import RuntimeFailure
 from builder.spec.checks import AccuracyCheck, CaptureCheck, Check, ParityCheck, StructureCheck
 
 
@@ -30,12 +31,19 @@ def _run(name: str, check: Check, subject: Subject) -> Iterator[CheckReport]:
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
             samples = _samples(name, check, subject)
-            for engine, execute in engines(subject):
-                if isinstance(check, ParityCheck):
-                    report = check_parity(name, check, subject, samples, engine, execute)
-                else:
-                    report = check_accuracy(name, check, subject, samples, engine, execute)
-                yield replace(report, data=samples.described())
+            try:
+                for engine, execute in engines(subject):
+                    if isinstance(check, ParityCheck):
+                        report = check_parity(name, check, subject, samples, engine, execute)
+                    else:
+                        report = check_accuracy(name, check, subject, samples, engine, execute)
+                    yield replace(report, data=samples.described())
+            except RuntimeFailure as error:  # only our engine raises it, and an artifact that fails is not right
+                yield _failed(name, check, f"the artifact cannot be executed: {error}")
+
+
+def _failed(name: str, check: ParityCheck | AccuracyCheck, reason: str) -> CheckReport:
+    return CheckReport(name=name, kind=check.kind, engine="runtime", values={}, limits={}, passed=False, reason=reason)
 
 
 def _samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subject) -> Samples:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from builder.artifacts import CapturedProgram, PreparedModel, Sample, SealedPackage
+from builder.errors import SourceError
 from builder.progress import Progress
 from builder.spec import BuildSpec
 
@@ -35,7 +36,17 @@ class Subject:
                     buffer.zero_()
 
     def run_original(self, module: Callable[..., tuple[torch.Tensor, ...]], sample: Sample) -> dict[str, torch.Tensor]:
-        """Run a PyTorch module of the deployed form on one sample; its outputs by name."""
-        with torch.no_grad():
-            outputs = module(*sample.tensors.values())
+        """Run a PyTorch module of the deployed form on one sample; its outputs by name.
+
+        Raises SourceError when the module cannot take what the data of a check holds.
+        """
+        try:
+            with torch.no_grad():
+                outputs = module(*sample.tensors.values())
+        except Exception as error:  # whatever the user's own code raises
+            raise SourceError(
+                f"the original model raised {type(error).__name__} on the data of a check: {error}",
+                hint="look for values that the model cannot take, such as an index beyond its vocabulary",
+                key="checks",
+            ) from error
         return dict(zip(self.prepared.output_names, outputs, strict=True))

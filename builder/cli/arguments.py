@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             name = unknown[0].partition("=")[0]
             hint = did_you_mean(name, known)
-            if hint is None and re.match(r"-[^-]", name):
+            if name == "--recipe":
+                hint = f"write it without dashes: `recipe={unknown[0].partition('=')[2] or 'NAME'}`"
+            elif hint is None and re.match(r"-[^-]", name):
                 hint = did_you_mean(f"-{name}", known)
             hint = hint or f"options: {', '.join(known)}"
             raise ConfigurationError(f"there is no option `{name}`", hint=hint)

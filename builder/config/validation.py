@@ -174,7 +174,7 @@ def _wrong_type(place: Place, given: Any, tree: Tree) -> Finding:
     annotations = [member.annotation for member in place.type.members]
     hint = None
     if str in annotations and isinstance(given, bool | int | float):
-        hint = f'write it in quotes: "{str(given).lower() if isinstance(given, bool) else given}"'
+        hint = f'write it in quotes: "{_as_written(given, tree, place.path)}"'
     elif isinstance(given, str) and (int in annotations or float in annotations) and _is_number(given):
         hint = f"write it without quotes: {given}"
     elif isinstance(given, str) and bool in annotations and given.lower() in ("yes", "no", "on", "off"):
@@ -184,6 +184,14 @@ def _wrong_type(place: Place, given: Any, tree: Tree) -> Finding:
     return _finding_at(
         tree, place.path, f"must be {words(place.type)}, and this is {_shown(given)}", of_key=False, hint=hint
     )
+
+
+def _as_written(given: bool | float, tree: Tree, path: Path) -> str:
+    """The letters that YAML took for a number or truth value: `1.10`, or a digest of digits, is more than that."""
+    origin = tree.origin(path)
+    spot = None if origin is None else origin.value
+    written = "" if spot is None else spot.text[spot.column - 1 : spot.column - 1 + spot.length].strip()
+    return written or str(given).lower()
 
 
 def _is_number(text: str) -> bool:

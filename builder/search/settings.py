@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from builder.spec.base import Part, PositiveInt
+from builder.spec.base import Part, PositiveInt, Seed
 
 Scalar = str | int | float | bool | None
 SamplerName = Literal["tpe", "nsga2", "random", "grid"]
@@ -131,7 +131,7 @@ class Search(Part):
     sampler: SamplerName = "tpe"
     """How the next settings are chosen: `tpe` and `nsga2` learn from earlier trials, `random` draws, `grid` takes all
     combinations in their order."""
-    seed: int = 0
+    seed: Seed = 0
     jobs: PositiveInt = 1
     """How many trials run at a time; with one, the same seed gives the same trials."""
     prune: bool = True

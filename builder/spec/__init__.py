@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from builder.spec.base import FeatureName, Part
+from builder.spec.base import FeatureName, Part, Seed
 from builder.spec.checks import Check
 from builder.spec.compression import Compression, ProgramCompression
 from builder.spec.data import Data
@@ -68,7 +68,7 @@ class BuildSpec(Part):
     metadata: Metadata = Metadata()
     lint: Lint = Lint()
     tracking: Tracking
-    seed: int = 0
+    seed: Seed = 0
     """The seed of the example inputs and of everything else that is drawn."""
 
     @property

@@ -58,6 +58,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 digest in hexadecimal."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""Where random numbers begin; torch and numpy both take all of these."""
+
 Arguments = dict[str, Any]
 """Keyword arguments for a factory: plain YAML values."""
 

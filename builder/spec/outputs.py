@@ -58,7 +58,18 @@ def _label(value: str) -> str:
     return value
 
 
-LabelList = Annotated[list[Annotated[str, AfterValidator(_label)]], Field(min_length=1)]
+def _each_once(labels: list[str]) -> list[str]:
+    first: dict[str, int] = {}
+    for index, label in enumerate(labels):
+        if first.setdefault(label, index) != index:
+            raise ValueError(
+                f"`{label}` labels class {first[label]} and class {index}: the answer names classes by label, so each "
+                f"needs its own"
+            )
+    return labels
+
+
+LabelList = Annotated[list[Annotated[str, AfterValidator(_label)]], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Classifier(Part):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from builder.spec.base import Arguments, FilePath, ImportPath, Part, Sha256
+from builder.spec.base import Arguments, FilePath, ImportPath, Part, Seed, Sha256
 
 
 class TorchvisionSource(Part):
@@ -25,7 +25,7 @@ class TorchvisionSource(Part):
     """Further keyword arguments of the model's builder function, such as `num_classes`."""
     offline: Literal["error", "seeded"] = "error"
     """What to do when the weights cannot be downloaded: fail, or build with untrained, seeded weights."""
-    seed: int = 0
+    seed: Seed = 0
     """The seed of untrained weights."""
     timeout: Annotated[float, Field(gt=0)] = 30.0
     """Seconds without an answer after which a download is given up."""
@@ -55,7 +55,7 @@ class PythonSource(Part):
     kind: Literal["python"]
     factory: ImportPath
     arguments: Arguments = {}
-    seed: int = 0
+    seed: Seed = 0
     """The seed set before the factory is called."""
 
 
@@ -109,7 +109,7 @@ class TimmSource(Part):
     """Further keyword arguments of `timm.create_model`, such as `num_classes` or `in_chans`."""
     offline: Literal["error", "seeded"] = "error"
     """What to do when the weights cannot be downloaded: fail, or build with untrained, seeded weights."""
-    seed: int = 0
+    seed: Seed = 0
     """The seed of untrained weights."""
     timeout: Annotated[float, Field(gt=0)] = 30.0
     """Seconds without an answer after which a download is given up."""
@@ -137,7 +137,7 @@ class HuggingFaceSource(Part):
     """Keyword arguments of the configuration."""
     offline: Literal["error", "seeded"] = "error"
     """What to do when `model` cannot be downloaded: fail, or build `config_class` with untrained, seeded weights."""
-    seed: int = 0
+    seed: Seed = 0
     """The seed of untrained weights."""
     timeout: Annotated[float, Field(gt=0)] = 30.0
     """Seconds without an answer after which a download is given up."""

@@ -102,7 +102,7 @@ class MixedSelector:
                 else:
                     hint = did_you_mean(pattern, known)
                 raise ConfigurationError(
-                    f"precision.{setting}: {pattern} matches no {what} of the program",
+                    f"{pattern} matches no {what} of the program",
                     hint=hint,
                     key=f"precision.{setting}",
                 )
@@ -114,7 +114,7 @@ class MixedSelector:
         for name in self.keep.fp32_op_types_if_present:
             if name not in known:
                 raise ConfigurationError(
-                    f"precision.fp32_op_types_if_present: {name} is no operator type of MIL",
+                    f"{name} is no operator type of MIL",
                     hint=did_you_mean(name, known),
                     key="precision.fp32_op_types_if_present",
                 )

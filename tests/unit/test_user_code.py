@@ -28,3 +28,13 @@ def test_the_working_directory_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     call(lambda: os.chdir("/"), "mymodels:make", key="source.factory", error=SourceError)
     assert Path.cwd() == tmp_path
+
+
+def test_a_syntax_error_is_told_where_the_user_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a module that itself is fine, and imports one that is not
+    (tmp_path / "a_module_of_two.py").write_text("import its_broken_half\n")
+    (tmp_path / "its_broken_half.py").write_text("x = 1\ndef make(:\n")
+    monkeypatch.chdir(tmp_path)
+    # when, then
+    with pytest.raises(SourceError, match=r"SyntaxError: invalid syntax \(at .*its_broken_half\.py:2\)"):
+        import_object("a_module_of_two:make", key="source.factory")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from builder.__main__ import main
+from builder.runtime import PredictionError
 
 RECIPE = """\
 schema: 1
@@ -211,3 +212,23 @@ def test_thresholds_and_differences_alike_are_enforced(
     document = json.loads((project / "outputs/broken/tiny/default/build.json").read_text())
     (check,) = document["checks"]
     assert (check["passed"], check["values"]["accuracy"], check["values"]["drop"]) == (False, 4 / 6, 2 / 6)
+
+
+def _said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+def _refuses(self: Any, inputs: Any, state: Any = None) -> Any:
+    raise PredictionError("operator `gather` (y): index 7 is outside of 3")
+
+
+def test_an_artifact_that_cannot_be_executed_is_a_failed_check(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an artifact on which the runtime fails half-way
+    monkeypatch.setattr("builder.runtime.model.Model.predict", _refuses)
+    # when, then
+    assert main(["recipe=tiny", "-q"]) == 5
+    assert "accuracy (runtime): the artifact cannot be executed: operator `gather`" in _said(capsys)
+    assert (project / "outputs/broken/tiny/default/tiny.mlpackage").exists()
+    assert (project / "outputs/broken/tiny/default/report.html").exists()
