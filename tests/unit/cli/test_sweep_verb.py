@@ -39,6 +39,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
             def ended(self) -> Exit:
                 return Exit(code=self.code, seconds=1.5, peak_bytes=300_000_000)
 
+        monkeypatch.setattr("builder.sweep.local.can_fork", lambda: False)
         monkeypatch.setattr("builder.sweep.local.Process", Child)
         return tasks
 
