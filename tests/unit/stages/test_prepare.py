@@ -86,8 +86,9 @@ def test_a_classifier_gets_softmax_labels_and_a_name():
     assert result.module(levels[0])[0].sum() == pytest.approx(1.0)
 
 
-def test_labels_of_the_same_name_are_told_apart():
-    result, *_ = prepared(classifier={"labels": ["crane", "dog", "crane"]})
+def test_labels_of_the_same_name_in_a_file_are_told_apart(tmp_path):
+    (tmp_path / "labels.txt").write_text("crane\ndog\ncrane\n")
+    result, *_ = prepared(classifier={"labels": str(tmp_path / "labels.txt")})
     assert result.labels == ("crane", "dog", "crane (2)")
 
 
