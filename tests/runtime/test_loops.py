@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -44,7 +43,6 @@ def converted(
     """The module as a package."""
     import coremltools as ct
 
-    logging.getLogger("coremltools").setLevel(logging.ERROR)
     examples = (torch.zeros(STEPS, BATCH, INPUT), torch.zeros(2, BATCH, HIDDEN))[: 2 if state else 1]
     shapes = ((steps, BATCH, INPUT), (2, BATCH, HIDDEN))
     model = ct.convert(
