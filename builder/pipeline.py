@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts import (
     BuildRecord,
     BuildRequest,
     CapturedProgram,
-    CheckReport,
-    CompressedModel,
     ConvertedModel,
-    LayerWeights,
     LoadedModel,
     PreparedModel,
-    SealedPackage,
-    StageReport,
 )
 from builder.diagnosis.explain import explained
 from builder.errors import CheckError, ConversionError
 from builder.fastpath import cache_folder
-from builder.git import git_state
 from builder.paths import (
     artifact_name,
     broken_folder,
@@ -36,36 +29,19 @@ from builder.paths import (
     variant_folder,
     working_folder,
 )
-from builder.progress import Bound, Progress, Silent
-from builder.spec import BuildSpec
+from builder.progress import Bound, Progress
 from builder.stages.choice import Choice
-from builder.stages.ledger import Ledger, MissedError, Stage, StaleError
+from builder.stages.ledger import Ledger, Stage, StaleError
 from builder.stages.methods import methods_to_try
-from builder.stages.steps import Steps, compression, effects, findings, lowerings, skipped
+from builder.stages.steps import Steps
 from builder.store.actions import Store
-from builder.store.digests import Remembered, artifact_digest
-from builder.store.explain import Change, nearest_changes
-from builder.store.keys import tool_versions
+from builder.store.digests import Remembered
+from builder.story import Story, make_record, tell_details
 
 if TYPE_CHECKING:  # a cached build must not import torch
     from builder.diagnosis.obstacles import Diagnosis
 
 STAGES = ("load", "prepare", "capture", "convert", "compress", "seal", "verify")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Story:
-    """Every stage of one build, done."""
-
-    loaded: Stage[LoadedModel]
-    prepared: Stage[PreparedModel]
-    captured: Stage[CapturedProgram]
-    converted: Stage[ConvertedModel]
-    compressed: Stage[CompressedModel]
-    sealed: Stage[SealedPackage]
-    verified: Stage[tuple[CheckReport, ...]]
-    failures: dict[str, str]
-    """Why the methods of capture that were tried first did not work."""
 
 
 def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildRecord:
@@ -81,7 +57,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
         try:
             with build_logged(folder, progress) as logged:
                 record = _run_stages(request, folder, logged)
-                _tell_details(record, logged)
+                tell_details(record, logged)
         except ConversionError as error:
             _keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
             raise
@@ -102,68 +78,6 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
     if not good:
         raise _missed(record, outputs)
     return record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Current:
-    """A published artifact that is what a build would give."""
-
-    artifact: Path
-    fallback: Mapping[str, Any] | None
-    """For untrained weights: how the network looked that did not give better ones."""
-
-
-def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
-    """Return the published artifact if it is what a build would give, reports included; None if one is needed."""
-    from builder.reports.current import is_recorded
-
-    published = (variant_folder(outputs, request.recipe, _variant(request.variant, seeded=s)) for s in (False, True))
-    if not any(folder.is_dir() for folder in published):
-        return None
-    ledger = open_ledger(request, Silent(), peek=True)
-    try:
-        story = tell(request, Path(), ledger, Silent())
-    except MissedError:
-        return None
-    finally:
-        ledger.remembered.save()
-    loaded = story.loaded.record
-    folder = variant_folder(outputs, request.recipe, _variant(request.variant, seeded=loaded["seeded"]))
-    artifact = folder / artifact_name(request.recipe, story.sealed.record["format"])
-    if not is_recorded(folder, request, ledger.reports):
-        return None
-    try:
-        is_whole = artifact_digest(artifact) == story.sealed.output
-    except OSError:
-        return None
-    return Current(artifact=artifact, fallback=loaded["fallback"]) if is_whole else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a build would do: the stages that the store has, and from the first miss on why each must run."""
-
-    found: tuple[StageReport, ...]
-    missed: Mapping[str, Sequence[Change] | None]
-    """By stage: what differs from the nearest earlier result, None where there is none at all."""
-    artifact: Path | None
-    """The published artifact, where it is up to date."""
-
-
-def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
-    """Look up every stage without running any; what follows a miss is compared by its own inputs alone."""
-    ledger = open_ledger(request, progress, peek=True)
-    missed: dict[str, Sequence[Change] | None] = {}
-    try:
-        tell(request, Path(), ledger, progress)
-    except MissedError as miss:
-        missed[miss.stage] = nearest_changes(ledger.store, miss.stage, miss.inputs)
-        for stage in STAGES[STAGES.index(miss.stage) + 1 :]:
-            missed[stage] = nearest_changes(ledger.store, stage, ledger.inputs(stage, {}))
-    finally:
-        ledger.remembered.save()
-    current = None if missed else current_artifact(request, outputs=outputs)
-    return Plan(found=ledger.reports, missed=missed, artifact=None if current is None else current.artifact)
 
 
 def examine(request: BuildRequest, *, progress: Progress) -> Diagnosis:
@@ -229,55 +143,11 @@ def _run_stages(request: BuildRequest, folder: Path, progress: Progress) -> Buil
         ledger = open_ledger(request, progress)
         ledger.store.tidy()
         try:
-            return _record(request, tell(request, folder, ledger, progress), ledger, began)
+            return make_record(request, tell(request, folder, ledger, progress), ledger.reports, began)
         except StaleError as error:  # its result is dropped, so this ends
             progress.detail(f"{error} gave something else than before: starting over")
         finally:
             ledger.remembered.save()
-
-
-def _file_name(spec: BuildSpec, origin: Mapping[str, Any]) -> dict[str, str]:
-    """What the recipe calls the source's file: the store knows its content, whatever it was called before."""
-    named = getattr(spec.source, "file", None) or getattr(spec.source, "folder", None)
-    return {"file": Path(named).name} if named is not None and "file" in origin else {}
-
-
-def _record(request: BuildRequest, story: Story, ledger: Ledger, began: str) -> BuildRecord:
-    from builder.lint.inspect import accepted
-
-    loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
-    checks, artifact = story.verified.value(), story.sealed.value()
-    reports, modules = ledger.reports, story.converted.record["modules"]
-    return BuildRecord(
-        request=request,
-        variant=_variant(request.variant, seeded=loaded["seeded"]),
-        status="broken" if any(check.passed is False for check in checks) else "built",
-        key=reports[-2].key,
-        artifact=artifact,
-        stages=reports,
-        checks=checks,
-        inputs=tuple(sealed["inputs"]),
-        outputs=tuple(sealed["outputs"]),
-        source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
-        substitutions=effects(prepared),
-        lowerings=lowerings(story.converted.record),
-        compression=compression(prepared) + compression(story.compressed.record),
-        skipped_layers=skipped(prepared) + skipped(story.compressed.record),
-        op_counts=sealed["op_counts"],
-        capture={"method": story.captured.record["method"], "failures": story.failures},
-        versions=tool_versions(),
-        git=git_state(),
-        started=began,
-        seconds=0.0,
-        seeded=loaded["seeded"],
-        fallback=loaded["fallback"],
-        source_bytes=loaded["source_bytes"],
-        labels=None if prepared["labels"] is None else tuple(prepared["labels"]),
-        weights=tuple(
-            LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
-        ),
-        lint=accepted(findings(sealed), request.spec.lint.ignore),
-    )
 
 
 def _capture_and_convert(
@@ -309,22 +179,6 @@ def _capture_and_convert(
     raise AssertionError("methods_to_try is never empty")
 
 
-def _tell_details(record: BuildRecord, progress: Progress) -> None:
-    """What only `-v` and the log show: every replacement, every weight left alone, every value of every check."""
-    for effect in record.substitutions:
-        progress.detail(f"substitution {effect.name}: {', '.join(effect.replaced) or 'nothing'} replaced")
-        progress.detail(f"substitution {effect.name}: outputs changed by at most {effect.max_abs:.3g}")
-    for lowering in record.lowerings:
-        progress.detail(f"lowering {lowering.operator}: {lowering.times} converted by ours; {lowering.why}")
-    for finding in record.lint:
-        progress.detail(f"lint {finding.rule} ({finding.confidence}), {finding.count} times: {finding.examples[0]}")
-    for layer in record.skipped_layers:
-        progress.detail(f"compression {layer.step} left {layer.name} alone: {layer.reason}")
-    for check in record.checks:
-        for name, value in check.values.items():
-            progress.detail(f"check {check.name} ({check.engine}): {name} {value}")
-
-
 def _keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
     """Publish `build.log` alone, which has what coremltools said, and tell where it is."""
     for path in folder.iterdir():
@@ -333,12 +187,6 @@ def _keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
     publish(folder, broken)
     said = f"all that was said is in {shown(broken / 'build.log')}"
     error.hint = said if error.hint is None else f"{error.hint}; {said}"
-
-
-def _variant(requested: str, *, seeded: bool) -> str:
-    if not seeded:
-        return requested
-    return "seeded" if requested == "default" else f"{requested},seeded"
 
 
 def _missed(record: BuildRecord, outputs: Path) -> CheckError:

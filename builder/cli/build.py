@@ -53,7 +53,7 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     """Build one recipe, or say that its artifact is up to date, and leave behind how to know that quickly."""
     started = time.time_ns()
     from builder.cli.composed import compose_once
-    from builder.pipeline import current_artifact
+    from builder.planning import current_artifact
 
     if any("sweep" in override or "search" in override for override in overrides):
         from builder.cli.sweep_settings import refuse_settings

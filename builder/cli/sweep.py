@@ -14,7 +14,7 @@ from builder.artifacts import BuildRequest
 from builder.cli.sweep_settings import is_setting, read_settings
 from builder.config.compose import compose, sweep
 from builder.errors import ConfigurationError, UnfitEnvironmentError
-from builder.pipeline import current_artifact
+from builder.planning import current_artifact
 from builder.progress import Silent
 from builder.store.inputs import named_in
 from builder.sweep import outcomes

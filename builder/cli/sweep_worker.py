@@ -18,6 +18,7 @@ _SHARED = (
     "builder.data",
     "builder.description",
     "builder.pipeline",
+    "builder.planning",
     "builder.reports.files",
     "builder.reports.terminal",
     "builder.stages.load",

@@ -17,10 +17,11 @@ from builder.debugging.operators import Comparison, Measured, compare_programs
 from builder.debugging.remedies import Circumstances, conversion_remedy, operator_remedy, substitution_remedy
 from builder.debugging.sums import NoiseSum
 from builder.errors import ConfigurationError
-from builder.pipeline import Story, seal_only
+from builder.pipeline import seal_only
 from builder.progress import Progress
 from builder.spec.checks import ParityCheck
 from builder.spec.precision import Fp32
+from builder.story import Story
 
 SAMPLES = 2
 """How many samples both programs compute, all intermediate values of one at a time in memory."""

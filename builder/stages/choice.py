@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder.artifacts import BuildRequest, PreparedModel
 from builder.stages.ledger import Ledger, Stage
-from builder.stages.steps import names_digest
+from builder.stages.records import names_digest
 from builder.store.actions import Action
 from builder.store.keys import stage_key
 

@@ -5,32 +5,36 @@ Nothing heavy is imported before a stage runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from builder.artifacts import (
     CapturedProgram,
     CheckReport,
     CompressedModel,
-    CompressionEffect,
     ConvertedModel,
     ExampleInputs,
-    FlexibleSize,
-    LintFinding,
     LoadedModel,
     PreparedModel,
     Preprocessing,
     SealedPackage,
-    SkippedLayer,
-    SubstitutionEffect,
-    UsedLowering,
 )
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.stages.ledger import Packed, Packing, Stage, Work
+from builder.stages.records import (
+    RestoredPreparedModel,
+    compression,
+    lowerings,
+    names_digest,
+    pack_model,
+    prepared_record,
+    sealed_package,
+    skipped,
+    unpack_model,
+)
 from builder.store.digests import digest_of
 from builder.store.fallback import evidence
 from builder.store.inputs import slice_for
@@ -38,46 +42,8 @@ from builder.store.inputs import slice_for
 if TYPE_CHECKING:
     from builder.diagnosis.obstacles import Diagnosis
 
-_PLAIN = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs")
-"""What of a prepared model is plain and decides about the artifact."""
 _LABELS = ("spec classifier.labels", "file classifier.labels")
 """Inputs of the prepare stage that change no module."""
-
-
-class RestoredPreparedModel:
-    """A PreparedModel from the store: what is plain is at hand, modules are made when somebody asks for one."""
-
-    def __init__(self, record: Mapping[str, Any], remake: Callable[[], PreparedModel]) -> None:
-        self.output_names = tuple(record["output_names"])
-        self.labels = None if record["labels"] is None else tuple(record["labels"])
-        self.normalization = record["normalization"]
-        self.substitutions = effects(record)
-        self.compression = compression(record)
-        self.skipped = skipped(record)
-        self.states = record["states"]
-        self.integer_outputs = frozenset(record["integer_outputs"])
-        published = record["preprocessing"]
-        self.preprocessing = None if published is None else Preprocessing(**published)
-        self.flexible = tuple(
-            {int(dimension): FlexibleSize(**size) for dimension, size in sizes.items()} for sizes in record["flexible"]
-        )
-        self._remake = cache(remake)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what is not plain: `module`, `reference`, `uncompressed`."""
-        return getattr(self._remake(), name)
-
-
-def effects(record: Mapping[str, Any]) -> tuple[SubstitutionEffect, ...]:
-    """The effects of substitutions that the prepare stage recorded."""
-    return tuple(
-        SubstitutionEffect(**{**entry, "replaced": tuple(entry["replaced"])}) for entry in record["substitutions"]
-    )
-
-
-def compression(record: Mapping[str, Any]) -> tuple[CompressionEffect, ...]:
-    """The effects of compression steps that the prepare or the compress stage recorded."""
-    return tuple(CompressionEffect(**{**entry, "changed": tuple(entry["changed"])}) for entry in record["compression"])
 
 
 class Steps:
@@ -141,21 +107,7 @@ class Steps:
 
         def pack(prepared: PreparedModel, packing: Packing) -> Packed:
             inputs = {name: value for name, value in packing.inputs.items() if not name.startswith(_LABELS)}
-            record = {
-                "output_names": prepared.output_names,
-                "labels": prepared.labels,
-                "normalization": prepared.normalization,
-                "substitutions": [asdict(effect) for effect in prepared.substitutions],
-                "compression": [asdict(effect) for effect in prepared.compression],
-                "skipped": [asdict(layer) for layer in prepared.skipped],
-                "states": dict(prepared.states),
-                "integer_outputs": sorted(prepared.integer_outputs),
-                "preprocessing": None if prepared.preprocessing is None else asdict(prepared.preprocessing),
-                "flexible": [
-                    {str(dimension): asdict(size) for dimension, size in sizes.items()} for sizes in prepared.flexible
-                ],
-            }
-            return Packed(output=digest_of({"stage": "prepare", "inputs": inputs}), record=record)
+            return Packed(output=digest_of({"stage": "prepare", "inputs": inputs}), record=prepared_record(prepared))
 
         def unpack(stage: Stage[PreparedModel]) -> PreparedModel:
             return cast(PreparedModel, RestoredPreparedModel(stage.record, stage.again))
@@ -212,10 +164,10 @@ class Steps:
 
         def pack(converted: ConvertedModel, packing: Packing) -> Packed:
             record = {"lowerings": [asdict(used) for used in converted.lowerings], "modules": dict(converted.modules)}
-            return _pack_model(converted.model, record, packing)
+            return pack_model(converted.model, record, packing)
 
         def unpack(stage: Stage[ConvertedModel]) -> ConvertedModel:
-            model, record = _unpack_model(stage), stage.record
+            model, record = unpack_model(stage), stage.record
             return ConvertedModel(
                 model=model, lowerings=lowerings(record), said=stage.action.line, modules=record["modules"]
             )
@@ -247,11 +199,11 @@ class Steps:
                 "compression": [asdict(effect) for effect in compressed.effects],
                 "skipped": [asdict(layer) for layer in compressed.skipped],
             }
-            return _pack_model(compressed.model, record, packing)
+            return pack_model(compressed.model, record, packing)
 
         def unpack(stage: Stage[CompressedModel]) -> CompressedModel:
             return CompressedModel(
-                model=_unpack_model(stage),
+                model=unpack_model(stage),
                 effects=compression(stage.record),
                 skipped=skipped(stage.record),
                 said=stage.action.line,
@@ -343,54 +295,6 @@ class Steps:
             after=after,
             keep=lambda reports: all(report.passed is not False for report in reports),
         )
-
-
-def names_digest(prepared: Stage[PreparedModel]) -> str:
-    """A digest of what is plain in a prepared model and decides about the artifact."""
-    return digest_of([prepared.record[name] for name in _PLAIN])
-
-
-def lowerings(record: Mapping[str, Any]) -> tuple[UsedLowering, ...]:
-    """The lowerings of ours that the convert stage recorded as used."""
-    return tuple(UsedLowering(**entry) for entry in record["lowerings"])
-
-
-def skipped(record: Mapping[str, Any]) -> tuple[SkippedLayer, ...]:
-    """The layers and weights that the prepare or the compress stage recorded as left alone."""
-    return tuple(SkippedLayer(**entry) for entry in record["skipped"])
-
-
-def findings(record: Mapping[str, Any]) -> tuple[LintFinding, ...]:
-    """What the seal stage recorded that lint found."""
-    return tuple(
-        LintFinding(**{**entry, "examples": tuple(entry["examples"]), "sources": tuple(entry["sources"])})
-        for entry in record["lint"]
-    )
-
-
-def sealed_package(stage: Stage[SealedPackage], path: Path) -> SealedPackage:
-    """The description of a sealed artifact that lies, or will lie, at `path`."""
-    record = stage.record
-    return SealedPackage(
-        path=path,
-        format=record["format"],
-        digest=stage.output,
-        size_bytes=record["size_bytes"],
-        semantic_digest=record["semantic_digest"],
-    )
-
-
-def _pack_model(model: Any, record: Mapping[str, Any], packing: Packing) -> Packed:
-    from builder.stages.archive import pack_model
-
-    manifest = pack_model(model, packing.objects)
-    return Packed(output=manifest, record=record, objects={"model/": manifest})
-
-
-def _unpack_model(stage: Stage[Any]) -> Any:
-    from builder.stages.archive import unpack_model
-
-    return unpack_model(stage.action.objects["model/"], stage.objects)
 
 
 def _remove(path: Path) -> None:

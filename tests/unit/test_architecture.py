@@ -14,7 +14,7 @@ import builder
 
 PACKAGE = Path(builder.__file__).parent
 HEAVY = {"torch", "torchvision", "coremltools", "mlflow", "numpy"}
-STAGE_USERS = {"pipeline.py", "sweep_worker.py"}
+STAGE_USERS = {"pipeline.py", "planning.py", "story.py", "sweep_worker.py"}
 """The modules outside the room that tell its story, or import it for those who will."""
 
 

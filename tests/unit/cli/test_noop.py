@@ -107,7 +107,7 @@ class Project:
     def is_current_slowly(self) -> bool:
         """What the long way says."""
         from builder.config.compose import compose
-        from builder.pipeline import current_artifact
+        from builder.planning import current_artifact
 
         return current_artifact(compose(["recipe=tiny"]), outputs=Path("outputs")) is not None
 

@@ -1,0 +1,111 @@
+"""Every stage of one build, done, and what is written down of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.artifacts import (
+    BuildRecord,
+    BuildRequest,
+    CapturedProgram,
+    CheckReport,
+    CompressedModel,
+    ConvertedModel,
+    LayerWeights,
+    LoadedModel,
+    PreparedModel,
+    SealedPackage,
+    StageReport,
+)
+from builder.git import git_state
+from builder.progress import Progress
+from builder.spec import BuildSpec
+from builder.stages.ledger import Stage
+from builder.stages.records import compression, effects, findings, lowerings, skipped
+from builder.store.keys import tool_versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """Every stage of one build, done."""
+
+    loaded: Stage[LoadedModel]
+    prepared: Stage[PreparedModel]
+    captured: Stage[CapturedProgram]
+    converted: Stage[ConvertedModel]
+    compressed: Stage[CompressedModel]
+    sealed: Stage[SealedPackage]
+    verified: Stage[tuple[CheckReport, ...]]
+    failures: dict[str, str]
+    """Why the methods of capture that were tried first did not work."""
+
+
+def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport, ...], began: str) -> BuildRecord:
+    """Write down what a build did; where it lies and how long it took are filled in when it is published."""
+    from builder.lint.inspect import accepted
+
+    loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
+    checks, artifact = story.verified.value(), story.sealed.value()
+    modules = story.converted.record["modules"]
+    return BuildRecord(
+        request=request,
+        variant=variant_of(request.variant, seeded=loaded["seeded"]),
+        status="broken" if any(check.passed is False for check in checks) else "built",
+        key=reports[-2].key,
+        artifact=artifact,
+        stages=reports,
+        checks=checks,
+        inputs=tuple(sealed["inputs"]),
+        outputs=tuple(sealed["outputs"]),
+        source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
+        substitutions=effects(prepared),
+        lowerings=lowerings(story.converted.record),
+        compression=compression(prepared) + compression(story.compressed.record),
+        skipped_layers=skipped(prepared) + skipped(story.compressed.record),
+        op_counts=sealed["op_counts"],
+        capture={"method": story.captured.record["method"], "failures": story.failures},
+        versions=tool_versions(),
+        git=git_state(),
+        started=began,
+        seconds=0.0,
+        seeded=loaded["seeded"],
+        fallback=loaded["fallback"],
+        source_bytes=loaded["source_bytes"],
+        labels=None if prepared["labels"] is None else tuple(prepared["labels"]),
+        weights=tuple(
+            LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
+        ),
+        lint=accepted(findings(sealed), request.spec.lint.ignore),
+    )
+
+
+def variant_of(requested: str, *, seeded: bool) -> str:
+    """Return the variant's name, which says where weights fell back."""
+    if not seeded:
+        return requested
+    return "seeded" if requested == "default" else f"{requested},seeded"
+
+
+def tell_details(record: BuildRecord, progress: Progress) -> None:
+    """What only `-v` and the log show: every replacement, every weight left alone, every value of every check."""
+    for effect in record.substitutions:
+        progress.detail(f"substitution {effect.name}: {', '.join(effect.replaced) or 'nothing'} replaced")
+        progress.detail(f"substitution {effect.name}: outputs changed by at most {effect.max_abs:.3g}")
+    for lowering in record.lowerings:
+        progress.detail(f"lowering {lowering.operator}: {lowering.times} converted by ours; {lowering.why}")
+    for finding in record.lint:
+        progress.detail(f"lint {finding.rule} ({finding.confidence}), {finding.count} times: {finding.examples[0]}")
+    for layer in record.skipped_layers:
+        progress.detail(f"compression {layer.step} left {layer.name} alone: {layer.reason}")
+    for check in record.checks:
+        for name, value in check.values.items():
+            progress.detail(f"check {check.name} ({check.engine}): {name} {value}")
+
+
+def _file_name(spec: BuildSpec, origin: Mapping[str, Any]) -> dict[str, str]:
+    """What the recipe calls the source's file: the store knows its content, whatever it was called before."""
+    named = getattr(spec.source, "file", None) or getattr(spec.source, "folder", None)
+    return {"file": Path(named).name} if named is not None and "file" in origin else {}
