@@ -13,7 +13,7 @@ from builder.errors import ConfigurationError, VerificationError
 from builder.locks import exclusive
 from builder.paths import write_atomically
 from builder.release.digests import file_sha256
-from builder.release.portable import config_digest, files_named, name_in_lock
+from builder.release.portable import chosen_settings, config_digest, files_named, name_in_lock
 from builder.store.digests import digest_of
 from builder.store.keys import TOOLS, tool_versions
 from builder.store.versions import installed_version
@@ -58,6 +58,7 @@ def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> d
         "data": data,
         "files": {name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for name, file in files.items()},
         "overrides": list(request.overrides),
+        "settings": chosen_settings(request.spec),
         "source": {name: value for name, value in built["source"].items() if name != "path"},
         "tools": locked_tools(request.spec.source.kind),
     }
@@ -81,7 +82,8 @@ def read_lock(folder: Path) -> dict[str, Entry]:
     return recipes
 
 
-_SECTIONS = {"artifact", "config", "data", "files", "overrides", "source", "tools"}
+_SETTINGS = "settings: "
+_SECTIONS = {"artifact", "config", "data", "files", "overrides", "settings", "source", "tools"}
 
 
 def lock_text(entries: Mapping[str, Entry]) -> str:
@@ -113,15 +115,23 @@ def drift_before(entry: Entry, request: BuildRequest, root: Path) -> list[str]:
     """What differs from the lock before anything is built: settings, tools, every file that is named or was read."""
     now = {
         "config": config_digest(request.spec),
+        "settings": chosen_settings(request.spec),
         "tools": locked_tools(request.spec.source.kind),
         "files": _files_now(entry, request, root),
     }
-    return list(_differences({name: entry[name] for name in now}, now, ""))
+    return _drift({name: entry[name] for name in now}, now)
 
 
 def drift_after(entry: Entry, made: Entry) -> list[str]:
     """What differs from the lock once the build has told what it read and made."""
-    return list(_differences({**entry, "overrides": []}, {**made, "overrides": []}, ""))
+    return _drift({**entry, "overrides": []}, {**made, "overrides": []})
+
+
+def _drift(old: Entry, new: Entry) -> list[str]:
+    """Every difference; the digest of the configuration only where no setting says what changed, as a new default."""
+    found = list(_differences(old, new, ""))
+    settings = any(line.startswith(_SETTINGS) for line in found)
+    return [line for line in found if not (settings and line.startswith("config: "))]
 
 
 def refuse_drift(name: str, drift: list[str]) -> None:
@@ -153,12 +163,13 @@ def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
                 continue  # one line for a file: its digest says enough
             yield from _differences(old.get(name), new.get(name), f"{key}: {name}" if key else str(name))
     elif old != new:
-        yield f"{key}: {_shown(old)} -> {_shown(new)}"
+        nothing = "the default" if key.startswith(_SETTINGS) else "missing"
+        yield f"{key}: {_shown(old, nothing)} -> {_shown(new, nothing)}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, nothing: str) -> str:
     if value is None:
-        return "missing"
+        return nothing
     if isinstance(value, Mapping) and "sha256" in value:
         return f"sha256 {value['sha256']}"
     return str(value)

@@ -15,6 +15,7 @@ from builder.artifacts import BuildRequest
 from builder.config.files import named_files
 from builder.errors import VerificationError
 from builder.release.digests import file_sha256
+from builder.reports.plain import leaves
 from builder.spec import BuildSpec
 from builder.store.digests import digest_of
 
@@ -54,12 +55,20 @@ def plain_spec(spec: BuildSpec) -> dict[str, Any]:
 
 def config_digest(spec: BuildSpec) -> str:
     """`sha256:` over the settings; files count by their name without folders, since their content has a digest."""
-    values = plain_spec(spec)
+    return digest_of(_placeless(spec, plain_spec(spec)))
+
+
+def chosen_settings(spec: BuildSpec) -> dict[str, Any]:
+    """By dotted key, the settings that are not the defaults, so that a lock can say which of them became another."""
+    chosen = _placeless(spec, spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    return dict(leaves(chosen))
+
+
+def _placeless(spec: BuildSpec, values: dict[str, Any]) -> dict[str, Any]:
+    """The values with files by their names alone, and without what says nothing about the artifact."""
     for key, text in named_files(spec):
         _set(values, key, Path(text).name)
-    for name in _NOT_OF_THE_ARTIFACT:
-        del values[name]
-    return digest_of(values)
+    return {name: value for name, value in values.items() if name not in _NOT_OF_THE_ARTIFACT}
 
 
 def files_named(spec: BuildSpec) -> dict[str, list[Path]]:

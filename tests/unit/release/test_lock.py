@@ -67,11 +67,26 @@ def test_a_missing_file_is_named(project: Path) -> None:
     assert line.endswith(" -> missing")
 
 
-@pytest.mark.parametrize("override", ["precision=fp32", "target=ios17", "seed=1", "checks.parity.samples=2"])
-def test_a_changed_setting_is_named(override: str, project: Path) -> None:
-    # given an entry, when a setting changes, then the digest of the configuration drifts
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("precision=fp32", "settings: precision.kind: fp16 -> fp32"),
+        ("target=ios17", "settings: target.name: ios16 -> ios17"),
+        ("seed=1", "settings: seed: the default -> 1"),
+        ("checks.parity.samples=2", "settings: checks.parity.samples: 1 -> 2"),
+    ],
+)
+def test_a_changed_setting_is_named(override: str, said: str, project: Path) -> None:
+    # given an entry, when a setting changes, then it is named with its values
     (line,) = lock.drift_before(_entry(project), compose(["recipe=tiny", override]), project.resolve())
-    assert line.startswith("config: sha256:")
+    assert line == said
+
+
+def test_another_default_is_drift_of_the_configuration(project: Path) -> None:
+    # given an entry of a builder with another default, when nothing else changed, then its digest says so
+    entry = {**_entry(project), "config": "sha256:0"}
+    (line,) = lock.drift_before(entry, compose(["recipe=tiny"]), project.resolve())
+    assert line.startswith("config: sha256:0 -> sha256:")
 
 
 def test_another_version_of_a_tool_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
