@@ -52,8 +52,8 @@ class Project:
         recipe: str = "tiny",
         **options: Any,
     ) -> subprocess.Popen[str]:
-        """Start a build, or another verb, in a session of its own."""
-        command = [sys.executable, "-m", "builder", verb, f"recipe={recipe}", *more]
+        """Start a build, or another verb (one without recipe where that is empty), in a session of its own."""
+        command = [sys.executable, "-m", "builder", verb, *([f"recipe={recipe}"] if recipe else []), *more]
         surroundings = {
             **os.environ,
             "BUILDER_CACHE": str(self.cache),
