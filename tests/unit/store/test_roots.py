@@ -68,7 +68,7 @@ def test_all_that_leads_to_a_root_stays_whatever_its_age_and_size(tmp_path: Path
 
 
 def write_lock(folder: Path, digest: str) -> Path:
-    sections = ("config", "data", "files", "overrides", "source", "tools")
+    sections = ("config", "data", "files", "overrides", "settings", "source", "tools")
     folder.mkdir(exist_ok=True)
     file = folder / FILE_NAME
     file.write_text(lock_text({"tiny": {"artifact": {"digest": digest}, **{section: {} for section in sections}}}))
