@@ -165,7 +165,7 @@ def program_text(package: Path) -> list[str]:
     The build wraps the model, so that values have other names than in the script and constants another order: values
     are named by their order, except those of the interface, and constants stand where they are used.
     """
-    from builder.stages.coreml_import import import_coremltools
+    from builder.coreml_import import import_coremltools
 
     import_coremltools()
     from coremltools.proto import Model_pb2

@@ -129,7 +129,7 @@ def source(name: str) -> tuple[nn.Module, np.ndarray[Any, Any]]:
 
 def convert(name: str, folder: Path) -> None:
     """Write the four packages of a model. Runs in a process of its own: conversion leaves much memory behind."""
-    from builder.stages.coreml_import import import_coremltools
+    from builder.coreml_import import import_coremltools
 
     ct = import_coremltools()
     from coremltools.optimize import coreml as optimize

@@ -90,7 +90,7 @@ def import_all() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from builder.stages.coreml_import import import_coremltools
+    from builder.coreml_import import import_coremltools
     from builder.torchvision_import import import_torchvision
 
     with warnings.catch_warnings():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import LayerWeights
+from builder.coreml_import import import_coremltools
 
 SEEDED_KEY = "com.github.builder.seeded"
 """In the artifact's metadata where its weights are untrained."""
@@ -45,9 +46,7 @@ def shown_description(description: str, *, seeded: bool) -> str:
 
 def describe_artifact(path: Path) -> ArtifactDescription:
     """Read the file's own protobuf; nothing is executed."""
-    from coremltools.models.utils import load_spec
-
-    spec = load_spec(str(path))
+    spec = import_coremltools().models.utils.load_spec(str(path))
     description = spec.description
     return ArtifactDescription(
         inputs=tuple(_feature(f) for f in description.input),

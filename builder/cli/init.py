@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from builder.cli.arguments import Parser
+from builder.config.folders import open_library, shown
 from builder.errors import ConfigurationError
 
 DESCRIPTION = """Look at a model and write a commented recipe that builds it.
@@ -30,19 +32,51 @@ def run(arguments: Sequence[str]) -> int:
     output = None if given.output is None else Path(given.output)
     if output is not None:
         _check_output(output)
+        _check_name(output)
     from builder.inspect import inspect_source
     from builder.inspect.draft import recipe_text
 
     draft = inspect_source(given.source, Path("recipes") if output is None else output.parent)
-    file = output or Path("recipes") / f"{draft.name}.yaml"
+    file = output or Path("recipes") / f"{_free_name(draft.name)}.yaml"
     _check_output(file)
     _write(file, recipe_text(replace(draft, name=file.stem)))
     for key, reason in draft.missing.items():
         print(f"to be given: source.{key}: {reason}", file=sys.stderr)
     if not draft.missing:
-        print(f"next: python -m builder recipe={file.stem}", file=sys.stderr)
+        print(f"next: {_where(file)}python -m builder recipe={file.stem}", file=sys.stderr)
     print(file)
     return 0
+
+
+def _free_name(wanted: str) -> str:
+    """Return `wanted`, or with a number where a recipe of another folder is called so."""
+    names = (wanted, *(f"{wanted}_{number}" for number in range(2, 1000)))
+    name = next(name for name in names if _elsewhere(Path("recipes") / f"{name}.yaml") is None)
+    if name != wanted:
+        other = _elsewhere(Path("recipes") / f"{wanted}.yaml")
+        print(f"called {name}, since a recipe {wanted} is there already: {other}", file=sys.stderr)
+    return name
+
+
+def _check_name(file: Path) -> None:
+    other = _elsewhere(file)
+    if other is not None:
+        raise ConfigurationError(
+            f"a recipe {file.stem} is there already: {other}",
+            hint="a name means one recipe: name another file with --output",
+        )
+
+
+def _elsewhere(file: Path) -> str | None:
+    """The recipe of another folder that has the name of `file`, or None."""
+    folders = (folder for folder in open_library().recipes if folder.resolve() != file.parent.resolve())
+    return next((shown(folder / file.name) for folder in folders if (folder / file.name).exists()), None)
+
+
+def _where(file: Path) -> str:
+    """What the command needs in front of it to find a recipe that lies in no folder that is searched."""
+    folders = {folder.resolve() for folder in open_library().recipes}
+    return "" if file.parent.resolve() in folders else f"BUILDER_RECIPES={shlex.quote(str(file.parent))} "
 
 
 def _check_output(file: Path) -> None:

@@ -36,7 +36,7 @@ _SHARED = (
 
 def import_shared() -> None:
     """Import what every job would import; a job that needs what is broken says so itself."""
-    from builder.stages.coreml_import import import_coremltools
+    from builder.coreml_import import import_coremltools
 
     with contextlib.suppress(BuilderError):
         import_coremltools()

@@ -19,6 +19,11 @@ from builder.torchvision_import import import_torchvision
 PREFIXES = ("", "module.", "model.", "_orig_mod.", "net.")
 """What training wrappers put before the names of a model's tensors."""
 
+HEADS = ("classifier", "fc", "head", "heads")
+"""What torchvision calls the part of a classification model that has a row for each class."""
+
+TRAINING_HEADS = {"AuxLogits", "aux1", "aux2"}
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 ASSUMED = (
@@ -76,24 +81,35 @@ class _EmptyOnMeta(TorchFunctionMode):
 def _torchvision_model(shapes: Shapes) -> tuple[str, dict[str, Any]] | None:
     """The name and arguments of the classification model that has exactly these tensors, or None."""
     models = import_torchvision().models
-    heads = [shape for shape in shapes.values() if len(shape) >= 2]
-    if not heads:
-        return None
     families: dict[str, list[str]] = {}
     for model in models.list_models(module=models):
         families.setdefault(models.get_model_builder(model).__module__, []).append(model)
     for family in families.values():
-        if _parts(_shapes_of(models, family[0], heads[-1][0])) != _parts(shapes):
+        if _parts(_shapes_of(models, family[0], 1000)) != _parts(shapes):
             continue
         for model in family:
-            if _shapes_of(models, model, heads[-1][0]) == shapes:
-                return model, {} if heads[-1][0] == 1000 else {"num_classes": heads[-1][0]}
+            if _body(_shapes_of(models, model, 1000)) != _body(shapes):
+                continue
+            for classes in _classes(shapes):
+                if _shapes_of(models, model, classes) == shapes:
+                    return model, {} if classes == 1000 else {"num_classes": classes}
     return None
+
+
+def _body(shapes: Shapes) -> Shapes:
+    """What does not depend on the number of classes, but for heads of training."""
+    return {name: shape for name, shape in shapes.items() if name.partition(".")[0] not in (*HEADS, *TRAINING_HEADS)}
+
+
+def _classes(shapes: Shapes) -> list[int]:
+    """How many classes the model may have: the rows of its head's weights, which safetensors puts in any place."""
+    heads = {s[0]: None for name, s in shapes.items() if len(s) >= 2 and name.partition(".")[0] in HEADS}
+    return list(heads)
 
 
 def _parts(shapes: Shapes) -> set[str]:
     """The direct children of the model, but for heads of training, which not all of a family have."""
-    return {name.partition(".")[0] for name in shapes} - {"AuxLogits", "aux1", "aux2"}
+    return {name.partition(".")[0] for name in shapes} - TRAINING_HEADS
 
 
 def _shapes_of(models: Any, model: str, classes: int) -> Shapes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from builder.coreml_import import import_coremltools
 from builder.description import describe_artifact
 from builder.errors import SourceError
 from builder.inspect.draft import Draft
@@ -17,8 +18,7 @@ TARGETS = {4: "ios13", 5: "ios14", 6: "ios15", 7: "ios16", 8: "ios17", 9: "ios18
 
 def inspect_coreml(path: Path, written: str, name: str) -> Draft:
     """Read the file's own description; raises SourceError when it is damaged."""
-    from coremltools.models.utils import load_spec
-
+    load_spec = import_coremltools().models.utils.load_spec
     try:
         found, version = describe_artifact(path), int(load_spec(str(path)).specificationVersion)
     except Exception as error:  # protobuf and coremltools' reader raise types of their own on damaged files

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from builder.artifacts import CapturedProgram
-from builder.stages.coreml_import import import_coremltools
+from builder.coreml_import import import_coremltools
 from builder.stages.package import link_folder, write_package
 from builder.stages.seal import without_tool_builds
 from builder.store.digests import canonical

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
+from builder.coreml_import import import_coremltools
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
 from builder.lowerings.half_masks import finite_masks
 from builder.lowerings.high_rank import high_ranks_lowered
@@ -21,7 +22,6 @@ from builder.lowerings.register import registered_lowerings, uses
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
 from builder.spec.precision import Fp32, Mixed
-from builder.stages.coreml_import import import_coremltools
 from builder.stages.declared_inputs import color_layout, input_types
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
 from builder.stages.module_names import modules_of_operators

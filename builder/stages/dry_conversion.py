@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from builder.artifacts import CapturedProgram, PreparedModel
+from builder.coreml_import import import_coremltools
 from builder.diagnosis.operators import Operator, TensorFact
 from builder.diagnosis.rules import MOST_DIMENSIONS
 from builder.diagnosis.torchscript import top_level_names
 from builder.lowerings.register import registered_lowerings
 from builder.spec import BuildSpec
 from builder.stages.convert import first_line, state_types
-from builder.stages.coreml_import import import_coremltools
 from builder.stages.declared_inputs import input_types
 from builder.stages.fast_conversion import fast_conversion, replaced
 from builder.stages.onnx_import import mil_program

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from builder.coreml_import import import_coremltools, messages_to_log
 from builder.deferred import paused_collector
-from builder.stages.coreml_import import import_coremltools, messages_to_log
 from builder.stages.package import write_package
 
 _LOCK = threading.RLock()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 
 from builder.__main__ import main
@@ -123,8 +124,9 @@ def test_an_existing_core_ml_model_becomes_a_recipe_that_builds(here: Path, caps
         capsys.readouterr()
         # when
         code, out, err = init(f"outputs/{name}/precision=fp32/{name}.mlpackage", capsys=capsys)
-        # then
+        # then the answer is all that is said
         assert (code, out) == (0, f"recipes/{name}_again.yaml"), err
+        assert err == f"next: python -m builder recipe={name}_again\n"
         build(f"{name}_again", capsys)
 
 
@@ -169,13 +171,15 @@ def test_weights_of_a_torchvision_model_are_recognised(here: Path, capsys: pytes
     net = models.squeezenet1_1(num_classes=5)
     torch.save(net.state_dict(), "bare.pth")
     torch.save({"epoch": 1, "model": {f"module.{k}": v for k, v in net.state_dict().items()}}, "wrapped.pth")
+    save_file(net.state_dict(), "sorted.safetensors")
     # when
-    for name in ("bare", "wrapped"):
-        code, _, err = init(f"{name}.pth", capsys=capsys)
+    for file in ("bare.pth", "wrapped.pth", "sorted.safetensors"):
+        code, _, err = init(file, capsys=capsys)
         assert code == 0, err
     # then
     bare, wrapped = written("recipes/bare.yaml")["source"], written("recipes/wrapped.yaml")["source"]
     assert bare == {"name": "squeezenet1_1", "file": "../bare.pth", "arguments": {"num_classes": 5}}
+    assert written("recipes/sorted.yaml")["source"] == {**bare, "file": "../sorted.safetensors"}
     assert wrapped["factory"] == "torchvision.models.squeezenet:squeezenet1_1"
     assert (wrapped["state_dict_key"], wrapped["strip_prefix"]) == ("model", "module.")
     assert compose(["recipe=wrapped"]).spec.source.kind == "checkpoint"
@@ -188,6 +192,27 @@ def test_weights_of_an_unknown_model_ask_for_a_factory(here: Path, capsys: pytes
     assert code == 0
     assert "source.factory" in err
     assert "# factory: " in Path(out).read_text()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_name_of_a_recipe_elsewhere_is_not_taken_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given a file that is called like a shipped recipe
+    torch.jit.trace(Net().eval(), torch.rand(1, 3, 32, 32)).save("resnet18.pt")
+    # when
+    code, out, err = init("resnet18.pt", capsys=capsys)
+    # then another name is found, told, and builds
+    assert (code, out) == (0, "recipes/resnet18_2.yaml"), err
+    assert "called resnet18_2, since a recipe resnet18 is there already: " in err
+    assert "next: python -m builder recipe=resnet18_2\n" in err
+    build("resnet18_2", capsys)
+    # and a name that was asked for is refused before the model is looked at
+    code, out, err = init("resnet18.pt", "--output", "recipes/resnet18.yaml", capsys=capsys)
+    assert (code, out) == (2, "")
+    assert "a recipe resnet18 is there already: " in err
+    # and a recipe in a folder that is not searched says how it is found
+    code, out, err = init("resnet18.pt", "--output", "mine/a.yaml", capsys=capsys)
+    assert (code, out) == (0, "mine/a.yaml")
+    assert "next: BUILDER_RECIPES=mine python -m builder recipe=a\n" in err
 
 
 def test_an_existing_recipe_is_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

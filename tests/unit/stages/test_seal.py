@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from builder.artifacts import CompressedModel, SealedPackage
+from builder.coreml_import import import_coremltools
 from builder.description import SEEDED_KEY
 from builder.spec import BuildSpec
-from builder.stages.coreml_import import import_coremltools
 from builder.stages.seal import package_digest, seal, semantic_digest
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec
 
