@@ -205,6 +205,7 @@ def test_the_name_of_a_recipe_elsewhere_is_not_taken_again(here: Path, capsys: p
     assert "called resnet18_2, since a recipe resnet18 is there already: " in err
     assert "next: python -m builder recipe=resnet18_2\n" in err
     build("resnet18_2", capsys)
+    capsys.readouterr()
     # and a name that was asked for is refused before the model is looked at
     code, out, err = init("resnet18.pt", "--output", "recipes/resnet18.yaml", capsys=capsys)
     assert (code, out) == (2, "")
