@@ -1,11 +1,15 @@
-"""Wrong kernels on purpose: while a family is active, everything that its operators or layers return is off."""
+"""Wrong kernels on purpose: while a family is active, everything that its operators or layers return is off.
 
-from collections.abc import Iterable
+A family is a file of kernels. Two more are those that take the place of a kernel: loops, and packed weights.
+"""
+
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
 import torch
 
+from builder.runtime import loops, prepack
 from builder.runtime.nn import layers
 from builder.runtime.ops import operators
 
@@ -32,7 +36,12 @@ class Mutations:
         for name, kernel in operators().items():
             operators()[name] = self._wrap(kernel, self._family(kernel, "ops", name))
         for name, binder in layers().items():
-            layers()[name] = self._wrap_binder(binder, f"nn.{self._layer_family(name)}", name)
+            layers()[name] = self._wrap_binder(binder, f"nn.{self._layer_family(name)}")
+        self.families |= {"loops": {"gru_loop"}, "prepack": set(prepack._PREPARE)}
+        for name, prepare in loops.PREPARE.items():
+            loops.PREPARE[name] = self._wrap_prepared(prepare, "loops" if name in loops.LOOPS else "ops.recurrent")
+        for name, pack in prepack._PREPARE.items():
+            prepack._PREPARE[name] = self._wrap_prepared(pack, "prepack")
 
     def touched(self, names: Iterable[str]) -> set[str]:
         """The families of which at least one operator or layer is among `names`."""
@@ -65,8 +74,17 @@ class Mutations:
 
         return mutated
 
-    def _wrap_binder(self, binder: Any, family: str, name: str) -> Any:
+    def _wrap_binder(self, binder: Any, family: str) -> Any:
         def bind(layer: Any) -> Any:
             return self._wrap(binder(layer), family)
 
         return bind
+
+    def _wrap_prepared(self, prepare: Callable[..., Any], family: str) -> Callable[..., Any]:
+        """What makes a kernel for known weights: a pair of it and of something else, or None."""
+
+        def prepared(*arguments: Any) -> Any:
+            made = prepare(*arguments)
+            return made and (self._wrap(made[0], family), made[1])
+
+        return prepared
