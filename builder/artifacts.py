@@ -174,6 +174,15 @@ class CapturedProgram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OriginalProgram:
+    """What the artifact, or one function of it, is compared with, and the part of the recipe that checks read."""
+
+    spec: BuildSpec
+    prepared: PreparedModel
+    captured: CapturedProgram
+
+
+@dataclass(frozen=True, kw_only=True)
 class UsedLowering:
     """An operator that a conversion left to a lowering of ours."""
 
@@ -327,6 +336,8 @@ class BuildRecord:
     checks: tuple[CheckReport, ...]
     inputs: tuple[Mapping[str, Any], ...]
     outputs: tuple[Mapping[str, Any], ...]
+    functions: Mapping[str, Mapping[str, Any]]
+    """Of an artifact with several functions, by name: `inputs`, `outputs` and `states`; those above are the first's."""
     source: Mapping[str, Any]
     substitutions: tuple[SubstitutionEffect, ...]
     lowerings: tuple[UsedLowering, ...]

@@ -37,6 +37,8 @@ class ArtifactDescription:
     states: tuple[Mapping[str, Any], ...]
     weights: tuple[LayerWeights, ...]
     """The largest first."""
+    functions: Mapping[str, Mapping[str, Any]]
+    """Of an artifact with several functions: `inputs`, `outputs` and `states` of each; those above are the first's."""
 
 
 def shown_description(description: str, *, seeded: bool) -> str:
@@ -48,9 +50,10 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     """Read the file's own protobuf; nothing is executed."""
     spec = import_coremltools().models.utils.load_spec(str(path))
     description = spec.description
+    functions = {function.name: _interface(function) for function in description.functions}
     return ArtifactDescription(
-        inputs=tuple(_feature(f) for f in description.input),
-        outputs=tuple(_feature(f) for f in description.output),
+        **functions.get(description.defaultFunctionName, _interface(description)),
+        functions=functions,
         labels=labels_of(spec),
         op_counts=dict(sorted(Counter(_operators(spec)).items())),
         metadata=dict(sorted(description.metadata.userDefined.items())),
@@ -60,9 +63,17 @@ def describe_artifact(path: Path) -> ArtifactDescription:
             "version": description.metadata.versionString,
             "description": description.metadata.shortDescription,
         },
-        states=tuple(_state(s) for s in description.state),
         weights=tuple(sorted(_weights(spec), key=lambda w: (-w.bytes, w.name))),
     )
+
+
+def _interface(description: Any) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    """What a model, or one of its functions, takes, gives and keeps."""
+    return {
+        "inputs": tuple(_feature(f) for f in description.input),
+        "outputs": tuple(_feature(f) for f in description.output),
+        "states": tuple(_state(s) for s in description.state),
+    }
 
 
 def _feature(feature: Any) -> dict[str, Any]:
@@ -183,9 +194,12 @@ def _program_weights(operations: Sequence[Any]) -> Iterator[LayerWeights]:
         for argument in value.arguments
         if argument.name
     }
+    seen: set[tuple[str, int]] = set()  # functions share weights
     for operation in operations:
         given = (a.value for v in operation.inputs.values() for a in v.arguments if a.HasField("value"))
-        size = sum(map(_stored_bytes, (*operation.attributes.values(), *given)))
+        stored = {_place(v): v for v in (*operation.attributes.values(), *given) if v.WhichOneof("value") == _STORED}
+        size = sum(_stored_bytes(value) for place, value in stored.items() if place not in seen)
+        seen.update(stored)
         if not size:
             continue
         user = operation
@@ -197,10 +211,16 @@ def _program_weights(operations: Sequence[Any]) -> Iterator[LayerWeights]:
         yield LayerWeights(name=name, bytes=size, operator=user.type, output=output)
 
 
+_STORED = "blobFileValue"
+"""What a value is that stands in the weight file, not in the program itself."""
+
+
+def _place(value: Any) -> tuple[str, int]:
+    return value.blobFileValue.fileName, value.blobFileValue.offset
+
+
 def _stored_bytes(value: Any) -> int:
-    """The bytes that a value takes in the weight file, none when it stands in the program itself."""
-    if value.WhichOneof("value") != "blobFileValue":
-        return 0
+    """The bytes that a value takes in the weight file."""
     tensor = value.type.tensorType
     enumeration = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type
     bits = re.search(r"\d+", enumeration.values_by_number[tensor.dataType].name)

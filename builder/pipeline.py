@@ -30,6 +30,8 @@ from builder.paths import (
     working_folder,
 )
 from builder.progress import Bound, Progress
+from builder.spec.functions import specs_by_function
+from builder.stages.branch import Branch
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, Stage, StaleError
 from builder.stages.methods import methods_to_try
@@ -98,8 +100,10 @@ def seal_only(request: BuildRequest, *, folder: Path, progress: Progress) -> Sto
         ledger = open_ledger(unchecked, progress)
         try:
             story = tell(unchecked, folder, ledger, progress)
-            for stage in (story.prepared, story.converted, story.compressed, story.sealed):
-                stage.value()  # of a stage that is run again, here where another result can be dealt with
+            for branch in story.branches.values():
+                for stage in (branch.prepared, branch.converted, branch.compressed):
+                    stage.value()  # of a stage that is run again, here where another result can be dealt with
+            story.sealed.value()
             return story
         except StaleError as error:
             progress.detail(f"{error} gave something else than before: starting over")
@@ -118,21 +122,29 @@ def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress
     """Go through the stages in their order; each is found in the store or run."""
     steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
     loaded = ledger.stage(steps.load())
+    branches = {
+        function: _branch(replace(request, spec=spec), loaded, ledger.of_function(function, spec), progress)
+        for function, spec in specs_by_function(request.spec).items()
+    }
+    sealed = ledger.stage(steps.seal({name: branch.compressed for name, branch in branches.items()}, loaded))
+    size = float(sealed.record["size_bytes"])
+    progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
+    verified = ledger.stage(steps.verify(branches, sealed))
+    return Story(loaded=loaded, branches=branches, sealed=sealed, verified=verified)
+
+
+def _branch(request: BuildRequest, loaded: Stage[LoadedModel], ledger: Ledger, progress: Progress) -> Branch:
+    """From the loaded model to a compressed program: of the artifact, or of one of its functions."""
+    steps = Steps(request.spec, Path(), progress)
     prepared = ledger.stage(steps.prepare(loaded))
     captured, converted, failures = _capture_and_convert(request, steps, loaded, prepared, ledger, progress)
     compressed = ledger.stage(steps.compress(prepared, converted))
-    sealed = ledger.stage(steps.seal(compressed, loaded))
-    size = float(sealed.record["size_bytes"])
-    progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
-    verified = ledger.stage(steps.verify(prepared, captured, sealed))
-    return Story(
-        loaded=loaded,
+    return Branch(
+        spec=request.spec,
         prepared=prepared,
         captured=captured,
         converted=converted,
         compressed=compressed,
-        sealed=sealed,
-        verified=verified,
         failures=failures,
     )
 

@@ -10,19 +10,16 @@ from typing import Any
 from builder.artifacts import (
     BuildRecord,
     BuildRequest,
-    CapturedProgram,
     CheckReport,
-    CompressedModel,
-    ConvertedModel,
     LayerWeights,
     LoadedModel,
-    PreparedModel,
     SealedPackage,
     StageReport,
 )
 from builder.git import git_state
 from builder.progress import Progress
 from builder.spec import BuildSpec
+from builder.stages.branch import Branch
 from builder.stages.ledger import Stage
 from builder.stages.records import compression, effects, findings, lowerings, skipped
 from builder.store.keys import tool_versions
@@ -33,23 +30,25 @@ class Story:
     """Every stage of one build, done."""
 
     loaded: Stage[LoadedModel]
-    prepared: Stage[PreparedModel]
-    captured: Stage[CapturedProgram]
-    converted: Stage[ConvertedModel]
-    compressed: Stage[CompressedModel]
+    branches: Mapping[str, Branch]
+    """By function, in order; one under an empty name where the artifact has no functions."""
     sealed: Stage[SealedPackage]
     verified: Stage[tuple[CheckReport, ...]]
-    failures: dict[str, str]
-    """Why the methods of capture that were tried first did not work."""
+
+    @property
+    def first(self) -> Branch:
+        """The branch of the artifact without functions, or of the function that an app gets when it names none."""
+        return next(iter(self.branches.values()))
 
 
 def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport, ...], began: str) -> BuildRecord:
     """Write down what a build did; where it lies and how long it took are filled in when it is published."""
     from builder.lint.inspect import accepted
 
-    loaded, prepared, sealed = story.loaded.record, story.prepared.record, story.sealed.record
+    loaded, prepared, sealed = story.loaded.record, story.first.prepared.record, story.sealed.record
+    converted, compressed = story.first.converted.record, story.first.compressed.record
     checks, artifact = story.verified.value(), story.sealed.value()
-    modules = story.converted.record["modules"]
+    modules = converted["modules"]
     return BuildRecord(
         request=request,
         variant=variant_of(request.variant, seeded=loaded["seeded"]),
@@ -60,13 +59,14 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
         checks=checks,
         inputs=tuple(sealed["inputs"]),
         outputs=tuple(sealed["outputs"]),
+        functions=sealed["functions"],
         source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
         substitutions=effects(prepared),
-        lowerings=lowerings(story.converted.record),
-        compression=compression(prepared) + compression(story.compressed.record),
-        skipped_layers=skipped(prepared) + skipped(story.compressed.record),
+        lowerings=lowerings(converted),
+        compression=compression(prepared) + compression(compressed),
+        skipped_layers=skipped(prepared) + skipped(compressed),
         op_counts=sealed["op_counts"],
-        capture={"method": story.captured.record["method"], "failures": story.failures},
+        capture={"method": story.first.captured.record["method"], "failures": dict(story.first.failures)},
         versions=tool_versions(),
         git=git_state(),
         started=began,

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from builder.artifacts import CheckReport
 from builder.checks.accuracy import check_accuracy
 from builder.checks.capture import check_capture
-from builder.checks.engine import engines
+from builder.checks.engine import Kept, engines
 from builder.checks.parity import check_parity
 from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
 from builder.data import Samples, default_data, draw_samples
 from builder.runtime.errors import RuntimeFailure
 from builder.spec.checks import AccuracyCheck, CaptureCheck, Check, ParityCheck, StructureCheck
+from builder.spec.functions import labelled
 
 
-def run_checks(subject: Subject) -> tuple[CheckReport, ...]:
-    """Run every check of the recipe; one that cannot run reports why, and has not passed."""
-    return tuple(report for name, check in subject.spec.checks.items() for report in _run(name, check, subject))
+def run_checks(subjects: Sequence[Subject]) -> tuple[CheckReport, ...]:
+    """Run every check of the recipe; one that cannot run reports why, and has not passed.
+
+    `subjects` are the functions of the artifact in order, or the artifact itself where it has none.
+    """
+    reports: list[CheckReport] = []
+    for name, check in subjects[0].spec.checks.items():
+        kept = Kept()
+        for subject in subjects:
+            reports += _run(name, check, subject, kept)
+    return tuple(reports)
 
 
-def _run(name: str, check: Check, subject: Subject) -> Iterator[CheckReport]:
+def _run(check_name: str, check: Check, subject: Subject, kept: Kept) -> Iterator[CheckReport]:
     """Run one check, on every engine that this machine has when it executes the artifact."""
+    name = labelled(check_name, subject.function)
     match check:
         case StructureCheck():
             yield check_structure(name, check, subject)
         case CaptureCheck():
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
-            samples = _samples(name, check, subject)
+            samples = _samples(check_name, check, subject)
             try:
-                for engine, execute in engines(subject):
+                for engine, execute in engines(subject, kept):
                     if isinstance(check, ParityCheck):
-                        report = check_parity(name, check, subject, samples, engine, execute)
+                        report = check_parity(name, check, subject, samples, engine, execute, kept)
                     else:
                         report = check_accuracy(name, check, subject, samples, engine, execute)
                     yield replace(report, data=samples.described())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,31 +18,54 @@ Execute = Callable[[Sample], dict[str, torch.Tensor]]
 """Runs the artifact on one sample as the app gives it; returns every output as a tensor by name."""
 
 
-def engines(subject: Subject) -> list[tuple[str, Execute]]:
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The states that the functions of an artifact hand on from one to the next, by engine, on both sides.
+
+    A function goes on with what the one before it left, as an app does that calls them with one `MLState`.
+    """
+
+    artifact: dict[str, Any] = field(default_factory=dict)
+    original: dict[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+
+    def enter(self, engine: str, subject: Subject) -> None:
+        """Set the original's states to what the function before left, or to zero for the first."""
+        subject.reset()
+        for path, value in self.original.get(engine, {}).items():
+            subject.states()[path].copy_(value)
+
+    def leave(self, engine: str, subject: Subject) -> None:
+        """Keep the original's states for the next function."""
+        self.original[engine] = subject.states()
+
+
+def engines(subject: Subject, kept: Kept | None = None) -> list[tuple[str, Execute]]:
     """Every engine that can execute the artifact here: ours always, Apple's on a Mac (not run by the tests).
 
-    A model with states keeps them from one sample to the next, and begins with zeros each time this is called.
+    A model with states keeps them from one sample to the next, and goes on with those of `kept`; without it each call
+    begins with zeros.
     """
     from builder import runtime
 
-    ours = runtime.load(subject.sealed.path)
-    state = ours.make_state() if ours.states else None
+    states = Kept().artifact if kept is None else kept.artifact
+    ours = runtime.load(subject.sealed.path, subject.function or None)
+    state = states.setdefault("runtime", ours.make_state()) if ours.states else None
     found: list[tuple[str, Execute]] = [
         ("runtime", lambda sample: _tensors(ours.predict(dict(sample.given), state=state), subject))
     ]
     if sys.platform == "darwin":
-        found.append(("coreml", _apples(subject)))
+        found.append(("coreml", _apples(subject, states)))
     return found
 
 
-def _apples(subject: Subject) -> Execute:
+def _apples(subject: Subject, states: dict[str, Any]) -> Execute:
     """Apple's framework; needs a Mac, so the tests do not run it."""
     import coremltools
 
-    model = coremltools.models.MLModel(str(subject.sealed.path))
+    model = coremltools.models.MLModel(str(subject.sealed.path), function_name=subject.function or None)
     if not subject.spec.state:
         return lambda sample: _tensors(model.predict(dict(sample.given)), subject)
-    state = model.make_state()
+    state = states.setdefault("coreml", model.make_state())
     return lambda sample: _tensors(model.predict(dict(sample.given), state=state), subject)
 
 

@@ -12,7 +12,7 @@ import torch
 from builder.artifacts import CheckReport, Sample
 from builder.checks.bounds import parity_bounds
 from builder.checks.comparison import Outputs, judge
-from builder.checks.engine import Execute
+from builder.checks.engine import Execute, Kept
 from builder.checks.limits import parity_limits
 from builder.checks.pictures import checked_picture
 from builder.checks.subject import Subject
@@ -24,12 +24,21 @@ PICTURES = 2
 
 
 def check_parity(
-    name: str, check: ParityCheck, subject: Subject, samples: Sequence[Sample], engine: str, execute: Execute
+    name: str,
+    check: ParityCheck,
+    subject: Subject,
+    samples: Sequence[Sample],
+    engine: str,
+    execute: Execute,
+    kept: Kept,
 ) -> CheckReport:
-    """Compare with the model before compression: what declared substitutions changed is their own effect."""
+    """Compare with the model before compression: what declared substitutions changed is their own effect.
+
+    States go on from what `kept` has, on both sides.
+    """
     references, results = [], []
     shown: list[tuple[Sample, Outputs, Outputs]] = []
-    subject.reset()
+    kept.enter(engine, subject)
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
             references.append(subject.run_original(subject.prepared.uncompressed, sample))
@@ -39,6 +48,7 @@ def check_parity(
             if len(shown) < PICTURES:
                 shown.append((sample, references[-1], given))
             advance(1)
+    kept.leave(engine, subject)
     report = judge(
         name=name,
         kind=check.kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from builder.artifacts import CheckReport, PreparedModel
@@ -21,6 +22,7 @@ def check_structure(name: str, check: StructureCheck, subject: Subject) -> Check
         found = describe_artifact(sealed.path)
     except Exception as error:
         return _report(name, check, {}, f"the artifact does not load: {error}")
+    found = _function(subject, found)
     failures = [
         *_compare_inputs(spec, found),
         *_compare_states(spec, prepared, found),
@@ -32,6 +34,14 @@ def check_structure(name: str, check: StructureCheck, subject: Subject) -> Check
         failures.append(f"the artifact has {sealed.size_bytes} bytes, outside the limit")
     values = {"bytes": sealed.size_bytes, "operators": sum(found.op_counts.values())}
     return _report(name, check, values, "; ".join(failures) or None)
+
+
+def _function(subject: Subject, found: ArtifactDescription) -> ArtifactDescription:
+    """What the file says of the function that is looked at; nothing, where it does not have it."""
+    if not subject.function:
+        return found
+    nothing: dict[str, tuple[Mapping[str, Any], ...]] = {"inputs": (), "outputs": (), "states": ()}
+    return replace(found, **found.functions.get(subject.function, nothing))
 
 
 def _report(name: str, check: StructureCheck, values: Mapping[str, Any], failure: str | None) -> CheckReport:

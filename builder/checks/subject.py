@@ -22,6 +22,8 @@ class Subject:
     captured: CapturedProgram
     sealed: SealedPackage
     progress: Progress
+    function: str = ""
+    """The function of the artifact that is looked at; empty where it has none."""
 
     @property
     def scores(self) -> str | None:
@@ -34,6 +36,13 @@ class Subject:
             for path, buffer in module.named_buffers(remove_duplicate=False):
                 if path in self.prepared.states.values():
                     buffer.zero_()
+
+    def states(self) -> dict[str, torch.Tensor]:
+        """The states of the model that the artifact is compared with, by path; they change with every run."""
+        if not self.prepared.states:
+            return {}
+        buffers = dict(self.prepared.uncompressed.named_buffers(remove_duplicate=False))
+        return {path: buffers[path] for path in self.prepared.states.values()}
 
     def run_original(self, module: Callable[..., tuple[torch.Tensor, ...]], sample: Sample) -> dict[str, torch.Tensor]:
         """Run a PyTorch module of the deployed form on one sample; its outputs by name.

@@ -64,6 +64,12 @@ def _refuse(request: BuildRequest) -> None:
             hint="say `format=mlpackage`, with a target from ios15 on",
             key="format",
         )
+    if request.spec.functions:
+        raise ConfigurationError(
+            "the functions of an artifact are not compared one by one",
+            hint="look at the model itself, at the shapes in `input`: add `~functions`",
+            key="functions",
+        )
     if request.spec.source.kind == "coreml":
         raise ConfigurationError(
             "a finished Core ML model has no original in float32 to compare with", key="source.kind"
@@ -82,7 +88,7 @@ def _samples(request: BuildRequest, story: Story) -> Sequence[Sample]:
     name, data = (checks[0][0], checks[0][1].data) if checks else ("", default_data(spec))
     assert data is not None
     assert not isinstance(data, str), "named data stands in the places that refer to it"
-    preparation = story.prepared.value().preprocessing
+    preparation = story.first.prepared.value().preprocessing
     return draw_samples(data, spec.input, SAMPLES, spec.seed, published=preparation, key=f"checks.{name}.data")[:]
 
 
@@ -95,13 +101,13 @@ def _rewrites(story: Story) -> list[Suspect]:
             modules=effect.replaced,
             remedy=substitution_remedy(effect),
         )
-        for effect in story.prepared.value().substitutions
+        for effect in story.first.prepared.value().substitutions
     ]
 
 
 def _conversion(request: BuildRequest, original: Story, samples: Sequence[Sample], progress: Progress) -> list[Suspect]:
     """What capture and conversion changed: PyTorch against the reference."""
-    prepared, method = original.prepared.value(), original.captured.record["method"]
+    prepared, method = original.first.prepared.value(), original.first.captured.record["method"]
     subject = Subject(
         spec=request.spec,
         prepared=prepared,
@@ -117,22 +123,22 @@ def _conversion(request: BuildRequest, original: Story, samples: Sequence[Sample
         for name in expected:
             sums.setdefault(name, NoiseSum()).add(expected[name].reshape(got[name].shape), got[name])
     noise = max((each.ratio for each in sums.values()), default=0.0)
-    used = original.converted.value().lowerings
+    used = original.first.converted.value().lowerings
     return [Suspect(kind="conversion", name=method, noise=noise, remedy=conversion_remedy(used))]
 
 
 def _operators(request: BuildRequest, story: Story, original: Story, compared: Comparison) -> list[Suspect]:
     """Every operator whose part in the error was measured."""
-    steps = (*story.prepared.value().compression, *story.compressed.value().effects)
+    steps = (*story.first.prepared.value().compression, *story.first.compressed.value().effects)
     around = Circumstances(
         spec=request.spec,
         artifact=read_nodes(story.sealed.value().path),
         reference=read_nodes(original.sealed.value().path),
         ranges=compared.ranges,
         changed={effect.name: effect.changed for effect in steps},
-        modules=original.converted.record["modules"],
+        modules=original.first.converted.record["modules"],
     )
-    modules = {**original.converted.record["modules"], **story.converted.record["modules"]}
+    modules = {**original.first.converted.record["modules"], **story.first.converted.record["modules"]}
 
     def suspect(measured: Measured, noise: float) -> Suspect:
         module = modules.get(measured.name, modules.get(measured.given_name))  # a cast may bear its reader's
@@ -156,7 +162,7 @@ def _operators(request: BuildRequest, story: Story, original: Story, compared: C
 
 
 def _unfit(original: Story, compared: Comparison) -> tuple[Suspect, ...]:
-    modules = original.converted.record["modules"]
+    modules = original.first.converted.record["modules"]
     return tuple(
         Suspect(
             kind="operator",

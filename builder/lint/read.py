@@ -40,9 +40,12 @@ def read_model(path: Path) -> Model:
     """Read the file at `path`. Raises ModelError and UnsupportedError of the runtime."""
     package = open_package(path)
     specification = package.specification
-    interface = read_interface(specification.description)
-    inputs = tuple(Interface(name=name, flexible=_flexible(feature)) for name, feature in interface.inputs.items())
-    return Model(inputs=inputs, operators=tuple(_operators(specification)))
+    inputs = {
+        name: Interface(name=name, flexible=_flexible(feature))
+        for described in (specification.description, *specification.description.functions)
+        for name, feature in read_interface(described).inputs.items()
+    }
+    return Model(inputs=tuple(inputs.values()), operators=tuple(_operators(specification)))
 
 
 def _flexible(feature: Any) -> str | None:

@@ -37,6 +37,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "source": plain(record.source),
         "config": plain(record.request.config),
         "versions": dict(sorted(record.versions.items())),
+        "functions": plain(record.functions),
         "target": {
             "name": record.request.spec.target.name,
             "coremltools": record.request.spec.target.coremltools_name,

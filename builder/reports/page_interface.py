@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.artifacts import BuildRecord
@@ -27,8 +27,25 @@ def interface(record: BuildRecord) -> Markup:
         "Inputs and outputs",
         table(head, [*given, *states], class_="features"),
         table(back, [(code(f["name"]), f["kind"], _feature(f)) for f in record.outputs], class_="features"),
+        *_functions(record),
         *_labels(record),
     )
+
+
+def _functions(record: BuildRecord) -> Iterator[Markup]:
+    """What differs between the functions of the artifact; what is above is the first's."""
+    if not record.functions:
+        return
+    yield element("p", "The artifact has several functions, which share its weights and states; above is the first.")
+    rows = [
+        (code(name), *(element("span", _listed_features(function[side])) for side in ("inputs", "outputs")))
+        for name, function in record.functions.items()
+    ]
+    yield table(("function", "inputs", "outputs"), rows, class_="features")
+
+
+def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{feature['name']}: {_feature(feature)}" for feature in features)
 
 
 def swift(record: BuildRecord) -> Markup:

@@ -39,7 +39,7 @@ def swift_snippet(record: BuildRecord) -> str:
         f"struct {_type_name(name)} {{",
         "    let model: MLModel",
         "",
-        "    init(configuration: MLModelConfiguration = MLModelConfiguration()) throws {",
+        *(f"    {line}" for line in _init(record)),
         f'        let url = Bundle.main.url(forResource: {_text(name)}, withExtension: "mlmodelc")!',
         "        model = try MLModel(contentsOf: url, configuration: configuration)",
         "    }",
@@ -48,6 +48,18 @@ def swift_snippet(record: BuildRecord) -> str:
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _init(record: BuildRecord) -> Iterator[str]:
+    """How it is made: of several functions, with the name of one."""
+    configuration = "configuration: MLModelConfiguration = MLModelConfiguration()"
+    if not record.functions:
+        yield f"init({configuration}) throws {{"
+        return
+    names = [_text(name) for name in record.functions]
+    yield f"/// - Parameter function: {' or '.join(names)}; one `MLState` goes through all of them"
+    yield f"init(function: String = {names[0]}, {configuration}) throws {{"
+    yield "    configuration.functionName = function"
 
 
 def _predict(record: BuildRecord) -> Iterator[str]:

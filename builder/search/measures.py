@@ -70,10 +70,10 @@ def value_of(measure: str, row: Row, worst: Worst) -> float:
 
 
 def _values(measure: str, checks: Iterator[CheckReport] | Any) -> Iterator[float]:
-    """The value on each engine that ran the check."""
+    """The value on each engine that ran the check, and for each function of the artifact."""
     parts = measure.split(".")
     for check in checks:
-        if parts[:2] != ["checks", check.name]:
+        if parts[:2] != ["checks", _of_recipe(check)]:
             continue
         if len(parts) == 3:
             found: Any = worst_values(check).get(parts[2])
@@ -84,10 +84,15 @@ def _values(measure: str, checks: Iterator[CheckReport] | Any) -> Iterator[float
             yield float(found)
 
 
+def _of_recipe(check: CheckReport) -> str:
+    """The recipe's name of a check, without the function of the artifact that it looked at."""
+    return check.name.partition(".")[0]
+
+
 def _why(measure: str, row: Row) -> str:
     """What to say where a build lacks a measure."""
     name = measure.split(".")[1]
-    reports = [check for check in row.checks.values() if check.name == name]
+    reports = [check for check in row.checks.values() if _of_recipe(check) == name]
     reasons = [check.reason for check in reports if check.reason]
     if reasons:
         return f"{measure} was not measured: {reasons[0]}"

@@ -18,6 +18,7 @@ from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
 from builder.nearest import did_you_mean
 from builder.progress import Progress
+from builder.sources.decoder import CachedDecoder, prove
 from builder.sources.download import OfflineError
 from builder.sources.example_inputs import fill_untrained, model_inputs
 from builder.sources.hub import repository_folder
@@ -53,10 +54,11 @@ def load_huggingface(
     folder, seeded = _folder(source, progress)
     with _quietly(transformers):
         model = _untrained(transformers, source) if folder is None else _saved(transformers, source, folder)
-    _check_inputs(model, tuple(spec.input))
+    if source.cache_length is None:
+        _check_inputs(model, tuple(spec.input))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    module = NamedModel(model.eval(), tuple(spec.input)).eval()
+    module = _named(model.eval(), source, tuple(spec.input)).eval()
     preprocessing = None if folder is None else _preprocessing(folder)
     inputs = model_inputs(spec, examples, preprocessing)
     origin: dict[str, Any] = {
@@ -70,6 +72,8 @@ def load_huggingface(
     if folder is None:
         fill_untrained(module, inputs, source.seed, spec)
         origin["seed"] = source.seed
+    if isinstance(module, CachedDecoder):
+        prove(module, source.cache_length or 0, spec.seed)
     digest = module_digest(module)
     labels: Mapping[int, str] = getattr(model.config, "id2label", None) or {}
     return LoadedModel(
@@ -80,6 +84,10 @@ def load_huggingface(
         preprocessing=preprocessing,
         labels=tuple(str(labels[index]) for index in sorted(labels)) or None,
     )
+
+
+def _named(model: Any, source: HuggingFaceSource, inputs: tuple[str, ...]) -> NamedModel | CachedDecoder:
+    return NamedModel(model, inputs) if source.cache_length is None else CachedDecoder(model, source.cache_length)
 
 
 def _folder(source: HuggingFaceSource, progress: Progress) -> tuple[Path | None, bool]:

@@ -11,6 +11,7 @@ from builder.spec.base import FeatureName, Part, Seed
 from builder.spec.checks import Check
 from builder.spec.compression import Compression, ProgramCompression
 from builder.spec.data import Data
+from builder.spec.functions import Functions
 from builder.spec.inputs import Input, State
 from builder.spec.lint import Lint
 from builder.spec.module_compression import ModuleCompression
@@ -53,6 +54,8 @@ class BuildSpec(Part):
     input: Annotated[dict[FeatureName, Input], Field(min_length=1)]
     state: dict[FeatureName, State] = {}
     """What the model keeps between predictions, by the name that the app uses."""
+    functions: Functions = {}
+    """Functions of one artifact that share its weights and states, such as `prefill` and `decode`. Needs iOS 18."""
     output: Outputs = {}
     """Names for what the model returns, in order; `output` or `output_0`, … unless given."""
     classifier: Classifier | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from builder.spec import SCHEMA_VERSION, BuildSpec
 from builder.spec.compression_rules import compression_problems
 from builder.spec.feature_problems import find_feature_problems
+from builder.spec.function_rules import function_problems
 from builder.spec.inputs import is_flexible
 from builder.spec.module_compression_rules import module_compression_problems
 from builder.spec.named_data import data_problems
@@ -26,6 +27,7 @@ def find_incompatibilities(spec: BuildSpec) -> list[Problem]:
         *_precision(spec),
         *_compression(spec),
         *find_feature_problems(spec),
+        *function_problems(spec),
         *_substitutions(spec),
         *source_problems(spec),
         *data_problems(spec),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from builder.spec.base import Arguments, FilePath, ImportPath, Part, Seed, Sha256
+from builder.spec.base import Arguments, FilePath, ImportPath, Part, PositiveInt, Seed, Sha256
 
 
 class TorchvisionSource(Part):
@@ -135,6 +135,11 @@ class HuggingFaceSource(Part):
     """The configuration class of an untrained model, such as `BertConfig`: without `folder` and `model`, or offline."""
     arguments: Arguments = {}
     """Keyword arguments of the configuration."""
+    cache_length: PositiveInt | None = None
+    """For decoders: keep keys and values of this many tokens, in the buffers `keys` and `values` that `state` names.
+
+    The inputs are then `input_ids` (1, tokens) and `position` (1), which is the number of tokens before them.
+    """
     offline: Literal["error", "seeded"] = "error"
     """What to do when `model` cannot be downloaded: fail, or build `config_class` with untrained, seeded weights."""
     seed: Seed = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from builder.spec import BuildSpec
-from builder.spec.inputs import ImageInput
+from builder.spec.functions import specs_by_function
+from builder.spec.inputs import ImageInput, TensorInput, captured_shape, is_flexible
 from builder.spec.outputs import FROM_WEIGHTS
 from builder.spec.problems import Problem
 from builder.spec.source import (
@@ -34,6 +35,7 @@ def source_problems(spec: BuildSpec) -> Iterator[Problem]:
         )
     if isinstance(source, HuggingFaceSource):
         yield from _hugging_face(source)
+        yield from _cache(spec, source)
     if spec.substitutions and source.kind in FIXED_PROGRAMS:
         yield Problem(
             path=("substitutions",),
@@ -69,6 +71,36 @@ def _hugging_face(source: HuggingFaceSource) -> Iterator[Problem]:
             message="without a network, untrained weights need a configuration",
             hint="name the `config_class` and its `arguments`",
         )
+
+
+def _cache(spec: BuildSpec, source: HuggingFaceSource) -> Iterator[Problem]:
+    """What a decoder with a cache takes, and that its examples fit into the cache."""
+    if source.cache_length is None:
+        return
+    tokens, position = spec.input.get("input_ids"), spec.input.get("position")
+    if len(spec.input) != 2 or not (isinstance(tokens, TensorInput) and isinstance(position, TensorInput)):
+        yield Problem(
+            path=("input",),
+            message=f"a decoder with a cache takes input_ids and position; this says {', '.join(spec.input)}",
+            hint="two tensors of int32: `input_ids` of shape [1, tokens], `position` of shape [1]",
+        )
+        return
+    for name, given, rank in (("input_ids", tokens, 2), ("position", position, 1)):
+        shape = captured_shape(given)
+        if given.dtype != "int32" or len(shape) != rank or shape[0] != 1 or is_flexible(given):
+            wanted = "[1, tokens]" if rank == 2 else "[1]"
+            yield Problem(path=("input", name), message=f"{name} of a decoder is int32 of the fixed shape {wanted}")
+            return
+    for function, of_function in specs_by_function(spec).items():
+        shape = captured_shape(of_function.input["input_ids"])
+        last = int(position.high or 1) - 1
+        if len(shape) == 2 and last + shape[1] > source.cache_length:
+            yield Problem(
+                path=("input", "position", "high"),
+                message=f"{shape[1]} tokens{f' of {function}' if function else ''} from position {last} on do not fit "
+                f"into a cache of {source.cache_length}",
+                hint=f"write `high: {source.cache_length - shape[1] + 1}`, or make `source.cache_length` longer",
+            )
 
 
 def _finished(spec: BuildSpec) -> Iterator[Problem]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from builder.artifacts import StageReport
 from builder.progress import Progress
 from builder.spec import BuildSpec
+from builder.spec.functions import labelled
 from builder.store import fallback
 from builder.store.actions import Action, Store
 from builder.store.digests import Remembered
@@ -125,7 +127,14 @@ class Ledger:
         self.is_peek = peek
         self._spec = spec
         self._progress = progress
+        self._function = ""
         self._reports: list[StageReport] = []
+
+    def of_function(self, name: str, spec: BuildSpec) -> Self:
+        """Return a ledger for the stages of one function, whose recipe is `spec`; they are reported in this one."""
+        own = copy.copy(self)
+        own._spec, own._function = spec, name
+        return own
 
     @property
     def reports(self) -> tuple[StageReport, ...]:
@@ -139,7 +148,7 @@ class Ledger:
     def stage(self, work: Work[Result]) -> Stage[Result]:
         """Return a stage that is done: found in the store, or run now by one process of all that want it."""
         if not self.is_peek:
-            self._progress.begin(work.name)
+            self._progress.begin(labelled(work.name, self._function))
         start = time.perf_counter()
         inputs = self.inputs(work.name, work.after)
         key = stage_key(work.name, inputs)
@@ -189,10 +198,9 @@ class Ledger:
 
     def _done(self, stage: Stage[Result], action: Action, start: float, *, cached: bool) -> Stage[Result]:
         seconds = time.perf_counter() - start
-        self._reports.append(
-            StageReport(name=action.stage, key=action.key, cached=cached, seconds=seconds, result=action.line)
-        )
+        name = labelled(action.stage, self._function)
+        self._reports.append(StageReport(name=name, key=action.key, cached=cached, seconds=seconds, result=action.line))
         if not self.is_peek:
-            self._progress.end(action.stage, seconds, action.line, cached=cached)
-            self._progress.detail(f"{action.stage}: key {action.key}, result {action.output}")
+            self._progress.end(name, seconds, action.line, cached=cached)
+            self._progress.detail(f"{name}: key {action.key}, result {action.output}")
         return stage

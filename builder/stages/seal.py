@@ -12,6 +12,7 @@ import numpy as np
 from builder.artifacts import CompressedModel, SealedPackage
 from builder.description import SEEDED_KEY, shown_description
 from builder.spec import BuildSpec
+from builder.stages.join import join_functions
 from builder.stages.package import WEIGHTS, link_folder, write_package
 from builder.stages.state_names import rename_state
 
@@ -30,9 +31,15 @@ _BUILD_INFO = "buildInfo"
 """The attribute of a MIL program that repeats them."""
 
 
-def seal(compressed: CompressedModel, spec: BuildSpec, destination: Path, *, seeded: bool) -> SealedPackage:
-    """Write the artifact to `destination`, which must not exist (`.mlpackage` or `.mlmodel`)."""
-    model = compressed.model
+def seal(
+    compressed: Mapping[str, CompressedModel], spec: BuildSpec, destination: Path, *, seeded: bool
+) -> SealedPackage:
+    """Write the artifact to `destination`, which must not exist (`.mlpackage` or `.mlmodel`).
+
+    `compressed` is by the name of the function; of an artifact without functions it is one model.
+    """
+    models = {name: each.model for name, each in compressed.items()}
+    model = join_functions(models) if spec.functions else next(iter(models.values()))
     specification = _canonical(model._spec, spec, seeded=seeded)
     data = specification.SerializeToString(deterministic=True)
     destination.parent.mkdir(parents=True, exist_ok=True)

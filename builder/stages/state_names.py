@@ -13,10 +13,12 @@ def rename_state(specification: Any, *, buffer: str, name: str) -> None:
     Result:  state keys;  %a = read_state(input=%keys)
     """
     old = re.sub(r"\W", "_", f"model.{buffer}")
-    declared = [state for state in specification.description.state if state.name == old]
+    described = (specification.description, *specification.description.functions)
+    declared = [state for each in described for state in each.state if state.name == old]
     if not declared:  # an existing Core ML model has the recipe's names already
         return
-    declared[0].name = name
+    for state in declared:
+        state.name = name
     for function in specification.mlProgram.functions.values():
         for given in function.inputs:
             if given.name == old:

@@ -5,6 +5,7 @@ Nothing heavy is imported before a stage runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from builder.artifacts import (
 )
 from builder.progress import Progress
 from builder.spec import BuildSpec
+from builder.spec.functions import labelled
+from builder.stages.branch import Branch
 from builder.stages.ledger import Packed, Packing, Stage, Work
 from builder.stages.records import (
     RestoredPreparedModel,
@@ -47,7 +50,7 @@ _LABELS = ("spec classifier.labels", "file classifier.labels")
 
 
 class Steps:
-    """The stages of one build."""
+    """The stages of one build, or of one function of it."""
 
     def __init__(self, spec: BuildSpec, artifact: Path, progress: Progress) -> None:
         self._spec = spec
@@ -212,15 +215,16 @@ class Steps:
         after = {"convert": converted.output, "published preparation": digest_of(said)}
         return Work(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
 
-    def seal(self, compressed: Stage[CompressedModel], loaded: Stage[LoadedModel]) -> Work[SealedPackage]:
-        """The artifact on disk, and what it declares of itself."""
+    def seal(self, compressed: Mapping[str, Stage[CompressedModel]], loaded: Stage[LoadedModel]) -> Work[SealedPackage]:
+        """The artifact on disk, and what it declares of itself; `compressed` is by function."""
         seeded = bool(loaded.record["seeded"])
 
         def run() -> SealedPackage:
             from builder.stages.seal import seal
 
             _remove(self._artifact)  # half a restored one, where the store turned out to be damaged
-            return seal(compressed.value(), slice_for("seal", self._spec), self._artifact, seeded=seeded)
+            models = {name: stage.value() for name, stage in compressed.items()}
+            return seal(models, slice_for("seal", self._spec), self._artifact, seeded=seeded)
 
         def say(sealed: SealedPackage) -> str:
             from builder.stages.seal import describe_sealed
@@ -238,6 +242,7 @@ class Steps:
                 "semantic_digest": sealed.semantic_digest,
                 "inputs": described.inputs,
                 "outputs": described.outputs,
+                "functions": described.functions,
                 "op_counts": described.op_counts,
                 "weights": [asdict(layer) for layer in described.weights],
                 "lint": [asdict(finding) for finding in lint(sealed.path)],
@@ -257,21 +262,20 @@ class Steps:
                 stage.objects.restore_file(objects["artifact"], self._artifact)
             return sealed_package(stage, self._artifact)
 
-        after = {"compress": compressed.output, "seeded": str(seeded)}
+        after = {labelled("compress", name): stage.output for name, stage in compressed.items()}
+        after["seeded"] = str(seeded)
         return Work(name="seal", run=run, say=say, pack=pack, unpack=unpack, after=after)
 
-    def verify(
-        self, prepared: Stage[PreparedModel], captured: Stage[CapturedProgram], sealed: Stage[SealedPackage]
-    ) -> Work[tuple[CheckReport, ...]]:
-        """The verdicts of all checks; those that missed a limit are not stored."""
+    def verify(self, branches: Mapping[str, Branch], sealed: Stage[SealedPackage]) -> Work[tuple[CheckReport, ...]]:
+        """The verdicts of all checks; those that missed a limit are not stored. `branches` are by function."""
 
         def run() -> tuple[CheckReport, ...]:
             from builder.stages.verify import verify
 
-            spec = slice_for("verify", self._spec)
-            if not spec.checks:  # so no program need be read
+            if not self._spec.checks:  # so no program need be read
                 return ()
-            return verify(spec, prepared.value(), captured.value(), sealed.value(), self._progress)
+            programs = {name: branch.program(slice_for("verify", branch.spec)) for name, branch in branches.items()}
+            return verify(programs, sealed.value(), self._progress)
 
         def say(reports: tuple[CheckReport, ...]) -> str:
             from builder.stages.verify import describe_checks
@@ -280,12 +284,11 @@ class Steps:
 
         from builder.stages.verdicts import pack_reports, unpack_reports
 
-        after = {
-            "prepare": prepared.output,
-            "names and labels": names_digest(prepared),
-            "capture": captured.output,
-            "seal": sealed.output,
-        }
+        after = {"seal": sealed.output}
+        for name, branch in branches.items():
+            after[labelled("prepare", name)] = branch.prepared.output
+            after[labelled("names and labels", name)] = names_digest(branch.prepared)
+            after[labelled("capture", name)] = branch.captured.output
         return Work(
             name="verify",
             run=run,

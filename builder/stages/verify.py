@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from builder.artifacts import CapturedProgram, CheckReport, PreparedModel, SealedPackage
+from collections.abc import Mapping
+
+from builder.artifacts import CheckReport, OriginalProgram, SealedPackage
 from builder.checks import run_checks
 from builder.checks.subject import Subject
 from builder.progress import Progress
-from builder.spec import BuildSpec
 
 
 def verify(
-    spec: BuildSpec,
-    prepared: PreparedModel,
-    captured: CapturedProgram,
-    sealed: SealedPackage,
-    progress: Progress,
+    programs: Mapping[str, OriginalProgram], sealed: SealedPackage, progress: Progress
 ) -> tuple[CheckReport, ...]:
-    """Run the checks; a missed limit is in the reports, not raised."""
-    return run_checks(Subject(spec=spec, prepared=prepared, captured=captured, sealed=sealed, progress=progress))
+    """Run the checks; a missed limit is in the reports, not raised.
+
+    `programs` are by the name of the function of the artifact, one under an empty name where it has none.
+    """
+    subjects = [
+        Subject(
+            spec=program.spec,
+            prepared=program.prepared,
+            captured=program.captured,
+            sealed=sealed,
+            progress=progress,
+            function=name,
+        )
+        for name, program in programs.items()
+    ]
+    return run_checks(subjects)
 
 
 def describe_checks(reports: tuple[CheckReport, ...]) -> str:

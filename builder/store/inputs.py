@@ -24,7 +24,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "capture": ("capture",),
     "convert": ("input", "output", "classifier", "precision", "target", "format"),
     "compress": ("program_compression", "target", "format", "input", "seed"),
-    "seal": ("metadata", "format"),
+    "seal": ("metadata", "format", "functions"),
     "verify": (
         "checks",
         "input",
@@ -38,6 +38,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "format",
         "metadata",
         "seed",
+        "functions",
     ),
 }
 """The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""

@@ -18,6 +18,16 @@ source:
   name: mobilenet_v2
 """
 
+DECODER = """\
+source: {kind: huggingface, auto_class: AutoModelForCausalLM, config_class: LlamaConfig, cache_length: 64}
+input:
+  input_ids: {kind: tensor, shape: [1, 1], dtype: int32, high: 99}
+  position: {kind: tensor, shape: [1], dtype: int32, high: 64}
+target: {name: ios18}
+state: {keys: {buffer: keys}, values: {buffer: values}}
+functions: {decode: {}, prefill: {shape: {input_ids: [1, 16]}}}
+"""
+
 GOOD = f"# A good recipe.\n{SOURCE}{INPUT}"
 
 
@@ -148,6 +158,16 @@ CASES: dict[str, Case] = {
     "limit_crossed": recipe(GOOD + "checks:\n  parity:\n    kind: parity\n    snr_db: {min: 50, max: 30}\n"),
     "limit_empty": recipe(GOOD + "checks:\n  parity:\n    kind: parity\n    snr_db: {}\n"),
     "state_for_ios15": recipe(GOOD + "state:\n  cache: {buffer: keys}\n"),
+    "functions_for_ios15": recipe(GOOD + "functions:\n  small: {shape: {image: [1, 3, 16, 16]}}\n"),
+    "functions_unknown_key": recipe(GOOD + "target: {name: ios18}\nfunctions:\n  big: {shapes: {}}\n"),
+    "functions_wrong": recipe(
+        GOOD
+        + "classifier: {labels: [a, b]}\ntarget: {name: ios18}\nfunctions:\n"
+        + "  small: {shape: {imagee: [1, 3, 16, 16]}}\n"
+        + "  flat: {shape: {image: [3, 16, 16]}}\n  grey: {shape: {image: [1, 1, 16, 16]}}\n"
+    ),
+    "cache_inputs": recipe(DECODER.replace("position", "offset")),
+    "cache_too_short": recipe(DECODER),
     "huge_shape": recipe(GOOD.replace("[1, 3, 32, 32]", "[1, 3, 99999999999999999999, 32]")),
     "two_channels": recipe(GOOD.replace("[1, 3, 32, 32]", "[1, 2, -1, .nan]")),
     "accuracy_without_labels": recipe(

@@ -105,6 +105,7 @@ def _record(outputs: Path) -> BuildRecord:
             {"name": "classLabel", "kind": "string"},
             {"name": "classLabel_probs", "kind": "dictionary"},
         ),
+        functions={},
         source={"kind": "torchvision", "name": "mobilenet_v2", "weights": "IMAGENET1K_V2", "digest": "sha256:77"},
         substitutions=(
             SubstitutionEffect(

@@ -84,7 +84,7 @@ def test_a_file_that_is_passed_on_is_the_file(package, tmp_path):
     spec = spec_of(package)
     _, _, converted, _ = built(spec)
     # when
-    sealed = seal(CompressedModel(model=converted.model), spec, tmp_path / "again.mlpackage", seeded=False)
+    sealed = seal({"": CompressedModel(model=converted.model)}, spec, tmp_path / "again.mlpackage", seeded=False)
     # then
     picture = make_examples(spec).samples[1].given
     first, again = (runtime.load(path).predict(dict(picture)) for path in (package, sealed.path))

@@ -20,7 +20,7 @@ NEURAL_NETWORK: dict[str, Any] = {"format": "mlmodel", "target": {"name": "ios14
 
 def _seal(spec: BuildSpec, path: Path, *, seeded: bool = False) -> SealedPackage:
     converted = convert_module(Convolutions(), spec)
-    return seal(CompressedModel(model=converted.model), spec, path, seeded=seeded)
+    return seal({"": CompressedModel(model=converted.model)}, spec, path, seeded=seeded)
 
 
 @pytest.mark.parametrize(("parts", "name"), [({}, "m.mlpackage"), (NEURAL_NETWORK, "m.mlmodel")])
@@ -71,7 +71,7 @@ def test_the_model_that_is_sealed_stays_as_it_is(tmp_path: Path) -> None:
     model = convert_module(Convolutions(), spec).model
     before = model._spec.SerializeToString(deterministic=True)
     # when it is sealed, and the sealed file is removed
-    sealed = seal(CompressedModel(model=model), spec, tmp_path / "m.mlpackage", seeded=True)
+    sealed = seal({"": CompressedModel(model=model)}, spec, tmp_path / "m.mlpackage", seeded=True)
     (sealed.path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").unlink()
     # then the model has not changed and still has its weights
     assert model._spec.SerializeToString(deterministic=True) == before
