@@ -22,8 +22,8 @@ SHAPE = (
     "{vocab_size: 96, hidden_size: 48, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 4, "
     "num_key_value_heads: 2, head_dim: 12, max_position_embeddings: 32%s}"
 )
-WINDOWS = "sliding_window: 8, layer_types: [sliding_attention, full_attention]"
-GPT2 = "{vocab_size: 96, n_embd: 48, n_layer: 2, n_head: 4, n_positions: 32}"
+WINDOWS = "tie_word_embeddings: false, sliding_window: 8, layer_types: [sliding_attention, full_attention]"
+GPT2 = "{vocab_size: 96, n_embd: 48, n_layer: 2, n_head: 4, n_positions: 32, tie_word_embeddings: false}"
 RECIPE = """# A decoder.
 source: {{kind: huggingface, auto_class: AutoModelForCausalLM, config_class: {config}, arguments: {arguments},
   cache_length: 32}}
@@ -148,7 +148,7 @@ def test_functions_share_weights_and_the_record_tells_them_apart(
     ("change", "said"),
     [
         (("cache_length: 32", "cache_length: 64"), "the model has 32 positions, and the cache 64"),
-        (("Qwen3Config", "MambaConfig"), "MambaConfig"),
+        (("Qwen3Config", "MambaConfig"), "a layer of kind linear_attention keeps more than keys and values"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(
