@@ -66,6 +66,11 @@ def shown(path: Path) -> str:
     return str(path)
 
 
+def lock_of(outputs: Path, recipe: str, variant: str) -> Path:
+    """What a build of this variant holds; a file that nobody holds is what a killed build left behind."""
+    return outputs / _WORKING / recipe / f"{variant}.lock"
+
+
 @contextmanager
 def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progress) -> Iterator[Path]:
     """Yield an empty folder on the file system of `outputs`, for the only build of this variant.
@@ -73,9 +78,8 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
     Waits for another build of the same variant, and says so; removes what a killed build left behind.
     Afterwards the folder is gone, and if nothing was published, so is every folder made for it.
     """
-    room = outputs / _WORKING / recipe
-    folder = room / variant
-    lock = room / f"{variant}.lock"
+    lock = lock_of(outputs, recipe, variant)
+    room, folder = lock.parent, lock.with_suffix("")
     new = not outputs.exists()
 
     def waiting() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import BuildRequest, StageReport
-from builder.paths import artifact_name, variant_folder
+from builder.paths import artifact_name, lock_of, variant_folder
 from builder.pipeline import STAGES, open_ledger, tell
 from builder.progress import Progress, Silent
 from builder.stages.ledger import MissedError
@@ -27,9 +27,14 @@ class Current:
 
 
 def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
-    """Return the published artifact if it is what a build would give, reports included; None if one is needed."""
+    """Return the published artifact if it is what a build would give, reports included; None if one is needed.
+
+    One is needed, too, where another build is at it, or was killed and left its lock and its files.
+    """
     from builder.reports.current import is_recorded
 
+    if lock_of(outputs, request.recipe, request.variant).exists():
+        return None
     published = (variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=s)) for s in (False, True))
     if not any(folder.is_dir() for folder in published):
         return None

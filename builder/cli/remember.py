@@ -13,6 +13,7 @@ from typing import Any
 from builder import fastpath
 from builder.artifacts import BuildRequest
 from builder.config.folders import open_library
+from builder.paths import lock_of
 from builder.store.code import PACKAGE, package_stats
 from builder.store.digests import Remembered, files_below
 from builder.store.inputs import Named, named_in, user_codes
@@ -94,7 +95,7 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
     configuration = configuration_inputs(request, arguments)
     inputs = {*configuration.files, *(PACKAGE / name for name in package_stats())}
     listed = {*configuration.folders, *(file.parent for file in inputs if file.is_relative_to(PACKAGE))}
-    absent = set(configuration.missing)
+    absent = {lock_of(artifact.parents[2], request.recipe, request.variant), *configuration.missing}
     for named in _named_files(request):
         place = Path(named.text).absolute()
         if place.is_dir():
@@ -113,7 +114,7 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
         "schema": fastpath.SCHEMA,
         "identity": fastpath.identity(arguments),
         "environment": {name: os.environ.get(name) for name in configuration.variables},
-        "missing": sorted(str(path) for path in {*absent, *(f for f in installed if not f.exists())}),
+        "missing": sorted(str(path.absolute()) for path in {*absent, *(f for f in installed if not f.exists())}),
         "packages": [[str(f), f.stat().st_mtime_ns] for f in installed if f.is_dir() and f not in _ours()],
         "folders": [[str(folder), fastpath.names_in(str(folder))] for folder in sorted(listed)],
         "files": [*entries, *(fastpath.file_entry(str(file)) for file in outputs)],

@@ -367,3 +367,18 @@ def test_another_precision_loads_no_model(project: Project, monkeypatch: pytest.
     project.write("recipes/tiny.yaml", RECIPE.replace("fp32", "fp16"))
     # then
     assert project.build() == {*STAGES[3:]}
+
+
+def test_what_a_killed_build_left_is_tidied_away(project: Project) -> None:
+    # given the lock of a build that was killed after it had published
+    lock = project.folder / "outputs/.building/tiny/default.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+
+    # when the next build runs, then no way answers before it is gone
+    assert not project.is_current_quickly()
+    assert not project.is_current_slowly()
+    assert project.build() == {"(restored)"}
+    assert not lock.parent.parent.exists()
+    assert project.is_current_quickly()
+    assert project.is_current_slowly()
