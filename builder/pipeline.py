@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,5 +210,18 @@ def _missed(record: BuildRecord, outputs: Path) -> CheckError:
     return CheckError(
         f"{'; '.join(missed)}. The new files are in {record.artifact.path.parent}{stale}",
         record=record,
-        hint="compare values and limits in its report.html; change the recipe, or the limit with a reason",
+        hint=_remedy(record),
     )
+
+
+def _remedy(record: BuildRecord) -> str:
+    """What to do about missed limits; NaN come from values that half precision does not hold, for the most part."""
+    spec, rest = record.request.spec, [one for one in record.request.overrides if not one.startswith("recipe=")]
+    values = [value for check in record.checks for value in check.values.values() if isinstance(value, Mapping)]
+    if any(value.get("nan_count") for value in values) and spec.precision.kind != "fp32" and spec.format == "mlpackage":
+        command = shlex.join(["python", "-m", "builder", "debug", f"recipe={record.request.recipe}", *rest])
+        return (
+            f"`{command}` names the operators whose values half precision cannot hold, with the `precision:` that "
+            "keeps them in float32; `precision=fp32` keeps all"
+        )
+    return "compare values and limits in its report.html; change the recipe, or the limit with a reason"

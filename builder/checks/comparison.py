@@ -49,6 +49,10 @@ def judge(
             reasons.append(f"{output}: {reason}")
             measured["not_meaningful"] = reason
             continue
+        lost = None if enforced["nan_count"].holds(measured.get("nan_count", 0)) else _lost(output, expected, got)
+        if lost is not None:
+            failures.append(lost)
+            continue
         failures += [
             f"{output}: {measure} is {measured[measure]:.4g}, and the limit is {describe(limit)}"
             for measure, limit in enforced.items()
@@ -72,6 +76,16 @@ def judge(
         reason=reason,
         samples=len(references),
     )
+
+
+def _lost(output: str, expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> str | None:
+    """Say how much of an output is NaN where the original has numbers: what else is measured only follows from it."""
+    lost = [int((torch.isnan(b) & ~torch.isnan(a)).sum()) for a, b in zip(expected, got, strict=True)]
+    if not sum(lost):
+        return None
+    whole, samples = sum(a.numel() for a in expected), sum(count > 0 for count in lost)
+    where = f"in {samples} of {len(got)} samples"
+    return f"{output}: {sum(lost)} of {whole} values are NaN where the original has numbers, {where}"
 
 
 def is_near(reference: torch.Tensor, result: torch.Tensor) -> bool:

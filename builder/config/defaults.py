@@ -131,6 +131,15 @@ def _entry_findings(entry: Entry, library: Library, seen: dict[str, Spot]) -> It
             allowed=names,
             nearest=nearest(entry.parent, names),
         )
+    if entry.other == SELF:
+        if SELF in seen:
+            yield Finding(
+                key=DEFAULTS,
+                message=f"`{SELF}` is there twice, first in line {seen[SELF].line}",
+                spot=entry.spot,
+                hint="it says where the recipe's own keys come, and they come once: remove one",
+            )
+        seen.setdefault(SELF, entry.spot)
     if entry.choice is None:
         return
     group = entry.choice.group

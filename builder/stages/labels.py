@@ -16,7 +16,8 @@ KEY = "classifier.labels"
 def find_labels(classifier: Classifier, loaded: LoadedModel, scores: torch.Tensor) -> tuple[str, ...]:
     """Return the label of each class of `scores` (1, classes), all distinct.
 
-    Raises ConfigurationError when their number or the shape does not fit, SourceError when a file cannot be read.
+    Raises ConfigurationError when their number or the shape does not fit, or a file has one twice, SourceError when a
+    file cannot be read.
     """
     if scores.ndim != 2 or scores.shape[0] != 1 or not scores.is_floating_point():
         raise ConfigurationError(
@@ -40,7 +41,9 @@ def _read(classifier: Classifier, loaded: LoadedModel) -> tuple[tuple[str, ...],
             raise ConfigurationError("the weights publish no labels", key=KEY)
         return loaded.labels, " from the weights"
     lines = _lines(Path(given))
-    labels = tuple(line.strip() for line in lines if line.strip())
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    _refuse_equal(given, numbered)
+    labels = tuple(label for _, label in numbered)
     empty = len(lines) - len(labels)
     return labels, f" in {given}" + (f" (without {empty} empty line{'s' if empty > 1 else ''})" if empty else "")
 
@@ -61,6 +64,20 @@ def _lines(file: Path) -> list[str]:
     if "\0" in text:
         raise SourceError(f"{file} is not a text file: it holds zero bytes", key=KEY)
     return text.removesuffix("\n").split("\n")
+
+
+def _refuse_equal(file: str, numbered: list[tuple[int, str]]) -> None:
+    """Refuse labels that an app could not tell apart, as those of a list are (`builder.spec.outputs`)."""
+    first: dict[str, int] = {}
+    again = [(number, label) for number, label in numbered if first.setdefault(label, number) != number]
+    if again:
+        listed = ", ".join(f"line {number} is `{label}`, as line {first[label]} is" for number, label in again[:3])
+        more = f", and {len(again) - 3} more" if len(again) > 3 else ""
+        raise ConfigurationError(
+            f"labels in {file} are there twice: {listed}{more}",
+            hint="Core ML needs one label for each class, all different",
+            key=KEY,
+        )
 
 
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:

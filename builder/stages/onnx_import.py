@@ -34,6 +34,7 @@ def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, n
             )
     except RuntimeError as error:
         said = str(error).partition(" Supported ops:")[0].removesuffix(".")  # a list of a hundred names
+        said = said.replace("'model/", "'")  # the capture puts that in front of the file's own names
         raise ConversionError(
             f"the ONNX graph cannot be converted: {said}",
             hint="export the model with another opset, or build it from its PyTorch module",

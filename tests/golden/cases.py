@@ -135,6 +135,9 @@ CASES: dict[str, Case] = {
     "defaults_unknown_option": recipe("defaults:\n  - precision: fp17\n" + GOOD),
     "defaults_unknown_group": recipe("defaults:\n  - presicion: fp16\n" + GOOD),
     "defaults_override_unknown_option": recipe("defaults:\n  - override /target: ios8\n" + GOOD),
+    "defaults_self_twice": recipe(
+        f"defaults:\n  - _self_\n  - precision: fp16\n  - _self_\n{SOURCE}{INPUT}target: {{name: ios16}}\n"
+    ),
     "defaults_no_list": recipe("defaults: fp16\n" + GOOD),
     "defaults_wrong_entry": recipe("defaults:\n  - 3\n  - {a: b, c: d}\n" + GOOD),
     "defaults_chosen_twice": recipe("defaults:\n  - target: ios16\n  - target: ios17\n" + GOOD),

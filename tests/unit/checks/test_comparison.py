@@ -74,7 +74,10 @@ def test_top5_counts_the_reference_s_best_class_among_the_five_best():
 def test_nan_is_no_answer_even_where_no_limit_is_known():
     report = verdict([REFERENCE[0], {"y": torch.tensor([[3.0, 2.0, float("nan")]])}], limits={})
     assert report.passed is False
-    assert report.reason == "y: nan_count is 1, and the limit is at most 0"
+    assert report.reason == "y: 1 of 6 values are NaN where the original has numbers, in 1 of 2 samples"
+    assert verdict([REFERENCE[0], REFERENCE[1]], limits={"nan_count": Limit(max=0)}).passed
+    few = {"nan_count": Limit(max=1)}
+    assert verdict([REFERENCE[0], {"y": torch.tensor([[3.0, 2.0, float("nan")]])}], limits=few).passed
 
 
 def test_overflows_are_counted_and_may_be_limited():

@@ -99,6 +99,60 @@ def test_recurrent_operators_that_core_ml_does_not_have_are_told(attributes, sai
         snr(file, tmp_path, [STEPS, BATCH, INPUT])
 
 
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (["x", "w", "r", "", "lengths"], "LSTM with sequence lengths"),
+        (["x", "w", "r", "", "", "", "", "p"], "LSTM with peepholes"),
+    ],
+)
+def test_a_recurrent_layer_that_core_ml_does_not_have_is_named(inputs, said, tmp_path):
+    from onnx import helper
+
+    random = np.random.default_rng(0)
+    sizes = {"w": (1, 4 * HIDDEN, INPUT), "r": (1, 4 * HIDDEN, HIDDEN), "p": (1, 3 * HIDDEN)}
+    constants: dict[str, Any] = {name: random.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    constants["lengths"] = np.asarray([STEPS, 2], dtype=np.int32)
+    node = helper.make_node("LSTM", inputs, ["y"], name="/memory/LSTM", hidden_size=HIDDEN)
+    used = {name: value for name, value in constants.items() if name in inputs}
+    file = save(tmp_path / "m.onnx", [node], used, [STEPS, BATCH, INPUT], {"y": [STEPS, 1, BATCH, HIDDEN]})
+    with pytest.raises(ConversionError, match=rf"'/memory/LSTM' .*{said}") as caught:
+        snr(file, tmp_path, [STEPS, BATCH, INPUT])
+    assert "build it from its PyTorch module" in (caught.value.hint or "")
+
+
+def test_a_loop_that_collects_what_its_rounds_give_is_named(tmp_path):
+    import onnx
+    from onnx import helper
+
+    # given `for any number of rounds: v = v + v, and every v is kept`
+    kind = onnx.TensorProto
+    values = [helper.make_tensor_value_info(name, kind.FLOAT, [1, 4]) for name in ("v", "next", "kept")]
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["v", "v"], ["next"]),
+            helper.make_node("Identity", ["next"], ["kept"]),
+            helper.make_node("Identity", ["going"], ["still"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", kind.INT64, []),
+            helper.make_tensor_value_info("going", kind.BOOL, []),
+            values[0],
+        ],
+        [helper.make_tensor_value_info("still", kind.BOOL, []), *values[1:]],
+    )
+    count = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["rounds"], to=kind.INT64),
+    ]
+    loop = helper.make_node("Loop", ["rounds", "begin", "x"], ["y", "all"], name="/steps/Loop", body=body)
+    constants = {"begin": np.asarray(True)}
+    file = save(tmp_path / "m.onnx", [*count, loop], constants, [1, 4], {"y": [1, 4], "all": ["rounds", 1, 4]})
+    with pytest.raises(ConversionError, match=r"'/steps/Loop' .*collects a result of every round"):
+        snr(file, tmp_path, [1, 4])
+
+
 def branches(path: Path, condition: list[Any], constants: dict[str, Any]) -> str:
     """`x + 2` where the condition holds, else `x * 3`."""
     import onnx

@@ -86,10 +86,13 @@ def test_a_classifier_gets_softmax_labels_and_a_name():
     assert result.module(levels[0])[0].sum() == pytest.approx(1.0)
 
 
-def test_labels_of_the_same_name_in_a_file_are_told_apart(tmp_path):
-    (tmp_path / "labels.txt").write_text("crane\ndog\ncrane\n")
-    result, *_ = prepared(classifier={"labels": str(tmp_path / "labels.txt")})
+def test_labels_of_the_same_name_are_told_apart_where_weights_publish_them_and_refused_in_a_file(tmp_path):
+    result, *_ = prepared(labels=("crane", "dog", "crane"), classifier={"labels": "from_weights"})
     assert result.labels == ("crane", "dog", "crane (2)")
+    (tmp_path / "labels.txt").write_text("crane\n\ndog\ncrane\n")
+    with pytest.raises(ConfigurationError, match="line 4 is `crane`, as line 1 is") as caught:
+        prepared(classifier={"labels": str(tmp_path / "labels.txt")})
+    assert caught.value.key == "classifier.labels"
 
 
 def test_labels_from_a_file(tmp_path):
