@@ -15,6 +15,7 @@ VERBS = {
     "plan": "say which stages a build would run, and why",
     "doctor": "say what stands in the way of converting a recipe, or of any work on this machine",
     "debug": "say which operators of an artifact add the error, and what to change",
+    "choose": "find what `auto` stands for, and write it as a recipe",
     "lint": "say what probably keeps an artifact off the Neural Engine",
     "search": "build with many settings and find the best ones",
     "diff": "compare two artifacts or builds",

@@ -295,6 +295,45 @@ class LayerWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tried:
+    """An artifact that was built and measured on the way to a choice."""
+
+    what: str
+    bytes: int
+    passed: bool
+    """Whether all checks passed, and one of them executed the artifact."""
+    values: Mapping[str, float]
+    """By check and measure (`parity.snr_db`), the worst over its outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """An operator that computes in float32."""
+
+    name: str
+    operator: str
+    module: str
+    """The path of its PyTorch module, empty where that is not known."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What `auto` was found to stand for."""
+
+    precision: Mapping[str, Any] | None
+    """The section as a recipe says it; None where the recipe decides itself."""
+    compression: Mapping[str, Any] | None
+    said: str
+    """One line for people."""
+    kept: tuple[Kept, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    """Everything that was built on the way, in order."""
+    notes: tuple[str, ...] = ()
+    """What could not be met, measured or used."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageReport:
     """What one stage did: its key, whether its result came from the store, and how long it took."""
 
@@ -362,3 +401,12 @@ class BuildRecord:
     """The largest first; the report plots them."""
     lint: tuple[LintFinding, ...] = ()
     """What probably keeps the artifact off the Neural Engine, the surest first."""
+    chosen: Chosen | None = None
+    """What `auto` stands for, where the recipe says it."""
+    decided: BuildSpec | None = None
+    """The request's spec with that in the place of `auto`."""
+
+    @property
+    def spec(self) -> BuildSpec:
+        """What was built: the request's spec, with nothing left open."""
+        return self.request.spec if self.decided is None else self.decided

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +16,12 @@ from builder.artifacts import (
     BuildRecord,
     BuildRequest,
     CapturedProgram,
+    Chosen,
     ConvertedModel,
     LoadedModel,
     PreparedModel,
 )
+from builder.choosing.decided import decided
 from builder.diagnosis.explain import explained
 from builder.errors import CheckError, ConversionError
 from builder.fastpath import cache_folder
@@ -31,7 +34,8 @@ from builder.paths import (
     variant_folder,
     working_folder,
 )
-from builder.progress import Bound, Progress
+from builder.progress import Bound, Progress, Silent
+from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
 from builder.stages.branch import Branch
 from builder.stages.choice import Choice
@@ -46,6 +50,11 @@ if TYPE_CHECKING:  # a cached build must not import torch
     from builder.diagnosis.obstacles import Diagnosis
 
 STAGES = ("load", "prepare", "capture", "convert", "compress", "seal", "verify")
+
+
+def stages_of(spec: BuildSpec) -> tuple[str, ...]:
+    """The stages of a build in their order: what says `auto` is decided as soon as there is a model."""
+    return (*STAGES[:2], "choose", *STAGES[2:]) if spec.is_open else STAGES
 
 
 def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildRecord:
@@ -74,6 +83,10 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
             seconds=time.perf_counter() - started,
         )
         write_reports(record, folder)
+        if record.chosen is not None:
+            from builder.choosing.recipe import write_beside
+
+            write_beside(record, record.chosen, folder, progress)
         publish(folder, final)
         if request.spec.tracking.kind != "none":
             from builder.tracking import track
@@ -97,11 +110,10 @@ def examine(request: BuildRequest, *, progress: Progress) -> Diagnosis:
 
 def seal_only(request: BuildRequest, *, folder: Path, progress: Progress) -> Story:
     """Build up to the sealed artifact, which lies in `folder` then, without any check; nothing is published."""
-    unchecked = replace(request, spec=request.spec.model_copy(update={"checks": {}}))
     while True:
-        ledger = open_ledger(unchecked, progress)
+        ledger = open_ledger(request, progress)
         try:
-            story = tell(unchecked, folder, ledger, progress)
+            story = tell(request, folder, ledger, progress, checked=False)
             for branch in story.branches.values():
                 for stage in (branch.prepared, branch.converted, branch.compressed):
                     stage.value()  # of a stage that is run again, here where another result can be dealt with
@@ -120,25 +132,93 @@ def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False
     return Ledger(request.spec, progress, Store(cache / "store", progress), remembered, peek=peek)
 
 
-def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress) -> Story:
-    """Go through the stages in their order; each is found in the store or run."""
-    steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
+def find_choice(request: BuildRequest, *, progress: Progress) -> Chosen:
+    """What `auto` of a request stands for: from the store, or found now; nothing is built for the user."""
+    while True:
+        ledger = open_ledger(request, progress)
+        steps = Steps(request.spec, Path(), progress)
+        try:
+            loaded = ledger.stage(steps.load())
+            return _choose(request, loaded, ledger.stage(steps.prepare(loaded)), ledger, progress).value()
+        except StaleError as error:
+            progress.detail(f"{error} gave something else than before: starting over")
+        finally:
+            ledger.remembered.save()
+
+
+def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress, *, checked: bool = True) -> Story:
+    """Go through the stages in their order; each is found in the store or run. Unless `checked`, without any check."""
+    steps = Steps(request.spec, Path(), progress)
     loaded = ledger.stage(steps.load())
+    prepared = chosen = None
+    if request.spec.is_open:
+        prepared = ledger.stage(steps.prepare(loaded))
+        chosen = _choose(request, loaded, prepared, ledger, progress)
+        request = replace(request, spec=decided(request.spec, chosen.record))
+    if not checked:
+        request = replace(request, spec=request.spec.model_copy(update={"checks": {}}))
+    ledger.decide(request.spec)
+    return replace(_tell_rest(request, folder, ledger, progress, loaded, prepared), chosen=chosen)
+
+
+def _choose(
+    request: BuildRequest,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel],
+    ledger: Ledger,
+    progress: Progress,
+) -> Stage[Chosen]:
+    """What `auto` stands for, by builds of the same model that the store keeps like all others."""
+
+    def run() -> Chosen:
+        from builder.choosing.choose import choose
+
+        with tempfile.TemporaryDirectory(prefix="builder-choose-") as room:
+
+            def attempt(spec: BuildSpec) -> Story:
+                folder, inner = Path(tempfile.mkdtemp(dir=room)), replace(request, spec=spec)
+                inner_ledger = open_ledger(inner, Silent())
+                try:
+                    return _tell_rest(inner, folder, inner_ledger, Silent(), loaded, prepared)
+                finally:
+                    inner_ledger.remembered.save()
+
+            return choose(request.spec, attempt, progress)
+
+    return ledger.stage(Steps(request.spec, Path(), progress).choose(prepared, run))
+
+
+def _tell_rest(
+    request: BuildRequest,
+    folder: Path,
+    ledger: Ledger,
+    progress: Progress,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel] | None,
+) -> Story:
+    """What follows when nothing is open any more; `prepared` where that is done."""
+    steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
     branches = {
-        function: _branch(replace(request, spec=spec), loaded, ledger.of_function(function, spec), progress)
+        function: _branch(replace(request, spec=spec), loaded, prepared, ledger.of_function(function, spec), progress)
         for function, spec in specs_by_function(request.spec).items()
     }
     sealed = ledger.stage(steps.seal({name: branch.compressed for name, branch in branches.items()}, loaded))
     size = float(sealed.record["size_bytes"])
     progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
     verified = ledger.stage(steps.verify(branches, sealed))
-    return Story(loaded=loaded, branches=branches, sealed=sealed, verified=verified)
+    return Story(spec=request.spec, loaded=loaded, chosen=None, branches=branches, sealed=sealed, verified=verified)
 
 
-def _branch(request: BuildRequest, loaded: Stage[LoadedModel], ledger: Ledger, progress: Progress) -> Branch:
+def _branch(
+    request: BuildRequest,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel] | None,
+    ledger: Ledger,
+    progress: Progress,
+) -> Branch:
     """From the loaded model to a compressed program: of the artifact, or of one of its functions."""
     steps = Steps(request.spec, Path(), progress)
-    prepared = ledger.stage(steps.prepare(loaded))
+    prepared = prepared or ledger.stage(steps.prepare(loaded))
     captured, converted, failures = _capture_and_convert(request, steps, loaded, prepared, ledger, progress)
     compressed = ledger.stage(steps.compress(prepared, converted))
     return Branch(

@@ -9,7 +9,7 @@ from typing import Any
 
 from builder.artifacts import BuildRequest, StageReport
 from builder.paths import artifact_name, lock_of, variant_folder
-from builder.pipeline import STAGES, open_ledger, tell
+from builder.pipeline import open_ledger, stages_of, tell
 from builder.progress import Progress, Silent
 from builder.stages.ledger import MissedError
 from builder.store.digests import artifact_digest
@@ -76,7 +76,8 @@ def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
         tell(request, Path(), ledger, progress)
     except MissedError as miss:
         missed[miss.stage] = nearest_changes(ledger.store, miss.stage, miss.inputs)
-        for stage in STAGES[STAGES.index(miss.stage) + 1 :]:
+        stages = stages_of(request.spec)
+        for stage in stages[stages.index(miss.stage) + 1 :]:
             missed[stage] = nearest_changes(ledger.store, stage, ledger.inputs(stage, {}))
     finally:
         ledger.remembered.save()

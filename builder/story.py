@@ -11,6 +11,7 @@ from builder.artifacts import (
     BuildRecord,
     BuildRequest,
     CheckReport,
+    Chosen,
     LayerWeights,
     LoadedModel,
     SealedPackage,
@@ -20,6 +21,7 @@ from builder.git import git_state
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.stages.branch import Branch
+from builder.stages.choose import chosen_of
 from builder.stages.ledger import Stage
 from builder.stages.records import compression, effects, findings, lowerings, skipped
 from builder.store.keys import tool_versions
@@ -29,7 +31,10 @@ from builder.store.keys import tool_versions
 class Story:
     """Every stage of one build, done."""
 
+    spec: BuildSpec
+    """What was built: the request's, with what was chosen in the place of `auto`."""
     loaded: Stage[LoadedModel]
+    chosen: Stage[Chosen] | None
     branches: Mapping[str, Branch]
     """By function, in order; one under an empty name where the artifact has no functions."""
     sealed: Stage[SealedPackage]
@@ -79,6 +84,8 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
             LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
         ),
         lint=accepted(findings(sealed), request.spec.lint.ignore),
+        chosen=None if story.chosen is None else chosen_of(story.chosen.record),
+        decided=None if story.chosen is None else story.spec,
     )
 
 
@@ -91,6 +98,8 @@ def variant_of(requested: str, *, seeded: bool) -> str:
 
 def tell_details(record: BuildRecord, progress: Progress) -> None:
     """What only `-v` and the log show: every replacement, every weight left alone, every value of every check."""
+    for kept in record.chosen.kept if record.chosen else ():
+        progress.detail(f"choose {kept.operator} {kept.name} of {kept.module or 'no module'}: {kept.reason}")
     for effect in record.substitutions:
         progress.detail(f"substitution {effect.name}: {', '.join(effect.replaced) or 'nothing'} replaced")
         progress.detail(f"substitution {effect.name}: outputs changed by at most {effect.max_abs:.3g}")

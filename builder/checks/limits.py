@@ -21,6 +21,7 @@ PARITY = {
     "fp32": {"snr_db": Limit(min=80.0), "agreement": Limit(min=0.999)},
     "mixed": HALF,
     "fp16": HALF,
+    "auto": HALF,
 }
 """By precision. Correct fp32 artifacts measure over 100 dB; half rounds to 11 bits (66 dB) at each operator, which adds
 up over a deep net to 50 dB, and 34 dB on MobileNet-like nets: under 30 dB something other than rounding is wrong. Of

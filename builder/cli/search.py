@@ -242,10 +242,10 @@ class _Session:
 
 def _inputs_digest(request: BuildRequest) -> str:
     """A digest of all that the builds read: recipe, files, user code, versions of the tools."""
-    from builder.pipeline import STAGES, open_ledger
+    from builder.pipeline import open_ledger, stages_of
     from builder.progress import Silent
 
     ledger = open_ledger(request, Silent(), peek=True)
-    inputs = {stage: ledger.inputs(stage, {}) for stage in STAGES}
+    inputs = {stage: ledger.inputs(stage, {}) for stage in stages_of(request.spec)}
     ledger.remembered.save()
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()

@@ -18,9 +18,14 @@ _FOUND_BY = "Found by `python -m builder search`, trial"
 
 
 def winner_file(given: str | None, name: str, folder: Path) -> Path:
-    """Return where the winner's recipe goes; raises ConfigurationError where that is not ours to write.
+    """Return where the winner's recipe goes; `folder` is the study's, whose earlier recipe is replaced."""
+    return recipe_file(given, name, _mark(folder))
 
-    `folder` is the study's: a recipe that the same study wrote is replaced.
+
+def recipe_file(given: str | None, name: str, mark: str) -> Path:
+    """Return where a recipe goes that a verb writes; one that holds `mark` is replaced.
+
+    Raises ConfigurationError where that is not ours to write.
     """
     file = Path("recipes") / f"{name}.yaml" if given is None else Path(given)
     unfit = why_unfit(file.stem)
@@ -32,9 +37,10 @@ def winner_file(given: str | None, name: str, folder: Path) -> Path:
     if file.parent.resolve() not in known:
         hint = f"`BUILDER_RECIPES={file.parent}` makes it one"
         raise ConfigurationError(f"--output {file} is not in a recipe folder", hint=hint)
-    if file.exists() and _mark(folder) not in file.read_text(encoding="utf-8", errors="replace"):
+    if file.exists() and mark not in file.read_text(encoding="utf-8", errors="replace"):
         raise ConfigurationError(
-            f"{file} is there already, and is not of this search", hint="name another with --output, or remove it"
+            f"{file} is there already, and was not written by this command",
+            hint="name another with --output, or remove it",
         )
     return file
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -32,6 +32,31 @@ def derived_recipe(arguments: Sequence[str], head: str, library: Library) -> str
     document = {"schema": SCHEMA_VERSION, DEFAULTS: chosen, **tree.data}
     comment = "".join(f"# {text}".rstrip() + "\n" for text in head.splitlines())
     return comment + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def decided_recipe(arguments: Sequence[str], decided: Mapping[str, Any], head: str, library: Library) -> str:
+    """Return the text of a recipe that composes to what `arguments` do, with the sections `decided` in place of theirs.
+
+    Raises FindingsError for what a recipe cannot say: a deletion.
+    """
+    line = read_command_line(arguments, library)
+    findings = [*line.findings, *deletions(line)]
+    if findings:
+        raise FindingsError(findings)
+    tree = Tree()
+    for setting in line.settings:
+        if setting.path[0] not in decided:
+            tree.apply(setting)
+    choices: dict[str, list[str]] = {c.group: list(c.options) for c in line.choices if c.group not in decided}
+    choices |= {group: [_EMPTIED[group]] for group in decided}  # so that nothing of an inherited section is left
+    chosen = [line.recipe, *({group: o[0] if len(o) == 1 else o} for group, o in choices.items())]
+    document = {"schema": SCHEMA_VERSION, DEFAULTS: chosen, **tree.data, **{k: v for k, v in decided.items() if v}}
+    comment = "".join(f"# {text}".rstrip() + "\n" for text in head.splitlines())
+    return comment + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+_EMPTIED = {"precision": "fp16", "compression": "none"}
+"""By group, an option with nothing that a decided section does not say itself."""
 
 
 def deletions(line: CommandLine) -> list[Finding]:

@@ -16,15 +16,16 @@ LONGEST = 100
 """Longer names are cut and end in a digest: file systems allow 255 bytes, and paths should stay readable."""
 
 _NO_EFFECT = ("recipe", "checks", "tracking", "lint")
-"""What comes after the artifact, or names the recipe itself."""
+"""What comes after the artifact, or names the recipe itself. Checks count where `auto` is what passes them."""
 
 
 def variant_of(arguments: Sequence[str], spec: BuildSpec, spec_of: Callable[[Sequence[str]], BuildSpec]) -> str:
     """Return `default`, or the sorted overrides that make `spec` differ from what the recipe says anyway."""
     kept = sorted(arguments)
+    unnamed = [section for section in _NO_EFFECT if section != "checks" or not spec.is_open]
     for argument in sorted(arguments):
         key = _key(argument)
-        if key.partition(".")[0] in _NO_EFFECT:
+        if key.partition(".")[0] in unnamed:
             continue
         fewer = [other for other in kept if other != argument]
         try:
@@ -32,12 +33,13 @@ def variant_of(arguments: Sequence[str], spec: BuildSpec, spec_of: Callable[[Seq
                 kept = fewer
         except ConfigurationError:
             continue  # the recipe needs this argument, so it stays in the name
-    return variant_name([argument for argument in kept if _key(argument).partition(".")[0] not in _NO_EFFECT])
+    return variant_name([argument for argument in kept if _key(argument).partition(".")[0] not in unnamed])
 
 
 def _of_the_artifact(spec: BuildSpec) -> BuildSpec:
     """`spec` with nothing that comes after the artifact; data that it is made with stands in its own section."""
-    return spec.model_copy(update={"data": {}, "checks": {}, "tracking": None})
+    checks = spec.checks if spec.is_open else {}
+    return spec.model_copy(update={"data": {}, "checks": checks, "tracking": None})
 
 
 def _key(argument: str) -> str:

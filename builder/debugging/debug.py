@@ -10,16 +10,15 @@ from builder import runtime
 from builder.artifacts import BuildRequest, CapturedProgram, Sample
 from builder.checks.engine import engines
 from builder.checks.subject import Subject
-from builder.data import default_data, draw_samples
 from builder.debugging.findings import Findings, Suspect, noise_of, ranked
 from builder.debugging.graph import read_nodes
 from builder.debugging.operators import Comparison, Measured, compare_programs
 from builder.debugging.remedies import Circumstances, conversion_remedy, operator_remedy, substitution_remedy
+from builder.debugging.samples import first_samples
 from builder.debugging.sums import NoiseSum
 from builder.errors import ConfigurationError
 from builder.pipeline import seal_only
 from builder.progress import Progress
-from builder.spec.checks import ParityCheck
 from builder.spec.precision import Fp32
 from builder.story import Story
 
@@ -36,7 +35,7 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress) -> Finding
     story = seal_only(request, folder=_made(folder / "artifact"), progress=progress)
     plain = request.spec.model_copy(update={"precision": Fp32(kind="fp32"), "compression": {}})
     original = seal_only(replace(request, spec=plain), folder=_made(folder / "reference"), progress=progress)
-    samples = _samples(request, story)
+    samples = first_samples(request.spec, story.first.prepared.value().preprocessing, SAMPLES)
     compared = compare_programs(
         runtime.load(story.sealed.value().path),
         runtime.load(original.sealed.value().path),
@@ -45,7 +44,7 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress) -> Finding
     suspects = [
         *_rewrites(story),
         *_conversion(request, original, samples, progress),
-        *_operators(request, story, original, compared),
+        *_operators(story, original, compared),
     ]
     return Findings(
         noise=compared.noise,
@@ -79,17 +78,6 @@ def _refuse(request: BuildRequest) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-def _samples(request: BuildRequest, story: Story) -> Sequence[Sample]:
-    """The first samples of the first parity check, which found or may find the error; the default data without one."""
-    spec = request.spec
-    checks = [(name, check) for name, check in spec.checks.items() if isinstance(check, ParityCheck) and check.data]
-    name, data = (checks[0][0], checks[0][1].data) if checks else ("", default_data(spec))
-    assert data is not None
-    assert not isinstance(data, str), "named data stands in the places that refer to it"
-    preparation = story.first.prepared.value().preprocessing
-    return draw_samples(data, spec.input, SAMPLES, spec.seed, published=preparation, key=f"checks.{name}.data")[:]
 
 
 def _rewrites(story: Story) -> list[Suspect]:
@@ -127,11 +115,11 @@ def _conversion(request: BuildRequest, original: Story, samples: Sequence[Sample
     return [Suspect(kind="conversion", name=method, noise=noise, remedy=conversion_remedy(used))]
 
 
-def _operators(request: BuildRequest, story: Story, original: Story, compared: Comparison) -> list[Suspect]:
+def _operators(story: Story, original: Story, compared: Comparison) -> list[Suspect]:
     """Every operator whose part in the error was measured."""
     steps = (*story.first.prepared.value().compression, *story.first.compressed.value().effects)
     around = Circumstances(
-        spec=request.spec,
+        spec=story.spec,
         artifact=read_nodes(story.sealed.value().path),
         reference=read_nodes(original.sealed.value().path),
         ranges=compared.ranges,

@@ -94,15 +94,20 @@ class _Reference:
         return None
 
 
-def compare_programs(artifact: Model, reference: Model, samples: Sequence[Inputs]) -> Comparison:
-    """Measure every operator of `artifact`; both are ML programs with the same inputs and outputs."""
+def compare_programs(
+    artifact: Model, reference: Model, samples: Sequence[Inputs], *, candidates: int = CANDIDATES
+) -> Comparison:
+    """Measure every operator of `artifact`; both are ML programs with the same inputs and outputs.
+
+    `candidates` says for how many of them, the noisiest first, it is measured what they alone do to the outputs.
+    """
     sums = _Sums()
     for sample in samples:
         expected = _compute(reference, sample, sums)
         _run(artifact, sample, partial(_measure, expected, sums))
         _add_outputs(sums.whole, expected.outputs, _run(artifact, sample, lambda *_: None))
     noisy = sorted((name for name in sums.own if sums.own[name].noise), key=lambda name: -sums.own[name].ratio)
-    effects = _effects(artifact, reference, samples, {name: sums.counterparts[name] for name in noisy[:CANDIDATES]})
+    effects = _effects(artifact, reference, samples, {name: sums.counterparts[name] for name in noisy[:candidates]})
     return Comparison(
         noise=_worst(sums.whole),
         measured=tuple(
@@ -160,7 +165,7 @@ def _effects(
 ) -> dict[str, float]:
     """For each of these operators the noise at the outputs that it alone causes."""
     found: dict[str, dict[str, NoiseSum]] = {name: {} for name in counterparts}
-    for sample in samples:
+    for sample in samples if counterparts else ():
         expected = _compute(reference, sample, _Sums())
         local: dict[str, torch.Tensor] = {}
         _run(artifact, sample, partial(_keep, expected, local, counterparts))

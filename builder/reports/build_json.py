@@ -45,6 +45,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "seeded": record.seeded,
         "overrides": list(record.request.overrides),
         "origins": plain(record.request.origins),
+        "chosen": plain(record.chosen),
         "capture": plain(record.capture),
         "substitutions": plain(record.substitutions),
         "lowerings": plain(record.lowerings),

@@ -87,7 +87,7 @@ def _notices(record: BuildRecord) -> Iterator[str]:
     notice = seeded_notice(record)
     if notice:
         yield notice
-    if any(isinstance(step, Palettize) and step.nbits == 4 for step in record.request.spec.compression.values()):
+    if any(isinstance(step, Palettize) and step.nbits == 4 for step in record.spec.compression.values()):
         yield (
             "4-bit palettised models are reported to be wrong or to crash on some Neural Engines "
             "(apple/coremltools#2716, open): try this one on the devices that you support."
@@ -98,7 +98,7 @@ def _notices(record: BuildRecord) -> Iterator[str]:
 
 
 def _figures(record: BuildRecord) -> Iterator[tuple[str, Content]]:
-    spec, artifact = record.request.spec, record.artifact
+    spec, artifact = record.spec, record.artifact
     yield "Size", size(artifact.size_bytes)
     if record.source_bytes:
         share = 100 * artifact.size_bytes / record.source_bytes

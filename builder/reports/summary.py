@@ -55,7 +55,7 @@ def _title(record: BuildRecord) -> Iterator[Line]:
 
 
 def _facts(record: BuildRecord) -> Iterator[Line]:
-    spec = record.request.spec
+    spec = record.spec
     ratio = ""
     if record.source_bytes:
         share = 100 * record.artifact.size_bytes / record.source_bytes
@@ -63,6 +63,10 @@ def _facts(record: BuildRecord) -> Iterator[Line]:
     yield Line(label="size", text=size(record.artifact.size_bytes) + ratio)
     compression = f", compressed: {', '.join(spec.compression)}" if spec.compression else ""
     yield Line(label="precision", text=spec.precision.kind + compression)
+    if record.chosen is not None:
+        yield Line(label="chosen", text=f"{record.chosen.said}; {len(record.chosen.tried)} builds measured")
+    for note in record.chosen.notes if record.chosen else ():
+        yield Line(text=note, style="yellow", loud=True)
     yield Line(label="target", text=f"{spec.target.name}, {record.artifact.format}")
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from builder.spec.base import FeatureName, Part, Seed
 from builder.spec.checks import Check
-from builder.spec.compression import Compression, ProgramCompression
+from builder.spec.compression import AutoCompression, Compression, ProgramCompression
 from builder.spec.data import Data
 from builder.spec.functions import Functions
 from builder.spec.inputs import Input, State
 from builder.spec.lint import Lint
 from builder.spec.module_compression import ModuleCompression
 from builder.spec.outputs import Classifier, Metadata, Outputs
-from builder.spec.precision import Precision
+from builder.spec.precision import AutoPrecision, Precision
 from builder.spec.source import Source
 from builder.spec.substitutions import Substitution
 from builder.spec.target import Format, Target
@@ -83,3 +83,14 @@ class BuildSpec(Part):
     def program_compression(self) -> dict[str, ProgramCompression]:
         """The compression steps that change the converted program, in their order."""
         return {name: step for name, step in self.compression.items() if isinstance(step, ProgramCompression)}
+
+    @property
+    def automatic_compression(self) -> AutoCompression | None:
+        """The step that leaves the compression open, if there is one."""
+        steps: Iterable[object] = self.compression.values()
+        return next((step for step in steps if isinstance(step, AutoCompression)), None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the choose stage has something to decide: what says `auto`."""
+        return isinstance(self.precision, AutoPrecision) or self.automatic_compression is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from builder.spec import SCHEMA_VERSION, BuildSpec
+from builder.spec.auto_rules import auto_problems
 from builder.spec.compression_rules import compression_problems
 from builder.spec.feature_problems import find_feature_problems
 from builder.spec.function_rules import function_problems
@@ -26,6 +27,7 @@ def find_incompatibilities(spec: BuildSpec) -> list[Problem]:
         *_format(spec),
         *_precision(spec),
         *_compression(spec),
+        *auto_problems(spec),
         *find_feature_problems(spec),
         *function_problems(spec),
         *_substitutions(spec),

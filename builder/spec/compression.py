@@ -107,6 +107,19 @@ class QuantizeActivations(CompressionStep):
     """`linear_symmetric` covers [-max, max], `linear` covers [min, max] with a zero point."""
 
 
+class AutoCompression(Part):
+    """The smallest artifact that passes all checks: a method for each layer, found by measuring; no step beside it.
+
+    What is found are steps with `names`; they stand in the record, and as a recipe beside the artifact.
+    """
+
+    kind: Literal["auto"]
+    max_bytes: PositiveInt | None = None
+    """Instead: the artifact of at most this many bytes with the highest SNR in the parity checks."""
+    weight_threshold: PositiveInt = 2048
+    """Weights with this many elements or fewer are left alone."""
+
+
 WeightCompression = LinearQuantize | Palettize | Prune
 """The steps that make weights smaller."""
 

@@ -28,11 +28,20 @@ class Mixed(Part):
     fp32_op_types: list[str] = []
     """Glob patterns of MIL operator types, such as `reduce_*`; each must match an operator of the program."""
     fp32_names: list[str] = []
-    """Glob patterns of MIL operator output names; each must match one."""
+    """Glob patterns of MIL operator output names, as the artifact has them in float32; each must match one."""
     fp32_modules: list[str] = []
     """Glob patterns of module paths of the PyTorch model, such as `features.0.*`; each must match one."""
     fp32_op_types_if_present: list[str] = []
     """MIL operator types that stay in float32 where the program has them, and that may be missing."""
 
 
-Precision = Annotated[Fp32 | Fp16 | Mixed, Field(discriminator="kind")]
+class AutoPrecision(Part):
+    """float16, except the fewest operators that must compute in float32 for all checks to pass, found by measuring.
+
+    What is found is `mixed` with `fp32_names`; it stands in the record, and as a recipe beside the artifact.
+    """
+
+    kind: Literal["auto"]
+
+
+Precision = Annotated[Fp32 | Fp16 | Mixed | AutoPrecision, Field(discriminator="kind")]

@@ -136,6 +136,10 @@ class Ledger:
         own._spec, own._function = spec, name
         return own
 
+    def decide(self, spec: BuildSpec) -> None:
+        """Go on with a spec in which nothing is open any more."""
+        self._spec = spec
+
     @property
     def reports(self) -> tuple[StageReport, ...]:
         """What the stages so far did, in order."""

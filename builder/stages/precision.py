@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -72,7 +73,7 @@ class MixedSelector:
         """Whether `op` computes in half precision."""
         if op.op_type == "const":
             return True  # a constant follows the operators that it feeds
-        names = {output.name for output in op.outputs}
+        names = {name for output in op.outputs for name in (output.name, artifact_name(output.name))}
         modules = module_paths(op)
         self.op_types.add(op.op_type)
         self.names |= names
@@ -118,6 +119,12 @@ class MixedSelector:
                     hint=did_you_mean(name, known),
                     key="precision.fp32_op_types_if_present",
                 )
+
+
+def artifact_name(name: str) -> str:
+    """How an artifact calls a value that is called `name` when its precision is chosen (coremltools' NameSanitizer)."""
+    plain = re.sub(r"[^a-zA-Z0-9_]", "_", name)
+    return plain if re.match(r"[a-zA-Z_]", plain) else f"var_{plain}"
 
 
 def module_paths(op: Any) -> set[str]:

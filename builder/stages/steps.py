@@ -5,7 +5,7 @@ Nothing heavy is imported before a stage runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from builder.artifacts import (
     CapturedProgram,
     CheckReport,
+    Chosen,
     CompressedModel,
     ConvertedModel,
     ExampleInputs,
@@ -116,6 +117,13 @@ class Steps:
             return cast(PreparedModel, RestoredPreparedModel(stage.record, stage.again))
 
         return Work(name="prepare", run=run, say=say, pack=pack, unpack=unpack, after={"load": loaded.output})
+
+    def choose(self, prepared: Stage[PreparedModel], run: Callable[[], Chosen]) -> Work[Chosen]:
+        """What `auto` stands for; `run` finds it, by builds of its own."""
+        from builder.stages.choose import pack_chosen, unpack_chosen
+
+        after = {"prepare": prepared.output, "names and labels": names_digest(prepared)}
+        return Work(name="choose", run=run, say=lambda c: c.said, pack=pack_chosen, unpack=unpack_chosen, after=after)
 
     def capture(self, prepared: Stage[PreparedModel], method: str) -> Work[CapturedProgram]:
         """The program as an archive. Even the build that captures it goes on with what it reads back.

@@ -40,6 +40,19 @@ READS: Mapping[str, tuple[str, ...]] = {
         "seed",
         "functions",
     ),
+    "choose": (
+        "input",
+        "output",
+        "classifier",
+        "capture",
+        "precision",
+        "compression",
+        "target",
+        "format",
+        "checks",
+        "metadata",
+        "seed",
+    ),
 }
 """The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""
 
@@ -49,6 +62,9 @@ PARTS: Mapping[str, str] = {"module_compression": "compression", "program_compre
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
 """What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
 
+_BUILDING = ("capture", "convert", "compress", "seal", "verify", "archive")
+"""What the choose stage goes through for everything that it tries."""
+
 BESIDE: Mapping[str, tuple[str, ...]] = {
     "load": ("data/__init__.py",),
     "prepare": (),
@@ -57,6 +73,7 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
     "compress": ("stages/archive.py",),
     "seal": ("description.py", "lint/inspect.py"),
     "verify": ("stages/verdicts.py",),
+    "choose": ("choosing/choose.py", *(f"stages/{name}.py" for name in _BUILDING)),
 }
 """What `builder.stages.steps` calls for a stage beside its own module."""
 

@@ -20,6 +20,8 @@ def prefixes(spec: BuildSpec) -> dict[str, str]:
         if stage == "verify":  # every job has its own checks
             break
         sections |= set(reads)
+        if spec.is_open and stage == "prepare":  # then everything decides about what follows
+            sections |= set(READS["choose"])
         text = json.dumps(spec.model_dump(mode="json", by_alias=True, include=sections), sort_keys=True)
         found[stage] = hashlib.sha256(text.encode()).hexdigest()
     return found

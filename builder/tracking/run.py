@@ -119,7 +119,7 @@ def _tags(record: BuildRecord) -> dict[str, str]:
         "artifact.semantic_digest": record.artifact.semantic_digest,
         "source.digest": str(record.source.get("digest", "")),
         "target": record.request.spec.target.name,
-        "precision": record.request.spec.precision.kind,
+        "precision": record.spec.precision.kind,
         "format": record.artifact.format,
         "engine": ",".join(engines) or "none",
         "seeded": json.dumps(record.seeded),
@@ -147,7 +147,7 @@ def user_name() -> str:
 
 def _note(record: BuildRecord) -> str:
     """The description at the head of the run's page, in Markdown."""
-    spec = record.request.spec
+    spec = record.spec
     notice = seeded_notice(record)
     facts = (size(record.artifact.size_bytes), spec.precision.kind, spec.target.name, record.artifact.format)
     rows = [f"| {check.name} | {engine(check)} | {verdict(check)} | {headline(check)} |" for check in record.checks]

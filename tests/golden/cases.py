@@ -155,6 +155,8 @@ CASES: dict[str, Case] = {
     # what does not go together
     "package_for_ios14": recipe("defaults:\n  - target: ios14\n" + GOOD),
     "model_for_ios15": recipe(GOOD + "format: mlmodel\n"),
+    "auto_without_checks": recipe("defaults:\n  - precision: auto\n  - checks: none\n" + GOOD),
+    "auto_for_mlmodel": recipe(GOOD, "precision=auto", "target=ios14", "format=mlmodel"),
     "int8_for_ios15": recipe("defaults:\n  - compression: int8\n" + GOOD),
     "normalised_twice": recipe(GOOD + "    mean: 0.5\n"),
     "labels_without_weights": recipe(GOOD + "classifier:\n  labels: from_weights\n"),

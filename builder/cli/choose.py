@@ -1,0 +1,81 @@
+"""`python -m builder choose recipe=…`: finds what `auto` stands for, and writes it as an ordinary recipe."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.artifacts import BuildRequest, Chosen
+from builder.cli.arguments import Parser, verbosity
+from builder.errors import BuilderError, ConfigurationError
+
+DESCRIPTION = """Find what `precision: auto` of a recipe stands for, by building and measuring, and write it as a
+recipe that says so itself and builds the same artifact. What a build has found already is not measured again.
+The recipe's path is the last line on stdout.
+
+  python -m builder choose recipe=mobilenet_v2_fp16 precision=auto
+  python -m builder choose recipe=digits_mobilenet precision=auto target=ios18 --output recipes/digits_mixed.yaml
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Choose, and write the recipe; returns the exit code."""
+    parser = Parser("choose", DESCRIPTION, usage="choose recipe=NAME [key=value …] [--output FILE] [-v]")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    parser.add_argument("--output", metavar="FILE", help="where the recipe goes (default: recipes/NAME_chosen.yaml)")
+    given = parser.read(arguments)
+    from builder.choosing.recipe import MARK, chosen_recipe, recipe_name
+    from builder.cli.search_winner import recipe_file
+    from builder.config.compose import compose
+    from builder.paths import shown, write_atomically, writing
+
+    request = compose(given.overrides)
+    if not request.spec.is_open:
+        raise ConfigurationError(f"{request.recipe} leaves nothing open", hint="say `precision=auto`", key="precision")
+    file = recipe_file(given.output, recipe_name(request), f"{MARK} {' '.join(request.overrides)}")
+    chosen = _choose(request, verbosity(given))
+    text = chosen_recipe(request, chosen, file.stem)
+    with writing(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, text)
+    _prove(file, request, chosen)
+    print(f"{chosen.said}; {len(chosen.tried)} builds measured", file=sys.stderr)
+    for note in chosen.notes:
+        print(f"  {note}", file=sys.stderr)
+    print(shown(file))
+    return 0
+
+
+def _choose(request: BuildRequest, verbosity: int) -> Chosen:
+    from builder.config.places import place_of
+    from builder.pipeline import find_choice
+    from builder.reports.files import build_logged
+    from builder.reports.terminal import Terminal
+
+    with (
+        Terminal(verbosity=verbosity, stream=sys.stderr) as terminal,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        try:
+            with build_logged(Path(folder), terminal) as logged:  # what libraries say is no part of the answer
+                return find_choice(request, progress=logged)
+        except BuilderError as error:
+            if error.key is not None and error.spot is None:
+                error.spot = place_of(error.key, request)
+            raise
+
+
+def _prove(file: Path, request: BuildRequest, chosen: Chosen) -> None:
+    """Compose the recipe: it must be what was chosen."""
+    from builder.choosing.decided import decided
+    from builder.choosing.recipe import decided_sections
+    from builder.config.compose import compose
+
+    if compose([f"recipe={file.stem}"]).spec != decided(request.spec, decided_sections(chosen)):
+        file.unlink()
+        raise ConfigurationError(
+            f"the recipe composes to something else than what was chosen for {request.recipe}",
+            hint="choose `auto` in the defaults list (`- precision: auto`), not in a section below another option",
+        )
