@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_PATIENCE = 2.0
+"""Seconds for which a folder that is gone again may be due to other processes that tidy up."""
 
 
 @contextmanager
@@ -38,15 +43,7 @@ def exclusive_or_none(path: Path) -> Iterator[bool]:
 
 def _acquire(path: Path, *, on_wait: Callable[[], None] | None, block: bool) -> int | None:
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:
-            continue  # another process tidied the folder away just then
-        except FileExistsError:
-            if path.parent.exists() and not path.parent.is_dir():
-                raise
-            continue  # mkdir met the folder, and it was gone when pathlib looked whether it is one
+        descriptor = _open(path)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,6 +61,23 @@ def _acquire(path: Path, *, on_wait: Callable[[], None] | None, block: bool) -> 
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Make the file and its folder; raises OSError where none can be made, as below a link that leads nowhere."""
+    patient_until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            pass  # another process tidied the folder away just then
+        except FileExistsError:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+            # mkdir met the folder, and it was gone when pathlib looked whether it is one
+        if time.monotonic() > patient_until:
+            raise PermissionError(errno.EACCES, "no folder can be made there", str(path.parent))
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

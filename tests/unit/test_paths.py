@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import paths
+from builder import locks, paths
 from builder.errors import SourceError, UnfitEnvironmentError
 from builder.progress import Silent
 
@@ -80,7 +80,7 @@ def test_failed_build_writes_nothing(tmp_path: Path) -> None:
 CRASHING = """
 import os, sys
 from pathlib import Path
-from builder import paths
+from builder import locks, paths
 from builder.progress import Silent
 
 outputs, step, exchange = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
@@ -210,3 +210,16 @@ def test_other_errors_are_not_explained_away(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/somewhere/else")
     with pytest.raises(UnfitEnvironmentError, match="cannot write"), paths.writing(tmp_path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "file"))
+
+
+def test_outputs_behind_a_link_that_leads_nowhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given outputs on a disk that is not there
+    monkeypatch.setattr(locks, "_PATIENCE", 0.05)
+    outputs = tmp_path / "outputs"
+    outputs.symlink_to(tmp_path / "unplugged" / "outputs")
+    # when, then: not an endless wait
+    with (
+        pytest.raises(UnfitEnvironmentError, match="no folder can be made there"),
+        paths.working_folder(outputs, *VARIANT, progress=Silent()),
+    ):
+        pass
