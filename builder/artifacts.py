@@ -125,6 +125,16 @@ class FlexibleSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suppression:
+    """What a detector's last stage, non-maximum suppression, does unless the app says otherwise."""
+
+    iou_threshold: float
+    confidence_threshold: float
+    detections: int
+    """How many boxes are kept at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreparedModel:
     """The module that is captured: substituted, in eval mode, with normalisation and softmax as modules."""
 
@@ -151,6 +161,8 @@ class PreparedModel:
     """The outputs that are integers, by name."""
     preprocessing: Preprocessing | None = None
     """How the weights say that pictures are prepared."""
+    suppression: Suppression | None = None
+    """The stage behind the program, of a detector that has one; `labels` are its classes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,8 @@ class ArtifactDescription:
     """The largest first."""
     functions: Mapping[str, Mapping[str, Any]]
     """Of an artifact with several functions: `inputs`, `outputs` and `states` of each; those above are the first's."""
+    suppression: Mapping[str, Any] | None
+    """Of a detector's last stage: its thresholds, and whether boxes of other classes stay."""
 
 
 def shown_description(description: str, *, seeded: bool) -> str:
@@ -64,6 +66,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
             "description": description.metadata.shortDescription,
         },
         weights=tuple(sorted(_weights(spec), key=lambda w: (-w.bytes, w.name))),
+        suppression=suppression_of(spec),
     )
 
 
@@ -73,6 +76,19 @@ def _interface(description: Any) -> dict[str, tuple[Mapping[str, Any], ...]]:
         "inputs": tuple(_feature(f) for f in description.input),
         "outputs": tuple(_feature(f) for f in description.output),
         "states": tuple(_state(s) for s in description.state),
+    }
+
+
+def suppression_of(spec: Any) -> dict[str, Any] | None:
+    """What non-maximum suppression does where it is the last stage; None for models that end otherwise."""
+    last = spec.pipeline.models[-1] if spec.WhichOneof("Type") == "pipeline" and spec.pipeline.models else spec
+    if last.WhichOneof("Type") != "nonMaximumSuppression":
+        return None
+    stage = last.nonMaximumSuppression
+    return {
+        "iou_threshold": stage.iouThreshold,
+        "confidence_threshold": stage.confidenceThreshold,
+        "per_class": stage.pickTop.perClass,
     }
 
 
@@ -98,7 +114,7 @@ def _feature(feature: Any) -> dict[str, Any]:
         return described | _flexibility(value) | _optional(feature)
     if kind == "dictionaryType":
         return {"name": feature.name, "kind": "dictionary"}
-    return {"name": feature.name, "kind": kind.removesuffix("Type")}
+    return {"name": feature.name, "kind": kind.removesuffix("Type")} | _optional(feature)
 
 
 def _state(feature: Any) -> dict[str, Any]:
@@ -115,6 +131,8 @@ def _optional(feature: Any) -> dict[str, Any]:
     """The value that stands in where the app leaves the input out."""
     if not feature.type.isOptional:
         return {}
+    if feature.type.WhichOneof("Type") != "multiArrayType":
+        return {"optional": True}
     array = feature.type.multiArrayType
     default = array.WhichOneof("defaultOptionalValue")
     return {"optional": True} | ({"default_value": getattr(array, default)} if default else {})
@@ -141,8 +159,12 @@ def _flexibility(array: Any) -> dict[str, Any]:
 
 
 def labels_of(spec: Any) -> tuple[str, ...] | None:
-    """The labels of a classifier, in order; None for other models."""
+    """The labels of a classifier or detector, in order; None for other models."""
     kind = spec.WhichOneof("Type")
+    if kind == "pipeline":
+        return next((labels for stage in spec.pipeline.models if (labels := labels_of(stage))), None)
+    if kind == "nonMaximumSuppression":
+        return tuple(spec.nonMaximumSuppression.stringClassLabels.vector) or None
     if kind == "neuralNetworkClassifier":
         return tuple(spec.neuralNetworkClassifier.stringClassLabels.vector)
     if kind != "mlProgram":
@@ -155,6 +177,13 @@ def labels_of(spec: Any) -> tuple[str, ...] | None:
 
 
 def _operators(spec: Any) -> Iterator[str]:
+    if spec.WhichOneof("Type") == "pipeline":
+        for stage in spec.pipeline.models:
+            yield from _operators(stage)
+        return
+    if spec.WhichOneof("Type") == "nonMaximumSuppression":
+        yield "nonMaximumSuppression"
+        return
     if spec.WhichOneof("Type") == "mlProgram":
         yield from (o.type for o in _program_operations(spec) if o.type != "const")
         return
@@ -177,6 +206,10 @@ def _block_operations(blocks: Any) -> Iterator[Any]:
 
 def _weights(spec: Any) -> Iterator[LayerWeights]:
     """Every weight that an ML program keeps in its weight file; of a neural network every layer with weights."""
+    if spec.WhichOneof("Type") == "pipeline":
+        for stage in spec.pipeline.models:
+            yield from _weights(stage)
+        return
     if spec.WhichOneof("Type") == "mlProgram":
         yield from _program_weights([o for o in _program_operations(spec) if o.outputs])  # writes to states have none
         return

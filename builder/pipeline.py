@@ -202,7 +202,8 @@ def _tell_rest(
         function: _branch(replace(request, spec=spec), loaded, prepared, ledger.of_function(function, spec), progress)
         for function, spec in specs_by_function(request.spec).items()
     }
-    sealed = ledger.stage(steps.seal({name: branch.compressed for name, branch in branches.items()}, loaded))
+    prepared = next(iter(branches.values())).prepared
+    sealed = ledger.stage(steps.seal(prepared, {name: b.compressed for name, b in branches.items()}, loaded))
     size = float(sealed.record["size_bytes"])
     progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
     verified = ledger.stage(steps.verify(branches, sealed))

@@ -12,6 +12,7 @@ import torch
 from builder.artifacts import Sample
 from builder.checks.subject import Subject
 from builder.data import levels
+from builder.detection.names import CANDIDATES, DETECTED
 from builder.spec.outputs import ImageOutput, Output
 
 Execute = Callable[[Sample], dict[str, torch.Tensor]]
@@ -50,8 +51,12 @@ def engines(subject: Subject, kept: Kept | None = None) -> list[tuple[str, Execu
     states = Kept().artifact if kept is None else kept.artifact
     ours = runtime.load(subject.sealed.path, subject.function or None)
     state = states.setdefault("runtime", ours.make_state()) if ours.states else None
+    inner = CANDIDATES if subject.prepared.suppression is not None else None
     found: list[tuple[str, Execute]] = [
-        ("runtime", lambda sample: _tensors(ours.predict(dict(sample.given), state=state), subject))
+        (
+            "runtime",
+            lambda sample: _tensors(ours.predict(dict(sample.given), state=state, intermediates=inner), subject),
+        )
     ]
     if sys.platform == "darwin":
         found.append(("coreml", _apples(subject, states)))
@@ -63,19 +68,31 @@ def _apples(subject: Subject, states: dict[str, Any]) -> Execute:
     import coremltools
 
     model = coremltools.models.MLModel(str(subject.sealed.path), function_name=subject.function or None)
+    if subject.prepared.suppression is not None:
+        return _apples_detector(coremltools, model, subject)
     if not subject.spec.state:
         return lambda sample: _tensors(model.predict(dict(sample.given)), subject)
     state = states.setdefault("coreml", model.make_state())
     return lambda sample: _tensors(model.predict(dict(sample.given), state=state), subject)
 
 
+def _apples_detector(coremltools: Any, model: Any, subject: Subject) -> Execute:
+    """The pipeline, and its program alone, whose candidates the pipeline does not give."""
+    program = coremltools.models.MLModel(model.get_spec().pipeline.models[0], weights_dir=model.weights_dir)
+    return lambda sample: _tensors(
+        {**program.predict(dict(sample.given)), **model.predict(dict(sample.given))}, subject
+    )
+
+
 def _tensors(predicted: Mapping[str, Any], subject: Subject) -> dict[str, torch.Tensor]:
+    """Outputs by name; of a detector the candidates of its program too."""
     labels = subject.prepared.labels
+    detected = DETECTED if subject.prepared.suppression is not None else ()
     return {
         name: _scores(predicted[name], labels)
         if name == subject.scores and labels is not None
         else _tensor(predicted[name], subject.spec.output.get(name))
-        for name in subject.prepared.output_names
+        for name in (*subject.prepared.output_names, *detected)
     }
 
 

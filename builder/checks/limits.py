@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder.spec import BuildSpec
 from builder.spec.base import Limit
-from builder.spec.checks import ComparisonLimits
+from builder.spec.checks import ComparisonLimits, ParityCheck
 from builder.spec.compression import Compression, LinearQuantize, Palettize
 
 CAPTURE = {"snr_db": Limit(min=90.0), "agreement": Limit(min=0.999)}
@@ -26,6 +26,10 @@ PARITY = {
 """By precision. Correct fp32 artifacts measure over 100 dB; half rounds to 11 bits (66 dB) at each operator, which adds
 up over a deep net to 50 dB, and 34 dB on MobileNet-like nets: under 30 dB something other than rounding is wrong. Of
 classes by argmax, rounding to half turns those that nearly tie, under 1 % of the pixels of a segmentation."""
+
+BOXES = {"fp32": Limit(min=0.99), "mixed": Limit(min=0.9), "fp16": Limit(min=0.9)}
+"""By precision, of the boxes that a detector keeps. Which of two boxes that nearly tie stays, and which score is just
+over the threshold, is decided by the last bits."""
 
 STATE = {"snr_db": Limit(min=50.0), "agreement": Limit(min=0.99)}
 """A state is kept in half whatever the precision: 66 dB when it is written, less where it feeds itself."""
@@ -73,6 +77,12 @@ def parity_limits(spec: BuildSpec, given: ComparisonLimits) -> dict[str, Limit]:
         least = min(_bits(step) for step in spec.compression.values())
         known = next(({"snr_db": limit} for bits, limit in COMPRESSED.items() if least >= bits), {})
     return {**known, **given_limits(given)}
+
+
+def boxes_limits(spec: BuildSpec, given: ParityCheck) -> dict[str, Limit]:
+    """The limit on the share of boxes that both keep; none is known for compressed weights."""
+    known = {} if spec.compression else {"boxes_matched": BOXES[spec.precision.kind]}
+    return known if given.boxes_matched is None else {"boxes_matched": given.boxes_matched}
 
 
 def capture_limits(given: ComparisonLimits) -> dict[str, Limit]:

@@ -12,6 +12,7 @@ import torch
 from builder.artifacts import CheckReport, Sample
 from builder.checks.bounds import parity_bounds
 from builder.checks.comparison import Outputs, judge
+from builder.checks.detections import check_detections
 from builder.checks.engine import Execute, Kept
 from builder.checks.limits import parity_limits
 from builder.checks.pictures import checked_picture
@@ -36,6 +37,8 @@ def check_parity(
 
     States go on from what `kept` has, on both sides.
     """
+    if subject.prepared.suppression is not None:
+        return check_detections(name, check, subject, samples, engine, execute)
     references, results = [], []
     shown: list[tuple[Sample, Outputs, Outputs]] = []
     kept.enter(engine, subject)

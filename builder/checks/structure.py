@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from builder.artifacts import CheckReport, PreparedModel
+from builder.artifacts import CheckReport, PreparedModel, Suppression
 from builder.checks.subject import Subject
 from builder.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
+from builder.detection.names import DETECTED, THRESHOLDS
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
@@ -24,10 +25,11 @@ def check_structure(name: str, check: StructureCheck, subject: Subject) -> Check
         return _report(name, check, {}, f"the artifact does not load: {error}")
     found = _function(subject, found)
     failures = [
-        *_compare_inputs(spec, found),
+        *_compare_suppression(prepared, found),
+        *_compare_inputs(spec, prepared, found),
         *_compare_states(spec, prepared, found),
         *_compare_outputs(spec, prepared, found),
-        *_compare_labels(prepared, found),
+        *_compare_labels(prepared, found, is_named=spec.classifier is not None or prepared.suppression is not None),
         *_compare_metadata(spec, found, is_finished=subject.captured.method == "coreml"),
     ]
     if check.bytes is not None and not check.bytes.holds(sealed.size_bytes):
@@ -51,11 +53,15 @@ def _report(name: str, check: StructureCheck, values: Mapping[str, Any], failure
     )
 
 
-def _compare_inputs(spec: BuildSpec, found: ArtifactDescription) -> Iterator[str]:
+def _compare_inputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
     declared = {feature["name"]: feature for feature in found.inputs}
-    if list(declared) != list(spec.input):
-        yield f"inputs are {', '.join(declared)}, and the recipe says {', '.join(spec.input)}"
+    names = [*spec.input, *(THRESHOLDS if prepared.suppression is not None else ())]
+    if list(declared) != names:
+        yield f"inputs are {', '.join(declared)}, and the recipe says {', '.join(names)}"
         return
+    if prepared.suppression is not None:
+        for name in THRESHOLDS:
+            yield from _differences(f"input {name}", {"kind": "double", "optional": True}, declared[name])
     for name, given in spec.input.items():
         wanted = _wanted_image(given) if isinstance(given, ImageInput) else _wanted_tensor(given)
         feature = dict(declared[name])
@@ -110,6 +116,9 @@ def _compare_states(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDes
 
 
 def _compare_outputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
+    if prepared.suppression is not None:
+        yield from _compare_detected(prepared, prepared.suppression, found)
+        return
     wanted = list(prepared.output_names)
     if spec.classifier is not None:
         wanted.append(spec.classifier.predicted_feature_name)
@@ -130,6 +139,29 @@ def _compare_outputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDe
             yield from _differences(f"output {name}", {"kind": "tensor", **dtype}, declared[name])
 
 
+def _compare_detected(prepared: PreparedModel, stage: Suppression, found: ArtifactDescription) -> Iterator[str]:
+    """A detector gives boxes and confidences, up to as many as the recipe says."""
+    declared = {feature["name"]: feature for feature in found.outputs}
+    if list(declared) != list(DETECTED):
+        yield f"outputs are {', '.join(declared)}, and a detector has {', '.join(DETECTED)}"
+        return
+    for name, columns in zip(DETECTED, (len(prepared.labels or ()), 4), strict=True):
+        wanted = {"kind": "tensor", "ranges": [[0, stage.detections], [columns, columns]]}
+        yield from _differences(f"output {name}", wanted, declared[name])
+
+
+def _compare_suppression(prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
+    """The last stage of a detector has the thresholds of the recipe, and drops boxes by class."""
+    if prepared.suppression is None:
+        return
+    if found.suppression is None:
+        yield "the artifact does not end with non-maximum suppression"
+        return
+    wanted = {"iou_threshold": prepared.suppression.iou_threshold, "per_class": True}
+    wanted["confidence_threshold"] = prepared.suppression.confidence_threshold
+    yield from _differences("non-maximum suppression", wanted, found.suppression)
+
+
 def _compare_metadata(spec: BuildSpec, found: ArtifactDescription, *, is_finished: bool) -> Iterator[str]:
     said = spec.metadata.model_dump(exclude={"user"})
     said["description"] = shown_description(spec.metadata.description, seeded=SEEDED_KEY in found.metadata)
@@ -139,10 +171,11 @@ def _compare_metadata(spec: BuildSpec, found: ArtifactDescription, *, is_finishe
     yield from _differences("metadata", spec.metadata.user, found.metadata)
 
 
-def _compare_labels(prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
-    if prepared.labels != found.labels:
+def _compare_labels(prepared: PreparedModel, found: ArtifactDescription, *, is_named: bool) -> Iterator[str]:
+    wanted = prepared.labels if is_named else None
+    if wanted != found.labels:
         count = 0 if found.labels is None else len(found.labels)
-        yield f"the artifact has {count} labels that are not the {len(prepared.labels or ())} of the recipe"
+        yield f"the artifact has {count} labels that are not the {len(wanted or ())} of the recipe"
 
 
 def _differences(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

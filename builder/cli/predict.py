@@ -40,8 +40,10 @@ def run(arguments: Sequence[str]) -> int:
     files = _pairs(given.inputs)
     outputs = _predict(path, files, given.function)
     folder = _folder(given.output)
+    labels = detector_labels(path)
     for name, value in outputs.items():
-        described = _described(value, given.top)
+        described = _objects(value, outputs["coordinates"], labels) if labels and name == "confidence" else ""
+        described = described or _described(value, given.top)
         print(f"{name}:{described}" if described.startswith("\n") else f"{name}: {described}")
         if folder is not None:
             _save(folder, name, value)
@@ -151,6 +153,24 @@ def _described(value: Any, top: int) -> str:
             return str(value.tolist())
         return f"{value.dtype} {tuple(value.shape)}, {value.min():.6g} to {value.max():.6g}, mean {value.mean():.6g}"
     return str(value)
+
+
+def detector_labels(path: Path) -> tuple[str, ...] | None:
+    """The classes of a model that ends with non-maximum suppression; None for others."""
+    from builder.description import labels_of, suppression_of
+    from builder.runtime.package import open_package
+
+    specification = open_package(path).specification
+    return labels_of(specification) if suppression_of(specification) is not None else None
+
+
+def _objects(confidence: Any, coordinates: Any, labels: Sequence[str]) -> str:
+    """Every box in a line: its class, its confidence, and where it is."""
+    lines = [
+        f"  {labels[int(row.argmax())]}  {row.max():.4f}  at {x:.3f}, {y:.3f}, {width:.3f} × {height:.3f}"
+        for row, (x, y, width, height) in zip(confidence, coordinates, strict=True)
+    ]
+    return "\n" + "\n".join(lines) if lines else "no objects"
 
 
 def _folder(given: str | None) -> Path | None:

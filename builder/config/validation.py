@@ -13,7 +13,7 @@ from builder.config.documents import Path
 from builder.config.folders import GROUPS
 from builder.config.layers import Tree
 from builder.config.problems import Finding, Spot
-from builder.config.schema import Place, fields, kinds, locate, words
+from builder.config.schema import Place, Type, fields, kinds, locate, words
 from builder.nearest import nearest
 from builder.spec import BuildSpec
 
@@ -74,10 +74,11 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: Sp
         return _missing(place, tree, first_line)
     if kind == "extra_forbidden":
         return _unknown_key(place, tree)
+    union = place.type.members[0] if len(place.type.members) == 1 else place.type  # one that may be null
     if kind in ("union_tag_invalid", "union_tag_not_found", "model_attributes_type", "model_type") and (
-        place.type.discriminator
+        union.discriminator
     ):
-        return _wrong_kind(place, given, tree)
+        return _wrong_kind(place, union, given, tree)
     if place.is_key and _reason(details).startswith("must be one of "):
         names = _reason(details).removeprefix("must be one of ").split(", ")
         message = f"`{path[-1]}` is not allowed"
@@ -149,8 +150,7 @@ def _unknown_key(place: Place, tree: Tree) -> Finding:
     return _finding_at(tree, place.path, "unknown key", allowed=names, nearest=nearest(key, names))
 
 
-def _wrong_kind(place: Place, given: Any, tree: Tree) -> Finding:
-    union = place.type
+def _wrong_kind(place: Place, union: Type, given: Any, tree: Tree) -> Finding:
     names = list(kinds(union))
     path = (*place.path, union.discriminator or "kind")
     if isinstance(given, Mapping):

@@ -32,6 +32,7 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress) -> Finding
     Raises ConfigurationError for what has no such reference, and whatever a build raises.
     """
     _refuse(request)
+    request = _with_all_boxes(request)
     story = seal_only(request, folder=_made(folder / "artifact"), progress=progress)
     plain = request.spec.model_copy(update={"precision": Fp32(kind="fp32"), "compression": {}})
     original = seal_only(replace(request, spec=plain), folder=_made(folder / "reference"), progress=progress)
@@ -73,6 +74,15 @@ def _refuse(request: BuildRequest) -> None:
         raise ConfigurationError(
             "a finished Core ML model has no original in float32 to compare with", key="source.kind"
         )
+
+
+def _with_all_boxes(request: BuildRequest) -> BuildRequest:
+    """A detector's boxes before the best are chosen: in their order, which no rounding changes, and as one program."""
+    detection = request.spec.detection
+    if detection is None or detection.output == "raw":
+        return request
+    raw = {"detection": detection.model_copy(update={"output": "raw"})}
+    return replace(request, spec=request.spec.model_copy(update=raw))
 
 
 def _made(folder: Path) -> Path:

@@ -9,6 +9,9 @@ from typing import Any
 
 WIDTH = 100
 
+OFFLINE = "Without network: build with UNTRAINED weights and say so loudly; `error` refuses instead."
+"""Why a drafted recipe falls back to seeded weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
@@ -23,6 +26,7 @@ class Draft:
     inputs: Mapping[str, Mapping[str, Any]]
     outputs: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     classifier: Mapping[str, Any] = field(default_factory=dict)
+    detection: Mapping[str, Any] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     """Settings of `source` that only a person knows: written as comments, and the recipe builds once they are given."""
@@ -56,6 +60,8 @@ def recipe_text(draft: Draft) -> str:
         lines += ["output:", *_mapping(draft, draft.outputs, ("output",))]
     if draft.classifier:
         lines += ["classifier:", *_mapping(draft, draft.classifier, ("classifier",))]
+    if draft.detection:
+        lines += ["detection:", *_mapping(draft, draft.detection, ("detection",))]
     if draft.format != "mlpackage":
         lines += _explained(draft, "format", 0, f"format: {draft.format}")
     lines += [f"# {line}".rstrip() for line in draft.suggestions]

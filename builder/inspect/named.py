@@ -5,27 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from builder.errors import ConfigurationError
-from builder.inspect.draft import Draft
+from builder.inspect.detectors import inspect_detector
+from builder.inspect.draft import OFFLINE, Draft
 from builder.nearest import did_you_mean
 from builder.sources.optional import optional_packages
 from builder.torchvision_import import import_torchvision
 
-OFFLINE = "Without network: build with UNTRAINED weights and say so loudly; `error` refuses instead."
 SIZE = "(N, C, H, W): the size that the weights were published for; other sizes work with many models."
 NORMALISED = "Mean and std as published with the weights, computed exactly inside the artifact."
 
 
 def inspect_torchvision(model: str, name: str) -> Draft:
-    """A classification or segmentation model of torchvision; raises ConfigurationError for any other."""
+    """A classification, segmentation or detection model of torchvision; raises ConfigurationError for any other."""
     models = import_torchvision().models
     known = models.list_models()
     if model not in known:
         raise ConfigurationError(f"torchvision has no model {model}", hint=did_you_mean(model, known))
+    if model in models.list_models(module=models.detection):
+        return inspect_detector(model, name)
     classifies = model in models.list_models(module=models)
     if not classifies and model not in models.list_models(module=models.segmentation):
         raise ConfigurationError(
             f"init does not know what torchvision's {model} takes and gives",
-            hint="it knows classification and segmentation; wrap others in a factory: package.module:function",
+            hint="it knows classification, segmentation and detection; wrap others: package.module:function",
         )
     weights = models.get_model_weights(model).DEFAULT
     size = _square(getattr(weights.transforms(), "crop_size", None) or weights.transforms().resize_size)

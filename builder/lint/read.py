@@ -49,7 +49,7 @@ def read_model(path: Path) -> Model:
 
 
 def _flexible(feature: Any) -> str | None:
-    if feature.enumerated:
+    if getattr(feature, "enumerated", ()):
         return "enumerated"
     ranges = feature.ranges if isinstance(feature, ArrayFeature) else ()
     wide = any(high is None or low != high for low, high in ranges)

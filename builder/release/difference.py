@@ -69,6 +69,9 @@ def _blobs(package: Package) -> dict[str, tuple[int, bytes]]:
 def _operations(specification: Any) -> dict[str, Any]:
     """Every operator of a program, or layer of a network, by its name; blocks inside operators included."""
     kind = specification.WhichOneof("Type")
+    if kind == "pipeline":
+        stages = enumerate(specification.pipeline.models)
+        return {f"stage {i} {name}": op for i, stage in stages for name, op in _operations(stage).items()}
     if kind == "mlProgram":
         found: dict[str, Any] = {}
         for function_name, function in sorted(specification.mlProgram.functions.items()):

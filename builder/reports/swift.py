@@ -8,6 +8,8 @@ from typing import Any
 
 from builder.artifacts import BuildRecord
 from builder.reports.plain import system_name
+from builder.reports.swift_detector import detector_snippet
+from builder.reports.swift_words import literal, type_name
 
 _PIXELS = {"G": "kCVPixelFormatType_OneComponent8", "G16": "kCVPixelFormatType_OneComponent16Half"}
 _ARRAYS = {"float32": ".float32", "float16": ".float16", "int32": ".int32", "float64": ".double", "int8": ".int8"}
@@ -21,11 +23,13 @@ _KEYWORDS = {
     "super", "switch", "throw", "throws", "true", "try", "typealias", "var", "where", "while",
 }
 # fmt: on
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def swift_snippet(record: BuildRecord) -> str:
-    """Core ML's own API (`MLModel`, not Xcode's generated class), so that every name is seen."""
+    """Core ML's own API (`MLModel`, not Xcode's generated class), so that every name is seen; detectors by Vision."""
+    detection = record.request.spec.detection
+    if detection is not None and detection.output == "nms":
+        return detector_snippet(record)
     name, file = record.artifact.path.stem, record.artifact.path.name
     images = any(feature["kind"] == "image" for feature in (*record.inputs, *record.outputs))
     lines = [
@@ -36,11 +40,11 @@ def swift_snippet(record: BuildRecord) -> str:
         f"/// Calls {file}.",
         f"/// Add that to the app's target: Xcode compiles it to {name}.mlmodelc.",
         f"@available({system_name(record.request.spec.target.name)}, *)",
-        f"struct {_type_name(name)} {{",
+        f"struct {type_name(name)} {{",
         "    let model: MLModel",
         "",
         *(f"    {line}" for line in _init(record)),
-        f'        let url = Bundle.main.url(forResource: {_text(name)}, withExtension: "mlmodelc")!',
+        f'        let url = Bundle.main.url(forResource: {literal(name)}, withExtension: "mlmodelc")!',
         "        model = try MLModel(contentsOf: url, configuration: configuration)",
         "    }",
         "",
@@ -56,7 +60,7 @@ def _init(record: BuildRecord) -> Iterator[str]:
     if not record.functions:
         yield f"init({configuration}) throws {{"
         return
-    names = [_text(name) for name in record.functions]
+    names = [literal(name) for name in record.functions]
     yield f"/// - Parameter function: {' or '.join(names)}; one `MLState` goes through all of them"
     yield f"init(function: String = {names[0]}, {configuration}) throws {{"
     yield "    configuration.functionName = function"
@@ -97,13 +101,13 @@ def _given(inputs: Sequence[Mapping[str, Any]], features: str) -> Iterator[str]:
     yield from ["]"] if always else []
     for given in left_out:
         name = _identifier(given["name"])
-        value = f"{collected}[{_text(given['name'])}] = MLFeatureValue(multiArray: {name})"
+        value = f"{collected}[{literal(given['name'])}] = MLFeatureValue(multiArray: {name})"
         yield f"if let {name} = {name} {{ {value} }}"
     yield f"let {features} = try MLDictionaryFeatureProvider(dictionary: {collected})"
 
 
 def _entry(given: Mapping[str, Any]) -> Iterator[str]:
-    name, variable = _text(given["name"]), _identifier(given["name"])
+    name, variable = literal(given["name"]), _identifier(given["name"])
     if given["kind"] != "image":
         yield f"{name}: MLFeatureValue(multiArray: {variable}),"
         return
@@ -142,7 +146,7 @@ def _meaning(given: Mapping[str, Any]) -> str:
 def _gives(output: Mapping[str, Any], labels: Sequence[str] | None) -> str:
     match output["kind"]:
         case "string":
-            shown = ", ".join(_text(label) for label in (labels or ())[:_LABELS_SHOWN])
+            shown = ", ".join(literal(label) for label in (labels or ())[:_LABELS_SHOWN])
             more = ", …" if labels and len(labels) > _LABELS_SHOWN else ""
             return f"the best of {len(labels or ())} labels: {shown}{more}"
         case "dictionary":
@@ -153,7 +157,7 @@ def _gives(output: Mapping[str, Any], labels: Sequence[str] | None) -> str:
 
 
 def _value(output: Mapping[str, Any], answer: str) -> str:
-    feature = f"{answer}.featureValue(for: {_text(output['name'])})!"
+    feature = f"{answer}.featureValue(for: {literal(output['name'])})!"
     match output["kind"]:
         case "string":
             return f"{feature}.stringValue"
@@ -174,13 +178,6 @@ def _parameter_type(given: Mapping[str, Any]) -> str:
     return f"{kind}? = nil" if given.get("optional") else kind
 
 
-def _type_name(stem: str) -> str:
-    """`my_net` is `MyNetPredictor`: another name than that of the class which Xcode generates."""
-    words = [word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", stem) if word]
-    name = "".join(words)
-    return f"{'Model' if not name or name[0].isdigit() else ''}{name}Predictor"
-
-
 def _identifier(name: str) -> str:
     """A feature's name as a Swift identifier; `x.1` becomes `x_1`, a keyword gets backticks."""
     safe = re.sub(r"\W", "_", name)
@@ -193,9 +190,3 @@ def _free(name: str, taken: Iterable[str]) -> str:
     while name in taken:
         name = f"{name}_"
     return name
-
-
-def _text(value: str) -> str:
-    """A Swift string literal."""
-    escaped = (_ESCAPES.get(c, c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in value)
-    return f'"{"".join(escaped)}"'

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
+from builder.detection.detect import is_detector
 from builder.errors import SourceError
 from builder.nearest import did_you_mean
 from builder.progress import Progress
 from builder.sources.checkpoint import check_digest
 from builder.sources.download import OfflineError, fetch, file_digest
 from builder.sources.example_inputs import fill_untrained, model_inputs
+from builder.sources.seeded_detector import Untransformed, preparation, spread_scores
 from builder.sources.state import load_state, module_digest
 from builder.sources.weights import read_state_dict
 from builder.spec import BuildSpec
@@ -43,9 +45,11 @@ def load_torchvision(
         state = read_state_dict(file, trust_pickle=False)
         module = _make(models, source, weights, state)
         load_state(module, state, file=str(file), key="source.file" if source.file else "source.weights")
+        preprocessing = preparation(module) if is_detector(module) else preprocessing
     else:
         module = _make(models, source, weights, None)
-        fill_untrained(module, model_inputs(spec, examples, preprocessing), source.seed, spec)
+        preprocessing = preparation(module) if is_detector(module) else preprocessing
+        _fill(module, model_inputs(spec, examples, preprocessing), source.seed, spec)
         origin["seed"] = source.seed
         if seeded and weights is not None:
             origin["weights_url"] = weights.url
@@ -58,6 +62,15 @@ def load_torchvision(
         preprocessing=preprocessing,
         labels=None if weights is None else tuple(weights.meta.get("categories", ())) or None,
     )
+
+
+def _fill(module: Any, inputs: list[torch.Tensor], seed: int, spec: BuildSpec) -> None:
+    """Seeded weights; of a detector such that it finds something."""
+    if not is_detector(module):
+        fill_untrained(module, inputs, seed, spec)
+        return
+    fill_untrained(Untransformed(module), inputs, seed, spec)
+    spread_scores(module)
 
 
 def _weights_member(models: Any, source: TorchvisionSource) -> Any:

@@ -11,6 +11,7 @@ from builder.spec.base import FeatureName, Part, Seed
 from builder.spec.checks import Check
 from builder.spec.compression import AutoCompression, Compression, ProgramCompression
 from builder.spec.data import Data
+from builder.spec.detection import Detection
 from builder.spec.functions import Functions
 from builder.spec.inputs import Input, State
 from builder.spec.lint import Lint
@@ -59,6 +60,8 @@ class BuildSpec(Part):
     output: Outputs = {}
     """Names for what the model returns, in order; `output` or `output_0`, … unless given."""
     classifier: Classifier | None = None
+    detection: Detection | None = None
+    """Makes a detector of the model: boxes decoded in the program, non-maximum suppression behind it."""
     substitutions: Annotated[dict[str, Substitution], BeforeValidator(_kind_from_name)] = {}
     capture: CaptureMethod = CaptureMethod()
     precision: Precision

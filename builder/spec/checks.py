@@ -58,6 +58,9 @@ class ParityCheck(ComparisonLimits):
     data: DataName | Data | None = None
     """Where samples come from, in place or by its name under `data`; photographs for image inputs and noise for
     tensors unless given."""
+    boxes_matched: Limit | None = None
+    """Share of the boxes that both keep after non-maximum suppression, 0 to 1: of the same class, in the same place
+    (intersection over union of at least 0.9, or edges at most 0.002 of the picture apart). For detectors."""
 
 
 class AccuracyCheck(Part):

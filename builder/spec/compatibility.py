@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from builder.spec import SCHEMA_VERSION, BuildSpec
 from builder.spec.auto_rules import auto_problems
 from builder.spec.compression_rules import compression_problems
+from builder.spec.detection_rules import detection_problems
 from builder.spec.feature_problems import find_feature_problems
 from builder.spec.function_rules import function_problems
 from builder.spec.inputs import is_flexible
@@ -30,6 +31,7 @@ def find_incompatibilities(spec: BuildSpec) -> list[Problem]:
         *auto_problems(spec),
         *find_feature_problems(spec),
         *function_problems(spec),
+        *detection_problems(spec),
         *_substitutions(spec),
         *source_problems(spec),
         *data_problems(spec),
@@ -89,8 +91,17 @@ def _substitutions(spec: BuildSpec) -> Iterator[Problem]:
             )
 
 
+def _keeps_boxes(spec: BuildSpec) -> bool:
+    return spec.detection is not None and spec.detection.output == "nms"
+
+
 def _checks(spec: BuildSpec) -> Iterator[Problem]:
     for name, check in spec.checks.items():
+        if check.kind == "parity" and check.boxes_matched is not None and not _keeps_boxes(spec):
+            yield Problem(
+                path=("checks", name, "boxes_matched"),
+                message="boxes_matched is about non-maximum suppression, and the recipe has none",
+            )
         if spec.classifier is not None:
             continue
         if check.kind == "accuracy":

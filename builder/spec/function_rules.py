@@ -48,6 +48,8 @@ def _artifact(spec: BuildSpec) -> Iterator[Problem]:
             message="a classifier has one function",
             hint="leave `classifier` out: the app then gets the scores of each function as an array",
         )
+    if spec.detection is not None:
+        yield Problem(path=("functions",), message="a detector has one function")
     for name in spec.module_compression:
         yield Problem(
             path=("compression", name),

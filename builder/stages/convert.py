@@ -124,7 +124,7 @@ def _output_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any
     types = []
     for index, name in enumerate(prepared.output_names):
         given = spec.output.get(name)
-        if index == 0 and prepared.labels is not None:
+        if index == 0 and spec.classifier is not None:
             types.append(ct.TensorType(name=_scores_name(prepared, spec)))
         elif isinstance(given, ImageOutput):
             types.append(ct.ImageType(name=name, color_layout=color_layout(ct, given.color_layout)))

@@ -7,9 +7,12 @@ from typing import Any, Self
 
 import torch
 
+from builder.artifacts import Suppression
 from builder.calling import call_model
+from builder.detection.detect import Detect
+from builder.detection.kept import Kept
+from builder.flatten import flatten_outputs
 from builder.normalization import Normalization
-from builder.stages.flatten import flatten_outputs
 
 
 class Normalize(torch.nn.Module):
@@ -75,13 +78,15 @@ class Deployed(torch.nn.Module):
         levels: Mapping[int, torch.nn.Module],
         *,
         softmax: bool,
+        detect: Detect | None = None,
     ) -> None:
-        """`normalize` is by the number of an input, `levels` by the number of an output."""
+        """`normalize` is by the number of an input, `levels` by the number of an output; `detect` runs a detector."""
         super().__init__()
         self.model = model
         self._names = tuple(names)
         self.normalize = torch.nn.ModuleDict({str(i): module for i, module in normalize.items()})
         self.levels = torch.nn.ModuleDict({str(i): module for i, module in levels.items()})
+        self.detect = detect
         self._softmax = softmax
         self._chosen: tuple[str, ...] | None = None
 
@@ -100,5 +105,21 @@ class Deployed(torch.nn.Module):
 
     def returned(self, *inputs: torch.Tensor) -> Any:
         """What the model itself returns for raw inputs."""
-        normalized = [self.normalize[str(i)](x) if str(i) in self.normalize else x for i, x in enumerate(inputs)]
+        normalized = self._normalized(inputs)
+        if self.detect is not None:
+            return self.detect.tensors(self.model, *normalized)
         return call_model(self.model, self._names, normalized)
+
+    def more_candidates(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What a detector gives its last stage, and as much again: what rounding may bring among the best."""
+        assert self.detect is not None, "only a detector has candidates"
+        return self.detect.more(self.model, *self._normalized((picture,)))
+
+    def original(self, picture: torch.Tensor, suppression: Suppression) -> Kept:
+        """What a detector's own post-processing keeps."""
+        assert self.detect is not None, "only a detector keeps boxes"
+        (normalized,) = self._normalized((picture,))
+        return self.detect.original(self.model, normalized, suppression)
+
+    def _normalized(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [self.normalize[str(i)](x) if str(i) in self.normalize else x for i, x in enumerate(inputs)]

@@ -1,4 +1,4 @@
-"""The labels of a classifier: from the weights, a file or the recipe, as many as the model has classes."""
+"""The labels of a classifier or detector: from the weights, a file or the recipe, one for each of its classes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import torch
 
 from builder.artifacts import LoadedModel
 from builder.errors import ConfigurationError, SourceError
+from builder.spec.detection import Detection
 from builder.spec.outputs import FROM_WEIGHTS, Classifier
-
-KEY = "classifier.labels"
 
 
 def find_labels(classifier: Classifier, loaded: LoadedModel, scores: torch.Tensor) -> tuple[str, ...]:
@@ -25,48 +24,69 @@ def find_labels(classifier: Classifier, loaded: LoadedModel, scores: torch.Tenso
             f"{str(scores.dtype).removeprefix('torch.')} of {tuple(scores.shape)}",
             key="classifier",
         )
-    labels, where = _read(classifier, loaded)
-    if len(labels) != scores.shape[-1]:
-        raise ConfigurationError(f"{len(labels)} labels{where} for {scores.shape[-1]} classes of the model", key=KEY)
+    key = "classifier.labels"
+    labels, where = _read(classifier.labels, loaded, key)
+    _check_count(labels, where, scores.shape[-1], key)
     return _distinct(labels)
 
 
-def _read(classifier: Classifier, loaded: LoadedModel) -> tuple[tuple[str, ...], str]:
+def read_object_labels(detection: Detection, loaded: LoadedModel) -> tuple[str, ...]:
+    """Return a detector's labels; raises as `find_labels` does."""
+    return _read(detection.labels, loaded, "detection.labels")[0]
+
+
+def check_object_labels(detection: Detection, labels: tuple[str, ...], classes: int) -> tuple[str, ...]:
+    """Return the label of each of a detector's classes, all distinct; those of weights may begin with the background.
+
+    Raises ConfigurationError when their number does not fit.
+    """
+    if detection.labels == FROM_WEIGHTS and len(labels) == classes + 1:
+        labels = labels[1:]
+    where = f" in {detection.labels}" if isinstance(detection.labels, str) and detection.labels != FROM_WEIGHTS else ""
+    _check_count(labels, where, classes, "detection.labels")
+    return _distinct(labels)
+
+
+def _check_count(labels: tuple[str, ...], where: str, classes: int, key: str) -> None:
+    if len(labels) != classes:
+        raise ConfigurationError(f"{len(labels)} labels{where} for {classes} classes of the model", key=key)
+
+
+def _read(given: str | list[str], loaded: LoadedModel, key: str) -> tuple[tuple[str, ...], str]:
     """The labels, and where they are from, for people."""
-    given = classifier.labels
     if isinstance(given, list):
         return tuple(given), ""
     if given == FROM_WEIGHTS:
         if loaded.labels is None:
-            raise ConfigurationError("the weights publish no labels", key=KEY)
+            raise ConfigurationError("the weights publish no labels", key=key)
         return loaded.labels, " from the weights"
-    lines = _lines(Path(given))
+    lines = _lines(Path(given), key)
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    _refuse_equal(given, numbered)
+    _refuse_equal(given, numbered, key)
     labels = tuple(label for _, label in numbered)
     empty = len(lines) - len(labels)
     return labels, f" in {given}" + (f" (without {empty} empty line{'s' if empty > 1 else ''})" if empty else "")
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, key: str) -> list[str]:
     """The lines of a text file; a byte order mark, and the end of the last line, count for nothing."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise SourceError(f"the labels in {file} cannot be read: {error.strerror or error}", key=KEY) from error
+        raise SourceError(f"the labels in {file} cannot be read: {error.strerror or error}", key=key) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SourceError(
             f"{file}:{line} is not UTF-8 text (byte 0x{error.object[error.start]:02x})",
             hint=f"convert it: iconv -f latin1 -t utf-8 {file.name}",
-            key=KEY,
+            key=key,
         ) from error
     if "\0" in text:
-        raise SourceError(f"{file} is not a text file: it holds zero bytes", key=KEY)
+        raise SourceError(f"{file} is not a text file: it holds zero bytes", key=key)
     return text.removesuffix("\n").split("\n")
 
 
-def _refuse_equal(file: str, numbered: list[tuple[int, str]]) -> None:
+def _refuse_equal(file: str, numbered: list[tuple[int, str]], key: str) -> None:
     """Refuse labels that an app could not tell apart, as those of a list are (`builder.spec.outputs`)."""
     first: dict[str, int] = {}
     again = [(number, label) for number, label in numbered if first.setdefault(label, number) != number]
@@ -76,7 +96,7 @@ def _refuse_equal(file: str, numbered: list[tuple[int, str]]) -> None:
         raise ConfigurationError(
             f"labels in {file} are there twice: {listed}{more}",
             hint="Core ML needs one label for each class, all different",
-            key=KEY,
+            key=key,
         )
 
 

@@ -10,9 +10,9 @@ import torch
 from builder.artifacts import ExampleInputs, Preprocessing, Sample
 from builder.calling import call_model, parameter_names
 from builder.data import draw_samples
+from builder.flatten import flatten_outputs
 from builder.module_compression.context import Context
 from builder.spec import BuildSpec
-from builder.stages.flatten import flatten_outputs
 
 
 def module_context(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from builder.detection.names import PARTS
 from builder.errors import ConfigurationError
 from builder.nearest import did_you_mean
 from builder.spec.precision import Mixed
@@ -45,10 +46,16 @@ def normalization_depth(op: Any, inputs: Iterable[str]) -> tuple[str, int] | Non
 
 
 def half_precision_selector(normalization: Mapping[str, Mapping[str, Sequence[float]]]) -> Callable[[Any], bool]:
-    """Everything in half precision except the normalisation of images, whose levels of 0 to 255 lose bits in half."""
+    """Everything in half precision except what loses bits that show.
+
+    That is the normalisation of images, with levels of 0 to 255, and the decoding of boxes, whose edges would move by
+    pixels and whose order decides what non-maximum suppression keeps.
+    """
     steps = normalization_steps(normalization)
 
     def select(op: Any) -> bool:
+        if is_decoding(op):
+            return False
         found = normalization_depth(op, steps)
         return found is None or found[1] > steps[found[0]]
 
@@ -137,6 +144,14 @@ def module_paths(op: Any) -> set[str]:
     names = [name for name in op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, []) if name]
     paths = {".".join(names[: count + 1]) for count in range(len(names))}
     return paths | {path.removeprefix("model.") for path in paths}
+
+
+def is_decoding(op: Any) -> bool:
+    """Whether `op` decodes the boxes of a detector: the builder's own part of the captured module, where traced."""
+    from coremltools.converters.mil.mil.scope import ScopeSource
+
+    names = op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])
+    return len(names) > 1 and names[0] in PARTS
 
 
 def _variables(op: Any) -> Iterable[Any]:

@@ -8,7 +8,9 @@ from functools import partial
 import torch
 
 from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
-from builder.errors import ConfigurationError, ConversionError
+from builder.detection.detect import Detect, is_detector, make_detect, resolve_suppression
+from builder.errors import BuilderError, ConfigurationError, ConversionError
+from builder.flatten import flatten_outputs
 from builder.module_compression import compress_modules
 from builder.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.spec import BuildSpec
@@ -16,8 +18,7 @@ from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
 from builder.stages.chosen_outputs import choose_outputs
 from builder.stages.deployed import Deployed, Normalize, NormalizeAsTrained, ToLevels
-from builder.stages.flatten import flatten_outputs
-from builder.stages.labels import find_labels
+from builder.stages.labels import check_object_labels, find_labels, read_object_labels
 from builder.stages.module_context import module_context
 from builder.stages.states import check_states, reset_states, undeclared
 from builder.substitutions import substitute
@@ -32,7 +33,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     """
     normalizations = _normalizations(loaded, spec)
     normalize = {index: Normalize(n) for index, n in normalizations.items()}
-    deploy = partial(_deploy, spec, normalize)
+    named = read_object_labels(spec.detection, loaded) if spec.detection is not None else ()
+    detect = _detect(spec, len(named), loaded, examples, normalize)
+    deploy = partial(_deploy, spec, normalize, detect)
     states = {name: f"model.{state.buffer}" for name, state in spec.state.items()}
 
     def run(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
@@ -44,14 +47,18 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
 
     original = copy_module(loaded.module).eval()
     check_states(original, spec.state)
-    reference = _deploy(spec, {index: _as_trained(n) for index, n in normalizations.items()}, original)
+    reference = _deploy(spec, {index: _as_trained(n) for index, n in normalizations.items()}, detect, original)
     returned = _try_out(reference, examples, spec)
     chosen = choose_outputs(spec, tuple(returned))
     reference.choose(chosen)
     outputs = {name: returned[name] for name in chosen}
     names = _output_names(spec, chosen)
     _check_outputs(spec, dict(zip(names, outputs.values(), strict=True)))
-    labels = find_labels(spec.classifier, loaded, next(iter(outputs.values()))) if spec.classifier else None
+    labels = None
+    if spec.classifier is not None:
+        labels = find_labels(spec.classifier, loaded, next(iter(outputs.values())))
+    elif spec.detection is not None:
+        labels = check_object_labels(spec.detection, named, next(iter(returned.values())).shape[-1])
     substituted, effects = substitute(original, spec.substitutions, run)
     context = partial(module_context, spec=spec, normalize=normalize, examples=examples, published=loaded.preprocessing)
     compressed = compress_modules(substituted, spec.module_compression, run, context)
@@ -79,7 +86,39 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
         preprocessing=loaded.preprocessing,
+        suppression=None if detect is None or spec.detection is None else resolve_suppression(spec.detection, detect),
     )
+
+
+def _detect(
+    spec: BuildSpec,
+    classes: int,
+    loaded: LoadedModel,
+    examples: ExampleInputs,
+    normalize: Mapping[int, torch.nn.Module],
+) -> Detect | None:
+    """The part that decodes a detector's boxes, for pictures like the example."""
+    if spec.detection is None:
+        if is_detector(loaded.module):
+            raise ConfigurationError(
+                f"the model is a detector ({type(loaded.module).__name__}), and the recipe does not say so",
+                hint="write `detection: {kind: torchvision}`, which decodes its boxes and keeps the best of them",
+                key="source",
+            )
+        return None
+    (picture,) = examples.samples[0].tensors.values()
+    with torch.no_grad():
+        picture = normalize[0](picture) if 0 in normalize else picture
+    try:
+        return make_detect(spec.detection, classes, copy_module(loaded.module).eval(), picture)
+    except BuilderError:
+        raise
+    except Exception as error:  # whatever the model raises for a picture that it was not made for
+        raise ConversionError(
+            f"the model does not run on a picture of shape {tuple(picture.shape)}: {type(error).__name__}: {error}",
+            hint="compare shape and dtype of the input with what the model's forward takes",
+            key="input",
+        ) from error
 
 
 def _normalizations(loaded: LoadedModel, spec: BuildSpec) -> dict[int, Normalization]:
@@ -91,7 +130,9 @@ def _normalizations(loaded: LoadedModel, spec: BuildSpec) -> dict[int, Normaliza
     }
 
 
-def _deploy(spec: BuildSpec, normalize: Mapping[int, torch.nn.Module], module: torch.nn.Module) -> Deployed:
+def _deploy(
+    spec: BuildSpec, normalize: Mapping[int, torch.nn.Module], detect: Detect | None, module: torch.nn.Module
+) -> Deployed:
     """The module as the app calls it, in eval mode, without gradients."""
     levels = {
         index: ToLevels(resolve_levels(output), clips=output.color_layout != "G16")
@@ -99,7 +140,7 @@ def _deploy(spec: BuildSpec, normalize: Mapping[int, torch.nn.Module], module: t
         if isinstance(output, ImageOutput)
     }
     softmax = spec.classifier is not None and spec.classifier.softmax
-    deployed = Deployed(module, tuple(spec.input), normalize, levels, softmax=softmax)
+    deployed = Deployed(module, tuple(spec.input), normalize, levels, softmax=softmax, detect=detect)
     return deployed.eval().requires_grad_(False)
 
 

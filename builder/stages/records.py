@@ -17,12 +17,13 @@ from builder.artifacts import (
     SealedPackage,
     SkippedLayer,
     SubstitutionEffect,
+    Suppression,
     UsedLowering,
 )
 from builder.stages.ledger import Packed, Packing, Stage
 from builder.store.digests import digest_of
 
-_PLAIN = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs")
+_PLAIN = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs", "suppression")
 """What of a prepared model is plain and decides about the artifact."""
 
 
@@ -37,6 +38,7 @@ def prepared_record(prepared: PreparedModel) -> dict[str, Any]:
         "skipped": [asdict(layer) for layer in prepared.skipped],
         "states": dict(prepared.states),
         "integer_outputs": sorted(prepared.integer_outputs),
+        "suppression": None if prepared.suppression is None else asdict(prepared.suppression),
         "preprocessing": None if prepared.preprocessing is None else asdict(prepared.preprocessing),
         "flexible": [
             {str(dimension): asdict(size) for dimension, size in sizes.items()} for sizes in prepared.flexible
@@ -56,6 +58,8 @@ class RestoredPreparedModel:
         self.skipped = skipped(record)
         self.states = record["states"]
         self.integer_outputs = frozenset(record["integer_outputs"])
+        stage = record["suppression"]
+        self.suppression = None if stage is None else Suppression(**stage)
         published = record["preprocessing"]
         self.preprocessing = None if published is None else Preprocessing(**published)
         self.flexible = tuple(
@@ -78,6 +82,12 @@ def effects(record: Mapping[str, Any]) -> tuple[SubstitutionEffect, ...]:
 def compression(record: Mapping[str, Any]) -> tuple[CompressionEffect, ...]:
     """The effects of compression steps that the prepare or the compress stage recorded."""
     return tuple(CompressionEffect(**{**entry, "changed": tuple(entry["changed"])}) for entry in record["compression"])
+
+
+def detector_stage(prepared: Stage[PreparedModel]) -> tuple[Suppression, tuple[str, ...]] | None:
+    """What stands behind a detector's program, and the labels of its classes."""
+    stage = prepared.record["suppression"]
+    return None if stage is None else (Suppression(**stage), tuple(prepared.record["labels"]))
 
 
 def names_digest(prepared: Stage[PreparedModel]) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from builder.artifacts import CompressedModel, SealedPackage
+from builder.artifacts import CompressedModel, SealedPackage, Suppression
 from builder.description import SEEDED_KEY, shown_description
 from builder.spec import BuildSpec
+from builder.stages.detector import with_suppression
 from builder.stages.join import join_functions
 from builder.stages.package import WEIGHTS, link_folder, write_package
 from builder.stages.state_names import rename_state
@@ -32,15 +33,22 @@ _BUILD_INFO = "buildInfo"
 
 
 def seal(
-    compressed: Mapping[str, CompressedModel], spec: BuildSpec, destination: Path, *, seeded: bool
+    compressed: Mapping[str, CompressedModel],
+    spec: BuildSpec,
+    destination: Path,
+    *,
+    seeded: bool,
+    behind: tuple[Suppression, tuple[str, ...]] | None = None,
 ) -> SealedPackage:
     """Write the artifact to `destination`, which must not exist (`.mlpackage` or `.mlmodel`).
 
-    `compressed` is by the name of the function; of an artifact without functions it is one model.
+    `compressed` is by the name of the function; of an artifact without functions it is one model. `behind` makes a
+    detector of it: non-maximum suppression for the classes of these labels, behind the program.
     """
     models = {name: each.model for name, each in compressed.items()}
     model = join_functions(models) if spec.functions else next(iter(models.values()))
-    specification = _canonical(model._spec, spec, seeded=seeded)
+    specification = model._spec if behind is None else with_suppression(without_tool_builds(model._spec), *behind)
+    specification = _canonical(specification, spec, seeded=seeded)
     data = specification.SerializeToString(deterministic=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
     if spec.format == "mlmodel":

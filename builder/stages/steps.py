@@ -31,6 +31,7 @@ from builder.stages.ledger import Packed, Packing, Stage, Work
 from builder.stages.records import (
     RestoredPreparedModel,
     compression,
+    detector_stage,
     lowerings,
     names_digest,
     pack_model,
@@ -46,7 +47,7 @@ from builder.store.inputs import slice_for
 if TYPE_CHECKING:
     from builder.diagnosis.obstacles import Diagnosis
 
-_LABELS = ("spec classifier.labels", "file classifier.labels")
+_LABELS = ("spec classifier.labels", "file classifier.labels", "spec detection.labels", "file detection.labels")
 """Inputs of the prepare stage that change no module."""
 
 
@@ -223,8 +224,16 @@ class Steps:
         after = {"convert": converted.output, "published preparation": digest_of(said)}
         return Work(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
 
-    def seal(self, compressed: Mapping[str, Stage[CompressedModel]], loaded: Stage[LoadedModel]) -> Work[SealedPackage]:
-        """The artifact on disk, and what it declares of itself; `compressed` is by function."""
+    def seal(
+        self,
+        prepared: Stage[PreparedModel],
+        compressed: Mapping[str, Stage[CompressedModel]],
+        loaded: Stage[LoadedModel],
+    ) -> Work[SealedPackage]:
+        """The artifact on disk, and what it declares of itself; `compressed` is by function.
+
+        Of a detector, which has one function, its last stage too: `prepared` knows it.
+        """
         seeded = bool(loaded.record["seeded"])
 
         def run() -> SealedPackage:
@@ -232,7 +241,8 @@ class Steps:
 
             _remove(self._artifact)  # half a restored one, where the store turned out to be damaged
             models = {name: stage.value() for name, stage in compressed.items()}
-            return seal(models, slice_for("seal", self._spec), self._artifact, seeded=seeded)
+            spec, behind = slice_for("seal", self._spec), detector_stage(prepared)
+            return seal(models, spec, self._artifact, seeded=seeded, behind=behind)
 
         def say(sealed: SealedPackage) -> str:
             from builder.stages.seal import describe_sealed
@@ -272,6 +282,8 @@ class Steps:
 
         after = {labelled("compress", name): stage.output for name, stage in compressed.items()}
         after["seeded"] = str(seeded)
+        if detector_stage(prepared) is not None:
+            after["names and labels"] = names_digest(prepared)
         return Work(name="seal", run=run, say=say, pack=pack, unpack=unpack, after=after)
 
     def verify(self, branches: Mapping[str, Branch], sealed: Stage[SealedPackage]) -> Work[tuple[CheckReport, ...]]:

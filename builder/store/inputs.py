@@ -20,16 +20,17 @@ from builder.store.digests import Remembered
 
 READS: Mapping[str, tuple[str, ...]] = {
     "load": ("source", "input", "seed"),
-    "prepare": ("input", "output", "classifier", "substitutions", "module_compression", "seed"),
+    "prepare": ("input", "output", "classifier", "detection", "substitutions", "module_compression", "seed"),
     "capture": ("capture",),
-    "convert": ("input", "output", "classifier", "precision", "target", "format"),
+    "convert": ("input", "output", "classifier", "detection", "precision", "target", "format"),
     "compress": ("program_compression", "target", "format", "input", "seed"),
-    "seal": ("metadata", "format", "functions"),
+    "seal": ("metadata", "format", "detection", "functions"),
     "verify": (
         "checks",
         "input",
         "output",
         "classifier",
+        "detection",
         "substitutions",
         "capture",
         "precision",

@@ -131,6 +131,25 @@ CASES: dict[str, Case] = {
         "precision=fp17",
         "+x.y=1",
     ),
+    # detectors
+    "detection_wrong_values": recipe(
+        GOOD + "detection:\n  kind: yolo\n  labels: []\n  decode: v4\n  iou_threshold: 45\n  threshold: 0.3\n"
+    ),
+    "detection_kind": recipe(GOOD + "detection:\n  kind: torch\n"),
+    "detection_anchors": recipe(GOOD + "detection:\n  kind: yolo\n  labels: [cat]\n  decode: v5\n"),
+    "detection_beside": recipe(
+        SOURCE
+        + "input:\n  confidence: {kind: tensor, shape: [1, 3, 32, {min: 32, max: 64}]}\n"
+        + "  more: {kind: tensor, shape: [1]}\n"
+        + "output:\n  boxes:\nclassifier:\n  labels: [cat]\nformat: mlmodel\ndetection:\n  kind: torchvision\n"
+    ),
+    "detection_raw_has_no_boxes_to_match": recipe(
+        GOOD + "detection:\n  kind: torchvision\n  labels: [cat]\n  output: raw\n"
+        "checks:\n  parity:\n    boxes_matched: {min: 0.9}\n"
+    ),
+    "detection_of_a_program": recipe(
+        "source:\n  kind: onnx\n  file: net.onnx\n" + INPUT + "detection:\n  kind: torchvision\n  labels: [cat]\n"
+    ),
     # defaults lists and inheritance
     "defaults_unknown_option": recipe("defaults:\n  - precision: fp17\n" + GOOD),
     "defaults_unknown_group": recipe("defaults:\n  - presicion: fp16\n" + GOOD),
