@@ -12,7 +12,7 @@ from pathlib import Path
 from builder.sweep.jobs import Exit, Task
 
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
-"""getrusage(2) gives `ru_maxrss` in bytes on macOS and in kilobytes on Linux."""
+"""getrusage(2) gives `ru_maxrss` in bytes on macOS (not run by the tests) and in kilobytes on Linux."""
 
 
 class Process:
