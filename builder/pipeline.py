@@ -6,11 +6,11 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import (
     BuildRecord,
@@ -41,6 +41,7 @@ from builder.stages.branch import Branch
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, Stage, StaleError
 from builder.stages.methods import methods_to_try
+from builder.stages.sensitivity import sensitivity
 from builder.stages.steps import Steps
 from builder.store.actions import Store
 from builder.store.digests import Remembered
@@ -183,7 +184,10 @@ def _choose(
                 finally:
                     inner_ledger.remembered.save()
 
-            return choose(request.spec, attempt, progress)
+            def keep(after: Mapping[str, str], measure: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+                return open_ledger(request, Silent()).stage(sensitivity(after, measure)).value()
+
+            return choose(request.spec, attempt, keep, progress)
 
     return ledger.stage(Steps(request.spec, Path(), progress).choose(prepared, run))
 

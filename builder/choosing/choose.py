@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from builder.artifacts import Chosen, Sample, Tried
 from builder.choosing.attempts import Attempting, Candidate, measured
+from builder.choosing.compression import CompressionChoice, choose_compression
 from builder.choosing.precision import PrecisionChoice, choose_precision
+from builder.choosing.sensitivity import measure_layers
 from builder.debugging.samples import first_samples
 from builder.progress import Advance, Progress
 from builder.spec import BuildSpec
+from builder.spec.compression import WeightCompression
 from builder.spec.precision import AutoPrecision, Precision
-from builder.store.digests import digest_of
+from builder.store.digests import bytes_digest, digest_of
+
+Keeping = Callable[[Mapping[str, str], Callable[[], dict[str, Any]]], Mapping[str, Any]]
+"""Takes the digests of what is measured on, and what measures it."""
 
 SAMPLES = 4
 """On how many samples operators are ranked; what passes is decided by the checks, on theirs."""
 
 
-def choose(spec: BuildSpec, attempt: Attempting, progress: Progress) -> Chosen:
-    """Find what to put in the place of `auto`, by builds whose checks are the recipe's own."""
+def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progress) -> Chosen:
+    """Find what to put in the place of `auto`, by builds whose checks are the recipe's own.
+
+    `keep` returns what was measured on artifacts, from the store where it is known.
+    """
     with progress.bar("choose", None, unit="it") as advance:
         trials = _Trials(spec, attempt, progress, advance)
         precision = None
         if isinstance(spec.precision, AutoPrecision):
             precision = choose_precision(trials.with_precision, trials.samples, _modules)
-        return _chosen(precision, trials)
+            trials.decide(precision.precision)
+        compression = None
+        if spec.automatic_compression is not None:
+            measure = partial(_measured, trials, keep)
+            compression = choose_compression(spec.automatic_compression, spec.target, trials.with_compression, measure)
+        return _chosen(precision, compression, trials)
+
+
+def _measured(trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping[str, Candidate]) -> Mapping[str, Any]:
+    """The sensitivity of layers, which depends on artifacts and samples, and on no limit."""
+    samples = trials.samples(plain)
+    after = {
+        "samples": digest_of([bytes_digest(t.numpy().tobytes()) for s in samples for t in s.tensors.values()]),
+        **{option: candidate.story.sealed.output for option, candidate in uniform.items()},
+        "none": plain.story.sealed.output,
+    }
+    return keep(after, lambda: measure_layers(plain, uniform, samples))
 
 
 class _Trials:
@@ -58,6 +84,14 @@ class _Trials:
         compression = {} if self._spec.automatic_compression else self._spec.compression
         return self(what, self._spec.model_copy(update={"precision": precision, "compression": compression}))
 
+    def decide(self, precision: Precision) -> None:
+        """Build with this precision from now on."""
+        self._spec = self._spec.model_copy(update={"precision": precision})
+
+    def with_compression(self, what: str, steps: Mapping[str, WeightCompression]) -> Candidate:
+        """Build with these steps."""
+        return self(what, self._spec.model_copy(update={"compression": dict(steps)}))
+
     def samples(self, candidate: Candidate) -> Sequence[Sample]:
         """What operators are ranked on."""
         prepared = candidate.story.first.prepared.value()
@@ -69,15 +103,16 @@ def _modules(candidate: Candidate) -> Mapping[str, str]:
     return modules
 
 
-def _chosen(precision: PrecisionChoice | None, trials: _Trials) -> Chosen:
-    said = [_said(precision)] if precision else []
+def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | None, trials: _Trials) -> Chosen:
+    said = [*([_said(precision)] if precision else []), *([compression.said] if compression else [])]
+    steps = {} if compression is None else {name: _plain(step) for name, step in compression.steps.items()}
     return Chosen(
         precision=None if precision is None else _plain(precision.precision),
-        compression=None,
+        compression=None if compression is None else steps,
         said="; ".join(said),
         kept=() if precision is None else precision.kept,
         tried=trials.tried,
-        notes=() if precision is None else precision.notes,
+        notes=(*(precision.notes if precision else ()), *(compression.notes if compression else ())),
     )
 
 

@@ -11,12 +11,12 @@ from builder.artifacts import BuildRequest, Chosen
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError, ConfigurationError
 
-DESCRIPTION = """Find what `precision: auto` of a recipe stands for, by building and measuring, and write it as a
-recipe that says so itself and builds the same artifact. What a build has found already is not measured again.
-The recipe's path is the last line on stdout.
+DESCRIPTION = """Find what `precision: auto` and `compression: auto` of a recipe stand for, by building and measuring,
+and write it as a recipe that says so itself and builds the same artifact. What a build has found already is not
+measured again. The recipe's path is the last line on stdout.
 
   python -m builder choose recipe=mobilenet_v2_fp16 precision=auto
-  python -m builder choose recipe=digits_mobilenet precision=auto target=ios18 --output recipes/digits_mixed.yaml
+  python -m builder choose recipe=digits_mobilenet compression=auto target=ios18 --output recipes/digits_small.yaml
 """
 
 
@@ -33,7 +33,9 @@ def run(arguments: Sequence[str]) -> int:
 
     request = compose(given.overrides)
     if not request.spec.is_open:
-        raise ConfigurationError(f"{request.recipe} leaves nothing open", hint="say `precision=auto`", key="precision")
+        raise ConfigurationError(
+            f"{request.recipe} leaves nothing open", hint="say `precision=auto` or `compression=auto`"
+        )
     file = recipe_file(given.output, recipe_name(request), f"{MARK} {' '.join(request.overrides)}")
     chosen = _choose(request, verbosity(given))
     text = chosen_recipe(request, chosen, file.stem)

@@ -62,6 +62,19 @@ def find_weights(program: Any, names: Mapping[Slot, str]) -> list[Weight]:
     ]
 
 
+def program_of(model: Any) -> Any:
+    """The MIL program of an ML program that coremltools has in memory, as compression gets it."""
+    from coremltools.models.utils import _apply_graph_pass
+
+    return _apply_graph_pass(model, [], return_pymil_prog=True)
+
+
+def operators_of(program: Any) -> tuple[list[Weight], dict[str, tuple[str, ...]]]:
+    """The weights of an uncompressed program, and the outputs of every operator by its name."""
+    outputs = {str(op.name): tuple(str(output.name) for output in op.outputs) for op in _operators(program)}
+    return find_weights(program, {}), outputs
+
+
 def _name(variable: Any, slot: Slot) -> str:
     """The constant's name; where coremltools made it by fusion, with what says more: where it is used."""
     name = str(variable.op.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -90,8 +90,7 @@ class BuildSpec(Part):
     @property
     def automatic_compression(self) -> AutoCompression | None:
         """The step that leaves the compression open, if there is one."""
-        steps: Iterable[object] = self.compression.values()
-        return next((step for step in steps if isinstance(step, AutoCompression)), None)
+        return next((step for step in self.compression.values() if isinstance(step, AutoCompression)), None)
 
     @property
     def is_open(self) -> bool:

@@ -136,6 +136,7 @@ Compression = Annotated[
     | SensitiveKmeans
     | Gptq
     | MagnitudePrune
-    | QuantizationAwareTraining,
+    | QuantizationAwareTraining
+    | AutoCompression,
     Field(discriminator="kind"),
 ]

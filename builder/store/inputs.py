@@ -54,6 +54,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "metadata",
         "seed",
     ),
+    "sensitivity": (),
 }
 """The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""
 
@@ -75,6 +76,7 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
     "seal": ("description.py", "lint/inspect.py"),
     "verify": ("stages/verdicts.py",),
     "choose": ("choosing/choose.py", *(f"stages/{name}.py" for name in _BUILDING)),
+    "sensitivity": ("choosing/sensitivity.py",),
 }
 """What `builder.stages.steps` calls for a stage beside its own module."""
 
