@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import pickletools
 import re
 import shutil
 import tempfile
+import warnings
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ import torch
 from builder.artifacts import CapturedProgram
 from builder.coreml_import import import_coremltools
 from builder.stages.package import link_folder, write_package
-from builder.stages.seal import without_tool_builds
+from builder.stages.seal import file_digest, without_tool_builds
 from builder.store.digests import canonical
 from builder.store.objects import Objects
 
@@ -34,56 +34,78 @@ _GRAPH = "/models/model.json"
 """The graph of an exported program."""
 _ORIGINS = ("stack_trace", "from_node")
 
-_WRITERS: Mapping[str, Callable[[Any, io.BytesIO], object]] = {
-    "trace": torch.jit.save,
-    "script": torch.jit.save,
-    "export": torch.export.save,
-    "onnx": lambda program, buffer: buffer.write(program.model.SerializeToString(deterministic=True)),
+_WRITERS: Mapping[str, Callable[[Any, Path], object]] = {
+    "trace": lambda program, file: torch.jit.save(program, str(file)),
+    "script": lambda program, file: torch.jit.save(program, str(file)),
+    "export": lambda program, file: _write_exported(program, file),
+    "onnx": lambda program, file: file.write_bytes(program.model.SerializeToString(deterministic=True)),
 }
 """How what each method captures is written; a Core ML model, which is passed on, is loaded again where it is needed."""
 
 _SPECIFICATION, _WEIGHTS = "model", "weights/"
 
 
-def archived(captured: CapturedProgram) -> tuple[bytes, CapturedProgram] | None:
-    """Return the archive of a program and what reads back from it; None where it cannot be written or read."""
+def archived(captured: CapturedProgram, file: Path) -> CapturedProgram | None:
+    """Write the archive of a program to `file`, and return what reads back from it, on the weights that are in memory.
+
+    The result is None where it cannot be written or read. Nothing is held twice: a decoder may have gigabytes.
+    """
     write = _WRITERS.get(captured.method)
     if write is None:
         return None
-    buffer = io.BytesIO()
     try:
-        write(captured.program, buffer)
-        return buffer.getvalue(), read_program(buffer.getvalue(), captured.method)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what coremltools converts best
+            write(captured.program, file)
+            read = read_program(file, captured.method)
     except Exception:  # whatever a custom class raises: such a program is converted as it is, and not kept
         return None
+    if captured.method in ("trace", "script"):
+        _share(read.program, captured.program)
+    return read
 
 
-def read_program(data: bytes, method: str) -> CapturedProgram:
+def _write_exported(program: Any, file: Path) -> None:
+    with file.open("wb") as stream:
+        torch.export.save(program, stream)
+
+
+def _share(program: Any, original: Any) -> None:
+    """Let the parameters of a program lie where the equal ones of `original` lie, and free their own memory."""
+    others = dict(original.named_parameters())  # buffers may be states, of which each program has its own
+    for name, tensor in program.named_parameters():
+        other = others.get(name)
+        if other is not None and other.stride() == tensor.stride() and torch.equal(other, tensor):
+            tensor.data = other.data
+
+
+def read_program(file: Path, method: str) -> CapturedProgram:
     """Return the program of an archive."""
     if method == "onnx":
         from builder.stages.onnx_capture import read_onnx
 
-        return CapturedProgram(program=read_onnx(data), method=method)
+        return CapturedProgram(program=read_onnx(file.read_bytes()), method=method)
     if method != "export":
-        return CapturedProgram(program=torch.jit.load(io.BytesIO(data)), method=method)  # type: ignore[no-untyped-call]  # torch
-    program = torch.export.load(io.BytesIO(data))
+        return CapturedProgram(program=torch.jit.load(str(file)), method=method)  # type: ignore[no-untyped-call]  # torch
+    with file.open("rb") as stream:
+        program = torch.export.load(stream)
     # Reading makes nodes for results that nobody uses, which coremltools does not know (such as batch norm's second).
     program.graph_module.graph.eliminate_dead_code()
     program.graph_module.recompile()
     return CapturedProgram(program=program, method=method)
 
 
-def program_digest(data: bytes) -> str:
+def program_digest(file: Path) -> str:
     """`sha256:` over what an archive computes: code, constants and weights, without names that only count."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):  # an ONNX graph
-        return f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if not zipfile.is_zipfile(file):  # an ONNX graph
+        return f"sha256:{file_digest(file)}"
     digest = hashlib.sha256()
     numbers: dict[bytes, bytes] = {}
 
     def number(found: re.Match[bytes]) -> bytes:
         return numbers.setdefault(found[0], b"#%d" % len(numbers))
 
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
             inner = "/" + name.partition("/")[2]
             if inner.endswith(_INCIDENTAL) or inner.startswith("/traced_inputs/"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
@@ -122,8 +124,8 @@ def _captured(
 
 def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operator], Walk]:
     """The operators of the program that a build converts, which is the one that it reads back from its archive."""
-    found = archived(captured)
-    converted = captured if found is None else found[1]
+    with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
+        converted = archived(captured, Path(folder) / "program") or captured
     operators: Sequence[Operator] | Mapping[str, Operator]
     if captured.method == "export":
         operators = exported_operators(converted.program)

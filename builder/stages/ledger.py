@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
 from builder.artifacts import StageReport
+from builder.memory import give_back_memory
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.functions import labelled
@@ -107,6 +108,10 @@ class Stage(Generic[Result]):
         """Keep the result that this run has made."""
         self._value = value
 
+    def forget(self) -> None:
+        """Let go of the result, which is made again should somebody need it after all."""
+        self._value = None
+
     def again(self) -> Result:
         """Run the stage again; raises StaleError when it gives something else than the store said."""
         value, action = self._ledger.run(self._work, self.action.key, self.action.inputs)
@@ -173,6 +178,7 @@ class Ledger:
     def run(self, work: Work[Result], key: str, inputs: Mapping[str, Any]) -> tuple[Result, Action]:
         """Run a stage and store what it gave, unless that is a failure or an input changed meanwhile."""
         start = time.perf_counter()
+        give_back_memory()  # of what stages before have forgotten
         value = work.run()
         packed = work.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
         action = Action(

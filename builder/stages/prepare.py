@@ -45,7 +45,8 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
             results = [deployed(*sample.tensors.values()) for sample in examples.samples]
         return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
 
-    original = copy_module(loaded.module).eval()
+    rewritten = bool(spec.substitutions or spec.module_compression)
+    original = copy_module(loaded.module, share_parameters=not rewritten).eval()
     check_states(original, spec.state)
     reference = _deploy(spec, {index: _as_trained(n) for index, n in normalizations.items()}, detect, original)
     returned = _try_out(reference, examples, spec)

@@ -5,6 +5,8 @@ Nothing heavy is imported before a stage runs.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -47,6 +49,8 @@ from builder.store.inputs import slice_for
 if TYPE_CHECKING:
     from builder.diagnosis.obstacles import Diagnosis
 
+PROGRAM = "program"
+"""The name of an archive, which TorchScript writes into it."""
 _LABELS = ("spec classifier.labels", "file classifier.labels", "spec detection.labels", "file detection.labels")
 """Inputs of the prepare stage that change no module."""
 
@@ -131,7 +135,7 @@ class Steps:
 
         So what is converted does not depend on whether the archive came from the store.
         """
-        saved: list[bytes] = []
+        saved: list[Path] = []
 
         def run() -> CapturedProgram:
             from builder.stages.archive import archived
@@ -139,9 +143,13 @@ class Steps:
 
             strict = self._spec.capture.method == "auto"
             captured = capture(prepared.value(), self._examples(), method, {}, strict=strict)
-            found = archived(captured)
-            saved[:] = [] if found is None else [found[0]]
-            return captured if found is None else found[1]
+            file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM
+            found = archived(captured, file)
+            if found is None:
+                shutil.rmtree(file.parent)
+                return captured
+            saved[:] = [file]
+            return found
 
         def pack(captured: CapturedProgram, packing: Packing) -> Packed:
             from builder.stages.archive import program_digest
@@ -149,16 +157,22 @@ class Steps:
             record = {"method": captured.method}
             if not saved:
                 return Packed(output=packing.key, record=record)
-            data = saved.pop()
-            objects = {"program": packing.objects.put_bytes(data)}
-            return Packed(output=program_digest(data), record=record, objects=objects)
+            file = saved.pop()
+            try:
+                objects = {"program": packing.objects.put_file(file)}
+                return Packed(output=program_digest(file), record=record, objects=objects)
+            finally:
+                shutil.rmtree(file.parent)
 
         def unpack(stage: Stage[CapturedProgram]) -> CapturedProgram:
             from builder.stages.archive import read_program
 
             if "program" not in stage.action.objects:
                 return stage.again()
-            return read_program(stage.objects.read_bytes(stage.action.objects["program"]), stage.record["method"])
+            with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
+                file = Path(folder) / PROGRAM
+                stage.objects.restore_file(stage.action.objects["program"], file)
+                return read_program(file, stage.record["method"])
 
         after = {"prepare": prepared.output, "method": method}
         return Work(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)

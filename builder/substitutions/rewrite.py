@@ -76,8 +76,11 @@ def selected(path: str, patterns: Sequence[str] | None) -> bool:
     return patterns is None or any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def copy_module(root: torch.nn.Module) -> torch.nn.Module:
+def copy_module(root: torch.nn.Module, *, share_parameters: bool = False) -> torch.nn.Module:
     """Return a deep copy, also of modules whose weights are computed (torch.nn.utils.weight_norm).
+
+    With `share_parameters` it has the parameters themselves, for a copy that nobody rewrites: those of large models
+    are gigabytes. Buffers are its own in any case, since running a module changes them.
 
     `copy.deepcopy` refuses the tensors that those keep as plain attributes; they are computed anew by each forward.
     Copies of a ScriptModule's parameters would remember that they are copies, were gradients not switched off.
@@ -88,8 +91,9 @@ def copy_module(root: torch.nn.Module) -> torch.nn.Module:
         for value in vars(module).values()
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
+    shared = {id(parameter): parameter for parameter in root.parameters()} if share_parameters else {}
     with torch.no_grad():
-        return copy.deepcopy(root, computed)
+        return copy.deepcopy(root, {**computed, **shared})
 
 
 def refuse_hooks(module: torch.nn.Module, path: str) -> None:

@@ -76,8 +76,8 @@ def assert_builds(module: torch.nn.Module, spec: BuildSpec, folder: Path) -> Non
     """What a build does to convert, and then the artifact computes what torch computes."""
     ill = patient(module, spec)
     captured = capture(ill.prepared, ill.examples, spec.capture.method, {}, strict=True)
-    kept = archived(captured)
-    converted = convert(ill.prepared, captured if kept is None else kept[1], ill.examples, spec)
+    kept = archived(captured, folder / "program") or captured
+    converted = convert(ill.prepared, kept, ill.examples, spec)
     converted.model.save(str(folder / "model.mlpackage"))
     model = runtime.load(folder / "model.mlpackage")
     for sample in ill.examples.samples:

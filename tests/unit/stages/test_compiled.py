@@ -97,9 +97,9 @@ def build(module: nn.Module, method: str, shape: Any, tmp_path: Path, **parts: A
     examples = make_examples(spec)
     prepared = prepare(LoadedModel(module=module.eval(), digest="0" * 64, origin={}), examples, spec)
     captured = capture(prepared, examples, method, {}, strict=True)
-    found = archived(captured)
+    found = archived(captured, tmp_path / "program")
     assert found is not None
-    captured = found[1]  # a build converts what it reads back
+    captured = found  # a build converts what it reads back
     convert(prepared, captured, examples, spec).model.save(str(tmp_path / "m.mlpackage"))
     return captured, runtime.load(tmp_path / "m.mlpackage")
 
