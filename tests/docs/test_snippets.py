@@ -31,6 +31,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "docs/guide/compression.md",
         "docs/guide/releases.md",
         "docs/guide/conversion.md",
+        "docs/guide/detectors.md",
         "docs/guide/language.md",
         "docs/guide/runtime.md",
         "docs/guide/sources.md",
