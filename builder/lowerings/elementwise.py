@@ -108,13 +108,12 @@ def logaddexp(mb: Builder, x: Var, other: Var) -> Var:
     """`log(e^x + e^other)`, from the larger one, so that nothing overflows."""
     x, other = promoted(x, other)
     distance = mb.abs(x=mb.sub(x=x, y=other))
-    return mb.add(x=mb.maximum(x=x, y=other), y=mb.log(x=mb.add(x=mb.exp(x=mb.mul(x=distance, y=-1.0)), y=1.0)))
+    return mb.add(x=mb.maximum(x=x, y=other), y=mb.softplus(x=mb.mul(x=distance, y=-1.0)))
 
 
 def log_sigmoid(mb: Builder, x: Var) -> Var:
-    """`min(x, 0) - log(1 + e^-|x|)`."""
-    tail = mb.log(x=mb.add(x=mb.exp(x=mb.mul(x=mb.abs(x=x), y=-1.0)), y=1.0))
-    return mb.sub(x=mb.minimum(x=x, y=0.0), y=tail)
+    """`min(x, 0) - log(1 + e^-|x|)`, the logarithm by `softplus`, which does not round 1 + e^-|x| on the way."""
+    return mb.sub(x=mb.minimum(x=x, y=0.0), y=mb.softplus(x=mb.mul(x=mb.abs(x=x), y=-1.0)))
 
 
 def log_sigmoid_forward(mb: Builder, x: Var) -> tuple[Var, ...]:

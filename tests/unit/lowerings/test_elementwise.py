@@ -46,7 +46,7 @@ def alpha_with_numbers(rng: random.Random) -> Case:
 def fmod(rng: random.Random) -> Case:
     shape = some_shape(rng)
     x = torch.tensor([7.0, -7.0, 6.0, -6.0, 0.0]).reshape(-1, *[1] * (len(shape) - 1)) * torch.ones(5, *shape[1:])
-    divisor = torch.tensor([2.5, -2.5, 4.0, -4.0, 1.5]).reshape(x[:, :1].shape if len(shape) > 1 else x.shape)
+    divisor = torch.tensor([2.5, -2.5, 4.0, -4.0, 1.5]).reshape(-1, *[1] * (len(shape) - 1))
     return (lambda x, y: (torch.fmod(x, y), torch.fmod(x, 3.0))), (x, divisor)
 
 
