@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from builder.reports.plain import plain
 from builder.spec import BuildSpec
 from builder.store.inputs import READS
 
@@ -22,6 +23,6 @@ def prefixes(spec: BuildSpec) -> dict[str, str]:
         sections |= set(reads)
         if spec.is_open and stage == "prepare":  # then everything decides about what follows
             sections |= set(READS["choose"])
-        text = json.dumps(spec.model_dump(mode="json", by_alias=True, include=sections), sort_keys=True)
+        text = json.dumps({name: plain(getattr(spec, name)) for name in sections}, sort_keys=True)
         found[stage] = hashlib.sha256(text.encode()).hexdigest()
     return found
