@@ -62,7 +62,14 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     request = compose_once(overrides, started=started)
     found = current_artifact(request, outputs=outputs)
     if found is None:
-        record = build_and_report(request, outputs=outputs, verbosity=verbosity)
+        try:
+            record = build_and_report(request, outputs=outputs, verbosity=verbosity)
+        except CheckError as error:
+            if verbosity >= 0:
+                from builder.cli.cause import tell_cause
+
+                tell_cause(error.record, overrides)
+            raise
         artifact, fallback, seeded = record.artifact.path, record.fallback, record.seeded
     else:
         artifact, fallback, seeded = found.artifact, found.fallback, found.fallback is not None

@@ -21,15 +21,16 @@ cannot hold, and the change to the recipe that would help. Nothing is published.
 
 def run(arguments: Sequence[str]) -> int:
     """Print what was found; returns the exit code."""
-    parser = Parser("debug", DESCRIPTION, usage="debug recipe=NAME [key=value …] [-v]")
+    parser = Parser("debug", DESCRIPTION, usage="debug recipe=NAME [key=value …] [--short] [-v]")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    parser.add_argument("--short", action="store_true", help="say only what adds most of the error")
     given = parser.read(arguments)
     from builder.config.compose import compose
     from builder.config.places import place_of
 
     request = compose(given.overrides)
     from builder.debugging.debug import debug
-    from builder.debugging.screen import told
+    from builder.debugging.screen import short, told
     from builder.reports.files import build_logged
     from builder.reports.terminal import Terminal
 
@@ -44,5 +45,5 @@ def run(arguments: Sequence[str]) -> int:
             if error.key is not None and error.spot is None:
                 error.spot = place_of(error.key, request)
             raise
-    print("\n".join(told(findings, everything=verbosity(given) > 0)))
+    print("\n".join(short(findings) if given.short else told(findings, everything=verbosity(given) > 0)))
     return 0

@@ -32,12 +32,14 @@ def told(findings: Findings, *, everything: bool = False) -> list[str]:
     return lines
 
 
-def short(findings: Findings) -> str:
-    """One line: the worst suspect."""
+def short(findings: Findings) -> list[str]:
+    """The worst suspect alone, and what to change; nothing where nothing adds an error."""
     worst = findings.worst
     if worst is None:
-        return "no operator adds an error"
-    return f"most of the error comes from {_what(worst)}: alone it leaves an SNR of {_snr(worst.noise)}"
+        return []
+    remedy = [] if worst.remedy is None else worst.remedy.splitlines()
+    said = f"most of the error comes from {_what(worst)}: what it alone leaves is {_snr(worst.noise)}"
+    return [said, *(f"{'->' if number == 0 else '  '} {line}" for number, line in enumerate(remedy))]
 
 
 def _headline(findings: Findings) -> str:

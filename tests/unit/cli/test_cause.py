@@ -1,0 +1,61 @@
+"""A build that misses a limit says which operator adds most of the error, and what to change; jobs of sweeps do not."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from builder.__main__ import main
+from builder.artifacts import BuildRecord, CheckReport
+from builder.cli.cause import tell_cause
+
+Told = Callable[[], str]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe whose third layer leaves the range of half precision."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "planted", raising=False)
+    shutil.copy(Path(__file__).parents[1] / "debugging/planted.py", tmp_path)
+    recipe = {
+        "schema": 1,
+        "defaults": [{"precision": "fp16"}, {"target": "ios16"}, {"checks": "default"}, {"tracking": "none"}],
+        "source": {"kind": "python", "factory": "planted:overflow", "seed": 2},
+        "input": {"x": {"kind": "tensor", "shape": [1, 3, 16, 16]}},
+    }
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/planted.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+
+
+def test_a_missed_limit_names_the_operator_and_the_change(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # when the build misses its limit
+    assert main(["recipe=planted"]) == 5
+    # then, between summary and error, the planted layer and a precision that keeps it in float32 are named
+    said = capsys.readouterr().err
+    told = said[said.index("most of the error comes from") : said.index("error: ")]
+    assert "of module 2" in told
+    assert "-> " in told
+    assert "precision" in told
+
+    # and one job of many leaves that to whoever asks
+    monkeypatch.setenv("BUILDER_SWEEP_ID", "sweep")
+    assert main(["recipe=planted"]) == 5
+    assert "most of the error" not in capsys.readouterr().err
+
+
+def test_a_search_for_the_cause_ends_in_time(
+    make_record: Callable[..., BuildRecord], capsys: pytest.CaptureFixture[str]
+) -> None:
+    missed = CheckReport(
+        name="parity", kind="parity", engine="runtime", passed=False, values={}, limits={}, reason="too low"
+    )
+    tell_cause(make_record(checks=(missed,)), ["recipe=planted"], seconds=0.01)
+    assert "not found in 0 s; `debug` looks as long as it takes" in capsys.readouterr().err
