@@ -1,13 +1,17 @@
-"""Runs Apple's own tests on the runtime and writes the totals: python -m tests.conformance [--workers 2] [suite …]."""
+"""Runs Apple's own tests on the runtime and writes the totals: python -m tests.conformance [--workers 2] [suite …].
+
+Each result is kept in `outputs/conformance/` as soon as it is there, under a digest of the code that gave it: a run
+that breaks off goes on where it was, and one of other code begins anew.
+"""
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -15,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.conformance.report import markdown, totals
+from tests.conformance.results import read_results
 from tests.conformance.suites import SUITES, Suite
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
 _TOTALS = _ROOT / "docs" / "conformance.json"
 _PAGE = _ROOT / "docs" / "conformance.md"
+_KEPT = _ROOT / "outputs" / "conformance"
 
 
 def pytest_command(modules: Iterable[str], out: Path, *options: str) -> list[str]:
@@ -41,20 +47,36 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | fixed
 
 
+def state() -> str:
+    """A digest of what decides about the results: the runtime, these tests, and the packages."""
+    code = hashlib.sha256(repr([version(name) for name in ("coremltools", "torch", "numpy")]).encode())
+    for folder in (_ROOT / "builder" / "runtime", _HERE):
+        for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.ini")]):
+            code.update(file.relative_to(_ROOT).as_posix().encode() + file.read_bytes())
+    return code.hexdigest()[:12]
+
+
 def run_suite(suite: Suite, workers: int) -> list[dict[str, Any]]:
-    """All tests of a suite, dealt out to the workers one by one."""
+    """All tests of a suite that have no result yet, dealt out to the workers one by one; returns all results."""
+    kept = _KEPT / state() / suite.name
+    kept.mkdir(parents=True, exist_ok=True)
+    run = len(list(kept.glob("*.jsonl")))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        outs = [folder / f"{index}.jsonl" for index in range(workers)]
         running = []
-        for index, out in enumerate(outs):
-            command = pytest_command(suite.modules, out, "--conformance-shard", f"{index}/{workers}")
+        for index in range(workers):
+            shard = ("--conformance-shard", f"{index}/{workers}", f"--conformance-done={kept}")
+            command = pytest_command(suite.modules, kept / f"{run + index}.jsonl", *shard)
             log = (folder / f"{index}.log").open("w")
             running.append(subprocess.Popen(command, cwd=_ROOT, env=environment(folder), stdout=log, stderr=log))
         for index, process in enumerate(running):
-            if process.wait() not in (0, 1):
+            if process.wait() not in (0, 1, _NOTHING_LEFT):
                 sys.exit((folder / f"{index}.log").read_text()[-4000:] + f"\n{suite.name}: pytest broke off")
-        return [json.loads(line) for out in outs for line in out.read_text(encoding="utf-8").splitlines()]
+    return read_results(kept)
+
+
+_NOTHING_LEFT = 5
+"""What pytest ends with where no test was selected."""
 
 
 def main() -> None:
@@ -68,9 +90,8 @@ def main() -> None:
         parser.error(f"no suite {', '.join(unknown)}; there are {', '.join(known)}")
     kept = json.loads(_TOTALS.read_text(encoding="utf-8"))["suites"] if _TOTALS.exists() else {}
     for name in chosen.suites:
-        started = time.monotonic()
         print(f"{name} …", file=sys.stderr, flush=True)
-        kept[name] = totals(known[name], run_suite(known[name], chosen.workers), time.monotonic() - started)
+        kept[name] = totals(known[name], run_suite(known[name], chosen.workers))
         print(json.dumps(kept[name]["counts"]), file=sys.stderr)
     ordered = {suite.name: kept[suite.name] for suite in SUITES if suite.name in kept}
     versions = {name: version(name) for name in ("coremltools", "torch", "numpy")}

@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--conformance-out", default="", help="write one JSON line a test to this file")
     group.addoption("--conformance-list", default="", help="run only the tests listed in this file")
     group.addoption("--conformance-mutate", action="store_true", help="run listed tests with wrong kernels instead")
+    group.addoption("--conformance-done", default="", help="leave out the tests with results in this folder")
     group.addoption("--conformance-shard", default="0/1", help="run every n-th test: k/n")
 
 
@@ -55,6 +56,8 @@ class Conformance:
         self.watcher.wrap(Proxy)
         _sort_stably()
         tolerance.tighten(self.watcher, self.current)
+        done = config.getoption("--conformance-done")
+        self.done = {result["test"] for result in results.read_results(Path(done))} if done else set()
         path = config.getoption("--conformance-out")
         self.out = Path(path).open("w", encoding="utf-8") if path else None  # noqa: SIM115 - closed at the end of the session
 
@@ -64,7 +67,7 @@ class Conformance:
             wanted = read_sample(Path(chosen))
             items[:] = [item for item in items if item.nodeid in wanted]
         index, count = (int(part) for part in self.config.getoption("--conformance-shard").split("/"))
-        items[:] = items[index::count]
+        items[:] = [item for item in items[index::count] if item.nodeid not in self.done]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """ct.convert collects garbage each time: what is alive now need not be looked at again."""

@@ -22,7 +22,7 @@ def grouped(found: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [{"reason": reason, "count": len(tests), "examples": sorted(tests)[:_EXAMPLES]} for reason, tests in order]
 
 
-def totals(suite: Suite, found: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def totals(suite: Suite, found: list[dict[str, Any]]) -> dict[str, Any]:
     """Counts by kind, groups by reason, and whether the goal is reached: passes among tests that predict or should."""
     counts = Counter(result["kind"] for result in found)
     passed, failed = counts[results.PREDICTED], counts[results.FAILED]
@@ -45,7 +45,7 @@ def totals(suite: Suite, found: list[dict[str, Any]], seconds: float) -> dict[st
         "reached": share >= suite.goal,
         "operators": [name for name in operators if not name.startswith(("nn:", "pipeline:"))],
         "layers": [name.removeprefix("nn:") for name in operators if name.startswith("nn:")],
-        "seconds": round(seconds),
+        "seconds": round(sum(result["seconds"] for result in found)),
         "failures": sorted((r["test"], r["detail"] or r["reason"]) for r in found if r["kind"] == results.FAILED),
         "reasons": {kind: grouped(found, kind) for kind in reasons if counts[kind]},
     }

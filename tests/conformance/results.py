@@ -1,7 +1,9 @@
 """What is kept of each test, and how a failure is put under a reason."""
 
+import json
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 PREDICTED = "passed"
@@ -29,6 +31,12 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """The results in all files of a folder; the last line of a run that was killed may be cut off, and is left out."""
+    lines = (line for file in sorted(folder.glob("*.jsonl")) for line in file.read_text("utf-8").split("\n"))
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def first_line(text: str) -> str:
