@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import pickletools
 import re
@@ -12,6 +14,7 @@ import warnings
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import torch
 
 from builder.artifacts import CapturedProgram
 from builder.coreml_import import import_coremltools
+from builder.errors import UnfitEnvironmentError
 from builder.stages.package import link_folder, write_package
 from builder.stages.seal import file_digest, without_tool_builds
 from builder.store.digests import canonical
@@ -35,12 +39,15 @@ _GRAPH = "/models/model.json"
 _ORIGINS = ("stack_trace", "from_node")
 
 _WRITERS: Mapping[str, Callable[[Any, Path], object]] = {
-    "trace": lambda program, file: torch.jit.save(program, str(file)),
-    "script": lambda program, file: torch.jit.save(program, str(file)),
+    "trace": lambda program, file: _write_script(program, file),
+    "script": lambda program, file: _write_script(program, file),
     "export": lambda program, file: _write_exported(program, file),
     "onnx": lambda program, file: file.write_bytes(program.model.SerializeToString(deterministic=True)),
 }
 """How what each method captures is written; a Core ML model, which is passed on, is loaded again where it is needed."""
+
+_SMALL = 1 << 28
+"""Bytes of weights up to which an archive is made in memory; a copy of more would be felt."""
 
 _SPECIFICATION, _WEIGHTS = "model", "weights/"
 
@@ -48,21 +55,45 @@ _SPECIFICATION, _WEIGHTS = "model", "weights/"
 def archived(captured: CapturedProgram, file: Path) -> CapturedProgram | None:
     """Write the archive of a program to `file`, and return what reads back from it, on the weights that are in memory.
 
-    The result is None where it cannot be written or read. Nothing is held twice: a decoder may have gigabytes.
+    The result is None where it has no archive. Nothing is held twice: a decoder may have gigabytes. Raises
+    UnfitEnvironmentError where there is no room: what is converted must not depend on that.
     """
     write = _WRITERS.get(captured.method)
     if write is None:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what coremltools converts best
-            write(captured.program, file)
-            read = read_program(file, captured.method)
+        write(captured.program, file)
+        read = read_program(file, captured.method)
+    except OSError as error:
+        hint = "make room there, or set TMPDIR to another folder"
+        raise UnfitEnvironmentError(f"cannot write the captured program: {error}", hint=hint) from error
     except Exception:  # whatever a custom class raises: such a program is converted as it is, and not kept
         return None
     if captured.method in ("trace", "script"):
         _share(read.program, captured.program)
     return read
+
+
+def _write_script(program: Any, file: Path) -> None:
+    """Write a TorchScript archive. Torch ends the process where it cannot write on, so it only gets files that fit."""
+    size = sum(tensor.nbytes for tensor in program.state_dict().values())
+    with _deprecated():
+        if size > _SMALL:
+            if shutil.disk_usage(file.parent).free < size + _SMALL:
+                raise OSError(errno.ENOSPC, "no room for the captured program", str(file))
+            torch.jit.save(program, str(file))
+            return
+        stream = io.BytesIO()
+        torch.jit.save(program, stream)
+    file.write_bytes(stream.getbuffer())
+
+
+@contextmanager
+def _deprecated() -> Iterator[None]:
+    """TorchScript is, and it is what coremltools converts best."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def _write_exported(program: Any, file: Path) -> None:
@@ -86,7 +117,8 @@ def read_program(file: Path, method: str) -> CapturedProgram:
 
         return CapturedProgram(program=read_onnx(file.read_bytes()), method=method)
     if method != "export":
-        return CapturedProgram(program=torch.jit.load(str(file)), method=method)  # type: ignore[no-untyped-call]  # torch
+        with _deprecated():
+            return CapturedProgram(program=torch.jit.load(str(file)), method=method)  # type: ignore[no-untyped-call]
     with file.open("rb") as stream:
         program = torch.export.load(stream)
     # Reading makes nodes for results that nobody uses, which coremltools does not know (such as batch norm's second).

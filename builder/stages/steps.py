@@ -144,7 +144,11 @@ class Steps:
             strict = self._spec.capture.method == "auto"
             captured = capture(prepared.value(), self._examples(), method, {}, strict=strict)
             file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM
-            found = archived(captured, file)
+            try:
+                found = archived(captured, file)
+            except BaseException:
+                shutil.rmtree(file.parent, ignore_errors=True)
+                raise
             if found is None:
                 shutil.rmtree(file.parent)
                 return captured

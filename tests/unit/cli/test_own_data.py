@@ -218,7 +218,7 @@ def _said(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def _refuses(self: Any, inputs: Any, state: Any = None) -> Any:
+def _refuses(self: Any, inputs: Any, **options: Any) -> Any:
     raise PredictionError("operator `gather` (y): index 7 is outside of 3")
 
 
