@@ -18,11 +18,3 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
-
-
-@pytest.hookimpl(tryfirst=True)  # before the marks are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where tests run in several processes, what shares a fixture that takes long to make."""
-    for item in items:
-        shares_release = "released" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("release" if shares_release else item.nodeid.partition("::")[0]))
