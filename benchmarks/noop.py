@@ -50,6 +50,7 @@ def main() -> int:
 def measure(folder: Path, recipe: str, rounds: int) -> int:
     """Build once, then run every contestant `rounds` times in turn."""
     environment = {**os.environ, "BUILDER_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Hydra comes with its bytecode, so ours is to be kept as well
     build = [sys.executable, "-m", "builder", f"recipe={recipe}", "tracking=none", "-q"]
     (folder / "hydra_application.py").write_text(HYDRA_APPLICATION)
     hydra = [sys.executable, "hydra_application.py", "hydra.run.dir=.", "hydra.output_subdir=null"]
