@@ -55,7 +55,8 @@ def choose_compression(auto: AutoCompression, target: Target, attempt: Trying, m
         if not fitting:
             raise _too_large(found, auto.max_bytes)
         best = max(fitting, key=lambda each: (each.snr_db, -each.bytes))
-    return CompressionChoice(steps=best.spec.program_compression, said=_said(best), notes=tuple(notes))  # type: ignore[arg-type]
+    steps: Any = best.spec.program_compression  # of weights alone, since only such steps were tried
+    return CompressionChoice(steps=steps, said=_said(best), notes=tuple(notes))
 
 
 def _tried(given: Mapping[str, Steps], attempt: Trying) -> tuple[dict[str, Candidate], list[str]]:

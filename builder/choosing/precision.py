@@ -45,7 +45,7 @@ def choose_precision(
     """
     half = attempt("float16", Fp16(kind="fp16"))
     if half.passes:
-        return PrecisionChoice(precision=half.spec.precision)  # type: ignore[arg-type]  # as it was given
+        return PrecisionChoice(precision=half.spec.precision)  # type: ignore[arg-type]  # not `auto`
     full = attempt("everything in float32", Mixed(kind="mixed", fp32_names=["*"]))
     if not full.passes:
         note = "precision auto: everything in float32 does not pass the checks either"
@@ -58,7 +58,7 @@ def choose_precision(
     groups = [group for each in _ranked(compared) if (group := program.around(each.name))]
     found = _fewest(groups, program, attempt)
     if found is None:
-        return PrecisionChoice(precision=full.spec.precision, notes=(_NO_FEWER,))  # type: ignore[arg-type]
+        return PrecisionChoice(precision=full.spec.precision, notes=(_NO_FEWER,))  # type: ignore[arg-type]  # nor here
     names = _without_needless(found, program, attempt)
     return PrecisionChoice(precision=keeping(names), kept=_kept(names, program, compared, modules(full)))
 

@@ -20,18 +20,7 @@ def derived_recipe(arguments: Sequence[str], head: str, library: Library) -> str
 
     Raises FindingsError for what a recipe cannot say: a deletion.
     """
-    line = read_command_line(arguments, library)
-    findings = [*line.findings, *deletions(line)]
-    if findings:
-        raise FindingsError(findings)
-    tree = Tree()
-    for setting in line.settings:
-        tree.apply(setting)
-    chosen: list[Any] = [line.recipe]
-    chosen += [{c.group: c.options[0] if len(c.options) == 1 else list(c.options)} for c in line.choices]
-    document = {"schema": SCHEMA_VERSION, DEFAULTS: chosen, **tree.data}
-    comment = "".join(f"# {text}".rstrip() + "\n" for text in head.splitlines())
-    return comment + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return decided_recipe(arguments, {}, head, library)
 
 
 def decided_recipe(arguments: Sequence[str], decided: Mapping[str, Any], head: str, library: Library) -> str:

@@ -189,7 +189,10 @@ def _keep(
     return _measure(expected, _Sums(), step, name, value)
 
 
-def _put(wanted: str, instead: torch.Tensor, step: Step | None, name: str, value: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG001
+def _put(
+    wanted: str, instead: torch.Tensor, _step: Step | None, name: str, _value: torch.Tensor
+) -> torch.Tensor | None:
+    """Put another value in the place of the wanted one; the runtime hands over step and value as well."""
     return instead if name == wanted else None
 
 

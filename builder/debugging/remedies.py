@@ -118,7 +118,8 @@ def _compression(measured: Measured, modules: Sequence[str], around: Circumstanc
         if name in of_modules:
             lines.append(f"  {name}:   # leave {', '.join(modules) or measured.name} out of it")
             continue
-        lines += [f"  {name}:", f"    except_names: {_listed(_with(step.except_names, measured.given_name))}"]  # type: ignore[union-attr]
+        left_out = step.except_names  # type: ignore[union-attr]  # every step on the program has it
+        lines += [f"  {name}:", f"    except_names: {_listed(_with(left_out, measured.given_name))}"]
         if isinstance(step, Palettize) and step.nbits is not None and step.nbits < 8:
             more = next(bits for bits in (2, 3, 4, 6, 8) if bits > step.nbits)
             lines.append(f"    # or, for all weights, nbits: {more} and more instead of {step.nbits}")

@@ -63,7 +63,8 @@ def make_detect(detection: Detection, classes: int, model: nn.Module, picture: T
     """
     with torch.no_grad():
         head = _head(detection, classes, model, picture)
-        candidates = Candidates(head.pool, detection.candidates) if detection.output == "nms" else None  # type: ignore[arg-type]
+        pool: Any = head.pool  # how the head pools, which mypy sees as a plain module or tensor
+        candidates = Candidates(pool, detection.candidates) if detection.output == "nms" else None
     return Detect(head, candidates).eval()
 
 
