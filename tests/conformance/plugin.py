@@ -52,7 +52,7 @@ class Conformance:
         self.watcher = Watcher()
         self.current = [""]
         self.config = config
-        self.failures: dict[str, Any] = {}
+        self.ran = 0
         self.watcher.wrap(Proxy)
         _sort_stably()
         tolerance.tighten(self.watcher, self.current)
@@ -70,12 +70,10 @@ class Conformance:
         items[:] = [item for item in items[index::count] if item.nodeid not in self.done]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """ct.convert collects garbage each time: what is alive now need not be looked at again."""
         modules = {item.module.__name__: item.module for item in session.items if isinstance(item, pytest.Function)}
         if _LAYER_TESTS in modules:
             tolerance.tighten_layer_tests(modules[_LAYER_TESTS], self.current)
-        gc.collect()
-        gc.freeze()
+        _set_aside()
 
     def reset(self, item: pytest.Item) -> None:
         """A seed by the test's name makes its random inputs independent of which other tests run."""
@@ -90,6 +88,9 @@ class Conformance:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
         """Each test has a folder of its own for what coremltools leaves behind."""
         self.reset(item)
+        self.ran += 1
+        if self.ran % _TESTS_BETWEEN == 0:
+            _set_aside()
         folder, before = tempfile.mkdtemp(prefix="conformance-"), tempfile.tempdir
         tempfile.tempdir = folder
         try:
@@ -162,6 +163,15 @@ def read_sample(path: Path) -> dict[str, set[str]]:
         test, _, names = line.partition("\t")
         found[test] = set(names.split())
     return found
+
+
+_TESTS_BETWEEN = 100
+
+
+def _set_aside() -> None:
+    """ct.convert collects garbage each time: what is alive now (reports of tests) need not be looked at again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _sort_stably() -> None:
