@@ -11,6 +11,9 @@ from typing import NoReturn
 
 from builder.errors import ConfigurationError
 from builder.nearest import did_you_mean
+from builder.paths import shown
+
+_MODELS = (".mlpackage", ".mlmodel")
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,3 +71,19 @@ def outputs_folder(namespace: argparse.Namespace) -> Path:
         what = "a symbolic link that leads nowhere" if nearest.is_symlink() else "a file"
         raise ConfigurationError(f"--outputs {folder}: {nearest} is {what}, not a folder")
     return folder
+
+
+def model_file(text: str) -> Path:
+    """Return the path of the model that is named; ConfigurationError with the nearest one where it is not there."""
+    path = Path(text)
+    if path.exists():
+        return path
+    built = [shown(found) for suffix in _MODELS for found in Path("outputs").glob(f"*/*/*{suffix}")]
+    hint = did_you_mean(text, built) or _same_name(path, built) or "give the path of a .mlpackage or .mlmodel"
+    raise ConfigurationError(f"there is no model {path}", hint=hint)
+
+
+def _same_name(path: Path, built: Sequence[str]) -> str | None:
+    """A hint to the artifact of that name, with or without a suffix."""
+    named = [found for found in built if path.name in (Path(found).name, Path(found).stem)]
+    return f"did you mean `{named[0]}`?" if named else None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from builder.cli.arguments import Parser
-from builder.errors import ConfigurationError
+from builder.cli.arguments import Parser, model_file
 
 DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there: warnings,
 each with its confidence and its source (docs/reference/lint.md), the surest first. The exit code is 0.
@@ -19,9 +17,7 @@ def run(arguments: Sequence[str]) -> int:
     """Print what was found; returns the exit code."""
     parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
     parser.add_argument("model", metavar="MODEL", help="a .mlpackage or .mlmodel")
-    path = Path(parser.read(arguments).model)
-    if not path.exists():
-        raise ConfigurationError(f"there is no file {path}")
+    path = model_file(parser.read(arguments).model)
     from builder.lint.inspect import lint, told
 
     print("\n".join(told(lint(path))))

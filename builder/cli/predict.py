@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.cli.arguments import Parser
+from builder.cli.arguments import Parser, model_file
 from builder.errors import ConfigurationError, ConversionError, SourceError
 from builder.nearest import did_you_mean
 
@@ -34,9 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
     given = parser.read(arguments)
-    path = Path(given.model)
-    if not path.exists():
-        raise ConfigurationError(f"there is no model {path}", hint="give the path of a .mlpackage or .mlmodel")
+    path = model_file(given.model)
     files = _pairs(given.inputs)
     outputs = _predict(path, files, given.function)
     folder = _folder(given.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any, Literal, get_args, get_origin
@@ -59,7 +60,7 @@ def find_files(spec: BuildSpec, tree: Tree) -> tuple[dict[Path, str], list[Findi
         folders = [FilePath()]
         if origin is not None and origin.value.file is not None:
             folders.insert(0, origin.value.file.parent)
-        candidates = list(dict.fromkeys((folder / FilePath(text).expanduser()).absolute() for folder in folders))
+        candidates = list(dict.fromkeys(_plain(folder / FilePath(text).expanduser()) for folder in folders))
         file = next((candidate for candidate in candidates if candidate.exists()), None)
         if file is not None:
             found[path] = shown(file)
@@ -74,3 +75,11 @@ def find_files(spec: BuildSpec, tree: Tree) -> tuple[dict[Path, str], list[Findi
                 )
             )
     return found, findings
+
+
+def _plain(path: FilePath) -> FilePath:
+    """The absolute path, without `..` where that leads to the same file (behind a symbolic link it may not)."""
+    absolute = path.absolute()
+    plain = FilePath(os.path.normpath(absolute))
+    same = not absolute.exists() or (plain.exists() and plain.samefile(absolute))
+    return plain if same else absolute

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builder.cli.arguments import model_file
+from builder.errors import ConfigurationError
 from builder.runtime import ModelError
 from builder.runtime.features import ArrayFeature, ImageFeature
 from tests.unit.cli.conftest import Run
@@ -92,3 +94,17 @@ def test_a_damaged_model_exits_3(run: Run, model: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("builder.runtime.model.load", fail)
     code, out, err = run("predict", model, "image=cat.png")
     assert (code, out, err) == (3, "", "error: half.mlmodel cannot be loaded: it is damaged\n")
+
+
+def test_a_model_that_is_not_there_is_sought_among_what_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outputs" / "cat" / "default" / "cat.mlpackage").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for wrong in ("outputs/cat/defualt/cat.mlpackage", "cat.mlpackage", "cat"):
+        with pytest.raises(ConfigurationError) as caught:
+            model_file(wrong)
+        assert caught.value.hint == "did you mean `outputs/cat/default/cat.mlpackage`?"
+    with pytest.raises(ConfigurationError, match="there is no model dog") as caught:
+        model_file("dog")
+    assert caught.value.hint == "give the path of a .mlpackage or .mlmodel"

@@ -46,3 +46,20 @@ def test_words_in_the_place_of_a_file_are_no_files(composed: Compose) -> None:
 
 def test_a_list_in_the_place_of_a_file_is_no_file(composed: Compose) -> None:
     assert composed(text=LEAST + "classifier:\n  labels: [cat, dog]\n").spec.classifier.labels == ["cat", "dog"]
+
+
+def test_a_file_above_the_recipe_is_told_without_a_detour(composed: Compose, write: Write) -> None:
+    write("weights/net.pth", "")
+    request = composed(text=LEAST.replace("  weights: DEFAULT\n", "  file: ../weights/net.pth\n"))
+    assert request.spec.source.file == "weights/net.pth"
+    with pytest.raises(FindingsError, match=r"sought as \S*nothing\.pth and \S*nothing\.pth"):
+        composed(text=LEAST.replace("  weights: DEFAULT\n", "  file: ../nothing.pth\n"))
+
+
+def test_a_detour_through_a_symbolic_link_stays(composed: Compose, write: Write, tmp_path: Path) -> None:
+    write("elsewhere/deep/x", "")
+    write("elsewhere/net.pth", "")
+    (tmp_path / "recipes").mkdir(exist_ok=True)
+    (tmp_path / "recipes" / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    file = composed(text=LEAST.replace("  weights: DEFAULT\n", "  file: link/../net.pth\n")).spec.source.file
+    assert (tmp_path / file).samefile(tmp_path / "elsewhere" / "net.pth")
