@@ -45,11 +45,11 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
 
 def _run(given: list[str]) -> int:
     """Go the long way, on which more than the quickest parts of the standard library are imported."""
-    import errno
     import os
 
     from builder.cli.process import settle
     from builder.errors import BuilderError
+    from builder.paths import DISK_FULL, NOT_WRITABLE
 
     try:
         settle()
@@ -69,9 +69,10 @@ def _run(given: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_FULL | NOT_WRITABLE:
             return _bug()
-        print(f"error: the disk is full: {error}", file=sys.stderr)
+        full = "the disk is full: " if error.errno in DISK_FULL else ""
+        print(f"error: {full}{error.strerror}: {error.filename}", file=sys.stderr)
         return 7
     except Exception:
         return _bug()

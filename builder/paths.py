@@ -18,8 +18,8 @@ from builder.locks import exclusive
 from builder.progress import Progress
 
 _WORKING = ".building"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def variant_folder(outputs: Path, recipe: str, variant: str) -> Path:
@@ -138,12 +138,12 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename2 or error.filename or folder  # of a copy, the second is the one that is written
         ours = error.filename is not None and str(where).startswith(str(folder))
-        if error.errno in _DISK_FULL:
+        if error.errno in DISK_FULL:
             raise UnfitEnvironmentError(
                 f"the disk is full: {error.strerror} while writing {where}",
                 hint="free some space, or build into another folder; what was built before is untouched",
             ) from error
-        if error.errno in _NOT_WRITABLE and ours:
+        if error.errno in NOT_WRITABLE and ours:
             raise UnfitEnvironmentError(
                 f"cannot write {where}: {error.strerror}", hint=f"make {folder} writable, or build into another folder"
             ) from error

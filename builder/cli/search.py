@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
     winner = winner_file(given.output, f"{request.recipe}_{name}", folder)
     with paths.writing(outputs):
         folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / "search.lock", on_wait=lambda: print("waiting: this search is running", file=sys.stderr)):
+    with ExitStack() as stack:
+        with paths.writing(outputs):
+            stack.enter_context(exclusive(folder / "search.lock", on_wait=_say_waiting))
         return _Session(
             request=request,
             arguments=about_builds,
@@ -61,6 +64,10 @@ def run(arguments: Sequence[str]) -> int:
             winner_file=winner,
             verbosity=verbosity(given),
         ).run()
+
+
+def _say_waiting() -> None:
+    print("waiting: this search is running", file=sys.stderr)
 
 
 SEARCHES = "search"

@@ -11,7 +11,7 @@ import yaml
 from builder.artifacts import BuildRequest
 from builder.errors import ConfigurationError, VerificationError
 from builder.locks import exclusive
-from builder.paths import write_atomically
+from builder.paths import write_atomically, writing
 from builder.release.digests import file_sha256
 from builder.release.portable import chosen_settings, config_digest, files_named, name_in_lock
 from builder.store.digests import digest_of
@@ -95,7 +95,7 @@ def lock_text(entries: Mapping[str, Entry]) -> str:
 def update_lock(folder: Path, entries: Mapping[str, Entry]) -> Path:
     """Add or replace entries of the lock in `folder`, keep the others, and return its path."""
     path = folder / FILE_NAME
-    with exclusive(folder / f".{FILE_NAME}.lock"):
+    with writing(folder), exclusive(folder / f".{FILE_NAME}.lock"):
         write_atomically(path, lock_text({**read_lock(folder), **entries}))
     return path
 

@@ -41,7 +41,8 @@ WAITING = "waiting for the flusher that the build started"
 def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lambda _: None) -> FlushReport:
     """Send what waits in the outbox of `outputs`; with `wait`, after another flusher has ended.
 
-    Records that come in meanwhile are sent too. No failure raises: it is in the report, and kept beside the record.
+    Records that come in meanwhile are sent too. No failure to send raises: it is in the report, and kept beside the
+    record. Raises UnfitEnvironmentError where the outbox cannot be written.
     """
     lock = outbox_lock(outputs)
     sent: list[str] = []
@@ -50,7 +51,7 @@ def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lamb
     # A build that finds the lock taken goes away, so whoever held it looks once more after letting go.
     while new := [name for name in outbox.waiting(outputs) if name not in tried]:
         tried.update(new)
-        with ExitStack() as stack:
+        with ExitStack() as stack, paths.writing(outputs):
             if wait:
                 stack.enter_context(exclusive(lock, on_wait=lambda: say(WAITING)))
             elif not stack.enter_context(exclusive_or_none(lock)):

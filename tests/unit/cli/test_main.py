@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +111,34 @@ def test_help_survives_two_recipes_of_one_name(run: Run, tmp_path: Path) -> None
     assert code == 0
     assert "two files are the recipe mobilenet_v2_fp16" in out
     assert run("list")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(errno.EACCES, "error: Permission denied: there/it"), (errno.ENOSPC, "error: the disk is full: No space left")],
+)
+def test_what_the_system_refuses_is_no_bug(code: int, said: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code), "there/it")
+
+    monkeypatch.setattr("builder.cli.list.run", refuse)
+    status, _, stderr = run("list")
+    assert status == 7
+    assert stderr.startswith(said)
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("arguments", [("flush",), ("search", "recipe=x", "search=default")])
+def test_a_folder_that_takes_no_lock_is_named(
+    arguments: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("builder.locks._open", refuse)
+    (tmp_path / "outputs" / ".outbox" / "waits").mkdir(parents=True)
+    monkeypatch.setattr("builder.tracking.outbox.waiting", lambda _: ["waits"])
+    code, _, stderr = run(*arguments)
+    assert code == 7
+    assert "cannot write outputs/" in stderr
+    assert "hint: make outputs writable" in stderr

@@ -9,7 +9,7 @@ import pytest
 
 from builder.__main__ import main
 from builder.config.compose import compose
-from builder.errors import ConfigurationError, VerificationError
+from builder.errors import ConfigurationError, UnfitEnvironmentError, VerificationError
 from builder.release import lock
 from tests.unit.release.project import commit
 
@@ -168,3 +168,12 @@ def test_locked_does_not_go_with_a_sweep(project: Path, capsys: pytest.CaptureFi
     # given a sweep, when it must be locked, then the command line is wrong
     assert main(["-m", "recipe=tiny", "precision=fp16,fp32", "--locked"]) == ConfigurationError.exit_code
     assert "--locked" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("builder.locks._open", refuse)
+    with pytest.raises(UnfitEnvironmentError, match="cannot write"):
+        lock.update_lock(tmp_path, {})
