@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from builder.spec import BuildSpec
 
 
+MeasuredOutputs = Mapping[str, Mapping[str, Any]]
+"""By output: its measures, each the worst over samples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """One build, composed and validated: what the configuration room hands to the pipeline."""
@@ -111,8 +115,33 @@ class CompressionEffect:
     changed: tuple[str, ...]
     """Paths of modules, or names of weights and operators."""
     max_abs: float | None = None
-    """By how much the step alone changed the outputs, where it is a step on the PyTorch model."""
+    """By how much the step alone changed the outputs (the worst of them); None where that was not measured."""
     snr_db: float | None = None
+    alone: MeasuredOutputs = field(default_factory=dict)
+    """What the step alone changed: against the model before it."""
+    so_far: MeasuredOutputs = field(default_factory=dict)
+    """Against the original, before any compression."""
+    engine: str = ""
+    """What computed the outputs: `pytorch`, or `runtime` (ours) for steps on the program."""
+    samples: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What the converted program computes before its compression, executed by our runtime, against the original."""
+
+    outputs: MeasuredOutputs
+    samples: int
+    """How many of the parity check's; those of the steps are the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSteps:
+    """What conversion and every compression step on the program cost."""
+
+    conversion: Conversion
+    steps: tuple[tuple[MeasuredOutputs, MeasuredOutputs], ...]
+    """For each step in order: alone, and so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +258,8 @@ class CompressedModel:
     skipped: tuple[SkippedLayer, ...] = ()
     said: str = ""
     """One line for people."""
+    between: tuple[Any, ...] = ()
+    """What the steps but the last made, as `builder.stages.package.KeptPackage`; the store does not keep them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,6 +425,8 @@ class BuildRecord:
     lowerings: tuple[UsedLowering, ...]
     compression: tuple[CompressionEffect, ...]
     """All steps, those on the PyTorch model first."""
+    conversion: Conversion | None
+    """What precedes the steps on the program; None where there are none, or no parity check says on what to measure."""
     skipped_layers: tuple[SkippedLayer, ...]
     op_counts: Mapping[str, int]
     capture: Mapping[str, Any]

@@ -40,7 +40,9 @@ from builder.spec.functions import specs_by_function
 from builder.stages.branch import Branch
 from builder.stages.choice import Choice
 from builder.stages.ledger import Ledger, Stage, StaleError
+from builder.stages.measure import is_measured, measure
 from builder.stages.methods import methods_to_try
+from builder.stages.records import sealed_package
 from builder.stages.sensitivity import sensitivity
 from builder.stages.steps import Steps
 from builder.store.actions import Store
@@ -54,8 +56,12 @@ STAGES = ("load", "prepare", "capture", "convert", "compress", "seal", "verify")
 
 
 def stages_of(spec: BuildSpec) -> tuple[str, ...]:
-    """The stages of a build in their order: what says `auto` is decided as soon as there is a model."""
-    return (*STAGES[:2], "choose", *STAGES[2:]) if spec.is_open else STAGES
+    """The stages of a build in their order: what says `auto` is decided as soon as there is a model.
+
+    Where a compression is still to be decided, nobody knows whether there will be steps to measure.
+    """
+    stages = (*STAGES[:2], "choose", *STAGES[2:]) if spec.is_open else STAGES
+    return (*stages, "measure") if is_measured(spec) else stages
 
 
 def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildRecord:
@@ -159,7 +165,7 @@ def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress
     if not checked:
         request = replace(request, spec=request.spec.model_copy(update={"checks": {}}))
     ledger.decide(request.spec)
-    return replace(_tell_rest(request, folder, ledger, progress, loaded, prepared), chosen=chosen)
+    return replace(_tell_rest(request, folder, ledger, progress, loaded, prepared, last=True), chosen=chosen)
 
 
 def _choose(
@@ -199,8 +205,13 @@ def _tell_rest(
     progress: Progress,
     loaded: Stage[LoadedModel],
     prepared: Stage[PreparedModel] | None,
+    *,
+    last: bool = False,
 ) -> Story:
-    """What follows when nothing is open any more; `prepared` where that is done."""
+    """What follows when nothing is open any more; `prepared` where that is done.
+
+    Only in the `last` of several that are tried it is measured what each step costs.
+    """
     steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
     branches = {
         function: _branch(replace(request, spec=spec), loaded, prepared, ledger.of_function(function, spec), progress)
@@ -208,13 +219,27 @@ def _tell_rest(
     }
     prepared = next(iter(branches.values())).prepared
     sealed = ledger.stage(steps.seal(prepared, {name: b.compressed for name, b in branches.items()}, loaded))
+    first = next(iter(branches.values()))
+    between = None if first.compressed.held is None else first.compressed.held.between
     for branch in branches.values():  # checks look at the file: of a large model these are gigabytes
         branch.converted.forget()
         branch.compressed.forget()
     size = float(sealed.record["size_bytes"])
     progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
     verified = ledger.stage(steps.verify(branches, sealed))
-    return Story(spec=request.spec, loaded=loaded, chosen=None, branches=branches, sealed=sealed, verified=verified)
+    measured = None
+    if last and is_measured(first.spec):
+        work = measure(first, between, sealed_package(sealed, Path()), progress)
+        measured = ledger.of_function("", first.spec).stage(work)
+    return Story(
+        spec=request.spec,
+        loaded=loaded,
+        chosen=None,
+        branches=branches,
+        sealed=sealed,
+        verified=verified,
+        measured=measured,
+    )
 
 
 def _branch(

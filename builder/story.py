@@ -14,15 +14,18 @@ from builder.artifacts import (
     Chosen,
     LayerWeights,
     LoadedModel,
+    MeasuredSteps,
     SealedPackage,
     StageReport,
 )
+from builder.compression.effects import with_measures
 from builder.git import git_state
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.stages.branch import Branch
 from builder.stages.choose import chosen_of
 from builder.stages.ledger import Stage
+from builder.stages.measure import measured_steps
 from builder.stages.records import compression, effects, findings, lowerings, skipped
 from builder.store.keys import tool_versions
 
@@ -39,6 +42,8 @@ class Story:
     """By function, in order; one under an empty name where the artifact has no functions."""
     sealed: Stage[SealedPackage]
     verified: Stage[tuple[CheckReport, ...]]
+    measured: Stage[MeasuredSteps | None] | None
+    """What each compression step costs; None where there is nothing to measure."""
 
     @property
     def first(self) -> Branch:
@@ -54,11 +59,12 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
     converted, compressed = story.first.converted.record, story.first.compressed.record
     checks, artifact = story.verified.value(), story.sealed.value()
     modules = converted["modules"]
+    costs = None if story.measured is None else measured_steps(story.measured.record)
     return BuildRecord(
         request=request,
         variant=variant_of(request.variant, seeded=loaded["seeded"]),
         status="broken" if any(check.passed is False for check in checks) else "built",
-        key=reports[-2].key,
+        key=next(report.key for report in reports if report.name == "seal"),
         artifact=artifact,
         stages=reports,
         checks=checks,
@@ -68,7 +74,8 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
         source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
         substitutions=effects(prepared),
         lowerings=lowerings(converted),
-        compression=compression(prepared) + compression(compressed),
+        compression=compression(prepared) + with_measures(compression(compressed), costs),
+        conversion=None if costs is None else costs.conversion,
         skipped_layers=skipped(prepared) + skipped(compressed),
         op_counts=sealed["op_counts"],
         capture={"method": story.first.captured.record["method"], "failures": dict(story.first.failures)},
@@ -103,6 +110,11 @@ def tell_details(record: BuildRecord, progress: Progress) -> None:
     for effect in record.substitutions:
         progress.detail(f"substitution {effect.name}: {', '.join(effect.replaced) or 'nothing'} replaced")
         progress.detail(f"substitution {effect.name}: outputs changed by at most {effect.max_abs:.3g}")
+    for step in record.compression:
+        for name, measured in step.alone.items():
+            progress.detail(f"compression {step.name} alone ({step.engine}): {name} {measured}")
+    for name, measured in record.conversion.outputs.items() if record.conversion else ():
+        progress.detail(f"conversion, before compression (runtime): {name} {measured}")
     for lowering in record.lowerings:
         progress.detail(f"lowering {lowering.operator}: {lowering.times} converted by ours; {lowering.why}")
     for finding in record.lint:

@@ -10,9 +10,9 @@ from builder.checks.accuracy import check_accuracy
 from builder.checks.capture import check_capture
 from builder.checks.engine import Kept, engines
 from builder.checks.parity import check_parity
+from builder.checks.samples import check_samples
 from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
-from builder.data import Samples, default_data, draw_samples
 from builder.runtime.errors import RuntimeFailure
 from builder.spec.checks import AccuracyCheck, CaptureCheck, Check, ParityCheck, StructureCheck
 from builder.spec.functions import labelled
@@ -40,7 +40,7 @@ def _run(check_name: str, check: Check, subject: Subject, kept: Kept) -> Iterato
         case CaptureCheck():
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
-            samples = _samples(check_name, check, subject)
+            samples = check_samples(check_name, check, subject)
             try:
                 for engine, execute in engines(subject, kept):
                     if isinstance(check, ParityCheck):
@@ -54,18 +54,3 @@ def _run(check_name: str, check: Check, subject: Subject, kept: Kept) -> Iterato
 
 def _failed(name: str, check: ParityCheck | AccuracyCheck, reason: str) -> CheckReport:
     return CheckReport(name=name, kind=check.kind, engine="runtime", values={}, limits={}, passed=False, reason=reason)
-
-
-def _samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subject) -> Samples:
-    """The data of a check; parity also tries the other shapes that the app may choose."""
-    data = check.data or default_data(subject.spec)
-    assert not isinstance(data, str), "named data stands in the places that refer to it"
-    return draw_samples(
-        data,
-        subject.spec.input,
-        check.samples,
-        subject.spec.seed,
-        vary=isinstance(check, ParityCheck),
-        published=subject.prepared.preprocessing,
-        key=f"checks.{name}.data",
-    )

@@ -32,22 +32,14 @@ def judge(
     `scores` names the output whose largest value along the last axis is the best class, if any. An output whose
     reference proves nothing is left out of the verdict; where all are, `passed` is None.
     """
-    values: dict[str, Any] = {}
+    values = measure(references, results, scores)
     reasons, failures = [], []
     enforced = {**SOUND, **limits}
-    for output in references[0]:
+    for output, measured in values.items():
         expected = [r[output] for r in references]
         got = [r[output] for r in results]
-        measured = _worst(expected, got)
-        if output == scores:
-            same = [bool(torch.equal(a.argmax(-1), b.argmax(-1))) for a, b in zip(expected, got, strict=True)]
-            measured["top1_agreement"] = sum(same) / len(same)
-            near = [is_near(a, b) for a, b in zip(expected, got, strict=True)]
-            measured["top5_agreement"] = sum(near) / len(near)
-        values[output] = measured
-        if reason := why_meaningless(expected):
+        if reason := measured.get("not_meaningful"):
             reasons.append(f"{output}: {reason}")
-            measured["not_meaningful"] = reason
             continue
         lost = None if enforced["nan_count"].holds(measured.get("nan_count", 0)) else _lost(output, expected, got)
         if lost is not None:
@@ -76,6 +68,26 @@ def judge(
         reason=reason,
         samples=len(references),
     )
+
+
+def measure(references: Sequence[Outputs], results: Sequence[Outputs], scores: str | None) -> dict[str, dict[str, Any]]:
+    """By output, the worst of each measure over all samples, and why they prove nothing (`not_meaningful`) if so.
+
+    `scores` names the output whose largest value along the last axis is the best class, if any.
+    """
+    values = {}
+    for output in references[0]:
+        expected = [r[output] for r in references]
+        got = [r[output] for r in results]
+        measured = values[output] = _worst(expected, got)
+        if output == scores:
+            same = [bool(torch.equal(a.argmax(-1), b.argmax(-1))) for a, b in zip(expected, got, strict=True)]
+            measured["top1_agreement"] = sum(same) / len(same)
+            near = [is_near(a, b) for a, b in zip(expected, got, strict=True)]
+            measured["top5_agreement"] = sum(near) / len(near)
+        if reason := why_meaningless(expected):
+            measured["not_meaningful"] = reason
+    return values
 
 
 def _lost(output: str, expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> str | None:

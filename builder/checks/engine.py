@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,6 +64,19 @@ def engines(subject: Subject, kept: Kept | None = None) -> list[tuple[str, Execu
     return found
 
 
+def run_program(path: Path, subject: Subject) -> Execute:
+    """Our engine for a program on its way to the artifact: alone in its file, without a detector's last stage.
+
+    Its states begin with zeros, and go on from sample to sample.
+    """
+    from builder import runtime
+
+    model = runtime.load(path)
+    state = model.make_state() if model.states else None
+    names = subject.prepared.output_names
+    return lambda sample: _named(model.predict(dict(sample.given), state=state), names, subject)
+
+
 def _apples(subject: Subject, states: dict[str, Any]) -> Execute:
     """Apple's framework; needs a Mac, so the tests do not run it."""
     import coremltools
@@ -86,13 +100,17 @@ def _apples_detector(coremltools: Any, model: Any, subject: Subject) -> Execute:
 
 def _tensors(predicted: Mapping[str, Any], subject: Subject) -> dict[str, torch.Tensor]:
     """Outputs by name; of a detector the candidates of its program too."""
-    labels = subject.prepared.labels
     detected = DETECTED if subject.prepared.suppression is not None else ()
+    return _named(predicted, (*subject.prepared.output_names, *detected), subject)
+
+
+def _named(predicted: Mapping[str, Any], names: Sequence[str], subject: Subject) -> dict[str, torch.Tensor]:
+    labels = subject.prepared.labels
     return {
         name: _scores(predicted[name], labels)
         if name == subject.scores and labels is not None
         else _tensor(predicted[name], subject.spec.output.get(name))
-        for name in (*subject.prepared.output_names, *detected)
+        for name in names
     }
 
 

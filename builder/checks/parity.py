@@ -45,8 +45,8 @@ def check_parity(
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
         for sample in samples:
             references.append(subject.run_original(subject.prepared.uncompressed, sample))
-            given = _with_numbers(references[-1], execute(sample))
-            results.append(_without_rounding(subject, references[-1], given))
+            given = with_numbers(references[-1], execute(sample))
+            results.append(without_rounding(subject, references[-1], given))
             subject.progress.bound(partial(parity_bounds, name, references, results))
             if len(shown) < PICTURES:
                 shown.append((sample, references[-1], given))
@@ -65,7 +65,7 @@ def check_parity(
     return replace(report, pictures=pictures)
 
 
-def _with_numbers(reference: Outputs, result: Outputs) -> Outputs:
+def with_numbers(reference: Outputs, result: Outputs) -> Outputs:
     """`result` with numbers where the reference has them: Core ML gives an array of one."""
     return {
         name: value.reshape(()) if reference[name].ndim == 0 and value.shape == (1,) else value
@@ -73,7 +73,7 @@ def _with_numbers(reference: Outputs, result: Outputs) -> Outputs:
     }
 
 
-def _without_rounding(subject: Subject, reference: Outputs, result: Outputs) -> Outputs:
+def without_rounding(subject: Subject, reference: Outputs, result: Outputs) -> Outputs:
     """`result` without what rounding did to outputs that are declared coarser than float32.
 
     A level of a picture stands for all values within a half of it, a number in half precision for all that round to

@@ -6,17 +6,19 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from builder.artifacts import CompressionEffect, SkippedLayer
+from builder.checks.comparison import measure
+from builder.compression.effects import worst_change
 from builder.errors import BuilderError, ConversionError
-from builder.measures import compare
 from builder.module_compression import integers, tables, trained
 from builder.module_compression.context import Context
 from builder.module_compression.layers import choose_layers
@@ -69,35 +71,57 @@ class Compressed:
 
 
 def compress_modules(
-    module: nn.Module, steps: Mapping[str, ModuleCompression], run: Run, context: Callable[[str], Context]
+    module: nn.Module,
+    steps: Mapping[str, ModuleCompression],
+    run: Run,
+    context: Callable[[str], Context],
+    outputs: Sequence[str],
 ) -> Compressed:
-    """Apply the steps in their order; `module` stays as it is. `run` returns the outputs for the examples.
+    """Apply the steps in their order; `module` stays as it is.
+
+    `run` returns the outputs for the examples, which lie along their first axis; `outputs` are their names.
 
     Raises ConversionError when a step fails or leaves every layer as it was.
     """
     effects: list[CompressionEffect] = []
     skipped: list[SkippedLayer] = []
+    original = before = run(module) if steps else ()
     for name, step in steps.items():
-        before = run(module)
         method = METHODS[type(step)]
         new = batch_norm_folding(module, _any_batch_norm, None, run)[0] if method.folds else copy_module(module)
         layers = choose_layers(new, name, step, partial(method.why_not, step=step))
         with _errors(name):
             module = method.apply(new, step, layers, context(name)).eval()
             after = run(module)
-        worst = [compare(wanted, found) for wanted, found in zip(before, after, strict=True)]
+        alone = _measured(outputs, before, after)
+        max_abs, snr_db = worst_change(alone)
         effects.append(
             CompressionEffect(
                 name=name,
                 kind=step.kind,
                 stage="prepare",
                 changed=tuple(layers.chosen),
-                max_abs=max(difference.max_abs for difference in worst),
-                snr_db=min(difference.snr_db for difference in worst),
+                max_abs=max_abs,
+                snr_db=snr_db,
+                alone=alone,
+                so_far=_measured(outputs, original, after),
+                engine="pytorch",
+                samples=len(after[0]),
             )
         )
+        before = after
         skipped += layers.skipped
     return Compressed(module=module, effects=tuple(effects), skipped=tuple(skipped))
+
+
+def _measured(
+    names: Sequence[str], expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]
+) -> dict[str, dict[str, Any]]:
+    """By output, the worst of each measure over the examples."""
+    references, results = (
+        [dict(zip(names, one, strict=True)) for one in zip(*all_, strict=True)] for all_ in (expected, got)
+    )
+    return measure(references, results, None)
 
 
 def _any_batch_norm(module: nn.Module) -> bool:

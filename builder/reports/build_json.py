@@ -49,6 +49,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "capture": plain(record.capture),
         "substitutions": plain(record.substitutions),
         "lowerings": plain(record.lowerings),
+        "conversion": plain(record.conversion),
         "compression": plain(record.compression),
         "skipped_layers": plain(record.skipped_layers),
         "lint": plain(record.lint),

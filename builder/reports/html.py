@@ -7,7 +7,7 @@ from pathlib import Path
 
 from builder.artifacts import BuildRecord
 from builder.paths import write_atomically
-from builder.reports import page_chosen, page_facts, page_interface, page_verdict
+from builder.reports import page_chosen, page_facts, page_interface, page_steps, page_verdict
 from builder.reports.markup import Markup, element, join, render, section_id
 
 FILE_NAME = "report.html"
@@ -59,7 +59,7 @@ _SECTIONS = {
     "Operators": page_facts.operators,
     "Neural Engine": page_facts.neural_engine,
     "Substitutions": page_facts.substitutions,
-    "Compression": page_facts.compression,
+    "Compression": page_steps.compression,
     "Chosen by measuring": page_chosen.chosen,
     "Lowerings of the builder's own": page_facts.lowerings,
     "Stages": page_facts.stages,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.artifacts import BuildRecord, CompressionEffect, LayerWeights, LintFinding, SubstitutionEffect
+from builder.artifacts import BuildRecord, LayerWeights, LintFinding, SubstitutionEffect
 from builder.reports.markup import Content, Markup, bar, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import duration, leaves, number, plain, scalar, size
 
@@ -70,27 +70,6 @@ def substitutions(record: BuildRecord) -> Markup | None:
         return None
     head = ("name", "kind", "replaced", "declared", "largest change", "SNR")
     return section("Substitutions", table(head, [_substitution(effect) for effect in record.substitutions]))
-
-
-def compression(record: BuildRecord) -> Markup | None:
-    """What each step made smaller, in PyTorch or in the program; what those in PyTorch alone changed."""
-    if not record.compression:
-        return None
-    head = ("step", "kind", "where", "changed", "largest change", "SNR")
-    return section("Compression", table(head, [_compressed(effect) for effect in record.compression]))
-
-
-def _compressed(effect: CompressionEffect) -> tuple[Content, ...]:
-    what = "layer" if effect.stage == "prepare" else "operator" if "activations" in effect.kind else "weight"
-    count = len(effect.changed)
-    return (
-        effect.name,
-        effect.kind,
-        "in PyTorch" if effect.stage == "prepare" else "in the program",
-        details(f"{count} {what}{'s' if count != 1 else ''}", element("p", ", ".join(effect.changed), class_="quiet")),
-        "not measured alone" if effect.max_abs is None else number(effect.max_abs),
-        "not measured alone" if effect.snr_db is None else f"{number(effect.snr_db)} dB",
-    )
 
 
 def stages(record: BuildRecord) -> Markup:

@@ -61,13 +61,20 @@ def _facts(record: BuildRecord) -> Iterator[Line]:
         share = 100 * record.artifact.size_bytes / record.source_bytes
         ratio = f", {share:.0f} % of the source's {size(record.source_bytes)}"
     yield Line(label="size", text=size(record.artifact.size_bytes) + ratio)
-    compression = f", compressed: {', '.join(spec.compression)}" if spec.compression else ""
+    compression = f", compressed: {', '.join(_steps(record))}" if spec.compression else ""
     yield Line(label="precision", text=spec.precision.kind + compression)
     if record.chosen is not None:
         yield Line(label="chosen", text=f"{record.chosen.said}; {len(record.chosen.tried)} builds measured")
     for note in record.chosen.notes if record.chosen else ():
         yield Line(text=note, style="yellow", loud=True)
     yield Line(label="target", text=f"{spec.target.name}, {record.artifact.format}")
+
+
+def _steps(record: BuildRecord) -> Iterator[str]:
+    """The compression steps, where there are several each with what it costs alone: of one the checks tell."""
+    for step in record.compression:
+        measured = len(record.compression) > 1 and step.snr_db is not None
+        yield f"{step.name} ({step.snr_db:.1f} dB alone)" if measured else step.name
 
 
 def _checks(record: BuildRecord, *, utf8: bool) -> Iterator[Line]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from builder.spec.base import FeatureName, Part, Seed
-from builder.spec.checks import Check
+from builder.spec.checks import Check, ParityCheck
 from builder.spec.compression import AutoCompression, Compression, ProgramCompression
 from builder.spec.data import Data
 from builder.spec.detection import Detection
@@ -86,6 +86,12 @@ class BuildSpec(Part):
     def program_compression(self) -> dict[str, ProgramCompression]:
         """The compression steps that change the converted program, in their order."""
         return {name: step for name, step in self.compression.items() if isinstance(step, ProgramCompression)}
+
+    @property
+    def parity_check(self) -> dict[str, Check]:
+        """The first parity check, by its name; empty where there is none."""
+        parity = ((name, check) for name, check in self.checks.items() if isinstance(check, ParityCheck))
+        return dict([first]) if (first := next(parity, None)) else {}
 
     @property
     def automatic_compression(self) -> AutoCompression | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from builder.artifacts import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing, Sample
@@ -19,6 +20,7 @@ from builder.spec import BuildSpec
 from builder.spec.compression import QuantizeActivations
 from builder.stages.convert import conversion_errors
 from builder.stages.fast_conversion import fast_conversion, replaced, validate_program
+from builder.stages.package import KeptPackage
 
 
 def compress(
@@ -32,9 +34,11 @@ def compress(
     if not spec.program_compression:
         return CompressedModel(model=converted.model, said="none")
     steps = _steps(spec, published, progress)
-    model = converted.model
+    model, between = converted.model, []
     with fast_conversion() as keep, _quiet_and_repeatable():
         for step in steps:
+            if step is not steps[0]:
+                between.append(KeptPackage(Path(model.package_path)))
             with conversion_errors(f"compression {step.name} failed"):
                 model = _applied(step, model, spec)
             for layer in step.skipped:
@@ -50,6 +54,7 @@ def compress(
         ),
         skipped=tuple(layer for step in steps for layer in step.skipped),
         said=", ".join(_said(step) for step in steps),
+        between=tuple(between),
     )
 
 

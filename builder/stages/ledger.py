@@ -104,6 +104,11 @@ class Stage(Generic[Result]):
                 self._value = self.again()
         return self._value
 
+    @property
+    def held(self) -> Result | None:
+        """The result, if it is at hand without any work."""
+        return self._value
+
     def hold(self, value: Result) -> None:
         """Keep the result that this run has made."""
         self._value = value

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import uuid
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,10 +32,24 @@ def link_folder(source: Path, target: Path) -> None:
     """Link the files of a folder to a new one, or copy them where the file system cannot link."""
     target.mkdir()
     for file in sorted(source.iterdir()):
-        try:
-            os.link(file, target / file.name)
-        except OSError:
-            shutil.copyfile(file, target / file.name)
+        _link_or_copy(str(file), str(target / file.name))
+
+
+class KeptPackage:
+    """An `.mlpackage` beside another one, whose files it shares as long as that one lasts; it goes with its object."""
+
+    def __init__(self, package: Path) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="builder-kept-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = folder / package.name
+        shutil.copytree(package, self.path, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def manifest(*, weights: bool) -> str:

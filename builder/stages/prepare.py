@@ -62,7 +62,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         labels = check_object_labels(spec.detection, named, next(iter(returned.values())).shape[-1])
     substituted, effects = substitute(original, spec.substitutions, run)
     context = partial(module_context, spec=spec, normalize=normalize, examples=examples, published=loaded.preprocessing)
-    compressed = compress_modules(substituted, spec.module_compression, run, context)
+    compressed = compress_modules(substituted, spec.module_compression, run, context, names)
     uncompressed = deploy(substituted.eval()).choose(chosen)
     module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
     for used in (reference, uncompressed, module):

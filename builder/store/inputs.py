@@ -41,6 +41,17 @@ READS: Mapping[str, tuple[str, ...]] = {
         "seed",
         "functions",
     ),
+    "measure": (
+        "parity_check",
+        "program_compression",
+        "input",
+        "output",
+        "classifier",
+        "detection",
+        "target",
+        "format",
+        "seed",
+    ),
     "choose": (
         "input",
         "output",
@@ -58,7 +69,11 @@ READS: Mapping[str, tuple[str, ...]] = {
 }
 """The part of the spec that each stage reads. A section that is named nowhere here is in the key of every stage."""
 
-PARTS: Mapping[str, str] = {"module_compression": "compression", "program_compression": "compression"}
+PARTS: Mapping[str, str] = {
+    "module_compression": "compression",
+    "program_compression": "compression",
+    "parity_check": "checks",
+}
 """What is a part of a section: the section it belongs to."""
 
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
@@ -75,6 +90,7 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
     "compress": ("stages/archive.py",),
     "seal": ("description.py", "lint/inspect.py"),
     "verify": ("stages/verdicts.py",),
+    "measure": ("checks/steps.py",),
     "choose": ("choosing/choose.py", *(f"stages/{name}.py" for name in _BUILDING)),
     "sensitivity": ("choosing/sensitivity.py",),
 }

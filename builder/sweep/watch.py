@@ -9,7 +9,9 @@ from pathlib import Path
 STAGES = ("load", "prepare", "capture", "convert", "compress", "seal", "verify")
 _BETWEEN = {"choose": "capture"}
 """A stage that only some builds have, and the one that follows it."""
-_ENDED = re.compile(rf"  ({'|'.join((*STAGES, *_BETWEEN))}) +(cached|[\d.]+ s|\d+ min \d+ s)(?:  .*)?")
+_LAST = "measure"
+"""A stage that only some builds have, after all others."""
+_ENDED = re.compile(rf"  ({'|'.join((*STAGES, *_BETWEEN, _LAST))}) +(cached|[\d.]+ s|\d+ min \d+ s)(?:  .*)?")
 """A stage's line, as `reports.terminal` prints it where nobody looks at a terminal."""
 _WARNING = re.compile(r"  warning +(.+)")
 _ERROR = re.compile(r"(?:.+?: )?error: (.+)")
@@ -48,7 +50,7 @@ class Watch:
 
 def next_stage(ended: str) -> str:
     """The stage that runs when `ended` has ended; nothing after the last."""
-    return _BETWEEN.get(ended) or (*STAGES, "")[STAGES.index(ended) + 1]
+    return _BETWEEN.get(ended) or ("" if ended == _LAST else (*STAGES, "")[STAGES.index(ended) + 1])
 
 
 def reason(log: str, code: int) -> str:

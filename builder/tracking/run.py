@@ -89,7 +89,12 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
     for name, count in sorted(record.op_counts.items()):
         yield f"ops/{metric_key(name)}", float(count)
     for name, check in _named(record):
-        yield from _check_figures(name, check)
+        yield from _output_figures(name, check.values)
+    if record.conversion is not None:
+        yield from _output_figures("conversion", record.conversion.outputs)
+    for step in record.compression:
+        for against in ("alone", "so_far"):
+            yield from _output_figures(f"compression/{metric_key(step.name)}/{against}", getattr(step, against))
 
 
 def _named(record: BuildRecord) -> Iterator[tuple[str, CheckReport]]:
@@ -99,9 +104,9 @@ def _named(record: BuildRecord) -> Iterator[tuple[str, CheckReport]]:
         yield metric_key(check.name if names.count(check.name) == 1 else f"{check.name}_{check.engine}"), check
 
 
-def _check_figures(name: str, check: CheckReport) -> Iterator[tuple[str, float]]:
-    """Each measured number as `check/measure`, and those of one output as `check/output/measure`."""
-    for path, value in leaves(dict(check.values), separator="/"):
+def _output_figures(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Each measured number as `name/measure`, and those of one output as `name/output/measure`."""
+    for path, value in leaves(dict(values), separator="/"):
         number = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             yield "/".join([name, *(metric_key(part) for part in path.split("/"))]), float(number)

@@ -28,6 +28,10 @@ def test_settings_figures_and_tags_of_a_build(record: BuildRecord, monkeypatch: 
     assert run.metrics["seconds/convert"] == 6.4321
     assert run.metrics["ops/conv"] == 52
     assert run.metrics["parity/probabilities/snr_db"] == 48.31234
+    assert run.metrics["conversion/probabilities/snr_db"] == 23.9
+    assert run.metrics["compression/gptq/alone/probabilities/snr_db"] == 24.0
+    assert run.metrics["compression/palettize/alone/probabilities/max_abs"] == 0.02
+    assert run.metrics["compression/palettize/so_far/probabilities/snr_db"] == 22.25
     expected = {
         "recipe": "mobilenet_v2_fp16", "status": "built", "engine": "none,runtime", "seeded": "false",
         "git.dirty": "false", "sweep_id": "sweep-7", "check.accuracy": "not proven", "target": "ios16",

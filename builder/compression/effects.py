@@ -1,0 +1,47 @@
+"""What a compression step changed at the outputs, in the two numbers that people look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from builder.artifacts import CompressionEffect, MeasuredOutputs, MeasuredSteps
+
+
+def worst_change(outputs: MeasuredOutputs) -> tuple[float | None, float | None]:
+    """`max_abs` and `snr_db` of the worst output; None where no output that proves something has them.
+
+    A number that is none (an output with NaN) is the worst.
+    """
+    told = [measured for measured in outputs.values() if "not_meaningful" not in measured]
+    largest = [float(measured["max_abs"]) for measured in told if "max_abs" in measured]
+    least = [float(measured["snr_db"]) for measured in told if "snr_db" in measured]
+    return _worst(largest, max), _worst(least, min)
+
+
+def _worst(values: Sequence[float], pick: Callable[[Sequence[float]], float]) -> float | None:
+    nothing = [value for value in values if value != value]
+    return nothing[0] if nothing else pick(values) if values else None
+
+
+def with_measures(
+    effects: Sequence[CompressionEffect], measured: MeasuredSteps | None
+) -> tuple[CompressionEffect, ...]:
+    """The steps on the program with what they cost, where that was measured."""
+    if measured is None:
+        return tuple(effects)
+    found = []
+    for effect, (alone, so_far) in zip(effects, measured.steps, strict=True):
+        max_abs, snr_db = worst_change(alone)
+        found.append(
+            replace(
+                effect,
+                max_abs=max_abs,
+                snr_db=snr_db,
+                alone=alone,
+                so_far=so_far,
+                engine="runtime",
+                samples=measured.conversion.samples,
+            )
+        )
+    return tuple(found)
