@@ -110,7 +110,7 @@ class Taken(NamedTuple):
     cpu: float
 
 
-def _clock() -> Callable[[], Taken]:
+def clock() -> Callable[[], Taken]:
     """Start a clock; what it returns tells what the processes took that were started and have ended since."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
 
@@ -124,7 +124,7 @@ def _clock() -> Callable[[], Taken]:
 
 def _script(folder: Path, environment: dict[str, str]) -> Taken:
     (folder / "script.py").write_text(SCRIPT)
-    taken = _clock()
+    taken = clock()
     for precision in PRECISIONS:
         for compression in COMPRESSIONS:
             target = folder / f"{precision}-{compression}.mlpackage"
@@ -134,7 +134,7 @@ def _script(folder: Path, environment: dict[str, str]) -> Taken:
 
 
 def _sweep(folder: Path, environment: dict[str, str], recipe: str, checks: str) -> Taken:
-    taken = _clock()
+    taken = clock()
     command = [sys.executable, "-m", "builder", "-m", f"recipe={recipe}", f"precision={','.join(PRECISIONS)}"]
     command += [f"compression={','.join(COMPRESSIONS)}", "target=ios16", f"checks={checks}", "tracking=none", "-q"]
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
