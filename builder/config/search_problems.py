@@ -22,6 +22,9 @@ _NOT_SEARCHED = {
     "checks": "what is demanded stays the same for all trials",
 }
 
+_FITS_OR_NOT = ("target", "format", "precision", "compression", "input", "output", "state", "functions", "source")
+"""The sections that may not go together."""
+
 
 def search_problems(read: ReadSearch, arguments: Sequence[str], spec: BuildSpec, library: Library) -> list[Finding]:
     """Return everything that is wrong; `arguments` and `spec` are those of the recipe without the search."""
@@ -102,15 +105,18 @@ def _measures(read: ReadSearch, spec: BuildSpec) -> Iterator[Finding]:
 def _unfit_values(read: ReadSearch, arguments: Sequence[str], library: Library) -> Iterator[Finding]:
     """Settings that the recipe does not have, and values that it does not take.
 
-    What does not go together with other settings is left to the trials, which may set those too.
+    What does not go together with other settings is found as well, where the search varies none of those: else it is
+    left to the trials, which may set them too.
     """
+    settings = {name: entry.setting.partition(".")[0] for name, entry in read.search.space.items()}
     for name, entry in read.search.space.items():
         conditions = _conditions(read.search.space, entry)
+        alone = not any(group in _FITS_OR_NOT for other, group in settings.items() if group != settings[name])
         found: dict[Path, Finding] = {}
         candidates = list(_candidates(name, entry))
         for place, text in candidates:
             argument = f"{entry.setting}={text}"
-            for finding in _composed([*arguments, *conditions, argument], argument, library):
+            for finding in _composed([*arguments, *conditions, argument], argument, library, compatible=alone):
                 found.setdefault(place, replace(finding, key=f"search.space.{name}", spot=read.spot(place)))
         messages = {finding.message for finding in found.values()}
         if len(found) == len(candidates) and len(messages) == 1:
@@ -142,10 +148,10 @@ def _conditions(space: Space, entry: Entry) -> list[str]:
     return found
 
 
-def _composed(arguments: Sequence[str], argument: str, library: Library) -> list[Finding]:
-    """What is wrong with `argument` when all `arguments` are composed."""
+def _composed(arguments: Sequence[str], argument: str, library: Library, *, compatible: bool) -> list[Finding]:
+    """What is wrong with `argument` when all `arguments` are composed; with `compatible`, beside the others too."""
     try:
-        compose_spec(arguments, library, compatible=False)
+        compose_spec(arguments, library, compatible=compatible)
     except FindingsError as error:
         return [f for f in error.findings if f.spot and f.spot.file is None and f.spot.text == argument]
     return []

@@ -308,6 +308,9 @@ CASES: dict[str, Case] = {
     "search_setting_unknown": search("space: {b: {setting: compresion.bits, kind: integer, min: 2, max: 8}}"),
     "search_setting_without_group": search("space: {b: {setting: compression.p.nbits, kind: integer, min: 2, max: 4}}"),
     "search_choice_unknown": search("space:\n  precision: {kind: choice, choices: [fp16, fp17]}"),
+    "search_choice_that_never_fits": search(
+        "space:\n  method: {setting: compression, kind: choice, choices: [none, int4]}"
+    ),
     "search_range_wrong": search(
         "space:\n  seed: {kind: integer, min: 8, max: 2}\n  x: {kind: float, min: 0, max: 1, log: true}"
     ),
