@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,7 +41,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cache = folder / "cache"
-        (folder / "recipes").mkdir()
+        (folder / "recipes").mkdir(exist_ok=True)
         (folder / "recipes/tiny.yaml").write_text(RECIPE)
         (folder / "net.py").write_text(NET)
 
@@ -114,11 +115,17 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The digest of the artifact, from a build that nothing disturbed."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was built once, which nothing disturbs."""
     project = Project(tmp_path_factory.mktemp("undisturbed"))
     project.build()
-    digest: str = project.record()["artifact"]["digest"]
+    return project
+
+
+@pytest.fixture(scope="session")
+def expected(undisturbed: Project) -> str:
+    """The digest of the artifact, from a build that nothing disturbed."""
+    digest: str = undisturbed.record()["artifact"]["digest"]
     return digest
 
 
@@ -132,3 +139,11 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Proje
 def project(make_project: Callable[[], Project]) -> Project:
     """A new project with an empty store."""
     return make_project()
+
+
+@pytest.fixture
+def built(undisturbed: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was built once, with outputs and a store of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(undisturbed.folder, folder, symlinks=True, dirs_exist_ok=True)
+    return Project(folder)

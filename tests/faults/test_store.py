@@ -96,56 +96,53 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "removed"])
 @pytest.mark.parametrize("which", [objects, actions], ids=["objects", "actions"])
 def test_a_damaged_store_is_said_and_does_no_harm(
-    which: Callable[[Project], list[Path]], damage: Callable[[Path], None], project: Project, expected: str
+    which: Callable[[Project], list[Path]], damage: Callable[[Path], None], built: Project, expected: str
 ) -> None:
     # given a store in which everything of one sort is damaged, and outputs that are gone
-    project.build()
-    for path in which(project):
+    for path in which(built):
         damage(path)
-    shutil.rmtree(project.folder / "outputs")
+    shutil.rmtree(built.folder / "outputs")
     # when
-    said = project.build()
+    said = built.build()
     # then
-    project.check(expected)
+    built.check(expected)
     if which is objects or damage is not Path.unlink:  # an action that is gone was never there
         assert "runs again" in said
     # and the store is mended
-    shutil.rmtree(project.folder / "outputs")
-    assert "runs again" not in project.build()
-    assert all(project.cached().values())
-    project.check(expected)
+    shutil.rmtree(built.folder / "outputs")
+    assert "runs again" not in built.build()
+    assert all(built.cached().values())
+    built.check(expected)
 
 
-def test_an_object_that_is_damaged_stops_nothing_that_does_not_need_it(project: Project, expected: str) -> None:
+def test_an_object_that_is_damaged_stops_nothing_that_does_not_need_it(built: Project, expected: str) -> None:
     # given a captured program that is damaged
-    project.build()
-    program = json.loads(actions(project, "capture")[0].read_text())["action"]["objects"]["program"]
-    flip(project.cache / "store/cas/sha256" / program[7:9] / program[7:])
-    shutil.rmtree(project.folder / "outputs")
+    program = json.loads(actions(built, "capture")[0].read_text())["action"]["objects"]["program"]
+    flip(built.cache / "store/cas/sha256" / program[7:9] / program[7:])
+    shutil.rmtree(built.folder / "outputs")
     # when the store has all that comes after it
-    assert "runs again" not in project.build()
-    project.check(expected)
+    assert "runs again" not in built.build()
+    built.check(expected)
 
 
-def test_a_store_that_cannot_be_written_is_read(project: Project, expected: str) -> None:
+def test_a_store_that_cannot_be_written_is_read(built: Project, expected: str) -> None:
     # given a full store in which nothing can be created: each of its folders for new things is a file
-    project.build()
     for name in ("tmp", "locks"):
-        place = project.cache / "store" / name
+        place = built.cache / "store" / name
         shutil.rmtree(place, ignore_errors=True)
         place.touch()
-    shutil.rmtree(project.folder / "outputs")
+    shutil.rmtree(built.folder / "outputs")
     # when
-    said = project.build()
+    said = built.build()
     # then hits are read
-    project.check(expected)
-    assert all(project.cached().values())
+    built.check(expected)
+    assert all(built.cached().values())
     assert "cannot be written" not in said
     # and when something new is to be kept, that is said once
-    (project.folder / "net.py").write_text((project.folder / "net.py").read_text() + "\n# more\n")
-    said = project.build()
+    (built.folder / "net.py").write_text((built.folder / "net.py").read_text() + "\n# more\n")
+    said = built.build()
     assert said.count("cannot be written") == 1
-    project.check(expected)
+    built.check(expected)
 
 
 def test_a_store_that_fills_up_does_not_stop_the_build(project: Project, expected: str) -> None:
@@ -164,21 +161,20 @@ def test_a_store_that_fills_up_does_not_stop_the_build(project: Project, expecte
     project.check(expected)
 
 
-def test_a_clock_that_is_set_back_decides_nothing(project: Project, expected: str) -> None:
+def test_a_clock_that_is_set_back_decides_nothing(built: Project, expected: str) -> None:
     # given a build whose every file lies in the future, as after the clock was set back by a year
-    project.build()
     ahead = time.time() + 365 * 86400
-    for path in [*project.folder.rglob("*")]:
+    for path in [*built.folder.rglob("*")]:
         if path.is_file():
             os.utime(path, (ahead, ahead))
     # when an input changes at the old time
-    net = project.folder / "net.py"
+    net = built.folder / "net.py"
     net.write_text(net.read_text().replace("600", "601"))
     os.utime(net, (ahead, ahead))
-    project.build()
+    built.build()
     # then
-    assert project.record()["artifact"]["digest"] != expected
+    assert built.record()["artifact"]["digest"] != expected
     net.write_text(net.read_text().replace("601", "600"))
     os.utime(net, (ahead, ahead))
-    project.build()
-    project.check(expected)
+    built.build()
+    built.check(expected)
