@@ -8,6 +8,7 @@ answer on the way is that of the recipe's own checks on an artifact that was bui
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ MEASURED = 64
 """For how many operators it is measured what each alone does to the outputs; the others rank by their own error."""
 GIVEN_BACK = 24
 """How many builds may try to do with fewer operators."""
+
+_MOVING = frozenset({"expand_dims", "reshape", "slice_by_index", "split", "squeeze", "transpose"})
+"""Operators whose values are those that they read."""
 
 Trying = Callable[[str, Fp16 | Fp32 | Mixed], Candidate]
 
@@ -59,7 +63,7 @@ def choose_precision(
     found = _fewest(groups, program, attempt)
     if found is None:
         return PrecisionChoice(precision=full.spec.precision, notes=(_NO_FEWER,))  # type: ignore[arg-type]  # nor here
-    names = _without_needless(found, program, attempt)
+    names = _without_needless(found, program.fatal(compared), program, attempt)
     return PrecisionChoice(precision=keeping(names), kept=_kept(names, program, compared, modules(full)))
 
 
@@ -96,6 +100,17 @@ class _Program:
             wanted |= read
             waiting += sorted(each for each in read if each in self.ranges and self.ranges[each].is_unfit)
         return frozenset(wanted) & self.half
+
+    def fatal(self, compared: Comparison) -> frozenset[str]:
+        """What in half alone leaves no finite number at the outputs, and what only moves such values.
+
+        That was measured of what computes them; a reshape rounds nothing, so nothing is measured at it.
+        """
+        found = {each.name for each in compared.measured if each.noise == math.inf}
+        for node in self.nodes:
+            if node.type in _MOVING and node.inputs & found:
+                found |= {each for each in node.outputs if each in self.ranges and self.ranges[each].overflow}
+        return frozenset(found)
 
     def read_by(self, name: str) -> list[str]:
         """What an operator reads."""
@@ -150,17 +165,22 @@ def _fewest(groups: Sequence[frozenset[str]], program: _Program, attempt: Trying
     return unions[place]
 
 
-def _without_needless(names: frozenset[str], program: _Program, attempt: Trying) -> list[str]:
-    """Give back to half what the checks do not miss: large parts first, then single operators."""
+def _without_needless(names: frozenset[str], fatal: frozenset[str], program: _Program, attempt: Trying) -> list[str]:
+    """Give back to half what the checks do not miss: large parts first, then single operators.
+
+    What is `fatal` alone (no finite number is left at the outputs) needs no build to tell that it must stay.
+    """
     kept = program.ordered(names)
-    left, size = GIVEN_BACK, max(len(kept) // 2, 1)
+    open_ = [name for name in kept if name not in fatal]
+    left, size = GIVEN_BACK, max(len(open_) // 2, 1)
     while True:
         place = 0
-        while place < len(kept) and left and len(kept) > 1:
-            fewer = kept[:place] + kept[place + size :]
+        while place < len(open_) and left and len(kept) > 1:
+            part = open_[place : place + size]
+            fewer = [name for name in kept if name not in part]
             left -= 1
             if fewer and attempt(_told(fewer), keeping(fewer)).passes:
-                kept = fewer
+                kept, open_ = fewer, open_[:place] + open_[place + size :]
             else:
                 place += size
         if size == 1 or not left:

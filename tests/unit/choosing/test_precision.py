@@ -61,6 +61,37 @@ def test_only_the_operators_of_an_overflow_stay_in_float32(factory: str, layers:
     assert parity["values"]["output"]["snr_db"] > 55
 
 
+CONCERNED = {
+    "digits_overflow": ({"features.1.conv.2", "features.2.conv.0.1"}, 2),
+    "resnet18_overflow": ({"layer2.0.relu", "layer2.0.bn2"}, 2),
+    "vit_overflow": ({"encoder.layers.encoder_layer_1.self_attention"}, 10),
+}
+"""By model, the modules that make or read the planted values, and the number of their operators: the convolution (its
+batch norm is folded into it) and its reader; the ReLU behind a convolution that coremltools itself keeps in float32,
+and its reader; of the attention what computes the values, what moves them, and the product that they go into."""
+
+
+@pytest.mark.parametrize("factory", CONCERNED)
+def test_no_more_than_the_operators_concerned_stay_in_float32_in_real_models(factory: str) -> None:
+    write(
+        factory,
+        input={"x": {"kind": "tensor", "shape": [1, 3, 32, 32]}},
+        checks={"parity": {"snr_db": {"min": 45}, "samples": 2}},
+    )
+    assert main(["recipe=planted", "-q"]) == 0
+    record = built()
+    modules, count = CONCERNED[factory]
+    kept = record["chosen"]["kept"]
+    assert {each["module"] for each in kept} == modules
+    assert len(kept) == count < 0.1 * sum(record["op_counts"].values())
+    assert all("beyond 65504" in each["reason"] for each in kept)
+    tried = record["chosen"]["tried"]
+    assert not tried[0]["passed"]  # plain float16 misses the limit
+    assert len(tried) <= 8
+    parity = next(check for check in record["checks"] if check["name"] == "parity")
+    assert parity["values"]["output"]["snr_db"] >= 45
+
+
 def test_the_recipe_beside_the_artifact_gives_the_same_artifact(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import nn
+
+import builder
+from builder.examples.vision_transformer import vision_transformer
+from builder.sources.seeded import initialise_seeded
+from builder.torchvision_import import import_torchvision
+
+DIGITS = Path(builder.__file__).parents[1] / "recipes/weights/digits_mobilenet.safetensors"
 
 
 def sound() -> nn.Module:
@@ -64,3 +74,37 @@ def shift(layer: nn.Module) -> nn.Module:
 
 def halve(layer: nn.Module) -> nn.Module:
     return nn.Sequential(layer, nn.Hardtanh(-0.01, 0.01))
+
+
+def digits_overflow() -> nn.Module:
+    """The trained digits model, with what `features.1` makes larger by 30,000, and what reads it smaller."""
+    model = import_torchvision().models.mobilenet_v2(num_classes=10, width_mult=0.35)
+    model.load_state_dict(load_file(DIGITS))
+    _scale(model.features[1].conv[2], model.features[2].conv[0][0], 3e4)
+    return model
+
+
+def resnet18_overflow() -> nn.Module:
+    """ResNet-18 with seeded weights, and `layer2.0.bn1` larger by 30,000."""
+    model = import_torchvision().models.resnet18(num_classes=10)
+    initialise_seeded(model, (torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)),), 0)
+    _scale(model.layer2[0].bn1, model.layer2[0].conv2, 3e4)
+    return model
+
+
+def vit_overflow() -> nn.Module:
+    """A ViT with seeded weights of three layers, and the values of the middle one's attention larger by 30,000."""
+    model = vision_transformer(image_size=32, patch_size=16, layers=3, heads=2, width=32, classes=10)
+    attention = model.encoder.layers[1].self_attention
+    with torch.no_grad():
+        attention.in_proj_weight[2 * 32 :] *= 3e4
+        attention.in_proj_bias[2 * 32 :] *= 3e4
+        attention.out_proj.weight /= 3e4
+    return model
+
+
+def _scale(layer: nn.Module, reader: nn.Module, factor: float) -> None:
+    with torch.no_grad():
+        layer.weight *= factor
+        layer.bias *= factor
+        reader.weight /= factor

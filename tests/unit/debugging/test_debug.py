@@ -102,6 +102,17 @@ def test_a_wrong_substitution(replacement: str, module: str) -> None:
     assert (worst.kind, worst.name, worst.modules) == ("substitution", "mine", (module,))
 
 
+def test_an_attention_whose_values_overflow_in_the_middle_of_a_transformer(capsys: pytest.CaptureFixture[str]) -> None:
+    # the tenth of the planted cases, as somebody would look at it
+    write("vit_overflow", [1, 3, 32, 32])
+    assert main(["debug", "recipe=planted", "-q"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(line for line in lines if line.startswith("1. "))
+    assert first.startswith("1. linear ")
+    assert first.endswith("of module encoder.layers.encoder_layer_1.self_attention")
+    assert '"encoder.layers.encoder_layer_1.self_attention"' in lines[lines.index(first) + 5]
+
+
 def test_a_sound_model_has_nothing_bad(capsys: pytest.CaptureFixture[str]) -> None:
     write("sound")
     assert main(["debug", "recipe=planted", "-q"]) == 0
