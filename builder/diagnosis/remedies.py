@@ -67,7 +67,7 @@ def named_target(name: str, artifact_format: str) -> Remedy:
 
 
 _WRITE_INSTEAD: Mapping[tuple[str, str], str] = {
-    ("in_place", "*"): "write a new tensor instead: `torch.cat`, `torch.where`, or an assignment `x[…] = value`",
+    ("in_place", "*"): "assign the result instead, `x[…] = value`, which builder keeps",
     ("rank", "*"): "reshape and permute in steps of at most 5 dimensions, or merge dimensions that stay together",
     ("dtype", "*"): "compute with integers below 2**31, or with floats",
     ("refused", "sqrt"): "write `.float()` before the square root: Core ML has it for floats only",

@@ -40,14 +40,22 @@ def big_integers(operators: Sequence[Operator]) -> list[Obstacle]:
     return gather("dtype", found(), "distorts")
 
 
-def overwritten_views(operators: Sequence[Operator]) -> list[Obstacle]:
+def lost(operators: Sequence[Operator]) -> list[Obstacle]:
     """Writes in place through a view, which coremltools turns into operators whose result nobody reads."""
-    found = (
-        (o, f"writes in place into a {o.overwritten}, and the tensor behind it is read later: the change is lost")
-        for o in operators
-        if o.overwritten is not None
-    )
-    return gather("in_place", found, "distorts")
+    what = "writes in place into {}, and the tensor behind it is read later: the change is lost"
+    return gather("in_place", ((o, what.format(_article(o.overwritten))) for o in operators), "distorts")
+
+
+def rewritten(operators: Sequence[Operator]) -> list[Obstacle]:
+    """Such writes that builder keeps."""
+    what = "writes in place into {}, which builder gives back to the tensor behind it"
+    return gather("in_place", ((o, what.format(_article(o.overwritten))) for o in operators), "note")
+
+
+def _article(views: str | None) -> str:
+    if views is None or not views or views.startswith("("):
+        return f"a tensor {views or 'that is read by another name'}"
+    return f"a {views}"
 
 
 def double_precision(operators: Sequence[Operator]) -> list[Obstacle]:
@@ -90,7 +98,6 @@ def sizes_by_values(operators: Sequence[Operator]) -> list[Obstacle]:
 
 RULES: tuple[Callable[[Sequence[Operator]], list[Obstacle]], ...] = (
     big_integers,
-    overwritten_views,
     double_precision,
     narrow_integers,
     sizes_by_values,

@@ -18,33 +18,36 @@ from builder.diagnosis.operators import (
     user_module,
     user_place,
 )
+from builder.lowerings.memory import Memory
+from builder.lowerings.views import all_nodes
+from builder.lowerings.writes import rewrite_writes
 
 _INSTANCE = re.compile(r"(\w[\w.]*|INSTANCE_NAME_UNKNOWN)\([^)]*\)")
-_VIEWS = frozenset(
-    {
-        *("slice", "select", "view", "reshape", "transpose", "permute", "unsqueeze", "squeeze", "expand", "narrow"),
-        *("t", "flatten", "unflatten", "detach", "diagonal", "view_as", "expand_as", "movedim"),
-        *("chunk", "split", "unbind"),
-    }
-)
-"""Operators whose result shares memory with their first argument."""
-_REBUILT = ("copy_", "fill_")
-"""In-place operators that coremltools itself turns into an assignment, where `_ASSIGNED` views lead to them."""
-_ASSIGNED = frozenset({"slice", "select"})
 
 
 def torchscript_operators(program: Any) -> list[Operator]:
-    """Every operator of namespace `aten` (and others that are no bookkeeping) in the inlined graph."""
+    """Every operator of namespace `aten` (and others that are no bookkeeping) in the graph that is converted."""
     graph = _converted_graph(program)
-    order = {node: position for position, node in enumerate(_nodes(graph))}
-    return [_operator(node, order) for node in order if is_operator(node)]
+    rewrite_writes(graph)
+    return [_operator(node) for node in all_nodes(graph) if is_operator(node)]
 
 
 def lost_writes(program: Any) -> list[Operator]:
-    """Writes in place whose result a conversion would lose; few operators are looked at closely, so this is quick."""
-    graph = _converted_graph(program)
-    order = {node: position for position, node in enumerate(_nodes(graph))}
-    return [_operator(node, order) for node in order if is_operator(node) and _overwritten(node, order) is not None]
+    """Writes in place of a captured program whose result a conversion would lose."""
+    return [
+        replace(_operator(node), overwritten=through)
+        for node, through in Memory(_converted_graph(program), typed=True).lost()
+    ]
+
+
+def rewritten_writes(program: Any) -> list[Operator]:
+    """Writes in place of a captured program that coremltools would lose, and builder writes as values."""
+    memory = Memory(_converted_graph(program), typed=True)
+    return [
+        replace(_operator(node), overwritten=memory.told(node))
+        for root in memory.to_rewrite().values()
+        for _, node in root.writes
+    ]
 
 
 def top_level_names(program: Any) -> list[str]:
@@ -66,14 +69,7 @@ def is_operator(node: Any) -> bool:
     return not str(node.kind()).startswith("prim::")
 
 
-def _nodes(block: Any) -> Iterator[Any]:
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from _nodes(inner)
-
-
-def _operator(node: Any, order: dict[Any, int]) -> Operator:
+def _operator(node: Any) -> Operator:
     return Operator(
         name=node.kind().partition("::")[2],
         overload=node.schema().partition("(")[0].partition(".")[2],
@@ -82,7 +78,6 @@ def _operator(node: Any, order: dict[Any, int]) -> Operator:
         outputs=tuple(_fact(value) for value in node.outputs()),
         inputs=tuple(_fact(value) for value in node.inputs()),
         constants=tuple(_constants(node.inputs())),
-        overwritten=_overwritten(node, order),
     )
 
 
@@ -115,28 +110,6 @@ def _constants(values: Any) -> Iterator[int | float]:
             found = found.item()
         if isinstance(found, int | float) and not isinstance(found, bool):
             yield found
-
-
-def _overwritten(node: Any, order: dict[Any, int]) -> str | None:
-    """The views through which an in-place operator changes a tensor that a later operator reads.
-
-    coremltools converts `mul_` as `mul`, so such a change is lost; it rebuilds `copy_` and `fill_` through slices.
-    """
-    name = node.kind().partition("::")[2]
-    if not name.endswith("_") or name.startswith("__"):
-        return None
-    views, value, bases = [], next(node.inputs(), None), []
-    while value is not None and (kind := value.node().kind().partition("::")[2]) in (*_VIEWS, "ListUnpack"):
-        if kind != "ListUnpack":  # which takes one of the views that `chunk` and its like give
-            views.append(kind)
-        value = next(value.node().inputs(), None)
-        bases.append(value)
-    if not views or (name in _REBUILT and _ASSIGNED.issuperset(views)):
-        return None
-    read_later = any(
-        order.get(use.user, len(order)) > order[node] for base in bases if base is not None for use in base.uses()
-    )
-    return " of ".join(views) if read_later else None
 
 
 def paired(converted: Sequence[Operator], traced: Sequence[Operator]) -> list[Operator]:

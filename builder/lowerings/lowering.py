@@ -17,8 +17,8 @@ Builder = Any
 class Wrong:
     """What coremltools' own lowering gets wrong, and where that is told."""
 
-    issue: int
-    """Of apple/coremltools."""
+    issue: int | None
+    """Of apple/coremltools; None where none was found that tells it."""
     said: str
     """Completes `coremltools' own …`."""
     fixed_in: str | None = None
@@ -49,7 +49,8 @@ class Lowering:
     def why(self) -> str:
         """Why there is one of ours, for people."""
         if self.wrong is not None:
-            return f"coremltools' own {self.wrong.said} (apple/coremltools#{self.wrong.issue})"
+            issue = "" if self.wrong.issue is None else f" (apple/coremltools#{self.wrong.issue})"
+            return f"coremltools' own {self.wrong.said}{issue}"
         return "coremltools has none" if self.lacks is None else f"coremltools' own lacks {self.lacks}"
 
 

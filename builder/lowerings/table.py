@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.lowerings.assignment import ASSIGNMENT
 from builder.lowerings.complex import COMPLEX
 from builder.lowerings.elementwise import ELEMENTWISE
 from builder.lowerings.embedding import EMBEDDING
@@ -17,6 +18,7 @@ from builder.lowerings.shape import SHAPE
 from builder.lowerings.windows import WINDOWS
 
 LOWERINGS = by_operator(
+    ASSIGNMENT,
     COMPLEX,
     ELEMENTWISE,
     EMBEDDING,

@@ -14,6 +14,7 @@ import torch
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel
 from builder.checks.limits import CAPTURE
 from builder.errors import BuilderError, ConversionError
+from builder.lowerings.writes import mark_copies
 from builder.measures import compare, why_meaningless
 from builder.stages.compiled import folded, is_decided, unrolled
 from builder.stages.onnx_capture import capture_onnx
@@ -37,6 +38,7 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
         torch._C._jit_pass_inline(traced.graph)
         torch._C._jit_pass_peephole(traced.graph, True)  # reads what was just put into the dictionary
         torch._C._jit_pass_dce(traced.graph)
+    mark_copies(traced)
     return traced
 
 
@@ -44,7 +46,24 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
     with _attention_in_operators():
         shapes = _dynamic_shapes(prepared)
-        return torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
+        program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
+        return _without_changed_inputs(program)
+
+
+def _without_changed_inputs(program: Any) -> Any:
+    """Let what a model writes into its inputs be no outputs: the app keeps its own."""
+    from torch.export.graph_signature import ExportGraphSignature, OutputKind
+
+    signature = program.graph_signature
+    if not signature.user_inputs_to_mutate:
+        return program
+    kept = [spec.kind != OutputKind.USER_INPUT_MUTATION for spec in signature.output_specs]
+    (node,) = (node for node in program.graph.nodes if node.op == "output")
+    node.args = (tuple(value for value, keep in zip(node.args[0], kept, strict=True) if keep),)
+    program.graph_module.recompile()
+    outputs = [spec for spec, keep in zip(signature.output_specs, kept, strict=True) if keep]
+    program._graph_signature = ExportGraphSignature(input_specs=signature.input_specs, output_specs=outputs)
+    return program
 
 
 def _dynamic_shapes(prepared: PreparedModel) -> Any:

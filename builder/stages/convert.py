@@ -16,9 +16,11 @@ from typing import Any
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.coreml_import import import_coremltools
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
+from builder.lowerings.assignment import assignments
 from builder.lowerings.half_masks import finite_masks
 from builder.lowerings.high_rank import high_ranks_lowered
 from builder.lowerings.register import registered_lowerings, uses
+from builder.lowerings.writes import functional_writes, uses_of_writes
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
 from builder.spec.precision import Fp32, Mixed
@@ -53,6 +55,8 @@ def convert(
     with fast_conversion() as keep, conversion_errors("coremltools cannot convert the model"):
         with (
             registered_lowerings() as used,
+            functional_writes() as written,
+            assignments(),
             high_ranks_lowered(),
             finite_masks(),
             _named_probabilities(prepared, spec),
@@ -82,7 +86,9 @@ def convert(
             declare_integers(model._spec, spec)
             model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
         keep(model)
-    return ConvertedModel(model=model, lowerings=uses(used), said=_describe(model), modules=modules)
+    return ConvertedModel(
+        model=model, lowerings=(*uses(used), *uses_of_writes(written)), said=_describe(model), modules=modules
+    )
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from builder.diagnosis.remedies import (
     rewriting,
     substitution,
 )
-from builder.diagnosis.rules import RULES, high_ranks
-from builder.diagnosis.torchscript import lost_writes, paired, torchscript_operators
+from builder.diagnosis.rules import RULES, high_ranks, lost, rewritten
+from builder.diagnosis.torchscript import lost_writes, paired, rewritten_writes, torchscript_operators
 from builder.errors import BuilderError, ConversionError
 from builder.spec import BuildSpec
 from builder.spec.substitutions import ShippedRewrite
@@ -73,10 +73,11 @@ def refuse_what_cannot_convert(captured: CapturedProgram) -> None:
     if missing:
         have = "has" if len(missing) == 1 else "have"
         raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours")
-    if captured.method in ("trace", "script") and (lost := lost_writes(captured.program)):
-        place = "" if lost[0].place is None else f" in {lost[0].place.file}:{lost[0].place.line}"
+    if captured.method in ("trace", "script") and (writes := lost_writes(captured.program)):
+        first = writes[0]
+        place = "" if first.place is None else f" in {first.place.file}:{first.place.line}"
         raise ConversionError(
-            f"`{lost[0].name}`{place} writes in place into a {lost[0].overwritten}, and a conversion would lose that"
+            f"`{first.name}`{place} writes in place into a {first.overwritten}, and a conversion would lose that"
         )
 
 
@@ -94,8 +95,17 @@ def attempt(patient: Patient, method: str) -> Attempt:
             obstacle = _capture_failed(error, sites)
             return Attempt(method=method, obstacles=(obstacle, *_frozen(frozen)), complete=False)
         operators, walk = _walk(captured, patient)
+        has_writes = method in ("trace", "script")
+        in_place = lost(lost_writes(captured.program)) if has_writes else []
+        kept = rewritten(rewritten_writes(captured.program)) if has_writes else []
     bugs = bugs_met(operators, patient.spec, method, [operator for operator, _ in walk.ours])
-    obstacles = [*_refused(walk), *high_ranks(walk.high_ranks), *(o for rule in RULES for o in rule(operators)), *bugs]
+    obstacles = [
+        *_refused(walk),
+        *high_ranks(walk.high_ranks),
+        *in_place,
+        *(o for rule in RULES for o in rule(operators)),
+        *bugs,
+    ]
     if any(o.rule == "in_place" for o in obstacles):  # which is why the program as a whole was refused, if it was
         obstacles = [o for o in obstacles if o.operator is not None or o.rule != "refused"]
     obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(frozen)]
@@ -104,7 +114,9 @@ def attempt(patient: Patient, method: str) -> Attempt:
     ours = gather(
         "operator", [(operator, f"by builder's lowering of `{kind}`") for operator, kind in walk.ours], "note"
     )
-    return Attempt(method=method, obstacles=most_important_first(obstacles), ours=tuple(ours), complete=walk.complete)
+    return Attempt(
+        method=method, obstacles=most_important_first(obstacles), ours=(*kept, *ours), complete=walk.complete
+    )
 
 
 def _captured(

@@ -19,7 +19,9 @@ from builder.coreml_import import import_coremltools
 from builder.diagnosis.operators import Operator, TensorFact
 from builder.diagnosis.rules import MOST_DIMENSIONS
 from builder.diagnosis.torchscript import top_level_names
+from builder.lowerings.assignment import assignments
 from builder.lowerings.register import registered_lowerings
+from builder.lowerings.writes import functional_writes
 from builder.spec import BuildSpec
 from builder.stages.convert import first_line, state_types
 from builder.stages.declared_inputs import input_types
@@ -73,6 +75,8 @@ def dry_conversion(
             redirect_stdout(io.StringIO()),
             fast_conversion(),
             registered_lowerings() as used,
+            functional_writes(),
+            assignments(),
         ):
             walker = _Walker(walk, locate, used, exact=exact)
             with _walked(walker, captured):

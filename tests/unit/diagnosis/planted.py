@@ -63,10 +63,6 @@ def scaled_slice(x: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def scaled_slice_rewritten(x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([x[:, 0:2] * 3.0, x[:, 2:]], dim=1)
-
-
 def added_view(x: torch.Tensor) -> torch.Tensor:
     y = x * 1
     y.view(-1).add_(3.0)  # planted
@@ -79,18 +75,16 @@ def zeroed_slice(x: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def zeroed_slice_rewritten(x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([torch.zeros_like(x[:, 0:2]), x[:, 2:]], dim=1)
-
-
 def copied_view(x: torch.Tensor) -> torch.Tensor:
     y = x * 1
     y.view(-1).copy_(x.reshape(-1) * 2)  # planted
     return y
 
 
-def copied_view_rewritten(x: torch.Tensor) -> torch.Tensor:
-    return x * 2
+def given_out(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    torch.mul(x[:, 0:2], 3.0, out=y[:, 0:2])  # planted
+    return y
 
 
 def rank_6(x: torch.Tensor) -> torch.Tensor:
@@ -280,10 +274,11 @@ CASES = {
     "spectral_norm": _held(_spectral, "vdot", module="body.1.held.parametrizations.weight.0"),
     "lstm": _held(lambda: nn.LSTM(8, 4), "lstm", shape=(3, 2, 8), method="export"),
     "rms_norm": _held(lambda: nn.RMSNorm(8), "rms_norm", method="export"),
-    "scaled_slice": _function(scaled_slice, "mul_", rewritten=scaled_slice_rewritten),
+    "scaled_slice": _function(scaled_slice, "mul_"),
     "added_view": _function(added_view, "add_"),
-    "zeroed_slice": _function(zeroed_slice, "zero_", rewritten=zeroed_slice_rewritten),
-    "copied_view": _function(copied_view, "copy_", rewritten=copied_view_rewritten),
+    "zeroed_slice": _function(zeroed_slice, "zero_"),
+    "copied_view": _function(copied_view, "copy_"),
+    "given_out": _function(given_out, "mul"),
     "rank_6": _function(rank_6, "add", shape=(1, 2, 4, 4), rewritten=rank_6_rewritten),
     "big_integer": _function(big_integer, "add", rewritten=big_integer_rewritten),
     "integer_root": _function(integer_root, "sqrt", rewritten=integer_root_rewritten),

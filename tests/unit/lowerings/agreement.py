@@ -20,9 +20,11 @@ from torch import Tensor
 
 from builder import runtime
 from builder.artifacts import UsedLowering
+from builder.lowerings.assignment import assignments
 from builder.lowerings.half_masks import finite_masks
 from builder.lowerings.high_rank import high_ranks_lowered
 from builder.lowerings.register import registered_lowerings, uses
+from builder.lowerings.writes import functional_writes, mark_copies
 from builder.stages.convert import conversion_errors
 from builder.stages.fast_conversion import fast_conversion
 
@@ -141,6 +143,8 @@ def convert(module: torch.nn.Module, inputs: Sequence[Tensor], *, method: str, h
             if method == "trace"
             else torch.export.export(module, tuple(inputs)).run_decompositions({})
         )
+        if method == "trace":
+            mark_copies(program)
         outputs = [
             ct.TensorType(name=f"y{i}", dtype=np.float32 if y.is_floating_point() else np.int32)
             for i, y in enumerate(module(*inputs))
@@ -149,6 +153,8 @@ def convert(module: torch.nn.Module, inputs: Sequence[Tensor], *, method: str, h
         fast_conversion() as keep,
         conversion_errors("cannot convert"),
         registered_lowerings() as counted,
+        functional_writes(),
+        assignments(),
         high_ranks_lowered(),
         finite_masks(),
     ):
