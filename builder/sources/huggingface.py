@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
+from builder.calling import parameter_names
 from builder.errors import SourceError
 from builder.nearest import did_you_mean
 from builder.progress import Progress
@@ -23,6 +24,7 @@ from builder.sources.download import OfflineError
 from builder.sources.example_inputs import fill_untrained, model_inputs
 from builder.sources.hub import repository_folder
 from builder.sources.optional import optional_packages
+from builder.sources.parts import DecoderPart, OnlyPart, as_transformers_takes, part_of
 from builder.sources.state import module_digest
 from builder.spec import BuildSpec
 from builder.spec.source import HuggingFaceSource
@@ -39,7 +41,7 @@ class NamedModel(torch.nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run on one tensor for each input; ids and masks are int64 inside, as transformers makes them."""
-        given = {name: x.long() if x.dtype == torch.int32 else x for name, x in zip(self._inputs, inputs, strict=True)}
+        given = as_transformers_takes(dict(zip(self._inputs, inputs, strict=True)))
         returned = self.model(**given, return_dict=True)
         return {name: value for name, value in returned.items() if isinstance(value, torch.Tensor)}
 
@@ -54,13 +56,12 @@ def load_huggingface(
     folder, seeded = _folder(source, progress)
     with _quietly(transformers):
         model = _untrained(transformers, source) if folder is None else _saved(transformers, source, folder)
-    if source.cache_length is None:
-        _check_inputs(model, tuple(spec.input))
-    for parameter in model.parameters():
+    for parameter in model.eval().parameters():
         parameter.requires_grad_(False)
-    module = _named(model.eval(), source, tuple(spec.input)).eval()
+    part = part_of(model, source.part)
     preprocessing = None if folder is None else _preprocessing(folder)
-    inputs = model_inputs(spec, examples, preprocessing)
+    inputs = dict(zip(spec.input, model_inputs(spec, examples, preprocessing), strict=True))
+    module = _named(part, source, inputs).eval()
     origin: dict[str, Any] = {
         "kind": "huggingface",
         "name": source.model or (None if folder else source.config_class),
@@ -69,11 +70,16 @@ def load_huggingface(
         "revision": source.revision,
         "transformers": transformers.__version__,
     }
+    if source.part is not None:
+        origin["part"] = source.part
     if folder is None:
-        fill_untrained(module, inputs, source.seed, spec)
+        filled = module if source.part is None else OnlyPart(model, module)
+        fill_untrained(filled, list(inputs.values()), source.seed, spec)
         origin["seed"] = source.seed
+    if isinstance(part, DecoderPart):
+        part.drop_encoder()
     if isinstance(module, CachedDecoder):
-        prove(module, source.cache_length or 0, spec.seed)
+        prove(module, source.cache_length or 0, inputs, spec.seed)
     digest = module_digest(module)
     labels: Mapping[int, str] = getattr(model.config, "id2label", None) or {}
     return LoadedModel(
@@ -86,8 +92,12 @@ def load_huggingface(
     )
 
 
-def _named(model: Any, source: HuggingFaceSource, inputs: tuple[str, ...]) -> NamedModel | CachedDecoder:
-    return NamedModel(model, inputs) if source.cache_length is None else CachedDecoder(model, source.cache_length)
+def _named(model: Any, source: HuggingFaceSource, inputs: Mapping[str, torch.Tensor]) -> NamedModel | CachedDecoder:
+    """The model, called with the recipe's inputs, of which these are examples."""
+    if source.cache_length is not None:
+        return CachedDecoder(model, source.cache_length, inputs)
+    _check_inputs(model, tuple(inputs))
+    return NamedModel(model, tuple(inputs))
 
 
 def _folder(source: HuggingFaceSource, progress: Progress) -> tuple[Path | None, bool]:
@@ -180,13 +190,14 @@ def _class(transformers: Any, name: str, key: str) -> Any:
 
 def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
     """Raise SourceError for an input that is no parameter of the model's forward."""
-    import inspect
-
-    known = [name for name in inspect.signature(model.forward).parameters if name not in ("self", "kwargs", "args")]
+    if isinstance(model, DecoderPart):
+        called, known = f"the decoder of {type(model.whole).__name__}", model.parameter_names()
+    else:
+        called, known = type(model).__name__, parameter_names(model)
     for name in names:
         if name not in known:
             raise SourceError(
-                f"{type(model).__name__} takes no input {name}; it takes {', '.join(known)}",
+                f"{called} takes no input {name}; it takes {', '.join(known)}",
                 hint=did_you_mean(name, known),
                 key=f"input.{name}",
             )

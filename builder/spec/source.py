@@ -135,10 +135,18 @@ class HuggingFaceSource(Part):
     """The configuration class of an untrained model, such as `BertConfig`: without `folder` and `model`, or offline."""
     arguments: Arguments = {}
     """Keyword arguments of the configuration."""
+    part: Literal["encoder", "decoder"] | None = None
+    """Of a model that has both, such as Whisper: one of them, an artifact of its own.
+
+    The encoder takes its own inputs (`input_features`); the decoder takes `encoder_hidden_states`, which are the
+    encoder's `last_hidden_state`, and those of the whole model that begin with `decoder_`. Parts of one configuration
+    and seed have the weights of one model.
+    """
     cache_length: PositiveInt | None = None
     """For decoders: keep keys and values of this many tokens, in the buffers `keys` and `values` that `state` names.
 
-    The inputs are then `input_ids` (1, tokens) and `position` (1), which is the number of tokens before them.
+    The inputs are then `input_ids` (1, tokens) and `position` (1), which is the number of tokens before them; those of
+    `part: decoder` are `decoder_input_ids`, `position` and `encoder_hidden_states`.
     """
     offline: Literal["error", "seeded"] = "error"
     """What to do when `model` cannot be downloaded: fail, or build `config_class` with untrained, seeded weights."""

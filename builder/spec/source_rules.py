@@ -35,6 +35,7 @@ def source_problems(spec: BuildSpec) -> Iterator[Problem]:
         )
     if isinstance(source, HuggingFaceSource):
         yield from _hugging_face(source)
+        yield from _part(spec, source)
         yield from _cache(spec, source)
     if spec.substitutions and source.kind in FIXED_PROGRAMS:
         yield Problem(
@@ -73,26 +74,44 @@ def _hugging_face(source: HuggingFaceSource) -> Iterator[Problem]:
         )
 
 
+def _part(spec: BuildSpec, source: HuggingFaceSource) -> Iterator[Problem]:
+    """A decoder takes what its encoder gave."""
+    if source.part == "decoder" and source.cache_length is None and "encoder_hidden_states" not in spec.input:
+        yield Problem(
+            path=("input",),
+            message=f"`part: decoder` takes encoder_hidden_states; this says {', '.join(spec.input)}",
+            hint="a tensor of the shape of `last_hidden_state`, the output of the recipe with `part: encoder`",
+        )
+
+
 def _cache(spec: BuildSpec, source: HuggingFaceSource) -> Iterator[Problem]:
     """What a decoder with a cache takes, and that its examples fit into the cache."""
     if source.cache_length is None:
         return
-    tokens, position = spec.input.get("input_ids"), spec.input.get("position")
-    if len(spec.input) != 2 or not (isinstance(tokens, TensorInput) and isinstance(position, TensorInput)):
+    if source.part == "encoder":
+        yield Problem(path=("source", "cache_length"), message="an encoder writes no tokens, and keeps none")
+        return
+    ids, encoded = ("input_ids", []) if source.part is None else ("decoder_input_ids", ["encoder_hidden_states"])
+    tokens, position = spec.input.get(ids), spec.input.get("position")
+    if set(spec.input) != {ids, "position", *encoded} or not (
+        isinstance(tokens, TensorInput) and isinstance(position, TensorInput)
+    ):
         yield Problem(
             path=("input",),
-            message=f"a decoder with a cache takes input_ids and position; this says {', '.join(spec.input)}",
-            hint="two tensors of int32: `input_ids` of shape [1, tokens], `position` of shape [1]",
+            message=f"a decoder with a cache takes {', '.join([ids, *encoded])} and position; "
+            f"this says {', '.join(spec.input)}",
+            hint=f"two tensors of int32: `{ids}` of shape [1, tokens], `position` of shape [1]"
+            + "".join(f", and `{name}` as the encoder gives them" for name in encoded),
         )
         return
-    for name, given, rank in (("input_ids", tokens, 2), ("position", position, 1)):
+    for name, given, rank in ((ids, tokens, 2), ("position", position, 1)):
         shape = captured_shape(given)
         if given.dtype != "int32" or len(shape) != rank or shape[0] != 1 or is_flexible(given):
             wanted = "[1, tokens]" if rank == 2 else "[1]"
             yield Problem(path=("input", name), message=f"{name} of a decoder is int32 of the fixed shape {wanted}")
             return
     for function, of_function in specs_by_function(spec).items():
-        shape = captured_shape(of_function.input["input_ids"])
+        shape = captured_shape(of_function.input[ids])
         last = int(position.high or 1) - 1
         if len(shape) == 2 and last + shape[1] > source.cache_length:
             yield Problem(

@@ -42,7 +42,28 @@ def test_what_goes_together(source, parts):
     assert problems(source, **parts) == []
 
 
+IDS = {"kind": "tensor", "shape": [1, 1], "dtype": "int32"}
+SEQUENCES = {"decoder_input_ids": IDS, "position": IDS | {"shape": [1]}}
+
 WRONG = [
+    (
+        {"kind": "huggingface", "config_class": "C", "part": "encoder", "cache_length": 8},
+        {},
+        "source.cache_length",
+        "an encoder writes no tokens",
+    ),
+    (
+        {"kind": "huggingface", "config_class": "C", "part": "decoder", "cache_length": 8},
+        {"input": SEQUENCES},
+        "input",
+        "takes decoder_input_ids, encoder_hidden_states and position",
+    ),
+    (
+        {"kind": "huggingface", "config_class": "C", "part": "decoder"},
+        {"input": {"decoder_input_ids": IDS}},
+        "input",
+        "`part: decoder` takes encoder_hidden_states; this says decoder_input_ids",
+    ),
     ({"kind": "timm", "name": "m", "sha256": "0" * 64}, {}, "source.sha256", "without weights"),
     ({"kind": "timm", "name": "m"}, {"classifier": LABELS}, "classifier.labels", "published weights"),
     ({"kind": "onnx", "file": "m"}, {"classifier": LABELS}, "classifier.labels", "published weights"),
