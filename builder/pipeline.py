@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,14 +21,13 @@ from builder.artifacts import (
 )
 from builder.choosing.decided import decided
 from builder.diagnosis.explain import explained
-from builder.errors import CheckError, ConversionError
+from builder.endings import keep_log, missed_limits
+from builder.errors import ConversionError
 from builder.fastpath import cache_folder
 from builder.paths import (
     artifact_name,
     broken_folder,
-    earlier_good_folder,
     publish,
-    shown,
     variant_folder,
     working_folder,
 )
@@ -79,7 +76,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
                 record = _run_stages(request, folder, logged)
                 tell_details(record, logged)
         except ConversionError as error:
-            _keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
+            keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
             raise
         good = record.status == "built"
         place = variant_folder if good else broken_folder
@@ -100,7 +97,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
 
             track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it
     if not good:
-        raise _missed(record, outputs)
+        raise missed_limits(record, outputs)
     return record
 
 
@@ -302,39 +299,15 @@ def _capture_and_convert(
             progress.detail(f"{method}: {error.message}; trying the next method")
         else:
             choice.remember(method, failures)
+            _warn_of_frozen(captured.record["frozen"], progress)
             return captured, converted, failures
     raise AssertionError("methods_to_try is never empty")
 
 
-def _keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
-    """Publish `build.log` alone, which has what coremltools said, and tell where it is."""
-    for path in folder.iterdir():
-        if path.name != "build.log":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    publish(folder, broken)
-    said = f"all that was said is in {shown(broken / 'build.log')}"
-    error.hint = said if error.hint is None else f"{error.hint}; {said}"
-
-
-def _missed(record: BuildRecord, outputs: Path) -> CheckError:
-    missed = [f"{check.name} ({check.engine}): {check.reason}" for check in record.checks if check.passed is False]
-    earlier = earlier_good_folder(outputs, record.request.recipe, record.variant)
-    stale = "" if earlier is None else f"; the artifact in {earlier} is from an earlier build and now stale"
-    return CheckError(
-        f"{'; '.join(missed)}. The new files are in {record.artifact.path.parent}{stale}",
-        record=record,
-        hint=_remedy(record),
-    )
-
-
-def _remedy(record: BuildRecord) -> str:
-    """What to do about missed limits; NaN come from values that half precision does not hold, for the most part."""
-    spec, rest = record.request.spec, [one for one in record.request.overrides if not one.startswith("recipe=")]
-    values = [value for check in record.checks for value in check.values.values() if isinstance(value, Mapping)]
-    if any(value.get("nan_count") for value in values) and spec.precision.kind != "fp32" and spec.format == "mlpackage":
-        command = shlex.join(["python", "-m", "builder", "debug", f"recipe={record.request.recipe}", *rest])
-        return (
-            f"`{command}` names the operators whose values half precision cannot hold, with the `precision:` that "
-            "keeps them in float32; `precision=fp32` keeps all"
+def _warn_of_frozen(frozen: Sequence[str], progress: Progress) -> None:
+    if frozen:
+        rest = f", and in {len(frozen) - 1} more places" if len(frozen) > 1 else ""
+        progress.warn(
+            f"the trace takes for good, for every input, {frozen[0]}{rest}: `capture.method=script` keeps branches and "
+            "loops, and `doctor` names all places"
         )
-    return "compare values and limits in its report.html; change the recipe, or the limit with a reason"

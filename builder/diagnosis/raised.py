@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -102,6 +103,16 @@ def frozen_values(sites: Sites, into: list[tuple[Site, str]]) -> Iterator[None]:
                 delattr(torch.Tensor, name)
             else:
                 setattr(torch.Tensor, name, original)
+
+
+def told_frozen(frozen: Iterable[tuple[Site, str]]) -> tuple[str, ...]:
+    """Each kind of value and place once, as text that names no folder of this machine."""
+    return tuple(
+        f"{what} in {Path(site.place.file).name}:{site.place.line}, `{site.place.text}`"
+        if site.place is not None
+        else f"{what} in {site.module or 'the model itself'}"
+        for site, what in dict.fromkeys(frozen)
+    )
 
 
 def _traced(tensor: torch.Tensor) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -47,7 +47,7 @@ from builder.store.fallback import evidence
 from builder.store.inputs import slice_for
 
 if TYPE_CHECKING:
-    from builder.diagnosis.obstacles import Diagnosis
+    from builder.diagnosis.obstacles import Diagnosis, Site
 
 PROGRAM = "program"
 """The name of an archive, which TorchScript writes into it."""
@@ -138,11 +138,15 @@ class Steps:
         saved: list[Path] = []
 
         def run() -> CapturedProgram:
+            from builder.diagnosis.raised import Sites, frozen_values, told_frozen
             from builder.stages.archive import archived
             from builder.stages.capture import capture
 
             strict = self._spec.capture.method == "auto"
-            captured = capture(prepared.value(), self._examples(), method, {}, strict=strict)
+            frozen: list[tuple[Site, str]] = []
+            watched = frozen_values(Sites(prepared.value().module), frozen) if method == "trace" else None
+            captured = capture(prepared.value(), self._examples(), method, {}, strict=strict, noting=watched)
+            captured = replace(captured, frozen=told_frozen(frozen))
             file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM
             try:
                 found = archived(captured, file)
@@ -153,12 +157,12 @@ class Steps:
                 shutil.rmtree(file.parent)
                 return captured
             saved[:] = [file]
-            return found
+            return replace(found, frozen=captured.frozen)
 
         def pack(captured: CapturedProgram, packing: Packing) -> Packed:
             from builder.stages.archive import program_digest
 
-            record = {"method": captured.method}
+            record = {"method": captured.method, "frozen": captured.frozen}
             if not saved:
                 return Packed(output=packing.key, record=record)
             file = saved.pop()

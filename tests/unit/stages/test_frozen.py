@@ -1,0 +1,64 @@
+"""What a trace takes for good from its first example is told: on the terminal, in the record, in the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from builder.__main__ import main
+from builder.diagnosis.raised import Sites, frozen_values, told_frozen
+
+NET = """\
+import torch
+
+
+class Gate(torch.nn.Module):
+    def forward(self, x):
+        if x.sum() > -1000:
+            return x * 2
+        return x - 1
+
+
+def gate():
+    return Gate()
+"""
+RECIPE = """\
+schema: 1
+defaults: [{source: python}, {input: null}, {precision: fp32}, {target: ios16}, {tracking: none}]
+source: {factory: "gates:gate"}
+input: {x: {kind: tensor, shape: [1, 4]}}
+"""
+
+
+def test_a_branch_that_every_example_takes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a branch that no example shows to be one, so that all checks pass
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/gate.yaml").write_text(RECIPE)
+    (tmp_path / "gates.py").write_text(NET)
+    where = "a branch on a tensor's value in gates.py:6, `if x.sum() > -1000:`"
+    # when it is built, also from the store
+    for _ in range(2):
+        assert main(["recipe=gate", f"--outputs={tmp_path / 'outputs'}"]) == 0
+        assert f"the trace takes for good, for every input, {where}" in capsys.readouterr().err
+        document = json.loads((tmp_path / "outputs/gate/default/build.json").read_text())
+        assert document["capture"]["frozen"] == [where]
+        assert "The same for every input since then" in (tmp_path / "outputs/gate/default/report.html").read_text()
+        (tmp_path / "outputs/gate/default/build.json").unlink()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+def test_sizes_are_no_values() -> None:
+    class Sized(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(int(x.shape[0]), -1) if x.shape[1] > 1 else x
+
+    module, found = Sized(), []
+    with frozen_values(Sites(module), found), torch.no_grad():
+        torch.jit.trace(module, torch.zeros(2, 3))
+    assert told_frozen(found) == ()
