@@ -52,7 +52,7 @@ def test_a_branch_that_every_example_takes_is_told(
         (tmp_path / "outputs/gate/default/build.json").unlink()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+@pytest.mark.filterwarnings("ignore")
 def test_sizes_are_no_values() -> None:
     class Sized(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
