@@ -15,10 +15,13 @@ import torch
 
 from builder.deferred import deferred, paused_collector, placeholder
 from builder.errors import UnfitEnvironmentError
+from builder.torchvision_operators import non_maximum_suppression, roi_align
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+    "int sampling_ratio, bool aligned) -> Tensor",
 )
 _DEFERRED = ("torchvision.datasets", "torchvision.io")
 """Data sets and image files: 0.1 s that no model needs."""
@@ -40,9 +43,7 @@ def import_torchvision() -> ModuleType:
             declare_missing_operators()
             importlib.import_module("torchvision.models")
             if _libraries:
-                # Its own nms refuses to run without the compiled operators; this module asks for nms only.
-                boxes: Any = importlib.import_module("torchvision.ops.boxes")
-                boxes._assert_has_ops = lambda: None
+                _let_stand_ins_run()
             return importlib.import_module("torchvision")
     except (ImportError, RuntimeError, OSError) as error:
         raise UnfitEnvironmentError(
@@ -56,7 +57,8 @@ def declare_missing_operators() -> None:
 
     torchvision's wheels are compiled against CUDA builds of torch. Beside a CPU-only torch their operators cannot load
     and the import fails with "operator torchvision::nms does not exist" (pytorch/vision#8504 and others). Its Python
-    code asks for these two only. Delete this when torchvision imports without its compiled operators.
+    code asks for the first two; detectors of two stages call the third. Delete this when torchvision imports without
+    its compiled operators.
     """
     with _LOCK:
         if _libraries or _has_operator("nms") or _load_compiled_operators():
@@ -65,35 +67,21 @@ def declare_missing_operators() -> None:
         for schema in _SCHEMAS:
             library.define(schema)
         library.impl("nms", non_maximum_suppression, "CPU")
+        library.impl("roi_align", roi_align, "CPU")
         _libraries.append(library)
+
+
+def _let_stand_ins_run() -> None:
+    """Let torchvision's functions call operators of ours: they refuse to, or compile a formula, which takes minutes."""
+    boxes: Any = importlib.import_module("torchvision.ops.boxes")
+    pooling: Any = importlib.import_module("torchvision.ops.roi_align")
+    boxes._assert_has_ops = pooling._assert_has_ops = lambda: None
+    pooling.is_compile_supported = lambda _device: False
 
 
 def stands_in() -> bool:
     """Whether operators of ours stand in for compiled ones that did not load."""
     return bool(_libraries)
-
-
-def non_maximum_suppression(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Return the indices of the boxes that stay, best score first, as int64 (K,).
-
-    `dets` is (N, 4) as x1, y1, x2, y2 and `scores` is (N,). The best box removes all others whose intersection over
-    union with it exceeds the threshold, then the next best that is left, and so on (torchvision.ops.nms).
-    """
-    order = torch.argsort(scores, descending=True, stable=True)
-    boxes = dets[order]
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    removed = torch.zeros(len(order), dtype=torch.bool)
-    kept: list[int] = []
-    for i in range(len(order)):
-        if removed[i]:
-            continue
-        kept.append(i)
-        top_left = torch.maximum(boxes[i, :2], boxes[i + 1 :, :2])
-        bottom_right = torch.minimum(boxes[i, 2:], boxes[i + 1 :, 2:])
-        intersection = (bottom_right - top_left).clamp(min=0).prod(dim=1)
-        # As in the compiled operator the overlap is single precision and the threshold double: 0.2f exceeds 0.2.
-        removed[i + 1 :] |= (intersection / (areas[i] + areas[i + 1 :] - intersection)).double() > iou_threshold
-    return order[torch.tensor(kept, dtype=torch.int64)]
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from builder.spec.checks import ParityCheck
 SAME_PLACE, SAME_EDGE = 0.9, 0.002
 """Two boxes count as one over this intersection over union: other rounding moves edges by far less. Or where no edge
 is further away than this share of the picture, a pixel of 500: boxes cut off by an edge of it may have no area."""
+ROWS = 128
+"""How many rows are compared with all others at once: there may be some thousands of each."""
 PICTURES, BOXES = 2, 4
 """How many samples the report shows, and how many boxes it tells."""
 DRAWN, COLOUR = 20, (255, 64, 64)
@@ -69,7 +71,7 @@ def check_detections(
         scores=None,
         limits=parity_limits(subject.spec, check),
     )
-    report = _with_boxes(report, seen, boxes_limits(subject.spec, check))
+    report = _with_boxes(report, seen, boxes_limits(subject.spec, check, proposals=deployed.detect.decides_twice))
     if report.passed is False and (said := _too_few(subject, seen)):
         report = replace(report, reason=f"{report.reason}; {said}")
     return replace(report, pictures=tuple(_picture(subject, one, engine) for one in seen[:PICTURES]))
@@ -85,14 +87,27 @@ def aligned(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[
     got = [given[name].double() for name in CANDIDATES]
     expected_best, expected_class = expected[0].max(dim=1)
     best, classes = got[0].max(dim=1)
-    distance = (got[1][:, None] - expected[1][None]).abs().amax(-1) + (best[:, None] - expected_best[None]).abs()
-    distance = distance.masked_fill(classes[:, None] != expected_class[None], float("inf"))
-    nearest = torch.nan_to_num(distance, nan=float("inf"), posinf=float("inf")).min(dim=1)
-    known = nearest.values.isfinite()
-    scores = torch.where(known, expected_best[nearest.indices], 0.0)
-    boxes = torch.where(known[:, None], expected[1][nearest.indices], 0.0)
+    nearest = [
+        _nearest(box, score, kind, expected[1], expected_best, expected_class)
+        for box, score, kind in zip(*(torch.split(rows, ROWS) for rows in (got[1], best, classes)), strict=True)
+    ]
+    places, known = (torch.cat(parts) for parts in zip(*nearest, strict=True))
+    found = best > 0  # all others only fill up
+    scores = torch.where(known & found, expected_best[places], 0.0)
+    boxes = torch.where((known & found)[:, None], expected[1][places], 0.0)
+    best, shown = torch.where(found, best, 0.0), torch.where(found[:, None], got[1], 0.0)
     names = DETECTED
-    return dict(zip(names, (scores, boxes), strict=True)), dict(zip(names, (best, got[1]), strict=True))
+    return dict(zip(names, (scores, boxes), strict=True)), dict(zip(names, (best, shown), strict=True))
+
+
+def _nearest(
+    boxes: Tensor, scores: Tensor, classes: Tensor, among: Tensor, their_scores: Tensor, their_classes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Which row of others is nearest to each in box and score, and whether there is one of its class at all."""
+    distance = (boxes[:, None] - among[None]).abs().amax(-1) + (scores[:, None] - their_scores[None]).abs()
+    distance = distance.masked_fill(classes[:, None] != their_classes[None], float("inf"))
+    nearest = torch.nan_to_num(distance, nan=float("inf"), posinf=float("inf")).min(dim=1)
+    return nearest.indices, nearest.values.isfinite()
 
 
 def matches(one: Kept, other: Kept) -> int:

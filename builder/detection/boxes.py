@@ -38,6 +38,15 @@ def from_offsets(offsets: Tensor, anchors: Tensor, weights: Sequence[float]) -> 
     return to_corners(torch.cat([center, size], dim=-1)).clamp(0.0, 1.0)
 
 
+def from_distances(distances: Tensor, centers: Tensor) -> Tensor:
+    """Corners of boxes given by distances to left, top, right and bottom, inside a picture of which all are shares.
+
+    `distances` (…, 4), `centers` (…, 2) (torchvision.models.detection._utils.BoxLinearCoder.decode).
+    """
+    low, high = centers - distances[..., :2], centers + distances[..., 2:]
+    return torch.cat([low, high], dim=-1).clamp(0.0, 1.0)
+
+
 def shares(corners: Tensor, height: int, width: int) -> Tensor:
     """Corners in pixels as centres and sizes in shares of a picture."""
     return to_center_size(corners) / torch.tensor([width, height, width, height], dtype=corners.dtype)

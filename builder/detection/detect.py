@@ -14,11 +14,15 @@ from builder.detection.head import Head
 from builder.detection.kept import Kept
 from builder.detection.names import CANDIDATES, DECODED
 from builder.detection.plain import PlainHead
-from builder.detection.pyramids import RetinaHead, SsdHead
+from builder.detection.pyramids import FcosHead, RetinaHead, SsdHead
+from builder.detection.two_stage import TwoStageHead, finds_more
 from builder.detection.yolo import YoloHead
 from builder.errors import ConfigurationError
 from builder.spec.detection import BoxesDetection, Detection, TorchvisionDetection, YoloDetection
 from builder.torchvision_import import import_torchvision
+
+OF_ALL = 8
+"""How many times as many candidates, where the proposals of two stages are not suppressed: they overlap that much."""
 
 
 class Detect(nn.Module):
@@ -40,10 +44,21 @@ class Detect(nn.Module):
         return dict(zip(CANDIDATES, self.choose_boxes(boxes, scores), strict=True))
 
     def more(self, model: nn.Module, picture: Tensor) -> dict[str, Tensor]:
-        """As `tensors`, with twice as many candidates: rounding brings others over the edge."""
+        """As `tensors`, with twice as many candidates: rounding brings others over the edge.
+
+        Of two stages those of all boxes that may be proposals, of which more are candidates.
+        """
         assert self.choose_boxes is not None, "raw boxes have no candidates"
-        wider = Candidates(self.choose_boxes.pool, 2 * self.choose_boxes.count)
-        return dict(zip(CANDIDATES, wider(*self._head.run(model, picture)), strict=True))
+        head = self.decode_boxes
+        factor = OF_ALL if isinstance(head, TwoStageHead) else 2
+        boxes, scores = (head.run_all if isinstance(head, TwoStageHead) else self._head.run)(model, picture)
+        wider = Candidates(self.choose_boxes.pool, factor * self.choose_boxes.count)
+        return dict(zip(CANDIDATES, wider(boxes, scores), strict=True))
+
+    @property
+    def decides_twice(self) -> bool:
+        """Whether boxes are chosen before they have classes: rounding there changes what is found."""
+        return isinstance(self.decode_boxes, TwoStageHead)
 
     def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Kept:
         """What the model itself keeps."""
@@ -86,12 +101,17 @@ def is_detector(model: nn.Module) -> bool:
 
 def takes(model: nn.Module) -> bool:
     """Whether `kind: torchvision` knows how to decode the boxes of `model`."""
-    return any(isinstance(model, kind) for kind in _kinds())
+    return any(isinstance(model, kind) for kind in _kinds()) and not finds_more(model)
 
 
 def _kinds() -> dict[type[nn.Module], Callable[[Any, Tensor], nn.Module]]:
     detection = import_torchvision().models.detection
-    return {detection.ssd.SSD: SsdHead, detection.retinanet.RetinaNet: RetinaHead}
+    return {
+        detection.ssd.SSD: SsdHead,
+        detection.retinanet.RetinaNet: RetinaHead,
+        detection.fcos.FCOS: FcosHead,
+        detection.faster_rcnn.FasterRCNN: TwoStageHead,
+    }
 
 
 def _of_torchvision(model: Any, picture: Tensor) -> nn.Module:

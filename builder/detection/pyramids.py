@@ -1,15 +1,16 @@
-"""torchvision's detectors of one stage, SSD and RetinaNet: anchors over all levels, decoded as torchvision does it."""
+"""torchvision's detectors of one stage, SSD, RetinaNet and FCOS: anchors over all levels, decoded as it does itself."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from builder.artifacts import Suppression
-from builder.detection.boxes import from_offsets, shares, to_center_size
+from builder.detection.boxes import from_distances, from_offsets, shares, to_center_size
 from builder.detection.candidates import Pool
 from builder.detection.head import Defaults, ReturnsPictures, padded
 from builder.detection.kept import Kept
@@ -73,6 +74,40 @@ class RetinaHead(nn.Module):
         return torchvision_keeps(model, model, picture, suppression, background=0)
 
 
+class FcosHead(nn.Module):
+    """Distances to four sides; a sigmoid of each class times one of the centre (torchvision.models.detection.fcos)."""
+
+    anchors: Tensor
+    unit: Tensor
+
+    def __init__(self, model: Any, picture: Tensor) -> None:
+        super().__init__()
+        self.defaults = _defaults(model)
+        anchors = anchors_of(model, picture)
+        self.pool = Pool(levels=tuple(len(level) for level in anchors), most=model.topk_candidates)
+        self._divisor = model.transform.size_divisible
+        height, width = picture.shape[-2:]
+        unit = torch.tensor([1 / width, 1 / height, 1 / width, 1 / height])
+        self.register_buffer("anchors", torch.cat(anchors))
+        self.register_buffer("unit", self.anchors[:, [2, 3, 2, 3]] if model.box_coder.normalize_by_size else unit)
+
+    def forward(self, distances: Tensor, logits: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances (P, 4), logits (P, C) and those of being at the centre (P, 1) to boxes and scores."""
+        corners = from_distances(distances * self.unit, self.anchors[:, :2])
+        return to_center_size(corners), torch.sqrt(torch.sigmoid(logits) * torch.sigmoid(centred))
+
+    def run(self, model: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Run backbone and head, then decode."""
+        heads = model.head(features_of(model, padded(picture, self._divisor)))
+        rows = (heads[name][0] for name in ("bbox_regression", "cls_logits", "bbox_ctrness"))
+        decoded: tuple[Tensor, Tensor] = self(*rows)
+        return decoded
+
+    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Kept:
+        """Torchvision's own forward."""
+        return torchvision_keeps(model, model, picture, suppression, background=0)
+
+
 def _defaults(model: Any) -> Defaults:
     return Defaults(
         iou_threshold=model.nms_thresh,
@@ -83,8 +118,13 @@ def _defaults(model: Any) -> Defaults:
 
 def features_of(model: Any, pictures: Tensor) -> list[Tensor]:
     """What the backbone gives, level by level."""
+    return list(named_features(model, pictures).values())
+
+
+def named_features(model: Any, pictures: Tensor) -> Mapping[str, Tensor]:
+    """What the backbone gives, by the names that torchvision knows its levels by."""
     features = model.backbone(pictures)
-    return [features] if isinstance(features, Tensor) else list(features.values())
+    return {"0": features} if isinstance(features, Tensor) else features
 
 
 def anchors_of(model: Any, picture: Tensor) -> list[Tensor]:

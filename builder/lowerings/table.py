@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from builder.lowerings.assignment import ASSIGNMENT
 from builder.lowerings.complex import COMPLEX
+from builder.lowerings.detection import DETECTION
 from builder.lowerings.elementwise import ELEMENTWISE
 from builder.lowerings.embedding import EMBEDDING
 from builder.lowerings.integer import INTEGER
@@ -20,6 +21,7 @@ from builder.lowerings.windows import WINDOWS
 LOWERINGS = by_operator(
     ASSIGNMENT,
     COMPLEX,
+    DETECTION,
     ELEMENTWISE,
     EMBEDDING,
     INTEGER,

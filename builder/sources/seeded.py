@@ -103,7 +103,7 @@ def _measure_statistics(module: nn.Module, example_inputs: Sequence[Tensor]) -> 
         layer.register_forward_pre_hook(_take_statistics) for layer in module.modules() if _keeps_statistics(layer)
     ]
     try:
-        with _in_float64(module), _one_thread():
+        with in_float64(module), one_thread():
             module(*(x.double() if x.is_floating_point() else x for x in example_inputs))
     finally:
         for hook in hooks:
@@ -111,7 +111,7 @@ def _measure_statistics(module: nn.Module, example_inputs: Sequence[Tensor]) -> 
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute on one core: many small float64 operators take ten times as long when threads wait for a busy one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -122,7 +122,8 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _in_float64(module: nn.Module) -> Iterator[None]:
+def in_float64(module: nn.Module) -> Iterator[None]:
+    """Parameters and buffers in double precision; back to what they were afterwards."""
     tensors = [t for t in [*module.parameters(), *module.buffers()] if t.is_floating_point()]
     dtypes: Mapping[int, torch.dtype] = {id(t): t.dtype for t in tensors}
     for tensor in tensors:
@@ -144,12 +145,12 @@ def _take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         mean, variance = channels.mean(1), channels.var(1, correction=0)
     variance = torch.maximum(variance, LEAST_VARIANCE * variance.mean())
     variance = torch.where(variance > 1e-12, variance, 1.0)
-    variance = _round_to_bits(variance, variance)
-    _statistic(layer, "running_mean").copy_(_round_to_bits(mean, variance.sqrt()))
+    variance = round_to_bits(variance, variance)
+    _statistic(layer, "running_mean").copy_(round_to_bits(mean, variance.sqrt()))
     _statistic(layer, "running_var").copy_(variance)
 
 
-def _round_to_bits(values: Tensor, scale: Tensor) -> Tensor:
+def round_to_bits(values: Tensor, scale: Tensor) -> Tensor:
     """Round to multiples of 2^-8 of the power of two above `scale`."""
     _, exponent = torch.frexp(scale)
     return torch.ldexp(torch.ldexp(values, SIGNIFICANT_BITS - exponent).round(), exponent - SIGNIFICANT_BITS)

@@ -70,7 +70,7 @@ def _fill(module: Any, inputs: list[torch.Tensor], seed: int, spec: BuildSpec) -
         fill_untrained(module, inputs, seed, spec)
         return
     fill_untrained(Untransformed(module), inputs, seed, spec)
-    spread_scores(module)
+    spread_scores(module, inputs)
 
 
 def _weights_member(models: Any, source: TorchvisionSource) -> Any:

@@ -40,9 +40,9 @@ class _Detector(Part):
 
 
 class TorchvisionDetection(_Detector):
-    """A detection model of torchvision, SSD, RetinaNet or Faster R-CNN, from any source: decoded as it does itself.
+    """A detection model of torchvision, SSD, RetinaNet, FCOS or Faster R-CNN, from any source.
 
-    A box may be of several classes, as in torchvision.
+    Boxes are decoded as it decodes them itself, and may be of several classes.
     """
 
     kind: Literal["torchvision"]

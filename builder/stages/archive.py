@@ -22,6 +22,7 @@ import torch
 
 from builder.artifacts import CapturedProgram
 from builder.coreml_import import import_coremltools
+from builder.detection.suppress import declare_suppression
 from builder.errors import UnfitEnvironmentError
 from builder.stages.package import link_folder, write_package
 from builder.stages.seal import file_digest, without_tool_builds
@@ -112,6 +113,7 @@ def _share(program: Any, original: Any) -> None:
 
 def read_program(file: Path, method: str) -> CapturedProgram:
     """Return the program of an archive."""
+    declare_suppression()  # which the program may call
     if method == "onnx":
         from builder.stages.onnx_capture import read_onnx
 

@@ -14,12 +14,12 @@ SIDE = 64
 
 
 class Levels(nn.Module):
-    """A backbone of three levels: (N, 3, H, W) to H/8, H/16 and H/32."""
+    """A backbone of levels: (N, 3, H, W) to H/8, H/16 and H/32; a lone one as torchvision's backbones give it."""
 
-    def __init__(self, channels: int = 8) -> None:
+    def __init__(self, channels: int = 8, levels: int = 3) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, 4, 1), nn.ReLU(), nn.Conv2d(channels, channels, 3, 2, 1))
-        self.down = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(2))
+        self.down = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(levels - 1))
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
@@ -59,11 +59,36 @@ def retinanet(seed: int = 0, classes: int = 3, **more: Any) -> nn.Module:
     return drawn(made, seed, "cls_logits")
 
 
-def unknown() -> nn.Module:
-    """A detector that no kind of detection decodes."""
+def fcos(seed: int = 0, classes: int = 3, **more: Any) -> nn.Module:
     detection = import_torchvision().models.detection
     generator = detection.anchor_utils.AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
-    return detection.FCOS(Levels(32), 3, anchor_generator=generator).eval()
+    more = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} | more
+    made = detection.FCOS(Levels(32), classes, anchor_generator=generator, **more)
+    return drawn(made, seed, "cls_logits")
+
+
+def faster(seed: int = 0, classes: int = 3, *, levels: int = 3, **more: Any) -> nn.Module:
+    """Two stages on the first `levels` levels: proposals of each, features of one each."""
+    models, ops = import_torchvision().models, import_torchvision().ops
+    generator = models.detection.anchor_utils.AnchorGenerator(
+        ((12, 16), (24, 32), (48, 60))[:levels], ((0.5, 1.0, 2.0),) * levels
+    )
+    names = [str(level) for level in range(levels)]
+    more = {
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rpn_pre_nms_top_n_test": 60, "rpn_post_nms_top_n_test": 40,
+        "box_roi_pool": ops.MultiScaleRoIAlign(names, 3, 2, canonical_scale=32),
+        "box_head": models.detection.faster_rcnn.TwoMLPHead(8 * 9, 16),
+        "box_predictor": models.detection.faster_rcnn.FastRCNNPredictor(16, classes + 1),
+    } | more  # fmt: skip
+    made = models.detection.FasterRCNN(Levels(levels=levels), rpn_anchor_generator=generator, **more)
+    return drawn(made, seed, "cls_")
+
+
+def masked() -> nn.Module:
+    """A detector that looks for more than boxes."""
+    made = faster()
+    made.roi_heads.mask_roi_pool = made.roi_heads.box_roi_pool
+    return made
 
 
 def plain() -> nn.Module:

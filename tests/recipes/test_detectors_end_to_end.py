@@ -24,6 +24,8 @@ from tests.recipes import detector_models
 MODELS = "tests.recipes.detector_models"
 IMAGE = {"image": {"kind": "image", "shape": [1, 3, 64, 64], "mean": 0.5, "std": 0.5}}
 LABELS = ["cat", "dog", "cow"]
+FLOAT16, FLOAT32 = 10, 11
+"""DataType of MIL.proto."""
 CHECKED = {"structure": None, "capture": None, "parity": None}
 
 
@@ -48,11 +50,13 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").mkdir()
 
-    def build_recipe(factory: str, detection: Mapping[str, Any], *overrides: str, **more: Any) -> Built:
+    def build_recipe(
+        factory: str, detection: Mapping[str, Any], *overrides: str, target: str = "ios16", **more: Any
+    ) -> Built:
         source = {"kind": "python", "factory": f"{MODELS}:{factory}", "arguments": more.pop("arguments", {})}
         content = {"source": source, "input": IMAGE, "detection": detection, "checks": CHECKED} | more
         (tmp_path / "recipes" / "x.yaml").write_text("# A detector.\n" + yaml.safe_dump(content, sort_keys=False))
-        code = main(["recipe=x", "tracking=none", "target=ios16", *overrides])
+        code = main(["recipe=x", "tracking=none", f"target={target}", *overrides])
         out, err = capsys.readouterr()
         assert code == 0, err
         path = Path(out.strip())
@@ -78,11 +82,24 @@ def torchvision_finds(model: Any, picture: Image.Image) -> tuple[np.ndarray, np.
     return boxes.numpy(), found["scores"].numpy(), found["labels"].numpy()
 
 
-@pytest.mark.parametrize(("name", "background", "least"), [("ssd", 1, 0.3), ("retinanet", 0, 0.6)])
-def test_the_artifact_keeps_what_torchvision_keeps(build: Build, name: str, background: int, least: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "background", "least", "target"),
+    [
+        ("ssd", 1, 0.3, "ios16"),
+        ("retinanet", 0, 0.6, "ios16"),
+        ("fcos", 0, 0.6, "ios16"),
+        ("faster", 1, 0.3, "ios16"),
+        ("faster", 1, 0.3, "ios17"),  # whose suppression has another layout, and decides otherwise at the threshold
+    ],
+)
+def test_the_artifact_keeps_what_torchvision_keeps(
+    build: Build, name: str, background: int, least: float, target: str
+) -> None:
     # given
-    arguments = {"seed": 5, "score_thresh": least, "nms_thresh": 0.4, "detections_per_img": 40}
-    built = build(name, {"kind": "torchvision", "labels": LABELS}, "precision=fp32", arguments=arguments)
+    settings = {"score_thresh": least, "nms_thresh": 0.4, "detections_per_img": 40}
+    arguments = {"seed": 5, **({f"box_{n}": v for n, v in settings.items()} if name == "faster" else settings)}
+    detection = {"kind": "torchvision", "labels": LABELS}
+    built = build(name, detection, "precision=fp32", target=target, arguments=arguments)
     model = runtime.load(built.path)
     original = getattr(detector_models, name)(**arguments)
     kept = 0
@@ -97,6 +114,34 @@ def test_the_artifact_keeps_what_torchvision_keeps(build: Build, name: str, back
         kept += max(np.bincount(labels))
     assert kept > 8, "several boxes of one class"
     assert built.check("parity")["values"]["boxes"]["boxes_matched"] == 1.0
+
+
+def test_two_stages_in_half_precision_choose_boxes_in_float32(build: Build) -> None:
+    # given a first stage of which fewer boxes stay than the program has room for
+    arguments = {"seed": 5, "rpn_nms_thresh": 0.1, "rpn_post_nms_top_n_test": 100}
+    detection = {"kind": "torchvision", "labels": LABELS, "confidence_threshold": 0.2}
+    built = build("faster", detection, arguments=arguments)
+    # then both stages find the same, and only layers of the model compute in half
+    values = built.check("parity")["values"]
+    assert values["boxes"]["boxes_matched"] > 0.95
+    assert values["confidence"]["snr_db"] > 50
+    program = load_spec(str(built.path)).pipeline.models[0].mlProgram.functions["main"]
+    kinds = {op.type: op for block in program.block_specializations.values() for op in block.operations}
+    for name in ("non_maximum_suppression", "resample"):
+        assert kinds[name].outputs[0].type.tensorType.dataType == FLOAT32
+    assert kinds["conv"].outputs[0].type.tensorType.dataType == FLOAT16
+    # and boxes that fill up are never found, whatever the app's threshold
+    model = runtime.load(built.path)
+    found = model.predict({"image": noise(0), "confidenceThreshold": 1e-6, "iouThreshold": 1.0})
+    assert (found["coordinates"][:, 2:] > 0).all()
+
+
+def test_raw_boxes_of_two_stages_are_a_box_for_each_class(build: Build) -> None:
+    built = build("faster", {"kind": "torchvision", "labels": LABELS, "output": "raw"}, "precision=fp32")
+    found = runtime.load(built.path).predict({"image": noise(0)})
+    assert found["scores"].shape == (40, 3)
+    assert found["boxes"].shape == (40, 3, 4)
+    assert float(built.check("parity")["values"]["boxes"]["snr_db"]) > 80
 
 
 def test_vision_and_xcode_find_what_they_look_for(build: Build) -> None:
@@ -200,7 +245,7 @@ def test_too_few_candidates_are_found_out(build: Build, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("factory", "change", "code", "said"),
     [
-        ("unknown", {}, 2, "and the model is a FCOS"),
+        ("masked", {}, 2, "the model is a FasterRCNN: it looks for masks in the boxes that suppression keeps"),
         ("plain", {}, 2, "and the model is a Conv2d"),
         ("ssd", {"labels": ["one", "two"]}, 2, "2 labels for 3 classes of the model"),
         ("ssd", {"labels": "classes.txt"}, 2, "classes.txt"),

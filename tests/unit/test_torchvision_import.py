@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from builder.torchvision_import import import_torchvision, non_maximum_suppression
+from builder.torchvision_import import import_torchvision
+from builder.torchvision_operators import non_maximum_suppression, roi_align
 
 
 def _run(code: str) -> str:
@@ -71,3 +72,34 @@ def test_a_detection_model_runs(recwarn: pytest.WarningsRecorder) -> None:
         (found,) = model([torch.rand(3, 64, 64)])
     # then it finds something, each with a box
     assert len(found["boxes"]) == len(found["scores"]) > 0
+
+
+def boxes_in(count: int, seed: int, low: float, high: float) -> torch.Tensor:
+    """Boxes (N, 5) of two pictures, whose corners lie from `low` to `high`."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values * (high - low) + low
+    return torch.cat([torch.randint(0, 2, (count, 1), generator=generator).float(), corners.flatten(1)], dim=1)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("ratio", [2, 0])
+def test_features_of_boxes_agree_with_torchvisions_formula(ratio: int, aligned: bool) -> None:
+    """Its formula in Python, before it compiles it; of boxes inside, since it is wrong further than a pixel outside."""
+    import_torchvision()
+    formula = sys.modules["torchvision.ops.roi_align"]._roi_align.__wrapped__  # type: ignore[attr-defined]
+    maps = torch.randn(2, 3, 9, 12, generator=torch.Generator().manual_seed(1))
+    settings = (0.5, 3, 2, ratio, aligned)
+    rois = boxes_in(40, 2, 0.5, 16)
+    torch.testing.assert_close(roi_align(maps, rois, *settings), formula(maps, rois, *settings), rtol=1e-4, atol=1e-5)
+    assert import_torchvision().ops.roi_align(maps, rois[:0], (3, 2)).shape == (0, 3, 3, 2)
+
+
+def test_features_outside_of_a_map_are_those_of_the_compiled_operator() -> None:
+    """Of a map of ones the mean says which samples count: up to one pixel outside (roi_align_common.h)."""
+    ones = torch.ones(1, 1, 4, 4)
+    rois = torch.tensor([[0.0, 3.0, 0.0, 3.5, 2.0], [0.0, 4.0, 1.0, 4.5, 2.0], [0.0, -2.0, 0.0, 2.0, 4.0]])
+    # samples along x from 3.125, from 4.125, and -1.75, -1.25, …, 1.75
+    samples = [[3.125, 3.375, 3.625, 3.875], [4.125, 4.375, 4.625, 4.875], [-1.5, -0.5, 0.5, 1.5]]
+    expected = [sum(-1 <= place <= 4 for place in row) / 4 for row in samples]
+    found = roi_align(ones, rois, 1.0, 1, 1, 4, False)
+    assert found.flatten().tolist() == expected

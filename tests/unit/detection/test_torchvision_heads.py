@@ -14,11 +14,20 @@ from builder.detection.kept import Kept, keep_best
 from builder.spec.detection import TorchvisionDetection
 from tests.recipes import detector_models
 
-MODELS = ("ssd", "retinanet")
+MODELS = {"ssd": 1, "retinanet": 0, "fcos": 0, "faster": 1}
+"""By name, how many of its first classes are the background."""
 
 
 def picture(seed: int, side: int = detector_models.SIDE) -> Tensor:
     return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def make(name: str, seed: int, **settings: Any) -> Any:
+    """A model with settings by the names of SSD's arguments."""
+    if name == "faster":
+        settings.pop("topk_candidates", None)  # of a first stage, which has its own
+        settings = {f"box_{key}": value for key, value in settings.items()}
+    return getattr(detector_models, name)(seed, **settings)
 
 
 def torchvision_finds(model: Any, normalized: Tensor, *, background: int) -> Kept:
@@ -43,11 +52,10 @@ def ours(model: nn.Module, normalized: Tensor, stage: Suppression, candidates: i
 @pytest.mark.parametrize("name", MODELS)
 def test_the_same_boxes_are_kept(name: str, seed: int) -> None:
     # given torchvision's thresholds, and limits on what it looks at that cut
-    limits = {"topk_candidates": 8, "detections_per_img": 9}
-    model = getattr(detector_models, name)(seed, score_thresh=0.3, nms_thresh=0.4, **limits)
+    model = make(name, seed, score_thresh=0.3, nms_thresh=0.4, topk_candidates=8, detections_per_img=9)
     normalized = picture(seed)
     stage = Suppression(iou_threshold=0.4, confidence_threshold=0.3, detections=9)
-    expected = torchvision_finds(model, normalized, background=1 if name == "ssd" else 0)
+    expected = torchvision_finds(model, normalized, background=MODELS[name])
     # when
     found = ours(model, normalized, stage)
     # then several boxes of a class, and the same ones in the same order
@@ -59,10 +67,11 @@ def test_the_same_boxes_are_kept(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_original_is_torchvisions_own_forward_at_our_thresholds(name: str) -> None:
-    model = getattr(detector_models, name)(1, score_thresh=0.25, nms_thresh=0.5, detections_per_img=9)
-    expected = torchvision_finds(model, picture(1), background=1 if name == "ssd" else 0)
+    model = make(name, 1, score_thresh=0.25, nms_thresh=0.5, detections_per_img=9)
+    expected = torchvision_finds(model, picture(1), background=MODELS[name])
     # given the same model with other thresholds
-    model.score_thresh, model.nms_thresh, model.detections_per_img = 0.9, 0.1, 1
+    last: Any = model.roi_heads if name == "faster" else model
+    last.score_thresh, last.nms_thresh, last.detections_per_img = 0.9, 0.1, 1
     detection = TorchvisionDetection(kind="torchvision", labels=["a"])
     # when
     with torch.no_grad():
@@ -73,7 +82,7 @@ def test_the_original_is_torchvisions_own_forward_at_our_thresholds(name: str) -
     # then those of the model are as they were
     torch.testing.assert_close(found.boxes, expected.boxes)
     assert found.classes.tolist() == expected.classes.tolist()
-    assert (model.score_thresh, model.nms_thresh, model.detections_per_img) == (0.9, 0.1, 1)
+    assert (last.score_thresh, last.nms_thresh, last.detections_per_img) == (0.9, 0.1, 1)
     assert type(model.transform).__name__ == "GeneralizedRCNNTransform"
 
 

@@ -230,7 +230,7 @@ def test_an_existing_recipe_is_kept(here: Path, capsys: pytest.CaptureFixture[st
     [
         ("nothing.onnx", 2, "there is no file nothing.onnx"),
         ("torchvision:resnet51", 2, "did you mean `resnet50`?"),
-        ("torchvision:fasterrcnn_resnet50_fpn", 2, "does not know"),
+        ("torchvision:maskrcnn_resnet50_fpn", 2, "does not know"),
         ("resnet50", 2, "is no model that can be looked at"),
         ("init_factories:Nothing", 3, "has no Nothing"),
         ("broken.pth", 3, "broken.pth"),
