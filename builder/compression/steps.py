@@ -117,13 +117,16 @@ class Step:
 def nothing_changed(step: Step, large: list[str]) -> ConversionError:
     """Why a step left every weight as it was; `large` are those above its threshold."""
     reasons = {layer.name: layer.reason for layer in step.skipped}
+    hint = None
     if large:
         said = f"{reasons[large[0]]} ({large[0]})"
     elif step.skipped:
         said = f"only weights of more than {step.settings.weight_threshold} elements are compressed"
+        hint = f"`compression.{step.name}.weight_threshold` says from how many on"
     else:
         said = "the model has none that it could be for"
-    return ConversionError(f"compression {step.name} changed no weight: {said}", key=f"compression.{step.name}")
+    message = f"compression {step.name} changed no weight: {said}"
+    return ConversionError(message, key=f"compression.{step.name}", hint=hint)
 
 
 @contextmanager
