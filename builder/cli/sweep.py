@@ -7,12 +7,15 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from builder import paths
 from builder.artifacts import BuildRequest
 from builder.cli.sweep_settings import is_setting, read_settings
 from builder.config.compose import compose, sweep
+from builder.config.folders import open_library
+from builder.config.variants import names_variants, read_variants
 from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.planning import current_artifact
 from builder.progress import Silent
@@ -38,9 +41,11 @@ WORKER = (sys.executable, "-m", "builder.cli.sweep_worker")
 
 def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, paranoid: bool = False) -> int:
     """Build every job; returns the exit code of the first that failed. Nothing is built if all are wrong."""
-    settings = read_settings([argument for argument in arguments if is_setting(argument)])
+    named = [argument for argument in arguments if names_variants(argument)]
+    settings = read_settings([argument for argument in arguments if is_setting(argument) and argument not in named])
     given = [argument for argument in arguments if not is_setting(argument)]
-    jobs, refusals = _jobs(sweep(given))
+    variants = read_variants(named, open_library()) or {"": ()}
+    jobs, refusals = _jobs([(name, line) for name, more in variants.items() for line in sweep([*given, *more])])
     if len(refusals) == len(jobs):
         raise refusals[0]
     with Display(jobs=len(jobs), verbosity=verbosity, stream=sys.stderr) as display:
@@ -57,12 +62,14 @@ def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, parano
     return code or running.tracking_code
 
 
-def _jobs(argument_lists: Sequence[tuple[str, ...]]) -> tuple[list[Job], list[ConfigurationError]]:
-    """Compose every job; those that are wrong are jobs too, with their reason."""
-    composed = [
-        composed_job(number, arguments, _label(arguments, argument_lists))
-        for number, arguments in enumerate(argument_lists, start=1)
-    ]
+def _jobs(lines: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[list[Job], list[ConfigurationError]]:
+    """Compose every job, of a variant's name and arguments; those that are wrong are jobs too, with their reason."""
+    composed = []
+    for number, (name, arguments) in enumerate(lines, start=1):
+        alike = [other for variant, other in lines if variant == name]
+        label = name if name and len(alike) == 1 else f"{name} {_label(arguments, alike)}".strip()
+        job, refusal = composed_job(number, arguments, label)
+        composed.append((replace(job, name=label if name else ""), refusal))
     return [job for job, _ in composed], [refusal for _, refusal in composed if refusal is not None]
 
 

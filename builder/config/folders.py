@@ -14,6 +14,9 @@ GROUPS = ("source", "input", "substitutions", "precision", "compression", "targe
 SEARCHES = "search"
 """The folder of `conf/` with searches: no recipe chooses from it, `python -m builder search` does."""
 
+SWEEPS = "sweep"
+"""The folder of `conf/` with variants of sweeps, which no recipe chooses from either: `-m sweep=NAME` does."""
+
 SUFFIX = ".yaml"
 
 
@@ -63,7 +66,7 @@ class Library:
     def group_names(self) -> list[str]:
         """Return the names of all groups: ours, and further folders of a user's `conf/`."""
         folders = {child.name for folder in self.options for child in folder.iterdir() if child.is_dir()}
-        return sorted((folders | set(GROUPS)) - {SEARCHES})
+        return sorted((folders | set(GROUPS)) - {SEARCHES, SWEEPS})
 
     def option_names(self, group: str) -> list[str]:
         """Return the names of all options of `group`, sorted."""

@@ -24,6 +24,8 @@ class Job:
     """What it builds; None where its arguments are wrong."""
     refusal: str = ""
     """Why its arguments are wrong."""
+    name: str = ""
+    """What the sweep's file of variants calls it, if there is one."""
     prefixes: Mapping[str, str] = field(default_factory=dict)
     """By stage, a digest of all that the spec says up to it: jobs with the same one share that stage."""
     weights_bytes: int | None = None

@@ -79,7 +79,8 @@ def _numbers(value: Any) -> Any:
 def render_csv(rows: Sequence[Row]) -> str:
     """Return the whole table with plain numbers: a line for each job, columns for each value of each check."""
     records = [_record(row) for row in rows]
-    head = ["job", "recipe", "variant", "status", "exit_code", "seconds", "bytes", "peak_bytes"]
+    named = ["name"] if any("name" in record for record in records) else []
+    head = ["job", *named, "recipe", "variant", "status", "exit_code", "seconds", "bytes", "peak_bytes"]
     tail = ["artifact", "digest", "message", "arguments", "log"]
     middle = list(dict.fromkeys(key for record in records for key in record if key not in (*head, *tail)))
     text = io.StringIO()
@@ -93,6 +94,7 @@ def _record(row: Row) -> dict[str, Any]:
     outcome = row.outcome
     record: dict[str, Any] = {
         "job": outcome.job.number,
+        **({"name": outcome.job.name} if outcome.job.name else {}),
         "recipe": row.recipe,
         "variant": row.variant,
         "status": outcome.status,
@@ -163,7 +165,9 @@ def _table(
 
 
 def _shown_variant(row: Row, rows: Sequence[Row]) -> str:
-    """The variant with spaces at which it may be broken, after the recipe where there are several."""
+    """The variant with spaces at which it may be broken, after the recipe where there are several; or its own name."""
+    if row.outcome.job.name:
+        return row.outcome.job.name
     several = len({other.recipe for other in rows}) > 1
     variant = row.variant.replace(",", ", ")
     return f"{row.recipe} {variant}".strip() if several else variant

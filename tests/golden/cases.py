@@ -280,6 +280,11 @@ CASES: dict[str, Case] = {
     "hydra_setting": command("recipe=x", "hydra.run.dir=/tmp"),
     "sweep_all_wrong": command("-m", "recipe=x", "precision=fp17,fp18"),
     "sweep_no_match": command("-m", "recipe=glob(zzz*)"),
+    "sweep_variants_unknown": command("-m", "recipe=x", "sweep=digit"),
+    "sweep_variants_wrong": Case(
+        arguments=("-m", "recipe=x", "sweep=mine"),
+        files={"recipes/x.yaml": GOOD, "conf/sweep/mine.yaml": "a: [precision=fp32]\nb: precision=fp16\nc: [fp16]\n"},
+    ),
     "sweep_interval": command("-m", "recipe=x", "seed=interval(0,1)"),
     "incompatible_command_line": command("recipe=x", "target=ios14"),
     "verb_unknown": command("lst"),

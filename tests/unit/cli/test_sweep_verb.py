@@ -110,6 +110,28 @@ def test_a_sweep_that_is_recorded_nowhere_leaves_no_run(run: Run, children: Chil
     assert outbox.waiting(tmp_path / "outputs") == []
 
 
+def test_variants_that_a_file_names_are_jobs_with_these_names(run: Run, children: Children, tmp_path: Path) -> None:
+    # given a file that names two variants, and a list beside it
+    tasks = children(fp32=0, fp16=0)
+    (tmp_path / "conf/sweep").mkdir(parents=True)
+    (tmp_path / "conf/sweep/mine.yaml").write_text("exact: [precision=fp32]\nhalf: [precision=fp16, seed=3]\n")
+
+    # when it is swept
+    code, _, err = run("-m", "recipe=x", "target=ios15,ios16", "sweep=mine", "sweep.jobs=1")
+
+    # then every variant is built with every combination of the rest
+    assert code == 0
+    assert [task.command[3:-2] for task in tasks] == [
+        ("recipe=x", "target=ios15", "precision=fp32"), ("recipe=x", "target=ios16", "precision=fp32"),
+        ("recipe=x", "target=ios15", "precision=fp16", "seed=3"),
+        ("recipe=x", "target=ios16", "precision=fp16", "seed=3"),
+    ]  # fmt: skip
+    assert "half target=ios16" in err
+    (table,) = tmp_path.glob("outputs/sweeps/*/sweep.csv")
+    names = [row["name"] for row in csv.DictReader(table.read_text().splitlines())]
+    assert names == ["exact target=ios15", "exact target=ios16", "half target=ios15", "half target=ios16"]
+
+
 def test_a_job_that_cannot_work_fails_alone(run: Run, children: Children) -> None:
     # given a sweep in which one target is too old for the format
     tasks = children(fp16=0)
@@ -140,7 +162,7 @@ def test_nothing_is_built_where_every_job_is_wrong(run: Run, children: Children,
         (["sweep.jobs=1,2"], ["sweep.jobs: must have one value"]),
         (["sweep.jobs=1", "sweep.jobs=2"], ["is given twice"]),
         (["+sweep.jobs=1"], ["must be written as `sweep.NAME=VALUE`"]),
-        (["sweep={jobs:1}"], ["must be written as `sweep.NAME=VALUE`"]),
+        (["sweep={jobs:1}"], ["must be the name of one file of variants"]),
         (["sweep.launcher=submit"], ["'submit' is not allowed", "did you mean `submitit`?"]),
         (["sweep.memory=lots"], ["sweep.memory: must be an amount of memory"]),
         (["sweep.minutes=5"], ["does nothing with sweep.launcher=local", "sweep.launcher=submitit"]),
