@@ -51,6 +51,8 @@ def initialise_seeded(module: nn.Module, example_inputs: Sequence[Tensor], seed:
         _draw_parameters(module, generator)
         if any(_keeps_statistics(layer) for layer in module.modules()):
             _measure_statistics(module, example_inputs)
+            module.train()  # what layers keep of that run is in float64, and goes (LeViT keeps its biases in eval mode)
+            module.eval()
 
 
 def _draw_parameters(module: nn.Module, generator: np.random.Generator) -> None:

@@ -140,6 +140,30 @@ def test_dtypes_integer_buffers_and_eval_mode_are_kept() -> None:
     assert not any(layer._forward_pre_hooks for layer in module.modules())
 
 
+class KeepsItsBias(nn.Module):
+    """As LeViT of transformers does: what follows from its parameters is kept while it does not train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(4, 1, 1))
+        self.kept: Tensor | None = None
+
+    def train(self, mode: bool = True) -> KeepsItsBias:
+        super().train(mode)
+        self.kept = None if mode else self.kept
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.bias + 0 if self.kept is None else self.kept
+        return x + self.kept
+
+
+def test_nothing_in_float64_is_kept() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), KeepsItsBias(), nn.BatchNorm2d(4))
+    initialise_seeded(module, [_pictures(1, 16)], seed=0)
+    assert module(_pictures(1, 16)).dtype == torch.float32
+
+
 def test_batch_norm_of_single_values_gets_a_spread() -> None:
     """After global pooling a channel has one value a picture: its own variance would be zero."""
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(8))
