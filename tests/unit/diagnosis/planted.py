@@ -122,6 +122,52 @@ def complex_rotation(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(turned)
 
 
+def attention_dropout(x: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(x, x, x, dropout_p=0.1)  # planted
+
+
+def attention_dropout_rewritten(x: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(x, x, x, dropout_p=0.0)
+
+
+def grouped_attention(x: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(x, x[:, :2], x[:, :2], enable_gqa=True)  # planted
+
+
+def bicubic_grid(x: torch.Tensor) -> torch.Tensor:
+    grid = x[:, :2].permute(0, 2, 3, 1).tanh()
+    return functional.grid_sample(x, grid, mode="bicubic", align_corners=False)  # planted
+
+
+def middle(x: torch.Tensor) -> torch.Tensor:
+    return torch.median(x, 1)[0]  # planted
+
+
+def quartile(x: torch.Tensor) -> torch.Tensor:
+    return torch.quantile(x, 0.25, dim=1)  # planted
+
+
+def most_frequent(x: torch.Tensor) -> torch.Tensor:
+    return torch.mode(x.round(), 1)[0]  # planted
+
+
+def greatest_of_each(x: torch.Tensor) -> torch.Tensor:
+    index = torch.arange(8).expand(2, 8) % 3
+    return torch.zeros(2, 3).scatter_reduce(1, index, x, "amax", include_self=False)  # planted
+
+
+def repeated(x: torch.Tensor) -> torch.Tensor:
+    return x.repeat_interleave(torch.tensor([1, 3]), 0)  # planted
+
+
+def diagonal(x: torch.Tensor) -> torch.Tensor:
+    return torch.diagonal(x, 1)  # planted
+
+
+def inverse(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.inv(x + 3 * torch.eye(3))  # planted
+
+
 def strided(x: torch.Tensor) -> torch.Tensor:
     return torch.as_strided(x * 1, (2, 3), (8, 2))  # planted
 
@@ -237,6 +283,8 @@ class Case:
     module: str = "body.1"
     rewritten: Callable[[torch.Tensor], torch.Tensor] | None = None
     """What the advice comes to, where the remedy is to write something else."""
+    is_random: bool = False
+    """Whether it gives something else each time, so that the rewritten one cannot be held against it."""
     line_of: Callable[..., object] | None = None
     """Whose line is marked; that of `Holder.forward` unless given."""
 
@@ -283,6 +331,25 @@ CASES = {
     "big_integer": _function(big_integer, "add", rewritten=big_integer_rewritten),
     "integer_root": _function(integer_root, "sqrt", rewritten=integer_root_rewritten),
     "complex": _function(complex_rotation, "view_as_complex"),
+    "attention_dropout": _function(
+        attention_dropout,
+        "scaled_dot_product_attention",
+        shape=(1, 2, 4, 8),
+        rewritten=attention_dropout_rewritten,
+        is_random=True,
+    ),
+    "grouped_attention": _function(grouped_attention, "scaled_dot_product_attention", shape=(1, 4, 4, 8)),
+    "bicubic_grid": _function(bicubic_grid, "grid_sampler", shape=PICTURE),
+    "median": _function(middle, "median"),
+    "quantile": _function(quartile, "quantile"),
+    "mode": _function(most_frequent, "mode"),
+    "scatter_reduce": _function(greatest_of_each, "scatter_reduce"),
+    "repeat_interleave": _function(repeated, "repeat_interleave"),
+    "diagonal": _function(diagonal, "diagonal", shape=(3, 3)),
+    "inverse": _function(inverse, "linalg_inv", shape=(3, 3)),
+    "padded_volume": _held(
+        lambda: nn.ConvTranspose3d(2, 3, 3, stride=2, padding=1, output_padding=1), "_convolution", shape=VOLUME
+    ),
     "strided": _function(strided, "as_strided"),
     "variance": _function(variance, "var_mean"),
     "distances": _function(distances, "cdist"),

@@ -111,7 +111,8 @@ def test_an_obstacle_is_named_with_a_remedy_that_works(name: str, tmp_path: Path
     elif remedy.kind == "rewrite":
         assert case.rewritten is not None, f"{remedy} was not tried"
         x = torch.randn(case.shape)
-        torch.testing.assert_close(case.rewritten(x), case.inner()(x), equal_nan=True)
+        if not case.is_random:
+            torch.testing.assert_close(case.rewritten(x), case.inner()(x), equal_nan=True)
         healed = planted(case, Function(case.rewritten))
         assert not diagnose(patient(healed, spec)).best.in_the_way
         if name != "infinite_triangle":  # whose zeros and infinities are compared below
@@ -134,6 +135,7 @@ def test_what_converts_and_may_differ_is_named_but_not_in_the_way(name: str, tmp
 
 def test_there_are_thirty_obstacles() -> None:
     assert len(CASES) >= 30
+    assert len({case.operator for case in CASES.values()}) >= 30
 
 
 def test_what_coremltools_splits_into_fewer_dimensions_is_no_obstacle(tmp_path: Path) -> None:
