@@ -154,11 +154,12 @@ def read_interface(description: Any) -> Interface:
 
 
 def _features(entries: Iterable[Any]) -> dict[str, Feature]:
+    """By name; a model that returns one value twice declares it twice, the same both times."""
     found: dict[str, Feature] = {}
     for entry in entries:
-        if entry.name in found:
-            raise ModelError(f"the feature {entry.name!r} is declared twice")
-        found[entry.name] = _feature(entry.name, entry.type)
+        feature = _feature(entry.name, entry.type)
+        if found.setdefault(entry.name, feature) != feature:
+            raise ModelError(f"the feature {entry.name!r} is declared twice, and differently")
     return found
 
 

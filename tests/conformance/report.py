@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.conformance import results
-from tests.conformance.exceptions import EXCEPTIONS
+from tests.conformance.exceptions import EXCEPTIONS, known_reason
 from tests.conformance.suites import SUITES, Suite
 from tests.conformance.tolerance import LIMITS
 
@@ -92,6 +92,18 @@ def markdown(data: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _failures(failures: Iterable[tuple[str, str]]) -> list[str]:
+    """A row for each test function and reason, with what one of its variants says."""
+    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for test, detail in failures:
+        rows[test.partition("[")[0].rpartition("/")[2], known_reason(test) or ""].append(detail)
+    order = sorted(rows.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        f"| {len(details)} | `{_cell(function)}` | {_cell(details[0].strip())} | {_cell(reason)} |"
+        for (function, reason), details in order
+    ]
+
+
 def _suite_section(suite: Suite, entry: dict[str, Any]) -> list[str]:
     lines = [
         "",
@@ -100,8 +112,8 @@ def _suite_section(suite: Suite, entry: dict[str, Any]) -> list[str]:
         f"{len(entry['operators'])} operators and {len(entry['layers'])} layer kinds ran.",
     ]
     if entry["failures"]:
-        lines += ["", "Failures:", ""]
-        lines += [f"- `{_cell(test)}`: {_cell(detail)}" for test, detail in entry["failures"]]
+        lines += ["", "Failures:", "", "| count | test | what it says | what is known |", "|---|---|---|---|"]
+        lines += _failures(entry["failures"])
     for kind, groups in entry["reasons"].items():
         lines += ["", f"{kind[0].upper()}{kind[1:]}:", "", "| count | reason |", "|---|---|"]
         lines += [f"| {group['count']} | {_cell(group['reason'])} |" for group in groups]

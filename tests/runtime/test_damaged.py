@@ -318,3 +318,17 @@ def test_opsets_and_kinds_that_are_unknown(package: Path) -> None:
     edit(package, lambda specification: specification.treeEnsembleRegressor.SetInParent())
     with pytest.raises(UnsupportedError, match="treeEnsembleRegressor"):
         load(package)
+
+
+def test_an_output_declared_twice_must_be_the_same(package: Path) -> None:
+    # given the output declared twice, as of a model that returns one value twice
+    edit(package, lambda specification: specification.description.output.append(specification.description.output[0]))
+    assert len(load(package).outputs) == 2
+
+    # when the declarations differ, then the file is damaged
+    def differ(specification: Any) -> None:
+        specification.description.output[-1].type.multiArrayType.shape.append(7)
+
+    edit(package, differ)
+    with pytest.raises(ModelError, match="declared twice, and differently"):
+        load(package)

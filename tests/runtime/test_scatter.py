@@ -135,3 +135,16 @@ def test_the_input_is_not_changed() -> None:
 
     # then
     assert data.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("rest", [(), (3,)])
+def test_scatter_nd_of_nothing_changes_nothing(rest: tuple[int, ...]) -> None:
+    # given: no indices, as of a mask in which nothing is set
+    data = torch.arange(6.0).reshape(6, *(1 for _ in rest)).expand(6, *rest)
+    # when
+    result = scatter_nd(
+        data=data, indices=torch.zeros(0, 1, dtype=torch.int32), updates=torch.zeros(0, *rest), mode="update",
+        context=IOS15,
+    )  # fmt: skip
+    # then
+    assert torch.equal(result, data)

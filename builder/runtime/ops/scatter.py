@@ -74,8 +74,8 @@ def scatter_nd(
         rows = rows * size + index
     count = math.prod(sizes)
     rows = rows.masked_fill(outside, count).flatten()
-    flat = updates.reshape(rows.numel(), -1)
-    result = _combine(data.reshape(count, -1), 0, rows.unsqueeze(1).expand_as(flat), flat, mode)
+    flat = updates.reshape(rows.numel(), math.prod(rest))  # of no rows, -1 could be anything
+    result = _combine(data.reshape(count, math.prod(rest)), 0, rows.unsqueeze(1).expand_as(flat), flat, mode)
     return result.reshape(sizes + rest)
 
 
