@@ -105,7 +105,6 @@ def import_all() -> None:
         import_coremltools()
         import timm  # noqa: F401
         import transformers  # noqa: F401
-        import zoo_factories  # noqa: F401
         import zoo_job  # noqa: F401
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 Recipe = dict[str, Any]
-"""The sections `source` and `input` of a recipe."""
+"""The sections `source` and `input` of a recipe, and `detection` of a detector's."""
 
 
 def _tensor(*shape: int, **more: Any) -> dict[str, Any]:
@@ -29,9 +29,11 @@ def _torchvision(name: str, *shape: int, **arguments: Any) -> Recipe:
     return {"source": source, "input": {"image": _tensor(1, 3, *shape)}}
 
 
-def _raw_detector(name: str, *shape: int) -> Recipe:
-    source = {"kind": "python", "factory": "zoo_factories:raw_detector", "arguments": {"name": name, "size": shape[0]}}
-    return {"source": source, "input": {"image": _tensor(1, 3, *shape)}}
+def _detector(name: str, size: int) -> Recipe:
+    """All decoded boxes and their scores: the tensor part, without the stage of suppression behind it."""
+    classes = 91 if name.startswith(("retinanet", "fcos")) else 90
+    detection = {"kind": "torchvision", "output": "raw", "labels": [f"class {index}" for index in range(classes)]}
+    return {**_torchvision(name, size, size), "detection": detection}
 
 
 def _flow(name: str) -> Recipe:
@@ -80,7 +82,7 @@ TORCHVISION: dict[str, Recipe] = {
     "mvit_v2_s": _torchvision("mvit_v2_s", 16, 224, 224),
     "raft_small": _flow("raft_small"),
     **{
-        name: _raw_detector(name, size, size)
+        name: _detector(name, size)
         for name, size in {
             "ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320, "retinanet_resnet50_fpn": 64,
             "fcos_resnet50_fpn": 64, "fasterrcnn_mobilenet_v3_large_320_fpn": 64,
