@@ -1,4 +1,4 @@
-"""Padding that MIL's pad lacks: round the other end, and in three dimensions by reflection or repetition."""
+"""Padding that MIL's pad lacks: round the other end, by less than nothing, in three dimensions by reflection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from builder.lowerings.lowering import Builder, Lowering, Var
-from builder.lowerings.variables import fixed_size, take
+from builder.lowerings.variables import fixed_size, promoted, take
 
 _NUMPY: dict[str, Any] = {"circular": "wrap", "reflect": "reflect", "replicate": "edge"}
 """numpy's names of torch's modes."""
@@ -15,7 +15,8 @@ _NUMPY: dict[str, Any] = {"circular": "wrap", "reflect": "reflect", "replicate":
 
 def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Var:
     """Pad one axis after the other, from the last on, with entries of the axis itself; a negative width cuts off."""
-    del value  # that of constant padding, which is left to coremltools
+    if mode == "constant":
+        return _cut_and_padded(mb, x, pad, value or 0.0)
     import numpy as np
 
     for index in range(len(pad) // 2):
@@ -26,6 +27,24 @@ def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: 
         places = places[max(-before, 0) : len(places) - max(-after, 0)]
         x = _joined(mb, x, axis, places.tolist())
     return x
+
+
+def _cut_and_padded(mb: Builder, x: Var, pad: Sequence[int], value: float) -> Var:
+    """Cut off where the width is negative, then pad with `value` where it is positive; any size of an axis will do."""
+    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
+    widths = [(0, 0)] * (x.rank - len(pairs)) + pairs[::-1]  # torch begins with the last axis, MIL with the first
+    x = mb.slice_by_index(
+        x=x,
+        begin=[max(-before, 0) for before, _ in widths],
+        end=[min(after, 0) for _, after in widths],
+        begin_mask=[before >= 0 for before, _ in widths],
+        end_mask=[after >= 0 for _, after in widths],
+    )
+    added = [max(width, 0) for pair in widths for width in pair]
+    if not any(added):
+        return x
+    x, constant = promoted(x, value)
+    return mb.pad(x=x, pad=added, mode="constant", constant_val=constant)
 
 
 def _joined(mb: Builder, x: Var, axis: int, places: Sequence[int]) -> Var:
@@ -47,13 +66,16 @@ _MOST_SLICES = 3
 
 
 def _differs(x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> bool:
-    """Whether MIL's pad cannot: it reflects and repeats in the last two dimensions alone."""
+    """Whether MIL's pad cannot: it cuts nothing off, and reflects and repeats in the last two dimensions alone."""
     del x, value
-    if mode == "constant":
-        return False
-    if mode == "circular" or any(width < 0 for width in pad):
+    if any(width < 0 for width in pad):
         return True
-    return any(width != 0 for width in pad[4:])
+    return mode == "circular" or (mode != "constant" and any(width != 0 for width in pad[4:]))
+
+
+def constant_pad_nd(mb: Builder, x: Var, pad: Sequence[int], value: float | None = None) -> Var:
+    """As `pad` with a constant."""
+    return _cut_and_padded(mb, x, pad, value or 0.0)
 
 
 def _of_mode(mode: str, mb: Builder, x: Var, padding: Sequence[int]) -> Var:
@@ -64,8 +86,14 @@ PADDING = (
     Lowering(
         operator="pad",
         lower=pad,
-        lacks="circular padding, and reflection and repetition in three dimensions",
+        lacks="circular padding, negative widths, and reflection and repetition in three dimensions",
         applies=_differs,
+    ),
+    Lowering(
+        operator="constant_pad_nd",
+        lower=constant_pad_nd,
+        lacks="negative widths",
+        applies=lambda x, pad, value=None: _differs(x, pad, "constant", value),
     ),
     Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),
     Lowering(operator="reflection_pad3d", lower=partial(_of_mode, "reflect")),

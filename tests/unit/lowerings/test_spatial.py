@@ -53,6 +53,19 @@ def padding(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
+def cutting(rng: random.Random) -> Case:
+    """Negative widths, as of RWKV's shift of time: at least one, and what is left of each axis is not empty."""
+    x = floats(rng, 2, 5, 6)
+    width = [-1, rng.randint(-1, 2), rng.randint(-2, 2), rng.randint(-2, 2)]
+    return (
+        lambda x: (
+            functional.pad(x, width), functional.pad(x, width, value=2.5), functional.pad(x, (0, 0, 1, -1)),
+            functional.pad(x, (-2, -1)), functional.pad(x.sign().int(), width, value=3),
+        ),
+        (x,),
+    )  # fmt: skip
+
+
 def circular_convolution(rng: random.Random) -> Case:
     module = torch.nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular").requires_grad_(False)
     return module, (floats(rng, 1, 2, rng.randint(3, 6), rng.randint(3, 6)),)
@@ -117,8 +130,8 @@ def unfolding(rng: random.Random) -> Case:
 
 
 @ways(
-    adaptive_pooling, dilated_pooling, dilated_pooling_of_volumes, padding, circular_convolution, bicubic, trilinear,
-    nearest, folding, unfolding,
+    adaptive_pooling, dilated_pooling, dilated_pooling_of_volumes, padding, cutting, circular_convolution, bicubic,
+    trilinear, nearest, folding, unfolding,
 )  # fmt: skip
 def test_pictures_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path)
