@@ -30,6 +30,12 @@ def _times(mb: Builder, x: Var, factor: float) -> Var:
     return mb.mul(x=x, y=y)
 
 
+def reciprocal(mb: Builder, x: Var) -> Var:
+    """`1 / x`."""
+    one, x = promoted(1.0, as_float(x))
+    return mb.real_div(x=one, y=x)
+
+
 def scaled_sum(mb: Builder, x: Var, other: Var, alpha: float = 1) -> Var:
     """`x + alpha * other`."""
     x, other = promoted(x, _times(mb, other, alpha))
@@ -231,6 +237,11 @@ ELEMENTWISE = (
         deg2rad=partial(scaled, math.pi / 180), rad2deg=partial(scaled, 180 / math.pi),
     ),
     *(Lowering(operator=name, lower=lower, wrong=_ALPHA, applies=_is_scaled) for name, lower in _SCALED.items()),
+    Lowering(
+        operator="reciprocal",
+        lower=reciprocal,
+        wrong=Wrong(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+    ),
     Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
     Lowering(operator="floor_divide", lower=integer_floor_division, wrong=_INTEGER_QUOTIENT, applies=_are_integers),
     Lowering(

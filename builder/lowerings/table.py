@@ -12,6 +12,7 @@ from builder.lowerings.integer import INTEGER
 from builder.lowerings.lowering import Lowering, by_operator
 from builder.lowerings.masks import MASKS
 from builder.lowerings.matrices import MATRICES
+from builder.lowerings.normalization import NORMALIZATION
 from builder.lowerings.order import ORDER
 from builder.lowerings.padding import PADDING
 from builder.lowerings.pooling import POOLING
@@ -32,6 +33,7 @@ LOWERINGS = by_operator(
     INTEGER,
     MASKS,
     MATRICES,
+    NORMALIZATION,
     ORDER,
     PADDING,
     POOLING,

@@ -79,6 +79,12 @@ def roots_of_integers(rng: random.Random) -> Case:
     return (lambda x: (torch.sqrt(x), torch.rsqrt(x), torch.sin(x), torch.tanh(x), torch.sigmoid(x))), (x,)
 
 
+def reciprocals(rng: random.Random) -> Case:
+    """Of small values, which an epsilon of 1e-4 would halve."""
+    x, n = floats(rng, *some_shape(rng), low=2**-12, high=2**-9), integers(rng, 3, low=1, high=9)
+    return (lambda x, n: (1 / x, torch.reciprocal(x + 1), 3 / (x * 16), torch.reciprocal(n))), (x, n)
+
+
 def powers_of_two(rng: random.Random) -> Case:
     x = floats(rng, *some_shape(rng))
     return (lambda x: (2**x, torch.pow(2.0, x), 3**x, x**2)), (x,)
@@ -136,7 +142,7 @@ def limits(rng: random.Random) -> Case:
 
 @ways(
     addcmul, addcdiv, alpha, alpha_with_numbers, fmod, remainder_of_both_signs, of_integers,
-    integer_quotient_as_an_index, roots_of_integers, powers_of_two, detached_views, between, logarithms,
+    integer_quotient_as_an_index, roots_of_integers, reciprocals, powers_of_two, detached_views, between, logarithms,
     shrinking, signs, steps, products_with_logarithms, limits,
 )  # fmt: skip
 def test_elements_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:

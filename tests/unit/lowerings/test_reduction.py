@@ -71,6 +71,20 @@ def buckets(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
-@ways(moments, products, extremes, counts, distances, distances_of_pairs, buckets)
+def root_mean_squares(rng: random.Random) -> Case:
+    """Rows of zeros, one spike among small values, and values whose squares half precision does not hold."""
+    x, weight = floats(rng, 4, rng.randint(2, 9)), floats(rng, 1, low=0.5)
+    x[0], x[1, 0], x[1, 1:], x[2] = 0, 64, x[1, 1:] / 64, x[2] * 300
+    size = x.shape[1:]
+    return (
+        lambda x, w: (
+            *(functional.rms_norm(row, size, w.expand(size), eps) for row in x for eps in (None, 1e-6, 0.01)),
+            functional.rms_norm(x, size), functional.rms_norm(x[None, 1:2], (1, *size), eps=0.01),
+        ),
+        (x, weight),
+    )  # fmt: skip
+
+
+@ways(root_mean_squares, moments, products, extremes, counts, distances, distances_of_pairs, buckets)
 def test_reductions_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path)
