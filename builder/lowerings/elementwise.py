@@ -206,6 +206,12 @@ def scaled(factor: float, mb: Builder, x: Var) -> Var:
     return mb.mul(x=as_float(x), y=factor)
 
 
+def number(mb: Builder, x: Var) -> Var:
+    """The one element of x as a number of Python, which `script` keeps: `float(x.sum())`."""
+    x = as_float(x)
+    return mb.squeeze(x=x) if x.rank else x
+
+
 def _of_integers(operator: str, mb: Builder, x: Var) -> Var:
     """The operator on integers as float32, as torch promotes them."""
     return getattr(mb, operator)(x=mb.cast(x=x, dtype="fp32"))
@@ -234,7 +240,7 @@ ELEMENTWISE = (
         log_sigmoid=log_sigmoid, log_sigmoid_forward=log_sigmoid_forward, logit=logit, hypot=hypot, trunc=trunc,
         fix=trunc, copysign=copysign, heaviside=heaviside, celu=celu, hardshrink=hardshrink, softshrink=softshrink,
         xlogy=xlogy, special_xlogy=xlogy, erfc=erfc, special_erfc=erfc, isinf=isinf, isfinite=isfinite,
-        deg2rad=partial(scaled, math.pi / 180), rad2deg=partial(scaled, 180 / math.pi),
+        deg2rad=partial(scaled, math.pi / 180), rad2deg=partial(scaled, 180 / math.pi), float=number,
     ),
     *(Lowering(operator=name, lower=lower, wrong=_ALPHA, applies=_is_scaled) for name, lower in _SCALED.items()),
     Lowering(

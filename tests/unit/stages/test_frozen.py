@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from builder.__main__ import main
 from builder.diagnosis.raised import Sites, frozen_values, told_frozen
+from builder.runtime import load
 
 NET = """\
 import torch
@@ -50,6 +52,20 @@ def test_a_branch_that_every_example_takes_is_told(
         assert document["capture"]["frozen"] == [where]
         assert "The same for every input since then" in (tmp_path / "outputs/gate/default/report.html").read_text()
         (tmp_path / "outputs/gate/default/build.json").unlink()
+
+
+def test_script_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/numbers.yaml").write_text(RECIPE.replace("gates:", "numbered_gates:"))
+    (tmp_path / "numbered_gates.py").write_text(NET.replace("x.sum() >", "float(x.sum()) >"))
+    # when the warning is heeded
+    assert main(["recipe=numbers", "capture.method=script", "--outputs=outputs"]) == 0
+    model = load(tmp_path / "outputs/numbers/capture.method=script/numbers.mlpackage")
+    # then both ways are in the artifact
+    for value, expected in ((5.0, 10.0), (-500.0, -501.0)):
+        (result,) = model.predict({"x": np.full((1, 4), value, np.float32)}).values()
+        assert np.all(result == expected)
 
 
 @pytest.mark.filterwarnings("ignore")
