@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: build test lint conformance clean
+.PHONY: build test test-slow lint conformance clean
 
 build: .venv/installed
 	$(BIN)/python -m builder recipe=mobilenet_v2_fp16
@@ -10,6 +10,9 @@ build: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow -n 2 --dist load
 
 lint: .venv/installed
 	$(BIN)/ruff check .

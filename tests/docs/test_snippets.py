@@ -28,7 +28,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
     [
         "README.md",
         "docs/guide/guide.md",
-        "docs/guide/compression.md",
+        pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         "docs/guide/releases.md",
         "docs/guide/conversion.md",
         "docs/guide/detectors.md",

@@ -81,6 +81,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_forty_trials_killed_half_way_are_forty_in_the_end_and_none_twice(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """A crash at any moment, a damaged, full or read-only store, two builds at once, a clock set back: nothing is lost.
 
-The default run kills at a few random moments; `BUILDER_KILLS=100 pytest tests/faults/test_store.py -k killed` at more,
-which takes an hour or so.
+The default run kills at a few random moments; `BUILDER_KILLS=100 pytest tests/faults/test_store.py -k killed -m ''` at
+more, which takes an hour or so.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def actions(project: Project, stage: str = "*") -> list[Path]:
 
 
 @pytest.mark.timeout(max(600, 60 * KILLS))
-@pytest.mark.parametrize("together", [1, 2], ids=["alone", "two in parallel"])
+@pytest.mark.parametrize(
+    "together", [pytest.param(1, id="alone"), pytest.param(2, id="two in parallel", marks=pytest.mark.slow)]
+)
 def test_the_build_after_a_killed_one_is_right(together: int, project: Project, expected: str) -> None:
     # given the time that a whole build takes, and the store that it leaves
     start = time.perf_counter()

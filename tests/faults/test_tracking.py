@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from .conftest import Project
 
 
@@ -52,6 +54,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server does not answer")
 
 
+@pytest.mark.slow
 def test_builds_of_a_time_without_server_arrive_once_it_is_back(
     project: Project, expected: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,11 @@ from coremltools.models.utils import load_spec
 
 from builder.__main__ import main
 
-RECIPES = sorted(path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+SLOW = ("retinanet", "faster_rcnn")
+RECIPES = [
+    pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
+    for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

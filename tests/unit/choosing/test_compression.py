@@ -43,6 +43,7 @@ def snr(document: dict[str, Any]) -> float:
     return float(parity["values"]["output"]["snr_db"])
 
 
+@pytest.mark.slow
 def test_no_uniform_method_that_passes_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["recipe=small", LIMIT, "-q"]) == 0
     built = record()
@@ -77,6 +78,7 @@ def test_another_limit_measures_no_layer_again(monkeypatch: pytest.MonkeyPatch) 
     assert snr(record("small/checks.parity.snr_db.min=35")) >= 35
 
 
+@pytest.mark.slow
 def test_the_best_below_a_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe=small", "compression.auto.max_bytes=24000", "checks.parity.snr_db.min=1", "-q"]) == 0
     (folder,) = Path("outputs/small").iterdir()

@@ -71,6 +71,7 @@ batch norm is folded into it) and its reader; the ReLU behind a convolution that
 and its reader; of the attention what computes the values, what moves them, and the product that they go into."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", CONCERNED)
 def test_no_more_than_the_operators_concerned_stay_in_float32_in_real_models(factory: str) -> None:
     write(

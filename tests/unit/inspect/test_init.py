@@ -165,6 +165,7 @@ def test_a_name_becomes_a_recipe_with_the_published_preprocessing(
     assert image.shape[:2] == [1, 3]
 
 
+@pytest.mark.slow
 def test_weights_of_a_torchvision_model_are_recognised(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # given a training state, as wrapped by DataParallel, of a model with 5 classes
     models = import_torchvision().models
