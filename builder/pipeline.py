@@ -24,13 +24,7 @@ from builder.diagnosis.explain import explained
 from builder.endings import keep_log, missed_limits
 from builder.errors import ConversionError
 from builder.fastpath import cache_folder
-from builder.paths import (
-    artifact_name,
-    broken_folder,
-    publish,
-    variant_folder,
-    working_folder,
-)
+from builder.paths import artifact_name, broken_folder, publish, variant_folder, working_folder
 from builder.progress import Bound, Progress, Silent
 from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
@@ -214,9 +208,8 @@ def _tell_rest(
         function: _branch(replace(request, spec=spec), loaded, prepared, ledger.of_function(function, spec), progress)
         for function, spec in specs_by_function(request.spec).items()
     }
-    prepared = next(iter(branches.values())).prepared
-    sealed = ledger.stage(steps.seal(prepared, {name: b.compressed for name, b in branches.items()}, loaded))
     first = next(iter(branches.values()))
+    sealed = ledger.stage(steps.seal(first.prepared, {name: b.compressed for name, b in branches.items()}, loaded))
     between = None if first.compressed.held is None else first.compressed.held.between
     for branch in branches.values():  # checks look at the file: of a large model these are gigabytes
         branch.converted.forget()

@@ -108,15 +108,17 @@ def _unfit_values(read: ReadSearch, arguments: Sequence[str], library: Library) 
     What does not go together with other settings is found as well, where the search varies none of those: else it is
     left to the trials, which may set them too.
     """
-    settings = {name: entry.setting.partition(".")[0] for name, entry in read.search.space.items()}
     for name, entry in read.search.space.items():
         conditions = _conditions(read.search.space, entry)
-        alone = not any(group in _FITS_OR_NOT for other, group in settings.items() if group != settings[name])
         found: dict[Path, Finding] = {}
         candidates = list(_candidates(name, entry))
         for place, text in candidates:
             argument = f"{entry.setting}={text}"
-            for finding in _composed([*arguments, *conditions, argument], argument, library, compatible=alone):
+            line, later = [*arguments, *conditions, argument], _decided_later(name, text, read.search.space)
+            wrong = _composed(line, argument, library, compatible=False)
+            if not wrong and later is not None and not any(_composes([*line, more], library) for more in later):
+                wrong = _composed(line, argument, library, compatible=True)
+            for finding in wrong:
                 found.setdefault(place, replace(finding, key=f"search.space.{name}", spot=read.spot(place)))
         messages = {finding.message for finding in found.values()}
         if len(found) == len(candidates) and len(messages) == 1:
@@ -127,6 +129,22 @@ def _unfit_values(read: ReadSearch, arguments: Sequence[str], library: Library) 
             yield replace(next(iter(found.values())), message=message, spot=read.spot(path))
         else:
             yield from found.values()
+
+
+def _decided_later(name: str, value: str, space: Space) -> list[str] | None:
+    """Arguments of the entries that hold where `name` has this value: they may let it fit.
+
+    None where others that may are varied too, whatever this one is.
+    """
+    found: list[str] = []
+    for other, entry in space.items():
+        if other == name or other in space[name].when or entry.setting.partition(".")[0] not in _FITS_OR_NOT:
+            continue
+        if name not in entry.when:
+            return None
+        if value in map(text_of, entry.when[name]):
+            found += [f"{entry.setting}={text}" for _, text in _candidates(other, entry)]
+    return found
 
 
 def _candidates(name: str, entry: Entry) -> Iterator[tuple[Path, str]]:
@@ -155,3 +173,11 @@ def _composed(arguments: Sequence[str], argument: str, library: Library, *, comp
     except FindingsError as error:
         return [f for f in error.findings if f.spot and f.spot.file is None and f.spot.text == argument]
     return []
+
+
+def _composes(arguments: Sequence[str], library: Library) -> bool:
+    try:
+        compose_spec(arguments, library)
+    except FindingsError:
+        return False
+    return True

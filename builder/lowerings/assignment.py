@@ -212,8 +212,7 @@ def _is_chosen(x: Var, indices: Sequence[Var], values: Var, accumulate: bool) ->
     return all(size == 1 for size in ahead) and (axis == 0 or len(ahead) <= 1)
 
 
-def _is_ours(x: Var, indices: Sequence[Var], values: Var, accumulate: bool = False, unsafe: bool = False) -> bool:
-    del unsafe
+def _is_ours(x: Var, indices: Sequence[Var], values: Var, accumulate: bool = False) -> bool:
     given = [index for index in indices if index is not None]
     if not given:
         return False

@@ -52,17 +52,7 @@ def _as_summand(mb: Builder, mask: Var) -> Var:
     return mb.mul(x=mb.sub(x=mb.cast(x=mask, dtype="fp32"), y=1.0), y=MASKED)
 
 
-def _is_grouped(
-    query: Var,
-    key: Var,
-    value: Var,
-    attn_mask: Var | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> bool:
-    del value, attn_mask, dropout_p, is_causal, scale
+def _is_grouped(query: Var, key: Var, enable_gqa: bool = False) -> bool:
     return bool(enable_gqa and query.shape[-3] != key.shape[-3])
 
 

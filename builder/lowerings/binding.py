@@ -28,8 +28,11 @@ def run_lowering(lowering: Lowering, context: Any, node: Any) -> None:
 
 def applies_to(lowering: Lowering, context: Any, node: Any) -> bool:
     """Whether the node is a case for `lowering`, where coremltools has a lowering of its own."""
-    applies = lowering.applies
-    return applies is None or applies(**arguments(applies, context, node))
+    if lowering.applies is None:
+        return True
+    given = arguments(lowering.lower, context, node, skip=1)
+    asked = {parameter.name for parameter in _parameters(lowering.applies)}
+    return lowering.applies(**{name: value for name, value in given.items() if name in asked})
 
 
 def arguments(function: Callable[..., Any], context: Any, node: Any, *, skip: int = 0) -> dict[str, Any]:

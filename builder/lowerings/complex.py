@@ -49,7 +49,7 @@ def _one_is_complex(x: Var, other: Var) -> bool:
     return is_complex(x) or is_complex(other)
 
 
-def _is_complex(x: Var, dim: int) -> bool:  # noqa: ARG001 - torch's arguments
+def _is_complex(x: Var) -> bool:
     return is_complex(x)
 
 

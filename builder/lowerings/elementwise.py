@@ -53,7 +53,7 @@ def reversed_difference(mb: Builder, x: Var, other: Var, alpha: float = 1) -> Va
     return scaled_difference(mb, other, x, alpha)
 
 
-def _is_scaled(x: Var, other: Var, alpha: float = 1) -> bool:  # noqa: ARG001 - torch's arguments
+def _is_scaled(alpha: float = 1) -> bool:
     return alpha is not None and alpha != 1
 
 

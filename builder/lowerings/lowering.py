@@ -43,7 +43,10 @@ class Lowering:
     """The cases that coremltools' own refuses; completes `coremltools' own lacks …`."""
     wrong: Wrong | None = None
     applies: Callable[..., bool] | None = None
-    """Takes torch's arguments: whether this is such a case; coremltools' own lowering is used where it is not."""
+    """Whether this is such a case; coremltools' own lowering is used where it is not.
+
+    Takes those of `lower`'s arguments, by their names, that it depends on.
+    """
 
     @property
     def why(self) -> str:

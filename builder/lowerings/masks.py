@@ -68,8 +68,7 @@ def where(mb: Builder, condition: Var, x: Var, other: Var) -> Var:
     return mb.select(cond=condition, a=x, b=other)
 
 
-def _mixes_dtypes(condition: Var, x: Var, other: Var) -> bool:
-    del condition
+def _mixes_dtypes(x: Var, other: Var) -> bool:
     return bool(x.dtype != other.dtype)
 
 

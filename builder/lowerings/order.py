@@ -84,22 +84,14 @@ def isin(mb: Builder, elements: Var, test_elements: Var, assume_unique: bool = F
     return mb.reshape(x=mb.logical_not(x=found) if invert else found, shape=shape)
 
 
-def _is_one_sequence(
-    sorted_sequence: Var,
-    x: Var,
-    out_int32: bool = False,
-    right: bool = False,
-    side: str | None = None,
-    sorter: Var | None = None,
-) -> bool:
-    del out_int32, right, side, sorter
+def _is_one_sequence(sorted_sequence: Var, x: Var) -> bool:
     return bool(sorted_sequence.rank == 1 and x.rank != 1)
 
 
 ORDER = (
     Lowering(operator="kthvalue", lower=kthvalue),
     *(Lowering(operator=name, lower=median) for name in ("median", "median.dim")),
-    *(Lowering(operator=name, lower=quantile) for name in ("quantile",)),
+    Lowering(operator="quantile", lower=quantile),
     Lowering(operator="msort", lower=msort),
     *(Lowering(operator=name, lower=isin) for name in ("isin", "isin.tensor_tensor")),
     Lowering(

@@ -65,12 +65,13 @@ _MOST_SLICES = 3
 """Slices stay on the Neural Engine, where a gather may not: enough for what goes round."""
 
 
-def _differs(x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> bool:
+def _cuts_off(pad: Sequence[int]) -> bool:
+    return any(width < 0 for width in pad)
+
+
+def _differs(pad: Sequence[int], mode: str = "constant") -> bool:
     """Whether MIL's pad cannot: it cuts nothing off, and reflects and repeats in the last two dimensions alone."""
-    del x, value
-    if any(width < 0 for width in pad):
-        return True
-    return mode == "circular" or (mode != "constant" and any(width != 0 for width in pad[4:]))
+    return _cuts_off(pad) or mode == "circular" or (mode != "constant" and any(width != 0 for width in pad[4:]))
 
 
 def constant_pad_nd(mb: Builder, x: Var, pad: Sequence[int], value: float | None = None) -> Var:
@@ -93,7 +94,7 @@ PADDING = (
         operator="constant_pad_nd",
         lower=constant_pad_nd,
         lacks="negative widths",
-        applies=lambda x, pad, value=None: _differs(x, pad, "constant", value),
+        applies=_cuts_off,
     ),
     Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),
     Lowering(operator="reflection_pad3d", lower=partial(_of_mode, "reflect")),

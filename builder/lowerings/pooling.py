@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any
 
 from builder.lowerings.lowering import Builder, Lowering, Var
 from builder.lowerings.variables import fixed_size, slice_axis, take
@@ -85,14 +84,7 @@ def _windows(length: int, kernel: int, stride: int, padding: int, dilation: int,
     return windows
 
 
-def _is_dilated(
-    x: Any,  # noqa: ARG001 - torch's arguments
-    kernel_size: Sizes,  # noqa: ARG001
-    stride: Sizes = None,  # noqa: ARG001
-    padding: Sizes = 0,  # noqa: ARG001
-    dilation: Sizes = 1,
-    ceil_mode: bool = False,  # noqa: ARG001
-) -> bool:
+def _is_dilated(dilation: Sizes = 1) -> bool:
     return any(gap != 1 for gap in ([dilation] if isinstance(dilation, int) else dilation or []))
 
 

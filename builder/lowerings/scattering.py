@@ -55,8 +55,7 @@ def repeat_interleave(
     return mb.gather(x=x, indices=places, axis=0 if dim is None else dim)
 
 
-def _repeats_differ(x: Var, repeats: Var | None = None, dim: int | None = None, output_size: int | None = None) -> bool:
-    del dim, output_size
+def _repeats_differ(x: Var, repeats: Var | None = None) -> bool:
     numbers = x if repeats is None else repeats
     return bool(numbers.rank == 1 and (repeats is None or numbers.shape[0] != 1))
 

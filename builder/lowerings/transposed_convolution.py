@@ -44,22 +44,7 @@ def transposed_convolution(
     return part if bias is None else mb.add(x=part, y=mb.reshape(x=bias, shape=[1, -1, 1, 1, 1]))
 
 
-def _pads_a_volume(
-    x: Var,
-    weight: Var,
-    bias: Var | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-    benchmark: bool = False,
-    deterministic: bool = False,
-    cudnn_enabled: bool = False,
-    allow_tf32: bool = False,
-) -> bool:
-    del weight, bias, stride, padding, dilation, groups, benchmark, deterministic, cudnn_enabled, allow_tf32
+def _pads_a_volume(x: Var, output_padding: Any, transposed: bool) -> bool:
     return bool(transposed and x.rank == 5 and any(output_padding))
 
 
@@ -78,17 +63,7 @@ def conv_transpose3d(
     return transposed_convolution(mb, x, weight, bias, stride, padding, dilation, True, output_padding, groups)
 
 
-def _is_padded(
-    x: Var,
-    weight: Var,
-    bias: Var | None = None,
-    stride: Any = None,
-    padding: Any = None,
-    output_padding: Any = (),
-    groups: int = 1,
-    dilation: Any = None,
-) -> bool:
-    del x, weight, bias, stride, padding, groups, dilation
+def _is_padded(output_padding: Any = ()) -> bool:
     return any(output_padding)
 
 

@@ -48,7 +48,6 @@ def col2im(
 
 
 def _overlaps(
-    x: Var,  # noqa: ARG001 - torch's arguments
     output_size: Sequence[int],
     kernel_size: Sequence[int],
     dilation: Sequence[int],
@@ -93,13 +92,7 @@ def im2col(
     return mb.reshape(x=columns, shape=[*([batch] if x.rank == 4 else []), channels * taps, -1])
 
 
-def _has_no_batch(
-    x: Var,
-    kernel_size: Sequence[int],  # noqa: ARG001 - torch's arguments
-    dilation: Sequence[int],  # noqa: ARG001
-    padding: Sequence[int],  # noqa: ARG001
-    stride: Sequence[int],  # noqa: ARG001
-) -> bool:
+def _has_no_batch(x: Var) -> bool:
     return x.rank != 4 and not is_complex(x)
 
 

@@ -91,7 +91,10 @@ def stages(record: BuildRecord) -> Markup:
         table(("stage", "time", "", "what it did", "key"), rows, class_="stages"),
         _quiet(f"Captured by {record.capture.get('method', 'an unknown method')}."),
         *(_quiet(f"{method} did not work: {reason}") for method, reason in failures.items()),
-        *(_quiet(f"The same for every input since then: {frozen}") for frozen in record.capture.get("frozen") or ()),
+        *(
+            _quiet(f"The trace took for good what the first example held: {frozen}")
+            for frozen in record.capture.get("frozen") or ()
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, Prepa
 from builder.diagnosis.exported import exported_operators
 from builder.diagnosis.known_bugs import bugs_met
 from builder.diagnosis.obstacles import Attempt, Diagnosis, Obstacle, Remedy, Site, gather, most_important_first
-from builder.diagnosis.operators import Operator
+from builder.diagnosis.operators import MODEL, Operator
 from builder.diagnosis.raised import Sites, frozen_values
 from builder.diagnosis.remedies import (
     candidates,
@@ -74,18 +74,16 @@ def refuse_what_cannot_convert(captured: CapturedProgram) -> None:
         have = "has" if len(missing) == 1 else "have"
         raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours")
     if captured.method in ("trace", "script") and (writes := lost_writes(captured.program)):
-        first = writes[0]
+        first, (obstacle, *_) = writes[0], lost(writes)
         place = "" if first.place is None else f" in {first.place.file}:{first.place.line}"
-        raise ConversionError(
-            f"`{first.name}`{place} writes in place into a {first.overwritten}, and a conversion would lose that"
-        )
+        raise ConversionError(f"`{first.name}`{place} {obstacle.what}")
 
 
 def attempt(patient: Patient, method: str) -> Attempt:
     """Everything that capture by one method meets, without remedies."""
     if method == "coreml":
         return Attempt(method=method, obstacles=())
-    sites = Sites(patient.prepared.module.get_submodule("model"))
+    sites = Sites(patient.prepared.module.get_submodule(MODEL))
     frozen: list[tuple[Site, str]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -138,13 +138,18 @@ class Steps:
         saved: list[Path] = []
 
         def run() -> CapturedProgram:
+            from builder.diagnosis.operators import MODEL
             from builder.diagnosis.raised import Sites, frozen_values, told_frozen
             from builder.stages.archive import archived
             from builder.stages.capture import capture
 
             strict = self._spec.capture.method == "auto"
             frozen: list[tuple[Site, str]] = []
-            watched = frozen_values(Sites(prepared.value().module), frozen) if method == "trace" else None
+            watched = (
+                frozen_values(Sites(prepared.value().module.get_submodule(MODEL)), frozen)
+                if method == "trace"
+                else None
+            )
             captured = capture(prepared.value(), self._examples(), method, {}, strict=strict, noting=watched)
             captured = replace(captured, frozen=told_frozen(frozen))
             file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM

@@ -86,7 +86,7 @@ def boxes_in(count: int, seed: int, low: float, high: float) -> torch.Tensor:
 def test_features_of_boxes_agree_with_torchvisions_formula(ratio: int, aligned: bool) -> None:
     """Its formula in Python, before it compiles it; of boxes inside, since it is wrong further than a pixel outside."""
     import_torchvision()
-    formula = sys.modules["torchvision.ops.roi_align"]._roi_align.__wrapped__  # type: ignore[attr-defined]
+    formula = sys.modules["torchvision.ops.roi_align"]._roi_align.__wrapped__  # type: ignore[attr-defined]  # torch.compile keeps it
     maps = torch.randn(2, 3, 9, 12, generator=torch.Generator().manual_seed(1))
     settings = (0.5, 3, 2, ratio, aligned)
     rois = boxes_in(40, 2, 0.5, 16)

@@ -142,3 +142,24 @@ def test_a_folder_that_takes_no_lock_is_named(
     assert code == 7
     assert "cannot write outputs/" in stderr
     assert "hint: make outputs writable" in stderr
+
+
+@pytest.mark.parametrize(("choices", "code"), [("[int8]", 0), ("[int4]", 2)])
+def test_a_choice_that_a_later_setting_lets_fit_is_left_to_the_trials(
+    choices: str, code: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a compression that iOS 16 does not have as it is, and a search that also varies its dtype
+    monkeypatch.setattr("builder.cli.search._Session.run", lambda _: 0)
+    for folder in ("search", "compression"):
+        (tmp_path / "conf" / folder).mkdir(parents=True)
+    (tmp_path / "conf/compression/tiny.yaml").write_text("tiny: {kind: linear_quantize, dtype: int4}\n")
+    (tmp_path / "conf/search/mine.yaml").write_text(
+        "space:\n"
+        "  method: {setting: compression, kind: choice, choices: [none, tiny]}\n"
+        "  dtype: {setting: compression.tiny.dtype, kind: choice, when: {method: [tiny]}, choices: " + choices + "}\n"
+        "objectives: {size: {measure: artifact.bytes, goal: minimize}}\n"
+    )
+    # when, then: it is refused only where no dtype lets it fit
+    found, _, stderr = run("search", "recipe=x", "search=mine", "target=ios16", "precision=fp16", "tracking=none")
+    assert found == code, stderr
+    assert ("search.space.method" in stderr) == (code == 2)

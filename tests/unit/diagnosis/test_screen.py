@@ -124,4 +124,4 @@ def test_auto_does_not_take_a_trace_that_would_lose_a_write(tmp_path: Path, caps
     # then the first that keeps the write was taken
     document = json.loads(Path("outputs/lost/default/build.json").read_text())
     assert document["capture"]["method"] == "export"
-    assert "a conversion would lose that" in document["capture"]["failures"]["trace"]
+    assert "the change is lost" in document["capture"]["failures"]["trace"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -73,3 +74,5 @@ def test_every_entry_says_why_and_names_no_operator_of_the_common_suffixes() -> 
         assert not lowering.operator.endswith((".default", ".tensor", ".scalar")), lowering.operator
         if lowering.applies is not None:
             assert lowering.lacks or lowering.wrong, f"{lowering.operator}: without either ours steps aside anyway"
+            asked = inspect.signature(lowering.applies).parameters
+            assert set(asked) <= set(inspect.signature(lowering.lower).parameters), lowering.operator

@@ -50,7 +50,9 @@ def test_a_branch_that_every_example_takes_is_told(
         assert f"the trace takes for good, for every input, {where}" in capsys.readouterr().err
         document = json.loads((tmp_path / "outputs/gate/default/build.json").read_text())
         assert document["capture"]["frozen"] == [where]
-        assert "The same for every input since then" in (tmp_path / "outputs/gate/default/report.html").read_text()
+        assert (
+            "took for good what the first example held" in (tmp_path / "outputs/gate/default/report.html").read_text()
+        )
         (tmp_path / "outputs/gate/default/build.json").unlink()
 
 
