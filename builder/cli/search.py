@@ -9,11 +9,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder import paths
 from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
+
+if TYPE_CHECKING:
+    from builder.tracking.run import TrackedRun
 
 DESCRIPTION = """Build a recipe with many settings, and find those that nothing beats.
 
@@ -165,6 +168,7 @@ class _Session:
                 job_of=self._job,
                 launcher=self._launcher,
                 display=self._display,
+                record=self._record,
             )
             finished = running.run()
         trials = self._study.trials()
@@ -245,6 +249,17 @@ class _Session:
             self._display.warn(error.message)
             return error.exit_code
         return 0
+
+    def _record(self, run: TrackedRun, request: BuildRequest) -> None:
+        """Record a trial whose build could not; where tracking is required, the search's own run waits for it too."""
+        from builder.cli.sweep import Warnings
+        from builder.spec.tracking import MlflowTracking
+        from builder.tracking import track_run
+
+        tracking = request.spec.tracking
+        if isinstance(tracking, MlflowTracking):
+            later = tracking.model_copy(update={"required": False})
+            track_run(run, later, files=[], outputs=self._outputs, progress=Warnings(self._display))
 
 
 def _inputs_digest(request: BuildRequest) -> str:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder import paths
+from builder.artifacts import BuildRequest
 from builder.progress import BOUNDS_VARIABLE
 from builder.search.pruning import PruningLauncher
 from builder.search.settings import Search
 from builder.search.space import arguments_of
 from builder.search.study import Asked, Study
 from builder.search.table import render_csv
+from builder.search.tracking import trial_run
 from builder.search.trials import Trial, finished
 from builder.sweep import outcomes
 from builder.sweep.display import Display
 from builder.sweep.jobs import Exit, Job, Outcome, Task
 from builder.sweep.scheduler import Interruption, Launcher, Scheduler
+from builder.tracking.run import TrackedRun
 
 TABLE, LOGS = "trials.csv", "logs"
 
@@ -49,13 +53,19 @@ class SearchRun:
         job_of: Callable[[int, Sequence[str]], Job],
         launcher: Launcher,
         display: Display,
+        record: Callable[[TrackedRun, BuildRequest], None],
     ) -> None:
-        """Prepare; `job_of` composes the trial of a number with the arguments that its point adds to the recipe."""
+        """Prepare.
+
+        `job_of` composes the trial of a number with the arguments that its point adds to the recipe; `record` takes
+        the run of a trial whose build could not record itself.
+        """
         self._study = study
         self._search = search
         self._place = place
         self._job_of = job_of
         self._display = display
+        self._record = record
         self._launcher = PruningLauncher(launcher, search, study.trials, self._bounds)
         self._asked: dict[int, Asked] = {}
         self.done = 0
@@ -118,6 +128,9 @@ class SearchRun:
         asked = self._asked.pop(number)
         trial = finished(number, asked.point, outcome, self._search, pruned=pruned)
         self._study.tell(asked, trial)
+        if (request := outcome.job.request) is not None and outcome.document is None and not outcome.succeeded:
+            study, identifier = self._place.folder.name, self._place.identifier
+            self._record(trial_run(trial, request, study=study, identifier=identifier, ended=time.time()), request)
         self.done += 1
         self._display.ended(outcome if trial.state == "complete" else _as_told(outcome, trial))
         text = render_csv(self._study.trials(), self._search)

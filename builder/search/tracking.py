@@ -1,16 +1,20 @@
-"""The one MLflow run of a whole search: its tables, plots and winner as artifacts, the front as its description."""
+"""The MLflow runs of a search: one of the whole, and one for each trial whose build did not come to its own run."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from builder.artifacts import BuildRequest
 from builder.search.settings import Search
 from builder.search.table import cells, counted, headings, point_text
 from builder.search.trials import Trial
-from builder.tracking.run import LONGEST_TAG, LONGEST_VALUE, TrackedRun, metric_key, user_name
+from builder.tracking.run import LONGEST_TAG, LONGEST_VALUE, TrackedRun, config_params, metric_key, user_name
+
+_STATUS = {"pruned": "KILLED", "failed": "FAILED"}
+"""MLflow's word for each state of a trial that never came to an artifact."""
 
 
 def summary_run(
@@ -34,14 +38,8 @@ def summary_run(
     if winner is not None:
         figures |= {f"winner/{metric_key(name)}": value for name, value in winner.values.items()}
     tags = {
-        "sweep_id": identifier,
         "builder.kind": "search",
         "status": "built" if front else "failed",
-        "recipe": recipe,
-        "search": study,
-        "mlflow.user": user_name(),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": "builder search",
         "mlflow.note.content": _note(trials, front, winner, search),
     }
     params = {"arguments": " ".join(arguments)} | {
@@ -55,8 +53,45 @@ def summary_run(
         ended_ms=round(ended * 1000),
         params={name: value[:LONGEST_VALUE] for name, value in params.items()},
         metrics={name: value for name, value in figures.items() if math.isfinite(value)},
-        tags={name: value[:LONGEST_TAG] for name, value in sorted(tags.items()) if value},
+        tags=_tags(tags, recipe=recipe, study=study, identifier=identifier),
     )
+
+
+def trial_run(trial: Trial, request: BuildRequest, *, study: str, identifier: str, ended: float) -> TrackedRun:
+    """The run of a trial that was pruned or failed before it had an artifact; `ended` in seconds since 1970.
+
+    A build that comes to an artifact records itself, whether it passes or not.
+    """
+    tags = {
+        "builder.kind": "trial",
+        "status": trial.state,
+        "reason": trial.reason,
+        "variant": request.variant,
+        "mlflow.note.content": f"**{trial.state}**: {trial.reason}",
+    }
+    return TrackedRun(
+        name=f"{request.recipe}/{request.variant}",
+        status=_STATUS[trial.state],
+        started_ms=round((ended - trial.seconds) * 1000),
+        ended_ms=round(ended * 1000),
+        params=config_params(request.config),
+        metrics={"seconds/total": trial.seconds},
+        tags=_tags(tags, recipe=request.recipe, study=study, identifier=identifier),
+    )
+
+
+def _tags(own: Mapping[str, str], *, recipe: str, study: str, identifier: str) -> dict[str, str]:
+    """The tags of a run: its own, and those that all runs of a search have."""
+    tags = {
+        **own,
+        "sweep_id": identifier,
+        "recipe": recipe,
+        "search": study,
+        "mlflow.user": user_name(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": "builder search",
+    }
+    return {name: value[:LONGEST_TAG] for name, value in sorted(tags.items()) if value}
 
 
 def _note(trials: Sequence[Trial], front: Sequence[Trial], winner: Trial | None, search: Search) -> str:

@@ -47,13 +47,14 @@ def tracked_run(record: BuildRecord) -> TrackedRun:
         status="FINISHED" if record.status == "built" else "FAILED",
         started_ms=started_ms,
         ended_ms=started_ms + round(record.seconds * 1000),
-        params=_params(record.request.config),
+        params=config_params(record.request.config),
         metrics={key: value for key, value in figures.items() if math.isfinite(value)},
         tags={**_tags(record), **{key: str(value) for key, value in figures.items() if not math.isfinite(value)}},
     )
 
 
-def _params(config: Mapping[str, Any]) -> dict[str, str]:
+def config_params(config: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of a run: each value of a composed recipe by its key, with a digest for what MLflow would cut."""
     params: dict[str, str] = {}
     for path, value in leaves(plain(config)):
         key = metric_key(path)

@@ -151,8 +151,8 @@ sampler: grid
 trials: 3
 """)
 
-    # when it is searched
-    process = project.start("search=three", verb="search")
+    # when it is searched, and tracked by a server that does not answer
+    process = project.start("search=three", "tracking=mlflow", "tracking.uri=http://127.0.0.1:9", verb="search")
     out, err = process.communicate(timeout=300)
 
     # then what is too large was stopped before its check, and the rest was measured on the artifact
@@ -166,6 +166,15 @@ trials: 3
         assert int(float(row["size"])) == document["artifact"]["bytes"]
         (parity,) = [check for check in document["checks"] if check["name"] == "parity"]
         assert float(row["quality"]) == parity["values"]["output"]["snr_db"]
+
+    # and each trial has a run, the pruned one too, beside that of the whole search
+    entries = [json.loads(file.read_text())["run"] for file in project.folder.glob("outputs/.outbox/*.json")]
+    kinds = {run["tags"].get("builder.kind", "build"): run for run in entries}
+    assert sorted(run["tags"].get("builder.kind", "build") for run in entries) == ["build", "build", "search", "trial"]
+    assert kinds["trial"]["status"] == "KILLED"
+    assert kinds["trial"]["tags"]["reason"] == table[2]["reason"]
+    assert kinds["trial"]["params"]["compression.int8.weight_threshold"] == "2000"
+    assert len({run["tags"]["sweep_id"] for run in entries}) == 1
 
     # and the winner is an ordinary recipe, whose artifact is that of its trial
     assert out.strip() == "recipes/tiny_three.yaml"
