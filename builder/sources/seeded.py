@@ -100,13 +100,20 @@ def _fan_in(layer: nn.Module, weight: Tensor) -> int:
 
 
 def _measure_statistics(module: nn.Module, example_inputs: Sequence[Tensor]) -> None:
-    """Run once in float64; each layer takes the rounded statistics of its input just before it runs."""
+    """Run once in float64; each layer takes the rounded statistics of its input just before it runs.
+
+    Models that mix dtypes then run in float32, where another order of summation may change a statistic's last bit.
+    """
     hooks = [
         layer.register_forward_pre_hook(_take_statistics) for layer in module.modules() if _keeps_statistics(layer)
     ]
     try:
-        with in_float64(module), one_thread():
-            module(*(x.double() if x.is_floating_point() else x for x in example_inputs))
+        with one_thread():
+            try:
+                with in_float64(module):
+                    module(*(x.double() if x.is_floating_point() else x for x in example_inputs))
+            except RuntimeError:  # of a model that makes float32 tensors of its own, as RAFT's grid
+                module(*example_inputs)
     finally:
         for hook in hooks:
             hook.remove()

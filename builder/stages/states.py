@@ -42,7 +42,7 @@ def undeclared(module: torch.nn.Module, before: Mapping[str, torch.Tensor], stat
     return [
         name
         for name, buffer in module.named_buffers()
-        if name not in declared and name in before and not torch.equal(buffer, before[name])
+        if name not in declared and not (name in before and torch.equal(buffer, before[name]))
     ]
 
 

@@ -164,6 +164,22 @@ def test_nothing_in_float64_is_kept() -> None:
     assert module(_pictures(1, 16)).dtype == torch.float32
 
 
+class MakesFloat32(nn.Module):
+    """As RAFT's grid: a tensor of its own, of one dtype, meets that of the parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.eye(x.shape[-1], dtype=torch.float32)
+
+
+def test_a_model_that_makes_tensors_of_one_dtype_gets_statistics_too() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), MakesFloat32(), nn.BatchNorm2d(4))
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Identity(), nn.BatchNorm2d(4))
+    for each in (module, plain):
+        initialise_seeded(each, [_pictures(4, 16)], seed=0)
+    assert torch.equal(module[2].running_var, plain[2].running_var)
+    assert module(_pictures(1, 16)).dtype == torch.float32
+
+
 def test_batch_norm_of_single_values_gets_a_spread() -> None:
     """After global pooling a channel has one value a picture: its own variance would be zero."""
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(8))

@@ -41,6 +41,32 @@ class Parts(nn.Module):
         return {"sum": x.sum((1, 2, 3)), "max": x.amax((1, 2, 3))}
 
 
+class FirstRun(nn.Module):
+    """As ConViT does: what depends on the shape alone is computed by the first run, and kept in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("places", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.places.shape[0] != x.shape[-1]:
+            self.places = torch.arange(x.shape[-1], dtype=torch.float32)
+        return (x * self.places).sum((1, 2, 3))
+
+
+class Memory(nn.Module):
+    """Writes into a buffer what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(1, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        before = self.last.clone()
+        self.last.copy_(x.mean((2, 3)))
+        return before + self.last
+
+
 def prepared(module: nn.Module | None = None, labels=None, **settings):
     torch.manual_seed(0)
     image = {"kind": "image", "shape": [1, 3, 8, 8], "from_weights": True}
@@ -134,3 +160,11 @@ def test_what_does_not_fit_is_named(module, settings, error, said):
         prepared(module, **settings)
     assert isinstance(raised.value, BuilderError)
     assert raised.value.key
+
+
+def test_a_buffer_that_the_first_run_fills_is_no_state_but_one_that_follows_the_input_is() -> None:
+    # given a buffer that depends on the shape alone, then the model is prepared
+    prepared(FirstRun())
+    # given one that depends on what the model was given, then it must be declared
+    with pytest.raises(ConfigurationError, match="changes its buffer last, which no state declares"):
+        prepared(Memory())
