@@ -14,6 +14,7 @@ from builder.lowerings.masks import MASKS
 from builder.lowerings.matrices import MATRICES
 from builder.lowerings.normalization import NORMALIZATION
 from builder.lowerings.order import ORDER
+from builder.lowerings.packed import PACKED
 from builder.lowerings.padding import PADDING
 from builder.lowerings.pooling import POOLING
 from builder.lowerings.reduction import REDUCTION
@@ -35,6 +36,7 @@ LOWERINGS = by_operator(
     MATRICES,
     NORMALIZATION,
     ORDER,
+    PACKED,
     PADDING,
     POOLING,
     REDUCTION,

@@ -32,11 +32,11 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "docs/guide/releases.md",
         "docs/guide/conversion.md",
         "docs/guide/detectors.md",
-        "docs/guide/language.md",
+        pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
         "docs/guide/runtime.md",
         "docs/guide/sources.md",
-        "docs/guide/sweeps.md",
-        "docs/guide/search.md",
+        pytest.param("docs/guide/sweeps.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/search.md", marks=pytest.mark.slow),
     ],
 )
 def test_snippets(document, tmp_path, monkeypatch, capsys):

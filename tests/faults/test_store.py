@@ -40,9 +40,8 @@ def actions(project: Project, stage: str = "*") -> list[Path]:
 
 
 @pytest.mark.timeout(max(600, 60 * KILLS))
-@pytest.mark.parametrize(
-    "together", [pytest.param(1, id="alone"), pytest.param(2, id="two in parallel", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [pytest.param(1, id="alone"), pytest.param(2, id="two in parallel")])
 def test_the_build_after_a_killed_one_is_right(together: int, project: Project, expected: str) -> None:
     # given the time that a whole build takes, and the store that it leaves
     start = time.perf_counter()

@@ -78,6 +78,7 @@ def descendants(pid: int) -> list[int]:
     return [*children, *(later for child in children for later in descendants(child))]
 
 
+@pytest.mark.slow
 def test_side_by_side_gives_what_one_after_the_other_gives(sweeps: Callable[[], Project]) -> None:
     # given the same sweep in two projects, each with a store of its own
     alone, together = sweeps(), sweeps()
@@ -118,6 +119,7 @@ def test_a_job_that_is_killed_or_fails_does_not_end_the_others(sweeps: Callable[
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_where_it_was(sweeps: Callable[[], Project]) -> None:
     # given a sweep that is killed when its first job has ended
     project = sweeps()

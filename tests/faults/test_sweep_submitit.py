@@ -13,6 +13,7 @@ __all__ = ["sweeps"]  # a fixture
 pytest.importorskip("submitit", reason="an optional extra")
 
 
+@pytest.mark.slow
 def test_a_cluster_builds_what_this_machine_builds(sweeps: Callable[[], Project], expected: str) -> None:
     # given a sweep with a job that fails and one that works
     project = sweeps()

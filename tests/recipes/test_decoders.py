@@ -87,8 +87,8 @@ def decoded(path: Path, prompt: np.ndarray[Any, Any]) -> tuple[list[int], torch.
         # States are kept in half precision, so float32 programs agree to 11 bits of the keys and values.
         ("Qwen3Config", SHAPE % "", "fp32", 60),
         ("Qwen3Config", SHAPE % "", "fp16", 40),
-        ("Gemma3TextConfig", SHAPE % f", {WINDOWS}", "fp32", 60),
-        ("GPT2Config", GPT2, "fp32", 60),
+        pytest.param("Gemma3TextConfig", SHAPE % f", {WINDOWS}", "fp32", 60, marks=pytest.mark.slow),
+        pytest.param("GPT2Config", GPT2, "fp32", 60, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_decoder_gives_what_transformers_gives(

@@ -10,7 +10,7 @@ from coremltools.models.utils import load_spec
 
 from builder.__main__ import main
 
-SLOW = ("retinanet", "faster_rcnn")
+SLOW = ("retinanet", "faster_rcnn", "ssdlite", "mobilenet_v2_fp32")
 RECIPES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
     for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

@@ -67,6 +67,7 @@ def test_no_uniform_method_that_passes_is_smaller(monkeypatch: pytest.MonkeyPatc
     assert record(f"{beside.stem}/default")["artifact"]["digest"] == built["artifact"]["digest"]
 
 
+@pytest.mark.slow
 def test_another_limit_measures_no_layer_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["choose", "recipe=small", LIMIT, "-q"]) == 0
 

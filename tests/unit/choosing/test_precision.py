@@ -44,7 +44,13 @@ def built(name: str = "planted", variant: str = "default") -> dict[str, Any]:
     return read_build_json(Path("outputs") / name / variant)
 
 
-@pytest.mark.parametrize(("factory", "layers"), [("overflow", ["2", "3", "4"]), ("overflow_first", ["0", "1", "2"])])
+@pytest.mark.parametrize(
+    ("factory", "layers"),
+    [
+        pytest.param("overflow", ["2", "3", "4"], marks=pytest.mark.slow),
+        ("overflow_first", ["0", "1", "2"]),
+    ],
+)
 def test_only_the_operators_of_an_overflow_stay_in_float32(factory: str, layers: list[str]) -> None:
     write(factory)
     assert main(["recipe=planted", "precision=fp16", "-q"]) == 5  # plain float16 misses the limit
@@ -93,6 +99,7 @@ def test_no_more_than_the_operators_concerned_stay_in_float32_in_real_models(fac
     assert parity["values"]["output"]["snr_db"] >= 45
 
 
+@pytest.mark.slow
 def test_the_recipe_beside_the_artifact_gives_the_same_artifact(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

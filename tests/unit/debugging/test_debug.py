@@ -46,10 +46,10 @@ def look(number: int = 0) -> Findings:
 
 
 RANGES = [
-    ("overflow", "2", "overflow"),
+    pytest.param("overflow", "2", "overflow", marks=pytest.mark.slow),
     ("overflow_first", "0", "overflow"),
     ("denormal", "2", "denormal"),
-    ("denormal_first", "0", "denormal"),
+    pytest.param("denormal_first", "0", "denormal", marks=pytest.mark.slow),
 ]
 
 
@@ -79,7 +79,7 @@ def test_squares_that_overflow_are_named_where_they_begin() -> None:
     assert worst.range.overflow > 0
 
 
-@pytest.mark.parametrize(("module", "nbits"), [("2", 1), ("4", 2)])
+@pytest.mark.parametrize(("module", "nbits"), [("2", 1), pytest.param("4", 2, marks=pytest.mark.slow)])
 def test_a_palette_that_is_too_coarse_for_one_layer(module: str, nbits: int) -> None:
     weight = f"model_{module}_weight*"
     fine = {**UNIFORM, "nbits": 8, "except_names": [weight]}
@@ -93,7 +93,9 @@ def test_a_palette_that_is_too_coarse_for_one_layer(module: str, nbits: int) -> 
     assert f"nbits: {nbits + 1} " in worst.remedy
 
 
-@pytest.mark.parametrize(("replacement", "module"), [("shift", "2"), ("halve", "4")])
+@pytest.mark.parametrize(
+    ("replacement", "module"), [("shift", "2"), pytest.param("halve", "4", marks=pytest.mark.slow)]
+)
 def test_a_wrong_substitution(replacement: str, module: str) -> None:
     wrong = {"kind": "replace", "modules": [module], "replacement": f"planted:{replacement}"}
     write("sound", substitutions={"mine": wrong})

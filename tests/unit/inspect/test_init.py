@@ -113,6 +113,7 @@ def test_a_file_becomes_a_recipe_that_builds(kind: str, here: Path, capsys: pyte
     build("net", capsys, "precision=fp32")
 
 
+@pytest.mark.slow
 def test_an_existing_core_ml_model_becomes_a_recipe_that_builds(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # given an artifact
     (here / "recipes").mkdir()

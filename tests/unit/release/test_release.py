@@ -169,6 +169,7 @@ def test_a_different_toolchain_is_told_from_what_is_not_reproducible(
         rebuild.rebuild(release)
 
 
+@pytest.mark.slow
 def test_weights_that_differ_from_build_to_build_are_named(project: Path, tmp_path: Path) -> None:
     # given a factory that draws weights without a seed, and a lock with all its inputs
     built = {**BUILT, "labels": None, "project_files": [str(project / "unsteady.py")], "data": {}}

@@ -119,6 +119,7 @@ def test_nothing_is_measured_without_a_parity_check(capsys: pytest.CaptureFixtur
     assert "this recipe has none" in Path("outputs/second_third/default/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_neural_network_is_measured_too() -> None:
     build("second")
     overrides = ("compression=int8", "format=mlmodel", "precision=fp32", "target=ios14")
