@@ -66,6 +66,13 @@ def worst_values(check: CheckReport) -> dict[str, float]:
     return {name: (min if _more_is_better(name, check) else max)(found[name]) for name in order}
 
 
+def leading(check: CheckReport) -> tuple[str, float] | None:
+    """The measure that says most where there is room for one: the first with a limit, but no count of NaN that is 0."""
+    values = worst_values(check)
+    said = {name: value for name, value in values.items() if name != "nan_count" or value}
+    return next(iter((said or values).items()), None)
+
+
 def _numbers(check: CheckReport) -> Iterator[tuple[str, float]]:
     """The numbers of a check by measure, without those of outputs that prove nothing."""
     for output, value in check.values.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,41 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+_MOST = 10
+"""As many differences as help; further ones say that the nearest result is of something else."""
+
+
 def told(changes: Sequence[Change] | None) -> list[str]:
-    """The changes as lines, those that merely follow from an earlier stage last."""
+    """The changes as lines, whole sections as one, and those that merely follow from an earlier stage last."""
     if changes is None:
         return ["never built before"]
-    return [str(change) for change in sorted(changes, key=lambda c: c.label.startswith("after "))]
+    lines = [str(change) for change in sorted(_by_section(changes), key=lambda c: c.label.startswith("after "))]
+    rest = len(lines) - _MOST
+    return lines if rest < 2 else [*lines[:_MOST], f"and {rest} more differences"]
+
+
+def _by_section(changes: Sequence[Change]) -> Iterator[Change]:
+    """The changes, but one for all values of a section that is new, or gone, such as a step of `compression`."""
+    sections: dict[str, list[Change]] = {}
+    for change in changes:
+        sections.setdefault(".".join(change.label.split(".")[:2]), []).append(change)
+    for section, members in sections.items():
+        inner = [change for change in members if change.label.startswith(f"{section}.")]
+        is_new, is_gone = (all(getattr(c, side) == ABSENT for c in inner) for side in ("old", "new"))
+        if len(inner) > 1 and (is_new or is_gone):
+            yield from (change for change in members if change not in inner)
+            kind = next((c for c in inner if c.label == f"{section}.kind"), None)
+            many = f"{len(inner)} values"
+            old, new = (many, many) if kind is None else (kind.old, kind.new)
+            yield Change(label=section, old=ABSENT if is_new else old, new=ABSENT if is_gone else new)
+        elif not _says_no_more(members, sections):
+            yield from members
+
+
+def _says_no_more(members: Sequence[Change], sections: Mapping[str, Sequence[Change]]) -> bool:
+    """Whether all that these say is that a mapping was, or is, empty, whose new or old values are told anyway."""
+    return all(
+        {str(change.old), str(change.new)} == {"{}", ABSENT}
+        and any(other.startswith(f"{change.label}.") for other in sections)
+        for change in members
+    )

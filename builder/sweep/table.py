@@ -15,7 +15,7 @@ from rich.text import Text
 
 from builder.artifacts import CheckReport
 from builder.reports.plain import duration, size, value_text
-from builder.reports.verdict import verdict, worst_values
+from builder.reports.verdict import leading, verdict, worst_values
 from builder.sweep.jobs import Outcome
 
 _STYLES = {"built": "green", "up to date": "green", "not started": "dim", "interrupted": "yellow"}
@@ -149,9 +149,9 @@ def _table(
     table.add_column("time", justify="right", no_wrap=True)
     plain = console.options.ascii_only
     for row in rows:
-        cells = [_cell(row, name, plain=plain) for name in checks or ()]
+        cells = [_cell(row, name, _measure(name, rows), plain=plain) for name in checks or ()]
         if checks is None and any(other.checks for other in rows):
-            cells = ["\n".join(f"{_cell(row, name, plain=plain, full=True)}" for name in row.checks)]
+            cells = ["\n".join(_cell(row, name, "", plain=plain, full=True) for name in row.checks)]
         outcome = row.outcome
         table.add_row(
             str(outcome.job.number),
@@ -174,17 +174,24 @@ def _shown_variant(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _heading(name: str, rows: Sequence[Row]) -> str:
-    measure = next((key for row in rows if name in row.checks for key in worst_values(row.checks[name])), "")
+    measure = _measure(name, rows)
     return f"{name}\n{measure}" if measure else name
 
 
-def _cell(row: Row, name: str, *, plain: bool, full: bool = False) -> str:
-    """The worst value of a check's first measure with its verdict; `full` names check and measure too."""
+def _measure(name: str, rows: Sequence[Row]) -> str:
+    """What the column of a check shows, where a row has nothing worse to say."""
+    found = (leading(row.checks[name]) for row in rows if name in row.checks)
+    return next((measure for measure, _ in filter(None, found)), "")
+
+
+def _cell(row: Row, name: str, usual: str, *, plain: bool, full: bool = False) -> str:
+    """A check's leading measure, its worst value, with the verdict; `full` names the check, and any measure too."""
     check = row.checks.get(name)
     if check is None:
         return ""
     mark = _MARKS[check.passed][1 if plain else 0]
-    measure, value = next(iter(worst_values(check).items()), ("", math.nan))
+    measure, value = leading(check) or ("", math.nan)
     text = value_text(measure, value) if measure else ""
-    parts = [mark, name, measure.replace("_", " "), text] if full else [mark, text]
+    said = measure.replace("_", " ") if measure not in (name if full else usual, usual) else ""
+    parts = [mark, name if full else "", said, text]
     return " ".join(part for part in parts if part)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from builder.artifacts import BuildRecord
 from builder.reports.build_json import write_build_json
+from builder.reports.verdict import leading
 from builder.spec.tracking import MlflowTracking
 from builder.sweep import outcomes
 from builder.sweep.jobs import Exit, Outcome, Task
@@ -164,3 +165,16 @@ def test_a_sweep_is_recorded_once_for_each_place(end: End) -> None:
 
     # then there are two places, and what is required stays so
     assert [(t.experiment, t.required) for t in trackings(rows)] == [("builder", True), ("other", False)]
+
+
+def test_a_cell_shows_what_was_measured_and_a_count_of_nan_only_where_there_are_some(record: BuildRecord) -> None:
+    # given a check whose first limit is on NaN
+    limits = {"nan_count": {"max": 0}, "snr_db": {"min": 30}}
+    (check, *_) = record.checks
+    right, wrong = (
+        dataclasses.replace(check, limits=limits, values={"y": {"nan_count": count, "snr_db": 41.5}})
+        for count in (0, 3)
+    )
+    # then
+    assert leading(right) == ("snr_db", 41.5)
+    assert leading(wrong) == ("nan_count", 3)
