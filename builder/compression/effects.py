@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from builder.artifacts import CompressionEffect, MeasuredOutputs, MeasuredSteps
+from builder.artifacts import CheckReport, CompressionEffect, MeasuredOutputs, MeasuredSteps
 
 
 def worst_change(outputs: MeasuredOutputs) -> tuple[float | None, float | None]:
@@ -25,13 +25,15 @@ def _worst(values: Sequence[float], pick: Callable[[Sequence[float]], float]) ->
 
 
 def with_measures(
-    effects: Sequence[CompressionEffect], measured: MeasuredSteps | None
+    effects: Sequence[CompressionEffect], measured: MeasuredSteps | None, checks: Sequence[CheckReport]
 ) -> tuple[CompressionEffect, ...]:
-    """The steps on the program with what they cost, where that was measured."""
+    """The steps on the program with what they cost, where that was measured; the checks say it of the last one."""
     if measured is None:
         return tuple(effects)
     found = []
-    for effect, (alone, so_far) in zip(effects, measured.steps, strict=True):
+    *earlier, (last, last_so_far) = measured.steps
+    steps = [*earlier, (last, _with_accuracy(last_so_far, measured.conversion.outputs, checks))]
+    for effect, (alone, so_far) in zip(effects, steps, strict=True):
         max_abs, snr_db = worst_change(alone)
         found.append(
             replace(
@@ -45,3 +47,14 @@ def with_measures(
             )
         )
     return tuple(found)
+
+
+def _with_accuracy(
+    outputs: MeasuredOutputs, conversion: MeasuredOutputs, checks: Sequence[CheckReport]
+) -> MeasuredOutputs:
+    """What is measured after the last step, with the artifact's accuracy at the output whose conversion has one."""
+    said = next((check.values["accuracy"] for check in checks if "accuracy" in check.values), None)
+    return {
+        name: {**measured, "accuracy": said} if said is not None and "accuracy" in conversion[name] else measured
+        for name, measured in outputs.items()
+    }

@@ -10,7 +10,15 @@ from builder.reports.markup import Content, Markup, code, details, element, sect
 from builder.reports.plain import number
 
 _ENGINES = {"pytorch": "PyTorch", "runtime": "runtime"}
-_HEAD = ("step", "what it changed", "SNR, alone", "SNR so far", "largest change, alone", "measured by")
+_HEAD = (
+    "step",
+    "what it changed",
+    "SNR, alone",
+    "SNR so far",
+    "accuracy so far",
+    "largest change, alone",
+    "measured by",
+)
 
 
 def compression(record: BuildRecord) -> Markup | None:
@@ -32,6 +40,7 @@ def _step(effect: CompressionEffect) -> tuple[Content, ...]:
         details(count, element("p", ", ".join(effect.changed), class_="quiet")),
         _decibels(effect.snr_db),
         _decibels(worst_change(effect.so_far)[1]),
+        _accuracy(effect.so_far),
         "-" if effect.max_abs is None else number(effect.max_abs),
         f"{_ENGINES[effect.engine]}, {effect.samples} samples" if effect.engine else "not measured",
     )
@@ -40,12 +49,27 @@ def _step(effect: CompressionEffect) -> tuple[Content, ...]:
 def _conversion(record: BuildRecord) -> Iterator[tuple[Content, ...]]:
     if record.conversion is not None:
         _, snr_db = worst_change(record.conversion.outputs)
+        accuracy = _accuracy(record.conversion.outputs)
         by = f"runtime, {record.conversion.samples} samples"
-        yield "conversion", f"{record.spec.precision.kind}, before these steps", "-", _decibels(snr_db), "-", by
+        yield (
+            "conversion",
+            f"{record.spec.precision.kind}, before these steps",
+            "-",
+            _decibels(snr_db),
+            accuracy,
+            "-",
+            by,
+        )
 
 
 def _decibels(snr_db: float | None) -> str:
     return "-" if snr_db is None else f"{number(snr_db)}\N{NO-BREAK SPACE}dB"
+
+
+def _accuracy(outputs: MeasuredOutputs) -> str:
+    """Of the scores, where there is labelled data."""
+    found = (measured["accuracy"] for measured in outputs.values() if "accuracy" in measured)
+    return next((number(share) for share in found), "-")
 
 
 def _notes(record: BuildRecord) -> Iterator[Markup]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from builder.spec.base import FeatureName, Part, Seed
-from builder.spec.checks import Check, ParityCheck
+from builder.spec.checks import AccuracyCheck, Check, ParityCheck
 from builder.spec.compression import AutoCompression, Compression, ProgramCompression
 from builder.spec.data import Data
 from builder.spec.detection import Detection
@@ -88,10 +88,16 @@ class BuildSpec(Part):
         return {name: step for name, step in self.compression.items() if isinstance(step, ProgramCompression)}
 
     @property
-    def parity_check(self) -> dict[str, Check]:
-        """The first parity check, by its name; empty where there is none."""
-        parity = ((name, check) for name, check in self.checks.items() if isinstance(check, ParityCheck))
-        return dict([first]) if (first := next(parity, None)) else {}
+    def measured_checks(self) -> dict[str, Check]:
+        """The first parity check and the first of accuracy, by name: compression steps are measured on their samples.
+
+        Empty where there is no parity check.
+        """
+        parity, accuracy = (
+            [(name, check) for name, check in self.checks.items() if isinstance(check, kind)][:1]
+            for kind in (ParityCheck, AccuracyCheck)
+        )
+        return dict([*parity, *accuracy]) if parity else {}
 
     @property
     def automatic_compression(self) -> AutoCompression | None:

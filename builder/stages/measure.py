@@ -25,7 +25,7 @@ from builder.store.inputs import slice_for
 
 def is_measured(spec: BuildSpec) -> bool:
     """Whether a build has steps to measure, and a check that says on what."""
-    return bool(spec.program_compression and spec.parity_check)
+    return bool(spec.program_compression and spec.measured_checks)
 
 
 def measure(

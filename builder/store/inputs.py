@@ -42,7 +42,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "functions",
     ),
     "measure": (
-        "parity_check",
+        "measured_checks",
         "program_compression",
         "input",
         "output",
@@ -72,7 +72,7 @@ READS: Mapping[str, tuple[str, ...]] = {
 PARTS: Mapping[str, str] = {
     "module_compression": "compression",
     "program_compression": "compression",
-    "parity_check": "checks",
+    "measured_checks": "checks",
 }
 """What is a part of a section: the section it belongs to."""
 

@@ -112,6 +112,34 @@ def store() -> Path:
     return Path(cache_folder()) / "store"
 
 
+def test_labelled_data_says_how_many_are_right_after_each_step() -> None:
+    # given a classifier of pictures whose last step costs answers
+    recipe = {
+        "schema": 1,
+        "defaults": ["digits_mobilenet", {"tracking": "none"}, {"target": "ios18"}],
+        "compression": {
+            "fine": {"kind": "prune", "target_sparsity": 0.05},
+            "coarse": {"kind": "palettize", "nbits": 1},
+        },
+        "checks": {
+            "parity": {"samples": 2, "snr_db": {"min": -50}},
+            "accuracy": {"accuracy": {"min": 0.0}, "drop": None},
+        },
+    }
+    recipe["checks"]["accuracy"]["samples"] = 60
+    Path("recipes/labelled.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    # when it is built
+    assert main(["recipe=labelled", "-q"]) == 0
+    # then the accuracy after the last step is what the check says of the artifact, and less than before it
+    document = read_build_json(Path("outputs/labelled/default"))
+    said = next(check for check in document["checks"] if check["name"] == "accuracy")["values"]
+    fine, coarse = (step["so_far"]["probabilities"] for step in document["compression"])
+    assert coarse["accuracy"] == said["accuracy"]
+    before = document["conversion"]["outputs"]["probabilities"]
+    assert coarse["accuracy"] < 0.9 < fine["accuracy"] <= 1
+    assert before["accuracy"] == pytest.approx(said["original_accuracy"], abs=0.02)
+
+
 def test_nothing_is_measured_without_a_parity_check(capsys: pytest.CaptureFixture[str]) -> None:
     document = build("second", "third", overrides=("checks=none",))
     assert document["conversion"] is None
