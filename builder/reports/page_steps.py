@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from builder.artifacts import BuildRecord, CompressionEffect, MeasuredOutputs
 from builder.compression.effects import worst_change
@@ -27,8 +27,17 @@ def compression(record: BuildRecord) -> Markup | None:
         return None
     in_pytorch = [_step(effect) for effect in record.compression if effect.stage == "prepare"]
     in_program = [_step(effect) for effect in record.compression if effect.stage != "prepare"]
-    rows = [*in_pytorch, *_conversion(record), *in_program]
-    return section("Compression", table(_HEAD, rows), *_notes(record), *_measures(record))
+    head, rows = _without_empty(_HEAD.index("accuracy so far"), [*in_pytorch, *_conversion(record), *in_program])
+    return section("Compression", table(head, rows), *_notes(record), *_measures(record))
+
+
+def _without_empty(
+    column: int, rows: Sequence[tuple[Content, ...]]
+) -> tuple[Sequence[str], Sequence[tuple[Content, ...]]]:
+    """Head and rows, without a column that says nothing in any row: without labelled data there is no accuracy."""
+    if any(row[column] != "-" for row in rows):
+        return _HEAD, rows
+    return _HEAD[:column] + _HEAD[column + 1 :], [row[:column] + row[column + 1 :] for row in rows]
 
 
 def _step(effect: CompressionEffect) -> tuple[Content, ...]:
