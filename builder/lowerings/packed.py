@@ -1,14 +1,14 @@
-"""LSTMs over packed sequences: what follows a sequence's end neither changes its last state nor is returned.
+"""LSTMs and GRUs over packed sequences: what follows a sequence's end neither changes its last state nor is returned.
 
 A packed sequence stays padded, (S, B, I) beside its lengths (B), where torch keeps its steps without gaps beside how
-many sequences go on at each step. Core ML's LSTM knows no lengths, so steps after the end carry a flag of their own,
-whose weights close the input gate and open the forget gate: sigmoid(±1e4) is 0 or 1 in half precision too, and the cell
-stays.
+many sequences go on at each step. Core ML's operators know no lengths, so steps after the end carry a flag of their
+own, whose weights close the gate to what is new and open that to what was: sigmoid(±1e4) is 0 or 1 in half precision
+too, and an LSTM's cell, or a GRU's state, stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from builder.lowerings.lowering import Builder, Lowering, Var, Wrong
@@ -61,51 +61,128 @@ def lstm(
     Result: (S, B, D * H) and the last states, (L * D, B, H) each, of L layers in D directions.
     """
     del dropout, train  # they concern training
-    directions = 2 if bidirectional else 1
-    each = 4 if has_biases else 2
-    if len(weights) != each * num_layers * directions:
-        raise NotImplementedError("an LSTM over a packed sequence with projections is not converted")
-    last_h, last_c, x = [], [], data
-    for layer in range(num_layers):
-        sequences = []
-        for direction in range(directions):
-            number = layer * directions + direction
-            given = [_known(weight) for weight in weights[number * each : (number + 1) * each]]
-            begin = [_state(mb, state, number, data.shape[1], given[1].shape[1]) for state in states]
-            y, h, c = _direction(mb, x, batch_sizes, begin, given, backwards=direction == 1)
-            sequences.append(y)
-            last_h.append(h)
-            last_c.append(c)
-        x = mb.concat(values=sequences, axis=2) if bidirectional else sequences[0]
-    return x, mb.stack(values=last_h, axis=0), mb.stack(values=last_c, axis=0)
+    shape = (int(num_layers), 2 if bidirectional else 1)
+    x, h, c = _layers(mb, _lstm_layer, data, batch_sizes, states, _by_direction(weights, has_biases, shape), shape[1])
+    return x, h, c
 
 
-def _direction(
-    mb: Builder, x: Var, lengths: Var, states: Sequence[Var], weights: Sequence[Any], *, backwards: bool
-) -> tuple[Var, Var, Var]:
-    """One layer in one direction: (S, B, H), and h and c (B, H) after the last step of each sequence."""
+def gru(
+    mb: Builder,
+    data: Var,
+    batch_sizes: Var,
+    state: Var,
+    weights: Sequence[Var],
+    has_biases: bool = True,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    train: bool = False,
+    bidirectional: bool = False,
+) -> tuple[Var, Var]:
+    """Given: `gru(data, batch_sizes, h, weights, …)` of a packed sequence, data (S, B, I) and lengths (B).
+
+    Result: (S, B, D * H) and the last state (L * D, B, H), of L layers in D directions.
+    """
+    del dropout, train  # they concern training
+    shape = (int(num_layers), 2 if bidirectional else 1)
+    x, h = _layers(mb, _gru_layer, data, batch_sizes, [state], _by_direction(weights, has_biases, shape), shape[1])
+    return x, h
+
+
+Layer = Callable[[Builder, Var, Var, Sequence[Var], Sequence[Any]], Sequence[Var]]
+"""One layer in one direction: takes x (S, B, I), where it has ended (S, B, 1), first states (B, H) and weights.
+
+It gives (S, B, H) and the last states but that which is also returned at each step.
+"""
+
+
+def _layers(
+    mb: Builder,
+    run: Layer,
+    data: Var,
+    lengths: Var,
+    states: Sequence[Var],
+    weights: Sequence[Sequence[Any]],
+    directions: int,
+) -> tuple[Var, ...]:
+    """All layers, each on the results of the one before: (S, B, D * H), and each last state of all (L * D, B, H)."""
+    steps, batch = data.shape[:2]
+    flag = mb.cast(x=_after_end(mb, lengths, steps), dtype="fp32")
+    rows: list[Sequence[Var]] = []
+    sequences = [data]
+    for number, given in enumerate(weights):
+        backwards = number % directions == 1
+        if not backwards:
+            x = mb.concat(values=sequences, axis=2) if len(sequences) > 1 else sequences[0]
+            sequences = []
+        begin = [_state(mb, state, number, batch, given[1].shape[1]) for state in states]
+        turned = _reversed(mb, x, lengths) if backwards else x
+        y, *others = run(mb, turned, flag, begin, given)
+        rows.append([_at_end(mb, y, lengths), *others])
+        sequences.append(_reversed(mb, y, lengths) if backwards else y)
+    result = mb.concat(values=sequences, axis=2) if len(sequences) > 1 else sequences[0]
+    return result, *(mb.stack(values=column, axis=0) for column in zip(*rows, strict=True))
+
+
+def _reversed(mb: Builder, x: Var, lengths: Var) -> Var:
+    """Each sequence from its end to its beginning; what follows it stays."""
+    return mb.reverse_sequence(x=x, lengths=lengths, seq_axis=0, batch_axis=1)
+
+
+def _at_end(mb: Builder, y: Var, lengths: Var) -> Var:
+    """The last step of each sequence: (B, H)."""
     import numpy as np
 
-    steps, batch = x.shape[:2]
-    if backwards:
-        x = mb.reverse_sequence(x=x, lengths=lengths, seq_axis=0, batch_axis=1)
-    flag = mb.cast(x=_after_end(mb, lengths, steps), dtype="fp32")
+    batch = np.arange(y.shape[1], dtype=np.int32)
+    return mb.gather_nd(x=y, indices=mb.stack(values=[mb.sub(x=lengths, y=1), batch], axis=1))
+
+
+def _lstm_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
+    import numpy as np
+
     weight, recurrent, *biases = weights
-    hidden = recurrent.shape[1]
-    gates = np.repeat(np.asarray([-_SHUT, _SHUT, 0.0, 0.0], dtype=weight.dtype), hidden)[:, None]
     bias = {"bias": _in_order(biases[0] + biases[1])} if biases else {}
     y, _, c = mb.lstm(
         x=mb.concat(values=[x, flag], axis=2),
         initial_h=states[0],
         initial_c=states[1],
-        weight_ih=np.concatenate([_in_order(weight), gates], axis=1),
+        weight_ih=np.concatenate([_in_order(weight), _shut(weight, (-_SHUT, _SHUT, 0.0, 0.0))], axis=1),
         weight_hh=_in_order(recurrent),
         output_sequence=True,
         **bias,
     )
-    ends = mb.stack(values=[mb.sub(x=lengths, y=1), np.arange(batch, dtype=np.int32)], axis=1)
-    h = mb.gather_nd(x=y, indices=ends)
-    return (mb.reverse_sequence(x=y, lengths=lengths, seq_axis=0, batch_axis=1) if backwards else y), h, c
+    return y, c
+
+
+def _gru_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
+    """Torch's reset gate acts on the product with the state, for which Core ML has a loop and no operator."""
+    import numpy as np
+    from coremltools.converters.mil.frontend.torch.ops import _add_gru_layer
+
+    weight, recurrent, *biases = weights
+    none = np.zeros(weight.shape[0], dtype=weight.dtype)
+    widened = np.concatenate([weight, _shut(weight, (0.0, _SHUT, 0.0))], axis=1)
+    given, first = mb.concat(values=[x, flag], axis=2), mb.expand_dims(x=states[0], axes=[0])
+    y, _ = _add_gru_layer(
+        given, first, widened, recurrent, *(biases or (none, none)), f"{x.name}_all", f"{x.name}_last"
+    )
+    return (y,)
+
+
+def _shut(weight: Any, gates: Sequence[float]) -> Any:
+    """The weights (G * H, 1) of the flag, one value for each of G gates."""
+    import numpy as np
+
+    return np.repeat(np.asarray(gates, dtype=weight.dtype), weight.shape[0] // len(gates))[:, None]
+
+
+def _by_direction(weights: Sequence[Var], has_biases: bool, shape: tuple[int, int]) -> list[list[Any]]:
+    """The values of all weights, those of each direction of each layer together."""
+    if any(weight.val is None for weight in weights):
+        raise NotImplementedError("a recurrent layer whose weights are computed is not converted")
+    each = 4 if has_biases else 2
+    if len(weights) != each * shape[0] * shape[1]:
+        raise NotImplementedError("a recurrent layer over a packed sequence with projections is not converted")
+    return [[weight.val for weight in weights[start : start + each]] for start in range(0, len(weights), each)]
 
 
 def _after_end(mb: Builder, lengths: Var, steps: int) -> Var:
@@ -142,18 +219,9 @@ def _in_order(gates: Any) -> Any:
     return np.concatenate([parts[place] for place in _GATES])
 
 
-def _known(weight: Var) -> Any:
-    if weight.val is None:
-        raise NotImplementedError("an LSTM whose weights are computed is not converted")
-    return weight.val
-
-
-def _is_packed(batch_sizes: Any) -> bool:
-    """Whether the second argument is one tensor; of sequences that are not packed it is the pair of states."""
-    return not isinstance(batch_sizes, list | tuple)
-
-
 _TAKES_LENGTHS = Wrong(issue=None, said="takes the lengths of packed sequences for their number at each step")
+
+_GOES_ON = Wrong(issue=None, said="goes on after the end of packed sequences")
 
 PACKED = (
     Lowering(operator="_pack_padded_sequence", lower=pack_padded_sequence, wrong=_TAKES_LENGTHS),
@@ -161,7 +229,13 @@ PACKED = (
     Lowering(
         operator="lstm",
         lower=lstm,
-        wrong=Wrong(issue=None, said="goes on after the end of packed sequences"),
-        applies=lambda batch_sizes: _is_packed(batch_sizes),
+        wrong=_GOES_ON,
+        applies=lambda batch_sizes: not isinstance(batch_sizes, list | tuple),  # the pair of states, where not packed
+    ),
+    Lowering(
+        operator="gru",
+        lower=gru,
+        wrong=_GOES_ON,
+        applies=lambda state: not isinstance(state, list | tuple),  # the weights, where not packed
     ),
 )
