@@ -14,11 +14,13 @@ from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput
 
 
-def model_inputs(spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None) -> list[torch.Tensor]:
-    """The first sample, in the order of the recipe's inputs; one is enough for statistics of every channel."""
+def model_inputs(
+    spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None, number: int = 0
+) -> list[torch.Tensor]:
+    """One sample, the first unless another is asked for, in the order of the recipe's inputs."""
     inputs = []
     for name, given in spec.input.items():
-        tensor = examples.samples[0].tensors[name]
+        tensor = examples.samples[number].tensors[name]
         if isinstance(given, ImageInput):
             normalization = resolve_normalization(name, given, preprocessing)
             shape = (1, -1, 1, 1)
@@ -28,10 +30,23 @@ def model_inputs(spec: BuildSpec, examples: ExampleInputs, preprocessing: Prepro
     return inputs
 
 
-def fill_untrained(module: torch.nn.Module, inputs: Sequence[torch.Tensor], seed: int, spec: BuildSpec) -> None:
+def further_inputs(
+    spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None
+) -> list[list[torch.Tensor]]:
+    """All samples but the first, as `model_inputs` gives that."""
+    return [model_inputs(spec, examples, preprocessing, number) for number in range(1, len(examples.samples))]
+
+
+def fill_untrained(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    seed: int,
+    spec: BuildSpec,
+    others: Sequence[Sequence[torch.Tensor]] = (),
+) -> None:
     """Give `module` seeded weights; raises SourceError when it does not take the recipe's inputs."""
     try:
-        initialise_seeded(module, inputs, seed)
+        initialise_seeded(module, inputs, seed, others)
     except Exception as error:  # whatever the model raises for inputs that it was not made for
         shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in zip(spec.input, inputs, strict=True))
         said = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -21,7 +21,7 @@ from builder.nearest import did_you_mean
 from builder.progress import Progress
 from builder.sources.decoder import CachedDecoder, prove
 from builder.sources.download import OfflineError
-from builder.sources.example_inputs import fill_untrained, model_inputs
+from builder.sources.example_inputs import fill_untrained, further_inputs, model_inputs
 from builder.sources.hub import repository_folder
 from builder.sources.optional import optional_packages
 from builder.sources.parts import DecoderPart, OnlyPart, as_transformers_takes, part_of
@@ -74,7 +74,8 @@ def load_huggingface(
         origin["part"] = source.part
     if folder is None:
         filled = module if source.part is None else OnlyPart(model, module)
-        fill_untrained(filled, list(inputs.values()), source.seed, spec)
+        others = further_inputs(spec, examples, preprocessing)
+        fill_untrained(filled, list(inputs.values()), source.seed, spec, others)
         origin["seed"] = source.seed
     if isinstance(part, DecoderPart):
         part.drop_encoder()

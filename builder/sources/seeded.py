@@ -19,6 +19,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 SIGNIFICANT_BITS = 8
 """How many bits batch-norm statistics keep; the rest depends on the order of summation."""
@@ -39,11 +40,19 @@ LEAST_VARIANCE = 0.1
 """Least variance of a channel as a share of its layer's mean: what a nearly constant channel carries is rounding."""
 
 
-def initialise_seeded(module: nn.Module, example_inputs: Sequence[Tensor], seed: int) -> None:
+BLOW_UP = 100.0
+"""How many times larger than for the example inputs outputs for others may be: LeViT's are ten thousand times."""
+
+
+def initialise_seeded(
+    module: nn.Module, example_inputs: Sequence[Tensor], seed: int, others: Sequence[Sequence[Tensor]] = ()
+) -> None:
     """Overwrite all parameters and batch-norm statistics of `module` in place; leave it in eval mode.
 
     `example_inputs` are the positional arguments of one forward pass, as the model takes them (pictures normalised);
     float tensors, (N, C, H, W) for pictures. A larger N gives better statistics. Unused where no layer keeps any.
+    `others` are those of further passes: where one blows up, statistics are those of all together, and their mirror
+    images. A picture whose parts are all alike says nothing of how pictures differ, as in LeViT's last layers.
     """
     module.eval()
     generator = np.random.default_rng(seed)
@@ -51,8 +60,32 @@ def initialise_seeded(module: nn.Module, example_inputs: Sequence[Tensor], seed:
         _draw_parameters(module, generator)
         if any(_keeps_statistics(layer) for layer in module.modules()):
             _measure_statistics(module, example_inputs)
-            module.train()  # what layers keep of that run is in float64, and goes (LeViT keeps its biases in eval mode)
-            module.eval()
+            _start_anew(module)
+            if others and _size(module, others[0]) > BLOW_UP * _size(module, example_inputs):
+                _measure_statistics(module, _together([example_inputs, *others]))
+                _start_anew(module)
+
+
+def _start_anew(module: nn.Module) -> None:
+    """Let go of what layers kept of a run in float64, as LeViT does its biases in eval mode."""
+    module.train()
+    module.eval()
+
+
+def _size(module: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """The root mean square of all that the module returns for these inputs."""
+    leaves = tree_leaves(module(*inputs))
+    squares = [float(leaf.double().square().mean()) for leaf in leaves if isinstance(leaf, Tensor) and leaf.numel()]
+    return math.sqrt(sum(squares))
+
+
+def _together(passes: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Several passes as one of a larger batch; pictures also upside down, and as a mirror shows them."""
+    found = []
+    for tensors in zip(*passes, strict=True):
+        turns = [(), (2,), (3,), (2, 3)] if tensors[0].ndim == 4 else [()]
+        found.append(torch.cat([x.flip(axes) for axes in turns for x in tensors]))
+    return found
 
 
 def _draw_parameters(module: nn.Module, generator: np.random.Generator) -> None:

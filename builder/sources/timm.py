@@ -16,7 +16,7 @@ from builder.nearest import did_you_mean
 from builder.progress import Progress
 from builder.sources.checkpoint import check_digest
 from builder.sources.download import OfflineError, fetch, file_digest
-from builder.sources.example_inputs import fill_untrained, model_inputs
+from builder.sources.example_inputs import fill_untrained, further_inputs, model_inputs
 from builder.sources.optional import optional_packages
 from builder.sources.state import load_state, module_digest
 from builder.sources.weights import read_state_dict
@@ -41,7 +41,8 @@ def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, prog
         origin["weights"] = None if source.file else str(module.pretrained_cfg["tag"] or "published")
         load_state(module, _fitting(module, file), file=str(file), key="source.file" if source.file else "source.name")
     else:
-        fill_untrained(module, model_inputs(spec, examples, preprocessing), source.seed, spec)
+        inputs = model_inputs(spec, examples, preprocessing)
+        fill_untrained(module, inputs, source.seed, spec, further_inputs(spec, examples, preprocessing))
         origin["seed"] = source.seed
     digest = module_digest(module)
     return LoadedModel(

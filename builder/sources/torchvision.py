@@ -17,7 +17,7 @@ from builder.nearest import did_you_mean
 from builder.progress import Progress
 from builder.sources.checkpoint import check_digest
 from builder.sources.download import OfflineError, fetch, file_digest
-from builder.sources.example_inputs import fill_untrained, model_inputs
+from builder.sources.example_inputs import fill_untrained, further_inputs, model_inputs
 from builder.sources.seeded_detector import Untransformed, preparation, spread_scores
 from builder.sources.state import load_state, module_digest
 from builder.sources.weights import read_state_dict
@@ -49,7 +49,7 @@ def load_torchvision(
     else:
         module = _make(models, source, weights, None)
         preprocessing = preparation(module) if is_detector(module) else preprocessing
-        _fill(module, model_inputs(spec, examples, preprocessing), source.seed, spec)
+        _fill(module, source.seed, spec, examples, preprocessing)
         origin["seed"] = source.seed
         if seeded and weights is not None:
             origin["weights_url"] = weights.url
@@ -64,10 +64,13 @@ def load_torchvision(
     )
 
 
-def _fill(module: Any, inputs: list[torch.Tensor], seed: int, spec: BuildSpec) -> None:
+def _fill(
+    module: Any, seed: int, spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None
+) -> None:
     """Seeded weights; of a detector such that it finds something."""
+    inputs = model_inputs(spec, examples, preprocessing)
     if not is_detector(module):
-        fill_untrained(module, inputs, seed, spec)
+        fill_untrained(module, inputs, seed, spec, further_inputs(spec, examples, preprocessing))
         return
     fill_untrained(Untransformed(module), inputs, seed, spec)
     spread_scores(module, inputs)

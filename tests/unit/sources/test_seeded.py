@@ -180,6 +180,23 @@ def test_a_model_that_makes_tensors_of_one_dtype_gets_statistics_too() -> None:
     assert module(_pictures(1, 16)).dtype == torch.float32
 
 
+class Alike(nn.Module):
+    """As LeViT's last layers: the parts of a picture are nearly alike, and pictures are not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True) + 1e-4 * x
+
+
+def test_where_one_picture_says_nothing_of_others_several_are_taken() -> None:
+    first, *others = [[_pictures(1, 16) + shift] for shift in (0.0, 0.5, -0.5)]
+    sizes = {}
+    for further in ((), others):
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), Alike(), nn.BatchNorm2d(4))
+        initialise_seeded(module, first, 0, further)
+        sizes[bool(further)] = float(module(_pictures(1, 16) + 0.3).detach().abs().max())
+    assert sizes[True] < 20 < 100 < sizes[False]
+
+
 def test_batch_norm_of_single_values_gets_a_spread() -> None:
     """After global pooling a channel has one value a picture: its own variance would be zero."""
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(8))
