@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from builder.lowerings.packed import after_end, at_end, gru_layer, lstm_layer, reversed_by
+
 _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 _GATES = {"LSTM": (0, 2, 1, 3), "GRU": (1, 2, 0), "RNN": (0,)}
 """Where Core ML's gates are in ONNX's order: i, f, o, c in i, o, f, c; and r, o, z in z, r, h."""
@@ -32,17 +34,44 @@ class _Layer:
 def _recurrent(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
     _refuse(kind, inputs, attributes)
     mb, x = lowerer.mb, inputs[0]
-    direction = attributes.get("direction", "forward")
+    direction, lengths = attributes.get("direction", "forward"), _lengths(inputs)
     found = []
     for index in range(inputs[2].shape[0]):
         backwards = direction == "reverse" or index == 1
-        given = mb.reverse(x=x, axes=[0], name=lowerer.fresh_name(node, "reversed")) if backwards else x
+        given = _turned(lowerer, node, x, lengths) if backwards else x
         layer = _layer(kind, lowerer, node, inputs, index)
-        y, *last = _STEPS[kind](mb, attributes, lowerer.fresh_name(node, "layer"), given, layer)
-        found.append((mb.reverse(x=y, axes=[0], name=lowerer.fresh_name(node, "reversed")) if backwards else y, *last))
+        if lengths is None:
+            y, *last = _STEPS[kind](mb, attributes, lowerer.fresh_name(node, "layer"), given, layer)
+        else:
+            y, *last = _of_lengths(mb, kind, given, lengths, layer)
+        found.append((_turned(lowerer, node, y, lengths) if backwards else y, *last))
     sequences, *finals = zip(*found, strict=True)
     y = mb.stack(values=sequences, axis=1, name=lowerer.fresh_name(node))
     return [y, *(mb.stack(values=final, axis=0, name=lowerer.fresh_name(node, "last")) for final in finals)]
+
+
+def _lengths(inputs: Sequence[Any]) -> Any | None:
+    """The length of each sequence (B), None where all have every step."""
+    given = inputs[4] if len(inputs) > 4 else None
+    return None if given is None or (given.val is not None and all(given.val == inputs[0].shape[0])) else given
+
+
+def _turned(lowerer: Any, node: Any, x: Any, lengths: Any | None) -> Any:
+    """Each sequence from its end to its beginning."""
+    if lengths is not None:
+        return reversed_by(lowerer.mb, x, lengths)
+    return lowerer.mb.reverse(x=x, axes=[0], name=lowerer.fresh_name(node, "reversed"))
+
+
+def _of_lengths(mb: Any, kind: str, x: Any, lengths: Any, layer: _Layer) -> tuple[Any, ...]:
+    """As the steps of a kind, but with zeros after the end of each sequence, and the last states from there."""
+    run, order = _WITH_LENGTHS[kind]
+    weights = (layer.weight, layer.recurrent, layer.input_bias, layer.state_bias)
+    ended = after_end(mb, lengths, x.shape[0])
+    states = [mb.squeeze(x=state, axes=[0]) for state in layer.states]
+    flag = mb.cast(x=ended, dtype="fp32")
+    y, *others = run(mb, x, flag, states, [_in_order(value, order) for value in weights])
+    return mb.select(cond=ended, a=0.0, b=y), at_end(mb, y, lengths), *others
 
 
 def _lstm(mb: Any, _: Mapping[str, Any], name: str, x: Any, layer: _Layer) -> tuple[Any, ...]:
@@ -72,6 +101,8 @@ def _rnn(mb: Any, attributes: Mapping[str, Any], name: str, x: Any, layer: _Laye
     )
 
 
+_WITH_LENGTHS = {"LSTM": (lstm_layer, (0, 2, 3, 1)), "GRU": (gru_layer, _TORCH_GRU)}
+"""What knows lengths, and where torch's gates are in ONNX's order."""
 _STEPS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}
 
 
@@ -91,9 +122,10 @@ def _refuse(kind: str, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> 
         raise RuntimeError(f"{kind} with activations {', '.join(activations)} is not converted")
     if any(given is None or given.val is None for given in inputs[1:3]):
         raise RuntimeError(f"{kind} whose weights are computed is not converted")
-    lengths = inputs[4] if len(inputs) > 4 else None
-    if lengths is not None and (lengths.val is None or any(lengths.val != inputs[0].shape[0])):
-        raise RuntimeError(f"{kind} with sequence lengths is not converted")
+    resets_first = kind == "GRU" and not attributes.get("linear_before_reset", 0)
+    if _lengths(inputs) is not None and (kind not in _WITH_LENGTHS or resets_first):
+        before = " and linear_before_reset 0" if resets_first else ""
+        raise RuntimeError(f"{kind} with sequence lengths{before} is not converted")
     if len(inputs) > 7 and inputs[7] is not None:
         raise RuntimeError(f"{kind} with peepholes is not converted")
 

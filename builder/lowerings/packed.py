@@ -40,7 +40,7 @@ def pad_packed_sequence(
     input, as with `total_length=S`; without, torch cuts to the longest sequence, a size that no program can have.
     """
     del total_length  # a trace has the number of batch sizes here where none is given
-    padded = mb.select(cond=_after_end(mb, lengths, data.shape[0]), a=float(padding_value), b=data)
+    padded = mb.select(cond=after_end(mb, lengths, data.shape[0]), a=float(padding_value), b=data)
     return (mb.transpose(x=padded, perm=[1, 0, 2]) if batch_first else padded), mb.identity(x=lengths)
 
 
@@ -62,7 +62,7 @@ def lstm(
     """
     del dropout, train  # they concern training
     shape = (int(num_layers), 2 if bidirectional else 1)
-    x, h, c = _layers(mb, _lstm_layer, data, batch_sizes, states, _by_direction(weights, has_biases, shape), shape[1])
+    x, h, c = _layers(mb, lstm_layer, data, batch_sizes, states, _by_direction(weights, has_biases, shape), shape[1])
     return x, h, c
 
 
@@ -84,7 +84,7 @@ def gru(
     """
     del dropout, train  # they concern training
     shape = (int(num_layers), 2 if bidirectional else 1)
-    x, h = _layers(mb, _gru_layer, data, batch_sizes, [state], _by_direction(weights, has_biases, shape), shape[1])
+    x, h = _layers(mb, gru_layer, data, batch_sizes, [state], _by_direction(weights, has_biases, shape), shape[1])
     return x, h
 
 
@@ -106,7 +106,7 @@ def _layers(
 ) -> tuple[Var, ...]:
     """All layers, each on the results of the one before: (S, B, D * H), and each last state of all (L * D, B, H)."""
     steps, batch = data.shape[:2]
-    flag = mb.cast(x=_after_end(mb, lengths, steps), dtype="fp32")
+    flag = mb.cast(x=after_end(mb, lengths, steps), dtype="fp32")
     rows: list[Sequence[Var]] = []
     sequences = [data]
     for number, given in enumerate(weights):
@@ -115,20 +115,20 @@ def _layers(
             x = mb.concat(values=sequences, axis=2) if len(sequences) > 1 else sequences[0]
             sequences = []
         begin = [_state(mb, state, number, batch, given[1].shape[1]) for state in states]
-        turned = _reversed(mb, x, lengths) if backwards else x
+        turned = reversed_by(mb, x, lengths) if backwards else x
         y, *others = run(mb, turned, flag, begin, given)
-        rows.append([_at_end(mb, y, lengths), *others])
-        sequences.append(_reversed(mb, y, lengths) if backwards else y)
+        rows.append([at_end(mb, y, lengths), *others])
+        sequences.append(reversed_by(mb, y, lengths) if backwards else y)
     result = mb.concat(values=sequences, axis=2) if len(sequences) > 1 else sequences[0]
     return result, *(mb.stack(values=column, axis=0) for column in zip(*rows, strict=True))
 
 
-def _reversed(mb: Builder, x: Var, lengths: Var) -> Var:
+def reversed_by(mb: Builder, x: Var, lengths: Var) -> Var:
     """Each sequence from its end to its beginning; what follows it stays."""
     return mb.reverse_sequence(x=x, lengths=lengths, seq_axis=0, batch_axis=1)
 
 
-def _at_end(mb: Builder, y: Var, lengths: Var) -> Var:
+def at_end(mb: Builder, y: Var, lengths: Var) -> Var:
     """The last step of each sequence: (B, H)."""
     import numpy as np
 
@@ -136,7 +136,8 @@ def _at_end(mb: Builder, y: Var, lengths: Var) -> Var:
     return mb.gather_nd(x=y, indices=mb.stack(values=[mb.sub(x=lengths, y=1), batch], axis=1))
 
 
-def _lstm_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
+def lstm_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
+    """A `Layer` by weights in torch's order; its cell stays where the flag is 1."""
     import numpy as np
 
     weight, recurrent, *biases = weights
@@ -153,8 +154,11 @@ def _lstm_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: 
     return y, c
 
 
-def _gru_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
-    """Torch's reset gate acts on the product with the state, for which Core ML has a loop and no operator."""
+def gru_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
+    """A `Layer` by weights in torch's order; its state stays where the flag is 1.
+
+    Torch's reset gate acts on the product with the state, for which Core ML has a loop and no operator.
+    """
     import numpy as np
     from coremltools.converters.mil.frontend.torch.ops import _add_gru_layer
 
@@ -185,7 +189,7 @@ def _by_direction(weights: Sequence[Var], has_biases: bool, shape: tuple[int, in
     return [[weight.val for weight in weights[start : start + each]] for start in range(0, len(weights), each)]
 
 
-def _after_end(mb: Builder, lengths: Var, steps: int) -> Var:
+def after_end(mb: Builder, lengths: Var, steps: int) -> Var:
     """Whether each step is after the end of each sequence: (S, B, 1)."""
     import numpy as np
 

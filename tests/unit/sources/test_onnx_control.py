@@ -41,9 +41,12 @@ def save(path: Path, nodes: list[Any], constants: dict[str, Any], shape: list[An
     return str(path)
 
 
-def recurrent(path: Path, kind: str, direction: str, *, length: Any = STEPS, **attributes: Any) -> str:
-    """A layer with biases and initial states, whose last states are outputs too."""
-    from onnx import helper
+def recurrent(path: Path, kind: str, direction: str, *, length: Any = STEPS, ends: str = "", **attributes: Any) -> str:
+    """A layer with biases and initial states, whose last states are outputs too.
+
+    Its sequences have STEPS and two steps where they end as `ends` says: `known`, or `computed` in the graph.
+    """
+    from onnx import TensorProto, helper
 
     random = np.random.default_rng(0)
     directions = 2 if direction == "bidirectional" else 1
@@ -53,11 +56,19 @@ def recurrent(path: Path, kind: str, direction: str, *, length: Any = STEPS, **a
     last = {"LSTM": ["h_last", "c_last"]}.get(kind, ["h_last"])
     states = ["h", "c"][: len(last)]
     node = helper.make_node(
-        kind, ["x", "w", "r", "b", "", *states], ["y", *last], hidden_size=HIDDEN, direction=direction, **attributes
+        kind, ["x", "w", "r", "b", ends, *states], ["y", *last], hidden_size=HIDDEN, direction=direction, **attributes
     )
     outputs = {"y": [length, directions, BATCH, HIDDEN]} | {name: [directions, BATCH, HIDDEN] for name in last}
     used = {name: constants[name] for name in ["w", "r", "b", *states]}
-    return save(path, [node], used, [length, BATCH, INPUT], outputs)
+    if ends:
+        used |= {"known": np.asarray([STEPS, 2], dtype=np.int32), "none": np.float32(0)}
+    computing = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["largest", "none"], ["zero"]),
+        helper.make_node("Cast", ["zero"], ["added"], to=TensorProto.INT32),
+        helper.make_node("Add", ["known", "added"], ["computed"]),
+    ]
+    return save(path, [*(computing if ends == "computed" else []), node], used, [length, BATCH, INPUT], outputs)
 
 
 def snr(file: str, tmp_path: Path, shape: list[Any], **parts: Any) -> float:
@@ -83,6 +94,14 @@ def test_recurrent_operators_in_every_direction(kind, attributes, direction, tmp
     assert snr(file, tmp_path, [STEPS, BATCH, INPUT]) > 100
 
 
+@pytest.mark.parametrize("ends", ["known", "computed"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("kind", "attributes"), [("LSTM", {}), ("GRU", {"linear_before_reset": 1})])
+def test_sequences_of_unlike_lengths(kind, attributes, direction, ends, tmp_path):
+    file = recurrent(tmp_path / "m.onnx", kind, direction, ends=ends, **attributes)
+    assert snr(file, tmp_path, [STEPS, BATCH, INPUT]) > 100
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_a_length_that_the_app_chooses(kind, tmp_path):
     file = recurrent(tmp_path / "m.onnx", kind, "bidirectional", length="steps")
@@ -102,7 +121,7 @@ def test_recurrent_operators_that_core_ml_does_not_have_are_told(attributes, sai
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        (["x", "w", "r", "", "lengths"], "LSTM with sequence lengths"),
+        (["x", "w", "r", "", "lengths"], "RNN with sequence lengths"),
         (["x", "w", "r", "", "", "", "", "p"], "LSTM with peepholes"),
     ],
 )
@@ -110,13 +129,14 @@ def test_a_recurrent_layer_that_core_ml_does_not_have_is_named(inputs, said, tmp
     from onnx import helper
 
     random = np.random.default_rng(0)
-    sizes = {"w": (1, 4 * HIDDEN, INPUT), "r": (1, 4 * HIDDEN, HIDDEN), "p": (1, 3 * HIDDEN)}
+    kind = said.split()[0]
+    sizes = {"w": (1, GATES[kind] * HIDDEN, INPUT), "r": (1, GATES[kind] * HIDDEN, HIDDEN), "p": (1, 3 * HIDDEN)}
     constants: dict[str, Any] = {name: random.normal(size=size).astype(np.float32) for name, size in sizes.items()}
     constants["lengths"] = np.asarray([STEPS, 2], dtype=np.int32)
-    node = helper.make_node("LSTM", inputs, ["y"], name="/memory/LSTM", hidden_size=HIDDEN)
+    node = helper.make_node(kind, inputs, ["y"], name=f"/memory/{kind}", hidden_size=HIDDEN)
     used = {name: value for name, value in constants.items() if name in inputs}
     file = save(tmp_path / "m.onnx", [node], used, [STEPS, BATCH, INPUT], {"y": [STEPS, 1, BATCH, HIDDEN]})
-    with pytest.raises(ConversionError, match=rf"'/memory/LSTM' .*{said}") as caught:
+    with pytest.raises(ConversionError, match=rf"'/memory/{kind}' .*{said}") as caught:
         snr(file, tmp_path, [STEPS, BATCH, INPUT])
     assert "build it from its PyTorch module" in (caught.value.hint or "")
 
