@@ -16,19 +16,25 @@ from builder.lowerings.packed import after_end, at_end, gru_layer, lstm_layer, r
 _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 _GATES = {"LSTM": (0, 2, 1, 3), "GRU": (1, 2, 0), "RNN": (0,)}
 """Where Core ML's gates are in ONNX's order: i, f, o, c in i, o, f, c; and r, o, z in z, r, h."""
+_PEEPHOLES = (0, 2, 1)
+"""The peepholes i, f, o in i, o, f."""
 _TORCH_GRU = (1, 0, 2)
 """The gates r, z, n in z, r, h."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layer:
-    """One direction: weights (gates * H, I) and (gates * H, H), both biases (gates * H), initial states (1, B, H)."""
+    """One direction: weights (gates * H, I) and (gates * H, H), both biases (gates * H), initial states (1, B, H).
+
+    An LSTM may have peepholes (3 * H): what its cell adds to the gates i, o, f.
+    """
 
     weight: Any
     recurrent: Any
     input_bias: Any
     state_bias: Any
     states: tuple[Any, ...]
+    peephole: Any | None = None
 
 
 def _recurrent(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
@@ -77,6 +83,8 @@ def _of_lengths(mb: Any, kind: str, x: Any, lengths: Any, layer: _Layer) -> tupl
 def _lstm(mb: Any, _: Mapping[str, Any], name: str, x: Any, layer: _Layer) -> tuple[Any, ...]:
     hidden, cell = (mb.squeeze(x=state, axes=[0]) for state in layer.states)
     arguments = _weights("LSTM", layer)
+    if layer.peephole is not None:
+        arguments["peephole"] = _in_order(layer.peephole, _PEEPHOLES)
     return tuple(mb.lstm(x=x, initial_h=hidden, initial_c=cell, output_sequence=True, name=name, **arguments))
 
 
@@ -126,8 +134,8 @@ def _refuse(kind: str, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> 
     if _lengths(inputs) is not None and (kind not in _WITH_LENGTHS or resets_first):
         before = " and linear_before_reset 0" if resets_first else ""
         raise RuntimeError(f"{kind} with sequence lengths{before} is not converted")
-    if len(inputs) > 7 and inputs[7] is not None:
-        raise RuntimeError(f"{kind} with peepholes is not converted")
+    if len(inputs) > 7 and inputs[7] is not None and (inputs[7].val is None or _lengths(inputs) is not None):
+        raise RuntimeError(f"{kind} with peepholes that are computed, or with sequence lengths, is not converted")
 
 
 def _layer(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], index: int) -> _Layer:
@@ -140,8 +148,14 @@ def _layer(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], index: int
     input_bias, state_bias = np.split(biases, 2)
     size = (inputs[0].shape[1], recurrent.shape[1])
     initial = given[5:7] if kind == "LSTM" else given[5:6]
-    states = tuple(_state(lowerer, node, value, index, size) for value in initial)
-    return _Layer(weight=weight, recurrent=recurrent, input_bias=input_bias, state_bias=state_bias, states=states)
+    return _Layer(
+        weight=weight,
+        recurrent=recurrent,
+        input_bias=input_bias,
+        state_bias=state_bias,
+        states=tuple(_state(lowerer, node, value, index, size) for value in initial),
+        peephole=None if given[7] is None else np.asarray(given[7].val)[index],
+    )
 
 
 def _state(lowerer: Any, node: Any, given: Any, index: int, size: tuple[Any, int]) -> Any:

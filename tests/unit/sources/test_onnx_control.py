@@ -41,7 +41,16 @@ def save(path: Path, nodes: list[Any], constants: dict[str, Any], shape: list[An
     return str(path)
 
 
-def recurrent(path: Path, kind: str, direction: str, *, length: Any = STEPS, ends: str = "", **attributes: Any) -> str:
+def recurrent(
+    path: Path,
+    kind: str,
+    direction: str,
+    *,
+    length: Any = STEPS,
+    ends: str = "",
+    peepholes: bool = False,
+    **attributes: Any,
+) -> str:
     """A layer with biases and initial states, whose last states are outputs too.
 
     Its sequences have STEPS and two steps where they end as `ends` says: `known`, or `computed` in the graph.
@@ -51,10 +60,10 @@ def recurrent(path: Path, kind: str, direction: str, *, length: Any = STEPS, end
     random = np.random.default_rng(0)
     directions = 2 if direction == "bidirectional" else 1
     sizes = {"w": (GATES[kind] * HIDDEN, INPUT), "r": (GATES[kind] * HIDDEN, HIDDEN), "b": (2 * GATES[kind] * HIDDEN,)}
-    sizes |= {"h": (BATCH, HIDDEN), "c": (BATCH, HIDDEN)}
+    sizes |= {"h": (BATCH, HIDDEN), "c": (BATCH, HIDDEN), "p": (3 * HIDDEN,)}
     constants = {name: random.normal(size=(directions, *size)).astype(np.float32) for name, size in sizes.items()}
     last = {"LSTM": ["h_last", "c_last"]}.get(kind, ["h_last"])
-    states = ["h", "c"][: len(last)]
+    states = ["h", "c"][: len(last)] + (["p"] if peepholes else [])
     node = helper.make_node(
         kind, ["x", "w", "r", "b", ends, *states], ["y", *last], hidden_size=HIDDEN, direction=direction, **attributes
     )
@@ -102,6 +111,12 @@ def test_sequences_of_unlike_lengths(kind, attributes, direction, ends, tmp_path
     assert snr(file, tmp_path, [STEPS, BATCH, INPUT]) > 100
 
 
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_cells_that_gates_look_at(direction, tmp_path):
+    file = recurrent(tmp_path / "m.onnx", "LSTM", direction, peepholes=True)
+    assert snr(file, tmp_path, [STEPS, BATCH, INPUT]) > 100
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_a_length_that_the_app_chooses(kind, tmp_path):
     file = recurrent(tmp_path / "m.onnx", kind, "bidirectional", length="steps")
@@ -122,7 +137,7 @@ def test_recurrent_operators_that_core_ml_does_not_have_are_told(attributes, sai
     ("inputs", "said"),
     [
         (["x", "w", "r", "", "lengths"], "RNN with sequence lengths"),
-        (["x", "w", "r", "", "", "", "", "p"], "LSTM with peepholes"),
+        (["x", "w", "r", "", "lengths", "", "", "p"], "LSTM with peepholes"),
     ],
 )
 def test_a_recurrent_layer_that_core_ml_does_not_have_is_named(inputs, said, tmp_path):
