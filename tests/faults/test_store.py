@@ -94,7 +94,14 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "removed"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(truncate, id="truncated", marks=pytest.mark.slow),
+        pytest.param(flip, id="flipped"),
+        pytest.param(Path.unlink, id="removed", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("which", [objects, actions], ids=["objects", "actions"])
 def test_a_damaged_store_is_said_and_does_no_harm(
     which: Callable[[Project], list[Path]], damage: Callable[[Path], None], built: Project, expected: str

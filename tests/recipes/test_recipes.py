@@ -10,7 +10,11 @@ from coremltools.models.utils import load_spec
 
 from builder.__main__ import main
 
-SLOW = ("retinanet", "faster_rcnn", "ssdlite", "mobilenet_v2_fp32")
+SLOW = (
+    "faster_rcnn", "mobilenet_v2_fp32", "mobilenet_v2_mlmodel", "mobilenet_v2_relu", "qwen3_decoder", "retinanet",
+    "segmentation_matte", "ssdlite", "whisper_decoder",
+)  # fmt: skip
+"""Those that take longest, and those whose like is built by a test of its own."""
 RECIPES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
     for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

@@ -216,6 +216,7 @@ def test_a_touched_but_equal_file_runs_nothing_and_is_answered_quickly(project: 
         assert project.is_current_slowly(), name
 
 
+@pytest.mark.slow
 def test_data_counts_by_content_in_the_stages_that_read_it(project: Project) -> None:
     # given a recipe that measures activations on one file of data, and holds the artifact against another
     def write_data(name: str, seed: int) -> None:
@@ -243,6 +244,7 @@ def test_data_counts_by_content_in_the_stages_that_read_it(project: Project) -> 
     assert project.build() == set()
 
 
+@pytest.mark.slow
 def test_a_module_that_hides_another_is_seen(project: Project) -> None:
     # when a package is added that Python prefers to the module of the same name
     (project.folder / "layers").mkdir()

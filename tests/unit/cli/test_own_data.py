@@ -101,6 +101,7 @@ def _ran(document: dict[str, Any]) -> list[str]:
     return [stage["name"] for stage in document["stages"] if not stage["cached"]]
 
 
+@pytest.mark.slow
 def test_a_changed_picture_runs_the_checks_again_and_nothing_else(project: Path) -> None:
     # given a build with labelled pictures
     first = _build(project)
@@ -161,6 +162,7 @@ def test_pictures_that_are_wrong_end_the_build_at_the_line_that_names_them(
     assert not (project / "outputs/tiny").exists()
 
 
+@pytest.mark.slow
 def test_data_in_place_of_a_name_and_from_a_users_function_counts_with_its_code_and_files(project: Path) -> None:
     (project / "my_data.py").write_text(
         "import numpy as np\nfrom PIL import Image\n\n\ndef make(levels):\n"

@@ -81,6 +81,7 @@ def test_plan_of_what_was_never_built(built: Path, monkeypatch: pytest.MonkeyPat
     assert not (built / "empty/store/actions").exists()
 
 
+@pytest.mark.slow
 def test_diff_tells_settings_operators_and_weights(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # given a second build with another precision and other weights
     assert main(["recipe=tiny", "precision=fp16", "source.seed=2", "-q"]) == 0
