@@ -87,6 +87,12 @@ def inner(mb: Builder, x: Var, other: Var) -> Var:
     return mb.reshape(x=product, shape=[*sizes, *others])
 
 
+def outer(mb: Builder, x: Var, y: Var) -> Var:
+    """Each element of a vector (N) times each of another (M), in their common dtype: (N, M)."""
+    x, y = promoted(x, y)
+    return mb.mul(x=mb.expand_dims(x=x, axes=[1]), y=mb.expand_dims(x=y, axes=[0]))
+
+
 MATRICES = (
     *(Lowering(operator=name, lower=det) for name in ("det", "linalg_det")),
     Lowering(operator="_linalg_det", lower=det_with_factors),
@@ -94,4 +100,8 @@ MATRICES = (
     Lowering(operator="addmv", lower=addmv),
     Lowering(operator="addbmm", lower=addbmm),
     Lowering(operator="inner", lower=inner),
+    *(
+        Lowering(operator=name, lower=outer, lacks="vectors of unlike dtypes", applies=lambda x, y: x.dtype != y.dtype)
+        for name in ("outer", "ger")
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from builder.lowerings.lowering import Builder, Lowering, Var
-from builder.lowerings.variables import fixed_size, promoted, zeros_like
+from builder.lowerings.variables import fixed_size, is_bool, promoted, zeros_like
 
 Axes = Sequence[int] | int | None
 
@@ -58,6 +58,14 @@ def prod(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False, dty
     if isinstance(keepdim, bool) and isinstance(dim, int) and not isinstance(dim, bool):
         return mb.reduce_prod(x=x, axes=[dim], keep_dims=keepdim)
     return mb.reduce_prod(x=x, axes=list(range(x.rank)), keep_dims=False)
+
+
+def cumsum(mb: Builder, x: Var, dim: int, dtype: int | None = None) -> Var:
+    """The sums up to each element along an axis; booleans count as integers."""
+    from coremltools.converters.mil.frontend.torch.utils import NUM_TO_DTYPE_STRING
+
+    wanted = NUM_TO_DTYPE_STRING[dtype] if dtype is not None else "int32" if is_bool(x) else None
+    return mb.cumsum(x=x if wanted is None else mb.cast(x=x, dtype=wanted), axis=dim % x.rank)
 
 
 def aminmax(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> tuple[Var, Var]:
@@ -120,6 +128,12 @@ REDUCTION = (
     *(Lowering(operator=f"var_mean{overload}", lower=var_mean) for overload in ("", ".dim", ".correction")),
     *(Lowering(operator=f"std_mean{overload}", lower=std_mean) for overload in ("", ".dim", ".correction")),
     *(Lowering(operator=name, lower=prod) for name in ("prod", "prod.dim_int")),
+    Lowering(
+        operator="cumsum",
+        lower=cumsum,
+        lacks="axes that are counted from the end, but the last",
+        applies=lambda dim: dim < -1,
+    ),
     Lowering(operator="aminmax", lower=aminmax),
     *(Lowering(operator=name, lower=count_nonzero) for name in ("count_nonzero", "count_nonzero.dim_intlist")),
     *(Lowering(operator=name, lower=cdist) for name in ("cdist", "_cdist_forward", "_euclidean_dist")),

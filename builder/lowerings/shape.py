@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from builder.lowerings.lowering import Builder, Lowering, Var
+from builder.lowerings.lowering import Builder, Lowering, Var, Wrong
 from builder.lowerings.variables import (
     dtype_name,
     fixed_shape,
@@ -103,6 +103,13 @@ def rot90(mb: Builder, x: Var, k: int = 1, dims: Sequence[int] = (0, 1)) -> Var:
     if turns == 1:
         return swapaxes(mb, mb.reverse(x=x, axes=[second]), first, second)
     return mb.reverse(x=swapaxes(mb, x, first, second), axes=[second])
+
+
+def flip(mb: Builder, x: Var, dims: Sequence[int]) -> Var:
+    """A constant reversed along axes, as a copy in its own order: a view backwards is nothing that torch takes."""
+    import numpy as np
+
+    return mb.const(val=np.ascontiguousarray(np.flip(x.val, tuple(dims))))
 
 
 def flipud(mb: Builder, x: Var) -> Var:
@@ -208,6 +215,12 @@ SHAPE = (
     *(Lowering(operator=name, lower=as_strided) for name in ("as_strided", "as_strided_copy")),
     *(Lowering(operator=name, lower=channel_shuffle) for name in ("channel_shuffle", "native_channel_shuffle")),
     Lowering(operator="rot90", lower=rot90),
+    Lowering(
+        operator="flip",
+        lower=flip,
+        wrong=Wrong(issue=None, said="leaves a constant as a view backwards, which its `to` cannot take"),
+        applies=lambda x: x.val is not None,
+    ),
     Lowering(operator="flipud", lower=flipud),
     *(Lowering(operator=name, lower=matrix_transposed) for name in ("mt", "adjoint", "mh")),
     *(Lowering(operator=name, lower=ravel) for name in ("ravel",)),

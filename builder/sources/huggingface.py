@@ -56,7 +56,10 @@ def load_huggingface(
     folder, seeded = _folder(source, progress)
     with _quietly(transformers):
         model = _untrained(transformers, source) if folder is None else _saved(transformers, source, folder)
-    for parameter in model.eval().parameters():
+        _spell_out_experts(model)
+    for parameter in (
+        model.eval().float().parameters()
+    ):  # RecurrentGemma has a buffer in bfloat16, whatever is asked for
         parameter.requires_grad_(False)
     part = part_of(model, source.part)
     preprocessing = None if folder is None else _preprocessing(folder)
@@ -180,6 +183,15 @@ def _untrained(transformers: Any, source: HuggingFaceSource) -> Any:
             f"{source.auto_class} cannot be made from {source.config_class}: {_first_line(error)}",
             key="source.auto_class",
         ) from error
+
+
+def _spell_out_experts(model: Any) -> None:
+    """Let a mixture of experts gather the weights of each token's experts: transformers' own way counts tokens.
+
+    How many tokens an expert gets depends on values, and so would shapes.
+    """
+    if hasattr(model, "set_experts_implementation") and type(model)._can_set_experts_implementation():
+        model.set_experts_implementation("batched_mm")
 
 
 def _class(transformers: Any, name: str, key: str) -> Any:

@@ -31,6 +31,14 @@ def sums_of_products(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
+def all_pairs(rng: random.Random) -> Case:
+    counts = rng.randint(1, 4), rng.randint(1, 4)
+    return (lambda i, x: (torch.outer(i, x), torch.outer(x, i), torch.outer(x, x), torch.outer(i, i))), (
+        integers(rng, counts[0]),
+        floats(rng, counts[1]),
+    )
+
+
 def rotary(rng: random.Random) -> Case:
     """Rotary embeddings as Llama's own code writes them: (batch, length, heads, width) as complex numbers."""
     length, width = rng.randint(1, 5), 2 * rng.randint(1, 4)
@@ -99,7 +107,7 @@ def ones_and_choices(rng: random.Random) -> Case:
 
 
 @ways(
-    determinants, sums_of_products, rotary, bags, bags_with_offsets_from_the_app, triangles_of_infinity,
+    determinants, sums_of_products, all_pairs, rotary, bags, bags_with_offsets_from_the_app, triangles_of_infinity,
     infinite_elements, ones_and_choices,
 )  # fmt: skip
 def test_algebra_agrees_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:

@@ -85,6 +85,14 @@ def root_mean_squares(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
-@ways(root_mean_squares, moments, products, extremes, counts, distances, distances_of_pairs, buckets)
+def sums_so_far(rng: random.Random) -> Case:
+    shape = some_shape(rng, low=2)
+    axis = rng.randint(-len(shape), -1)
+    return (
+        lambda x: (torch.cumsum(x, axis), torch.cumsum(x > 0, axis).int(), torch.cumsum(x > 0, axis, dtype=torch.float))
+    ), (floats(rng, *shape),)
+
+
+@ways(root_mean_squares, moments, products, sums_so_far, extremes, counts, distances, distances_of_pairs, buckets)
 def test_reductions_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path)

@@ -65,6 +65,11 @@ def turned(rng: random.Random) -> Case:
     return (lambda x: (torch.rot90(x, k), torch.rot90(x, k, (-1, 0)), torch.flipud(x))), (floats(rng, *shape),)
 
 
+def turned_constants(rng: random.Random) -> Case:
+    count = rng.randint(2, 5)
+    return (lambda x: (torch.arange(count) < 2).flip(0).bool().float() * x), (floats(rng, 2, count),)
+
+
 def parts(rng: random.Random) -> Case:
     shape = [rng.randint(4, 7), *some_shape(rng, low=1, high=2)]
     return (lambda x: (*torch.tensor_split(x, 3), *torch.tensor_split(x, [1, 3]), x.ravel())), (floats(rng, *shape),)
@@ -97,8 +102,8 @@ def taken(rng: random.Random) -> Case:
 
 
 @ways(
-    exchanged_axes, differences, differences_of_integers, windows, strided, shuffled_channels, turned, parts, stacks,
-    diagonals, taken,
+    exchanged_axes, differences, differences_of_integers, windows, strided, shuffled_channels, turned,
+    turned_constants, parts, stacks, diagonals, taken,
 )  # fmt: skip
 def test_moves_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path)

@@ -184,3 +184,27 @@ def test_a_class_whose_weights_the_folder_lacks(saved):
     with pytest.raises(SourceError, match="no weights for") as raised:
         load({"kind": "huggingface", "folder": str(saved), "auto_class": "AutoModelForQuestionAnswering"})
     assert "architectures" in (raised.value.hint or "")
+
+
+def test_experts_are_gathered_by_token_and_no_number_stays_in_bfloat16():
+    # given a mixture of experts, which transformers computes by counting the tokens of each
+    arguments = {**SMALL, "num_key_value_heads": 1, "num_local_experts": 3}
+    source = {"kind": "huggingface", "config_class": "MixtralConfig", "arguments": arguments}
+    spec = spec_of(source)
+    loaded = load_source(spec, examples := make_examples(spec), Silent())
+    # when it is captured
+    prepared = prepare(loaded, examples, spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.jit.trace(prepared.module, tuple(examples.samples[0].tensors.values()), check_trace=False)
+    # then no size depends on values
+    kinds = {node.kind() for node in program.inlined_graph.nodes()}
+    assert "aten::bmm" in kinds
+    assert not kinds & {"aten::_grouped_mm", "aten::histc", "aten::bincount", "aten::nonzero"}
+
+    # given a model with a buffer in bfloat16, whatever dtype is asked for
+    arguments = {**SMALL, "num_key_value_heads": 1, "head_dim": 16, "lru_width": 32, "num_hidden_layers": 3}
+    loaded = load({"kind": "huggingface", "config_class": "RecurrentGemmaConfig", "arguments": arguments})
+    # then
+    assert {x.dtype for x in loaded.module.state_dict(keep_vars=True).values()} == {torch.float32}
+    assert all(b.dtype != torch.bfloat16 for b in loaded.module.buffers())
