@@ -30,8 +30,15 @@ _ARITHMETIC = ("add", "sub", "mul", "real_div", "floor_div", "mod", "maximum", "
 def float32(model: Model) -> Iterator[Hit]:
     """Operators that compute in float32: the Neural Engine computes in float16 only."""
     for operator in model.operators:
-        if operator.kind in _HEAVY and any(output.dtype == "fp32" for output in operator.outputs):
+        in_float32 = any(output.dtype == "fp32" for output in operator.outputs)
+        if operator.kind in _HEAVY and in_float32 and not _normalises_a_picture(operator):
             yield _hit(operator, "computes in float32")
+
+
+def _normalises_a_picture(operator: Operator) -> bool:
+    """Whether this is the first step of a model of pictures, with mean and deviation of one or three channels."""
+    shape = operator.outputs[0].shape
+    return operator.kind == "batch_norm" and len(shape) == 4 and shape[1] in (1, 3)
 
 
 def flexible_range(model: Model) -> Iterator[Hit]:
@@ -51,18 +58,27 @@ def recurrent(model: Model) -> Iterator[Hit]:
 
 def rank(model: Model) -> Iterator[Hit]:
     """Tensors of more than 4 dimensions: the engine's own format has 4, with channels in the second one."""
-    for operator in model.operators:
-        most = max((len(output.shape) for output in operator.outputs), default=0)
+    for operator, most in _ranks(model):
         if _USUAL_RANK < most <= _HIGHEST_RANK:
             yield _hit(operator, f"gives a tensor of rank {most}")
 
 
 def rank_above_5(model: Model) -> Iterator[Hit]:
     """Tensors of more than 5 dimensions: Core ML does not load such a model."""
-    for operator in model.operators:
-        most = max((len(output.shape) for output in operator.outputs), default=0)
+    for operator, most in _ranks(model):
         if most > _HIGHEST_RANK:
             yield _hit(operator, f"gives a tensor of rank {most}")
+
+
+def _ranks(model: Model) -> Iterator[tuple[Operator, int]]:
+    """Each operator with its highest rank."""
+    for operator in _computing(model):
+        yield operator, max((len(output.shape) for output in operator.outputs), default=0)
+
+
+def _computing(model: Model) -> Iterator[Operator]:
+    """The operators that run in a prediction: compressed weights are unpacked before, from tables of any shape."""
+    return (operator for operator in model.operators if not operator.kind.startswith("constexpr_"))
 
 
 def large_dimension(model: Model) -> Iterator[Hit]:
@@ -148,7 +164,7 @@ def layout(model: Model) -> Iterator[Hit]:
 
 def narrow_last_axis(model: Model) -> Iterator[Hit]:
     """Large tensors with a last axis of 1 or 2: the engine pads that axis to 64 bytes, up to 32 times the memory."""
-    for operator in model.operators:
+    for operator in _computing(model):
         for output in operator.outputs:
             narrow = len(output.shape) > 1 and output.shape[-1] in (1, 2)
             if narrow and output.elements >= MOST_IN_A_DIMENSION:

@@ -94,6 +94,18 @@ def test_a_rank_that_core_ml_refuses_is_found() -> None:
     assert not list(RULES["rank"].find(model))
 
 
+def test_weights_that_are_unpacked_and_the_normalisation_of_a_picture_are_not_counted() -> None:
+    # given a table of six dimensions, weights of 1 x 1 kernels, and a picture that is normalised in float32
+    shapes = {"constexpr_lut_to_dense": (1, 1, 1, 1, 64, 1), "constexpr_sparse_to_dense": (400, 400, 1, 1)}
+    weights = [
+        Operator(kind=kind, name=kind, outputs=(Tensor(dtype="fp16", shape=shape),)) for kind, shape in shapes.items()
+    ]
+    picture = Operator(kind="batch_norm", name="n", outputs=(Tensor(dtype="fp32", shape=(1, 3, 32, 32)),))
+    model = Model(inputs=(), operators=(*weights, picture))
+    # then no rule is about them
+    assert {rule for rule, entry in RULES.items() if list(entry.find(model))} == set()
+
+
 @pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # a temporary folder of coremltools
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit.trace, which coremltools takes
 @pytest.mark.parametrize(
