@@ -156,6 +156,7 @@ def _try_out(reference: Deployed, examples: ExampleInputs, spec: BuildSpec) -> d
 
     They are what the model itself returns, before any softmax, by the names that it gives them.
     """
+    _refuse_other_floats(reference.model)
     before = _kept(reference)
     outputs = _returned(reference, examples.samples[0])
     changed = undeclared(reference.model, before, spec.state)
@@ -175,6 +176,24 @@ def _try_out(reference: Deployed, examples: ExampleInputs, spec: BuildSpec) -> d
             key="state",
         )
     return outputs
+
+
+def _refuse_other_floats(model: torch.nn.Module) -> None:
+    """Raise ConversionError for a model in half or double precision, or with a tensor in bfloat16.
+
+    A build computes its reference in float32; float64 beside that (a constant that nobody thought of) converts.
+    """
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    floats = {name: tensor.dtype for name, tensor in tensors.items() if tensor.is_floating_point()}
+    whole = {*floats.values()} - {torch.float32}
+    wrong = [name for name, dtype in floats.items() if dtype is torch.bfloat16 or whole == {*floats.values()}]
+    if wrong:
+        raise ConversionError(
+            f"{wrong[0]} of the model is {str(floats[wrong[0]]).removeprefix('torch.')}"
+            + (f", and so are {len(wrong) - 1} more" if len(wrong) > 1 else ""),
+            hint="end what makes the model with `.float()`: what the artifact computes in is what `precision` says",
+            key="source",
+        )
 
 
 def _kept(reference: Deployed) -> dict[str, torch.Tensor]:

@@ -168,3 +168,19 @@ def test_a_buffer_that_the_first_run_fills_is_no_state_but_one_that_follows_the_
     # given one that depends on what the model was given, then it must be declared
     with pytest.raises(ConfigurationError, match="changes its buffer last, which no state declares"):
         prepared(Memory())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_in_another_precision_is_told_and_a_constant_in_float64_is_not(dtype: torch.dtype) -> None:
+    # given a whole model in another precision
+    with pytest.raises(ConversionError, match=rf"conv.weight of the model is {str(dtype)[6:]}, and so are 3 more") as e:
+        prepared(Net().to(dtype))
+    assert "`.float()`" in (e.value.hint or "")
+    # given one constant in it
+    net = Net()
+    net.register_buffer("constant", torch.zeros(1, dtype=dtype))
+    if dtype is torch.bfloat16:  # which coremltools cannot even read
+        with pytest.raises(ConversionError, match="constant of the model is bfloat16"):
+            prepared(net)
+    else:
+        prepared(net)
