@@ -35,6 +35,7 @@ def test_every_test_of_the_sample_predicts_and_passes(tmp_path: Path) -> None:
     assert {r["test"] for r in found} == set(sample)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_wrong_kernel_in_any_family_is_caught(tmp_path: Path) -> None:
     # given kernels that are made wrong one family at a time

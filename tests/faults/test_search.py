@@ -130,6 +130,7 @@ def test_forty_trials_killed_half_way_are_forty_in_the_end_and_none_twice(
     assert len((tmp_path / "built.txt").read_text().splitlines()) == len(built)
 
 
+@pytest.mark.slow
 def test_a_search_of_real_builds_prunes_what_is_beaten_and_its_winner_builds(
     make_project: Callable[[], Project],
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_store_that_cannot_be_written_is_read(built: Project, expected: str) -
     built.check(expected)
 
 
+@pytest.mark.slow
 def test_a_store_that_fills_up_does_not_stop_the_build(project: Project, expected: str) -> None:
     # given room for small files only, as on a disk that is nearly full (the weights are larger than the limit)
     def limit() -> None:

@@ -105,6 +105,7 @@ def test_side_by_side_gives_what_one_after_the_other_gives(sweeps: Callable[[], 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_or_fails_does_not_end_the_others(sweeps: Callable[[], Project]) -> None:
     project = sweeps()
     code, out, err = ended(project.start("-m", 'source.arguments.then="be killed",fail,"go on"', "sweep.jobs=2"))

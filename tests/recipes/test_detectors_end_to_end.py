@@ -234,6 +234,7 @@ def test_a_wrong_artifact_is_found_out(
     assert "per_class is False" in err
 
 
+@pytest.mark.slow
 def test_too_few_candidates_are_found_out(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AssertionError):
         build("ssd", {"kind": "torchvision", "labels": LABELS, "confidence_threshold": 0.1, "candidates": 20})

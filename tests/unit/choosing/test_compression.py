@@ -104,6 +104,7 @@ def test_a_model_that_does_not_pass_anyway_is_not_compressed() -> None:
     assert "without any compression" in chosen["notes"][0]
 
 
+@pytest.mark.slow
 def test_both_are_decided_the_precision_first() -> None:
     assert main(["recipe=small", "precision=auto", LIMIT, "-q"]) == 0
     (folder,) = Path("outputs/small").iterdir()

@@ -118,6 +118,7 @@ def test_the_recipe_beside_the_artifact_gives_the_same_artifact(
     assert again["config"]["precision"] == chosen["chosen"]["precision"]
 
 
+@pytest.mark.slow
 def test_the_verb_writes_it_without_a_build(capsys: pytest.CaptureFixture[str]) -> None:
     write()
     assert main(["choose", "recipe=planted", "-q"]) == 0

@@ -191,7 +191,12 @@ EDITS: dict[str, tuple[Edit, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
+OFTEN = ("recipe, a check", "recipe, a comment", "factory", "imported module", "weights", "artifact tampered with")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow) for name in EDITS]
+)
 def test_an_edit_runs_exactly_the_stages_that_it_concerns(
     name: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

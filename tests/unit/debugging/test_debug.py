@@ -47,7 +47,7 @@ def look(number: int = 0) -> Findings:
 
 RANGES = [
     pytest.param("overflow", "2", "overflow", marks=pytest.mark.slow),
-    ("overflow_first", "0", "overflow"),
+    pytest.param("overflow_first", "0", "overflow", marks=pytest.mark.slow),
     ("denormal", "2", "denormal"),
     pytest.param("denormal_first", "0", "denormal", marks=pytest.mark.slow),
 ]
@@ -104,6 +104,7 @@ def test_a_wrong_substitution(replacement: str, module: str) -> None:
     assert (worst.kind, worst.name, worst.modules) == ("substitution", "mine", (module,))
 
 
+@pytest.mark.slow
 def test_an_attention_whose_values_overflow_in_the_middle_of_a_transformer(capsys: pytest.CaptureFixture[str]) -> None:
     # the tenth of the planted cases, as somebody would look at it
     write("vit_overflow", [1, 3, 32, 32])

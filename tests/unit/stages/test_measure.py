@@ -86,6 +86,7 @@ def test_every_step_stands_in_one_list_with_what_it_costs() -> None:
     assert [stage["name"] for stage in one["stages"]][-1] == "verify"  # nothing on the program: parity says it
 
 
+@pytest.mark.slow
 def test_the_store_has_it_and_other_samples_measure_anew(capsys: pytest.CaptureFixture[str]) -> None:
     first = build("second", "third")
     # another limit of another check measures nothing again; what decides about the samples does
