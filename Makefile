@@ -12,7 +12,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m slow -n 2 --dist load
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
 
 lint: .venv/installed
 	$(BIN)/ruff check .

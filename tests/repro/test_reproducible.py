@@ -14,6 +14,8 @@ import torch
 from builder.torchvision_import import import_torchvision
 from tests.repro.build_all import VARIANTS
 
+pytestmark = pytest.mark.xdist_group("reproducible")  # all variants are built by one worker, once
+
 REPOSITORY = Path(__file__).parents[2]
 
 RECIPE = """
