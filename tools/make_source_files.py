@@ -93,7 +93,7 @@ def write(model: nn.Module, folder: Path) -> list[Path]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript and the ONNX exporter without onnxscript are deprecated
         torch.jit.script(model).save(str(paths[1]))
-        torch.export.save(torch.export.export(model, (example,)), paths[2])
+        torch.export.save(_without_paths(torch.export.export(model, (example,))), paths[2])
         torch.onnx.export(
             model,
             (example,),
@@ -106,6 +106,13 @@ def write(model: nn.Module, folder: Path) -> list[Path]:
         )
         _write_core_ml(model, example, paths[4])
     return paths
+
+
+def _without_paths(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Without the lines of Python that each operator comes from: they name folders of this machine."""
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
 
 
 def _write_core_ml(model: nn.Module, example: Tensor, path: Path) -> None:
