@@ -179,17 +179,18 @@ def _try_out(reference: Deployed, examples: ExampleInputs, spec: BuildSpec) -> d
 
 
 def _refuse_other_floats(model: torch.nn.Module) -> None:
-    """Raise ConversionError for a model in half or double precision, or with a tensor in bfloat16.
+    """Raise ConversionError for a model whose weights are all in another precision, or with a tensor in bfloat16.
 
     A build computes its reference in float32; float64 beside that (a constant that nobody thought of) converts.
     """
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    floats = {name: tensor.dtype for name, tensor in tensors.items() if tensor.is_floating_point()}
-    whole = {*floats.values()} - {torch.float32}
-    wrong = [name for name, dtype in floats.items() if dtype is torch.bfloat16 or whole == {*floats.values()}]
+    weights = {name: x.dtype for name, x in model.named_parameters() if x.is_floating_point()}
+    dtypes = {**weights, **{name: x.dtype for name, x in model.named_buffers()}}
+    wrong = [name for name, dtype in dtypes.items() if dtype is torch.bfloat16]
+    if weights and torch.float32 not in weights.values():
+        wrong = list(weights)
     if wrong:
         raise ConversionError(
-            f"{wrong[0]} of the model is {str(floats[wrong[0]]).removeprefix('torch.')}"
+            f"{wrong[0]} of the model is {str(dtypes[wrong[0]]).removeprefix('torch.')}"
             + (f", and so are {len(wrong) - 1} more" if len(wrong) > 1 else ""),
             hint="end what makes the model with `.float()`: what the artifact computes in is what `precision` says",
             key="source",
