@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.sources.seeded import initialise_seeded
+from builder.sources.seeded import CALMER, initialise_seeded
 from builder.torchvision_import import import_torchvision
 
 ARCHITECTURES = (
@@ -195,6 +195,24 @@ def test_where_one_picture_says_nothing_of_others_several_are_taken() -> None:
         initialise_seeded(module, first, 0, further)
         sizes[bool(further)] = float(module(_pictures(1, 16) + 0.3).detach().abs().max())
     assert sizes[True] < 20 < 100 < sizes[False]
+
+
+class Doubling(nn.Module):
+    """The fractions of doubled values: what is small doubles in every layer, as in a network at the edge of chaos."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.frac(2 * x + 8)
+
+
+def test_where_small_changes_grow_signals_are_made_narrower() -> None:
+    # given a network in which a small change doubles in each of 16 layers, and one in which it does not
+    variances = []
+    for layers in (16, 0):
+        module = nn.Sequential(nn.BatchNorm2d(3), *(Doubling() for _ in range(layers)))
+        initialise_seeded(module, [_pictures(1, 8)], 0)
+        variances.append(module[0].running_var)
+    # then its variances are taken for larger
+    assert torch.equal(variances[0], CALMER * variances[1])
 
 
 def test_batch_norm_of_single_values_gets_a_spread() -> None:
