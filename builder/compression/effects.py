@@ -53,7 +53,7 @@ def _with_accuracy(
     outputs: MeasuredOutputs, conversion: MeasuredOutputs, checks: Sequence[CheckReport]
 ) -> MeasuredOutputs:
     """What is measured after the last step, with the artifact's accuracy at the output whose conversion has one."""
-    said = next((check.values["accuracy"] for check in checks if "accuracy" in check.values), None)
+    said = next((check.values["accuracy"] for check in checks if check.kind == "accuracy"), None)
     return {
         name: {**measured, "accuracy": said} if said is not None and "accuracy" in conversion[name] else measured
         for name, measured in outputs.items()

@@ -181,10 +181,10 @@ def _shut(weight: Any, gates: Sequence[float]) -> Any:
 
 def _by_direction(weights: Sequence[Var], has_biases: bool, shape: tuple[int, int]) -> list[list[Any]]:
     """The values of all weights, those of each direction of each layer together."""
-    if any(weight.val is None for weight in weights):
+    if any(weight.val is None for weight in weights):  # Core ML's operators take constants only
         raise NotImplementedError("a recurrent layer whose weights are computed is not converted")
     each = 4 if has_biases else 2
-    if len(weights) != each * shape[0] * shape[1]:
+    if len(weights) != each * shape[0] * shape[1]:  # a projection is one more, which Core ML's LSTM does not have
         raise NotImplementedError("a recurrent layer over a packed sequence with projections is not converted")
     return [[weight.val for weight in weights[start : start + each]] for start in range(0, len(weights), each)]
 
@@ -193,7 +193,7 @@ def after_end(mb: Builder, lengths: Var, steps: int) -> Var:
     """Whether each step is after the end of each sequence: (S, B, 1)."""
     import numpy as np
 
-    if not isinstance(steps, int):
+    if not isinstance(steps, int):  # the places of all steps are a constant
         raise NotImplementedError("a packed sequence of a flexible number of steps is not converted")
     places = np.arange(steps, dtype=np.int32).reshape(steps, 1, 1)
     return mb.greater_equal(x=places, y=mb.expand_dims(x=lengths, axes=[0, 2]))
@@ -206,7 +206,7 @@ def _state(mb: Builder, given: Var, number: int, batch: int, hidden: int) -> Var
     """
     import numpy as np
 
-    if not isinstance(batch, int):
+    if not isinstance(batch, int):  # the zeros, and the rows of the last steps, are constants
         raise NotImplementedError("packed sequences of a flexible batch are not converted")
     made = given.op
     if made is not None and made.op_type == "fill" and made.value.val == 0:

@@ -57,9 +57,8 @@ def load_huggingface(
     with _quietly(transformers):
         model = _untrained(transformers, source) if folder is None else _saved(transformers, source, folder)
         _spell_out_experts(model)
-    for parameter in (
-        model.eval().float().parameters()
-    ):  # RecurrentGemma has a buffer in bfloat16, whatever is asked for
+    model.eval().float()  # RecurrentGemma has a buffer in bfloat16, whatever is asked for
+    for parameter in model.parameters():
         parameter.requires_grad_(False)
     part = part_of(model, source.part)
     preprocessing = None if folder is None else _preprocessing(folder)

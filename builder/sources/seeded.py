@@ -69,7 +69,7 @@ def initialise_seeded(
         if any(_keeps_statistics(layer) for layer in module.modules()):
             given = example_inputs
             outputs = _measure_statistics(module, given)
-            if others and _size(module, others[0]) > BLOW_UP * _size(module, example_inputs):
+            if others and _size(_outputs(module, others[0])) > BLOW_UP * _size(outputs):
                 given = _together([example_inputs, *others])
                 outputs = _measure_statistics(module, given)
             if _growth(module, given, outputs) > GROWTH:
@@ -108,9 +108,9 @@ def _outputs(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
-def _size(module: nn.Module, inputs: Sequence[Tensor]) -> float:
-    """The root mean square of all that the module returns for these inputs."""
-    return math.sqrt(sum(float(x.double().square().mean()) for x in _outputs(module, inputs) if x.numel()))
+def _size(outputs: Sequence[Tensor]) -> float:
+    """The root mean square of each output, and of these the root of the sum of squares."""
+    return math.sqrt(sum(float(x.double().square().mean()) for x in outputs if x.numel()))
 
 
 def _together(passes: Sequence[Sequence[Tensor]]) -> list[Tensor]:

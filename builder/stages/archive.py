@@ -120,7 +120,7 @@ def read_program(file: Path, method: str) -> CapturedProgram:
         return CapturedProgram(program=read_onnx(file.read_bytes()), method=method)
     if method != "export":
         with _deprecated():
-            return CapturedProgram(program=torch.jit.load(str(file)), method=method)  # type: ignore[no-untyped-call]  # torch
+            return CapturedProgram(program=torch.jit.load(str(file)), method=method)  # type: ignore[no-untyped-call]  # by torch
     with file.open("rb") as stream:
         program = torch.export.load(stream)
     # Reading makes nodes for results that nobody uses, which coremltools does not know (such as batch norm's second).
