@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from builder.artifacts import CheckReport, PreparedModel, Suppression
+from builder.backends.coreml.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
 from builder.checks.subject import Subject
-from builder.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
-from builder.detection.names import DETECTED, THRESHOLDS
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
+from builder.spec.detection_names import DETECTED, THRESHOLDS
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
 from builder.spec.outputs import ImageOutput
 
