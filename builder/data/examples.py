@@ -20,13 +20,13 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
 
     So the examples, and with them traces and seeded weights, depend on the inputs and the seed alone.
     """
-    data, shapes = default_data(spec), shapes_to_try(spec.input)
-    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed)[:]
-    varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True)[1:]
+    data, shapes = default_data(spec), shapes_to_try(spec.artifact_inputs)
+    samples = draw_samples(data, spec.artifact_inputs, EXAMPLE_COUNT, spec.seed)[:]
+    varied = draw_samples(data, spec.artifact_inputs, min(len(shapes), MOST_SHAPES), spec.seed, vary=True)[1:]
     return ExampleInputs(samples=samples, other_shapes=varied, digest=samples_digest((*samples, *varied)))
 
 
 def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:
     """Photographs where the model takes a picture, noise where it does not."""
-    images = any(isinstance(given, ImageInput) for given in spec.input.values())
+    images = any(isinstance(given, ImageInput) for given in spec.artifact_inputs.values())
     return PhotographsData(kind="photographs") if images else NoiseData(kind="noise")

@@ -9,6 +9,7 @@ import torch
 
 from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
 from builder.errors import BuilderError, ConfigurationError, ConversionError
+from builder.model.calling import Arguments
 from builder.model.compression import compress_modules
 from builder.model.detection.detect import Detect, is_detector, make_detect, resolve_suppression
 from builder.model.flatten import flatten_outputs
@@ -21,6 +22,7 @@ from builder.model.substitutions import substitute
 from builder.model.substitutions.rewrite import copy_module
 from builder.model.wrapper import Deployed, Normalize, NormalizeAsTrained, ToLevels
 from builder.spec import BuildSpec
+from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
 
@@ -78,11 +80,11 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         skipped=compressed.skipped,
         normalization={
             name: {"scale": normalizations[i].scale, "bias": normalizations[i].bias}
-            for i, name in enumerate(spec.input)
+            for i, name in enumerate(spec.artifact_inputs)
             if i in normalizations
         },
         states=states,
-        flexible=tuple(_flexible_sizes(name, given) for name, given in spec.input.items()),
+        flexible=tuple(_flexible_sizes(name, given) for name, given in spec.artifact_inputs.items()),
         integer_outputs=frozenset(
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
@@ -126,7 +128,7 @@ def _normalizations(loaded: LoadedModel, spec: BuildSpec) -> dict[int, Normaliza
     """By the number of an image input."""
     return {
         index: resolve_normalization(name, given, loaded.preprocessing)
-        for index, (name, given) in enumerate(spec.input.items())
+        for index, (name, given) in enumerate(spec.artifact_inputs.items())
         if isinstance(given, ImageInput)
     }
 
@@ -141,7 +143,7 @@ def _deploy(
         if isinstance(output, ImageOutput)
     }
     softmax = spec.classifier is not None and spec.classifier.softmax
-    deployed = Deployed(module, tuple(spec.input), normalize, levels, softmax=softmax, detect=detect)
+    deployed = Deployed(module, Arguments(spec.input), normalize, levels, softmax=softmax, detect=detect)
     return deployed.eval().requires_grad_(False)
 
 
@@ -221,7 +223,8 @@ def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]
     if spec.output:
         return tuple(spec.output)
     names = ("probabilities", *returned[1:]) if spec.classifier else returned
-    taken = [name for name in names if name in spec.input or name in spec.state]
+    names = tuple(f"{name}_output" if name in RESERVED_NAMES else name for name in names)
+    taken = [name for name in names if name in spec.artifact_inputs or name in spec.state]
     if taken:
         raise ConfigurationError(
             f"an output of the model is named {taken[0]}, as an input or state is",

@@ -51,7 +51,8 @@ def _probed_packages() -> Iterator[None]:
     """Answer `coremltools._deps`, which imports packages only to see whether they are there, without importing them.
 
     It reads the version of scikit-learn and nothing of the others. torchvision counts as there, so its import must
-    work from now on: `coremltools.optimize.torch` relies on it.
+    work from now on: `coremltools.optimize.torch` relies on it. torchao counts as missing: only its own quantized
+    operators need it, and its import may break off inside torch's compiler, after which torch.export fails.
     """
     with ExitStack() as scoped:
         for name, distribution in {"sklearn": "scikit-learn", "transformers": "", "torchvision": ""}.items():
@@ -61,6 +62,9 @@ def _probed_packages() -> Iterator[None]:
                 declare_missing_operators()
             version = importlib.metadata.version(distribution) if distribution else ""
             scoped.enter_context(placeholder(name, {"__version__": version}))
+        if "torchao" not in sys.modules:
+            sys.modules["torchao"] = None  # type: ignore[assignment]  # Python's own way to say: not installed
+            scoped.callback(sys.modules.pop, "torchao", None)
         yield
 
 
