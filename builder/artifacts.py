@@ -323,6 +323,8 @@ class CheckReport:
     """What was it measured on: the kind of data, how many samples, and a digest of what they hold."""
     pictures: tuple[CheckedPicture, ...] = ()
     """Evidence for the report; not in `build.json`."""
+    failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """By output that missed a limit, the numbers of the samples, those first that differ most."""
 
 
 @dataclass(frozen=True, kw_only=True)

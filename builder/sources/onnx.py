@@ -46,6 +46,12 @@ class OnnxModule(torch.nn.Module):
         given = {name: x.detach().numpy() for name, x in zip(self.inputs, inputs, strict=True)}
         return tuple(torch.from_numpy(result) for result in self._session.run(list(self.outputs), given))
 
+    def without_optimisations(self) -> Self:
+        """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""
+        other = type(self)(self.graph, self.inputs, self.outputs)
+        other._session = make_session(self.graph, optimised=False)
+        return other.eval()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: a graph has no modules to rewrite
 
@@ -123,11 +129,13 @@ def opset_of(model: Any) -> int:
     return max((int(used.version) for used in model.opset_import if used.domain in ("", "ai.onnx")), default=1)
 
 
-def make_session(model: Any) -> Any:
-    """An onnxruntime session on the CPU, with one thread, silent."""
+def make_session(model: Any, *, optimised: bool = True) -> Any:
+    """An onnxruntime session on the CPU, with one thread, silent; unless `optimised`, each operator by itself."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(

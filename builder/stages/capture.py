@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,10 +11,11 @@ from typing import Any
 import torch
 
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel
+from builder.checks.comparison import judge
 from builder.checks.limits import CAPTURE
 from builder.errors import BuilderError, ConversionError
 from builder.lowerings.writes import mark_copies
-from builder.measures import compare, why_meaningless
+from builder.model.uncertainty import Uncertainty
 from builder.stages.compiled import folded, is_decided, unrolled
 from builder.stages.onnx_capture import capture_onnx
 from builder.stages.states import reset_states
@@ -150,6 +150,8 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     """Raise ConversionError when capture froze what depends on the values of inputs, such as a branch."""
     samples = [tuple(sample.tensors.values()) for sample in examples.samples]
     reset_states(prepared.module, prepared.states.values())
+    buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
+    others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
     with torch.no_grad():
         expected = [prepared.module(*sample) for sample in samples]
     reset_states(prepared.module, prepared.states.values())
@@ -161,19 +163,21 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
             key="capture.method",
         ) from error
     reset_states(prepared.module, prepared.states.values())
-    for name, wanted, found in zip(
-        prepared.output_names, zip(*expected, strict=True), zip(*got, strict=True), strict=True
-    ):
-        same_shapes = all(a.shape == b.shape for a, b in zip(wanted, found, strict=True))
-        if same_shapes and why_meaningless(wanted):
-            continue
-        worst = min(compare(a, b).snr_db for a, b in zip(wanted, found, strict=True)) if same_shapes else -math.inf
-        if not CAPTURE["snr_db"].holds(worst):
-            raise ConversionError(
-                f"{captured.method} froze something: on other inputs {name} differs from the model's "
-                f"(snr_db {worst:.1f}, and equal programs have over {CAPTURE['snr_db'].min:g})",
-                key="capture.method",
-            )
+    report = judge(
+        name="capture",
+        kind="capture",
+        engine="none",
+        references=[dict(zip(prepared.output_names, outputs, strict=True)) for outputs in expected],
+        results=[dict(zip(prepared.output_names, outputs, strict=True)) for outputs in got],
+        scores=None,
+        limits=CAPTURE,
+        others=lambda number: [dict(zip(prepared.output_names, answer, strict=True)) for answer in others(number)],
+    )
+    if report.passed is False:
+        raise ConversionError(
+            f"{captured.method} froze something: on other inputs the captured program is not the model: {report.reason}",
+            key="capture.method",
+        )
 
 
 def _check_other_shapes(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:

@@ -11,6 +11,7 @@ from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, Prepared
 from builder.detection.detect import Detect, is_detector, make_detect, resolve_suppression
 from builder.errors import BuilderError, ConfigurationError, ConversionError
 from builder.flatten import flatten_outputs
+from builder.model.uncertainty import Uncertainty
 from builder.module_compression import compress_modules
 from builder.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.spec import BuildSpec
@@ -45,6 +46,15 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
             results = [deployed(*sample.tensors.values()) for sample in examples.samples]
         return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
 
+    def others(module: torch.nn.Module) -> list[tuple[torch.Tensor, ...]]:
+        deployed = deploy(module).choose(chosen)
+        reset_states(deployed, states.values())
+        buffers = dict(deployed.named_buffers(remove_duplicate=False)) if states else {}
+        samples = [tuple(sample.tensors.values()) for sample in examples.samples]
+        answers = Uncertainty(deployed, samples, {path: buffers[path] for path in states.values()})
+        ways = zip(*(answers(number) for number in range(len(samples))), strict=False)  # one may not run everywhere
+        return [tuple(torch.stack(outputs) for outputs in zip(*way, strict=True)) for way in ways]
+
     rewritten = bool(spec.substitutions or spec.module_compression)
     original = copy_module(loaded.module, share_parameters=not rewritten).eval()
     check_states(original, spec.state)
@@ -60,7 +70,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         labels = find_labels(spec.classifier, loaded, next(iter(outputs.values())))
     elif spec.detection is not None:
         labels = check_object_labels(spec.detection, named, next(iter(returned.values())).shape[-1])
-    substituted, effects = substitute(original, spec.substitutions, run)
+    substituted, effects = substitute(original, spec.substitutions, run, others)
     context = partial(module_context, spec=spec, normalize=normalize, examples=examples, published=loaded.preprocessing)
     compressed = compress_modules(substituted, spec.module_compression, run, context, names)
     uncompressed = deploy(substituted.eval()).choose(chosen)
