@@ -2,7 +2,8 @@
 
 import sys
 
-from builder import __version__, fastpath
+from builder import __version__
+from builder import noop as fastpath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _run(given: list[str]) -> int:
 
     from builder.cli.process import settle
     from builder.errors import BuilderError
-    from builder.paths import DISK_FULL, NOT_WRITABLE
+    from builder.util.paths import DISK_FULL, NOT_WRITABLE
 
     try:
         settle()
@@ -134,7 +135,7 @@ def _verb(word: str, following: "Sequence[str]") -> str:
 
     from builder.config.folders import open_library
     from builder.errors import ConfigurationError
-    from builder.nearest import nearest
+    from builder.util.suggest import nearest
 
     if word == "recipe":
         name = next((text for text in following if not text.startswith("-")), "NAME")

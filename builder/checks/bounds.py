@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from builder.checks.comparison import Outputs
-from builder.measures import compare, typical_size, where_finite, why_meaningless
 from builder.progress import Bound
+from builder.util.measures import compare, typical_size, where_finite, why_meaningless
 
 
 def output_sizes(references: Sequence[Outputs]) -> dict[str, float]:

@@ -13,7 +13,8 @@ import torch
 from builder.artifacts import CheckReport
 from builder.checks.certainty import BESIDE, Pairs, sample_agreement, sure_agreement, sure_snr, worst_first
 from builder.checks.limits import NO_SCALE, SOUND
-from builder.measures import (
+from builder.spec.base import Limit
+from builder.util.measures import (
     NEARLY_ZERO,
     compare,
     count_nan,
@@ -22,7 +23,6 @@ from builder.measures import (
     where_finite,
     why_meaningless,
 )
-from builder.spec.base import Limit
 
 Outputs = Mapping[str, torch.Tensor]
 """By output name, the values for one sample."""
@@ -118,7 +118,9 @@ def _certainty(output: str, measured: Mapping[str, Any], measure: str) -> str:
     """What the original is sure of, for people."""
     if measure == "agreement":
         return f"{output}: the original agrees with itself, computed with other rounding, in {measured['own_agreement']:.4g}"
-    return f"{output}: the original agrees with itself, computed with other rounding, to {measured['own_snr_db']:.1f} dB"
+    return (
+        f"{output}: the original agrees with itself, computed with other rounding, to {measured['own_snr_db']:.1f} dB"
+    )
 
 
 def measure(references: Sequence[Outputs], results: Sequence[Outputs], scores: str | None) -> dict[str, dict[str, Any]]:

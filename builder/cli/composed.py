@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder import fastpath
+from builder import noop as fastpath
 from builder.artifacts import BuildRequest
 from builder.cli.remember import UndecidableError, configuration_inputs
 from builder.store.code import PACKAGE

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import fastpath
+from builder import noop as fastpath
 from builder.artifacts import BuildRequest
 from builder.config.folders import open_library
-from builder.paths import lock_of
 from builder.store.code import PACKAGE, package_stats
 from builder.store.digests import Remembered, files_below
 from builder.store.inputs import Named, named_in, user_codes
+from builder.util.paths import lock_of
 
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:([^},]*)")
 """OmegaConf's way to read a variable of the environment."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from builder.substitutions.rewrite import copy_module
+from builder.model.substitutions.rewrite import copy_module
 
 Tensors = tuple[torch.Tensor, ...]
 OtherAnswers = Callable[[int], Sequence[Tensors]]

@@ -94,7 +94,7 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
     "choose": ("choosing/choose.py", *(f"stages/{name}.py" for name in _BUILDING)),
     "sensitivity": ("choosing/sensitivity.py",),
 }
-"""What `builder.stages.steps` calls for a stage beside its own module."""
+"""What `builder.engine.stage_table` calls for a stage beside its own module."""
 
 VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
 """The version of each stage's own code: raised when it gives another result for the same inputs."""

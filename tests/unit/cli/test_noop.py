@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import builder
-from builder import fastpath
+from builder import noop as fastpath
 from builder.__main__ import main
 
 RECIPE = """\
@@ -107,7 +107,7 @@ class Project:
     def is_current_slowly(self) -> bool:
         """What the long way says."""
         from builder.config.compose import compose
-        from builder.planning import current_artifact
+        from builder.engine.plan import current_artifact
 
         return current_artifact(compose(["recipe=tiny"]), outputs=Path("outputs")) is not None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from builder.model.sources.onnx import OnnxModule
 from builder.model.uncertainty import Uncertainty
-from builder.sources.onnx import OnnxModule
 
 X = torch.linspace(0.5, 2.0, 64)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.backends.coreml.seal import package_digest
 from builder.errors import VerificationError
 from builder.release.digests import MANIFEST, manifest_problems, read_manifest, write_manifest
-from builder.stages.seal import package_digest
 from builder.store.digests import artifact_digest
 
 

@@ -11,16 +11,16 @@ import torch
 
 from builder import runtime
 from builder.artifacts import CompressedModel, LoadedModel
+from builder.backends.coreml.convert import convert
+from builder.backends.coreml.seal import package_digest, seal
 from builder.data import make_examples
 from builder.errors import BuilderError, ConfigurationError, ConversionError, SourceError
+from builder.model.sources import load_source
+from builder.model.sources.coreml import path_digest
 from builder.progress import Silent
-from builder.sources import load_source
-from builder.sources.coreml import path_digest
 from builder.spec import BuildSpec
 from builder.stages.capture import capture
-from builder.stages.convert import convert
 from builder.stages.prepare import prepare
-from builder.stages.seal import package_digest, seal
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec
 
 LABELS = [f"class {number}" for number in range(250)]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from builder.artifacts import CompressedModel, SealedPackage
-from builder.coreml_import import import_coremltools
-from builder.description import SEEDED_KEY
+from builder.backends.coreml.description import SEEDED_KEY
+from builder.backends.coreml.importing import import_coremltools
+from builder.backends.coreml.seal import package_digest, seal, semantic_digest
 from builder.spec import BuildSpec
-from builder.stages.seal import package_digest, seal, semantic_digest
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec
 
 NEURAL_NETWORK: dict[str, Any] = {"format": "mlmodel", "target": {"name": "ios14"}}
