@@ -2,8 +2,7 @@
 
 import sys
 
-from builder import __version__
-from builder import noop as fastpath
+from builder import __version__, noop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ _WITH_VALUE = ("--outputs", "--output")
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code (see the contracts in docs for what each means)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    quickly = fastpath.answer(given)
+    quickly = noop.answer(given)
     return _run(given) if quickly is None else quickly
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -261,7 +261,7 @@ class CompressedModel:
     said: str = ""
     """One line for people."""
     between: tuple[Any, ...] = ()
-    """What the steps but the last made, as `builder.backends.coreml.mlpackage.KeptPackage`; the store does not keep them."""
+    """The packages after each step but the last, as `KeptPackage`; the store does not keep them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,9 +306,14 @@ class CheckedPicture:
     """What the tops do not tell: every output that is no classifier's."""
 
 
+Verdict = Literal["passed", "failed", "inconclusive", "skipped"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+"""What a check may end with: the last two have `passed` None, since nothing was proved or it did not run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """The verdict of one check. `passed` is None where it could not run or means nothing, with `reason`."""
+    """The verdict of one check. `passed` is None where it did not run or proves nothing, with `reason`."""
 
     name: str
     kind: str
@@ -325,6 +330,13 @@ class CheckReport:
     """Evidence for the report; not in `build.json`."""
     failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """By output that missed a limit, the numbers of the samples, those first that differ most."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The one word for it, everywhere: `inconclusive` where it was measured and proves nothing, or has no limit."""
+        if self.passed is None:
+            return "inconclusive" if self.values else "skipped"
+        return "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.checks.limits import MULTIPLE
 from builder.spec.base import Limit
-from builder.util.measures import compare, decibels, typical_size, where_finite
+from builder.util.measures import MULTIPLE, compare, decibels, typical_size, where_finite
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 """For each sample an output of the original, and what is compared with it, of the same shape."""

@@ -116,11 +116,8 @@ def _missed(output: str, measured: Mapping[str, Any], pairs: Pairs, limits: Mapp
 
 def _certainty(output: str, measured: Mapping[str, Any], measure: str) -> str:
     """What the original is sure of, for people."""
-    if measure == "agreement":
-        return f"{output}: the original agrees with itself, computed with other rounding, in {measured['own_agreement']:.4g}"
-    return (
-        f"{output}: the original agrees with itself, computed with other rounding, to {measured['own_snr_db']:.1f} dB"
-    )
+    own = f"{measured['own_agreement']:.4g}" if measure == "agreement" else f"{measured['own_snr_db']:.1f} dB"
+    return f"{output}: the original, computed with other rounding, has {measure} {own} against itself"
 
 
 def measure(references: Sequence[Outputs], results: Sequence[Outputs], scores: str | None) -> dict[str, dict[str, Any]]:

@@ -15,11 +15,6 @@ SOUND = {"nan_count": Limit(max=0)}
 """Whatever the precision and compression: a NaN is never an answer. (An infinite or too large value is, where the model
 itself gives one in float32, so overflows are counted and left to the recipe; where it does not, the SNR is lost.)"""
 
-MULTIPLE = 4.0
-"""How much more than the original's own uncertainty a difference may be. The order of sums is another one in every
-library: two of them differ by up to twice what each differs from float64, and one way of measuring that sees only
-a part of it. Twice as much again is still 12 dB below a signal that the original itself knows to one digit."""
-
 NO_SCALE = 0.01
 """Where the original is nearly zero for every sample, the artifact may have values up to this and is not judged: what
 half precision leaves of the difference of two equal numbers of some size is a thousandth of them."""

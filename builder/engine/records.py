@@ -127,7 +127,7 @@ def sealed_package(stage: Stage[SealedPackage], path: Path) -> SealedPackage:
 
 def pack_model(model: Any, record: Mapping[str, Any], packing: Packing) -> Packed:
     """Keep a Core ML model beside its record."""
-    from builder.model.capture import archive
+    from builder.backends.coreml import archive
 
     manifest = archive.pack_model(model, packing.objects)
     return Packed(output=manifest, record=record, objects={"model/": manifest})
@@ -135,6 +135,6 @@ def pack_model(model: Any, record: Mapping[str, Any], packing: Packing) -> Packe
 
 def unpack_model(stage: Stage[Any]) -> Any:
     """Take a Core ML model out of the store."""
-    from builder.model.capture import archive
+    from builder.backends.coreml import archive
 
     return archive.unpack_model(stage.action.objects["model/"], stage.objects)

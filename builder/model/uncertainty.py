@@ -110,7 +110,7 @@ def _moved(tensor: torch.Tensor, index: int) -> torch.Tensor:
 def _computing_in(dtype: torch.dtype) -> Iterator[None]:
     """Let the module's own code make tensors of this dtype, and ask for the limits of float32 in any case.
 
-    A model that clamps at `torch.finfo(x.dtype).eps` would be another model in float64, not the same with less rounding.
+    A model that clamps at `torch.finfo(x.dtype).eps` would be another model in float64, not one with less rounding.
     """
     default, finfo = torch.get_default_dtype(), torch.finfo
     torch.set_default_dtype(dtype)

@@ -175,7 +175,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     )
     if report.passed is False:
         raise ConversionError(
-            f"{captured.method} froze something: on other inputs the captured program is not the model: {report.reason}",
+            f"{captured.method} froze something: on other inputs the program is not the model: {report.reason}",
             key="capture.method",
         )
 

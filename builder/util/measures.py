@@ -12,6 +12,11 @@ import torch
 NEARLY_ZERO = 1e-6
 """An output whose values all lie under this is nearly zero: half precision has little left below it (2**-24)."""
 
+MULTIPLE = 4.0
+"""How much more than the original's own uncertainty a difference may be. The order of sums is another one in every
+library: two of them differ by up to twice what each differs from float64, and one way of measuring sees only a part of
+it. Twice as much again is still 12 dB."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:

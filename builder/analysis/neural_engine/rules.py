@@ -1,4 +1,4 @@
-"""The rules, one function each: what it finds in a model. Confidence and sources stand in `builder.analysis.neural_engine.table`."""
+"""The rules, one function each: what it finds in a model. Confidence and sources are in `table`."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from builder.backends.coreml.multifunction import join_functions
 from builder.backends.coreml.nms_pipeline import with_suppression
 from builder.backends.coreml.state_names import rename_state
 from builder.spec import BuildSpec
+from builder.store.digests import digest_of_files, file_digest, files_below
 
 _VARYING_METADATA = (
     "com.github.apple.coremltools.conversion_date",
@@ -56,12 +57,12 @@ def seal(
     else:
         weights = Path(model.weights_dir) if model.weights_dir else None
         write_package(destination, data, weights, place=link_folder)
-    files = {name: file_digest(file) for name, file in _files(destination)}
+    files = {name or destination.name: file_digest(file) for name, file in files_below(destination)}
     return SealedPackage(
         path=destination,
         format=spec.format,
-        digest=_digest_of(files),
-        size_bytes=sum(file.stat().st_size for _, file in _files(destination)),
+        digest=digest_of_files(files),
+        size_bytes=sum(file.stat().st_size for _, file in files_below(destination)),
         semantic_digest=semantic_digest(specification, files),
     )
 
@@ -69,19 +70,6 @@ def seal(
 def describe_sealed(sealed: SealedPackage) -> str:
     """One line for people."""
     return f"{sealed.size_bytes / 1e6:.1f} MB, {sealed.digest[:19]}…"
-
-
-def package_digest(path: Path) -> str:
-    """`sha256:` over the names and digests of an artifact's files, sorted; of a single file over its content."""
-    return _digest_of({name: file_digest(file) for name, file in _files(path)})
-
-
-def _digest_of(files: Mapping[str, str]) -> str:
-    """The digest of an artifact, from those of its files; an `.mlmodel` is one file, whatever its name."""
-    if len(files) == 1:
-        return f"sha256:{next(iter(files.values()))}"
-    lines = [f"{digest}  {name}\n" for name, digest in sorted(files.items())]
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
 def semantic_digest(specification: Any, files: Mapping[str, str]) -> str:
@@ -95,7 +83,7 @@ def semantic_digest(specification: Any, files: Mapping[str, str]) -> str:
     digest.update(b"".join(tokens))
     for name, value in sorted(files.items()):
         if name.startswith(f"Data/{WEIGHTS}/"):
-            digest.update(_token(name, value))
+            digest.update(_token(name, value.removeprefix("sha256:")))
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -127,18 +115,6 @@ def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> An
     for name, state in spec.state.items():
         rename_state(specification, buffer=state.buffer, name=name)
     return specification
-
-
-def _files(path: Path) -> list[tuple[str, Path]]:
-    if path.is_file():
-        return [(path.name, path)]
-    return sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _token(kind: str, value: object) -> bytes:

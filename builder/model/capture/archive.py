@@ -1,4 +1,4 @@
-"""Captured programs and Core ML models as files that read back the same, and digests of what they mean."""
+"""Captured programs as files that read back the same, and digests of what they mean."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import json
 import pickletools
 import re
 import shutil
-import tempfile
 import warnings
-import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +19,9 @@ from typing import Any
 import torch
 
 from builder.artifacts import CapturedProgram
-from builder.backends.coreml.importing import import_coremltools
-from builder.backends.coreml.mlpackage import link_folder, write_package
-from builder.backends.coreml.seal import file_digest, without_tool_builds
 from builder.errors import UnfitEnvironmentError
 from builder.model.detection.suppress import declare_suppression
-from builder.store.digests import canonical
-from builder.store.objects import Objects
+from builder.store.digests import canonical, file_digest
 
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
 """A number that TorchScript gives to the classes of a process in their order."""
@@ -49,8 +43,6 @@ _WRITERS: Mapping[str, Callable[[Any, Path], object]] = {
 
 _SMALL = 1 << 28
 """Bytes of weights up to which an archive is made in memory; a copy of more would be felt."""
-
-_SPECIFICATION, _WEIGHTS = "model", "weights/"
 
 
 def archived(captured: CapturedProgram, file: Path) -> CapturedProgram | None:
@@ -132,7 +124,7 @@ def read_program(file: Path, method: str) -> CapturedProgram:
 def program_digest(file: Path) -> str:
     """`sha256:` over what an archive computes: code, constants and weights, without names that only count."""
     if not zipfile.is_zipfile(file):  # an ONNX graph
-        return f"sha256:{file_digest(file)}"
+        return file_digest(file)
     digest = hashlib.sha256()
     numbers: dict[bytes, bytes] = {}
 
@@ -164,40 +156,3 @@ def _pickled(data: bytes) -> Iterator[bytes]:
     """The instructions of a pickle with their arguments; nothing is unpickled."""
     for opcode, argument, _ in pickletools.genops(data):
         yield f"{opcode.name} {argument!r}\n".encode()
-
-
-def pack_model(model: Any, objects: Objects) -> str:
-    """Store a model of coremltools without dates; return the digest of its manifest."""
-    specification = without_tool_builds(model._spec)
-    files = {_SPECIFICATION: objects.put_bytes(specification.SerializeToString(deterministic=True))}
-    weights = Path(model.weights_dir) if model.weights_dir else None
-    for file in sorted(weights.iterdir()) if weights is not None and weights.is_dir() else ():
-        files[f"{_WEIGHTS}{file.name}"] = objects.put_file(file)
-    return objects.put_manifest(files)
-
-
-def unpack_model(manifest: str, objects: Objects) -> Any:
-    """Return a stored model; its files live as long as it does. Raises CorruptError."""
-    models = import_coremltools().models
-    files = objects.read_manifest(manifest)
-    data = objects.read_bytes(files[_SPECIFICATION])
-    weights = {name.removeprefix(_WEIGHTS): digest for name, digest in files.items() if name.startswith(_WEIGHTS)}
-    folder = Path(tempfile.mkdtemp(prefix="builder-stored-"))
-    try:
-        if not weights:
-            specification = import_coremltools().proto.Model_pb2.Model()
-            specification.ParseFromString(data)
-            if specification.WhichOneof("Type") != "mlProgram":
-                shutil.rmtree(folder)
-                return models.MLModel(specification, skip_model_load=True)
-        for name, digest in weights.items():
-            objects.restore_file(digest, folder / "weights" / name)
-        (folder / "weights").mkdir(exist_ok=True)
-        package = folder / "model.mlpackage"
-        write_package(package, data, folder / "weights", place=link_folder)
-        model = models.MLModel(str(package), skip_model_load=True)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
-    return model

@@ -1,6 +1,7 @@
 """The reference page of all substitutions, written from their docstrings.
 
-`python -m builder.model.substitutions.reference > docs/reference/substitutions.md` writes it; a test fails when it drifts.
+`python -m builder.model.substitutions.reference > docs/reference/substitutions.md` writes it;
+a test fails when it drifts.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from functools import partial
 import torch
 
 from builder.artifacts import SubstitutionEffect
-from builder.checks.limits import MULTIPLE
 from builder.errors import BuilderError, ConfigurationError, ConversionError
 from builder.model.substitutions.fast_path import attention_in_operators
 from builder.model.substitutions.rewrite import selected
@@ -17,7 +16,7 @@ from builder.model.substitutions.shapes import Run
 from builder.model.substitutions.table import REWRITES
 from builder.model.substitutions.user import replace, rewrite_model
 from builder.spec.substitutions import ReplaceModules, RewriteModel, ShippedRewrite, Substitution
-from builder.util.measures import compare, where_finite
+from builder.util.measures import MULTIPLE, compare, where_finite
 from builder.util.suggest import did_you_mean
 
 EXACT = 1e-4
@@ -117,7 +116,7 @@ def _measured(
 def _require_exact(
     effect: SubstitutionEffect, before: Outputs, after: Outputs, others: Callable[[], Sequence[Outputs]]
 ) -> None:
-    """Raise ConversionError where an exact rewrite changes an output by more than rounding, the model's own included."""
+    """Raise ConversionError where an exact rewrite changes an output by more than rounding, the model's own too."""
     for number, output in enumerate(before):
         difference = compare(*where_finite(output, after[number]))
         if difference.relative_error <= _exact_limit(output):

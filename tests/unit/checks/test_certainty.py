@@ -137,7 +137,7 @@ def test_digits_that_the_original_lost_are_not_asked():
     assert report.values["y"]["snr_db"] < 90
     assert report.passed is True, report.reason
     assert report.values["y"]["own_snr_db"] < 80
-    assert "agrees with itself" in str(report.reason)
+    assert "computed with other rounding" in str(report.reason)
 
 
 def test_what_is_beyond_them_is():

@@ -1,4 +1,4 @@
-"""Operators that give a tensor with a part of it replaced: what writes in place become (`builder.backends.coreml.lowerings.writes`)."""
+"""Operators that give a tensor with a part of it replaced: what in-place writes become (module `writes`)."""
 
 from __future__ import annotations
 
