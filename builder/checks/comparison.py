@@ -50,7 +50,9 @@ def judge(
     """
     values = measure(references, results, scores)
     enforced = {**SOUND, **limits}
-    reasons, failures, notes = [], [], []
+    reasons: list[str] = []
+    failures: list[str] = []
+    notes: list[str] = []
     failed_on: dict[str, tuple[int, ...]] = {}
     for output, measured in values.items():
         pairs = [(reference[output], result[output]) for reference, result in zip(references, results, strict=True)]
