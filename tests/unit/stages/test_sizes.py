@@ -1,11 +1,11 @@
-"""Branches, loops and numbers of Python that follow from a flexible size: found, with their lines, never frozen silently."""
+"""Branches, loops and numbers of Python that follow from a flexible size: found with their lines, never frozen."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import pad
 
 from builder.artifacts import LoadedModel
 from builder.backends.coreml.preflight.raised import Watch, told_frozen
@@ -23,7 +23,7 @@ class Merge(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         width = x.shape[-1]
         if width % 2 == 1:
-            x = F.pad(x, (0, width % 2))
+            x = pad(x, (0, width % 2))
         return x[..., 0::2] + 2 * x[..., 1::2]
 
 
