@@ -82,6 +82,8 @@ class ExampleInputs:
     digest: str
     other_shapes: tuple[Sample, ...] = ()
     """One sample for each further shape that the app may choose, where inputs are flexible."""
+    between: tuple[Sample, ...] = ()
+    """Samples of shapes between the ends, which show branches on sizes; the model itself may refuse some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
