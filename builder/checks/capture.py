@@ -16,6 +16,7 @@ def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckRepo
     samples = draw_samples(data, subject.spec.artifact_inputs, check.samples, subject.spec.seed, vary=True)
     names = subject.prepared.output_names
     subject.reset()
+    others = subject.other_outputs(subject.prepared.module, samples)
     references = [subject.run_original(subject.prepared.module, sample) for sample in samples]
     subject.reset()  # a trace keeps its states in the buffers of the module that was traced
     return judge(
@@ -26,4 +27,5 @@ def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckRepo
         results=[dict(zip(names, subject.captured.run(*s.tensors.values()), strict=True)) for s in samples],
         scores=None,
         limits=capture_limits(check),
+        others=others,
     )

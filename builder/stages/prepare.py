@@ -21,6 +21,7 @@ from builder.model.outputs import choose_outputs
 from builder.model.states import check_states, reset_states, undeclared
 from builder.model.substitutions import substitute
 from builder.model.substitutions.rewrite import copy_module
+from builder.model.uncertainty import Uncertainty
 from builder.model.wrapper import Deployed, Normalize, NormalizeAsTrained, ToLevels
 from builder.spec import BuildSpec
 from builder.spec.base import RESERVED_NAMES
@@ -48,6 +49,15 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
             results = [deployed(*sample.tensors.values()) for sample in examples.samples]
         return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
 
+    def others(module: torch.nn.Module) -> list[tuple[torch.Tensor, ...]]:
+        deployed = deploy(module).choose(chosen)
+        reset_states(deployed, states.values())
+        buffers = dict(deployed.named_buffers(remove_duplicate=False)) if states else {}
+        samples = [tuple(sample.tensors.values()) for sample in examples.samples]
+        answers = Uncertainty(deployed, samples, {path: buffers[path] for path in states.values()})
+        ways = zip(*(answers(number) for number in range(len(samples))), strict=False)  # one may not run everywhere
+        return [tuple(torch.stack(outputs) for outputs in zip(*way, strict=True)) for way in ways]
+
     rewritten = bool(spec.substitutions or spec.module_compression)
     original = copy_module(loaded.module, share_parameters=not rewritten).eval()
     check_states(original, spec.state)
@@ -63,7 +73,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         labels = find_labels(spec.classifier, loaded, next(iter(outputs.values())))
     elif spec.detection is not None:
         labels = check_object_labels(spec.detection, named, next(iter(returned.values())).shape[-1])
-    substituted, effects = substitute(original, spec.substitutions, run)
+    substituted, effects = substitute(original, spec.substitutions, run, others)
     context = partial(module_context, spec=spec, normalize=normalize, examples=examples, published=loaded.preprocessing)
     compressed = compress_modules(
         substituted, spec.module_compression, run, context, names, partial(measure, scores=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,7 +47,6 @@ class OnnxModule(torch.nn.Module):
         self._scalars = tuple(_is_scalar(declared[name]) for name in self.inputs)
         self._features = feature_names(self.outputs)
         self._session = make_session(model)
-        self._plain: Any = None
 
     def forward(self, *inputs: Any) -> dict[str, torch.Tensor]:
         """Run the graph; ids that the recipe gives as int32 become int64 where the file wants them so."""
@@ -61,17 +61,14 @@ class OnnxModule(torch.nn.Module):
 
     def run(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The outputs for inputs of the file's own dtypes and ranks."""
-        return self._run(self._session, inputs)
-
-    def run_plainly(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The same without onnxruntime's optimisations: how far both differ is what the original itself is sure of."""
-        if self._plain is None:
-            self._plain = make_session(self.graph, optimized=False)
-        return self._run(self._plain, inputs)
-
-    def _run(self, session: Any, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         given = {name: x.detach().numpy() for name, x in zip(self.inputs, inputs, strict=True)}
-        return tuple(torch.from_numpy(result) for result in session.run(list(self.outputs), given))
+        return tuple(torch.from_numpy(result) for result in self._session.run(list(self.outputs), given))
+
+    def without_optimisations(self) -> Self:
+        """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""
+        other = copy.copy(self)
+        other._session = make_session(self.graph, optimised=False)
+        return other.eval()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: a graph has no modules to rewrite
@@ -138,15 +135,15 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     )
 
 
-def make_session(model: Any, *, optimized: bool = True) -> Any:
-    """An onnxruntime session on the CPU, with one thread, silent."""
+def make_session(model: Any, *, optimised: bool = True) -> Any:
+    """An onnxruntime session on the CPU, with one thread, silent; unless `optimised`, each operator by itself."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(
         model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
     )
