@@ -135,8 +135,11 @@ def _check_integers(feature: ArrayFeature, tensor: torch.Tensor, low: int, high:
 def _as_tensor(feature: ArrayFeature, value: Any) -> torch.Tensor:
     try:
         if isinstance(value, torch.Tensor):
-            if value.layout is not torch.strided or value.is_meta or value.is_quantized or (
-                value.is_complex() and not feature.dtype.startswith("complex")
+            if (
+                value.layout is not torch.strided
+                or value.is_meta
+                or value.is_quantized
+                or (value.is_complex() and not feature.dtype.startswith("complex"))
             ):
                 raise TypeError(f"a tensor of {value.dtype} ({value.layout}, on {value.device.type})")
             return value.detach().cpu()
@@ -202,7 +205,7 @@ def _encode(feature: Feature, value: Any) -> Any:
     if isinstance(feature, ArrayFeature):
         if not isinstance(value, torch.Tensor):
             raise PredictionError(f"output {feature.name!r} is declared as an array, got {type(value).__name__}")
-        array = to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
+        array: np.ndarray[Any, Any] = to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
         return array.reshape(()) if feature.scalar else array
     if isinstance(feature, ScalarFeature) and isinstance(value, torch.Tensor):
         return value.reshape(-1)[0].item()

@@ -66,7 +66,7 @@ def _check_digest(file: Path, content: Buffer) -> None:
     found = hashlib.sha256(content).digest()
     if expected != found:
         raise ModelError(
-            f"{file}: the program's SHA-256 is {found.hex()}, the file says {expected[:32].hex()}: one of them was changed"
+            f"{file}: says {expected[:32].hex()}, the SHA-256 of the program is {found.hex()}: one of them was changed"
         )
 
 

@@ -84,7 +84,9 @@ def read_container(data: Buffer, dialect: str, opened: frozenset[str]) -> Contai
         raise ModelError("the program does not begin as MLIR bytecode does")
     version = cursor.integer()
     if version not in _VERSIONS:
-        raise UnsupportedError(f"MLIR bytecode of version {version}; versions {_VERSIONS[0]} to {_VERSIONS[-1]} are read")
+        raise UnsupportedError(
+            f"MLIR bytecode of version {version}; versions {_VERSIONS[0]} to {_VERSIONS[-1]} are read"
+        )
     producer = cursor.text()
     sections: dict[int, Span] = {}
     while cursor.left:

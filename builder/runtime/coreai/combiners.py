@@ -1,4 +1,4 @@
-"""What the small blocks compute that reductions and scatters carry: known by their one operation, not run as blocks."""
+"""What the small blocks compute that reductions carry: known by their one operation, not run as blocks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from builder.runtime.errors import UnsupportedError
 
 _KNOWN = {
     "reduce": frozenset({"add", "mul", "maximum", "minimum", "and", "or"}),
-    "reduce_index": frozenset({"greater"}),
-    "scatter_nd": frozenset({"second"}),
+    "reduce_index": frozenset({"greater", "less"}),
 }
 
 
 def combiner(name: str, operation: RawOperation) -> str:
-    """The operator that an operation's block applies: "add", "second" (the second value as it is), "greater"….
+    """The operator that an operation's block applies: "add", "greater"….
 
     For `reduce_index` "greater" says that a candidate wins that is greater than the best, "less" that is smaller.
     """
@@ -23,10 +22,7 @@ def combiner(name: str, operation: RawOperation) -> str:
     found = _word(operation.regions[0])
     if name == "reduce_index":
         found = {"greater reversed": "greater", "greater": "less"}.get(found, found)
-        accepted = frozenset({"greater", "less"})
-    else:
-        accepted = _KNOWN[name]
-    if found not in accepted:
+    if found not in _KNOWN[name]:
         raise UnsupportedError(f"operator {name} that combines by {found}")
     return found
 
@@ -36,10 +32,7 @@ def _word(block: RawBlock) -> str:
     if len(block.arguments) != 2 or not block.operations:
         return f"a block of {len(block.arguments)} arguments"
     *inner, last = block.operations
-    given = last.operands
-    if not inner and given == (block.arguments[1],):
-        return "second"
-    if len(inner) != 1 or given != inner[0].results:
+    if len(inner) != 1 or last.operands != inner[0].results:
         return f"{len(inner)} operations"
     name = operator(inner[0])
     if inner[0].operands == block.arguments:

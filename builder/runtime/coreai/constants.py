@@ -42,18 +42,21 @@ def stored_bytes(program: Program, attribute: Attribute) -> int:
 
 
 def _dense(program: Program, attribute: Dense, dtype: str, elements: int) -> torch.Tensor:
-    """Elements in the table of attributes: each in whole bytes."""
+    """Elements in the table of attributes: each in whole bytes, but for uint1, which is packed unless it is a splat."""
     begin, end = attribute.span
-    size = 1 if _bits(dtype) else stored(dtype).itemsize
-    expected = (1, elements) if attribute.splat else (elements,)
-    if (end - begin) not in {count * size for count in expected}:
+    bits = _bits(dtype)
+    packed = bits == 1 and not attribute.splat
+    size = 1 if bits else stored(dtype).itemsize
+    expected = {math.ceil(elements / 8)} if packed else {elements * size}
+    if end - begin not in (expected | {size} if attribute.splat else expected):
         raise ModelError(f"{end - begin} bytes are stored for {elements} elements of {dtype}")
     if begin == end:
         return torch.empty(0, dtype=_plain(dtype))
     raw = torch.frombuffer(bytearray(program.container.data[begin:end]), dtype=torch.uint8)
-    bits = _bits(dtype)
     if bits is None:
         return raw.view(stored(dtype))
+    if packed:
+        return unpack(raw, dtype, elements)
     return _values(raw & ((1 << bits) - 1), dtype, bits)
 
 

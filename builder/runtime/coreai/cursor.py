@@ -1,4 +1,4 @@
-"""Reads numbers and blobs from bytes whose every length is checked: whatever a damaged file claims ends in ModelError."""
+"""Reads numbers and blobs from bytes and checks every length: a damaged file ends in a ModelError."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from builder.runtime.mapping import Buffer
 
 
 class Cursor:
-    """A position in `data` that may not pass `end`. Integers are MLIR's: the low bits of the first byte give the size."""
+    """A position in `data` that may not pass `end`."""
 
     __slots__ = ("data", "end", "position")
 

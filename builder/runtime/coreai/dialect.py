@@ -223,5 +223,3 @@ def _read_number(cursor: Cursor) -> int:
     """An integer attribute: its width, its signedness, its value."""
     width, _ = cursor.integer(), cursor.integer()
     return cursor.byte() if width <= 8 else cursor.signed()
-
-

@@ -162,9 +162,7 @@ def _ports(attributes: Attribute, values: tuple[Value, ...], decoder: Decoder, k
         for pair in entry if isinstance(entry, tuple) else ():
             if isinstance(pair, Pair) and pair.name == f"{DIALECT}.name" and isinstance(pair.value, str):
                 names[place] = pair.value
-    return tuple(
-        Port(name=name, type=decoder.type(value.type)) for name, value in zip(names, values, strict=True)
-    )
+    return tuple(Port(name=name, type=decoder.type(value.type)) for name, value in zip(names, values, strict=True))
 
 
 def word(attribute: Attribute) -> str:

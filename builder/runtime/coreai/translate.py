@@ -14,18 +14,11 @@ from dataclasses import dataclass, field
 from builder.runtime.coreai.bytecode import RawBlock, RawOperation, Value
 from builder.runtime.coreai.combiners import combiner
 from builder.runtime.coreai.constants import read_constant
-from builder.runtime.coreai.dialect import (
-    Attribute,
-    GraphType,
-    HandleType,
-    SparseType,
-    TokenType,
-    UnknownType,
-)
+from builder.runtime.coreai.dialect import GraphType, HandleType, SparseType, TokenType, UnknownType
 from builder.runtime.coreai.graphs import Graph, Program, callee, operator, walk, word
 from builder.runtime.errors import ModelError, UnsupportedError
 from builder.runtime.ops.context import TensorType
-from builder.runtime.ops.table import Kernel, Parameter, parameters
+from builder.runtime.ops.table import Kernel, parameters
 from builder.runtime.program import (
     Argument,
     Block,
@@ -43,7 +36,7 @@ _ENDS = frozenset({"output", "yield", "condition"})
 _OWN = frozenset({"constant", "create_token", "join_token", "invoke", *_ENDS})
 """Operators that need no kernel."""
 _WITH_BLOCKS = frozenset({"if", "while"})
-_COMBINING = frozenset({"reduce", "reduce_index", "scatter_nd"})
+_COMBINING = frozenset({"reduce", "reduce_index"})
 _MOST_OPERATIONS = 1_000_000
 _TEXT = TensorType(dtype="string", shape=())
 
@@ -186,14 +179,12 @@ class _Translator:
 
     def _bind(self, name: str, operands: list[Value], attributes: Mapping[str, str]) -> dict[str, Argument]:
         """Attributes go to the parameters of their names, operands to the others in order; a tuple takes the rest."""
-        found: dict[str, Argument] = {
-            key: (Constant(value=value, type=_TEXT),) for key, value in attributes.items()
-        }
+        found: dict[str, Argument] = {key: (Constant(value=value, type=_TEXT),) for key, value in attributes.items()}
         waiting = list(operands)
         for parameter in parameters(self.kernels[name]):
             if parameter.kind == "context" or parameter.name in attributes:
                 continue
-            if _takes_all(parameter):
+            if parameter.kind == "tensors":
                 found[parameter.name] = tuple(self._reference(each) for each in waiting)
                 waiting = []
             elif waiting:
@@ -206,7 +197,8 @@ class _Translator:
         inputs = []
         for value in region.arguments:
             self.names[value] = self._fresh("argument")
-            inputs.append(Named(name=self.names[value], type=_value_type(self.program.type(value), "a block's argument")))
+            type_ = _value_type(self.program.type(value), "a block's argument")
+            inputs.append(Named(name=self.names[value], type=type_))
         operations = self.operations(region)
         last = region.operations[-1] if region.operations else None
         if last is None:
@@ -247,10 +239,6 @@ class _Translator:
         return Reference(name=self.names[value])
 
 
-def _takes_all(parameter: Parameter) -> bool:
-    return parameter.kind == "tensors"
-
-
 def _value_type(type_: GraphType, where: str) -> ValueType:
     """The runtime's type of a value. A sparse tensor is a list: mask and values."""
     if isinstance(type_, TensorType):
@@ -262,6 +250,3 @@ def _value_type(type_: GraphType, where: str) -> ValueType:
     if isinstance(type_, UnknownType):
         raise UnsupportedError(f"{where}: a value of {type_.text}")
     raise ModelError(f"{where}: a token where a value is expected")
-
-
-__all__ = ["Attribute", "reachable", "translate"]

@@ -7,13 +7,14 @@ from torch import Tensor
 
 from builder.runtime.ops import constexpr
 from builder.runtime.ops.context import Context
+from builder.runtime.ops.quantization import along
 from builder.runtime.ops.table import Ints, Kernel, ListValue, decompresses, exact, table
 
 
 @exact
 @decompresses
 def blockwise_shift_scale(*, data: Tensor, scale: Tensor, offset1: Tensor, offset2: Tensor, context: Context) -> Tensor:
-    """scale * (data - offset1) + offset2; each parameter covers a block of data.shape / scale.shape elements."""
+    """Scale * (data - offset1) + offset2; each parameter covers a block of data.shape / scale.shape elements."""
     zero = bool((offset1 == 0).all())
     dense = constexpr.constexpr_blockwise_shift_scale(
         data=data, scale=scale, offset=None if zero else offset1, context=context
@@ -42,9 +43,7 @@ def build_sparse_with_bitmask(*, values: Tensor, bitmask: Tensor) -> ListValue:
 def lut_to_sparse_with_bitmask(*, indices: ListValue, lut: Tensor, axis: int) -> ListValue:
     """Sparse indices looked up in tables: sparse values at the same places."""
     mask, values = _parts(indices)
-    found = constexpr.constexpr_lut_to_sparse(
-        indices_mask=mask, indices_nonzero_data=values, lut=lut, vector_axis=axis
-    )
+    found = constexpr.constexpr_lut_to_sparse(indices_mask=mask, indices_nonzero_data=values, lut=lut, vector_axis=axis)
     return ListValue(items=found)
 
 
@@ -94,7 +93,7 @@ def dequantize(*, x: Tensor, scale: Tensor, offset1: Tensor, offset2: Tensor, ax
 
 def _along(parameter: Tensor, x: Tensor, axis: Ints) -> Tensor:
     """A number, or a vector (C) along the one axis, shaped to broadcast with x."""
-    return constexpr.along(parameter, x.dim(), axis[0] if len(axis) == 1 else None)
+    return along(parameter, x.dim(), axis[0] if len(axis) == 1 else None)
 
 
 def symmetric_quantization_statistics(*, x: Tensor, range_: Tensor, axis: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,10 +42,8 @@ def divide(*, x: Tensor, y: Tensor) -> Tensor:
 
 
 def floor_divide(*, x: Tensor, y: Tensor) -> Tensor:
-    """floor(x / y); of floats the quotient is rounded before its floor is taken."""
-    if x.is_floating_point():
-        return torch.floor(x / y)
-    return torch.div(x, y, rounding_mode="floor")
+    """The largest integer not above x / y; of an infinite x it is NaN, as in Python."""
+    return torch.floor_divide(x, y)
 
 
 def modulo(*, x: Tensor, y: Tensor) -> Tensor:
@@ -84,8 +84,10 @@ def where(*, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def gelu(*, x: Tensor, approximate: str = "none") -> Tensor:
-    """Gaussian error linear unit: exact, by tanh, or by a sigmoid."""
-    return activation.gelu(x=x, mode=_GELU[approximate])
+    """Gaussian error linear unit: exact, by tanh, or by a sigmoid. Infinity stays; torch's exact one makes it NaN."""
+    result = activation.gelu(x=x, mode=_GELU[approximate])
+    infinite = x == math.inf
+    return torch.where(infinite, x, result) if bool(infinite.any()) else result
 
 
 _GELU = {"none": "EXACT", "tanh": "TANH_APPROXIMATION", "sigmoid": "SIGMOID_APPROXIMATION"}
@@ -104,7 +106,7 @@ def cast(*, x: Tensor, context: Context) -> Tensor:
 
 
 def create_complex(*, real: Tensor, imaginary: Tensor) -> Tensor:
-    """real + i imaginary."""
+    """Real + i imaginary."""
     return torch.complex(real, imaginary)
 
 

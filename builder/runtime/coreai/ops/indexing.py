@@ -33,16 +33,13 @@ def scatter_along_axis(
     )
 
 
-def scatter_nd(*, x: Tensor, indices: Tensor, updates: Tensor, combiner: str, context: Context) -> Tensor:
+def scatter_nd(*, x: Tensor, indices: Tensor, updates: Tensor, context: Context) -> Tensor:
     """x with slices replaced by `updates` (*B, *x.shape[K:]) at indices (*B, K)."""
     sizes = torch.tensor(x.shape[: indices.shape[-1]])
     wrapped = torch.where(indices < 0, indices + sizes, indices)
     return scatter.scatter_nd(
-        data=x, indices=wrapped, updates=updates, mode=_SCATTER[combiner], validate_indices=True, context=context
+        data=x, indices=wrapped, updates=updates, mode="update", validate_indices=True, context=context
     )
-
-
-_SCATTER = {"second": "update"}
 
 
 def argsort(*, x: Tensor, dim: int, descending: bool, stable: bool) -> Tensor:

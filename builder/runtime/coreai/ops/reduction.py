@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -60,7 +62,7 @@ def reduce(*, x: Tensor, axes: Ints, init_value: Tensor, combiner: str) -> Tenso
     return combined(reduced(x=x, axes=axes), init_value)
 
 
-_COMBINERS = {
+_COMBINERS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "add": (reduce_sum, torch.add),
     "mul": (reduce_product, torch.mul),
     "maximum": (reduce_max, torch.maximum),

@@ -28,7 +28,7 @@ def shrink_dims(*, x: Tensor, axes: Ints) -> Tensor:
 @exact
 def broadcast_to(*, x: Tensor, shape: Ints) -> Tensor:
     """x repeated to a shape by numpy's rules."""
-    return x.expand(torch.broadcast_shapes(x.shape, shape))
+    return x.expand(_broadcast(x.shape, shape))
 
 
 @exact
@@ -42,7 +42,12 @@ def broadcast_in_dims(*, x: Tensor, dim_sizes: Ints, axes: Ints) -> Tensor:
 
 def broadcast_shapes(*, shape_1: Ints, shape_2: Ints) -> Tensor:
     """The shape that both can be broadcast to."""
-    return torch.tensor(torch.broadcast_shapes(shape_1, shape_2), dtype=torch.int64)
+    return torch.tensor(_broadcast(shape_1, shape_2), dtype=torch.int64)
+
+
+def _broadcast(*shapes: Ints) -> torch.Size:
+    found: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]  # torch has no annotation here
+    return found
 
 
 def get_shape(*, x: Tensor) -> Tensor:
