@@ -13,7 +13,7 @@ from builder.spec.checks import CaptureCheck
 def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckReport:
     """Run both on the example that was captured and on others, which show what capture froze."""
     data = default_data(subject.spec)
-    samples = draw_samples(data, subject.spec.input, check.samples, subject.spec.seed, vary=True)
+    samples = draw_samples(data, subject.spec.artifact_inputs, check.samples, subject.spec.seed, vary=True)
     names = subject.prepared.output_names
     subject.reset()
     others = subject.other_outputs(subject.prepared.module, samples)

@@ -31,10 +31,10 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
 
     So the examples, and with them traces and seeded weights, depend on the inputs and the seed alone.
     """
-    data, shapes = default_data(spec), shapes_to_try(spec.input)
-    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed)[:]
-    varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True)[1:]
-    between = tuple(_at(shapes, spec, index) for index, shapes in enumerate(sizes_between(spec.input)))
+    data, shapes = default_data(spec), shapes_to_try(spec.artifact_inputs)
+    samples = draw_samples(data, spec.artifact_inputs, EXAMPLE_COUNT, spec.seed)[:]
+    varied = draw_samples(data, spec.artifact_inputs, min(len(shapes), MOST_SHAPES), spec.seed, vary=True)[1:]
+    between = tuple(_at(shapes, spec, index) for index, shapes in enumerate(sizes_between(spec.artifact_inputs)))
     digest = samples_digest((*samples, *varied))
     return ExampleInputs(samples=samples, other_shapes=varied, between=between, digest=digest)
 
@@ -43,7 +43,7 @@ def _at(shapes: Mapping[str, tuple[int, ...]], spec: BuildSpec, index: int) -> S
     """A sample of these shapes."""
     given: dict[str, Any] = {}
     tensors = {}
-    for name, declared in spec.input.items():
+    for name, declared in spec.artifact_inputs.items():
         generator = stream(spec.seed, index, f"between {name}")
         if isinstance(declared, ImageInput):
             height, width = shapes[name][2:]
@@ -57,5 +57,5 @@ def _at(shapes: Mapping[str, tuple[int, ...]], spec: BuildSpec, index: int) -> S
 
 def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:
     """Photographs where the model takes a picture, noise where it does not."""
-    images = any(isinstance(given, ImageInput) for given in spec.input.values())
+    images = any(isinstance(given, ImageInput) for given in spec.artifact_inputs.values())
     return PhotographsData(kind="photographs") if images else NoiseData(kind="noise")

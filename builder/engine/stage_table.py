@@ -45,6 +45,7 @@ from builder.spec.functions import labelled
 from builder.store.digests import digest_of
 from builder.store.fallback import evidence
 from builder.store.inputs import slice_for
+from builder.store.objects import CorruptError
 
 if TYPE_CHECKING:
     from builder.backends.coreml.preflight.obstacles import Diagnosis
@@ -298,7 +299,11 @@ class Steps:
             objects = stage.action.objects
             _remove(self._artifact)
             if "artifact/" in objects:
+                from builder.backends.coreml.package_loader import why_refused
+
                 stage.objects.restore_folder(objects["artifact/"], self._artifact)
+                if (reason := why_refused(self._artifact)) is not None:
+                    raise CorruptError(f"the artifact does not open: {reason}")
             else:
                 stage.objects.restore_file(objects["artifact"], self._artifact)
             return sealed_package(stage, self._artifact)

@@ -12,6 +12,7 @@ from builder.backends.coreml.module_compression import compress_modules
 from builder.backends.coreml.module_compression.module_context import module_context
 from builder.checks.comparison import measure
 from builder.errors import BuilderError, ConfigurationError, ConversionError
+from builder.model.calling import Arguments
 from builder.model.detection.detect import Detect, is_detector, make_detect, resolve_suppression
 from builder.model.flatten import flatten_outputs
 from builder.model.labels import check_object_labels, find_labels, read_object_labels
@@ -23,6 +24,7 @@ from builder.model.substitutions.rewrite import copy_module
 from builder.model.uncertainty import Uncertainty
 from builder.model.wrapper import Deployed, Normalize, NormalizeAsTrained, ToLevels
 from builder.spec import BuildSpec
+from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
 
@@ -91,11 +93,11 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         skipped=compressed.skipped,
         normalization={
             name: {"scale": normalizations[i].scale, "bias": normalizations[i].bias}
-            for i, name in enumerate(spec.input)
+            for i, name in enumerate(spec.artifact_inputs)
             if i in normalizations
         },
         states=states,
-        flexible=tuple(_flexible_sizes(name, given) for name, given in spec.input.items()),
+        flexible=tuple(_flexible_sizes(name, given) for name, given in spec.artifact_inputs.items()),
         integer_outputs=frozenset(
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
@@ -139,7 +141,7 @@ def _normalizations(loaded: LoadedModel, spec: BuildSpec) -> dict[int, Normaliza
     """By the number of an image input."""
     return {
         index: resolve_normalization(name, given, loaded.preprocessing)
-        for index, (name, given) in enumerate(spec.input.items())
+        for index, (name, given) in enumerate(spec.artifact_inputs.items())
         if isinstance(given, ImageInput)
     }
 
@@ -154,7 +156,7 @@ def _deploy(
         if isinstance(output, ImageOutput)
     }
     softmax = spec.classifier is not None and spec.classifier.softmax
-    deployed = Deployed(module, tuple(spec.input), normalize, levels, softmax=softmax, detect=detect)
+    deployed = Deployed(module, Arguments(spec.input), normalize, levels, softmax=softmax, detect=detect)
     return deployed.eval().requires_grad_(False)
 
 
@@ -234,7 +236,8 @@ def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]
     if spec.output:
         return tuple(spec.output)
     names = ("probabilities", *returned[1:]) if spec.classifier else returned
-    taken = [name for name in names if name in spec.input or name in spec.state]
+    names = tuple(f"{name}_output" if name in RESERVED_NAMES else name for name in names)
+    taken = [name for name in names if name in spec.artifact_inputs or name in spec.state]
     if taken:
         raise ConfigurationError(
             f"an output of the model is named {taken[0]}, as an input or state is",
