@@ -92,7 +92,7 @@ PADDING = (
     Lowering(
         operator="pad",
         lower=pad,
-        lacks="circular padding, negative widths, widths that follow from a size, reflection and repetition in three axes",
+        lacks="circular padding, widths below 0 or by a size, and reflection and repetition in three dimensions",
         applies=_differs,
     ),
     Lowering(
