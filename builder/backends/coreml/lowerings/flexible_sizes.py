@@ -192,6 +192,10 @@ def _is_open_resize(
     return not align_corners and any(factor is not None and (size * float(factor)) % 1 for size, factor in pairs)
 
 
+def _is_open_nearest(x: Var, output_size: Any, scale_factors: Any = None, scales_w: float | None = None) -> bool:
+    return _is_open_resize(x, output_size, False, scale_factors, scales_w)
+
+
 def mod(mb: Builder, x: Var, y: Var) -> Var:
     """Python's `x % y` of sizes in an exported program."""
     return mb.sub(x=x, y=mb.mul(x=mb.floor_div(x=x, y=y), y=y))
@@ -213,12 +217,12 @@ FLEXIBLE_SIZES = (
     Lowering(operator="sym_max", lower=sym_max),
     Lowering(operator="sym_min", lower=sym_min),
     *(
-        Lowering(operator=f"{name}{overload}", lower=lower, lacks=_LACKS, applies=_is_open_resize)
-        for name, lower in (
-            ("upsample_bilinear2d", bilinear),
-            ("upsample_linear1d", bilinear),
-            ("upsample_nearest2d", nearest),
-            ("upsample_nearest1d", nearest),
+        Lowering(operator=f"{name}{overload}", lower=lower, lacks=_LACKS, applies=applies)
+        for name, lower, applies in (
+            ("upsample_bilinear2d", bilinear, _is_open_resize),
+            ("upsample_linear1d", bilinear, _is_open_resize),
+            ("upsample_nearest2d", nearest, _is_open_nearest),
+            ("upsample_nearest1d", nearest, _is_open_nearest),
         )
         for overload in ("", ".vec")
     ),
