@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import fixed_size, promoted, take
+from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, is_float, numpy_dtype, promoted, take
 
-_NUMPY: dict[str, Any] = {"circular": "wrap", "reflect": "reflect", "replicate": "edge"}
+_NUMPY: dict[str, Any] = {"reflect": "reflect", "replicate": "edge"}
 """numpy's names of torch's modes."""
 
 
@@ -23,8 +23,12 @@ def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: 
         axis, before, after = -1 - index, pad[2 * index], pad[2 * index + 1]
         length = fixed_size(x, axis, f"{mode} padding")
         widths = (max(before, 0), max(after, 0))
-        places = np.pad(np.arange(length), widths, mode=_NUMPY[mode])
-        places = places[max(-before, 0) : len(places) - max(-after, 0)]
+        begin, cut = max(-before, 0), max(-after, 0)
+        if mode == "circular":  # goes round what is left after the cut
+            places = np.pad(np.arange(length)[begin : length - cut], widths, mode="wrap")
+        else:
+            places = np.pad(np.arange(length), widths, mode=_NUMPY[mode])
+            places = places[begin : len(places) - cut]
         x = _joined(mb, x, axis, places.tolist())
     return x
 
@@ -43,8 +47,33 @@ def _cut_and_padded(mb: Builder, x: Var, pad: Sequence[int], value: float) -> Va
     added = [max(width, 0) for pair in widths for width in pair]
     if not any(added):
         return x
-    x, constant = promoted(x, value)
-    return mb.pad(x=x, pad=added, mode="constant", constant_val=constant)
+    if is_float(x):
+        x, constant = promoted(x, value)
+        return mb.pad(x=x, pad=added, mode="constant", constant_val=constant)
+    return _joined_with_constants(mb, x, added, value)
+
+
+def _joined_with_constants(mb: Builder, x: Var, added: Sequence[int], value: float) -> Var:
+    """Integers and booleans, which MIL's pad takes through floats: joined with blocks of `value`, axis by axis."""
+    import numpy as np
+
+    for axis in range(x.rank):
+        sizes = [fixed_size(x, i, "padding of integers") if i != axis else 0 for i in range(x.rank)]
+        parts: list[Any] = [x]
+        for where, width in ((0, added[2 * axis]), (len(parts) + 1, added[2 * axis + 1])):
+            if width:
+                sizes[axis] = width
+                parts.insert(where, np.full(sizes, value).astype(numpy_dtype(x)))
+        if len(parts) > 1:
+            x = _concatenated(mb, parts, axis, is_bool(x))
+    return x
+
+
+def _concatenated(mb: Builder, parts: Sequence[Any], axis: int, of_booleans: bool) -> Var:
+    if not of_booleans:
+        return mb.concat(values=list(parts), axis=axis)
+    whole = [mb.cast(x=part, dtype="int32") for part in parts]
+    return mb.cast(x=mb.concat(values=whole, axis=axis), dtype="bool")
 
 
 def _joined(mb: Builder, x: Var, axis: int, places: Sequence[int]) -> Var:
@@ -69,9 +98,24 @@ def _cuts_off(pad: Sequence[int]) -> bool:
     return any(width < 0 for width in pad)
 
 
-def _differs(pad: Sequence[int], mode: str = "constant") -> bool:
-    """Whether MIL's pad cannot: it cuts nothing off, and reflects and repeats in the last two dimensions alone."""
-    return _cuts_off(pad) or mode == "circular" or (mode != "constant" and any(width != 0 for width in pad[4:]))
+def _cuts_off_or_is_whole(x: Var, pad: Sequence[int]) -> bool:
+    return _is_known(pad) and (_cuts_off(pad) or not is_float(x))
+
+
+def _is_known(pad: Sequence[int]) -> bool:
+    return all(isinstance(width, int) for width in pad)
+
+
+def _differs(x: Var, pad: Sequence[int], mode: str = "constant") -> bool:
+    """Whether MIL's pad cannot: of floats alone, without a cut, by entries of the axis in the last two dimensions."""
+    if not _is_known(pad):
+        return False
+    return (
+        not is_float(x)
+        or _cuts_off(pad)
+        or mode == "circular"
+        or (mode != "constant" and any(width != 0 for width in pad[4:]))
+    )
 
 
 def constant_pad_nd(mb: Builder, x: Var, pad: Sequence[int], value: float | None = None) -> Var:
@@ -93,8 +137,8 @@ PADDING = (
     Lowering(
         operator="constant_pad_nd",
         lower=constant_pad_nd,
-        lacks="negative widths",
-        applies=_cuts_off,
+        lacks="negative widths, and integers as they are",
+        applies=_cuts_off_or_is_whole,
     ),
     Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),
     Lowering(operator="reflection_pad3d", lower=partial(_of_mode, "reflect")),
