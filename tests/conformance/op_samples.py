@@ -1,4 +1,4 @@
-"""Samples of torch's own operator tests as modules: tensors are inputs, everything else is constant; and their values."""
+"""Samples of torch's own operator tests as modules: tensors are inputs, all else is constant; and their values."""
 
 from __future__ import annotations
 

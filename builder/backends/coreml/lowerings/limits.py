@@ -78,14 +78,10 @@ LIMITS = (
             ),
             applies=_is_no_clip,
         )
-        for name in ("clamp", "clip", "clamp.tensor")
+        for name in ("clamp", "clip")
     ),
     Lowering(operator="clamp_min", lower=clamp_min, lacks="limits of another dtype"),
     Lowering(operator="clamp_max", lower=clamp_max, lacks="limits of another dtype"),
-    *(
-        Lowering(operator=f"{name}.tensor", lower=lower)
-        for name, lower in (("clamp_min", clamp_min), ("clamp_max", clamp_max))
-    ),
     Lowering(
         operator="atan2",
         lower=atan2,

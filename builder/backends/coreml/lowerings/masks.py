@@ -10,7 +10,6 @@ from builder.backends.coreml.lowerings.variables import (
     fixed_size,
     is_bool,
     numpy_dtype,
-    promoted,
     selected,
     zeros_like,
 )
@@ -102,20 +101,17 @@ MASKS = (
     Lowering(operator="new_ones", lower=new_ones),
     *(
         Lowering(operator=name, lower=where, lacks="one truth alone", applies=_is_one_truth)
-        for name in ("where", "where.self", "where.scalar")
+        for name in ("where", "where.self")
     ),
     *(
         Lowering(operator=f"where.{name}", lower=where, lacks="numbers of another dtype", applies=_mixes_dtypes)
         for name in ("scalarself", "scalarother")
     ),
-    *(
-        Lowering(
-            operator=name,
-            lower=masked_fill,
-            wrong=Wrong(issue=None, said="takes the shape of the result from the tensor alone, not from the mask"),
-            applies=_is_larger,
-        )
-        for name in ("masked_fill", "masked_fill.scalar", "masked_fill.tensor")
+    Lowering(
+        operator="masked_fill",
+        lower=masked_fill,
+        wrong=Wrong(issue=None, said="takes the shape of the result from the tensor alone, not from the mask"),
+        applies=_is_larger,
     ),
     Lowering(operator="triu", lower=triu, wrong=_INFINITE, applies=_is_subtracted),
     Lowering(operator="tril", lower=tril, wrong=_INFINITE, applies=_is_subtracted_below),

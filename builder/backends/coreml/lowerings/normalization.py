@@ -44,7 +44,7 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Var:
-    """`(x - mean) / sqrt(variance + eps) * weight + bias` of (N, C, …), over groups of channels; any size is flexible."""
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` of (N, C, …) over groups of channels, of any sizes."""
     del cudnn_enabled
     channels = int(x.shape[1])
     whole = _shape_of(mb, x)

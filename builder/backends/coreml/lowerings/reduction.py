@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
-from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_bool, promoted, zeros_like
+from builder.backends.coreml.lowerings.variables import as_float, is_bool, promoted, zeros_like
 
 Axes = Sequence[int] | int | None
 

@@ -38,10 +38,7 @@ def _moments(mb: Builder, x: Var, dim: Axes, correction: float, *, root: bool, k
     squares = mb.reduce_mean(x=mb.mul(x=share, y=share), axes=axes, keep_dims=True)
     if correction:
         squares = mb.mul(x=squares, y=_factor(mb, x, axes, correction))
-    if root:
-        result = mb.mul(x=mb.sqrt(x=squares), y=largest)
-    else:
-        result = mb.mul(x=mb.mul(x=squares, y=largest), y=largest)
+    result = mb.mul(x=mb.sqrt(x=squares) if root else mb.mul(x=squares, y=largest), y=largest)
     if keepdim:
         return result, mean
     return mb.squeeze(x=result, axes=axes), mb.squeeze(x=mean, axes=axes)

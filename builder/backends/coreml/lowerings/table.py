@@ -6,8 +6,8 @@ from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
 from builder.backends.coreml.lowerings.complex import COMPLEX
 from builder.backends.coreml.lowerings.detection import DETECTION
-from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.einsum import EINSUM
+from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
 from builder.backends.coreml.lowerings.integer import INTEGER
 from builder.backends.coreml.lowerings.limits import LIMITS
