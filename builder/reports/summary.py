@@ -96,7 +96,7 @@ def _checks(record: BuildRecord, *, utf8: bool) -> Iterator[Line]:
 def _check_text(check: CheckReport) -> str:
     said = headline(check)
     if check.passed is None:
-        return f"not proven: {said}"
+        return f"{check.verdict}: {said}"
     samples = f", {check.samples} samples" if check.samples else ""
     return f"{engine(check)}: " + (said or ("holds" if check.passed else "does not hold")) + samples
 

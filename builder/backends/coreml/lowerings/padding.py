@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open, pad_by_sizes
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, is_float, numpy_dtype, promoted, take
 
@@ -15,6 +16,8 @@ _NUMPY: dict[str, Any] = {"reflect": "reflect", "replicate": "edge"}
 
 def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Var:
     """Pad one axis after the other, from the last on, with entries of the axis itself; a negative width cuts off."""
+    if is_open(pad):
+        return pad_by_sizes(mb, x, pad, mode, value or 0.0)
     if mode == "constant":
         return _cut_and_padded(mb, x, pad, value or 0.0)
     import numpy as np
@@ -35,6 +38,8 @@ def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: 
 
 def _cut_and_padded(mb: Builder, x: Var, pad: Sequence[int], value: float) -> Var:
     """Cut off where the width is negative, then pad with `value` where it is positive; any size of an axis will do."""
+    if not is_float(x) and is_open(x.shape):
+        return pad_by_sizes(mb, x, pad, "constant", value)
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
     widths = [(0, 0)] * (x.rank - len(pairs)) + pairs[::-1]  # torch begins with the last axis, MIL with the first
     x = mb.slice_by_index(
@@ -57,15 +62,13 @@ def _joined_with_constants(mb: Builder, x: Var, added: Sequence[int], value: flo
     """Integers and booleans, which MIL's pad takes through floats: joined with blocks of `value`, axis by axis."""
     import numpy as np
 
-    for axis in range(x.rank):
-        sizes = [fixed_size(x, i, "padding of integers") if i != axis else 0 for i in range(x.rank)]
-        parts: list[Any] = [x]
-        for where, width in ((0, added[2 * axis]), (len(parts) + 1, added[2 * axis + 1])):
-            if width:
-                sizes[axis] = width
-                parts.insert(where, np.full(sizes, value).astype(numpy_dtype(x)))
-        if len(parts) > 1:
-            x = _concatenated(mb, parts, axis, is_bool(x))
+    for axis, (before, after) in enumerate(zip(added[::2], added[1::2], strict=True)):
+        if not before and not after:
+            continue
+        sizes = [int(size) for size in x.shape]
+        blocks = [np.full([*sizes[:axis], width, *sizes[axis + 1 :]], value) for width in (before, after)]
+        first, last = ([block.astype(numpy_dtype(x))] if block.size else [] for block in blocks)
+        x = _concatenated(mb, [*first, x, *last], axis, is_bool(x))
     return x
 
 
@@ -95,21 +98,15 @@ _MOST_SLICES = 3
 
 
 def _cuts_off(pad: Sequence[int]) -> bool:
-    return any(width < 0 for width in pad)
+    return is_open(pad) or any(width < 0 for width in pad)
 
 
 def _cuts_off_or_is_whole(x: Var, pad: Sequence[int]) -> bool:
-    return _is_known(pad) and (_cuts_off(pad) or not is_float(x))
-
-
-def _is_known(pad: Sequence[int]) -> bool:
-    return all(isinstance(width, int) for width in pad)
+    return _cuts_off(pad) or not is_float(x)
 
 
 def _differs(x: Var, pad: Sequence[int], mode: str = "constant") -> bool:
     """Whether MIL's pad cannot: of floats alone, without a cut, by entries of the axis in the last two dimensions."""
-    if not _is_known(pad):
-        return False
     return (
         not is_float(x)
         or _cuts_off(pad)
@@ -120,6 +117,8 @@ def _differs(x: Var, pad: Sequence[int], mode: str = "constant") -> bool:
 
 def constant_pad_nd(mb: Builder, x: Var, pad: Sequence[int], value: float | None = None) -> Var:
     """As `pad` with a constant."""
+    if is_open(pad):
+        return pad_by_sizes(mb, x, pad, "constant", value or 0.0)
     return _cut_and_padded(mb, x, pad, value or 0.0)
 
 
@@ -131,13 +130,13 @@ PADDING = (
     Lowering(
         operator="pad",
         lower=pad,
-        lacks="circular padding, negative widths, and reflection and repetition in three dimensions",
+        lacks="circular padding, widths below 0 or by a size, and reflection and repetition in three dimensions",
         applies=_differs,
     ),
     Lowering(
         operator="constant_pad_nd",
         lower=constant_pad_nd,
-        lacks="negative widths, and integers as they are",
+        lacks="negative widths, integers as they are, and widths that follow from a size",
         applies=_cuts_off_or_is_whole,
     ),
     Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),

@@ -9,6 +9,7 @@ from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.einsum import EINSUM
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
+from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
 from builder.backends.coreml.lowerings.integer import INTEGER
 from builder.backends.coreml.lowerings.limits import LIMITS
 from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
@@ -36,6 +37,7 @@ LOWERINGS = by_operator(
     EINSUM,
     ELEMENTWISE,
     EMBEDDING,
+    FLEXIBLE_SIZES,
     INTEGER,
     LIMITS,
     LOGARITHMS,
