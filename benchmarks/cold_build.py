@@ -73,7 +73,7 @@ source:
 WEIGHTS = """
 import sys
 import torch
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
 
 name, path, seed = sys.argv[1:]
 torch.manual_seed(int(seed))
@@ -165,7 +165,7 @@ def program_text(package: Path) -> list[str]:
     The build wraps the model, so that values have other names than in the script and constants another order: values
     are named by their order, except those of the interface, and constants stand where they are used.
     """
-    from builder.coreml_import import import_coremltools
+    from builder.backends.coreml.importing import import_coremltools
 
     import_coremltools()
     from coremltools.proto import Model_pb2

@@ -15,13 +15,13 @@ import sys
 import time
 from collections.abc import Mapping
 
-from builder.coreml_import import import_coremltools
+from builder.backends.coreml.convert import convert
+from builder.backends.coreml.importing import import_coremltools
 from builder.data import make_examples
+from builder.model.sources import load_source
 from builder.progress import Silent
-from builder.sources import load_source
 from builder.spec import BuildSpec
 from builder.stages.capture import capture
-from builder.stages.convert import convert
 from builder.stages.prepare import prepare
 
 TOLERANCE = 1.1

@@ -116,7 +116,7 @@ def source(name: str) -> tuple[nn.Module, np.ndarray[Any, Any]]:
     torch.manual_seed(SEED)
     if name == "decoder":
         return Decoder().eval(), np.random.default_rng(SEED).integers(0, 8000, (1, 128)).astype(np.int32)
-    from builder.torchvision_import import import_torchvision
+    from builder.model.torchvision_import import import_torchvision
 
     model: nn.Module = getattr(import_torchvision().models, name)(weights=None)
     for parameter in model.parameters():  # some heads begin at zero
@@ -129,7 +129,7 @@ def source(name: str) -> tuple[nn.Module, np.ndarray[Any, Any]]:
 
 def convert(name: str, folder: Path) -> None:
     """Write the four packages of a model. Runs in a process of its own: conversion leaves much memory behind."""
-    from builder.coreml_import import import_coremltools
+    from builder.backends.coreml.importing import import_coremltools
 
     ct = import_coremltools()
     from coremltools.optimize import coreml as optimize

@@ -6,9 +6,10 @@
 The first line runs what docs/zoo.json has no result for (`--again`: all that is named; `--failed`: what failed before),
 each architecture in a process of its own that is ended after `--timeout` seconds of processor time, and keeps every
 result at once, so that a run which was broken off goes on. The second writes docs/zoo.md. Weights are seeded
-(builder/sources/seeded.py), precision is fp32, the target iOS 17; the script is `torch.jit.trace` and `ct.convert` on
-the same module. It leaves dictionary outputs as they are, which coremltools refuses: a script that unwraps them was
-measured to convert more, 20 of 27 architectures of torchvision and 12 of 17 small ones of transformers.
+(builder/model/sources/seeded.py), precision is fp32, the target iOS 17; the script is `torch.jit.trace` and
+`ct.convert` on the same module. It leaves dictionary outputs as they are, which coremltools refuses: a script
+that unwraps them was measured to convert more, 20 of 27 architectures of torchvision and 12 of 17 small ones of
+transformers.
 
 SNR is of the artifact, executed by our runtime, against the PyTorch model: the worst output of two samples (of one for
 the script). Goal: over 80 dB, and no architecture that the script converts and we do not. Where it is missed, the page
@@ -97,8 +98,8 @@ def import_all() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from builder.coreml_import import import_coremltools
-    from builder.torchvision_import import import_torchvision
+    from builder.backends.coreml.importing import import_coremltools
+    from builder.model.torchvision_import import import_torchvision
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

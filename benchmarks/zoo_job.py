@@ -72,7 +72,7 @@ def rounding_of_torch() -> float:
 
     Where it is as far as the artifact is from PyTorch, the weights amplify rounding, and nothing was converted wrongly.
     """
-    from builder.measures import compare
+    from builder.util.measures import compare
 
     module, samples = _loaded(SETTINGS["checks"]["parity"]["samples"])
     with torch.no_grad():
@@ -96,7 +96,7 @@ def by_script() -> dict[str, Any]:
     import numpy as np
 
     from builder import runtime
-    from builder.measures import compare
+    from builder.util.measures import compare
 
     module, (inputs,) = _loaded(1)
     started = time.process_time()

@@ -2,7 +2,7 @@
 
 import sys
 
-from builder import __version__, fastpath
+from builder import __version__, noop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _WITH_VALUE = ("--outputs", "--output")
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code (see the contracts in docs for what each means)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    quickly = fastpath.answer(given)
+    quickly = noop.answer(given)
     return _run(given) if quickly is None else quickly
 
 
@@ -49,7 +49,7 @@ def _run(given: list[str]) -> int:
 
     from builder.cli.process import settle
     from builder.errors import BuilderError
-    from builder.paths import DISK_FULL, NOT_WRITABLE
+    from builder.util.paths import DISK_FULL, NOT_WRITABLE
 
     try:
         settle()
@@ -134,7 +134,7 @@ def _verb(word: str, following: "Sequence[str]") -> str:
 
     from builder.config.folders import open_library
     from builder.errors import ConfigurationError
-    from builder.nearest import nearest
+    from builder.util.suggest import nearest
 
     if word == "recipe":
         name = next((text for text in following if not text.startswith("-")), "NAME")

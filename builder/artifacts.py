@@ -261,7 +261,7 @@ class CompressedModel:
     said: str = ""
     """One line for people."""
     between: tuple[Any, ...] = ()
-    """What the steps but the last made, as `builder.stages.package.KeptPackage`; the store does not keep them."""
+    """The packages after each step but the last, as `KeptPackage`; the store does not keep them."""
 
 
 @dataclass(frozen=True, kw_only=True)

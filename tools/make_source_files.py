@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from builder.data import draw_samples
-from builder.sources.coreml import path_digest
+from builder.model.sources.coreml import path_digest
 from builder.spec.data import DigitsData
 from builder.spec.inputs import ImageInput
 

@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from builder.data import draw_samples
-from builder.sources.download import file_digest
+from builder.model.sources.download import file_digest
+from builder.model.torchvision_import import import_torchvision
 from builder.spec.data import DigitsData
 from builder.spec.inputs import ImageInput
-from builder.torchvision_import import import_torchvision
 
 OUTPUT = Path(__file__).parents[1] / "recipes" / "weights" / "digits_mobilenet.safetensors"
 ARGUMENTS = {"num_classes": 10, "width_mult": 0.35}

@@ -14,9 +14,9 @@ from builder.checks.comparison import describe
 from builder.checks.engine import Execute
 from builder.checks.subject import Subject
 from builder.errors import SourceError
-from builder.nearest import did_you_mean
 from builder.spec.base import Limit
 from builder.spec.checks import AccuracyCheck
+from builder.util.suggest import did_you_mean
 
 
 def check_accuracy(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from builder.checks.comparison import Outputs
-from builder.measures import compare, why_meaningless
 from builder.progress import Bound
+from builder.util.measures import compare, why_meaningless
 
 
 def parity_bounds(name: str, references: Sequence[Outputs], results: Sequence[Outputs]) -> dict[str, Bound]:

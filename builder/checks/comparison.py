@@ -10,8 +10,8 @@ import torch
 
 from builder.artifacts import CheckReport
 from builder.checks.limits import SOUND
-from builder.measures import compare, count_nan, count_overflow, why_meaningless
 from builder.spec.base import Limit
+from builder.util.measures import compare, count_nan, count_overflow, why_meaningless
 
 Outputs = Mapping[str, torch.Tensor]
 """By output name, the values for one sample."""

@@ -16,11 +16,11 @@ from builder.checks.comparison import Outputs, describe, judge
 from builder.checks.engine import Execute
 from builder.checks.limits import boxes_limits, parity_limits
 from builder.checks.subject import Subject
-from builder.detection.boxes import to_corners
-from builder.detection.kept import Kept, described, read_kept
-from builder.detection.names import CANDIDATES, DETECTED
+from builder.model.detection.boxes import to_corners
+from builder.model.detection.kept import Kept, described, read_kept
 from builder.spec.base import Limit
 from builder.spec.checks import ParityCheck
+from builder.spec.detection_names import CANDIDATES, DETECTED
 
 SAME_PLACE, SAME_EDGE = 0.9, 0.002
 """Two boxes count as one over this intersection over union: other rounding moves edges by far less. Or where no edge

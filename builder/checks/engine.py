@@ -13,7 +13,7 @@ import torch
 from builder.artifacts import Sample
 from builder.checks.subject import Subject
 from builder.data import levels
-from builder.detection.names import CANDIDATES, DETECTED
+from builder.spec.detection_names import CANDIDATES, DETECTED
 from builder.spec.outputs import ImageOutput, Output
 
 Execute = Callable[[Sample], dict[str, torch.Tensor]]

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from builder.artifacts import CheckReport, PreparedModel, Suppression
+from builder.backends.coreml.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
 from builder.checks.subject import Subject
-from builder.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
-from builder.detection.names import DETECTED, THRESHOLDS
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
+from builder.spec.detection_names import DETECTED, THRESHOLDS
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
 from builder.spec.outputs import ImageOutput
 

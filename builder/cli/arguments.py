@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from builder.errors import ConfigurationError
-from builder.nearest import did_you_mean
-from builder.paths import shown
+from builder.util.paths import shown
+from builder.util.suggest import did_you_mean
 
 _MODELS = (".mlpackage", ".mlmodel")
 

@@ -53,7 +53,7 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     """Build one recipe, or say that its artifact is up to date, and leave behind how to know that quickly."""
     started = time.time_ns()
     from builder.cli.composed import compose_once
-    from builder.planning import current_artifact
+    from builder.engine.plan import current_artifact
 
     if any("sweep" in override or "search" in override for override in overrides):
         from builder.cli.sweep_settings import refuse_settings
@@ -87,7 +87,7 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
 def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) -> BuildRecord:
     """Build one request and show the summary on stderr, for a broken build as well."""
     from builder.config.places import place_of
-    from builder.pipeline import build
+    from builder.engine.pipeline import build
     from builder.reports.terminal import Terminal
 
     with Terminal(verbosity=verbosity, stream=sys.stderr) as terminal:  # a failure leaves no spinner behind

@@ -26,10 +26,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
     parser.add_argument("--output", metavar="FILE", help="where the recipe goes (default: recipes/NAME_chosen.yaml)")
     given = parser.read(arguments)
-    from builder.choosing.recipe import MARK, chosen_recipe, recipe_name
+    from builder.auto.recipe import MARK, chosen_recipe, recipe_name
     from builder.cli.search_winner import recipe_file
     from builder.config.compose import compose
-    from builder.paths import shown, write_atomically, writing
+    from builder.util.paths import shown, write_atomically, writing
 
     request = compose(given.overrides)
     if not request.spec.is_open:
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _choose(request: BuildRequest, verbosity: int) -> Chosen:
     from builder.config.places import place_of
-    from builder.pipeline import find_choice
+    from builder.engine.pipeline import find_choice
     from builder.reports.files import build_logged
     from builder.reports.terminal import Terminal
 
@@ -71,8 +71,8 @@ def _choose(request: BuildRequest, verbosity: int) -> Chosen:
 
 def _prove(file: Path, request: BuildRequest, chosen: Chosen) -> None:
     """Compose the recipe: it must be what was chosen."""
-    from builder.choosing.decided import decided
-    from builder.choosing.recipe import decided_sections
+    from builder.auto.decided import decided
+    from builder.auto.recipe import decided_sections
     from builder.config.compose import compose
 
     if compose([f"recipe={file.stem}"]).spec != decided(request.spec, decided_sections(chosen)):

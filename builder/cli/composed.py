@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder import fastpath
+from builder import noop
 from builder.artifacts import BuildRequest
 from builder.cli.remember import UndecidableError, configuration_inputs
 from builder.store.code import PACKAGE
@@ -24,9 +24,7 @@ _ROOMS = ("config", "spec")
 
 def compose_once(overrides: Sequence[str], *, started: int) -> BuildRequest:
     """Return the request of a command line; `started` is `time.time_ns()` before anything was read."""
-    path = (
-        Path(fastpath.manifest_path(overrides)).parents[1] / "composed" / Path(fastpath.manifest_path(overrides)).name
-    )
+    path = Path(noop.manifest_path(overrides)).parents[1] / "composed" / Path(noop.manifest_path(overrides)).name
     request = _remembered(path, overrides)
     if request is not None:
         return request
@@ -40,11 +38,11 @@ def compose_once(overrides: Sequence[str], *, started: int) -> BuildRequest:
 def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
     try:
         manifest: Any = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["schema"] != fastpath.SCHEMA or manifest["identity"] != fastpath.identity(overrides):
+        if manifest["schema"] != noop.SCHEMA or manifest["identity"] != noop.identity(overrides):
             return None
         if not all(Path(file).exists() for file in manifest["present"]):
             return None
-        if fastpath.is_current(manifest, paranoid=False) is None:
+        if noop.is_current(manifest, paranoid=False) is None:
             return None
         kept = manifest["request"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -69,7 +67,7 @@ def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, start
     try:
         inputs = configuration_inputs(request, overrides)
         own = {file for room in _ROOMS for file in (PACKAGE / room).rglob("*.py")}
-        entries = [fastpath.file_entry(str(file)) for file in sorted({*inputs.files, *own})]
+        entries = [noop.file_entry(str(file)) for file in sorted({*inputs.files, *own})]
         if any(max(entry[1][:2]) >= started for entry in entries):
             return
     except (UndecidableError, OSError):
@@ -86,15 +84,15 @@ def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, start
     if json.loads(json.dumps(kept)) != kept:  # YAML knows more types of keys than JSON
         return
     manifest = {
-        "schema": fastpath.SCHEMA,
-        "identity": fastpath.identity(overrides),
+        "schema": noop.SCHEMA,
+        "identity": noop.identity(overrides),
         "environment": {name: os.environ.get(name) for name in inputs.variables},
         "missing": sorted(map(str, inputs.missing)),
         "present": sorted(os.path.abspath(name) for name in names),  # noqa: PTH100 - keeps `..` as it is resolved
         "packages": [],
-        "folders": [[str(folder), fastpath.names_in(str(folder))] for folder in sorted(inputs.folders)],
+        "folders": [[str(folder), noop.names_in(str(folder))] for folder in sorted(inputs.folders)],
         "files": entries,
         "fallback": None,
         "request": kept,
     }
-    fastpath.write_manifest(str(path), manifest)
+    noop.write_manifest(str(path), manifest)

@@ -29,8 +29,8 @@ def run(arguments: Sequence[str]) -> int:
     from builder.config.places import place_of
 
     request = compose(given.overrides)
-    from builder.debugging.debug import debug
-    from builder.debugging.screen import short, told
+    from builder.analysis.numerics.screen import short, told
+    from builder.engine.debug import debug
     from builder.reports.files import build_logged
     from builder.reports.terminal import Terminal
 

@@ -34,10 +34,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _look_at_recipe(overrides: Sequence[str], *, verbosity: int) -> int:
+    from builder.analysis.preflight.screen import told
     from builder.config.compose import compose
     from builder.config.places import place_of
-    from builder.diagnosis.screen import told
-    from builder.pipeline import examine
+    from builder.engine.pipeline import examine
     from builder.reports.files import build_logged
     from builder.reports.terminal import Terminal
 
@@ -55,7 +55,7 @@ def _look_at_recipe(overrides: Sequence[str], *, verbosity: int) -> int:
 
 
 def _look_at_installation(outputs: Path) -> int:
-    from builder.diagnosis.installation import examine_installation, told_installation
+    from builder.analysis.installation import examine_installation, told_installation
 
     found = examine_installation(outputs)
     print("\n".join(told_installation(found)))

@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.read(arguments)
     age = _amount("--older-than", given.older_than, _SECONDS)
     size = _amount("--larger-than", given.larger_than, _BYTES)
-    from builder.fastpath import cache_folder
+    from builder.noop import cache_folder
     from builder.progress import Silent
     from builder.reports.plain import size as shown_size
     from builder.store.actions import Store

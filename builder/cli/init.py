@@ -33,8 +33,8 @@ def run(arguments: Sequence[str]) -> int:
     if output is not None:
         _check_output(output)
         _check_name(output)
-    from builder.inspect import inspect_source
-    from builder.inspect.draft import recipe_text
+    from builder.analysis.init import inspect_source
+    from builder.analysis.init.draft import recipe_text
 
     draft = inspect_source(given.source, Path("recipes") if output is None else output.parent)
     file = output or Path("recipes") / f"{_free_name(draft.name)}.yaml"

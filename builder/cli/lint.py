@@ -18,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
     parser.add_argument("model", metavar="MODEL", help="a .mlpackage or .mlmodel")
     path = model_file(parser.read(arguments).model)
-    from builder.lint.inspect import lint, told
+    from builder.analysis.neural_engine.inspect import lint, told
 
     print("\n".join(told(lint(path))))
     return 0

@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
     given = parser.read(arguments)
     from builder.config.compose import compose
-    from builder.planning import plan
+    from builder.engine.plan import plan
 
     planned = plan(compose(given.overrides), outputs=outputs_folder(given), progress=Warnings())
     lines = [f"{report.name:<9} hit   {report.result}" for report in planned.found]

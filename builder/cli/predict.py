@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cli.arguments import Parser, model_file
 from builder.errors import ConfigurationError, ConversionError, SourceError
-from builder.nearest import did_you_mean
+from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from builder.runtime import Model
@@ -155,7 +155,7 @@ def _described(value: Any, top: int) -> str:
 
 def detector_labels(path: Path) -> tuple[str, ...] | None:
     """The classes of a model that ends with non-maximum suppression; None for others."""
-    from builder.description import labels_of, suppression_of
+    from builder.backends.coreml.description import labels_of, suppression_of
     from builder.runtime.package import open_package
 
     specification = open_package(path).specification

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
-from builder.fastpath import cache_folder
-from builder.nearest import did_you_mean
-from builder.paths import shown
+from builder.noop import cache_folder
+from builder.util.paths import shown
+from builder.util.suggest import did_you_mean
 
 DESCRIPTION = """Release a recipe: from a clean git tree and locked inputs, without a network, built twice in unlike
 surroundings and compared. The folder holds the artifact, the resolved recipe with all that it needs, the lock,

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import fastpath
+from builder import noop
 from builder.artifacts import BuildRequest
 from builder.config.folders import open_library
-from builder.paths import lock_of
 from builder.store.code import PACKAGE, package_stats
 from builder.store.digests import Remembered, files_below
 from builder.store.inputs import Named, named_in, user_codes
+from builder.util.paths import lock_of
 
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:([^},]*)")
 """OmegaConf's way to read a variable of the environment."""
@@ -41,15 +41,15 @@ def remember(
     Nothing is written where an input changed since, or lies in the future: then nobody knows which of its states was
     built. What was written before for the same command line is no longer read either.
     """
-    if not fastpath.is_build(arguments):
+    if not noop.is_build(arguments):
         return
-    path = fastpath.manifest_path(arguments)
+    path = noop.manifest_path(arguments)
     try:
         manifest = _manifest(arguments, request, artifact, started)
     except (UndecidableError, OSError):
         Path(path).unlink(missing_ok=True)
         return
-    fastpath.write_manifest(path, {**manifest, "fallback": fallback, "said": said})
+    noop.write_manifest(path, {**manifest, "fallback": fallback, "said": said})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,23 +101,23 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
         if place.is_dir():
             listed |= {place, *(folder for folder in place.rglob("*") if folder.is_dir())}
         inputs |= {file for _, file in files_below(place)}
-    for code in user_codes(request.spec, Remembered(Path(fastpath.cache_folder()) / "remembered.json")):
+    for code in user_codes(request.spec, Remembered(Path(noop.cache_folder()) / "remembered.json")):
         inputs |= set(code.files)
         absent |= set(code.missing)
-    entries = [fastpath.file_entry(str(file)) for file in sorted(inputs)]
+    entries = [noop.file_entry(str(file)) for file in sorted(inputs)]
     if any(max(entry[1][:2]) >= started for entry in entries):
         raise UndecidableError
     outputs = [file for _, file in files_below(artifact.parent)]
     listed |= {artifact.parent, *(folder for folder in artifact.parent.rglob("*") if folder.is_dir())}
     installed = [Path(entry) for entry in sys.path[1:] if entry]
     return {
-        "schema": fastpath.SCHEMA,
-        "identity": fastpath.identity(arguments),
+        "schema": noop.SCHEMA,
+        "identity": noop.identity(arguments),
         "environment": {name: os.environ.get(name) for name in configuration.variables},
         "missing": sorted(str(path.absolute()) for path in {*absent, *(f for f in installed if not f.exists())}),
         "packages": [[str(f), f.stat().st_mtime_ns] for f in installed if f.is_dir() and f not in _ours()],
-        "folders": [[str(folder), fastpath.names_in(str(folder))] for folder in sorted(listed)],
-        "files": [*entries, *(fastpath.file_entry(str(file)) for file in outputs)],
+        "folders": [[str(folder), noop.names_in(str(folder))] for folder in sorted(listed)],
+        "files": [*entries, *(noop.file_entry(str(file)) for file in outputs)],
         "artifact": str(artifact.absolute()),
     }
 

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import paths
 from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
+from builder.util import paths
 
 if TYPE_CHECKING:
     from builder.tracking.run import TrackedRun
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     outputs = outputs_folder(given)
     from builder.cli.sweep_settings import is_setting
     from builder.config.folders import open_library
-    from builder.config.search import is_about_search, read_search
+    from builder.search.configuration import is_about_search, read_search
 
     about_builds = [a for a in given.overrides if not is_about_search(a) and not is_setting(a)]
     read = read_search([a for a in given.overrides if is_about_search(a)], open_library())
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     variant = "" if request.variant == "default" else f",{request.variant}"
     folder = outputs / SEARCHES / request.recipe / f"{name}{variant}"
     from builder.cli.search_winner import winner_file
-    from builder.locks import exclusive
+    from builder.util.locks import exclusive
 
     winner = winner_file(given.output, f"{request.recipe}_{name}", folder)
     with paths.writing(outputs):
@@ -82,9 +82,9 @@ def _base(arguments: Sequence[str], read: Any) -> BuildRequest:
     from builder.config.compose import compose
     from builder.config.derived import deletions
     from builder.config.folders import open_library
-    from builder.config.overrides import read_command_line
+    from builder.config.hydra.overrides import read_command_line
     from builder.config.problems import FindingsError
-    from builder.config.search_problems import search_problems
+    from builder.search.problems import search_problems
 
     library = open_library()
     request = compose(arguments)
@@ -125,9 +125,9 @@ class _Session:
         verbosity: int,
     ) -> None:
         from builder.cli.sweep import WORKER
+        from builder.jobs.display import Display
+        from builder.jobs.launchers import launcher_for
         from builder.search.study import FILE, Study
-        from builder.sweep.display import Display
-        from builder.sweep.launchers import launcher_for
 
         self._request = request
         self._arguments = tuple(arguments)
@@ -264,7 +264,7 @@ class _Session:
 
 def _inputs_digest(request: BuildRequest) -> str:
     """A digest of all that the builds read: recipe, files, user code, versions of the tools."""
-    from builder.pipeline import open_ledger, stages_of
+    from builder.engine.pipeline import open_ledger, stages_of
     from builder.progress import Silent
 
     ledger = open_ledger(request, Silent(), peek=True)

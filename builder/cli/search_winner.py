@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder import paths
 from builder.config.compose import compose
 from builder.config.derived import derived_recipe
 from builder.config.folders import open_library
-from builder.config.overrides import why_unfit
+from builder.config.hydra.overrides import why_unfit
 from builder.errors import ConfigurationError
 from builder.search.settings import Search
 from builder.search.table import cells, headings
 from builder.search.trials import Trial
+from builder.util import paths
 
 _FOUND_BY = "Found by `python -m builder search`, trial"
 

@@ -10,27 +10,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builder import paths
 from builder.artifacts import BuildRequest
 from builder.cli.sweep_settings import is_setting, read_settings
 from builder.config.compose import compose, sweep
 from builder.config.folders import open_library
 from builder.config.variants import names_variants, read_variants
+from builder.engine.plan import current_artifact
 from builder.errors import ConfigurationError, UnfitEnvironmentError
-from builder.planning import current_artifact
+from builder.jobs import outcomes
+from builder.jobs.display import Display
+from builder.jobs.jobs import Exit, Job, Outcome, Task
+from builder.jobs.launchers import launcher_for
+from builder.jobs.memory import weights_bytes
+from builder.jobs.scheduler import Interruption, Scheduler
+from builder.jobs.settings import SweepSettings
+from builder.jobs.table import render_csv, row_of
 from builder.progress import Silent
 from builder.store.inputs import named_in
-from builder.sweep import outcomes
-from builder.sweep.display import Display
-from builder.sweep.jobs import Exit, Job, Outcome, Task
-from builder.sweep.launchers import launcher_for
-from builder.sweep.memory import weights_bytes
 from builder.sweep.prefixes import prefixes
 from builder.sweep.run import summary_run, trackings
-from builder.sweep.scheduler import Interruption, Scheduler
-from builder.sweep.settings import SweepSettings
-from builder.sweep.table import render_csv, row_of
 from builder.tracking import track_run
+from builder.util import paths
 
 SWEEPS = "sweeps"
 """The folder of outputs that holds a folder for each sweep, and `peaks.json`."""

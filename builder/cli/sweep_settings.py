@@ -7,11 +7,11 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from builder.config.overrides import parse, plain
+from builder.config.hydra.overrides import parse, plain
 from builder.config.problems import Finding, FindingsError, command_line_spot
-from builder.config.search import is_about_search
-from builder.nearest import nearest
-from builder.sweep.settings import LAUNCHERS, SweepSettings
+from builder.jobs.settings import LAUNCHERS, SweepSettings
+from builder.search.configuration import is_about_search
+from builder.util.suggest import nearest
 
 ROOM = "sweep"
 

@@ -10,23 +10,23 @@ import sys
 from builder.__main__ import main
 from builder.cli.process import settle
 from builder.errors import BuilderError
-from builder.sweep.fork_server import serve
+from builder.jobs.fork_server import serve
 
 _SHARED = (
     "builder.cli.build",
     "builder.config.compose",
     "builder.data",
-    "builder.description",
-    "builder.pipeline",
-    "builder.planning",
+    "builder.backends.coreml.description",
+    "builder.engine.pipeline",
+    "builder.engine.plan",
     "builder.reports.files",
     "builder.reports.terminal",
     "builder.stages.load",
     "builder.stages.prepare",
     "builder.stages.capture",
-    "builder.stages.convert",
-    "builder.stages.compress",
-    "builder.stages.seal",
+    "builder.backends.coreml.convert",
+    "builder.backends.coreml.compress",
+    "builder.backends.coreml.seal",
     "builder.stages.verify",
     "coremltools.optimize.coreml",
     "sklearn.cluster",
@@ -36,7 +36,7 @@ _SHARED = (
 
 def import_shared() -> None:
     """Import what every job would import; a job that needs what is broken says so itself."""
-    from builder.coreml_import import import_coremltools
+    from builder.backends.coreml.importing import import_coremltools
 
     with contextlib.suppress(BuilderError):
         import_coremltools()

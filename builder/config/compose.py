@@ -11,22 +11,22 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from builder.artifacts import BuildRequest
-from builder.config.defaults import Choice, entries
 from builder.config.documents import Path
 from builder.config.files import find_files
 from builder.config.folders import Library, open_library, shipped
+from builder.config.hydra.defaults import Choice, entries
+from builder.config.hydra.overrides import CommandLine, expand_sweep, no_recipe, read_command_line, with_single_quotes
+from builder.config.hydra.sources import RECIPE_GROUP, config_loader, document
 from builder.config.interpolation import resolve
 from builder.config.layers import Tree
-from builder.config.overrides import CommandLine, expand_sweep, no_recipe, read_command_line, with_single_quotes
 from builder.config.problems import Finding, FindingsError, Spot
 from builder.config.recipes import Lineage, read_lineage, replaced_sections
 from builder.config.schema import fields
-from builder.config.sources import RECIPE_GROUP, config_loader, document
 from builder.config.validation import validate
 from builder.config.variant import variant_of
 from builder.spec import BuildSpec
-from builder.spec.compatibility import find_incompatibilities
 from builder.spec.named_data import references, spec_of
+from builder.spec.rules.compatibility import find_incompatibilities
 
 MAIN = "config"
 """The configuration in `conf/` that names every group."""

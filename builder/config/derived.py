@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from builder.config.defaults import DEFAULTS
 from builder.config.folders import Library
+from builder.config.hydra.defaults import DEFAULTS
+from builder.config.hydra.overrides import CommandLine, read_command_line
 from builder.config.layers import Tree
-from builder.config.overrides import CommandLine, read_command_line
 from builder.config.problems import Finding, FindingsError
 from builder.spec import SCHEMA_VERSION
 

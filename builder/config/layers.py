@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.config.documents import Document, Origin, Path
-from builder.config.overrides import Setting
+from builder.config.hydra.overrides import Setting
 from builder.config.problems import Finding
-from builder.nearest import nearest
+from builder.util.suggest import nearest
 
 MISSING = "???"
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from builder.config.defaults import Choice, entries, list_findings
 from builder.config.documents import Document
 from builder.config.folders import Library
+from builder.config.hydra.defaults import Choice, entries, list_findings
+from builder.config.hydra.sources import document
 from builder.config.problems import Finding, Spot
-from builder.config.sources import document
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from builder.config.folders import GROUPS
 from builder.config.layers import Tree
 from builder.config.problems import Finding, Spot
 from builder.config.schema import Place, Type, fields, kinds, locate, words
-from builder.nearest import nearest
 from builder.spec import BuildSpec
+from builder.util.suggest import nearest
 
 Mistake = tuple[Place, ErrorDetails]
 Model = TypeVar("Model", bound=BaseModel)

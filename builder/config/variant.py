@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 
-from builder.config.overrides import parse
+from builder.config.hydra.overrides import parse
 from builder.config.problems import Finding
 from builder.errors import ConfigurationError
 from builder.spec import BuildSpec

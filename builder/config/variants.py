@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from builder.config.folders import SWEEPS, Library
-from builder.config.overrides import parse, plain
+from builder.config.hydra.overrides import parse, plain
+from builder.config.hydra.sources import document
 from builder.config.problems import Finding, FindingsError, command_line_spot
-from builder.config.sources import document
-from builder.nearest import nearest
+from builder.util.suggest import nearest
 
 
 def names_variants(argument: str) -> bool:

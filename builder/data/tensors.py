@@ -14,9 +14,9 @@ from PIL import Image
 
 from builder.data.collection import as_label
 from builder.errors import SourceError
-from builder.nearest import did_you_mean
 from builder.spec.data import TensorsData
 from builder.spec.inputs import ImageInput, TensorInput
+from builder.util.suggest import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ import torch
 
 from builder.data.collection import as_label
 from builder.errors import SourceError
-from builder.nearest import did_you_mean
 from builder.spec.data import PythonData
-from builder.user_code import call, import_object
+from builder.util.suggest import did_you_mean
+from builder.util.user_code import call, import_object
 
 Returned = tuple[Mapping[str, Any], str | int | None]
 """One sample as the factory gives it, and its label."""

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from builder.sources.seeded import initialise_seeded
-from builder.torchvision_import import import_torchvision
+from builder.model.sources.seeded import initialise_seeded
+from builder.model.torchvision_import import import_torchvision
 
 
 class ClassMatte(nn.Module):

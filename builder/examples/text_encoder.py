@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from builder.sources.seeded import initialise_seeded
+from builder.model.sources.seeded import initialise_seeded
 
 
 class TextEncoder(nn.Module):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from builder.sources.seeded import initialise_seeded
-from builder.torchvision_import import import_torchvision
+from builder.model.sources.seeded import initialise_seeded
+from builder.model.torchvision_import import import_torchvision
 
 
 def vision_transformer(

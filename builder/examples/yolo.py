@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from builder.sources.seeded import initialise_seeded
+from builder.model.sources.seeded import initialise_seeded
 
 BINS = 8
 """Into how many steps the distance to each side of a box is divided."""

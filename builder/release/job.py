@@ -46,7 +46,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
 def _build(job: dict[str, Any]) -> Any:
     from builder.artifacts import BuildRequest
-    from builder.pipeline import build
+    from builder.engine.pipeline import build
     from builder.progress import Silent
     from builder.reports.terminal import Terminal
     from builder.spec import BuildSpec

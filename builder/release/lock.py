@@ -10,13 +10,13 @@ import yaml
 
 from builder.artifacts import BuildRequest
 from builder.errors import ConfigurationError, VerificationError
-from builder.locks import exclusive
-from builder.paths import write_atomically, writing
 from builder.release.digests import file_sha256
 from builder.release.portable import chosen_settings, config_digest, files_named, name_in_lock
 from builder.store.digests import digest_of
 from builder.store.keys import TOOLS, tool_versions
 from builder.store.versions import installed_version
+from builder.util.locks import exclusive
+from builder.util.paths import write_atomically, writing
 
 FILE_NAME = "builder.lock"
 SCHEMA = 1

@@ -13,13 +13,13 @@ from typing import Any
 
 from builder.artifacts import BuildRequest
 from builder.errors import ConfigurationError, VerificationError
-from builder.paths import publish, writing
 from builder.release import bom, lock, provenance, signing
 from builder.release.digests import MANIFEST, digests_below, write_manifest
 from builder.release.portable import PROJECT, Resolved, python_path_inside, resolve, write_resolved
 from builder.release.processes import ELSEWHERE, HERE, build_from, build_here
 from builder.release.toolchain import toolchain
 from builder.release.tree import Tree, clean_tree, require_tracked
+from builder.util.paths import publish, writing
 
 BUILD_JSON = "build.json"
 _NAMED = 12

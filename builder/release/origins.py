@@ -15,7 +15,7 @@ def address_of(spec: BuildSpec) -> str:
     if local is not None:
         return f"file:{local.rpartition('/')[2]}"
     if kind == "torchvision" and source.weights is not None:
-        from builder.torchvision_import import import_torchvision
+        from builder.model.torchvision_import import import_torchvision
 
         weights = import_torchvision().models.get_model_weights(source.name)
         return str(weights[source.weights.rpartition(".")[2]].url)

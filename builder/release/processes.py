@@ -142,7 +142,7 @@ def _variables(
 
 
 def _cache() -> Path:
-    """The user's cache (as `builder.sources.download` finds it, which would import torch)."""
+    """The user's cache (as `builder.model.sources.download` finds it, which would import torch)."""
     return Path(os.environ.get("BUILDER_CACHE") or platformdirs.user_cache_dir("builder"))
 
 

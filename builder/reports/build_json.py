@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import BuildRecord, CheckReport
-from builder.paths import write_atomically
 from builder.reports.plain import plain
+from builder.util.paths import write_atomically
 
 FILE_NAME = "build.json"
 SCHEMA = 1

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from builder.artifacts import BuildRecord
-from builder.paths import write_atomically
 from builder.reports import page_chosen, page_facts, page_interface, page_steps, page_verdict
 from builder.reports.markup import Markup, element, join, render, section_id
+from builder.util.paths import write_atomically
 
 FILE_NAME = "report.html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

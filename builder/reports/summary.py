@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import paths
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import duration, size
 from builder.reports.verdict import engine, headline, seeded_notice
 from builder.spec.tracking import MlflowTracking
+from builder.util import paths
 
 _MARKS = {True: ("✓", "+", "green"), False: ("✗", "x", "bold red"), None: ("–", "-", "yellow")}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from builder.artifacts import BuildRecord
-from builder.detection.names import THRESHOLDS
 from builder.reports.plain import system_name
 from builder.reports.swift_words import literal, type_name
+from builder.spec.detection_names import THRESHOLDS
 
 _LABELS_SHOWN = 3
 

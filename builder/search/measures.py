@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from builder.artifacts import CheckReport
+from builder.jobs.table import Row
 from builder.reports.plain import leaves
 from builder.reports.verdict import worst_values
 from builder.spec import BuildSpec
 from builder.spec.base import Limit
 from builder.spec.checks import CaptureCheck, Check, ParityCheck
-from builder.sweep.table import Row
 
 SIZE, SECONDS = "artifact.bytes", "build.seconds"
 PLACE_OF_OUTPUT = "OUTPUT"

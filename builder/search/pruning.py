@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.jobs.jobs import Exit, Job, Task
+from builder.jobs.scheduler import Handle, Launcher
 from builder.progress import Bound, Bounds, Silent
 from builder.reports.plain import value_text
 from builder.search.front import dominates
 from builder.search.settings import Search
 from builder.search.trials import Trial
-from builder.sweep.jobs import Exit, Job, Task
-from builder.sweep.scheduler import Handle, Launcher
 
 _BEST = {"accuracy": 1.0, "agreement": 1.0, "cosine": 1.0, "top1_agreement": 1.0}
 """What these measures cannot exceed, whatever is measured."""

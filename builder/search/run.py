@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder import paths
 from builder.artifacts import BuildRequest
+from builder.jobs import outcomes
+from builder.jobs.display import Display
+from builder.jobs.jobs import Exit, Job, Outcome, Task
+from builder.jobs.scheduler import Interruption, Launcher, Scheduler
 from builder.progress import BOUNDS_VARIABLE
 from builder.search.pruning import PruningLauncher
 from builder.search.settings import Search
@@ -19,11 +22,8 @@ from builder.search.study import Asked, Study
 from builder.search.table import render_csv
 from builder.search.tracking import trial_run
 from builder.search.trials import Trial, finished
-from builder.sweep import outcomes
-from builder.sweep.display import Display
-from builder.sweep.jobs import Exit, Job, Outcome, Task
-from builder.sweep.scheduler import Interruption, Launcher, Scheduler
 from builder.tracking.run import TrackedRun
+from builder.util import paths
 
 TABLE, LOGS = "trials.csv", "logs"
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from builder.jobs.jobs import Outcome
+from builder.jobs.table import row_of
 from builder.search.measures import UnmeasuredError, Worst, value_of
 from builder.search.settings import Constraint, Objective, Search
 from builder.search.space import Point
-from builder.sweep.jobs import Outcome
-from builder.sweep.table import row_of
 
 State = Literal["complete", "infeasible", "pruned", "failed", "running"]
 """`infeasible`: built and measured, but a check or a constraint is missed; `running`: not finished, maybe for ever."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from builder.lint.table import RULES
+from builder.analysis.neural_engine.table import RULES
 from builder.spec.base import Part
 
 

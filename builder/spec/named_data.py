@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.nearest import did_you_mean
 from builder.spec import BuildSpec
 from builder.spec.data import FolderData, NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput
 from builder.spec.problems import Path, Problem
+from builder.util.suggest import did_you_mean
 
 _REFERRING = ("checks", "compression")
 """Sections whose entries may have `data`."""

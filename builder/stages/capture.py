@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel
+from builder.backends.coreml.lowerings.writes import mark_copies
 from builder.checks.limits import CAPTURE
 from builder.errors import BuilderError, ConversionError
-from builder.lowerings.writes import mark_copies
-from builder.measures import compare, why_meaningless
-from builder.stages.compiled import folded, is_decided, unrolled
-from builder.stages.onnx_capture import capture_onnx
-from builder.stages.states import reset_states
+from builder.model.capture.onnx import capture_onnx
+from builder.model.capture.torchscript import folded, is_decided, unrolled
+from builder.model.states import reset_states
+from builder.util.measures import compare, why_meaningless
 
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from builder.artifacts import ExampleInputs, LoadedModel
+from builder.model.sources import load_source
 from builder.progress import Progress
-from builder.sources import load_source
 from builder.spec import BuildSpec
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import CapturedProgram, Conversion, MeasuredSteps, SealedPackage
-from builder.compression.effects import worst_change
+from builder.backends.coreml.compression.effects import worst_change
+from builder.backends.coreml.mlpackage import KeptPackage
+from builder.engine.branch import Branch
+from builder.engine.records import names_digest
+from builder.engine.runner import Packed, Work
 from builder.progress import Progress
 from builder.spec import BuildSpec
-from builder.stages.branch import Branch
-from builder.stages.ledger import Packed, Work
-from builder.stages.package import KeptPackage
-from builder.stages.records import names_digest
 from builder.store.inputs import slice_for
 
 

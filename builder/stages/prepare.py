@@ -8,21 +8,21 @@ from functools import partial
 import torch
 
 from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
-from builder.detection.detect import Detect, is_detector, make_detect, resolve_suppression
 from builder.errors import BuilderError, ConfigurationError, ConversionError
-from builder.flatten import flatten_outputs
-from builder.module_compression import compress_modules
-from builder.normalization import Normalization, resolve_levels, resolve_normalization
+from builder.model.compression import compress_modules
+from builder.model.detection.detect import Detect, is_detector, make_detect, resolve_suppression
+from builder.model.flatten import flatten_outputs
+from builder.model.labels import check_object_labels, find_labels, read_object_labels
+from builder.model.module_context import module_context
+from builder.model.normalization import Normalization, resolve_levels, resolve_normalization
+from builder.model.outputs import choose_outputs
+from builder.model.states import check_states, reset_states, undeclared
+from builder.model.substitutions import substitute
+from builder.model.substitutions.rewrite import copy_module
+from builder.model.wrapper import Deployed, Normalize, NormalizeAsTrained, ToLevels
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
-from builder.stages.chosen_outputs import choose_outputs
-from builder.stages.deployed import Deployed, Normalize, NormalizeAsTrained, ToLevels
-from builder.stages.labels import check_object_labels, find_labels, read_object_labels
-from builder.stages.module_context import module_context
-from builder.stages.states import check_states, reset_states, undeclared
-from builder.substitutions import substitute
-from builder.substitutions.rewrite import copy_module
 
 
 def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> PreparedModel:

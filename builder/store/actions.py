@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.locks import exclusive, exclusive_or_none
 from builder.progress import Progress
 from builder.store.digests import canonical, digest_of
 from builder.store.objects import Objects, atomic_file
+from builder.util.locks import exclusive, exclusive_or_none
 
 SCHEMA = 1
 """Raised when an action result changes its meaning; others are not read."""

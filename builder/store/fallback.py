@@ -1,6 +1,6 @@
 """How long untrained weights may answer for published ones that could not be downloaded.
 
-Everything else in the store holds forever; this holds while the network looks as it did (see `builder.fastpath`).
+Everything else in the store holds forever; this holds while the network looks as it did (see `builder.noop`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from builder.fastpath import network_state, still_offline
+from builder.noop import network_state, still_offline
 
 __all__ = ["evidence", "still_offline"]
 

@@ -79,22 +79,33 @@ PARTS: Mapping[str, str] = {
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
 """What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
 
-_BUILDING = ("capture", "convert", "compress", "seal", "verify", "archive")
-"""What the choose stage goes through for everything that it tries."""
+_ARCHIVES = ("model/capture/archive.py", "backends/coreml/archive.py")
+_CONVERSION = ("backends/coreml/convert.py", "backends/coreml/compress.py", "backends/coreml/seal.py")
 
-BESIDE: Mapping[str, tuple[str, ...]] = {
-    "load": ("data/__init__.py",),
-    "prepare": (),
-    "capture": ("stages/archive.py",),
-    "convert": ("stages/archive.py",),
-    "compress": ("stages/archive.py",),
-    "seal": ("description.py", "lint/inspect.py"),
-    "verify": ("stages/verdicts.py",),
-    "measure": ("checks/steps.py",),
-    "choose": ("choosing/choose.py", *(f"stages/{name}.py" for name in _BUILDING)),
-    "sensitivity": ("choosing/sensitivity.py",),
+ROOTS: Mapping[str, tuple[str, ...]] = {
+    "load": ("stages/load.py", "data/__init__.py"),
+    "prepare": ("stages/prepare.py",),
+    "capture": ("stages/capture.py", *_ARCHIVES),
+    "convert": ("backends/coreml/convert.py", *_ARCHIVES),
+    "compress": ("backends/coreml/compress.py", *_ARCHIVES),
+    "seal": (
+        "backends/coreml/seal.py",
+        "backends/coreml/description.py",
+        "analysis/neural_engine/inspect.py",
+    ),
+    "verify": ("stages/verify.py", "engine/verdicts.py"),
+    "measure": ("stages/measure.py", "checks/steps.py"),
+    "choose": (
+        "engine/auto_stage.py",
+        "auto/choose.py",
+        "stages/capture.py",
+        *_CONVERSION,
+        "stages/verify.py",
+        *_ARCHIVES,
+    ),
+    "sensitivity": ("engine/sensitivity.py", "auto/sensitivity.py"),
 }
-"""What `builder.stages.steps` calls for a stage beside its own module."""
+"""The modules that each stage starts at, relative to the package; what they import is in the stage's key too."""
 
 VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
 """The version of each stage's own code: raised when it gives another result for the same inputs."""
@@ -121,7 +132,7 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     A file counts by its content, not by its name; user code by the content of all local files that it reaches.
     """
     inputs: dict[str, Any] = {"version": VERSIONS[stage], "builder": __version__}
-    own = own_code((f"stages/{stage}.py", *BESIDE[stage]), remembered)
+    own = own_code(ROOTS[stage], remembered)
     inputs["builder's code"] = own.digest
     inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
     inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}

@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from builder.jobs.table import Row
 from builder.reports.plain import duration, size
 from builder.reports.verdict import verdict, worst_values
 from builder.spec.tracking import MlflowTracking
-from builder.sweep.table import Row
 from builder.tracking.run import LONGEST_TAG, LONGEST_VALUE, TrackedRun, metric_key, user_name
 
 

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder import paths
 from builder.artifacts import BuildRecord
 from builder.errors import UnfitEnvironmentError
 from builder.progress import Progress
@@ -15,6 +14,7 @@ from builder.spec.tracking import MlflowTracking
 from builder.tracking import outbox
 from builder.tracking.flusher import FlushReport, Kept, flush, start_flusher, wait_for_flusher
 from builder.tracking.run import TrackedRun
+from builder.util import paths
 
 __all__ = ["FlushReport", "Kept", "flush", "track", "track_run"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from builder import paths
-from builder.locks import exclusive, exclusive_or_none
 from builder.tracking import mlflow_store, outbox
+from builder.util import paths
+from builder.util.locks import exclusive, exclusive_or_none
 
 _LOG_LIMIT = 1_000_000
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from builder import paths
-from builder.locks import exclusive
 from builder.reports.summary import without_password
 from builder.tracking.outbox import ARTIFACT, Entry
+from builder.util import paths
+from builder.util.locks import exclusive
 
 RECORD_TAG = "builder.record_id"
 COMPLETE_TAG = "builder.complete"

@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
-from builder import paths
 from builder.artifacts import BuildRecord
 from builder.reports.plain import plain
 from builder.spec.tracking import MlflowTracking
 from builder.tracking.run import CONFIG_FILE, TrackedRun, tracked_run
+from builder.util import paths
 
 SCHEMA = 1
 ARTIFACT = "artifact"

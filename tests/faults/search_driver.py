@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.__main__ import main
-from builder.sweep import local
-from builder.sweep.jobs import Exit, Task
+from builder.jobs import local
+from builder.jobs.jobs import Exit, Task
 
 
 class Build:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
 
 SIDE = 64
 

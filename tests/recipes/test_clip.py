@@ -15,8 +15,8 @@ from PIL import Image
 
 from builder import runtime
 from builder.__main__ import main
-from builder.measures import compare
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
+from builder.util.measures import compare
 
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is an optional package")
 
@@ -36,7 +36,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     import_torchvision()
     import transformers
 
-    from builder.sources.seeded import initialise_seeded
+    from builder.model.sources.seeded import initialise_seeded
 
     texts, pictures = (recipe(name)["source"]["arguments"] for name in ("clip_text", "clip_image"))
     configured = transformers.CLIPConfig(text_config=texts, vision_config=pictures, projection_dim=32)

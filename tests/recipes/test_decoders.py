@@ -14,7 +14,7 @@ import torch
 
 from builder import runtime
 from builder.__main__ import main
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
 
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is an optional package")
 
@@ -46,7 +46,7 @@ def original(config: str, arguments: Mapping[str, Any]) -> Any:
     import_torchvision()
     import transformers
 
-    from builder.sources.seeded import initialise_seeded
+    from builder.model.sources.seeded import initialise_seeded
 
     configuration = getattr(transformers, config)(**arguments)
     configuration._attn_implementation = "eager"

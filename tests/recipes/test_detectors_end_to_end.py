@@ -17,7 +17,7 @@ from PIL import Image
 
 from builder import runtime
 from builder.__main__ import main
-from builder.description import describe_artifact
+from builder.backends.coreml.description import describe_artifact
 from builder.runtime.errors import InputError
 from tests.recipes import detector_models
 
@@ -216,7 +216,7 @@ def test_a_wrong_artifact_is_found_out(
     build: Build, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Suppression across classes instead of within each is what the check is for."""
-    from builder.stages import detector
+    from builder.backends.coreml import nms_pipeline as detector
 
     made = detector._stage
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from builder import runtime
 from builder.__main__ import main
-from builder.description import ArtifactDescription, describe_artifact
-from builder.torchvision_import import import_torchvision
+from builder.backends.coreml.description import ArtifactDescription, describe_artifact
+from builder.model.torchvision_import import import_torchvision
 
 MODELS = "tests.recipes.input_models"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -13,7 +13,7 @@ from coremltools.models.utils import load_spec
 
 from builder import runtime
 from builder.__main__ import main
-from builder.sources.coreml import path_digest
+from builder.model.sources.coreml import path_digest
 
 FILES = Path(__file__).parents[2] / "recipes" / "files"
 

@@ -13,8 +13,8 @@ import yaml
 
 from builder import runtime
 from builder.__main__ import main
-from builder.measures import compare
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
+from builder.util.measures import compare
 
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is an optional package")
 
@@ -37,7 +37,7 @@ def original() -> Any:
     import_torchvision()
     import transformers
 
-    from builder.sources.seeded import initialise_seeded
+    from builder.model.sources.seeded import initialise_seeded
 
     configured = transformers.WhisperConfig(**configuration("whisper_encoder"), tie_word_embeddings=False)
     configured._attn_implementation = "eager"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
 from tests.repro.build_all import VARIANTS
 
 pytestmark = pytest.mark.xdist_group("reproducible")  # all variants are built by one worker, once

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from builder import coreml_import
-from builder.coreml_import import import_coremltools
+from builder.backends.coreml import importing as coreml_import
+from builder.backends.coreml.importing import import_coremltools
 from builder.errors import UnfitEnvironmentError
 
 
@@ -21,7 +21,7 @@ def test_the_import_is_quiet_and_leaves_heavy_packages_out() -> None:
     # given a fresh process, when coremltools is imported
     done = _run(
         "import sys\n"
-        "from builder.coreml_import import import_coremltools\n"
+        "from builder.backends.coreml.importing import import_coremltools\n"
         "ct = import_coremltools()\n"
         "heavy = ['sklearn', 'pandas', 'transformers', 'torchvision', 'torch.distributed.fsdp']\n"
         "print([name for name in heavy if name in sys.modules])\n"
@@ -36,7 +36,7 @@ def test_what_was_left_out_is_the_real_thing_when_it_is_used() -> None:
     # given coremltools as the builder imports it
     done = _run(
         "import warnings; warnings.simplefilter('ignore')\n"
-        "from builder.coreml_import import import_coremltools\n"
+        "from builder.backends.coreml.importing import import_coremltools\n"
         "ct = import_coremltools()\n"
         # when user code imports training-time compression, sparse matrices and the packages that were probed
         "from coremltools.optimize.torch.quantization import LinearQuantizer\n"

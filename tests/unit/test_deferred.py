@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.deferred import DeferredModule, around_import, deferred, paused_collector, placeholder
+from builder.util.lazy_import import DeferredModule, around_import, deferred, paused_collector, placeholder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from builder.measures import compare, why_meaningless
+from builder.util.measures import compare, why_meaningless
 
 ARRAYS = npst.arrays(np.float32, st.integers(1, 20), elements=st.floats(-100, 100, width=32))
 

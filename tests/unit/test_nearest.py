@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.nearest import nearest
+from builder.util.suggest import nearest
 
 TARGETS = ("ios13", "ios14", "ios18", "ios26", "macos15", "watchos9")
 

@@ -7,9 +7,9 @@ import torch
 
 from builder.artifacts import Preprocessing
 from builder.errors import SourceError
-from builder.normalization import resolve_normalization
+from builder.model.normalization import resolve_normalization
+from builder.model.torchvision_import import import_torchvision
 from builder.spec.inputs import ImageInput
-from builder.torchvision_import import import_torchvision
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import locks, paths
 from builder.errors import SourceError, UnfitEnvironmentError
 from builder.progress import Silent
+from builder.util import locks, paths
 
 VARIANT = ("net", "default")
 

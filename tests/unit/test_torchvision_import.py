@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from builder.torchvision_import import import_torchvision
-from builder.torchvision_operators import non_maximum_suppression, roi_align
+from builder.model.torchvision_import import import_torchvision
+from builder.model.torchvision_operators import non_maximum_suppression, roi_align
 
 
 def _run(code: str) -> str:
@@ -20,7 +20,7 @@ def test_it_imports_neither_data_sets_nor_the_compiler_until_they_are_used() -> 
     # given a fresh process, when torchvision is imported and a data set is then asked for
     said = _run(
         "import sys\n"
-        "from builder.torchvision_import import import_torchvision\n"
+        "from builder.model.torchvision_import import import_torchvision\n"
         "torchvision = import_torchvision()\n"
         "print('torch._dynamo' in sys.modules, 'torchvision.datasets.mnist' in sys.modules)\n"
         "import torchvision.datasets\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SourceError
-from builder.user_code import call, import_object
+from builder.util.user_code import call, import_object
 
 
 def test_a_function_that_exits_is_a_failure(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from builder.backends.coreai.child import call
 from builder.errors import ConfigurationError, ConversionError
-from builder.nearest import did_you_mean
+from builder.util.suggest import did_you_mean
 
 _SECONDS = 3600.0
 """For one conversion, of the largest models too; a hang must end."""

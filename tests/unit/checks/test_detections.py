@@ -6,7 +6,7 @@ import torch
 
 from builder.artifacts import Suppression
 from builder.checks.detections import aligned, matches
-from builder.detection.kept import Kept, keep_best, read_kept
+from builder.model.detection.kept import Kept, keep_best, read_kept
 
 
 def kept(*boxes: tuple[float, float, float, float, int]) -> Kept:

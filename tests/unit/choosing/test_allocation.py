@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.choosing.allocation import Allocation, Cost, Costs, path
+from builder.auto.allocation import Allocation, Cost, Costs, path
 
 METHODS = ("a", "b", "c", "d")
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from builder.__main__ import main
-from builder.choosing import choose
+from builder.auto import choose
 from builder.reports.build_json import read_build_json
 
 LIMIT = "checks.parity.snr_db.min=25"

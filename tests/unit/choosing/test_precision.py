@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.__main__ import main
+from builder.backends.coreml.precision import artifact_name
 from builder.config.compose import compose
 from builder.reports.build_json import read_build_json
-from builder.stages.precision import artifact_name
 
 IMAGE = [1, 3, 16, 16]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from builder.choosing.compression import choose_compression
+from builder.auto.compression import choose_compression
 from builder.spec.compression import AutoCompression, WeightCompression
 from builder.spec.target import Target
 

@@ -24,7 +24,7 @@ def requests(monkeypatch: pytest.MonkeyPatch, record: BuildRecord) -> list[Build
             raise CheckError("parity: 3 dB is less than 30 dB", record=record)
         return record
 
-    monkeypatch.setattr("builder.pipeline.build", build)
+    monkeypatch.setattr("builder.engine.pipeline.build", build)
     return asked
 
 
@@ -68,7 +68,7 @@ def test_a_failure_names_the_place_of_its_setting(
     def fail(*_: Any, **__: Any) -> BuildRecord:
         raise SourceError("it is not there", hint="look for it", key=key)
 
-    monkeypatch.setattr("builder.pipeline.build", fail)
+    monkeypatch.setattr("builder.engine.pipeline.build", fail)
     code, out, err = run(*arguments)
     assert (code, out) == (3, "")
     assert err.startswith(place)
@@ -81,7 +81,7 @@ def test_a_place_is_sought_in_what_the_user_wrote(run: Run, monkeypatch: pytest.
     def fail(*_: Any, **__: Any) -> BuildRecord:
         raise SourceError("it is not there", key="source")
 
-    monkeypatch.setattr("builder.pipeline.build", fail)
+    monkeypatch.setattr("builder.engine.pipeline.build", fail)
     (tmp_path / "recipes" / "y.yaml").write_text("defaults:\n  - x\n  - source: python\nsource:\n  factory: a:b\n")
     assert run("recipe=y")[2].startswith("recipes/y.yaml:5:3: error: source: it is not there")
 
@@ -92,7 +92,7 @@ def test_the_place_of_an_option_is_where_it_was_chosen(
     def fail(*_: Any, **__: Any) -> BuildRecord:
         raise SourceError("it matches nothing", key="substitutions.relu6_to_relu")
 
-    monkeypatch.setattr("builder.pipeline.build", fail)
+    monkeypatch.setattr("builder.engine.pipeline.build", fail)
     (tmp_path / "recipes" / "y.yaml").write_text("defaults:\n  - x\n  - substitutions: relu6_to_relu\n")
     assert run("recipe=y")[2].startswith("recipes/y.yaml:3:")
 
@@ -101,7 +101,7 @@ def test_a_failure_without_a_setting_names_no_place(run: Run, monkeypatch: pytes
     def fail(*_: Any, **__: Any) -> BuildRecord:
         raise SourceError("no network")
 
-    monkeypatch.setattr("builder.pipeline.build", fail)
+    monkeypatch.setattr("builder.engine.pipeline.build", fail)
     assert run("recipe=x") == (3, "", "error: no network\n")
 
 
@@ -109,7 +109,7 @@ def test_sys_exit_below_is_no_success(run: Run, monkeypatch: pytest.MonkeyPatch)
     def leave(*_: Any, **__: Any) -> BuildRecord:
         raise SystemExit(0)
 
-    monkeypatch.setattr("builder.pipeline.build", leave)
+    monkeypatch.setattr("builder.engine.pipeline.build", leave)
     code, out, _ = run("recipe=x")
     assert (code, out) == (1, "")
 
@@ -129,7 +129,7 @@ def test_too_little_memory_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: Any, **__: Any) -> BuildRecord:
         raise MemoryError
 
-    monkeypatch.setattr("builder.pipeline.build", fail)
+    monkeypatch.setattr("builder.engine.pipeline.build", fail)
     code, out, err = run("recipe=x")
     assert (code, out) == (7, "")
     assert "memory" in err
@@ -141,7 +141,7 @@ def test_termination_is_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatc
         raise AssertionError("the signal was ignored")
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("builder.pipeline.build", wait)
+    monkeypatch.setattr("builder.engine.pipeline.build", wait)
     try:
         code, out, err = run("recipe=x")
     finally:

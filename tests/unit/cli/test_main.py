@@ -135,7 +135,7 @@ def test_a_folder_that_takes_no_lock_is_named(
     def refuse(path: Path) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr("builder.locks._open", refuse)
+    monkeypatch.setattr("builder.util.locks._open", refuse)
     (tmp_path / "outputs" / ".outbox" / "waits").mkdir(parents=True)
     monkeypatch.setattr("builder.tracking.outbox.waiting", lambda _: ["waits"])
     code, _, stderr = run(*arguments)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import builder
-from builder import fastpath
+from builder import noop
 from builder.__main__ import main
 
 RECIPE = """\
@@ -100,14 +100,14 @@ class Project:
 
     def is_current_quickly(self) -> bool:
         """What the fast path says."""
-        answer = fastpath.answer(ARGUMENTS)
+        answer = noop.answer(ARGUMENTS)
         self._capsys.readouterr()
         return answer == 0
 
     def is_current_slowly(self) -> bool:
         """What the long way says."""
         from builder.config.compose import compose
-        from builder.planning import current_artifact
+        from builder.engine.plan import current_artifact
 
         return current_artifact(compose(["recipe=tiny"]), outputs=Path("outputs")) is not None
 
@@ -273,16 +273,16 @@ def test_an_edit_during_a_build_leaves_nothing_that_answers_for_it(project: Proj
 
 def test_paranoid_compares_contents(project: Project) -> None:
     # given a manifest that says of a file with another content that it is unchanged
-    path = Path(fastpath.manifest_path(ARGUMENTS))
+    path = Path(noop.manifest_path(ARGUMENTS))
     manifest = json.loads(path.read_text())
     project.write("labels.txt", "a\nb\nf\n")
     for entry in manifest["files"]:
         if entry[0].endswith("labels.txt"):
-            entry[1] = fastpath.stat_of(entry[0])
+            entry[1] = noop.stat_of(entry[0])
     path.write_text(json.dumps(manifest))
     assert project.is_current_quickly()
     # then
-    assert fastpath.answer([*ARGUMENTS, "--paranoid"]) is None
+    assert noop.answer([*ARGUMENTS, "--paranoid"]) is None
 
 
 def test_a_cached_build_imports_nothing_heavy(project: Project) -> None:
@@ -308,12 +308,12 @@ def test_the_fast_path_imports_next_to_nothing(project: Project) -> None:
     command = [sys.executable, "-S", "-c", code]
     (project.folder / "outputs/tiny/default/report.html").touch()
     # given the manifest of this very interpreter, which has no site-packages: that of the other, renamed
-    identity = "import sys; from builder import fastpath; print(fastpath.manifest_path(['recipe=tiny', '-q']));"
-    identity += "import json; print(json.dumps(fastpath.identity(['recipe=tiny', '-q'])))"
+    identity = "import sys; from builder import noop; print(noop.manifest_path(['recipe=tiny', '-q']));"
+    identity += "import json; print(json.dumps(noop.identity(['recipe=tiny', '-q'])))"
     printed = subprocess.run(
         [sys.executable, "-S", "-c", identity], capture_output=True, text=True, check=True, env=environment
     ).stdout.splitlines()
-    manifest = json.loads(Path(fastpath.manifest_path(ARGUMENTS)).read_text())
+    manifest = json.loads(Path(noop.manifest_path(ARGUMENTS)).read_text())
     Path(printed[0]).write_text(json.dumps({**manifest, "identity": json.loads(printed[1])}))
     # when
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -330,7 +330,7 @@ def test_the_cache_folder_is_the_one_of_platformdirs(monkeypatch: pytest.MonkeyP
             monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         else:
             monkeypatch.setenv("XDG_CACHE_HOME", given)
-        assert fastpath.cache_folder() == platformdirs.user_cache_dir("builder")
+        assert noop.cache_folder() == platformdirs.user_cache_dir("builder")
 
 
 @pytest.mark.parametrize(
@@ -350,21 +350,21 @@ def test_a_fallback_holds_while_the_network_looks_as_it_did(
     state = {"proxies": [], "routes": [], "names": [], "answer": "unresolved"}
     evidence = {"at": 1000.0, "url": "https://weights.example/x", "state": state}
     # when the same is asked for later
-    monkeypatch.setattr(fastpath, "network_state", lambda _: {**state, **changed})
+    monkeypatch.setattr(noop, "network_state", lambda _: {**state, **changed})
     monkeypatch.setattr("time.time", lambda: 1000.0 + later)
     # then
-    assert fastpath.still_offline(evidence) is holds
+    assert noop.still_offline(evidence) is holds
 
 
 def test_a_probe_notices_that_a_server_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    for name in fastpath._PROXIES:
+    for name in noop._PROXIES:
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth"
-        assert fastpath.network_state(url)["answer"] == "connected"
-    assert fastpath.network_state(url)["answer"] != "connected"
+        assert noop.network_state(url)["answer"] == "connected"
+    assert noop.network_state(url)["answer"] != "connected"
 
 
 def test_another_precision_loads_no_model(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

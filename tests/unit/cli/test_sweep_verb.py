@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.sweep.jobs import Exit, Task
+from builder.jobs.jobs import Exit, Task
 from builder.tracking import outbox
 from tests.unit.cli.conftest import Run
 
@@ -39,8 +39,8 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
             def ended(self) -> Exit:
                 return Exit(code=self.code, seconds=1.5, peak_bytes=300_000_000)
 
-        monkeypatch.setattr("builder.sweep.local.can_fork", lambda: False)
-        monkeypatch.setattr("builder.sweep.local.Process", Child)
+        monkeypatch.setattr("builder.jobs.local.can_fork", lambda: False)
+        monkeypatch.setattr("builder.jobs.local.Process", Child)
         return tasks
 
     return answer

@@ -12,10 +12,10 @@ from coremltools.optimize._utils import dequantize_by_scale_and_zp, lut_to_dense
 from torch import nn
 
 from builder.artifacts import CompressedModel, ConvertedModel
+from builder.backends.coreml.compress import compress
 from builder.progress import Silent
 from builder.runtime import load
 from builder.spec import BuildSpec
-from builder.stages.compress import compress
 from tests.unit.stages.small_builds import convert_module, make_spec, operators
 
 Dense = dict[str, np.ndarray]

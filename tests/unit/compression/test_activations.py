@@ -16,10 +16,10 @@ from torch import nn
 
 from builder import runtime
 from builder.artifacts import CompressedModel, ConvertedModel, Sample
-from builder.compression.activations import measure_ranges, share_ranges
+from builder.backends.coreml import compress as stage
+from builder.backends.coreml.compression.activations import measure_ranges, share_ranges
 from builder.errors import ConfigurationError, ConversionError
 from builder.progress import Silent
-from builder.stages import compress as stage
 from tests.unit.stages.small_builds import convert_module, make_spec, operators
 
 SHAPE = (1, 4, 8, 8)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from builder.backends.coreml.compress import compress
 from builder.progress import Silent
-from builder.stages.compress import compress
 from tests.unit.compression.small_net import compressed, dense_weights, executed, plain_weights
 from tests.unit.stages.small_builds import convert_module, make_spec
 

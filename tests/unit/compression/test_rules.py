@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from builder.spec.compatibility import find_incompatibilities
 from builder.spec.problems import Problem
+from builder.spec.rules.compatibility import find_incompatibilities
 from tests.unit.compression.small_net import spec_for
 
 PRUNE = {"kind": "prune", "target_sparsity": 0.5}

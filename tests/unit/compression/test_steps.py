@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder.compression.kmeans import cluster_values
+from builder.backends.coreml.compression.kmeans import cluster_values
 from builder.errors import ConversionError
 from tests.unit.compression.small_net import compressed, dense_weights, plain_weights
 

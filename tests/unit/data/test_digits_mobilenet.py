@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from builder.sources.weights import file_digest, read_state_dict
-from builder.torchvision_import import import_torchvision
+from builder.model.sources.weights import file_digest, read_state_dict
+from builder.model.torchvision_import import import_torchvision
 
 ROOT = Path(__file__).parents[3]
 

@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 from builder.artifacts import Preprocessing
 from builder.data import draw_samples
 from builder.errors import SourceError
+from builder.model.torchvision_import import import_torchvision
 from builder.spec.data import Data
 from builder.spec.inputs import ImageInput, Input, TensorInput
-from builder.torchvision_import import import_torchvision
 
 functional = import_torchvision().transforms.functional
 WIDTH, HEIGHT = 24, 16

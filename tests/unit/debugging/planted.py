@@ -10,8 +10,8 @@ from torch import nn
 
 import builder
 from builder.examples.vision_transformer import vision_transformer
-from builder.sources.seeded import initialise_seeded
-from builder.torchvision_import import import_torchvision
+from builder.model.sources.seeded import initialise_seeded
+from builder.model.torchvision_import import import_torchvision
 
 DIGITS = Path(builder.__file__).parents[1] / "recipes/weights/digits_mobilenet.safetensors"
 

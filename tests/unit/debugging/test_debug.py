@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from builder.__main__ import main
+from builder.analysis.numerics.findings import Findings, decibels
 from builder.config.compose import compose
-from builder.debugging.debug import debug
-from builder.debugging.findings import Findings, decibels
+from builder.engine.debug import debug
 from builder.progress import Silent
 
 IMAGE = [1, 3, 16, 16]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.detection.candidates import Candidates, Pool
+from builder.model.detection.candidates import Candidates, Pool
 
 
 def by_hand(scores: torch.Tensor, pool: Pool, count: int) -> set[tuple[int, int]]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from builder.artifacts import Suppression
-from builder.detection.detect import make_detect
-from builder.detection.kept import Kept, keep_best
+from builder.model.detection.detect import make_detect
+from builder.model.detection.kept import Kept, keep_best
 from builder.spec.detection import TorchvisionDetection
 from tests.recipes import detector_models
 

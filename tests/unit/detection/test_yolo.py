@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from builder.artifacts import Suppression
-from builder.detection.detect import Detect, make_detect
-from builder.detection.kept import keep_best
 from builder.errors import ConfigurationError
+from builder.model.detection.detect import Detect, make_detect
+from builder.model.detection.kept import keep_best
 from builder.spec.detection import BoxesDetection, YoloDetection
 from tests.recipes import detector_models
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from builder.__main__ import main
-from builder.diagnosis import installation
-from builder.diagnosis.known_bugs import bugs_here
+from builder.analysis import installation
+from builder.backends.coreml.preflight.known_bugs import bugs_here
 
 
 def by_name(outputs: Path) -> dict[str, installation.Finding]:

@@ -13,14 +13,14 @@ import yaml
 
 from builder import runtime
 from builder.artifacts import LoadedModel
+from builder.backends.coreml.convert import convert
+from builder.backends.coreml.preflight.obstacles import Diagnosis, Obstacle
 from builder.data import make_examples
-from builder.diagnosis.obstacles import Diagnosis, Obstacle
+from builder.engine.diagnose import Patient, diagnose
 from builder.errors import ConversionError
+from builder.model.capture.archive import archived
 from builder.spec import BuildSpec
-from builder.stages.archive import archived
 from builder.stages.capture import capture
-from builder.stages.convert import convert
-from builder.stages.diagnose import Patient, diagnose
 from builder.stages.prepare import prepare
 from tests.unit.diagnosis.planted import CASES, NOTES, Case, Function, Planted, windows
 

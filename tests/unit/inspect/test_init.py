@@ -13,8 +13,8 @@ from torch import nn
 
 from builder.__main__ import main
 from builder.config.compose import compose
+from builder.model.torchvision_import import import_torchvision
 from builder.spec.inputs import ImageInput
-from builder.torchvision_import import import_torchvision
 
 FACTORY = """
 import torch

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from builder.lint.reference import render_reference
-from builder.lint.table import RULES
+from builder.analysis.neural_engine.reference import render_reference
+from builder.analysis.neural_engine.table import RULES
 from builder.spec.lint import Lint
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "lint.md"
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "lint.md"
 
 def test_the_page_is_what_the_rules_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == render_reference(), (
-        "run: python -m builder.lint.reference > docs/reference/lint.md"
+        "run: python -m builder.analysis.neural_engine.reference > docs/reference/lint.md"
     )
 
 

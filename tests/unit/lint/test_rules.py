@@ -16,10 +16,10 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the nam
 from coremltools.models import datatypes
 from coremltools.models.neural_network import NeuralNetworkBuilder
 
-from builder.lint.inspect import accepted, lint
-from builder.lint.model import Model, Operator, Tensor
-from builder.lint.read import read_model
-from builder.lint.table import RULES
+from builder.analysis.neural_engine.inspect import accepted, lint
+from builder.analysis.neural_engine.model import Model, Operator, Tensor
+from builder.analysis.neural_engine.read import read_model
+from builder.analysis.neural_engine.table import RULES
 from builder.runtime.errors import ModelError
 from tests.runtime.programs import save_program
 
@@ -160,7 +160,7 @@ def test_a_file_is_read_without_coremltools(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from builder.lint.inspect import lint
+from builder.analysis.neural_engine.inspect import lint
 lint(Path({str(path)!r}))
 assert "coremltools" not in sys.modules
 """

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from builder import runtime
 from builder.artifacts import UsedLowering
-from builder.lowerings.assignment import assignments
-from builder.lowerings.half_masks import finite_masks
-from builder.lowerings.high_rank import high_ranks_lowered
-from builder.lowerings.register import registered_lowerings, uses
-from builder.lowerings.writes import functional_writes, mark_copies
-from builder.stages.convert import conversion_errors
-from builder.stages.fast_conversion import fast_conversion
+from builder.backends.coreml.convert import conversion_errors
+from builder.backends.coreml.lowerings.assignment import assignments
+from builder.backends.coreml.lowerings.half_masks import finite_masks
+from builder.backends.coreml.lowerings.high_rank import high_ranks_lowered
+from builder.backends.coreml.lowerings.register import registered_lowerings, uses
+from builder.backends.coreml.lowerings.writes import functional_writes, mark_copies
+from builder.backends.coreml.patches.conversion import fast_conversion
 
 USUAL = 3
 CASES = int(os.environ.get("LOWERING_CASES", USUAL))

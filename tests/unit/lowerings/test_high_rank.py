@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.lowerings.transposes import MOST, transposes
+from builder.backends.coreml.lowerings.transposes import MOST, transposes
 from tests.unit.lowerings.agreement import Case, Draw, agree, floats, ways
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from builder.lowerings.lowering import Lowering, Wrong, by_operator
-from builder.lowerings.register import registered_lowerings, replaces_upstream
-from builder.lowerings.table import known_lowerings
+from builder.backends.coreml.lowerings.lowering import Lowering, Wrong, by_operator
+from builder.backends.coreml.lowerings.register import registered_lowerings, replaces_upstream
+from builder.backends.coreml.lowerings.table import known_lowerings
 
 
 def _lower(mb: Any, x: Any) -> Any:
@@ -27,7 +27,7 @@ def _registry() -> dict[str, Any]:
 
 def test_listing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from builder.lowerings.table import known_lowerings; known_lowerings(); "
+        "import sys; from builder.backends.coreml.lowerings.table import known_lowerings; known_lowerings(); "
         "print(sorted({'torch', 'coremltools', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

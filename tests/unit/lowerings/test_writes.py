@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.lowerings.memory import Memory
-from builder.lowerings.views import all_nodes, plain_name
-from builder.lowerings.writes import mark_copies, rewrite_writes
+from builder.backends.coreml.lowerings.memory import Memory
+from builder.backends.coreml.lowerings.views import all_nodes, plain_name
+from builder.backends.coreml.lowerings.writes import mark_copies, rewrite_writes
 from tests.unit.lowerings.agreement import CASES, Case, Draw, agree, floats, integers, ways
 
 PROGRAMS = 20 * CASES

@@ -10,8 +10,6 @@ import pytest
 
 from builder.errors import VerificationError
 from builder.release.digests import MANIFEST, manifest_problems, read_manifest, write_manifest
-from builder.stages.seal import package_digest
-from builder.store.digests import artifact_digest
 
 
 @pytest.fixture
@@ -85,9 +83,3 @@ def test_a_manifest_that_lost_its_end_is_refused(folder: Path) -> None:
         path.write_bytes(original[:length])
         with pytest.raises(VerificationError, match=MANIFEST):
             read_manifest(folder)
-
-
-def test_the_digest_of_an_artifact_is_the_one_that_builds_record(folder: Path) -> None:
-    # given a folder and a file, when both digest functions look at them, then they agree
-    assert artifact_digest(folder) == package_digest(folder)
-    assert artifact_digest(folder / "two.txt") == package_digest(folder / "two.txt")

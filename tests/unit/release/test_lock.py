@@ -174,6 +174,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     def refuse(path: Path) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("builder.locks._open", refuse)
+    monkeypatch.setattr("builder.util.locks._open", refuse)
     with pytest.raises(UnfitEnvironmentError, match="cannot write"):
         lock.update_lock(tmp_path, {})

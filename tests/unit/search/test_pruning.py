@@ -8,11 +8,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.jobs.jobs import Exit, Job, Task
 from builder.progress import Bound
 from builder.search.front import front_of
 from builder.search.pruning import BoundsFile, Known, PruningLauncher, why_hopeless
 from builder.search.settings import Search
-from builder.sweep.jobs import Exit, Job, Task
 from tests.unit.search.conftest import OBJECTIVES, SPACE, MakeSearch, trial
 
 SIZES, QUALITIES = st.integers(1, 6), st.lists(st.integers(0, 8), min_size=1, max_size=4)

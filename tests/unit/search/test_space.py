@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from builder.config.overrides import parse, plain
+from builder.config.hydra.overrides import parse, plain
 from builder.config.problems import Finding
 from builder.search.settings import Search
 from builder.search.space import arguments_of, identity, points, text_of

@@ -11,16 +11,17 @@ import torch
 
 from builder import runtime
 from builder.artifacts import CompressedModel, LoadedModel
+from builder.backends.coreml.convert import convert
+from builder.backends.coreml.seal import seal
 from builder.data import make_examples
 from builder.errors import BuilderError, ConfigurationError, ConversionError, SourceError
+from builder.model.sources import load_source
+from builder.model.sources.coreml import path_digest
 from builder.progress import Silent
-from builder.sources import load_source
-from builder.sources.coreml import path_digest
 from builder.spec import BuildSpec
 from builder.stages.capture import capture
-from builder.stages.convert import convert
 from builder.stages.prepare import prepare
-from builder.stages.seal import package_digest, seal
+from builder.store.digests import artifact_digest
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec
 
 LABELS = [f"class {number}" for number in range(250)]
@@ -76,7 +77,7 @@ def test_the_module_gives_what_the_file_gives(package):
     assert loaded.labels == tuple(LABELS)
     assert probabilities.shape == (1, 250)
     assert np.allclose(probabilities[0], [predicted["probabilities"][label] for label in LABELS], rtol=0, atol=0)
-    assert loaded.digest == package_digest(package) == f"sha256:{path_digest(package)}"
+    assert loaded.digest == artifact_digest(package) == f"sha256:{path_digest(package)}"
 
 
 def test_a_file_that_is_passed_on_is_the_file(package, tmp_path):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SourceError
+from builder.model.sources import download
+from builder.model.sources.download import OfflineError, fetch, file_digest
 from builder.progress import Advance, Silent
-from builder.sources import download
-from builder.sources.download import OfflineError, fetch, file_digest
 
 BODY = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from builder import runtime
+from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConversionError, SourceError, UnfitEnvironmentError
-from builder.measures import compare
+from builder.model.capture.archive import archived, program_digest
+from builder.model.sources import load_source
 from builder.progress import Silent
-from builder.sources import load_source
 from builder.spec import BuildSpec
-from builder.stages.archive import archived, program_digest
 from builder.stages.capture import capture
-from builder.stages.convert import convert
 from builder.stages.prepare import prepare
+from builder.util.measures import compare
 
 pytestmark = [
     pytest.mark.skipif(find_spec("onnxsim") is None, reason="optional packages"),

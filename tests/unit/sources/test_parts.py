@@ -11,8 +11,8 @@ import torch
 
 from builder.data import make_examples
 from builder.errors import SourceError
+from builder.model.sources import load_source
 from builder.progress import Silent
-from builder.sources import load_source
 from builder.spec import BuildSpec
 
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="an optional package")

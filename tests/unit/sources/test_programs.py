@@ -11,8 +11,8 @@ from torch import nn
 
 from builder.data import make_examples
 from builder.errors import SourceError
+from builder.model.sources import load_source
 from builder.progress import Silent
-from builder.sources import load_source
 from builder.spec import BuildSpec
 from builder.stages.prepare import prepare
 

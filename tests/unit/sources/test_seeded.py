@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.sources.seeded import CALMER, initialise_seeded
-from builder.torchvision_import import import_torchvision
+from builder.model.sources.seeded import CALMER, initialise_seeded
+from builder.model.torchvision_import import import_torchvision
 
 ARCHITECTURES = (
     "mobilenet_v2",
@@ -105,9 +105,9 @@ def test_the_bits_depend_on_the_seed_alone() -> None:
 def test_another_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
     code = (
         "import sys, torch\n"
-        "from builder.sources.seeded import initialise_seeded\n"
-        "from builder.sources.state import module_digest\n"
-        "from builder.torchvision_import import import_torchvision\n"
+        "from builder.model.sources.seeded import initialise_seeded\n"
+        "from builder.model.sources.state import module_digest\n"
+        "from builder.model.torchvision_import import import_torchvision\n"
         "module = import_torchvision().models.mobilenet_v2(weights=None, width_mult=0.25)\n"
         "initialise_seeded(module, [torch.load(sys.argv[1])], seed=0)\n"
         "print(module_digest(module))\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.spec import BuildSpec
-from builder.spec.source_rules import source_problems
+from builder.spec.rules.source import source_problems
 
 PICTURE = {"kind": "image", "shape": [1, 3, 8, 8]}
 FROM_WEIGHTS = {"image": PICTURE | {"from_weights": True}}

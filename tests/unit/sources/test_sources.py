@@ -10,9 +10,9 @@ from torch import nn
 
 from builder.artifacts import ExampleInputs, Sample
 from builder.errors import SourceError
+from builder.model.sources import load_source
+from builder.model.sources.state import module_digest
 from builder.progress import Silent
-from builder.sources import load_source
-from builder.sources.state import module_digest
 from builder.spec import BuildSpec
 
 

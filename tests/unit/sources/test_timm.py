@@ -10,9 +10,9 @@ import torch
 
 from builder.data import make_examples
 from builder.errors import SourceError, UnfitEnvironmentError
+from builder.model.sources import load_source
+from builder.model.sources.optional import optional_packages
 from builder.progress import Silent
-from builder.sources import load_source
-from builder.sources.optional import optional_packages
 from builder.spec import BuildSpec
 
 pytestmark = pytest.mark.skipif(find_spec("timm") is None, reason="an optional package")

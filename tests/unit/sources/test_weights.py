@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from builder.errors import SourceError
-from builder.sources.weights import read_checkpoint, read_state_dict
+from builder.model.sources.weights import read_checkpoint, read_state_dict
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(7)}
 

@@ -14,10 +14,10 @@ from builder.artifacts import (
     LoadedModel,
     PreparedModel,
 )
+from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.spec import BuildSpec
 from builder.stages.capture import capture
-from builder.stages.convert import convert
 from builder.stages.prepare import prepare
 
 IMAGE = {"kind": "image", "shape": [1, 3, 16, 16], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from builder.artifacts import LoadedModel
+from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConversionError
+from builder.model.capture.methods import methods_to_try
 from builder.stages.capture import capture
-from builder.stages.convert import convert
-from builder.stages.methods import methods_to_try
 from builder.stages.prepare import prepare
 from tests.unit.stages.small_builds import make_spec
 

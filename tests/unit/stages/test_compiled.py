@@ -13,12 +13,12 @@ from torch import nn
 
 from builder import runtime
 from builder.artifacts import LoadedModel
+from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConversionError, SourceError
-from builder.stages.archive import archived
+from builder.model.capture.archive import archived
+from builder.model.capture.torchscript import has_control_flow
 from builder.stages.capture import capture
-from builder.stages.compiled import has_control_flow
-from builder.stages.convert import convert
 from builder.stages.prepare import prepare
 from tests.unit.stages.small_builds import make_spec
 
@@ -175,7 +175,7 @@ def test_a_state_that_is_read_after_it_was_changed(method, tmp_path):
 
 
 def test_an_archive_without_forward_is_told(tmp_path):
-    from builder.sources.torchscript import load_torchscript
+    from builder.model.sources.torchscript import load_torchscript
 
     torch.jit.script(nn.LSTM(8, 5)).save(str(tmp_path / "m.pt"))
     spec = make_spec(source={"kind": "torchscript", "file": str(tmp_path / "m.pt")})

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from builder.artifacts import CompressedModel
+from builder.backends.coreml.compress import compress
 from builder.errors import BuilderError
 from builder.progress import Silent
-from builder.stages.compress import compress
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec, operators
 
 

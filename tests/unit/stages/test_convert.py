@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from builder.backends.coreml import convert as convert_stage
 from builder.errors import ConfigurationError, ConversionError
-from builder.stages import convert as convert_stage
 from tests.unit.stages.small_builds import (
     IMAGE,
     TENSOR,

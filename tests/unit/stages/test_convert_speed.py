@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from builder.stages import convert as convert_stage
-from builder.stages.convert import convert
-from builder.stages.fast_conversion import (
+from builder.backends.coreml import convert as convert_stage
+from builder.backends.coreml.convert import convert
+from builder.backends.coreml.patches.conversion import (
     _quick_equal,
     _quick_overflow,
     _without_copies,
     _without_waste,
     fast_conversion,
 )
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
 from tests.unit.stages.small_builds import TENSOR, Convolutions, capture_module, make_spec
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from builder.errors import ConversionError
-from builder.flatten import flatten_outputs
+from builder.model.flatten import flatten_outputs
 
 A, B = torch.zeros(1), torch.ones(1)
 Pair = namedtuple("Pair", "left right")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builder.__main__ import main
-from builder.diagnosis.raised import Sites, frozen_values, told_frozen
+from builder.backends.coreml.preflight.raised import Sites, frozen_values, told_frozen
 from builder.runtime import load
 
 NET = """\

@@ -13,10 +13,10 @@ import torch
 
 from builder import runtime
 from builder.artifacts import CompressedModel
+from builder.backends.coreml.multifunction import join_functions
+from builder.backends.coreml.seal import seal
 from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
-from builder.stages.join import join_functions
-from builder.stages.seal import seal
 from tests.unit.stages.small_builds import TENSOR, Convolutions, convert_module, make_spec
 
 

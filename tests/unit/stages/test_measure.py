@@ -14,10 +14,10 @@ import yaml
 
 from builder import runtime
 from builder.__main__ import main
-from builder.measures import compare
-from builder.pipeline import stages_of
+from builder.engine.pipeline import stages_of
 from builder.reports.build_json import read_build_json
 from builder.spec import BuildSpec
+from builder.util.measures import compare
 
 STEPS: dict[str, Any] = {
     "first": {"kind": "post_training_quantize", "modules": ["0", "2"]},
@@ -108,7 +108,7 @@ def test_the_store_has_it_and_other_samples_measure_anew(capsys: pytest.CaptureF
 
 
 def store() -> Path:
-    from builder.fastpath import cache_folder
+    from builder.noop import cache_folder
 
     return Path(cache_folder()) / "store"
 

@@ -10,7 +10,7 @@ import torch
 
 from builder.artifacts import LoadedModel
 from builder.data import make_examples
-from builder.stages.archive import archived
+from builder.model.capture.archive import archived
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
 from tests.unit.stages.small_builds import TENSOR, Convolutions, make_spec

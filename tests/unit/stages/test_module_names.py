@@ -11,8 +11,8 @@ import torch
 from coremltools.optimize.coreml import OpPalettizerConfig, OptimizationConfig, palettize_weights
 from torch import nn
 
-from builder.description import describe_artifact
-from builder.stages.module_names import modules_of_operators
+from builder.backends.coreml.description import describe_artifact
+from builder.backends.coreml.module_names import modules_of_operators
 
 
 class _Wrapped(nn.Module):

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from builder.artifacts import CompressedModel, SealedPackage
-from builder.coreml_import import import_coremltools
-from builder.description import SEEDED_KEY
+from builder.backends.coreml.description import SEEDED_KEY
+from builder.backends.coreml.importing import import_coremltools
+from builder.backends.coreml.seal import seal, semantic_digest
 from builder.spec import BuildSpec
-from builder.stages.seal import package_digest, seal, semantic_digest
+from builder.store.digests import artifact_digest
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec
 
 NEURAL_NETWORK: dict[str, Any] = {"format": "mlmodel", "target": {"name": "ios14"}}
@@ -45,7 +46,7 @@ def test_loading_a_package_leaves_its_files_as_they_are(tmp_path: Path) -> None:
     model = import_coremltools().models.MLModel(str(sealed.path), skip_model_load=True)
     # then it is valid and unchanged
     assert model.get_spec().description.input[0].name == "image"
-    assert package_digest(sealed.path) == sealed.digest
+    assert artifact_digest(sealed.path) == sealed.digest
     manifest = (sealed.path / "Manifest.json").read_text()
     assert manifest == json.dumps(json.loads(manifest), indent=4, sort_keys=True) + "\n"
 

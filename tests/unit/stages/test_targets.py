@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from builder.spec.compatibility import find_incompatibilities
+from builder.backends.coreml.convert import convert
+from builder.spec.rules.compatibility import find_incompatibilities
 from builder.spec.target import GENERATIONS, TARGET_NAMES, Target
-from builder.stages.convert import convert
 from tests.unit.stages.small_builds import TENSOR, capture_module, make_spec
 
 SPECIFICATIONS = {13: 4, 14: 5, 15: 6, 16: 7, 17: 8, 18: 9, 26: 10}

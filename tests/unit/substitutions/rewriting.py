@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from builder.artifacts import SubstitutionEffect
+from builder.model.substitutions import Run, substitute
+from builder.model.substitutions.fast_path import attention_in_operators
 from builder.spec.substitutions import ShippedRewrite
-from builder.substitutions import Run, substitute
-from builder.substitutions.fast_path import attention_in_operators
 
 FP32_ROUNDING = 2e-5
 """Of the largest value: a few hundred operators that each round at 6e-8, in another order."""

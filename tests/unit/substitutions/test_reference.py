@@ -8,11 +8,11 @@ from typing import get_args
 import pytest
 import yaml
 
+from builder.model.substitutions.reference import render_reference
+from builder.model.substitutions.table import REWRITES
 from builder.spec import BuildSpec
-from builder.spec.compatibility import find_incompatibilities
+from builder.spec.rules.compatibility import find_incompatibilities
 from builder.spec.substitutions import ShippedRewrite
-from builder.substitutions.reference import render_reference
-from builder.substitutions.table import REWRITES
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "substitutions.md"
@@ -27,7 +27,7 @@ SPEC = {
 
 def test_the_page_is_what_the_docstrings_say():
     assert PAGE.read_text(encoding="utf-8") == render_reference(), (
-        "run: python -m builder.substitutions.reference > docs/reference/substitutions.md"
+        "run: python -m builder.model.substitutions.reference > docs/reference/substitutions.md"
     )
 
 

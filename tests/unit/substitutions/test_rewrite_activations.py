@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from builder.errors import ConfigurationError
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
 from tests.unit.substitutions.rewriting import agree, apply, randomized, types_in
 
 VALUES = torch.linspace(-12, 12, 4001).view(1, -1)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from builder.errors import ConfigurationError, ConversionError
-from builder.torchvision_import import import_torchvision
+from builder.model.torchvision_import import import_torchvision
 from tests.unit.substitutions.rewriting import agree, apply, randomized, types_in
 
 

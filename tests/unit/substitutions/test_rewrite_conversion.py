@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from builder import runtime
-from builder.stages.convert import convert
-from builder.torchvision_import import import_torchvision
+from builder.backends.coreml.convert import convert
+from builder.model.torchvision_import import import_torchvision
 from tests.unit.stages.small_builds import TENSOR, capture_module, make_spec, operators
 from tests.unit.substitutions.rewriting import randomized
 

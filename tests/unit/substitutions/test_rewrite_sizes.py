@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from builder.errors import ConversionError
+from builder.model.substitutions import substitute
 from builder.spec.substitutions import ShippedRewrite
-from builder.substitutions import substitute
 from tests.unit.substitutions.rewriting import agree, apply, types_in
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from builder.errors import ConfigurationError, ConversionError
+from builder.model.substitutions import substitute
+from builder.model.substitutions.attention import ExplicitAttention
+from builder.model.substitutions.fast_path import attention_in_operators
+from builder.model.torchvision_import import import_torchvision
 from builder.spec.substitutions import ShippedRewrite
-from builder.substitutions import substitute
-from builder.substitutions.attention import ExplicitAttention
-from builder.substitutions.fast_path import attention_in_operators
-from builder.torchvision_import import import_torchvision
 from tests.unit.substitutions.rewriting import agree, apply, randomized, run_on, types_in
 
 N, L, S, E = 3, 5, 7, 8

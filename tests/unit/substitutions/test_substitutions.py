@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from builder.errors import ConfigurationError, ConversionError, SourceError
+from builder.model.substitutions import substitute
+from builder.model.substitutions.rewrite import rewrite
 from builder.spec.substitutions import ReplaceModules, RewriteModel, ShippedRewrite
-from builder.substitutions import substitute
-from builder.substitutions.rewrite import rewrite
 
 
 class Nested(nn.Module):

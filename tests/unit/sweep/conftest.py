@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from builder.artifacts import BuildRequest
-from builder.sweep.jobs import Job
+from builder.jobs.jobs import Job
 
 MakeJob = Callable[..., Job]
 

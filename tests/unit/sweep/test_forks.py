@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from builder.sweep.forks import Fork, ForkServer, can_fork
-from builder.sweep.jobs import Exit, Job, Task
-from builder.sweep.local import LocalLauncher
-from builder.sweep.settings import LocalSweep
+from builder.jobs.forks import Fork, ForkServer, can_fork
+from builder.jobs.jobs import Exit, Job, Task
+from builder.jobs.local import LocalLauncher
+from builder.jobs.settings import LocalSweep
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="jobs are forked on Linux alone")
 
 WORKER = """
 import socket, sys
 imported_once = object()
-from builder.sweep.fork_server import serve
+from builder.jobs.fork_server import serve
 task = serve(socket.socket(fileno=int(sys.argv[1])))
 if task is not None:
     exec(task.arguments[0])

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.sweep import memory
-from builder.sweep.jobs import Exit, Task
-from builder.sweep.local import LocalLauncher
-from builder.sweep.memory import Peaks, Running, fits
-from builder.sweep.settings import LocalSweep
+from builder.jobs import memory
+from builder.jobs.jobs import Exit, Task
+from builder.jobs.local import LocalLauncher
+from builder.jobs.memory import Peaks, Running, fits
+from builder.jobs.settings import LocalSweep
 from tests.unit.sweep.conftest import MakeJob
 
 GB = 10**9
@@ -120,7 +120,7 @@ def test_the_launcher_waits_for_memory(
         def __init__(self, task: Task) -> None:
             self.pid = 1
 
-    monkeypatch.setattr("builder.sweep.local.Process", Child)
+    monkeypatch.setattr("builder.jobs.local.Process", Child)
     launcher = LocalLauncher(LocalSweep(job_memory=6 * GB), peaks=tmp_path / "peaks.json", jobs=2)
     first, second = make_job(1), make_job(2)
     assert launcher.lacks(first) is None

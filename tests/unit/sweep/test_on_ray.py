@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from builder.errors import UnfitEnvironmentError
-from builder.sweep.jobs import Exit, Task
-from builder.sweep.on_ray import RayLauncher
-from builder.sweep.settings import RaySweep
+from builder.jobs.jobs import Exit, Task
+from builder.jobs.on_ray import RayLauncher
+from builder.jobs.settings import RaySweep
 from tests.unit.sweep.conftest import MakeJob
 
 SETTINGS = RaySweep(launcher="ray", address="auto", cpus=2, job_memory=10**9)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from builder.errors import UnfitEnvironmentError
-from builder.sweep.jobs import Exit, Task
-from builder.sweep.settings import SubmititSweep
+from builder.jobs.jobs import Exit, Task
+from builder.jobs.settings import SubmititSweep
 from tests.unit.sweep.conftest import MakeJob
 
 pytest.importorskip("submitit", reason="an optional extra")
 
-from builder.sweep.on_slurm import SubmititLauncher, SubmittedJob
+from builder.jobs.on_slurm import SubmititLauncher, SubmittedJob
 
 HERE = SubmititSweep(launcher="submitit", cluster="local", jobs=2)
 

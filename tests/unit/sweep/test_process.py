@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.sweep.jobs import Task
-from builder.sweep.process import Process, run_task
+from builder.jobs.jobs import Task
+from builder.jobs.process import Process, run_task
 
 
 def python(folder: Path, code: str) -> Task:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.sweep import scheduler as scheduling
-from builder.sweep.jobs import Exit, Job, Task
-from builder.sweep.scheduler import Interruption, Scheduler
+from builder.jobs import scheduler as scheduling
+from builder.jobs.jobs import Exit, Job, Task
+from builder.jobs.scheduler import Interruption, Scheduler
 from tests.unit.sweep.conftest import MakeJob
 
 

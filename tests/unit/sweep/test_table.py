@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from builder.artifacts import BuildRecord
+from builder.jobs import outcomes
+from builder.jobs.jobs import Exit, Outcome, Task
+from builder.jobs.table import Row, print_table, render_csv, row_of
 from builder.reports.build_json import write_build_json
 from builder.reports.verdict import leading
 from builder.spec.tracking import MlflowTracking
-from builder.sweep import outcomes
-from builder.sweep.jobs import Exit, Outcome, Task
 from builder.sweep.run import summary_run, trackings
-from builder.sweep.table import Row, print_table, render_csv, row_of
 from tests.unit.sweep.conftest import MakeJob
 
 End = Callable[..., Outcome]

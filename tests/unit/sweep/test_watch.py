@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.jobs.watch import STAGES, Watch, next_stage, reason, was_up_to_date
 from builder.reports.terminal import Terminal
-from builder.sweep.watch import STAGES, Watch, next_stage, reason, was_up_to_date
 
 
 def test_the_stages_of_the_terminal_are_read_back(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 import builder.tracking as tracking
 from builder.artifacts import BuildRecord
 from builder.errors import UnfitEnvironmentError
-from builder.locks import exclusive
 from builder.progress import Silent
 from builder.tracking import flusher, mlflow_store, outbox
+from builder.util.locks import exclusive
 
 Publish = Callable[..., BuildRecord]
 

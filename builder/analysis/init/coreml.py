@@ -1,0 +1,70 @@
+"""Existing Core ML models: inputs, outputs, labels, format and system as the file declares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from builder.analysis.init.draft import Draft
+from builder.backends.coreml.description import describe_artifact
+from builder.backends.coreml.importing import import_coremltools
+from builder.errors import SourceError
+
+LEVELS = "Levels of 0 to 255 as they are: what the file does with them stays inside."
+
+TARGETS = {4: "ios13", 5: "ios14", 6: "ios15", 7: "ios16", 8: "ios17", 9: "ios18", 10: "ios26"}
+"""The oldest system for each specification version of Core ML."""
+
+
+def inspect_coreml(path: Path, written: str, name: str) -> Draft:
+    """Read the file's own description; raises SourceError when it is damaged."""
+    load_spec = import_coremltools().models.utils.load_spec
+    try:
+        found, version = describe_artifact(path), int(load_spec(str(path)).specificationVersion)
+    except Exception as error:  # protobuf and coremltools' reader raise types of their own on damaged files
+        raise SourceError(f"{path} is damaged, or no Core ML model: {type(error).__name__}: {error}") from error
+    is_program = path.suffix == ".mlpackage"
+    inputs = {feature["name"]: _input(feature) for feature in found.inputs}
+    outputs = {f["name"]: _output(f) for f in found.outputs if f["kind"] in ("tensor", "image", "dictionary")}
+    return Draft(
+        name=f"{name}_again",
+        title=f"The Core ML model {path.name}, to compress it or to raise its target.",
+        source={"kind": "coreml", "file": written},
+        inputs=inputs,
+        outputs={} if found.labels else outputs,
+        classifier={"labels": list(found.labels), "softmax": False} if found.labels else {},
+        why={f"input.{own}.scale": LEVELS for own in inputs}
+        | {
+            "precision": "That of the file: it is not converted again.",
+            "target": "The file's own; a later one may bring smaller weights.",
+            "classifier.softmax": "The file gives probabilities already.",
+        },
+        precision=_precision(found.op_counts, found.outputs),
+        target=TARGETS.get(version, "ios15") if is_program else TARGETS.get(min(version, 5), "ios13"),
+        format="mlpackage" if is_program else "mlmodel",
+        suggestions=COMPRESS if is_program else (),
+    )
+
+
+COMPRESS = ("To compress it, choose one in the defaults list: `- compression: int8` (target ios16 or later).",)
+
+
+def _input(feature: Any) -> dict[str, Any]:
+    if feature["kind"] == "image":
+        channels = 1 if feature["color_layout"] in ("G", "G16") else 3
+        shape = [1, channels, feature["height"], feature["width"]]
+        return {"kind": "image", "shape": shape, "color_layout": feature["color_layout"], "scale": 1}
+    section = {"kind": "tensor", "shape": list(feature["shape"]), "dtype": feature["dtype"]}
+    return section | ({"high": 2} if feature["dtype"] == "int32" else {})
+
+
+def _output(feature: Any) -> dict[str, Any] | None:
+    if feature["kind"] == "image":
+        return {"kind": "image", "color_layout": feature["color_layout"]}
+    return {"dtype": feature["dtype"]} if feature["kind"] == "tensor" else None
+
+
+def _precision(operators: Any, outputs: Any) -> str:
+    """Float16 unless the program holds no cast to it: a guess that the structure of the file allows."""
+    half = "cast" in operators or any(f.get("dtype") == "float16" for f in outputs)
+    return "fp16" if half else "fp32"

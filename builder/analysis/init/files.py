@@ -1,0 +1,122 @@
+"""Files of torch: TorchScript, exported programs, and checkpoints, told apart by what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builder.analysis.init.checkpoints import inspect_checkpoint
+from builder.analysis.init.draft import Draft
+from builder.analysis.init.modules import describe_inputs
+from builder.analysis.init.named import CLASSIFIER
+from builder.errors import SourceError
+from builder.model.sources.programs import CHECKPOINT, EXPORTED, TORCHSCRIPT, check_kind
+
+AS_PICTURE = (
+    "To take a picture instead of an array, write (with `mean` and `std` as in training instead of `scale`):",
+    "input:",
+    "  {name}:",
+    "    kind: image",
+    "    shape: {shape}",
+    "    scale: 0.00392156862745098",
+)
+
+
+def inspect_torch_file(path: Path, written: str, name: str) -> Draft:
+    """Draft the recipe of a file that torch (or safetensors) wrote; raises SourceError when it is none."""
+    kind = _kind(path)
+    if kind == TORCHSCRIPT:
+        return _torchscript(path, written, name)
+    if kind == EXPORTED:
+        return _exported(path, written, name)
+    return inspect_checkpoint(path, written, name)
+
+
+def _kind(path: Path) -> str:
+    for kind in (TORCHSCRIPT, EXPORTED):
+        try:
+            check_kind(path, kind)
+        except SourceError:
+            continue
+        return kind
+    return CHECKPOINT
+
+
+def _torchscript(path: Path, written: str, name: str) -> Draft:
+    try:
+        module: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch
+    except (RuntimeError, ValueError, OSError) as error:
+        raise SourceError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    inputs, why = describe_inputs(module.eval())
+    return Draft(
+        name=name,
+        title=f"The TorchScript archive {path.name}.",
+        source={"kind": "torchscript", "file": written},
+        inputs=inputs,
+        why=why,
+        suggestions=CLASSIFIER,
+    )
+
+
+def _exported(path: Path, written: str, name: str) -> Draft:
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # torch raises types of its own on damaged files
+        raise SourceError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    inputs: dict[str, dict[str, Any]] = {}
+    why: dict[str, str] = {}
+    for own in program.graph_signature.user_inputs:
+        value = placeholders[str(own)]
+        inputs[str(own)] = tensor_section(_sizes(value, program), str(value.dtype).removeprefix("torch."))
+        why[f"input.{own}.shape"] = "As the program was exported."
+        why[f"input.{own}.high"] = HIGH
+    return Draft(
+        name=name,
+        title=f"The exported program {path.name}.",
+        source={"kind": "exported_program", "file": written},
+        inputs=inputs,
+        why=why,
+        suggestions=as_picture(inputs),
+    )
+
+
+def _sizes(value: torch.Tensor, program: Any) -> list[Any]:
+    """Integers, and ranges for dimensions that were exported dynamic."""
+    sizes: list[Any] = []
+    for size in value.shape:
+        if isinstance(size, int):
+            sizes.append(size)
+            continue
+        bounds = program.range_constraints.get(size.node.expr)
+        low = max(1, int(bounds.lower)) if bounds is not None else 1
+        high = int(bounds.upper) if bounds is not None and bounds.upper < MOST else MOST
+        sizes.append({"min": low, "max": high, "default": min(max(low, DEFAULT), high)})
+    return sizes
+
+
+MOST = 512
+DEFAULT = 16
+"""The size that a dimension without a bound is captured at, and its largest."""
+
+HIGH = "A GUESS: the examples of the checks are drawn from 0 to below this; for token ids, the size of the vocabulary."
+
+DTYPES = {"int64": "int32", "int32": "int32", "bool": "int32", "uint8": "int32"}
+"""What Core ML takes where the file takes something else than floats."""
+
+
+def tensor_section(sizes: list[Any], dtype: str) -> dict[str, Any]:
+    """The input section of an array; half precision in the file is given as float32."""
+    section: dict[str, Any] = {"kind": "tensor", "shape": sizes, "dtype": DTYPES.get(dtype, "float32")}
+    return section | ({"high": 2} if section["dtype"] == "int32" else {})
+
+
+def as_picture(inputs: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """The comment that turns the first array into a picture, where it has the shape of one."""
+    for name, given in inputs.items():
+        shape = given["shape"]
+        if len(shape) == 4 and shape[:2] in ([1, 3], [1, 1]) and given["dtype"] == "float32":
+            return tuple(line.format(name=name, shape=shape) for line in AS_PICTURE)
+    return ()

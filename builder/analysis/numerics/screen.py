@@ -1,0 +1,94 @@
+"""Findings as lines for people: the worst suspect first, each with what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from builder.analysis.numerics.findings import Findings, Range, Suspect, decibels
+
+_SHOWN = 5
+"""How many are shown of each list where not all are asked for."""
+
+
+def told(findings: Findings, *, everything: bool = False) -> list[str]:
+    """The lines of a look at an artifact; one screen unless `everything` is asked for."""
+    guilty = [suspect for suspect in findings.suspects if suspect.noise > 0]
+    lines = [_headline(findings)]
+    shown = guilty if everything else guilty[:_SHOWN]
+    for number, suspect in enumerate(shown, start=1):
+        lines += ["", *_suspect(suspect, f"{number}. ")]
+    if len(shown) < len(guilty):
+        lines += ["", f"and {len(guilty) - len(shown)} more that add less: -v shows all"]
+    if findings.unfit:
+        lines += ["", "values that half precision cannot hold, in float32:"]
+        some = findings.unfit if everything else findings.unfit[:_SHOWN]
+        lines += [f"  {_operator(suspect)}: {_range(suspect.range)}" for suspect in some if suspect.range]
+        if len(some) < len(findings.unfit):
+            lines.append(f"  and {len(findings.unfit) - len(some)} more: -v shows all")
+    if findings.unmatched:
+        count = len(findings.unmatched)
+        lines += ["", f"{count} values have no counterpart in float32; their error counts for the next one that has"]
+        lines += [f"  {name}" for name in findings.unmatched] if everything else []
+    return lines
+
+
+def short(findings: Findings) -> list[str]:
+    """The worst suspect alone, and what to change; nothing where nothing adds an error."""
+    worst = findings.worst
+    if worst is None:
+        return []
+    remedy = [] if worst.remedy is None else worst.remedy.splitlines()
+    said = f"most of the error comes from {_what(worst)}: what it alone leaves is {_snr(worst.noise)}"
+    return [said, *(f"{'->' if number == 0 else '  '} {line}" for number, line in enumerate(remedy))]
+
+
+def _headline(findings: Findings) -> str:
+    if findings.worst is None:
+        said = "nothing adds an error"
+    else:
+        said = f"against the same program in float32, uncompressed, the SNR is {_snr(findings.noise)}"
+    return f"{said} ({findings.compared} values compared on {findings.samples} samples, by the runtime)"
+
+
+def _suspect(suspect: Suspect, bullet: str) -> Iterator[str]:
+    indent = " " * len(bullet)
+    yield f"{bullet}{_what(suspect)}"
+    own = "" if suspect.own_noise is None else f"; at its own output {_snr(suspect.own_noise)}"
+    yield f"{indent}  what it alone leaves at the model's outputs: {_snr(suspect.noise)}{own}"
+    if suspect.range is not None and suspect.range.is_unfit:
+        yield f"{indent}  {_range(suspect.range)}"
+    if suspect.remedy is not None:
+        first, *rest = suspect.remedy.splitlines()
+        yield f"{indent}-> {first}"
+        yield from (f"{indent}   {line}" for line in rest)
+
+
+def _what(suspect: Suspect) -> str:
+    if suspect.kind == "substitution":
+        replaced = ", ".join(suspect.modules) or "the whole model"
+        return f"substitution {suspect.name} (of {replaced})"
+    if suspect.kind == "conversion":
+        return f"capture by {suspect.name} and conversion, before precision and compression"
+    return _operator(suspect)
+
+
+def _operator(suspect: Suspect) -> str:
+    module = f" of module {suspect.modules[0]}" if suspect.modules else ""
+    return f"{suspect.operator} {suspect.name}{module}"
+
+
+def _range(found: Range | None) -> str:
+    assert found is not None
+    said = [f"at most {found.largest:.3g}"]
+    if found.overflow:
+        said.append(f"{found.overflow:.2%} beyond 65504, which become infinite")
+    if found.denormal:
+        said.append(f"{found.denormal:.2%} below 6.1e-5, which lose bits")
+    if found.vanishing:
+        said.append(f"{found.vanishing:.2%} become zero")
+    return "; ".join(said)
+
+
+def _snr(noise: float) -> str:
+    value = decibels(noise)
+    return "nothing (no finite numbers)" if value == float("-inf") else f"{value:.1f} dB"

@@ -1,0 +1,40 @@
+"""A conversion that failed, explained by a diagnosis instead of one line from coremltools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from builder.errors import ConversionError
+from builder.progress import Progress
+
+if TYPE_CHECKING:  # a cached build must not import torch
+    from builder.backends.coreml.preflight.obstacles import Diagnosis, Remedy
+
+
+def explained(
+    error: ConversionError, failures: Mapping[str, str], diagnose: Callable[[], Diagnosis], progress: Progress
+) -> ConversionError:
+    """Return the error with the diagnosis as its message, and the first remedy as its hint.
+
+    `failures` says what each method met. Where the diagnosis finds nothing, or fails itself, they are the message.
+    """
+    said = error.message if len(failures) == 1 else "; ".join(f"{m}: {f}" for m, f in failures.items())
+    plain = ConversionError(said, hint=error.hint, key=error.key)
+    try:
+        found = diagnose()
+    except Exception as trouble:  # the conversion's own failure must not be lost behind ours
+        progress.detail(f"no diagnosis: {type(trouble).__name__}: {trouble}")
+        return plain
+    if not found.best.in_the_way:
+        return plain
+    from builder.analysis.preflight.screen import told
+
+    message = "\n".join([f"the model does not convert: {told(found)[0]}", *told(found)[1:]])
+    return ConversionError(message, hint=_hint(found.best.in_the_way[0].remedy) or error.hint, key=error.key)
+
+
+def _hint(remedy: Remedy | None) -> str | None:
+    if remedy is None or remedy.kind == "none":
+        return None
+    return remedy.said if remedy.paste is None else f"{remedy.said}: the lines below it go into the recipe"

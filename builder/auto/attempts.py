@@ -1,0 +1,80 @@
+"""A build on the way to a choice, and what of it counts: its size, its verdicts, its SNR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.artifacts import CheckReport, Tried
+from builder.spec import BuildSpec
+
+if TYPE_CHECKING:  # a story is made by the module that calls us
+    from builder.engine.result import Story
+
+_TOLD = ("snr_db", "accuracy", "drop", "top1_agreement")
+"""The measures that are kept of what was tried."""
+_WORST_IS_LARGEST = ("drop",)
+
+
+Attempting = Callable[[BuildSpec], "Story"]
+"""Builds and checks what a spec says; raises what a build raises, but not for missed limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A build up to its checks, none of which has ended it, and what they measured."""
+
+    what: str
+    spec: BuildSpec
+    story: Story
+    reports: tuple[CheckReport, ...]
+
+    @property
+    def path(self) -> Path:
+        """The artifact, as long as the choice lasts."""
+        return self.story.sealed.value().path
+
+    @property
+    def bytes(self) -> int:
+        """The size of the artifact."""
+        return int(self.story.sealed.record["size_bytes"])
+
+    @property
+    def passes(self) -> bool:
+        """Whether no check failed, and one that executes the artifact passed."""
+        executed = [report.passed for report in self.reports if report.kind in ("parity", "accuracy")]
+        return True in executed and all(report.passed is not False for report in self.reports)
+
+    @property
+    def snr_db(self) -> float:
+        """The worst SNR of all parity checks; -inf where an output is no number, or nothing was measured."""
+        found = [value for report in self.reports if report.kind == "parity" for value in _values(report, "snr_db")]
+        return -math.inf if not found or any(value != value for value in found) else min(found)
+
+    def tried(self) -> Tried:
+        """What the record keeps of it."""
+        values: dict[str, float] = {}
+        for report in self.reports:
+            for measure in _TOLD if report.kind in ("parity", "accuracy") else ():
+                found = [value for value in _values(report, measure) if math.isfinite(value)]
+                if found:
+                    values[f"{report.name}.{measure}"] = (max if measure in _WORST_IS_LARGEST else min)(found)
+        return Tried(what=self.what, bytes=self.bytes, passed=self.passes, values=values)
+
+
+def measured(what: str, spec: BuildSpec, story: Story) -> Candidate:
+    """The candidate of a build, whose checks have run."""
+    return Candidate(what=what, spec=spec, story=story, reports=story.verified.value())
+
+
+def _values(report: CheckReport, measure: str) -> Iterator[float]:
+    """A measure of every output that proves something, or of the whole."""
+    for name, value in report.values.items():
+        if isinstance(value, Mapping):
+            if measure in value and "not_meaningful" not in value:
+                yield float(value[measure])
+        elif name == measure:
+            yield float(value)

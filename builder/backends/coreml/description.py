@@ -1,0 +1,274 @@
+"""What a Core ML file declares of itself, as plain values: inputs, outputs, labels, operators, metadata."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.artifacts import LayerWeights
+from builder.backends.coreml.importing import import_coremltools
+
+SEEDED_KEY = "com.github.builder.seeded"
+"""In the artifact's metadata where its weights are untrained."""
+
+_COLOR_LAYOUTS = {10: "G", 20: "RGB", 30: "BGR", 40: "G16"}
+"""`FeatureTypes.proto`, ImageFeatureType.ColorSpace."""
+_ARRAY_DTYPES = {0x10020: "float32", 0x10010: "float16", 0x10040: "float64", 0x20020: "int32", 0x20008: "int8"}
+"""`FeatureTypes.proto`, ArrayFeatureType.ArrayDataType."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactDescription:
+    """What the saved file says; features are dictionaries of name, kind, shape, dtype as in `build.json`."""
+
+    inputs: tuple[Mapping[str, Any], ...]
+    outputs: tuple[Mapping[str, Any], ...]
+    labels: tuple[str, ...] | None
+    op_counts: Mapping[str, int]
+    metadata: Mapping[str, str]
+    """Metadata of the user's own."""
+    shown: Mapping[str, str]
+    """What Xcode shows: author, license, version, description."""
+    states: tuple[Mapping[str, Any], ...]
+    weights: tuple[LayerWeights, ...]
+    """The largest first."""
+    functions: Mapping[str, Mapping[str, Any]]
+    """Of an artifact with several functions: `inputs`, `outputs` and `states` of each; those above are the first's."""
+    suppression: Mapping[str, Any] | None
+    """Of a detector's last stage: its thresholds, and whether boxes of other classes stay."""
+
+
+def shown_description(description: str, *, seeded: bool) -> str:
+    """The description that Xcode shows: the recipe's, after the truth about weights that fell back."""
+    return f"UNTRAINED, seeded weights. {description}".strip() if seeded else description
+
+
+def describe_artifact(path: Path) -> ArtifactDescription:
+    """Read the file's own protobuf; nothing is executed."""
+    spec = import_coremltools().models.utils.load_spec(str(path))
+    description = spec.description
+    functions = {function.name: _interface(function) for function in description.functions}
+    return ArtifactDescription(
+        **functions.get(description.defaultFunctionName, _interface(description)),
+        functions=functions,
+        labels=labels_of(spec),
+        op_counts=dict(sorted(Counter(_operators(spec)).items())),
+        metadata=dict(sorted(description.metadata.userDefined.items())),
+        shown={
+            "author": description.metadata.author,
+            "license": description.metadata.license,
+            "version": description.metadata.versionString,
+            "description": description.metadata.shortDescription,
+        },
+        weights=tuple(sorted(_weights(spec), key=lambda w: (-w.bytes, w.name))),
+        suppression=suppression_of(spec),
+    )
+
+
+def _interface(description: Any) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    """What a model, or one of its functions, takes, gives and keeps."""
+    return {
+        "inputs": tuple(_feature(f) for f in description.input),
+        "outputs": tuple(_feature(f) for f in description.output),
+        "states": tuple(_state(s) for s in description.state),
+    }
+
+
+def suppression_of(spec: Any) -> dict[str, Any] | None:
+    """What non-maximum suppression does where it is the last stage; None for models that end otherwise."""
+    last = spec.pipeline.models[-1] if spec.WhichOneof("Type") == "pipeline" and spec.pipeline.models else spec
+    if last.WhichOneof("Type") != "nonMaximumSuppression":
+        return None
+    stage = last.nonMaximumSuppression
+    return {
+        "iou_threshold": stage.iouThreshold,
+        "confidence_threshold": stage.confidenceThreshold,
+        "per_class": stage.pickTop.perClass,
+    }
+
+
+def _feature(feature: Any) -> dict[str, Any]:
+    kind = feature.type.WhichOneof("Type")
+    value = getattr(feature.type, kind)
+    if kind == "imageType":
+        described = {
+            "name": feature.name,
+            "kind": "image",
+            "width": value.width,
+            "height": value.height,
+            "color_layout": _COLOR_LAYOUTS.get(value.colorSpace, str(value.colorSpace)),
+        }
+        return described | _size_flexibility(value) | _optional(feature)
+    if kind == "multiArrayType":
+        described = {
+            "name": feature.name,
+            "kind": "tensor",
+            "shape": list(value.shape),
+            "dtype": _ARRAY_DTYPES.get(value.dataType, str(value.dataType)),
+        }
+        return described | _flexibility(value) | _optional(feature)
+    if kind == "dictionaryType":
+        return {"name": feature.name, "kind": "dictionary"}
+    return {"name": feature.name, "kind": kind.removesuffix("Type")} | _optional(feature)
+
+
+def _state(feature: Any) -> dict[str, Any]:
+    array = feature.type.stateType.arrayType
+    return {
+        "name": feature.name,
+        "kind": "state",
+        "shape": list(array.shape),
+        "dtype": _ARRAY_DTYPES.get(array.dataType, str(array.dataType)),
+    }
+
+
+def _optional(feature: Any) -> dict[str, Any]:
+    """The value that stands in where the app leaves the input out."""
+    if not feature.type.isOptional:
+        return {}
+    if feature.type.WhichOneof("Type") != "multiArrayType":
+        return {"optional": True}
+    array = feature.type.multiArrayType
+    default = array.WhichOneof("defaultOptionalValue")
+    return {"optional": True} | ({"default_value": getattr(array, default)} if default else {})
+
+
+def _size_flexibility(image: Any) -> dict[str, Any]:
+    """Sizes of a picture as ranges of, or as enumerated, height and width."""
+    match image.WhichOneof("SizeFlexibility"):
+        case "imageSizeRange":
+            ranges = (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)
+            return {"size_ranges": [[r.lowerBound, r.upperBound] for r in ranges]}
+        case "enumeratedSizes":
+            return {"enumerated_sizes": [[s.height, s.width] for s in image.enumeratedSizes.sizes]}
+    return {}
+
+
+def _flexibility(array: Any) -> dict[str, Any]:
+    match array.WhichOneof("ShapeFlexibility"):
+        case "shapeRange":
+            return {"ranges": [[r.lowerBound, r.upperBound] for r in array.shapeRange.sizeRanges]}
+        case "enumeratedShapes":
+            return {"enumerated_shapes": [list(s.shape) for s in array.enumeratedShapes.shapes]}
+    return {}
+
+
+def labels_of(spec: Any) -> tuple[str, ...] | None:
+    """The labels of a classifier or detector, in order; None for other models."""
+    kind = spec.WhichOneof("Type")
+    if kind == "pipeline":
+        return next((labels for stage in spec.pipeline.models if (labels := labels_of(stage))), None)
+    if kind == "nonMaximumSuppression":
+        return tuple(spec.nonMaximumSuppression.stringClassLabels.vector) or None
+    if kind == "neuralNetworkClassifier":
+        return tuple(spec.neuralNetworkClassifier.stringClassLabels.vector)
+    if kind != "mlProgram":
+        return None
+    for operation in _program_operations(spec):
+        if operation.type == "classify":
+            classes = operation.inputs["classes"].arguments[0].value.immediateValue.list
+            return tuple(value.immediateValue.tensor.strings.values[0] for value in classes.values)
+    return None
+
+
+def _operators(spec: Any) -> Iterator[str]:
+    if spec.WhichOneof("Type") == "pipeline":
+        for stage in spec.pipeline.models:
+            yield from _operators(stage)
+        return
+    if spec.WhichOneof("Type") == "nonMaximumSuppression":
+        yield "nonMaximumSuppression"
+        return
+    if spec.WhichOneof("Type") == "mlProgram":
+        yield from (o.type for o in _program_operations(spec) if o.type != "const")
+        return
+    network = getattr(spec, spec.WhichOneof("Type"))
+    for layer in getattr(network, "layers", ()):
+        yield layer.WhichOneof("layer")
+
+
+def _program_operations(spec: Any) -> Iterator[Any]:
+    for function in spec.mlProgram.functions.values():
+        yield from _block_operations(function.block_specializations.values())
+
+
+def _block_operations(blocks: Any) -> Iterator[Any]:
+    for block in blocks:
+        for operation in block.operations:
+            yield operation
+            yield from _block_operations(operation.blocks)
+
+
+def _weights(spec: Any) -> Iterator[LayerWeights]:
+    """Every weight that an ML program keeps in its weight file; of a neural network every layer with weights."""
+    if spec.WhichOneof("Type") == "pipeline":
+        for stage in spec.pipeline.models:
+            yield from _weights(stage)
+        return
+    if spec.WhichOneof("Type") == "mlProgram":
+        yield from _program_weights([o for o in _program_operations(spec) if o.outputs])  # writes to states have none
+        return
+    for layer in getattr(getattr(spec, spec.WhichOneof("Type")), "layers", ()):
+        if size := sum(_parameter_bytes(layer)):
+            kind = layer.WhichOneof("layer")
+            yield LayerWeights(name=layer.name, bytes=size, operator=kind, output=layer.name)
+
+
+def _program_weights(operations: Sequence[Any]) -> Iterator[LayerWeights]:
+    users = {
+        argument.name: operation
+        for operation in reversed(operations)
+        for value in operation.inputs.values()
+        for argument in value.arguments
+        if argument.name
+    }
+    seen: set[tuple[str, int]] = set()  # functions share weights
+    for operation in operations:
+        given = (a.value for v in operation.inputs.values() for a in v.arguments if a.HasField("value"))
+        stored = {_place(v): v for v in (*operation.attributes.values(), *given) if v.WhichOneof("value") == _STORED}
+        size = sum(_stored_bytes(value) for place, value in stored.items() if place not in seen)
+        seen.update(stored)
+        if not size:
+            continue
+        user = operation
+        while user.type == "const" or user.type.startswith("constexpr_"):
+            if user.outputs[0].name not in users:
+                break  # the program returns the weight itself
+            user = users[user.outputs[0].name]
+        name, output = operation.outputs[0].name, user.outputs[0].name
+        yield LayerWeights(name=name, bytes=size, operator=user.type, output=output)
+
+
+_STORED = "blobFileValue"
+"""What a value is that stands in the weight file, not in the program itself."""
+
+
+def _place(value: Any) -> tuple[str, int]:
+    return value.blobFileValue.fileName, value.blobFileValue.offset
+
+
+def _stored_bytes(value: Any) -> int:
+    """The bytes that a value takes in the weight file."""
+    tensor = value.type.tensorType
+    enumeration = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type
+    bits = re.search(r"\d+", enumeration.values_by_number[tensor.dataType].name)
+    elements: int = math.prod(dimension.constant.size for dimension in tensor.dimensions)
+    return math.ceil(elements * int(bits.group()) / 8) if bits else elements
+
+
+def _parameter_bytes(message: Any) -> Iterator[int]:
+    """The bytes of every `WeightParams` inside a layer of a neural network."""
+    if message.DESCRIPTOR.name == "WeightParams":
+        yield 4 * len(message.floatValue) + sum(
+            len(v) for v in (message.float16Value, message.rawValue, message.int8RawValue)
+        )
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if hasattr(value, "__len__") else [value]:
+                yield from _parameter_bytes(inner)

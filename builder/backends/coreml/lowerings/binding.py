@@ -1,0 +1,83 @@
+"""A lowering called with a node of coremltools' torch frontends: arguments in, results out, for traces and exports."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Lowering, Var
+
+
+def run_lowering(lowering: Lowering, context: Any, node: Any) -> None:
+    """Add the operators of `lowering` to the program, and its results under the names of the node's outputs."""
+    from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
+
+    if node.kind == "zero_":  # of a slice, as Swin v2 has it: a trace would lose it, an exported program does not
+        raise NotImplementedError("zero_ writes in place, which a trace loses where it writes into a part of a tensor")
+    results = lowering.lower(mb, **arguments(lowering.lower, context, node, skip=1))
+    if not isinstance(results, tuple):
+        context.add(results, torch_name=node.name)
+    elif len(node.outputs) > 1:  # a trace names each, also those that serve training alone and are not made
+        for result, name in zip(results, node.outputs, strict=False):
+            context.add(result, torch_name=name)
+    else:
+        context.add(results, torch_name=node.name)
+
+
+def applies_to(lowering: Lowering, context: Any, node: Any) -> bool:
+    """Whether the node is a case for `lowering`, where coremltools has a lowering of its own."""
+    if lowering.applies is None:
+        return True
+    given = arguments(lowering.lower, context, node, skip=1)
+    asked = {parameter.name for parameter in _parameters(lowering.applies)}
+    return lowering.applies(**{name: value for name, value in given.items() if name in asked})
+
+
+def arguments(function: Callable[..., Any], context: Any, node: Any, *, skip: int = 0) -> dict[str, Any]:
+    """The node's arguments by the names of the function's parameters; those that are left out have its defaults.
+
+    Keywords that the function does not take are refused, unless it takes any.
+    """
+    from coremltools.converters.mil.frontend.torch.ops import _get_bindings, _get_inputs
+
+    parameters = _parameters(function)[skip:]
+    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    takes_any = len(named) < len(parameters)
+    given: dict[str, Any] = dict(zip([p.name for p in named], _get_inputs(context, node), strict=False))
+    if len(node.inputs) > len(named) and not takes_any:
+        raise NotImplementedError(f"{node.kind} with {len(node.inputs)} arguments is not known")
+    for keyword, bound in (node.kwinputs or {}).items():
+        name = "x" if keyword == "self" else keyword
+        values = _get_bindings(context, bound)
+        if name in {p.name for p in named}:
+            given[name] = values[0] if values else None
+        elif not takes_any and keyword not in _IRRELEVANT:
+            raise NotImplementedError(f"{node.kind} with {keyword} is not known")
+    return {p.name: _as_wanted(p, given[p.name]) for p in named if p.name in given}
+
+
+_IRRELEVANT = {"device", "layout", "memory_format", "pin_memory", "non_blocking"}
+"""Where and how torch keeps a tensor in memory."""
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(function).parameters.values())
+
+
+def _as_wanted(parameter: inspect.Parameter, value: Any) -> Any:
+    return value if "Var" in str(parameter.annotation) else constant(value)
+
+
+def constant(value: Var) -> Any:
+    """The Python value of a constant variable, of each in a list; a variable that is none stays."""
+    import numpy as np
+
+    if isinstance(value, list | tuple):
+        return [constant(entry) for entry in value]
+    known = getattr(value, "val", value)
+    if known is None:
+        return value
+    return known.tolist() if isinstance(known, np.ndarray | np.generic) else known

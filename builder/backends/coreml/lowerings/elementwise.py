@@ -1,0 +1,271 @@
+"""Operators that work on each element: those that coremltools lacks, and those that it converts wrongly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import (
+    as_float,
+    dtype_name,
+    is_constant,
+    is_float,
+    is_integer,
+    promoted,
+    zeros_like,
+)
+
+
+def addcmul(mb: Builder, x: Var, tensor1: Var, tensor2: Var, value: float = 1) -> Var:
+    """`x + value * tensor1 * tensor2`."""
+    x, tensor1, tensor2 = promoted(x, tensor1, tensor2)
+    return mb.add(x=x, y=_times(mb, mb.mul(x=tensor1, y=tensor2), value))
+
+
+def addcdiv(mb: Builder, x: Var, tensor1: Var, tensor2: Var, value: float = 1) -> Var:
+    """`x + value * tensor1 / tensor2`."""
+    x, tensor1, tensor2 = promoted(x, tensor1, tensor2)
+    return mb.add(x=x, y=_times(mb, mb.real_div(x=tensor1, y=tensor2), value))
+
+
+def _times(mb: Builder, x: Var, factor: float) -> Var:
+    if factor == 1:
+        return x
+    x, y = promoted(x, mb.const(val=factor))
+    return mb.mul(x=x, y=y)
+
+
+def reciprocal(mb: Builder, x: Var) -> Var:
+    """`1 / x`."""
+    one, x = promoted(1.0, as_float(x))
+    return mb.real_div(x=one, y=x)
+
+
+def scaled_sum(mb: Builder, x: Var, other: Var, alpha: float = 1) -> Var:
+    """`x + alpha * other`."""
+    x, other = promoted(x, _times(mb, other, alpha))
+    return mb.add(x=x, y=other)
+
+
+def scaled_difference(mb: Builder, x: Var, other: Var, alpha: float = 1) -> Var:
+    """`x - alpha * other`."""
+    x, other = promoted(x, _times(mb, other, alpha))
+    return mb.sub(x=x, y=other)
+
+
+def reversed_difference(mb: Builder, x: Var, other: Var, alpha: float = 1) -> Var:
+    """`other - alpha * x`."""
+    return scaled_difference(mb, other, x, alpha)
+
+
+def _is_scaled(alpha: float = 1) -> bool:
+    return alpha is not None and alpha != 1
+
+
+def fmod(mb: Builder, x: Var, other: Var) -> Var:
+    """The remainder with the sign of x: `sign(x) * (|x| mod |other|)`."""
+    x, other = promoted(x, other)
+    return mb.mul(x=mb.sign(x=x), y=mb.mod(x=mb.abs(x=x), y=mb.abs(x=other)))
+
+
+def integer_division(mb: Builder, x: Var, other: Var, rounding_mode: str | None = None) -> Var:
+    """`div(x, other, rounding_mode)` of integers, which stays an integer."""
+    x, other = promoted(x, other)
+    if rounding_mode == "floor":
+        return mb.floor_div(x=x, y=other)
+    sign = mb.mul(x=mb.sign(x=x), y=mb.sign(x=other))
+    return mb.mul(x=sign, y=mb.floor_div(x=mb.abs(x=x), y=mb.abs(x=other)))
+
+
+def _divides_integers(x: Var, other: Var, rounding_mode: str | None = None) -> bool:
+    return rounding_mode is not None and is_integer(x) and is_integer(other)
+
+
+def integer_floor_division(mb: Builder, x: Var, other: Var) -> Var:
+    """`floor_divide(x, other)` of integers, which stays an integer."""
+    return integer_division(mb, x, other, "floor")
+
+
+def _are_integers(x: Var, other: Var) -> bool:
+    return is_integer(x) and is_integer(other)
+
+
+def power_of_two(mb: Builder, x: Var, exponent: Var) -> Var:  # noqa: ARG001 - x is 2
+    """`2 ** exponent` as `exp2`: Core ML's own pow squares the exponent instead."""
+    return mb.exp2(x=as_float(exponent))
+
+
+def _is_power_of_two(x: Var, exponent: Var) -> bool:
+    return is_constant(x) and x.val.size == 1 and float(x.val) == 2.0 and not is_constant(exponent)
+
+
+def zero(mb: Builder, x: Var) -> Var:
+    """Zeros like x."""
+    return zeros_like(mb, x)
+
+
+def alias(mb: Builder, x: Var) -> Var:
+    """A view of the whole tensor."""
+    return mb.identity(x=x)
+
+
+def lerp(mb: Builder, x: Var, end: Var, weight: Var) -> Var:
+    """`x + weight * (end - x)`."""
+    x, end, weight = promoted(x, end, weight)
+    return mb.add(x=x, y=mb.mul(x=weight, y=mb.sub(x=end, y=x)))
+
+
+def logaddexp(mb: Builder, x: Var, other: Var) -> Var:
+    """`log(e^x + e^other)`, from the larger one, so that nothing overflows."""
+    x, other = promoted(x, other)
+    distance = mb.abs(x=mb.sub(x=x, y=other))
+    return mb.add(x=mb.maximum(x=x, y=other), y=mb.softplus(x=mb.mul(x=distance, y=-1.0)))
+
+
+def log_sigmoid(mb: Builder, x: Var) -> Var:
+    """`min(x, 0) - log(1 + e^-|x|)`, the logarithm by `softplus`, which does not round 1 + e^-|x| on the way."""
+    return mb.sub(x=mb.minimum(x=x, y=0.0), y=mb.softplus(x=mb.mul(x=mb.abs(x=x), y=-1.0)))
+
+
+def log_sigmoid_forward(mb: Builder, x: Var) -> tuple[Var, ...]:
+    """What exported programs call it; the buffer beside the result serves training alone."""
+    return (log_sigmoid(mb, x),)
+
+
+def logit(mb: Builder, x: Var, eps: float | None = None) -> Var:
+    """`log(x / (1 - x))`, with x kept between eps and 1 - eps."""
+    if eps is not None:
+        x = mb.clip(x=x, alpha=float(eps), beta=1.0 - float(eps))
+    return mb.log(x=mb.real_div(x=x, y=mb.sub(x=1.0, y=x)))
+
+
+def hypot(mb: Builder, x: Var, other: Var) -> Var:
+    """`sqrt(x^2 + other^2)`."""
+    x, other = promoted(x, other)
+    return mb.sqrt(x=mb.add(x=mb.mul(x=x, y=x), y=mb.mul(x=other, y=other)))
+
+
+def trunc(mb: Builder, x: Var) -> Var:
+    """Towards zero."""
+    return mb.mul(x=mb.sign(x=x), y=mb.floor(x=mb.abs(x=x))) if is_float(x) else mb.identity(x=x)
+
+
+def copysign(mb: Builder, x: Var, other: Var) -> Var:
+    """The size of x with the sign of other; a negative zero counts as positive."""
+    x, other = promoted(as_float(x), as_float(other))
+    size = mb.abs(x=x)
+    return mb.select(cond=mb.less(x=other, y=0.0), a=mb.mul(x=size, y=-1.0), b=size)
+
+
+def heaviside(mb: Builder, x: Var, values: Var) -> Var:
+    """0 below zero, 1 above, `values` at zero."""
+    x, values = promoted(x, values)
+    above = mb.cast(x=mb.greater(x=x, y=zeros_like(mb, x)), dtype=dtype_name(x))
+    at = mb.cast(x=mb.equal(x=x, y=zeros_like(mb, x)), dtype=dtype_name(x))
+    return mb.add(x=above, y=mb.mul(x=at, y=values))
+
+
+def celu(mb: Builder, x: Var, alpha: float = 1.0) -> Var:
+    """`max(0, x) + min(0, alpha * (e^(x / alpha) - 1))`."""
+    below = mb.mul(x=mb.sub(x=mb.exp(x=mb.mul(x=mb.minimum(x=x, y=0.0), y=1.0 / alpha)), y=1.0), y=float(alpha))
+    return mb.add(x=mb.maximum(x=x, y=0.0), y=below)
+
+
+def hardshrink(mb: Builder, x: Var, lambd: float = 0.5) -> Var:
+    """X where it is further from zero than lambd, else 0."""
+    return mb.mul(x=x, y=mb.cast(x=mb.greater(x=mb.abs(x=x), y=float(lambd)), dtype=dtype_name(x)))
+
+
+def softshrink(mb: Builder, x: Var, lambd: float = 0.5) -> Var:
+    """X moved towards zero by lambd, and no further."""
+    return mb.sub(x=x, y=mb.clip(x=x, alpha=-float(lambd), beta=float(lambd)))
+
+
+def xlogy(mb: Builder, x: Var, other: Var) -> Var:
+    """`x * log(other)`, and 0 where x is 0."""
+    x, other = promoted(as_float(x), as_float(other))
+    is_zero = mb.equal(x=x, y=0.0)
+    safe = mb.select(cond=mb.logical_and(x=is_zero, y=mb.less_equal(x=other, y=other)), a=1.0, b=other)
+    return mb.mul(x=x, y=mb.log(x=safe))
+
+
+def erfc(mb: Builder, x: Var) -> Var:
+    """`1 - erf(x)`."""
+    return mb.sub(x=1.0, y=mb.erf(x=x))
+
+
+def isinf(mb: Builder, x: Var) -> Var:
+    """Whether an element is infinite: of all but zero that alone is its own half, in either precision."""
+    x = as_float(x)
+    return mb.logical_and(x=mb.equal(x=mb.mul(x=x, y=0.5), y=x), y=mb.not_equal(x=x, y=0.0))
+
+
+def isfinite(mb: Builder, x: Var) -> Var:
+    """Whether an element is neither infinite nor NaN: less itself it is 0."""
+    x = as_float(x)
+    return mb.equal(x=mb.sub(x=x, y=x), y=0.0)
+
+
+def scaled(factor: float, mb: Builder, x: Var) -> Var:
+    """X times a number."""
+    return mb.mul(x=as_float(x), y=factor)
+
+
+def number(mb: Builder, x: Var) -> Var:
+    """The one element of x as a number of Python, which `script` keeps: `float(x.sum())`."""
+    x = as_float(x)
+    return mb.squeeze(x=x) if x.rank else x
+
+
+def _of_integers(operator: str, mb: Builder, x: Var) -> Var:
+    """The operator on integers as float32, as torch promotes them."""
+    return getattr(mb, operator)(x=mb.cast(x=x, dtype="fp32"))
+
+
+def _is_integer(x: Var) -> bool:
+    return is_integer(x)
+
+
+_FLOAT_ONLY = ("sqrt", "rsqrt", "exp", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "atan", "asin", "acos")
+
+_SCALED = {"add": scaled_sum, "sub": scaled_difference, "rsub": reversed_difference}
+
+_ALPHA = Wrong(issue=2680, said="ignores or refuses `alpha`", fixed_in="9.1.dev0")
+
+_INTEGER_QUOTIENT = Wrong(issue=2734, said="makes floats of quotients of integers", fixed_in="9.1.dev0")
+
+
+def _plain(**functions: Callable[..., Any]) -> tuple[Lowering, ...]:
+    return tuple(Lowering(operator=name, lower=function) for name, function in functions.items())
+
+
+ELEMENTWISE = (
+    *_plain(
+        addcmul=addcmul, addcdiv=addcdiv, fmod=fmod, zero=zero, alias=alias, lerp=lerp, logaddexp=logaddexp,
+        log_sigmoid=log_sigmoid, log_sigmoid_forward=log_sigmoid_forward, logit=logit, hypot=hypot, trunc=trunc,
+        fix=trunc, copysign=copysign, heaviside=heaviside, celu=celu, hardshrink=hardshrink, softshrink=softshrink,
+        xlogy=xlogy, special_xlogy=xlogy, erfc=erfc, special_erfc=erfc, isinf=isinf, isfinite=isfinite,
+        deg2rad=partial(scaled, math.pi / 180), rad2deg=partial(scaled, 180 / math.pi), float=number,
+    ),
+    *(Lowering(operator=name, lower=lower, wrong=_ALPHA, applies=_is_scaled) for name, lower in _SCALED.items()),
+    Lowering(
+        operator="reciprocal",
+        lower=reciprocal,
+        wrong=Wrong(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+    ),
+    Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
+    Lowering(operator="floor_divide", lower=integer_floor_division, wrong=_INTEGER_QUOTIENT, applies=_are_integers),
+    Lowering(
+        operator="pow",
+        lower=power_of_two,
+        wrong=Wrong(issue=2742, said="leaves `2 ** x` to Core ML, which computes `x ** 2`", fixed_in="9.1.dev0"),
+        applies=_is_power_of_two,
+    ),
+    *(
+        Lowering(operator=name, lower=partial(_of_integers, name), lacks="integers", applies=_is_integer)
+        for name in _FLOAT_ONLY
+    ),
+)  # fmt: skip

@@ -1,0 +1,107 @@
+"""Products and determinants of matrices."""
+
+from __future__ import annotations
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import fixed_size, promoted, slice_axis
+
+_LARGEST = 4
+"""The largest matrix whose determinant is written out: 4 x 4 takes 40 products, the next five times as many."""
+
+
+def det(mb: Builder, x: Var) -> Var:
+    """The determinant of small matrices (…, n, n) by Laplace's expansion along the first row."""
+    size = fixed_size(x, -1, "det")
+    if size > _LARGEST:
+        raise NotImplementedError(
+            f"the determinant of a {size} x {size} matrix is not converted: it takes a decomposition, which MIL lacks"
+        )
+    entries = [[_entry(mb, x, row, column) for column in range(size)] for row in range(size)]
+    return _expand(mb, entries)
+
+
+def det_with_factors(mb: Builder, x: Var) -> tuple[Var, ...]:
+    """What exported programs call it; the factors beside the determinant serve training alone."""
+    return (det(mb, x),)
+
+
+def _entry(mb: Builder, x: Var, row: int, column: int) -> Var:
+    picked = slice_axis(mb, slice_axis(mb, x, -2, row, row + 1), -1, column, column + 1)
+    return mb.squeeze(x=picked, axes=[-2, -1])
+
+
+def _expand(mb: Builder, entries: list[list[Var]]) -> Var:
+    if len(entries) == 1:
+        return entries[0][0]
+    terms = []
+    for column, factor in enumerate(entries[0]):
+        rest = [[value for index, value in enumerate(row) if index != column] for row in entries[1:]]
+        terms.append(mb.mul(x=factor, y=_expand(mb, rest)))
+    total = terms[0]
+    for column, term in enumerate(terms[1:], 1):
+        total = mb.sub(x=total, y=term) if column % 2 else mb.add(x=total, y=term)
+    return total
+
+
+def addr(mb: Builder, x: Var, vec1: Var, vec2: Var, beta: float = 1, alpha: float = 1) -> Var:
+    """`beta * x + alpha * vec1 vec2^T`."""
+    x, vec1, vec2 = promoted(x, vec1, vec2)
+    product = mb.mul(x=mb.expand_dims(x=vec1, axes=[1]), y=mb.expand_dims(x=vec2, axes=[0]))
+    return _sum(mb, x, product, beta, alpha)
+
+
+def addmv(mb: Builder, x: Var, mat: Var, vec: Var, beta: float = 1, alpha: float = 1) -> Var:
+    """`beta * x + alpha * mat vec`."""
+    x, mat, vec = promoted(x, mat, vec)
+    product = mb.squeeze(x=mb.matmul(x=mat, y=mb.expand_dims(x=vec, axes=[1])), axes=[1])
+    return _sum(mb, x, product, beta, alpha)
+
+
+def addbmm(mb: Builder, x: Var, batch1: Var, batch2: Var, beta: float = 1, alpha: float = 1) -> Var:
+    """`beta * x + alpha * (sum over the batch of batch1 batch2)`."""
+    x, batch1, batch2 = promoted(x, batch1, batch2)
+    product = mb.reduce_sum(x=mb.matmul(x=batch1, y=batch2), axes=[0], keep_dims=False)
+    return _sum(mb, x, product, beta, alpha)
+
+
+def _sum(mb: Builder, x: Var, product: Var, beta: float, alpha: float) -> Var:
+    product = product if alpha == 1 else mb.mul(x=product, y=float(alpha))
+    return mb.add(x=x if beta == 1 else mb.mul(x=x, y=float(beta)), y=product)
+
+
+def inner(mb: Builder, x: Var, other: Var) -> Var:
+    """Products along the last axis of both."""
+    x, other = promoted(x, other)
+    if x.rank == 1 and other.rank == 1:
+        return mb.reduce_sum(x=mb.mul(x=x, y=other), axes=[0], keep_dims=False)
+    if other.rank == 1:
+        return mb.reduce_sum(x=mb.mul(x=x, y=other), axes=[-1], keep_dims=False)
+    if x.rank == 1:
+        return mb.reduce_sum(x=mb.mul(x=other, y=x), axes=[-1], keep_dims=False)
+    sizes = [fixed_size(x, axis, "inner") for axis in range(x.rank - 1)]
+    others = [fixed_size(other, axis, "inner") for axis in range(other.rank - 1)]
+    width = fixed_size(x, -1, "inner")
+    product = mb.matmul(
+        x=mb.reshape(x=x, shape=[-1, width]), y=mb.reshape(x=other, shape=[-1, width]), transpose_y=True
+    )
+    return mb.reshape(x=product, shape=[*sizes, *others])
+
+
+def outer(mb: Builder, x: Var, y: Var) -> Var:
+    """Each element of a vector (N) times each of another (M), in their common dtype: (N, M)."""
+    x, y = promoted(x, y)
+    return mb.mul(x=mb.expand_dims(x=x, axes=[1]), y=mb.expand_dims(x=y, axes=[0]))
+
+
+MATRICES = (
+    *(Lowering(operator=name, lower=det) for name in ("det", "linalg_det")),
+    Lowering(operator="_linalg_det", lower=det_with_factors),
+    Lowering(operator="addr", lower=addr),
+    Lowering(operator="addmv", lower=addmv),
+    Lowering(operator="addbmm", lower=addbmm),
+    Lowering(operator="inner", lower=inner),
+    *(
+        Lowering(operator=name, lower=outer, lacks="vectors of unlike dtypes", applies=lambda x, y: x.dtype != y.dtype)
+        for name in ("outer", "ger")
+    ),
+)

@@ -1,0 +1,102 @@
+"""Padding that MIL's pad lacks: round the other end, by less than nothing, in three dimensions by reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import fixed_size, promoted, take
+
+_NUMPY: dict[str, Any] = {"circular": "wrap", "reflect": "reflect", "replicate": "edge"}
+"""numpy's names of torch's modes."""
+
+
+def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Var:
+    """Pad one axis after the other, from the last on, with entries of the axis itself; a negative width cuts off."""
+    if mode == "constant":
+        return _cut_and_padded(mb, x, pad, value or 0.0)
+    import numpy as np
+
+    for index in range(len(pad) // 2):
+        axis, before, after = -1 - index, pad[2 * index], pad[2 * index + 1]
+        length = fixed_size(x, axis, f"{mode} padding")
+        widths = (max(before, 0), max(after, 0))
+        places = np.pad(np.arange(length), widths, mode=_NUMPY[mode])
+        places = places[max(-before, 0) : len(places) - max(-after, 0)]
+        x = _joined(mb, x, axis, places.tolist())
+    return x
+
+
+def _cut_and_padded(mb: Builder, x: Var, pad: Sequence[int], value: float) -> Var:
+    """Cut off where the width is negative, then pad with `value` where it is positive; any size of an axis will do."""
+    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
+    widths = [(0, 0)] * (x.rank - len(pairs)) + pairs[::-1]  # torch begins with the last axis, MIL with the first
+    x = mb.slice_by_index(
+        x=x,
+        begin=[max(-before, 0) for before, _ in widths],
+        end=[min(after, 0) for _, after in widths],
+        begin_mask=[before >= 0 for before, _ in widths],
+        end_mask=[after >= 0 for _, after in widths],
+    )
+    added = [max(width, 0) for pair in widths for width in pair]
+    if not any(added):
+        return x
+    x, constant = promoted(x, value)
+    return mb.pad(x=x, pad=added, mode="constant", constant_val=constant)
+
+
+def _joined(mb: Builder, x: Var, axis: int, places: Sequence[int]) -> Var:
+    """The entries at `places`, as slices that follow each other, unless there would be too many for that."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    if len(runs) > _MOST_SLICES:
+        return take(mb, x, axis, places)
+    parts = [take(mb, x, axis, run) for run in runs]
+    return mb.concat(values=parts, axis=axis) if len(parts) > 1 else parts[0]
+
+
+_MOST_SLICES = 3
+"""Slices stay on the Neural Engine, where a gather may not: enough for what goes round."""
+
+
+def _cuts_off(pad: Sequence[int]) -> bool:
+    return any(width < 0 for width in pad)
+
+
+def _differs(pad: Sequence[int], mode: str = "constant") -> bool:
+    """Whether MIL's pad cannot: it cuts nothing off, and reflects and repeats in the last two dimensions alone."""
+    return _cuts_off(pad) or mode == "circular" or (mode != "constant" and any(width != 0 for width in pad[4:]))
+
+
+def constant_pad_nd(mb: Builder, x: Var, pad: Sequence[int], value: float | None = None) -> Var:
+    """As `pad` with a constant."""
+    return _cut_and_padded(mb, x, pad, value or 0.0)
+
+
+def _of_mode(mode: str, mb: Builder, x: Var, padding: Sequence[int]) -> Var:
+    return pad(mb, x, padding, mode)
+
+
+PADDING = (
+    Lowering(
+        operator="pad",
+        lower=pad,
+        lacks="circular padding, negative widths, and reflection and repetition in three dimensions",
+        applies=_differs,
+    ),
+    Lowering(
+        operator="constant_pad_nd",
+        lower=constant_pad_nd,
+        lacks="negative widths",
+        applies=_cuts_off,
+    ),
+    Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),
+    Lowering(operator="reflection_pad3d", lower=partial(_of_mode, "reflect")),
+    Lowering(operator="replication_pad3d", lower=partial(_of_mode, "replicate")),
+)

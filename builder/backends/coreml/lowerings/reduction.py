@@ -1,0 +1,142 @@
+"""Operators that make one number of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, promoted, zeros_like
+
+Axes = Sequence[int] | int | None
+
+
+def variance_and_mean(mb: Builder, x: Var, dim: Axes, correction: float, *, keepdim: bool) -> tuple[Var, Var]:
+    """The mean of squared distances from the mean, times N / (N - correction), and the mean itself."""
+    axes = list(range(x.rank)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else list(dim)
+    count = 1
+    for axis in axes:
+        count *= fixed_size(x, axis, "var_mean")
+    mean = mb.reduce_mean(x=x, axes=axes, keep_dims=True)
+    distance = mb.sub(x=x, y=mean)
+    variance = mb.reduce_mean(x=mb.mul(x=distance, y=distance), axes=axes, keep_dims=keepdim)
+    factor = count / (count - correction) if count > correction else float("nan")
+    variance = variance if factor == 1 else mb.mul(x=variance, y=factor)
+    return variance, mean if keepdim else mb.squeeze(x=mean, axes=axes)
+
+
+def var_mean(
+    mb: Builder,
+    x: Var,
+    dim: Axes | bool = None,
+    correction: float | bool | None = None,
+    keepdim: bool = False,
+    unbiased: bool | None = None,
+) -> tuple[Var, Var]:
+    """`var_mean(x, dim, correction, keepdim)`, and the older forms with `unbiased` in its place, or alone."""
+    if isinstance(dim, bool):
+        return variance_and_mean(mb, x, None, float(dim), keepdim=False)
+    given = unbiased if correction is None else correction
+    return variance_and_mean(mb, x, dim, 1.0 if given is None else float(given), keepdim=bool(keepdim))
+
+
+def std_mean(
+    mb: Builder,
+    x: Var,
+    dim: Axes | bool = None,
+    correction: float | bool | None = None,
+    keepdim: bool = False,
+    unbiased: bool | None = None,
+) -> tuple[Var, Var]:
+    """The square root of the variance, and the mean."""
+    variance, mean = var_mean(mb, x, dim, correction, keepdim, unbiased)
+    return mb.sqrt(x=variance), mean
+
+
+def prod(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False, dtype: int | None = None) -> Var:
+    """The product over one axis, or over all."""
+    del dtype  # integers stay integers: Core ML has but one kind
+    if isinstance(keepdim, bool) and isinstance(dim, int) and not isinstance(dim, bool):
+        return mb.reduce_prod(x=x, axes=[dim], keep_dims=keepdim)
+    return mb.reduce_prod(x=x, axes=list(range(x.rank)), keep_dims=False)
+
+
+def cumsum(mb: Builder, x: Var, dim: int, dtype: int | None = None) -> Var:
+    """The sums up to each element along an axis; booleans count as integers."""
+    from coremltools.converters.mil.frontend.torch.utils import NUM_TO_DTYPE_STRING
+
+    wanted = NUM_TO_DTYPE_STRING[dtype] if dtype is not None else "int32" if is_bool(x) else None
+    return mb.cumsum(x=x if wanted is None else mb.cast(x=x, dtype=wanted), axis=dim % x.rank)
+
+
+def aminmax(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> tuple[Var, Var]:
+    """The least and the greatest value."""
+    axes = list(range(x.rank)) if dim is None else [dim]
+    return (
+        mb.reduce_min(x=x, axes=axes, keep_dims=bool(keepdim)),
+        mb.reduce_max(x=x, axes=axes, keep_dims=bool(keepdim)),
+    )
+
+
+def count_nonzero(mb: Builder, x: Var, dim: Axes = None) -> Var:
+    """How many elements are not zero."""
+    axes = list(range(x.rank)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else list(dim)
+    ones = mb.cast(x=mb.not_equal(x=x, y=zeros_like(mb, x)), dtype="int32")
+    return mb.reduce_sum(x=ones, axes=axes, keep_dims=False)
+
+
+def cdist(mb: Builder, x1: Var, x2: Var, p: float = 2.0, compute_mode: int | None = None) -> Var:
+    """The p-norm distance of each row of x1 (…, P, M) to each of x2 (…, R, M): (…, P, R)."""
+    del compute_mode  # how torch computes it
+    x1, x2 = promoted(x1, x2)
+    if max(x1.rank, x2.rank) > 4:
+        raise NotImplementedError("cdist of more than four dimensions is not converted: flatten the leading ones")
+    difference = mb.sub(x=mb.expand_dims(x=x1, axes=[-2]), y=mb.expand_dims(x=x2, axes=[-3]))
+    return norm(mb, difference, float(p))
+
+
+def pairwise_distance(mb: Builder, x1: Var, x2: Var, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Var:
+    """The p-norm of `x1 - x2 + eps` over the last axis."""
+    x1, x2 = promoted(x1, x2)
+    return norm(mb, mb.add(x=mb.sub(x=x1, y=x2), y=float(eps)), float(p), keepdim=bool(keepdim))
+
+
+def norm(mb: Builder, x: Var, p: float, *, keepdim: bool = False) -> Var:
+    """The p-norm over the last axis; p is 0 or more, or infinite (traces write it as 3.4e38)."""
+    if p == 2:
+        return mb.reduce_l2_norm(x=x, axes=[-1], keep_dims=keepdim)
+    if p == 1:
+        return mb.reduce_l1_norm(x=x, axes=[-1], keep_dims=keepdim)
+    size = mb.abs(x=x)
+    if p == 0:
+        return mb.reduce_sum(x=mb.cast(x=mb.greater(x=size, y=0.0), dtype="fp32"), axes=[-1], keep_dims=keepdim)
+    if p > 1e38:
+        return mb.reduce_max(x=size, axes=[-1], keep_dims=keepdim)
+    total = mb.reduce_sum(x=mb.pow(x=size, y=p), axes=[-1], keep_dims=keepdim)
+    return mb.pow(x=total, y=1 / p)
+
+
+def bucketize(mb: Builder, x: Var, boundaries: Var, out_int32: bool = False, right: bool = False) -> Var:
+    """The index of the bucket of each element: how many of the sorted boundaries (B,) lie below it."""
+    del out_int32  # Core ML has but one kind of integer
+    shape = mb.shape(x=x)
+    elements, edges = promoted(mb.reshape(x=x, shape=[-1, 1]), mb.reshape(x=boundaries, shape=[1, -1]))
+    below = mb.less_equal(x=edges, y=elements) if right else mb.less(x=edges, y=elements)
+    return mb.reshape(x=mb.reduce_sum(x=mb.cast(x=below, dtype="int32"), axes=[1], keep_dims=False), shape=shape)
+
+
+REDUCTION = (
+    *(Lowering(operator=f"var_mean{overload}", lower=var_mean) for overload in ("", ".dim", ".correction")),
+    *(Lowering(operator=f"std_mean{overload}", lower=std_mean) for overload in ("", ".dim", ".correction")),
+    *(Lowering(operator=name, lower=prod) for name in ("prod", "prod.dim_int")),
+    Lowering(
+        operator="cumsum",
+        lower=cumsum,
+        lacks="axes that are counted from the end, but the last",
+        applies=lambda dim: dim < -1,
+    ),
+    Lowering(operator="aminmax", lower=aminmax),
+    *(Lowering(operator=name, lower=count_nonzero) for name in ("count_nonzero", "count_nonzero.dim_intlist")),
+    *(Lowering(operator=name, lower=cdist) for name in ("cdist", "_cdist_forward", "_euclidean_dist")),
+    Lowering(operator="pairwise_distance", lower=pairwise_distance),
+    Lowering(operator="bucketize", lower=bucketize),
+)

@@ -1,0 +1,238 @@
+"""Operators that only move elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import (
+    dtype_name,
+    fixed_shape,
+    fixed_size,
+    is_bool,
+    numpy_dtype,
+    positive,
+    promoted,
+    slice_axis,
+)
+
+
+def swapaxes(mb: Builder, x: Var, axis0: int, axis1: int) -> Var:
+    """X with two axes exchanged."""
+    order = list(range(x.rank))
+    order[axis0], order[axis1] = order[axis1], order[axis0]
+    return mb.transpose(x=x, perm=order)
+
+
+def movedim(mb: Builder, x: Var, source: Any, destination: Any) -> Var:
+    """X with the axes `source` at the places `destination`, the others in their order."""
+    sources, places = ([axes] if isinstance(axes, int) else list(axes) for axes in (source, destination))
+    sources, places = ([positive(axis, x.rank) for axis in axes] for axes in (sources, places))
+    rest = [axis for axis in range(x.rank) if axis not in sources]
+    moved = dict(zip(places, sources, strict=True))
+    return mb.transpose(x=x, perm=[moved[i] if i in moved else rest.pop(0) for i in range(x.rank)])
+
+
+def diff(mb: Builder, x: Var, n: int = 1, dim: int = -1, prepend: Var | None = None, append: Var | None = None) -> Var:
+    """`x[1:] - x[:-1]` along an axis, n times; of booleans where neighbours are not equal."""
+    ends = [part for part in (prepend, x, append) if part is not None]
+    x = mb.concat(values=promoted(*ends), axis=dim) if len(ends) > 1 else x
+    for _ in range(min(n, fixed_size(x, dim, "diff"))):
+        if fixed_size(x, dim, "diff") == 1:
+            raise NotImplementedError("diff of one element leaves nothing, which Core ML cannot return")
+        later, earlier = slice_axis(mb, x, dim, 1, None), slice_axis(mb, x, dim, None, -1)
+        x = mb.logical_xor(x=later, y=earlier) if is_bool(x) else mb.sub(x=later, y=earlier)
+    return x
+
+
+def unfold(mb: Builder, x: Var, dimension: int, size: int, step: int) -> Var:
+    """`x.unfold(dimension, size, step)`: windows of an axis, their elements on a new last axis."""
+    import numpy as np
+
+    if x.rank == 0:
+        return mb.reshape(x=x, shape=[1])
+    axis = positive(dimension, x.rank)
+    length = fixed_size(x, axis, "unfold")
+    count = (length - size) // step + 1
+    indices = np.arange(count)[:, None] * step + np.arange(size)[None, :]
+    windows = mb.gather(x=x, indices=indices.reshape(-1).astype(np.int32), axis=axis)
+    if axis == x.rank - 1:
+        return mb.reshape(x=windows, shape=[*fixed_shape(x, "unfold")[:axis], count, size])
+    sizes = fixed_shape(x, "unfold")
+    before, after = math.prod(sizes[:axis]), math.prod(sizes[axis + 1 :])
+    windows = mb.reshape(x=windows, shape=[before, count, size, after])
+    windows = mb.transpose(x=windows, perm=[0, 1, 3, 2])
+    return mb.reshape(x=windows, shape=[*sizes[:axis], count, *sizes[axis + 1 :], size])
+
+
+def as_strided(
+    mb: Builder, x: Var, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Var:
+    """Elements of a contiguous x at fixed places in memory; a view of another layout has others, as checks then say."""
+    import numpy as np
+
+    if not all(isinstance(number, int) for number in [*size, *stride]):
+        raise NotImplementedError("as_strided with sizes that depend on the input is not converted")
+    places = np.full((), storage_offset or 0)
+    for length, step in zip(size, stride, strict=True):
+        places = places[..., None] + np.arange(length) * step
+    flat = mb.reshape(x=x, shape=[-1])
+    picked = mb.gather(x=flat, indices=places.reshape(-1).astype(np.int32), axis=0)
+    return mb.reshape(x=picked, shape=list(size)) if size else mb.squeeze(x=picked, axes=[0])
+
+
+def channel_shuffle(mb: Builder, x: Var, groups: int) -> Var:
+    """The channels (N, C, …), read as (groups, C / groups), transposed."""
+    sizes = fixed_shape(x, "channel_shuffle")
+    batch, channels, rest = sizes[0], sizes[1], math.prod(sizes[2:])
+    parts = mb.reshape(x=x, shape=[batch, groups, channels // groups, rest])
+    return mb.reshape(x=mb.transpose(x=parts, perm=[0, 2, 1, 3]), shape=sizes)
+
+
+def rot90(mb: Builder, x: Var, k: int = 1, dims: Sequence[int] = (0, 1)) -> Var:
+    """Turned k times by 90 degrees, from the first axis towards the second."""
+    first, second = dims
+    turns = k % 4
+    if turns == 0:
+        return mb.identity(x=x)
+    if turns == 2:
+        return mb.reverse(x=x, axes=[first, second])
+    if turns == 1:
+        return swapaxes(mb, mb.reverse(x=x, axes=[second]), first, second)
+    return mb.reverse(x=swapaxes(mb, x, first, second), axes=[second])
+
+
+def flip(mb: Builder, x: Var, dims: Sequence[int]) -> Var:
+    """A constant reversed along axes, as a copy in its own order: a view backwards is nothing that torch takes."""
+    import numpy as np
+
+    return mb.const(val=np.ascontiguousarray(np.flip(x.val, tuple(dims))))
+
+
+def flipud(mb: Builder, x: Var) -> Var:
+    """Reversed along the first axis."""
+    return mb.reverse(x=x, axes=[0])
+
+
+def matrix_transposed(mb: Builder, x: Var) -> Var:
+    """The last two axes exchanged."""
+    return swapaxes(mb, x, -2, -1)
+
+
+def ravel(mb: Builder, x: Var) -> Var:
+    """All elements in one axis."""
+    return mb.reshape(x=x, shape=[-1])
+
+
+def tensor_split(mb: Builder, x: Var, indices_or_sections: Any, dim: int = 0) -> tuple[Var, ...]:
+    """Parts of nearly equal size, or between indices."""
+    length = fixed_size(x, dim, "tensor_split")
+    if isinstance(indices_or_sections, int):
+        small, larger = divmod(length, indices_or_sections)
+        sizes = [small + (part < larger) for part in range(indices_or_sections)]
+    else:
+        edges = [0, *(min(positive(i, length), length) for i in indices_or_sections), length]
+        sizes = [end - begin for begin, end in pairwise(edges)]
+    if len(sizes) == 1:
+        return (mb.identity(x=x),)
+    return tuple(mb.split(x=x, split_sizes=sizes, axis=dim))
+
+
+def vstack(mb: Builder, tensors: Sequence[Var]) -> Var:
+    """Stacked as rows."""
+    rows = [t if t.rank > 1 else mb.reshape(x=t, shape=[1, -1]) for t in tensors]
+    return mb.concat(values=promoted(*rows), axis=0)
+
+
+def dstack(mb: Builder, tensors: Sequence[Var]) -> Var:
+    """Stacked along the third axis."""
+    deep = []
+    for tensor in tensors:
+        if tensor.rank < 2:
+            tensor = mb.reshape(x=tensor, shape=[1, -1])
+        deep.append(mb.expand_dims(x=tensor, axes=[-1]) if tensor.rank == 2 else tensor)
+    return mb.concat(values=promoted(*deep), axis=2)
+
+
+def column_stack(mb: Builder, tensors: Sequence[Var]) -> Var:
+    """Vectors as columns, joined with the columns of matrices."""
+    columns = [t if t.rank > 1 else mb.reshape(x=t, shape=[-1, 1]) for t in tensors]
+    return mb.concat(values=promoted(*columns), axis=1)
+
+
+def diag_embed(mb: Builder, x: Var, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Var:
+    """The last axis as the diagonal of new last two axes."""
+    import numpy as np
+
+    if (dim1, dim2) != (-2, -1):
+        raise NotImplementedError("diag_embed into other axes than the last two is not converted")
+    length = fixed_size(x, -1, "diag_embed")
+    kind = numpy_dtype(x)
+    side = np.eye(length + abs(offset), dtype=kind)
+    rows = side[:length] if offset >= 0 else side[-offset:]
+    columns = side[offset:][:length] if offset >= 0 else side[:length]
+    return mb.matmul(x=rows.T, y=mb.mul(x=mb.expand_dims(x=x, axes=[-1]), y=columns))
+
+
+def take_along_dim(mb: Builder, x: Var, indices: Var, dim: int | None = None) -> Var:
+    """The entries at indices along one axis (of all in one axis where none is named)."""
+    if dim is None:
+        return mb.gather_along_axis(x=ravel(mb, x), indices=ravel(mb, indices), axis=0)
+    return mb.gather_along_axis(x=x, indices=indices, axis=dim)
+
+
+def take_flat(mb: Builder, x: Var, index: Var) -> Var:
+    """`x.take(index)`: entries of all elements in one axis."""
+    return mb.gather(x=ravel(mb, x), indices=mb.cast(x=index, dtype="int32"), axis=0)
+
+
+def index_fill(mb: Builder, x: Var, dim: int, index: Var, value: Var) -> Var:
+    """X with `value` at constant indices along one axis."""
+    import numpy as np
+
+    if index.val is None:
+        raise NotImplementedError("index_fill at indices that depend on the input is not converted")
+    sizes = fixed_shape(x, "index_fill")
+    chosen = np.zeros(sizes[dim], dtype=bool)
+    chosen[np.asarray(index.val).reshape(-1)] = True
+    shape = [1] * x.rank
+    shape[dim] = -1
+    where = np.broadcast_to(chosen.reshape(shape), sizes).copy()
+    return mb.select(cond=where, a=mb.cast(x=value, dtype=dtype_name(x)), b=x)
+
+
+SHAPE = (
+    *(Lowering(operator=name, lower=swapaxes) for name in ("swapaxes", "swapdims")),
+    *(
+        Lowering(operator=name, lower=movedim)
+        for name in ("movedim", "movedim.intlist", "moveaxis", "moveaxis.intlist")
+    ),
+    Lowering(operator="diff", lower=diff),
+    *(Lowering(operator=name, lower=unfold) for name in ("unfold", "unfold_copy")),
+    *(Lowering(operator=name, lower=as_strided) for name in ("as_strided", "as_strided_copy")),
+    *(Lowering(operator=name, lower=channel_shuffle) for name in ("channel_shuffle", "native_channel_shuffle")),
+    Lowering(operator="rot90", lower=rot90),
+    Lowering(
+        operator="flip",
+        lower=flip,
+        wrong=Wrong(issue=None, said="leaves a constant as a view backwards, which its `to` cannot take"),
+        applies=lambda x: x.val is not None,
+    ),
+    Lowering(operator="flipud", lower=flipud),
+    *(Lowering(operator=name, lower=matrix_transposed) for name in ("mt", "adjoint", "mh")),
+    *(Lowering(operator=name, lower=ravel) for name in ("ravel",)),
+    *(
+        Lowering(operator=name, lower=tensor_split)
+        for name in ("tensor_split", "tensor_split.sections", "tensor_split.indices")
+    ),
+    *(Lowering(operator=name, lower=vstack) for name in ("vstack", "row_stack")),
+    Lowering(operator="dstack", lower=dstack),
+    Lowering(operator="column_stack", lower=column_stack),
+    Lowering(operator="diag_embed", lower=diag_embed),
+    Lowering(operator="take_along_dim", lower=take_along_dim),
+    Lowering(operator="take", lower=take_flat),
+    *(Lowering(operator=name, lower=index_fill) for name in ("index_fill", "index_fill.int_scalar")),
+)

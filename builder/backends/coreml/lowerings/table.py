@@ -1,0 +1,53 @@
+"""Every lowering of ours, by the operator's name."""
+
+from __future__ import annotations
+
+from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
+from builder.backends.coreml.lowerings.attention import ATTENTION
+from builder.backends.coreml.lowerings.complex import COMPLEX
+from builder.backends.coreml.lowerings.detection import DETECTION
+from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
+from builder.backends.coreml.lowerings.embedding import EMBEDDING
+from builder.backends.coreml.lowerings.integer import INTEGER
+from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
+from builder.backends.coreml.lowerings.masks import MASKS
+from builder.backends.coreml.lowerings.matrices import MATRICES
+from builder.backends.coreml.lowerings.normalization import NORMALIZATION
+from builder.backends.coreml.lowerings.order import ORDER
+from builder.backends.coreml.lowerings.packed import PACKED
+from builder.backends.coreml.lowerings.padding import PADDING
+from builder.backends.coreml.lowerings.pooling import POOLING
+from builder.backends.coreml.lowerings.reduction import REDUCTION
+from builder.backends.coreml.lowerings.resampling import RESAMPLING
+from builder.backends.coreml.lowerings.scattering import SCATTERING
+from builder.backends.coreml.lowerings.shape import SHAPE
+from builder.backends.coreml.lowerings.transposed_convolution import TRANSPOSED_CONVOLUTION
+from builder.backends.coreml.lowerings.windows import WINDOWS
+
+LOWERINGS = by_operator(
+    ASSIGNMENT,
+    ATTENTION,
+    COMPLEX,
+    DETECTION,
+    ELEMENTWISE,
+    EMBEDDING,
+    INTEGER,
+    MASKS,
+    MATRICES,
+    NORMALIZATION,
+    ORDER,
+    PACKED,
+    PADDING,
+    POOLING,
+    REDUCTION,
+    RESAMPLING,
+    SCATTERING,
+    SHAPE,
+    TRANSPOSED_CONVOLUTION,
+    WINDOWS,
+)
+
+
+def known_lowerings() -> tuple[Lowering, ...]:
+    """All of them, in the order of their operators."""
+    return tuple(LOWERINGS.values())

@@ -1,0 +1,120 @@
+"""What lowerings ask of MIL variables and do to them: dtypes, sizes, constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Var
+
+
+def is_float(x: Var) -> bool:
+    """Whether x is of a floating-point dtype."""
+    from coremltools.converters.mil.mil import types
+
+    return bool(types.is_float(x.dtype))
+
+
+def is_integer(x: Var) -> bool:
+    """Whether x is of an integer dtype; booleans are none."""
+    from coremltools.converters.mil.mil import types
+
+    return bool(types.is_int(x.dtype))
+
+
+def is_bool(x: Var) -> bool:
+    """Whether x is boolean."""
+    from coremltools.converters.mil.mil import types
+
+    return bool(types.is_bool(x.dtype))
+
+
+def is_complex(x: Var) -> bool:
+    """Whether x is complex: a pair of variables that coremltools carries along as one."""
+    from coremltools.converters.mil.mil import types
+
+    return bool(types.is_complex(x.dtype))
+
+
+def is_constant(x: Var) -> bool:
+    """Whether the value of x is known while the model is converted."""
+    return getattr(x, "val", None) is not None
+
+
+def promoted(*values: Var) -> list[Var]:
+    """The values in their common dtype."""
+    from coremltools.converters.mil.mil.ops.defs._utils import promote_input_dtypes
+
+    return list(promote_input_dtypes(list(values)))
+
+
+def as_float(x: Var) -> Var:
+    """X, or as float32 where it is of integers or booleans."""
+    from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
+
+    return x if is_float(x) else mb.cast(x=x, dtype="fp32")
+
+
+def dtype_name(x: Var) -> str:
+    """MIL's name of its dtype: `fp32`, `int32`, `bool`."""
+    from coremltools.converters.mil.mil.types.type_mapping import builtin_to_string
+
+    return str(builtin_to_string(x.dtype))
+
+
+def numpy_dtype(x: Var) -> Any:
+    """The numpy dtype of x."""
+    from coremltools.converters.mil.mil import types
+
+    return types.nptype_from_builtin(x.dtype)
+
+
+def zeros_like(mb: Builder, x: Var) -> Var:
+    """Zeros of the shape and dtype of x."""
+    import numpy as np
+
+    if all(isinstance(size, int) for size in x.shape):
+        return mb.const(val=np.zeros(x.shape, dtype=numpy_dtype(x)))
+    return mb.fill(shape=mb.shape(x=x), value=numpy_dtype(x)(0))
+
+
+def fixed_size(x: Var, axis: int, operator: str) -> int:
+    """The size of an axis. Raises NotImplementedError where the app chooses it."""
+    size = x.shape[axis]
+    if not isinstance(size, Integral):  # numpy's own integers too
+        raise NotImplementedError(
+            f"{operator} over a flexible dimension is not converted: give axis {axis} a fixed size"
+        )
+    return int(size)
+
+
+def fixed_shape(x: Var, operator: str) -> list[int]:
+    """The sizes of all axes. Raises NotImplementedError where the app chooses one."""
+    return [fixed_size(x, axis, operator) for axis in range(x.rank)]
+
+
+def positive(axis: int, rank: int) -> int:
+    """An axis counted from the front."""
+    return axis + rank if axis < 0 else axis
+
+
+def slice_axis(mb: Builder, x: Var, axis: int, begin: int | None, end: int | None, step: int = 1) -> Var:
+    """`x[..., begin:end:step, ...]` along one axis; None is the beginning or the end."""
+    axis = positive(axis, x.rank)
+    begins, ends, steps = [0] * x.rank, [0] * x.rank, [1] * x.rank
+    begins[axis], ends[axis], steps[axis] = begin or 0, end or 0, step
+    begin_mask = [i != axis or begin is None for i in range(x.rank)]
+    end_mask = [i != axis or end is None for i in range(x.rank)]
+    return mb.slice_by_index(x=x, begin=begins, end=ends, stride=steps, begin_mask=begin_mask, end_mask=end_mask)
+
+
+def take(mb: Builder, x: Var, axis: int, indices: Sequence[int]) -> Var:
+    """The entries at constant indices along one axis: a slice where they follow each other, else a gather."""
+    import numpy as np
+
+    wanted = list(indices)
+    if wanted == list(range(wanted[0], wanted[0] + len(wanted))):
+        size = x.shape[positive(axis, x.rank)]
+        return x if len(wanted) == size else slice_axis(mb, x, axis, wanted[0], wanted[-1] + 1)
+    return mb.gather(x=x, indices=np.array(wanted, dtype=np.int32), axis=axis)

@@ -1,0 +1,98 @@
+"""A captured ONNX graph as a MIL program, by onnxsim's converter; coremltools has none since its version 6."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from builder.artifacts import PreparedModel
+from builder.backends.coreml.lowerings.onnx import MENDED_OPERATORS, ONNX_OPERATORS
+from builder.backends.coreml.patches.conversion import replaced
+from builder.errors import ConversionError
+from builder.spec import BuildSpec
+from builder.spec.inputs import captured_shape
+
+
+def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, names: Sequence[str]) -> Any:
+    """Return the program in float32, not yet optimised for `spec`; its outputs are called `names`.
+
+    Raises ConversionError, naming the operator, where onnxsim and our own table know none.
+    """
+    from onnxsim import coreml_export
+
+    handlers = {**ONNX_OPERATORS, **coreml_export._OP_HANDLERS, **MENDED_OPERATORS}  # ours are for what it lacks
+    try:
+        with replaced(coreml_export, "_OP_HANDLERS", handlers), contextlib.redirect_stdout(io.StringIO()):
+            program = coreml_export.convert_to_coreml(
+                _without_functions(model, handlers),
+                convert_to="milinternal",
+                compute_precision=ct.precision.FLOAT32,
+                minimum_deployment_target=getattr(ct.target, spec.target.coremltools_name),
+                dynamic_shapes=_ranges(prepared, spec) or None,
+            )
+    except RuntimeError as error:
+        said = str(error).partition(" Supported ops:")[0].removesuffix(".")  # a list of a hundred names
+        said = said.replace("'model/", "'")  # the capture puts that in front of the file's own names
+        raise ConversionError(
+            f"the ONNX graph cannot be converted: {said}",
+            hint="export the model with another opset, or build it from its PyTorch module",
+            key="source",
+        ) from error
+    for output, name in zip(program.functions["main"].outputs, names, strict=True):
+        output.name = name
+    return program
+
+
+def _ranges(prepared: PreparedModel, spec: BuildSpec) -> dict[str, tuple[int, int, int]]:
+    """By the name of a dimension that the app chooses: its least, captured and greatest size."""
+    return {
+        size.name: (size.min, captured_shape(given)[dimension], size.max)
+        for given, sizes in zip(spec.input.values(), prepared.flexible, strict=False)
+        for dimension, size in sizes.items()
+    }
+
+
+def _without_functions(model: Any, handlers: Any) -> Any:
+    """Write operators that ONNX itself defines by others (HardSwish, LogSoftmax, …) as those, unless known."""
+    import onnx
+
+    for _ in range(4):  # what an operator is defined by may be defined by others again
+        unknown = sorted(
+            {
+                node.op_type
+                for node in model.graph.node
+                if node.domain == "" and node.op_type not in handlers and _has_definition(onnx, node.op_type)
+            }
+        )
+        if not unknown:
+            break
+        model = onnx.inliner.inline_selected_functions(
+            # some definitions depend on the types of their inputs
+            onnx.shape_inference.infer_shapes(_with_defaults(onnx, model, unknown)),
+            [("", name) for name in unknown],
+            exclude=False,
+            inline_schema_functions=True,
+        )
+    return model
+
+
+def _with_defaults(onnx: Any, model: Any, names: Sequence[str]) -> Any:
+    """A copy in which these operators have all their attributes: the inliner leaves out those that are not written."""
+    completed = onnx.ModelProto()
+    completed.CopyFrom(model)
+    for node in completed.graph.node:
+        if node.op_type in names and node.domain == "":
+            written = {attribute.name for attribute in node.attribute}
+            for name, attribute in onnx.defs.get_schema(node.op_type).attributes.items():
+                if name not in written and attribute.default_value.type != onnx.AttributeProto.UNDEFINED:
+                    node.attribute.append(attribute.default_value)
+    return completed
+
+
+def _has_definition(onnx: Any, name: str) -> bool:
+    if not onnx.defs.has(name):
+        return False
+    schema = onnx.defs.get_schema(name)
+    return bool(schema.has_function or schema.has_context_dependent_function)

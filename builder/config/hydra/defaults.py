@@ -1,0 +1,178 @@
+"""The defaults list of a recipe: checked with positions, and translated into Hydra's own form.
+
+A recipe may write `- precision: fp16` for `- override /precision: fp16`, and `- other_recipe` to inherit one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from builder.config.documents import Document, Origin
+from builder.config.folders import GROUPS, Library
+from builder.config.problems import Finding, Spot
+from builder.util.suggest import nearest
+
+DEFAULTS = "defaults"
+SELF = "_self_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The options of a group that a defaults list or the command line chose, and where."""
+
+    group: str
+    options: tuple[str, ...]
+    spot: Spot
+    group_spot: Spot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry of a recipe's defaults list, understood: a choice, a recipe to inherit, or left to Hydra."""
+
+    choice: Choice | None = None
+    parent: str | None = None
+    spot: Spot
+    other: Any = None
+
+
+def entries(document: Document) -> Iterator[Entry]:
+    """Yield the entries of a recipe's defaults list; those of a wrong type are left out (see `list_findings`)."""
+    items = document.data.get(DEFAULTS) if isinstance(document.data, Mapping) else None
+    for index, item in enumerate(items if isinstance(items, list) else []):
+        place = (DEFAULTS, str(index))
+        if isinstance(item, str):
+            yield _named(item, document.origins[place].value)
+        elif isinstance(item, Mapping) and len(item) == 1:
+            key, value = next(iter(item.items()))
+            yield _chosen(key, value, document.origins[(*place, key)])
+
+
+def _named(item: str, spot: Spot) -> Entry:
+    group, _, name = item.removeprefix("/").rpartition("/")
+    if "@" in item or "${" in item or item == SELF:
+        return Entry(spot=spot, other=item)
+    if group in GROUPS:
+        return Entry(spot=spot, choice=Choice(group=group, options=(name,), spot=spot, group_spot=spot))
+    if group in ("", "recipe"):
+        return Entry(spot=spot, parent=name)
+    return Entry(spot=spot, other=item)
+
+
+def _chosen(key: str, value: Any, origin: Origin) -> Entry:
+    group = key.removeprefix("override ").strip().removeprefix("/")
+    names = value if isinstance(value, list) else [value]
+    plain = "@" not in key and " " not in group and all(isinstance(n, str) and "${" not in n for n in names)
+    if plain and group == "recipe" and len(names) == 1:
+        return Entry(spot=origin.value, parent=names[0])
+    if plain:
+        choice = Choice(group=group, options=tuple(names), spot=origin.value, group_spot=origin.start)
+        return Entry(spot=origin.value, choice=choice)
+    return Entry(spot=origin.value, other={key: value})
+
+
+def hydra_defaults(document: Document, library: Library) -> list[Any]:
+    """Return a recipe's defaults list for Hydra: parents first, then what overrides.
+
+    Entries that `list_findings` complains of are left out, so that the rest can be looked into.
+    """
+    inherited: list[Any] = []
+    overrides: list[Any] = []
+    seen: dict[str, Spot] = {}
+    for entry in entries(document):
+        if any(_entry_findings(entry, library, seen)):
+            continue
+        if entry.choice:
+            value = entry.choice.options[0] if len(entry.choice.options) == 1 else list(entry.choice.options)
+            overrides.append({f"override /{entry.choice.group}": value})
+        elif entry.parent:
+            inherited.append(f"/recipe/{entry.parent}")
+        elif isinstance(entry.other, Mapping) and next(iter(entry.other)).startswith("override "):
+            overrides.append(entry.other)
+        else:
+            inherited.append(entry.other)
+    return inherited + overrides
+
+
+def list_findings(document: Document, library: Library) -> Iterator[Finding]:
+    """Yield what is wrong with a recipe's defaults list: its form, unknown groups, options and parents."""
+    data = document.data
+    if not isinstance(data, Mapping) or DEFAULTS not in data:
+        return
+    if not isinstance(data[DEFAULTS], list):
+        yield Finding(
+            key=DEFAULTS,
+            message="must be a list",
+            spot=document.origins[(DEFAULTS,)].value,
+            hint="one entry a line: `- precision: fp16`",
+        )
+        return
+    for index, item in enumerate(data[DEFAULTS]):
+        if not (isinstance(item, str) or (isinstance(item, Mapping) and len(item) == 1)):
+            yield Finding(
+                key=f"{DEFAULTS}.{index}",
+                message="must be `group: option`, or the name of a recipe to inherit",
+                spot=document.origins[(DEFAULTS, str(index))].value,
+            )
+    seen: dict[str, Spot] = {}
+    for entry in entries(document):
+        yield from _entry_findings(entry, library, seen)
+
+
+def _entry_findings(entry: Entry, library: Library, seen: dict[str, Spot]) -> Iterator[Finding]:
+    if entry.parent is not None and library.recipe(entry.parent) is None:
+        names = library.recipe_names()
+        yield Finding(
+            key=DEFAULTS,
+            message=f"there is no recipe `{entry.parent}` to inherit",
+            spot=entry.spot,
+            allowed=names,
+            nearest=nearest(entry.parent, names),
+        )
+    if entry.other == SELF:
+        if SELF in seen:
+            yield Finding(
+                key=DEFAULTS,
+                message=f"`{SELF}` is there twice, first in line {seen[SELF].line}",
+                spot=entry.spot,
+                hint="it says where the recipe's own keys come, and they come once: remove one",
+            )
+        seen.setdefault(SELF, entry.spot)
+    if entry.choice is None:
+        return
+    group = entry.choice.group
+    if group in seen:
+        yield Finding(
+            key=DEFAULTS,
+            message=f"{group} is chosen twice, first in line {seen[group].line}",
+            spot=entry.spot,
+            hint=f"to choose several, write a list: `- {group}: [one, other]`",
+        )
+    seen[group] = entry.spot
+    yield from choice_findings(entry.choice, library)
+
+
+def choice_findings(choice: Choice, library: Library) -> Iterator[Finding]:
+    """Yield the unknown group or the unknown options of a choice."""
+    groups = library.group_names()
+    if choice.group not in groups:
+        yield Finding(
+            key=DEFAULTS,
+            message=f"there is no group `{choice.group}`",
+            spot=choice.group_spot,
+            allowed=groups,
+            nearest=nearest(choice.group, groups),
+        )
+        return
+    names = library.option_names(choice.group)
+    for option in choice.options:
+        if library.option(choice.group, option) is None:
+            yield Finding(
+                key=choice.group,
+                message=f"there is no option `{option}`" if option else "no option is named",
+                spot=choice.spot,
+                allowed=names,
+                nearest=nearest(option, names),
+            )

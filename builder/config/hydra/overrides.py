@@ -1,0 +1,273 @@
+"""The command line's `key=value` arguments: Hydra's grammar, read into choices, values and deletions."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from builder.config.documents import Origin, Path
+from builder.config.folders import SUFFIX, Library
+from builder.config.hydra.defaults import Choice, choice_findings
+from builder.config.problems import Finding, Spot, command_line_spot
+from builder.util.suggest import nearest
+
+RESERVED = ("broken", "mlflow.db", "mlartifacts", "search", "sweeps")
+"""What lies in `outputs/` beside the folders of recipes (builder.util.paths); so do names that begin with a dot."""
+
+LONGEST_NAME = 200
+"""File systems allow 255 bytes, and suffixes and digests follow the name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One value that the command line sets (or deletes, with `deletes`)."""
+
+    path: Path
+    value: Any
+    origin: Origin
+    deletes: bool = False
+
+    @property
+    def spot(self) -> Spot:
+        """Where the key is written."""
+        return self.origin.start
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLine:
+    """What the arguments say: the recipe, choices of groups, and values; and what is wrong with them."""
+
+    arguments: tuple[str, ...]
+    recipe: str | None
+    """Its name; empty where it is named wrongly, None where it is not named."""
+    recipe_spot: Spot | None
+    choices: tuple[Choice, ...]
+    removed_groups: Mapping[str, Spot]
+    settings: tuple[Setting, ...]
+    hydra: tuple[str, ...]
+    """The arguments that Hydra needs for the defaults list."""
+    findings: tuple[Finding, ...]
+
+
+def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | Finding:
+    """Return one argument as Hydra reads it, or what is wrong with it."""
+    try:
+        return OverridesParser.create(config_loader=loader).parse_overrides([_with_quotes_where_due(argument)])[0]
+    except (HydraException, ValueError) as error:
+        lines = str(error).partition(" expecting {")[0].splitlines()
+        reason = next((text for text in lines if not text.startswith("Error parsing override")), "it is not key=value")
+    hint = "values with spaces or other special characters need quotes inside the shell's quotes: key='\"a b\"'"
+    if "=" not in argument:
+        hint = "a setting is written KEY=VALUE, such as precision=fp16"
+    elif re.search(r"\s=|=\s", argument):
+        hint, reason = "write it without spaces around `=`", "there is a space beside `=`"
+    elif "==" in argument:
+        hint = "one `=` is enough"
+    elif any(argument.count(opening) != argument.count(closing) for opening, closing in ("[]", "{}", "()")):
+        hint = "a bracket is not closed, or not opened"
+    return Finding(message=f"cannot be read: {reason}", spot=command_line_spot(argument), hint=hint)
+
+
+def _with_quotes_where_due(argument: str) -> str:
+    """Quote a single value with letters that Hydra's grammar does not know (`metadata.author=José`)."""
+    key, _, value = argument.partition("=")
+    if value.isascii() or any(mark in value for mark in "'\"\\,=:()[]{}$\n"):
+        return argument
+    return f"{key}={with_single_quotes(value)}"
+
+
+def read_command_line(arguments: Sequence[str], library: Library) -> CommandLine:
+    """Read the arguments of one build (no sweeps)."""
+    reader = _Reader(library)
+    for argument in arguments:
+        parsed = parse(argument)
+        if isinstance(parsed, Finding):
+            reader.findings.append(parsed)
+            reader.names_recipe = reader.names_recipe or argument.startswith("recipe")
+        else:
+            reader.names_recipe = reader.names_recipe or parsed.key_or_group == "recipe"
+            reader.read(parsed, argument)
+    return CommandLine(
+        arguments=tuple(arguments),
+        recipe="" if reader.recipe is None and reader.names_recipe else reader.recipe,
+        recipe_spot=reader.recipe_spot,
+        choices=tuple(reader.choices),
+        removed_groups=reader.removed,
+        settings=tuple(reader.settings),
+        hydra=tuple(reader.hydra),
+        findings=tuple(reader.findings),
+    )
+
+
+class _Reader:
+    """Sorts arguments into what they mean."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.groups = library.group_names()
+        self.recipe: str | None = None
+        self.recipe_spot: Spot | None = None
+        self.choices: list[Choice] = []
+        self.removed: dict[str, Spot] = {}
+        self.settings: list[Setting] = []
+        self.hydra: list[str] = []
+        self.findings: list[Finding] = []
+        self.seen: dict[str, str] = {}
+        self.names_recipe = False
+
+    def read(self, override: Override, argument: str) -> None:
+        """Read one argument."""
+        key = override.key_or_group.removeprefix("/")
+        spot = command_line_spot(argument)
+        if not key.strip("."):
+            self.findings.append(Finding(message="there is no key before the `=`", spot=spot))
+        elif override.is_sweep_override():
+            self.findings.append(
+                Finding(key=key, message="several values need `-m`: each is a build of its own", spot=spot)
+            )
+        elif override.package is not None:
+            self.findings.append(Finding(key=key, message="packages (`@`) are for recipes only", spot=spot))
+        elif override.is_hydra_override():
+            message = "Hydra's own settings are builder's: it decides where outputs and logs go"
+            self.findings.append(Finding(key=key, message=message, spot=spot, hint="see `--outputs`, `-q` and `-v`"))
+        elif key in self.seen:
+            self.findings.append(Finding(key=key, message=f"is given twice, first as `{self.seen[key]}`", spot=spot))
+        else:
+            self.seen[key] = argument
+            self.sort(override, key, argument)
+
+    def sort(self, override: Override, key: str, argument: str) -> None:
+        """Tell recipe, choice, deletion and value apart."""
+        value = plain(override.value())
+        spot = command_line_spot(argument, argument.partition("=")[2] or None)
+        if key == "recipe":
+            if not isinstance(value, str | list | dict):
+                value = argument.partition("=")[2].strip()  # a name such as 1.10 is no number
+            self.read_recipe(value, spot, override)
+        elif key in self.groups and override.is_delete():
+            self.removed[key] = spot
+            self.hydra.append(f"~{key}")
+        elif key in self.groups and not isinstance(value, dict):
+            self.choose(key, value, spot)
+        else:
+            path = tuple(key.split("."))
+            origin = Origin(key=command_line_spot(argument, key, first=True), value=spot)
+            self.settings.append(Setting(path=path, value=value, origin=origin, deletes=override.is_delete()))
+
+    def choose(self, group: str, value: Any, spot: Spot) -> None:
+        """Read the choice of one option of a group, or of a list of them."""
+        names = tuple(str(v) if v is not None else "null" for v in (value if isinstance(value, list) else [value]))
+        choice = Choice(group=group, options=names, spot=spot, group_spot=spot)
+        wrong = list(choice_findings(choice, self.library))
+        self.findings += wrong
+        self.choices.append(choice)
+        if not wrong:
+            quoted = [with_single_quotes(name) for name in names]
+            self.hydra.append(f"{group}={quoted[0]}" if len(names) == 1 else f"{group}=[{','.join(quoted)}]")
+
+    def read_recipe(self, value: Any, spot: Spot, override: Override) -> None:
+        """Read which recipe is built: a name, or the path of a file in a recipe folder."""
+        if override.is_delete() or not isinstance(value, str):
+            hint = "several recipes need `-m recipe=one,other`"
+            self.findings.append(Finding(key="recipe", message="must be one name", spot=spot, hint=hint))
+            self.recipe = ""
+            return
+        self.recipe, self.recipe_spot = value, spot
+        name = self.recipe
+        if "/" in name or name.endswith((SUFFIX, ".yml")):
+            self.recipe = self.name_of_path(name, spot) or ""
+        elif not name or self.library.recipe(name) is None:
+            self.findings.append(no_recipe(name, spot, self.library))
+            self.recipe = ""
+        if reason := why_unfit(self.recipe):
+            self.findings.append(Finding(key="recipe", message=reason, spot=spot, hint="rename the file"))
+            self.recipe = ""
+
+    def name_of_path(self, given: str, spot: Spot) -> str | None:
+        """Return the name of the recipe at a path, if that lies in a recipe folder."""
+        from pathlib import Path as FilePath
+
+        file = FilePath(given).expanduser()
+        for candidate in (file, file.with_name(f"{file.name}{SUFFIX}")):
+            if candidate.suffix == SUFFIX and candidate.exists():
+                name, folder = candidate.name.removesuffix(SUFFIX), candidate.parent.resolve()
+                if any(folder == known.resolve() for known in self.library.recipes):
+                    return name
+                message, hint = "is not in a recipe folder", f"`BUILDER_RECIPES={candidate.parent}` makes it one"
+                self.findings.append(Finding(key="recipe", message=f"{given} {message}", spot=spot, hint=hint))
+                return None
+        self.findings.append(no_recipe(given, spot, self.library))
+        return None
+
+
+def why_unfit(name: str) -> str | None:
+    """Say why `outputs/` cannot have a folder of this recipe, or None."""
+    if name in RESERVED or name.startswith("."):
+        return f"`{name}` is no name for a recipe: in `outputs/`, where each recipe has its folder, it is builder's own"
+    if len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
+        return f"a recipe's name has at most {LONGEST_NAME} bytes, for it names files and folders"
+    return None
+
+
+def no_recipe(name: str, spot: Spot | None, library: Library) -> Finding:
+    """Return the finding that a recipe does not exist."""
+    names = library.recipe_names()
+    stem = name.rpartition("/")[2].removesuffix(SUFFIX).removesuffix(".yml")
+    other = next((f / f"{stem}.yml" for f in library.recipes if (f / f"{stem}.yml").exists()), None)
+    return Finding(
+        key="recipe",
+        message=f"there is no recipe `{name}`" if name else "no recipe is named",
+        spot=spot,
+        allowed=names,
+        nearest=nearest(stem, names),
+        hint=f"{other} must end in .yaml" if other else None,
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a value of Hydra's grammar as plain data."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, dict):
+        return {str(plain(k)): plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    return value
+
+
+def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator[tuple[str, ...]] | list[Finding]:
+    """Return the arguments of every job of a sweep, in the order of the command line, or what is wrong."""
+    axes: list[list[str]] = []
+    findings: list[Finding] = []
+    for argument in arguments:
+        parsed = parse(argument, loader)
+        if isinstance(parsed, Finding):
+            findings.append(parsed)
+        elif not parsed.is_sweep_override():
+            axes.append([argument])
+        elif not parsed.is_discrete_sweep():
+            message = "an interval has no end of values: use choice, range or glob"
+            findings.append(Finding(message=message, spot=command_line_spot(argument)))
+        else:
+            values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+            if not values:
+                group = parsed.key_or_group
+                allowed = loader.get_group_options(group)
+                findings.append(
+                    Finding(key=group, message="nothing matches", spot=command_line_spot(argument), allowed=allowed)
+                )
+            axes.append(values)
+    return findings or itertools.product(*axes)
+
+
+def with_single_quotes(text: str) -> str:
+    """Return `text` quoted for Hydra's grammar."""
+    return str(QuotedString(text=text, quote=Quote.single).with_quotes())

@@ -1,0 +1,175 @@
+"""Builds a recipe and its reference, and finds out where the artifact goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from builder import runtime
+from builder.analysis.numerics.findings import Findings, Suspect, noise_of, ranked
+from builder.analysis.numerics.graph import read_nodes
+from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
+from builder.analysis.numerics.remedies import Circumstances, conversion_remedy, operator_remedy, substitution_remedy
+from builder.analysis.numerics.samples import first_samples
+from builder.analysis.numerics.sums import NoiseSum
+from builder.artifacts import BuildRequest, CapturedProgram, Sample
+from builder.checks.engine import engines
+from builder.checks.subject import Subject
+from builder.engine.pipeline import seal_only
+from builder.engine.result import Story
+from builder.errors import ConfigurationError
+from builder.progress import Progress
+from builder.spec.precision import Fp32
+
+SAMPLES = 2
+"""How many samples both programs compute, all intermediate values of one at a time in memory."""
+
+
+def debug(request: BuildRequest, *, folder: Path, progress: Progress) -> Findings:
+    """Build what `request` asks for, and the same in float32 without compression, and compare them.
+
+    Raises ConfigurationError for what has no such reference, and whatever a build raises.
+    """
+    _refuse(request)
+    request = _with_all_boxes(request)
+    story = seal_only(request, folder=_made(folder / "artifact"), progress=progress)
+    plain = request.spec.model_copy(update={"precision": Fp32(kind="fp32"), "compression": {}})
+    original = seal_only(replace(request, spec=plain), folder=_made(folder / "reference"), progress=progress)
+    samples = first_samples(request.spec, story.first.prepared.value().preprocessing, SAMPLES)
+    compared = compare_programs(
+        runtime.load(story.sealed.value().path),
+        runtime.load(original.sealed.value().path),
+        [dict(sample.given) for sample in samples],
+    )
+    suspects = [
+        *_rewrites(story),
+        *_conversion(request, original, samples, progress),
+        *_operators(story, original, compared),
+    ]
+    return Findings(
+        noise=compared.noise,
+        suspects=ranked(suspects),
+        unfit=_unfit(original, compared),
+        compared=len(compared.measured),
+        unmatched=compared.unmatched,
+        samples=len(samples),
+    )
+
+
+def _refuse(request: BuildRequest) -> None:
+    if request.spec.format != "mlpackage":
+        raise ConfigurationError(
+            "a neural network (.mlmodel) cannot be compared operator by operator",
+            hint="say `format=mlpackage`, with a target from ios15 on",
+            key="format",
+        )
+    if request.spec.functions:
+        raise ConfigurationError(
+            "the functions of an artifact are not compared one by one",
+            hint="look at the model itself, at the shapes in `input`: add `~functions`",
+            key="functions",
+        )
+    if request.spec.source.kind == "coreml":
+        raise ConfigurationError(
+            "a finished Core ML model has no original in float32 to compare with", key="source.kind"
+        )
+
+
+def _with_all_boxes(request: BuildRequest) -> BuildRequest:
+    """A detector's boxes before the best are chosen: in their order, which no rounding changes, and as one program."""
+    detection = request.spec.detection
+    if detection is None or detection.output == "raw":
+        return request
+    raw = {"detection": detection.model_copy(update={"output": "raw"})}
+    return replace(request, spec=request.spec.model_copy(update=raw))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _rewrites(story: Story) -> list[Suspect]:
+    return [
+        Suspect(
+            kind="substitution",
+            name=effect.name,
+            noise=noise_of(effect.snr_db),
+            modules=effect.replaced,
+            remedy=substitution_remedy(effect),
+        )
+        for effect in story.first.prepared.value().substitutions
+    ]
+
+
+def _conversion(request: BuildRequest, original: Story, samples: Sequence[Sample], progress: Progress) -> list[Suspect]:
+    """What capture and conversion changed: PyTorch against the reference."""
+    prepared, method = original.first.prepared.value(), original.first.captured.record["method"]
+    subject = Subject(
+        spec=request.spec,
+        prepared=prepared,
+        captured=CapturedProgram(program=None, method=method),  # no engine looks at it
+        sealed=original.sealed.value(),
+        progress=progress,
+    )
+    subject.reset()
+    (_, execute), *_ = engines(subject)
+    sums: dict[str, NoiseSum] = {}
+    for sample in samples:
+        expected, got = subject.run_original(prepared.uncompressed, sample), execute(sample)
+        for name in expected:
+            sums.setdefault(name, NoiseSum()).add(expected[name].reshape(got[name].shape), got[name])
+    noise = max((each.ratio for each in sums.values()), default=0.0)
+    used = original.first.converted.value().lowerings
+    return [Suspect(kind="conversion", name=method, noise=noise, remedy=conversion_remedy(used))]
+
+
+def _operators(story: Story, original: Story, compared: Comparison) -> list[Suspect]:
+    """Every operator whose part in the error was measured."""
+    steps = (*story.first.prepared.value().compression, *story.first.compressed.value().effects)
+    around = Circumstances(
+        spec=story.spec,
+        artifact=read_nodes(story.sealed.value().path),
+        reference=read_nodes(original.sealed.value().path),
+        ranges=compared.ranges,
+        changed={effect.name: effect.changed for effect in steps},
+        modules=original.first.converted.record["modules"],
+    )
+    modules = {**original.first.converted.record["modules"], **story.first.converted.record["modules"]}
+
+    def suspect(measured: Measured, noise: float) -> Suspect:
+        module = modules.get(measured.name, modules.get(measured.given_name))  # a cast may bear its reader's
+        paths = () if module is None else (module,)
+        return Suspect(
+            kind="operator",
+            name=measured.name,
+            noise=noise,
+            operator=compared.operators.get(measured.name, measured.operator),
+            modules=paths,
+            own_noise=measured.own_noise,
+            range=compared.ranges.get(measured.name),
+            remedy=operator_remedy(measured, paths, around),
+        )
+
+    found = ranked([suspect(each, each.noise) for each in compared.measured if each.noise is not None])
+    worst: dict[str, Suspect] = {}
+    for each in found:
+        worst.setdefault(each.name, each)  # of a value and its casts, the worst
+    return list(worst.values())
+
+
+def _unfit(original: Story, compared: Comparison) -> tuple[Suspect, ...]:
+    modules = original.first.converted.record["modules"]
+    return tuple(
+        Suspect(
+            kind="operator",
+            name=name,
+            noise=0.0,
+            operator=compared.operators[name],
+            modules=(modules[name],) if name in modules else (),
+            range=found,
+        )
+        for name, found in compared.ranges.items()
+        if found.is_unfit
+    )

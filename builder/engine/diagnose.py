@@ -1,0 +1,265 @@
+"""The diagnosis between prepare and convert: what of a model does not go, by every method that a build would try."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
+from builder.backends.coreml.preflight.dry_run import Walk, dry_conversion, missing_operators
+from builder.backends.coreml.preflight.exported import exported_operators
+from builder.backends.coreml.preflight.known_bugs import bugs_met
+from builder.backends.coreml.preflight.obstacles import (
+    Attempt,
+    Diagnosis,
+    Obstacle,
+    Remedy,
+    Site,
+    gather,
+    most_important_first,
+)
+from builder.backends.coreml.preflight.operators import MODEL, Operator
+from builder.backends.coreml.preflight.raised import Sites, frozen_values
+from builder.backends.coreml.preflight.remedies import (
+    candidates,
+    named_target,
+    other_method,
+    reason,
+    rewriting,
+    substitution,
+)
+from builder.backends.coreml.preflight.rules import RULES, high_ranks, lost, rewritten
+from builder.backends.coreml.preflight.torchscript import lost_writes, paired, rewritten_writes, torchscript_operators
+from builder.errors import BuilderError, ConversionError
+from builder.model.capture.archive import archived
+from builder.model.capture.methods import METHODS, methods_to_try
+from builder.spec import BuildSpec
+from builder.spec.substitutions import ShippedRewrite
+from builder.spec.target import GENERATIONS, Target, same_system_name
+from builder.stages.capture import capture
+from builder.stages.prepare import prepare
+
+_MISSING = "has no lowering, neither coremltools' nor ours"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """What is examined: a model with the recipe that would build it."""
+
+    loaded: LoadedModel
+    prepared: PreparedModel
+    examples: ExampleInputs
+    spec: BuildSpec
+
+
+def diagnose(patient: Patient) -> Diagnosis:
+    """Capture by the methods that a build would try, up to the first with nothing in the way, and look for remedies."""
+    attempts: list[Attempt] = []
+    for method in methods_to_try(patient.spec):
+        attempts.append(attempt(patient, method))
+        if not attempts[-1].in_the_way:
+            break
+    found = Diagnosis(attempts=tuple(attempts))
+    if not found.best.in_the_way:
+        return found
+    best = found.best
+    healed = replace(best, obstacles=tuple(_with_remedies(patient, best, attempts)))
+    return Diagnosis(attempts=tuple(healed if each is best else each for each in attempts))
+
+
+def refuse_what_cannot_convert(captured: CapturedProgram) -> None:
+    """Raise ConversionError for what surely does not convert, or converts to something else, before the long work.
+
+    Another method of capture may do better; it would not be tried after a conversion that only seems to succeed.
+    """
+    missing = [f"`{name}`" for name in missing_operators(captured)]
+    if missing:
+        have = "has" if len(missing) == 1 else "have"
+        raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours")
+    if captured.method in ("trace", "script") and (writes := lost_writes(captured.program)):
+        first, (obstacle, *_) = writes[0], lost(writes)
+        place = "" if first.place is None else f" in {first.place.file}:{first.place.line}"
+        raise ConversionError(f"`{first.name}`{place} {obstacle.what}")
+
+
+def attempt(patient: Patient, method: str) -> Attempt:
+    """Everything that capture by one method meets, without remedies."""
+    if method == "coreml":
+        return Attempt(method=method, obstacles=())
+    sites = Sites(patient.prepared.module.get_submodule(MODEL))
+    frozen: list[tuple[Site, str]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            captured, differs = _captured(patient, method, frozen_values(sites, frozen))
+        except BuilderError as error:
+            obstacle = _capture_failed(error, sites)
+            return Attempt(method=method, obstacles=(obstacle, *_frozen(frozen)), complete=False)
+        operators, walk = _walk(captured, patient)
+        has_writes = method in ("trace", "script")
+        in_place = lost(lost_writes(captured.program)) if has_writes else []
+        kept = rewritten(rewritten_writes(captured.program)) if has_writes else []
+    bugs = bugs_met(operators, patient.spec, method, [operator for operator, _ in walk.ours])
+    obstacles = [
+        *_refused(walk),
+        *high_ranks(walk.high_ranks),
+        *in_place,
+        *(o for rule in RULES for o in rule(operators)),
+        *bugs,
+    ]
+    if any(o.rule == "in_place" for o in obstacles):  # which is why the program as a whole was refused, if it was
+        obstacles = [o for o in obstacles if o.operator is not None or o.rule != "refused"]
+    obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(frozen)]
+    if differs is not None and not any(o.in_the_way for o in obstacles):
+        obstacles.append(_capture_failed(differs, sites))
+    ours = gather(
+        "operator", [(operator, f"by builder's lowering of `{kind}`") for operator, kind in walk.ours], "note"
+    )
+    return Attempt(
+        method=method, obstacles=most_important_first(obstacles), ours=(*kept, *ours), complete=walk.complete
+    )
+
+
+def _captured(
+    patient: Patient, method: str, noting: AbstractContextManager[None]
+) -> tuple[CapturedProgram, ConversionError | None]:
+    """The program, and the error that it computes something else for other values, if it does.
+
+    Raises ConversionError when there is no program at all.
+    """
+    try:
+        return capture(patient.prepared, patient.examples, method, {}, strict=True, noting=noting), None
+    except ConversionError as error:
+        if "froze something" not in error.message:
+            raise
+        return capture(patient.prepared, patient.examples, method, {}), error
+
+
+def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operator], Walk]:
+    """The operators of the program that a build converts, which is the one that it reads back from its archive."""
+    with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
+        converted = archived(captured, Path(folder) / "program") or captured
+    operators: Sequence[Operator] | Mapping[str, Operator]
+    if captured.method == "export":
+        operators = exported_operators(converted.program)
+    elif captured.method in ("trace", "script"):
+        operators = paired(torchscript_operators(converted.program), torchscript_operators(captured.program))
+    else:
+        operators = ()
+    walk = dry_conversion(converted, operators, patient.prepared, patient.spec)
+    return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
+
+
+def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
+    site = sites.of_error(error)
+    known = bool(site.module) or site.place is not None
+    return Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else ())
+
+
+def _frozen(frozen: Sequence[tuple[Site, str]]) -> list[Obstacle]:
+    whats = dict.fromkeys(what for _, what in frozen)
+    return [
+        Obstacle(
+            rule="values",
+            what=f"{what}, which the trace takes for good as it was on the first example",
+            severity="note",
+            sites=tuple(dict.fromkeys(site for site, other in frozen if other == what)),
+            count=sum(other == what for _, other in frozen),
+        )
+        for what in whats
+    ]
+
+
+def _refused(walk: Walk) -> list[Obstacle]:
+    missing = [(r.operator, _MISSING) for r in walk.refusals if r.is_missing]
+    refused = [(r.operator, f"is refused by coremltools: {r.said}") for r in walk.refusals if not r.is_missing]
+    obstacles = [
+        *gather("operator", [(o, said) for o, said in missing if o is not None], "stops"),
+        *gather("refused", [(o, said) for o, said in refused if o is not None], "stops"),
+    ]
+    for refusal in walk.refusals:
+        if refusal.operator is None:
+            rule, kind = ("operator", refusal.kind) if refusal.is_missing else ("refused", refusal.kind)
+            what = (
+                _MISSING
+                if refusal.is_missing
+                else f"{'is refused' if kind else 'the graph is refused'} by coremltools: {refusal.said}"
+            )
+            obstacles.append(Obstacle(rule=rule, what=what, severity="stops", operator=kind or None))
+    return obstacles
+
+
+def _with_remedies(patient: Patient, best: Attempt, attempts: Sequence[Attempt]) -> Iterator[Obstacle]:
+    tried = {each.method: each for each in attempts}
+
+    def by(method: str) -> Attempt:
+        if method not in tried:
+            tried[method] = attempt(patient, method)
+        return tried[method]
+
+    for obstacle in best.obstacles:
+        yield replace(obstacle, remedy=_remedy(patient, best.method, obstacle, by)) if obstacle.in_the_way else obstacle
+
+
+def _remedy(patient: Patient, method: str, obstacle: Obstacle, by: Callable[[str], Attempt]) -> Remedy:
+    """The first of all ways that helps, the least change first; each that can be pasted was tried."""
+    return (
+        _by_method(patient.spec, method, by)
+        or _by_substitution(patient, method, obstacle)
+        or _by_target(patient, method, obstacle)
+        or rewriting(obstacle)
+        or reason(obstacle)
+    )
+
+
+def _is_gone(obstacle: Obstacle, patient: Patient, method: str) -> bool:
+    """Whether capture by `method` meets nothing like `obstacle` at its places, and nothing that it did not meet."""
+    return not any(
+        other.rule == "capture" or (other.rule == obstacle.rule and other.operator == obstacle.operator)
+        for other in attempt(patient, method).in_the_way
+    )
+
+
+def _by_method(spec: BuildSpec, method: str, by: Callable[[str], Attempt]) -> Remedy | None:
+    """Another method of capture with nothing in the way at all; `script` is slow, and only for values that are read."""
+    reads_values = any(obstacle.rule in ("values", "capture") for obstacle in by(method).in_the_way)
+    for other in METHODS if spec.source.kind not in ("onnx", "coreml") else ():
+        if other != method and (other != "script" or reads_values) and not by(other).in_the_way:
+            return other_method(other)
+    return None
+
+
+def _by_substitution(patient: Patient, method: str, obstacle: Obstacle) -> Remedy | None:
+    """A shipped rewrite of the modules that it comes from, tried: after it the obstacle is gone."""
+    model = patient.loaded.module
+    for kind, modules in candidates(model, obstacle):
+        section = ShippedRewrite(kind=kind, modules=list(modules))
+        spec = patient.spec.model_copy(update={"substitutions": {**patient.spec.substitutions, kind: section}})
+        try:
+            prepared = prepare(patient.loaded, patient.examples, spec)
+        except BuilderError:
+            continue
+        if _is_gone(obstacle, replace(patient, prepared=prepared, spec=spec), method):
+            return substitution(kind, modules)
+    return None
+
+
+def _by_target(patient: Patient, method: str, obstacle: Obstacle) -> Remedy | None:
+    """The oldest later target with which the obstacle is gone, where coremltools says that a target is in the way."""
+    target = patient.spec.target
+    later = [g for g in GENERATIONS if g > target.generation and g >= 15]
+    if obstacle.rule != "refused" or "deployment" not in obstacle.what or not later:
+        return None
+
+    def works(generation: int) -> bool:
+        changed: dict[str, Any] = {"target": Target(name=same_system_name(target, generation)), "format": "mlpackage"}
+        return _is_gone(obstacle, replace(patient, spec=patient.spec.model_copy(update=changed)), method)
+
+    if not works(later[-1]):
+        return None
+    return named_target(same_system_name(target, next(g for g in later if works(g))), patient.spec.format)

@@ -1,0 +1,47 @@
+"""How a build ends that is not good: the log that is kept, the limits that were missed, and what to do about them."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from builder.artifacts import BuildRecord
+from builder.errors import CheckError, ConversionError
+from builder.util.paths import earlier_good_folder, publish, shown
+
+
+def keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
+    """Publish `build.log` alone, which has what coremltools said, and tell where it is."""
+    for path in folder.iterdir():
+        if path.name != "build.log":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    publish(folder, broken)
+    said = f"all that was said is in {shown(broken / 'build.log')}"
+    error.hint = said if error.hint is None else f"{error.hint}; {said}"
+
+
+def missed_limits(record: BuildRecord, outputs: Path) -> CheckError:
+    """The error of a build whose checks miss their limits; it carries the record."""
+    missed = [f"{check.name} ({check.engine}): {check.reason}" for check in record.checks if check.passed is False]
+    earlier = earlier_good_folder(outputs, record.request.recipe, record.variant)
+    stale = "" if earlier is None else f"; the artifact in {earlier} is from an earlier build and now stale"
+    return CheckError(
+        f"{'; '.join(missed)}. The new files are in {record.artifact.path.parent}{stale}",
+        record=record,
+        hint=_remedy(record),
+    )
+
+
+def _remedy(record: BuildRecord) -> str:
+    """What to do about missed limits; NaN come from values that half precision does not hold, for the most part."""
+    spec, rest = record.request.spec, [one for one in record.request.overrides if not one.startswith("recipe=")]
+    values = [value for check in record.checks for value in check.values.values() if isinstance(value, Mapping)]
+    if any(value.get("nan_count") for value in values) and spec.precision.kind != "fp32" and spec.format == "mlpackage":
+        command = shlex.join(["python", "-m", "builder", "debug", f"recipe={record.request.recipe}", *rest])
+        return (
+            f"`{command}` names the operators whose values half precision cannot hold, with the `precision:` that "
+            "keeps them in float32; `precision=fp32` keeps all"
+        )
+    return "compare values and limits in its report.html; change the recipe, or the limit with a reason"

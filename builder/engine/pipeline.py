@@ -1,0 +1,306 @@
+"""The story of a build on one page: every stage in order, from a request to a record."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.analysis.preflight.explain import explained
+from builder.artifacts import (
+    BuildRecord,
+    BuildRequest,
+    CapturedProgram,
+    Chosen,
+    ConvertedModel,
+    LoadedModel,
+    PreparedModel,
+)
+from builder.auto.decided import decided
+from builder.engine.branch import Branch
+from builder.engine.capture_method import Choice
+from builder.engine.failure import keep_log, missed_limits
+from builder.engine.records import sealed_package
+from builder.engine.result import Story, make_record, tell_details
+from builder.engine.runner import Ledger, Stage, StaleError
+from builder.engine.sensitivity import sensitivity
+from builder.engine.stage_table import Steps
+from builder.errors import ConversionError
+from builder.model.capture.methods import methods_to_try
+from builder.noop import cache_folder
+from builder.progress import Bound, Progress, Silent
+from builder.spec import BuildSpec
+from builder.spec.functions import specs_by_function
+from builder.stages.measure import is_measured, measure
+from builder.store.actions import Store
+from builder.store.digests import Remembered
+from builder.util.paths import artifact_name, broken_folder, publish, variant_folder, working_folder
+
+if TYPE_CHECKING:  # a cached build must not import torch
+    from builder.backends.coreml.preflight.obstacles import Diagnosis
+
+STAGES = ("load", "prepare", "capture", "convert", "compress", "seal", "verify")
+
+
+def stages_of(spec: BuildSpec) -> tuple[str, ...]:
+    """The stages of a build in their order: what says `auto` is decided as soon as there is a model.
+
+    Where a compression is still to be decided, nobody knows whether there will be steps to measure.
+    """
+    stages = (*STAGES[:2], "choose", *STAGES[2:]) if spec.is_open else STAGES
+    return (*stages, "measure") if is_measured(spec) else stages
+
+
+def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildRecord:
+    """Build, check, publish and record what `request` asks for; what the store has is not done again.
+
+    Raises SourceError, ConversionError and their like when a stage fails, and CheckError, which carries the record,
+    when a check misses its limit; the artifact then lies under `outputs/broken/`.
+    """
+    from builder.reports.files import build_logged, write_reports
+
+    started = time.perf_counter()
+    with working_folder(outputs, request.recipe, request.variant, progress=progress) as folder:
+        try:
+            with build_logged(folder, progress) as logged:
+                record = _run_stages(request, folder, logged)
+                tell_details(record, logged)
+        except ConversionError as error:
+            keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
+            raise
+        good = record.status == "built"
+        place = variant_folder if good else broken_folder
+        final = place(outputs, request.recipe, record.variant)
+        record = replace(
+            record,
+            artifact=replace(record.artifact, path=final / record.artifact.path.name),
+            seconds=time.perf_counter() - started,
+        )
+        write_reports(record, folder)
+        if record.chosen is not None:
+            from builder.auto.recipe import write_beside
+
+            write_beside(record, record.chosen, folder, progress)
+        publish(folder, final)
+        if request.spec.tracking.kind != "none":
+            from builder.tracking import track
+
+            track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it
+    if not good:
+        raise missed_limits(record, outputs)
+    return record
+
+
+def examine(request: BuildRequest, *, progress: Progress) -> Diagnosis:
+    """Say what stands in the way of a build, without converting; raises SourceError and its like as a build does."""
+    ledger = open_ledger(request, progress)
+    steps = Steps(request.spec, Path(), progress)
+    try:
+        loaded = ledger.stage(steps.load())
+        return steps.diagnose(loaded, ledger.stage(steps.prepare(loaded)))
+    finally:
+        ledger.remembered.save()
+
+
+def seal_only(request: BuildRequest, *, folder: Path, progress: Progress) -> Story:
+    """Build up to the sealed artifact, which lies in `folder` then, without any check; nothing is published."""
+    while True:
+        ledger = open_ledger(request, progress)
+        try:
+            story = tell(request, folder, ledger, progress, checked=False)
+            for branch in story.branches.values():
+                for stage in (branch.prepared, branch.converted, branch.compressed):
+                    stage.value()  # of a stage that is run again, here where another result can be dealt with
+            story.sealed.value()
+            return story
+        except StaleError as error:
+            progress.detail(f"{error} gave something else than before: starting over")
+        finally:
+            ledger.remembered.save()
+
+
+def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False) -> Ledger:
+    """Return a ledger over the user's store."""
+    cache = Path(cache_folder())
+    remembered = Remembered(cache / "remembered.json")
+    return Ledger(request.spec, progress, Store(cache / "store", progress), remembered, peek=peek)
+
+
+def find_choice(request: BuildRequest, *, progress: Progress) -> Chosen:
+    """What `auto` of a request stands for: from the store, or found now; nothing is built for the user."""
+    while True:
+        ledger = open_ledger(request, progress)
+        steps = Steps(request.spec, Path(), progress)
+        try:
+            loaded = ledger.stage(steps.load())
+            return _choose(request, loaded, ledger.stage(steps.prepare(loaded)), ledger, progress).value()
+        except StaleError as error:
+            progress.detail(f"{error} gave something else than before: starting over")
+        finally:
+            ledger.remembered.save()
+
+
+def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress, *, checked: bool = True) -> Story:
+    """Go through the stages in their order; each is found in the store or run. Unless `checked`, without any check."""
+    steps = Steps(request.spec, Path(), progress)
+    loaded = ledger.stage(steps.load())
+    prepared = chosen = None
+    if request.spec.is_open:
+        prepared = ledger.stage(steps.prepare(loaded))
+        chosen = _choose(request, loaded, prepared, ledger, progress)
+        request = replace(request, spec=decided(request.spec, chosen.record))
+    if not checked:
+        request = replace(request, spec=request.spec.model_copy(update={"checks": {}}))
+    ledger.decide(request.spec)
+    return replace(_tell_rest(request, folder, ledger, progress, loaded, prepared, last=True), chosen=chosen)
+
+
+def _choose(
+    request: BuildRequest,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel],
+    ledger: Ledger,
+    progress: Progress,
+) -> Stage[Chosen]:
+    """What `auto` stands for, by builds of the same model that the store keeps like all others."""
+
+    def run() -> Chosen:
+        from builder.auto.choose import choose
+
+        with tempfile.TemporaryDirectory(prefix="builder-choose-") as room:
+
+            def attempt(spec: BuildSpec) -> Story:
+                folder, inner = Path(tempfile.mkdtemp(dir=room)), replace(request, spec=spec)
+                inner_ledger = open_ledger(inner, Silent())
+                try:
+                    return _tell_rest(inner, folder, inner_ledger, Silent(), loaded, prepared)
+                finally:
+                    inner_ledger.remembered.save()
+
+            def keep(after: Mapping[str, str], measure: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+                return open_ledger(request, Silent()).stage(sensitivity(after, measure)).value()
+
+            return choose(request.spec, attempt, keep, progress)
+
+    return ledger.stage(Steps(request.spec, Path(), progress).choose(prepared, run))
+
+
+def _tell_rest(
+    request: BuildRequest,
+    folder: Path,
+    ledger: Ledger,
+    progress: Progress,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel] | None,
+    *,
+    last: bool = False,
+) -> Story:
+    """What follows when nothing is open any more; `prepared` where that is done.
+
+    Only in the `last` of several that are tried it is measured what each step costs.
+    """
+    steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
+    branches = {
+        function: _branch(replace(request, spec=spec), loaded, prepared, ledger.of_function(function, spec), progress)
+        for function, spec in specs_by_function(request.spec).items()
+    }
+    first = next(iter(branches.values()))
+    sealed = ledger.stage(steps.seal(first.prepared, {name: b.compressed for name, b in branches.items()}, loaded))
+    between = None if first.compressed.held is None else first.compressed.held.between
+    for branch in branches.values():  # checks look at the file: of a large model these are gigabytes
+        branch.converted.forget()
+        branch.compressed.forget()
+    size = float(sealed.record["size_bytes"])
+    progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
+    verified = ledger.stage(steps.verify(branches, sealed))
+    measured = None
+    if last and is_measured(first.spec):
+        work = measure(first, between, sealed_package(sealed, Path()), progress)
+        measured = ledger.of_function("", first.spec).stage(work)
+    return Story(
+        spec=request.spec,
+        loaded=loaded,
+        chosen=None,
+        branches=branches,
+        sealed=sealed,
+        verified=verified,
+        measured=measured,
+    )
+
+
+def _branch(
+    request: BuildRequest,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel] | None,
+    ledger: Ledger,
+    progress: Progress,
+) -> Branch:
+    """From the loaded model to a compressed program: of the artifact, or of one of its functions."""
+    steps = Steps(request.spec, Path(), progress)
+    prepared = prepared or ledger.stage(steps.prepare(loaded))
+    captured, converted, failures = _capture_and_convert(request, steps, loaded, prepared, ledger, progress)
+    compressed = ledger.stage(steps.compress(prepared, converted))
+    return Branch(
+        spec=request.spec,
+        prepared=prepared,
+        captured=captured,
+        converted=converted,
+        compressed=compressed,
+        failures=failures,
+    )
+
+
+def _run_stages(request: BuildRequest, folder: Path, progress: Progress) -> BuildRecord:
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    while True:
+        ledger = open_ledger(request, progress)
+        ledger.store.tidy()
+        try:
+            return make_record(request, tell(request, folder, ledger, progress), ledger.reports, began)
+        except StaleError as error:  # its result is dropped, so this ends
+            progress.detail(f"{error} gave something else than before: starting over")
+        finally:
+            ledger.remembered.save()
+
+
+def _capture_and_convert(
+    request: BuildRequest,
+    steps: Steps,
+    loaded: Stage[LoadedModel],
+    prepared: Stage[PreparedModel],
+    ledger: Ledger,
+    progress: Progress,
+) -> tuple[Stage[CapturedProgram], Stage[ConvertedModel], dict[str, str]]:
+    """Capture and convert with the first method that does both; the reasons why others did not are kept.
+
+    The store also knows which method that was, so that methods that fail are not tried in every build.
+    """
+    choice = Choice(request, prepared, ledger)
+    methods, failures = choice.recall() or (methods_to_try(request.spec), {})
+    for method in methods:
+        try:
+            captured = ledger.stage(steps.capture(prepared, method))
+            converted = ledger.stage(steps.convert(prepared, captured))
+        except ConversionError as error:
+            failures[method] = error.message
+            if method == methods[-1]:
+                raise explained(error, failures, lambda: steps.diagnose(loaded, prepared), progress) from error
+            progress.detail(f"{method}: {error.message}; trying the next method")
+        else:
+            choice.remember(method, failures)
+            _warn_of_frozen(captured.record["frozen"], progress)
+            return captured, converted, failures
+    raise AssertionError("methods_to_try is never empty")
+
+
+def _warn_of_frozen(frozen: Sequence[str], progress: Progress) -> None:
+    if frozen:
+        rest = f", and in {len(frozen) - 1} more places" if len(frozen) > 1 else ""
+        progress.warn(
+            f"the trace takes for good, for every input, {frozen[0]}{rest}: `capture.method=script` keeps branches and "
+            "loops, and `doctor` names all places"
+        )

@@ -1,0 +1,85 @@
+"""What a build would do: found in the store and in the outputs, without running a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.artifacts import BuildRequest, StageReport
+from builder.engine.pipeline import open_ledger, stages_of, tell
+from builder.engine.result import variant_of
+from builder.engine.runner import MissedError
+from builder.progress import Progress, Silent
+from builder.store.digests import artifact_digest
+from builder.store.explain import Change, nearest_changes
+from builder.util.paths import artifact_name, lock_of, variant_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Current:
+    """A published artifact that is what a build would give."""
+
+    artifact: Path
+    fallback: Mapping[str, Any] | None
+    """For untrained weights: how the network looked that did not give better ones."""
+
+
+def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
+    """Return the published artifact if it is what a build would give, reports included; None if one is needed.
+
+    One is needed, too, where another build is at it, or was killed and left its lock and its files.
+    """
+    from builder.reports.current import is_recorded
+
+    if lock_of(outputs, request.recipe, request.variant).exists():
+        return None
+    published = (variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=s)) for s in (False, True))
+    if not any(folder.is_dir() for folder in published):
+        return None
+    ledger = open_ledger(request, Silent(), peek=True)
+    try:
+        story = tell(request, Path(), ledger, Silent())
+    except MissedError:
+        return None
+    finally:
+        ledger.remembered.save()
+    loaded = story.loaded.record
+    folder = variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=loaded["seeded"]))
+    artifact = folder / artifact_name(request.recipe, story.sealed.record["format"])
+    if not is_recorded(folder, request, ledger.reports):
+        return None
+    try:
+        is_whole = artifact_digest(artifact) == story.sealed.output
+    except OSError:
+        return None
+    return Current(artifact=artifact, fallback=loaded["fallback"]) if is_whole else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a build would do: the stages that the store has, and from the first miss on why each must run."""
+
+    found: tuple[StageReport, ...]
+    missed: Mapping[str, Sequence[Change] | None]
+    """By stage: what differs from the nearest earlier result, None where there is none at all."""
+    artifact: Path | None
+    """The published artifact, where it is up to date."""
+
+
+def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
+    """Look up every stage without running any; what follows a miss is compared by its own inputs alone."""
+    ledger = open_ledger(request, progress, peek=True)
+    missed: dict[str, Sequence[Change] | None] = {}
+    try:
+        tell(request, Path(), ledger, progress)
+    except MissedError as miss:
+        missed[miss.stage] = nearest_changes(ledger.store, miss.stage, miss.inputs)
+        stages = stages_of(request.spec)
+        for stage in stages[stages.index(miss.stage) + 1 :]:
+            missed[stage] = nearest_changes(ledger.store, stage, ledger.inputs(stage, {}))
+    finally:
+        ledger.remembered.save()
+    current = None if missed else current_artifact(request, outputs=outputs)
+    return Plan(found=ledger.reports, missed=missed, artifact=None if current is None else current.artifact)

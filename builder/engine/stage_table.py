@@ -1,0 +1,356 @@
+"""Each stage as the ledger takes it: how to run it, what the store keeps of it, how to take that out again.
+
+Nothing heavy is imported before a stage runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from builder.artifacts import (
+    CapturedProgram,
+    CheckReport,
+    Chosen,
+    CompressedModel,
+    ConvertedModel,
+    ExampleInputs,
+    LoadedModel,
+    PreparedModel,
+    Preprocessing,
+    SealedPackage,
+)
+from builder.engine.branch import Branch
+from builder.engine.records import (
+    RestoredPreparedModel,
+    compression,
+    detector_stage,
+    lowerings,
+    names_digest,
+    pack_model,
+    prepared_record,
+    sealed_package,
+    skipped,
+    unpack_model,
+)
+from builder.engine.runner import Packed, Packing, Stage, Work
+from builder.progress import Progress
+from builder.spec import BuildSpec
+from builder.spec.functions import labelled
+from builder.store.digests import digest_of
+from builder.store.fallback import evidence
+from builder.store.inputs import slice_for
+
+if TYPE_CHECKING:
+    from builder.backends.coreml.preflight.obstacles import Diagnosis, Site
+
+PROGRAM = "program"
+"""The name of an archive, which TorchScript writes into it."""
+_LABELS = ("spec classifier.labels", "file classifier.labels", "spec detection.labels", "file detection.labels")
+"""Inputs of the prepare stage that change no module."""
+
+
+class Steps:
+    """The stages of one build, or of one function of it."""
+
+    def __init__(self, spec: BuildSpec, artifact: Path, progress: Progress) -> None:
+        self._spec = spec
+        self._artifact = artifact
+        self._progress = progress
+        self._examples = cache(self._make_examples)
+
+    def _make_examples(self) -> ExampleInputs:
+        from builder.data import make_examples
+
+        return make_examples(slice_for("load", self._spec))
+
+    def load(self) -> Work[LoadedModel]:
+        """The source's module; of it the store keeps what is known about it."""
+
+        def run() -> LoadedModel:
+            from builder.stages.load import load
+
+            return load(slice_for("load", self._spec), self._examples(), self._progress)
+
+        def say(loaded: LoadedModel) -> str:
+            from builder.stages.load import describe_load
+
+            return describe_load(loaded)
+
+        def pack(loaded: LoadedModel, packing: Packing) -> Packed:
+            tensors = loaded.module.state_dict().values()
+            known = {
+                "digest": loaded.digest,
+                "origin": dict(loaded.origin),
+                "seeded": loaded.seeded,
+                "preprocessing": None if loaded.preprocessing is None else asdict(loaded.preprocessing),
+                "labels": loaded.labels,
+                "source_bytes": sum(t.numel() * t.element_size() for t in tensors if hasattr(t, "numel")),
+            }
+            # A file counts by its content: under another name it is the same source.
+            origin = {name: value for name, value in loaded.origin.items() if name != "file"}
+            output = digest_of({"key": packing.key, **known, "origin": origin})
+            return Packed(
+                output=output, record={**known, "fallback": evidence(loaded.origin) if loaded.seeded else None}
+            )
+
+        return Work(name="load", run=run, say=say, pack=pack, unpack=lambda stage: stage.again())
+
+    def prepare(self, loaded: Stage[LoadedModel]) -> Work[PreparedModel]:
+        """The substituted module; of it the store keeps names, labels, normalisation and effects."""
+
+        def run() -> PreparedModel:
+            from builder.stages.prepare import prepare
+
+            return prepare(loaded.value(), self._examples(), slice_for("prepare", self._spec))
+
+        def say(prepared: PreparedModel) -> str:
+            from builder.stages.prepare import describe_prepared
+
+            return describe_prepared(prepared)
+
+        def pack(prepared: PreparedModel, packing: Packing) -> Packed:
+            inputs = {name: value for name, value in packing.inputs.items() if not name.startswith(_LABELS)}
+            return Packed(output=digest_of({"stage": "prepare", "inputs": inputs}), record=prepared_record(prepared))
+
+        def unpack(stage: Stage[PreparedModel]) -> PreparedModel:
+            return cast(PreparedModel, RestoredPreparedModel(stage.record, stage.again))
+
+        return Work(name="prepare", run=run, say=say, pack=pack, unpack=unpack, after={"load": loaded.output})
+
+    def choose(self, prepared: Stage[PreparedModel], run: Callable[[], Chosen]) -> Work[Chosen]:
+        """What `auto` stands for; `run` finds it, by builds of its own."""
+        from builder.engine.auto_stage import pack_chosen, unpack_chosen
+
+        after = {"prepare": prepared.output, "names and labels": names_digest(prepared)}
+        return Work(name="choose", run=run, say=lambda c: c.said, pack=pack_chosen, unpack=unpack_chosen, after=after)
+
+    def capture(self, prepared: Stage[PreparedModel], method: str) -> Work[CapturedProgram]:
+        """The program as an archive. Even the build that captures it goes on with what it reads back.
+
+        So what is converted does not depend on whether the archive came from the store.
+        """
+        saved: list[Path] = []
+
+        def run() -> CapturedProgram:
+            from builder.backends.coreml.preflight.operators import MODEL
+            from builder.backends.coreml.preflight.raised import Sites, frozen_values, told_frozen
+            from builder.model.capture.archive import archived
+            from builder.stages.capture import capture
+
+            strict = self._spec.capture.method == "auto"
+            frozen: list[tuple[Site, str]] = []
+            watched = (
+                frozen_values(Sites(prepared.value().module.get_submodule(MODEL)), frozen)
+                if method == "trace"
+                else None
+            )
+            captured = capture(prepared.value(), self._examples(), method, {}, strict=strict, noting=watched)
+            captured = replace(captured, frozen=told_frozen(frozen))
+            file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM
+            try:
+                found = archived(captured, file)
+            except BaseException:
+                shutil.rmtree(file.parent, ignore_errors=True)
+                raise
+            if found is None:
+                shutil.rmtree(file.parent)
+                return captured
+            saved[:] = [file]
+            return replace(found, frozen=captured.frozen)
+
+        def pack(captured: CapturedProgram, packing: Packing) -> Packed:
+            from builder.model.capture.archive import program_digest
+
+            record = {"method": captured.method, "frozen": captured.frozen}
+            if not saved:
+                return Packed(output=packing.key, record=record)
+            file = saved.pop()
+            try:
+                objects = {"program": packing.objects.put_file(file)}
+                return Packed(output=program_digest(file), record=record, objects=objects)
+            finally:
+                shutil.rmtree(file.parent)
+
+        def unpack(stage: Stage[CapturedProgram]) -> CapturedProgram:
+            from builder.model.capture.archive import read_program
+
+            if "program" not in stage.action.objects:
+                return stage.again()
+            with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
+                file = Path(folder) / PROGRAM
+                stage.objects.restore_file(stage.action.objects["program"], file)
+                return read_program(file, stage.record["method"])
+
+        after = {"prepare": prepared.output, "method": method}
+        return Work(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)
+
+    def convert(self, prepared: Stage[PreparedModel], captured: Stage[CapturedProgram]) -> Work[ConvertedModel]:
+        """The Core ML model before compression."""
+
+        def run() -> ConvertedModel:
+            from builder.backends.coreml.convert import convert
+            from builder.engine.diagnose import refuse_what_cannot_convert
+
+            refuse_what_cannot_convert(captured.value())
+            spec = slice_for("convert", self._spec)
+            return convert(prepared.value(), captured.value(), self._examples(), spec)
+
+        def pack(converted: ConvertedModel, packing: Packing) -> Packed:
+            record = {"lowerings": [asdict(used) for used in converted.lowerings], "modules": dict(converted.modules)}
+            return pack_model(converted.model, record, packing)
+
+        def unpack(stage: Stage[ConvertedModel]) -> ConvertedModel:
+            model, record = unpack_model(stage), stage.record
+            return ConvertedModel(
+                model=model, lowerings=lowerings(record), said=stage.action.line, modules=record["modules"]
+            )
+
+        after = {"capture": captured.output, "names and labels": names_digest(prepared)}
+        return Work(name="convert", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
+
+    def diagnose(self, loaded: Stage[LoadedModel], prepared: Stage[PreparedModel]) -> Diagnosis:
+        """What stands in the way of a conversion; no stage, since nothing follows from it that a store could keep."""
+        from builder.engine.diagnose import Patient, diagnose
+
+        return diagnose(
+            Patient(loaded=loaded.value(), prepared=prepared.value(), examples=self._examples(), spec=self._spec)
+        )
+
+    def compress(self, prepared: Stage[PreparedModel], converted: Stage[ConvertedModel]) -> Work[CompressedModel]:
+        """The Core ML model after compression; calibration prepares pictures as the weights say."""
+        said = prepared.record["preprocessing"]
+        published = None if said is None else Preprocessing(**said)
+
+        def run() -> CompressedModel:
+            from builder.backends.coreml.compress import compress
+
+            spec = slice_for("compress", self._spec)
+            return compress(converted.value(), spec, self._progress, published=published)
+
+        def pack(compressed: CompressedModel, packing: Packing) -> Packed:
+            record = {
+                "compression": [asdict(effect) for effect in compressed.effects],
+                "skipped": [asdict(layer) for layer in compressed.skipped],
+            }
+            return pack_model(compressed.model, record, packing)
+
+        def unpack(stage: Stage[CompressedModel]) -> CompressedModel:
+            return CompressedModel(
+                model=unpack_model(stage),
+                effects=compression(stage.record),
+                skipped=skipped(stage.record),
+                said=stage.action.line,
+            )
+
+        after = {"convert": converted.output, "published preparation": digest_of(said)}
+        return Work(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
+
+    def seal(
+        self,
+        prepared: Stage[PreparedModel],
+        compressed: Mapping[str, Stage[CompressedModel]],
+        loaded: Stage[LoadedModel],
+    ) -> Work[SealedPackage]:
+        """The artifact on disk, and what it declares of itself; `compressed` is by function.
+
+        Of a detector, which has one function, its last stage too: `prepared` knows it.
+        """
+        seeded = bool(loaded.record["seeded"])
+
+        def run() -> SealedPackage:
+            from builder.backends.coreml.seal import seal
+
+            _remove(self._artifact)  # half a restored one, where the store turned out to be damaged
+            models = {name: stage.value() for name, stage in compressed.items()}
+            spec, behind = slice_for("seal", self._spec), detector_stage(prepared)
+            return seal(models, spec, self._artifact, seeded=seeded, behind=behind)
+
+        def say(sealed: SealedPackage) -> str:
+            from builder.backends.coreml.seal import describe_sealed
+
+            return describe_sealed(sealed)
+
+        def pack(sealed: SealedPackage, packing: Packing) -> Packed:
+            from builder.analysis.neural_engine.inspect import lint
+            from builder.backends.coreml.description import describe_artifact
+
+            described = describe_artifact(sealed.path)
+            record = {
+                "format": sealed.format,
+                "size_bytes": sealed.size_bytes,
+                "semantic_digest": sealed.semantic_digest,
+                "inputs": described.inputs,
+                "outputs": described.outputs,
+                "functions": described.functions,
+                "op_counts": described.op_counts,
+                "weights": [asdict(layer) for layer in described.weights],
+                "lint": [asdict(finding) for finding in lint(sealed.path)],
+            }
+            if sealed.path.is_dir():
+                objects = {"artifact/": packing.objects.put_folder(sealed.path)}
+            else:
+                objects = {"artifact": packing.objects.put_file(sealed.path)}
+            return Packed(output=sealed.digest, record=record, objects=objects)
+
+        def unpack(stage: Stage[SealedPackage]) -> SealedPackage:
+            objects = stage.action.objects
+            _remove(self._artifact)
+            if "artifact/" in objects:
+                stage.objects.restore_folder(objects["artifact/"], self._artifact)
+            else:
+                stage.objects.restore_file(objects["artifact"], self._artifact)
+            return sealed_package(stage, self._artifact)
+
+        after = {labelled("compress", name): stage.output for name, stage in compressed.items()}
+        after["seeded"] = str(seeded)
+        if detector_stage(prepared) is not None:
+            after["names and labels"] = names_digest(prepared)
+        return Work(name="seal", run=run, say=say, pack=pack, unpack=unpack, after=after)
+
+    def verify(self, branches: Mapping[str, Branch], sealed: Stage[SealedPackage]) -> Work[tuple[CheckReport, ...]]:
+        """The verdicts of all checks; those that missed a limit are not stored. `branches` are by function."""
+
+        def run() -> tuple[CheckReport, ...]:
+            from builder.stages.verify import verify
+
+            if not self._spec.checks:  # so no program need be read
+                return ()
+            programs = {name: branch.program(slice_for("verify", branch.spec)) for name, branch in branches.items()}
+            return verify(programs, sealed.value(), self._progress)
+
+        def say(reports: tuple[CheckReport, ...]) -> str:
+            from builder.stages.verify import describe_checks
+
+            return describe_checks(reports)
+
+        from builder.engine.verdicts import pack_reports, unpack_reports
+
+        after = {"seal": sealed.output}
+        for name, branch in branches.items():
+            after[labelled("prepare", name)] = branch.prepared.output
+            after[labelled("names and labels", name)] = names_digest(branch.prepared)
+            after[labelled("capture", name)] = branch.captured.output
+        return Work(
+            name="verify",
+            run=run,
+            say=say,
+            pack=pack_reports,
+            unpack=unpack_reports,
+            after=after,
+            keep=lambda reports: all(report.passed is not False for report in reports),
+        )
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""A process that has imported once and forks for each job: the half that runs in the server, and in its children.
+
+Forking a process in which other threads run is not safe, so nothing is computed here before a fork: importing torch and
+coremltools starts no thread of theirs, and a child starts its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+
+from builder.jobs.jobs import Task
+
+_PAUSE = 0.02
+"""Seconds between two looks at running children."""
+
+
+def serve(channel: socket.socket) -> Task | None:
+    """Fork for every task that comes in, and tell how each ends, in lines of JSON.
+
+    Returns twice: in each child with its task, for which this process is set up then; in the server with None, when the
+    other end is closed. Children that still run go on, as every process does whose parent is gone.
+    """
+    gc.freeze()  # what is imported is never collected: no child walks it, and its pages stay shared
+    requests = channel.makefile("r", encoding="utf-8")
+    began: dict[int, float] = {}
+    while True:
+        readable, _, _ = select.select([channel], [], [], _PAUSE if began else None)
+        if readable:
+            line = requests.readline()  # one at a time: the next comes when this one is known to be started
+            if not line:
+                return None
+            task = Task.from_json(line)
+            pid = os.fork()
+            if pid == 0:
+                os.setpgid(0, 0)
+                channel.close()
+                _become(task)
+                return task
+            began[pid] = time.monotonic()
+            _send(channel, {"started": pid})
+        for pid in list(began):
+            ended, status, usage = os.wait4(pid, os.WNOHANG)
+            if ended:
+                seconds = time.monotonic() - began.pop(pid)
+                _send(channel, {"ended": pid, "status": status, "seconds": seconds, "peak": usage.ru_maxrss})
+
+
+def _send(channel: socket.socket, message: dict[str, float]) -> None:
+    channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _become(task: Task) -> None:
+    """Take the streams, the environment and the folder of a task."""
+    os.environ.update(task.environment)
+    os.chdir(task.folder)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number, name, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, task.out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (2, task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    ):
+        descriptor = os.open(Path(name), flags, 0o666)
+        os.dup2(descriptor, number)
+        os.close(descriptor)

@@ -1,0 +1,155 @@
+"""Applies a recipe's steps on the PyTorch model in order, and measures what each alone changes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from builder.artifacts import CompressionEffect, SkippedLayer
+from builder.backends.coreml.compression.effects import worst_change
+from builder.checks.comparison import measure
+from builder.errors import BuilderError, ConversionError
+from builder.model.compression import integers, tables, trained
+from builder.model.compression.context import Context
+from builder.model.compression.layers import choose_layers
+from builder.model.substitutions.batch_norm import batch_norm_folding
+from builder.model.substitutions.rewrite import copy_module
+from builder.spec.module_compression import (
+    Gptq,
+    MagnitudePrune,
+    ModuleCompression,
+    PostTrainingPalettize,
+    PostTrainingQuantize,
+    QuantizationAwareTraining,
+    SensitiveKmeans,
+)
+
+_LOG = logging.getLogger("builder.compress")
+
+Run = Callable[[nn.Module], tuple[torch.Tensor, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a kind of step works."""
+
+    apply: Callable[..., nn.Module]
+    """Takes a model that it may change, the step, its layers and the context."""
+    why_not: Callable[..., str | None]
+    """Takes a layer and the step; why the method leaves it alone."""
+    folds: bool = True
+    """Whether batch norm must be folded first, since folding it later would change what was compressed."""
+
+
+METHODS: Mapping[type[ModuleCompression], Method] = {
+    PostTrainingQuantize: Method(apply=integers.quantize, why_not=integers.why_not_rounded),
+    Gptq: Method(apply=integers.quantize_by_gptq, why_not=integers.why_not_gptq),
+    PostTrainingPalettize: Method(apply=tables.palettize, why_not=tables.why_not),
+    SensitiveKmeans: Method(apply=tables.palettize_by_loss, why_not=tables.why_not),
+    MagnitudePrune: Method(apply=trained.prune, why_not=trained.why_not_pruned),
+    QuantizationAwareTraining: Method(apply=trained.train_quantized, why_not=trained.why_not_trained, folds=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """A compressed model, and what the steps did to it."""
+
+    module: nn.Module
+    effects: tuple[CompressionEffect, ...]
+    skipped: tuple[SkippedLayer, ...]
+
+
+def compress_modules(
+    module: nn.Module,
+    steps: Mapping[str, ModuleCompression],
+    run: Run,
+    context: Callable[[str], Context],
+    outputs: Sequence[str],
+) -> Compressed:
+    """Apply the steps in their order; `module` stays as it is.
+
+    `run` returns the outputs for the examples, which lie along their first axis; `outputs` are their names.
+
+    Raises ConversionError when a step fails or leaves every layer as it was.
+    """
+    effects: list[CompressionEffect] = []
+    skipped: list[SkippedLayer] = []
+    original = before = run(module) if steps else ()
+    for name, step in steps.items():
+        method = METHODS[type(step)]
+        new = batch_norm_folding(module, _any_batch_norm, None, run)[0] if method.folds else copy_module(module)
+        layers = choose_layers(new, name, step, partial(method.why_not, step=step))
+        with _errors(name):
+            module = method.apply(new, step, layers, context(name)).eval()
+            after = run(module)
+        alone = _measured(outputs, before, after)
+        max_abs, snr_db = worst_change(alone)
+        effects.append(
+            CompressionEffect(
+                name=name,
+                kind=step.kind,
+                stage="prepare",
+                changed=tuple(layers.chosen),
+                max_abs=max_abs,
+                snr_db=snr_db,
+                alone=alone,
+                so_far=_measured(outputs, original, after),
+                engine="pytorch",
+                samples=len(after[0]),
+            )
+        )
+        before = after
+        skipped += layers.skipped
+    return Compressed(module=module, effects=tuple(effects), skipped=tuple(skipped))
+
+
+def _measured(
+    names: Sequence[str], expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]
+) -> dict[str, dict[str, Any]]:
+    """By output, the worst of each measure over the examples."""
+    references, results = (
+        [dict(zip(names, one, strict=True)) for one in zip(*all_, strict=True)] for all_ in (expected, got)
+    )
+    return measure(references, results, None)
+
+
+def _any_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """Wrap what coremltools raises, once, and send what it says to the log."""
+    said = io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),  # its progress bars
+        ):
+            warnings.simplefilter("default")
+            yield
+    except BuilderError as error:
+        error.key = error.key or f"compression.{name}"
+        raise
+    except Exception as error:
+        _LOG.debug("compression %s failed", name, exc_info=error)
+        text = next((line for line in str(error).splitlines() if line.strip()), "")
+        message = f"compression {name} failed: {type(error).__name__}: {text}"
+        raise ConversionError(message, key=f"compression.{name}") from error
+    finally:
+        for warning in caught:
+            _LOG.debug("%s: %s", warning.category.__name__, warning.message)
+        for line in filter(None, said.getvalue().splitlines()):
+            _LOG.debug("%s", line)

@@ -1,0 +1,88 @@
+"""A file written by `torch.save` or safetensors: a state dict for a factory, or a whole pickled module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builder.artifacts import LoadedModel
+from builder.errors import SourceError
+from builder.model.sources.download import file_digest
+from builder.model.sources.python import make_module
+from builder.model.sources.state import load_state, module_digest
+from builder.model.sources.weights import read_checkpoint
+from builder.model.torchvision_import import declare_missing_operators
+from builder.spec.source import CheckpointSource
+from builder.util.suggest import did_you_mean
+
+
+def load_checkpoint(source: CheckpointSource) -> LoadedModel:
+    """Load the file; raises SourceError when it is damaged, of another kind than the recipe says, or does not fit."""
+    path = Path(source.file)
+    file_sha256 = file_digest(path)
+    check_digest(path, file_sha256, source.sha256)
+    if source.trust_pickle:
+        declare_missing_operators()  # a pickled module of torchvision imports it
+    content = read_checkpoint(path, trust_pickle=source.trust_pickle)
+    if source.factory is None:
+        module = _whole_module(content, path)
+    else:
+        module = make_module(source.factory, source.arguments)
+        load_state(module, _state_dict(content, source), file=source.file, key="source.file")
+    return LoadedModel(
+        module=module.eval(),
+        digest=module_digest(module),
+        origin={"kind": "checkpoint", "file": path.name, "file_sha256": file_sha256, "factory": source.factory},
+    )
+
+
+def check_digest(path: Path, found: str, expected: str | None) -> None:
+    """Raise SourceError unless the file has the digest that the recipe expects, if it expects any."""
+    if expected is not None and found != expected:
+        raise SourceError(
+            f"{path} has the SHA-256 {found}, and the recipe expects {expected}",
+            hint="the file is not the one that the recipe was written for",
+            key="source.sha256",
+        )
+
+
+def _whole_module(content: Any, path: Path) -> torch.nn.Module:
+    if isinstance(content, torch.nn.Module):
+        return content
+    raise SourceError(
+        f"{path} holds a {type(content).__name__}, not a whole module",
+        hint="for a state dict, name the `factory` that makes the module: package.module:function",
+        key="source.file",
+    )
+
+
+def _state_dict(content: Any, source: CheckpointSource) -> Mapping[str, torch.Tensor]:
+    if source.state_dict_key is not None:
+        for part in source.state_dict_key.split("."):
+            if not isinstance(content, Mapping) or part not in content:
+                names = list(map(str, content)) if isinstance(content, Mapping) else []
+                raise SourceError(
+                    f"{source.file} has no entry {source.state_dict_key}; it has {', '.join(names[:8]) or 'none'}",
+                    hint=did_you_mean(part, names),
+                    key="source.state_dict_key",
+                )
+            content = content[part]
+    if isinstance(content, torch.nn.Module):
+        content = content.state_dict()
+    if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        nested = [str(k) for k, v in content.items() if isinstance(v, Mapping)] if isinstance(content, Mapping) else []
+        raise SourceError(
+            f"{source.file} is not a state dict: a mapping of names to tensors",
+            hint=f"write `state_dict_key: {nested[0]}`" if nested else None,
+            key="source.file",
+        )
+    prefix = source.strip_prefix
+    if prefix and not any(k.startswith(prefix) for k in content):
+        raise SourceError(
+            f"no key of {source.file} begins with `{prefix}`; the first is {next(iter(content), 'none')}",
+            key="source.strip_prefix",
+        )
+    return {k.removeprefix(prefix): v for k, v in content.items()}

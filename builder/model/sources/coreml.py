@@ -1,0 +1,165 @@
+"""An existing Core ML model, run by our runtime: the original that its smaller or re-targeted self is compared with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+
+from builder.artifacts import LoadedModel
+from builder.errors import SourceError
+from builder.model.sources.checkpoint import check_digest
+from builder.model.sources.download import file_digest
+from builder.spec import BuildSpec
+from builder.spec.inputs import ImageInput, TensorInput, captured_shape
+from builder.spec.source import CoreMLSource
+from builder.util.suggest import did_you_mean
+
+_COLORS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCALE_FLOAT16"}
+_DTYPES = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
+
+
+class CoreMLModule(torch.nn.Module):
+    """A Core ML file as a module: takes tensors in the recipe's order, returns a dictionary of its output arrays."""
+
+    content: torch.Tensor
+
+    def __init__(self, path: Path, model: Any, given: dict[str, ImageInput | TensorInput], labels: Any) -> None:
+        super().__init__()
+        self.path = path
+        self.specification = model.specification
+        self._model, self._given, self._labels = model, given, labels
+        # What it weighs, for the report: the bytes of its largest file, mapped and never read.
+        largest = max(_files(path), key=lambda file: file.stat().st_size)
+        size = largest.stat().st_size
+        self.register_buffer("content", torch.from_file(str(largest), shared=False, size=size, dtype=torch.uint8))
+
+    def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the file: pictures are levels of 0 to 255 (1, C, H, W), as everywhere."""
+        prepared = {
+            name: _picture(x, given.color_layout) if isinstance(given, ImageInput) else x.numpy()
+            for (name, given), x in zip(self._given.items(), inputs, strict=True)
+        }
+        predicted = self._model.predict(prepared)
+        return {name: self._tensor(value) for name, value in predicted.items() if not isinstance(value, str)}
+
+    def _tensor(self, value: Any) -> torch.Tensor:
+        """An array as it is, probabilities by label in the file's order, a picture as levels (1, C, H, W)."""
+        if isinstance(value, dict):
+            return torch.tensor([[float(value[label]) for label in self._labels or value]])
+        if isinstance(value, Image.Image):
+            levels = np.array(value.convert("RGB") if value.mode == "RGBA" else value, dtype=np.float32)
+            return torch.from_numpy(np.atleast_3d(levels).transpose(2, 0, 1).copy())[None]
+        return torch.as_tensor(value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # nothing changes it: a finished model has no modules to rewrite
+
+
+def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
+    """Load the file; raises SourceError when it is damaged, cannot be executed, or its inputs are not the recipe's."""
+    from builder import runtime
+    from builder.backends.coreml.description import labels_of
+
+    path = Path(source.file)
+    digest = path_digest(path)
+    check_digest(path, digest, source.sha256)
+    try:
+        model = runtime.load(path)
+        labels = labels_of(model.specification)
+    except runtime.RuntimeFailure as error:
+        raise SourceError(
+            f"{path} cannot be executed: {error}",
+            hint="what cannot be executed cannot be compared with what it becomes",
+            key="source.file",
+        ) from error
+    except Exception as error:  # protobuf and coremltools' reader raise types of their own on damaged files
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SourceError(
+            f"{path} is damaged, or no Core ML model: {said}", hint="copy it again", key="source.file"
+        ) from error
+    if model.states:
+        raise SourceError(
+            f"{path} keeps states ({', '.join(model.states)}), which this kind of source does not take",
+            hint="build it from the model that it was converted from",
+            key="source.file",
+        )
+    _check_inputs(path, model, spec)
+    return LoadedModel(
+        module=CoreMLModule(path, model, dict(spec.input), labels).eval(),
+        digest=f"sha256:{digest}",
+        origin={"kind": "coreml", "file": path.name, "file_sha256": digest, "format": model.kind},
+        labels=labels,
+    )
+
+
+def path_digest(path: Path) -> str:
+    """SHA-256 of a file; of a package, over the sorted names and digests of its files (as in `build.json`)."""
+    if not path.is_dir():
+        return file_digest(path)
+    lines = [f"{file_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = [file for file in path.rglob("*") if file.is_file()]
+    if not files:
+        raise SourceError(f"{path} is an empty folder", key="source.file")
+    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+
+
+def _picture(levels: torch.Tensor, color_layout: str) -> Image.Image:
+    """The picture that the app would give for levels of 0 to 255 (1, C, H, W) in the model's order of channels."""
+    channels = levels[0].flip(0) if color_layout == "BGR" else levels[0]
+    if color_layout == "G16":
+        return Image.fromarray(channels[0].numpy().astype(np.float32))
+    array = channels.round().clamp(0, 255).to(torch.uint8).numpy()
+    return Image.fromarray(array[0] if color_layout == "G" else np.ascontiguousarray(array.transpose(1, 2, 0)))
+
+
+def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
+    from builder.runtime.features import ArrayFeature, ImageFeature
+
+    for name, given in spec.input.items():
+        own = model.inputs.get(name)
+        key = f"input.{name}"
+        if own is None:
+            raise SourceError(
+                f"{path} has no input {name}; it has {', '.join(model.inputs)}",
+                hint=did_you_mean(name, model.inputs),
+                key=key,
+            )
+        shape = captured_shape(given)
+        if isinstance(own, ImageFeature) != isinstance(given, ImageInput):
+            what = "a picture" if isinstance(own, ImageFeature) else "an array"
+            kind = "image" if isinstance(own, ImageFeature) else "tensor"
+            raise SourceError(f"{path} takes {name} as {what}", hint=f"write `kind: {kind}`", key=f"{key}.kind")
+        if isinstance(own, ImageFeature) and isinstance(given, ImageInput):
+            if own.color != _COLORS[given.color_layout]:
+                layout = next(layout for layout, color in _COLORS.items() if color == own.color)
+                raise SourceError(
+                    f"{path} takes {name} in {layout}, not {given.color_layout}", key=f"{key}.color_layout"
+                )
+            if not own.allows(shape[3], shape[2]):
+                raise SourceError(
+                    f"{path} takes {name} of {own.width} x {own.height}, and the recipe says {shape[3]} x {shape[2]}",
+                    hint="sizes of pictures are written as [1, channels, height, width]",
+                    key=f"{key}.shape",
+                )
+        elif isinstance(own, ArrayFeature) and isinstance(given, TensorInput):
+            if not own.allows(shape):
+                raise SourceError(
+                    f"{path} takes {name} of shape {own.expected()}, and the recipe gives {shape}", key=f"{key}.shape"
+                )
+            if own.dtype != _DTYPES[given.dtype]:
+                dtype = next((said for said, theirs in _DTYPES.items() if theirs == own.dtype), own.dtype)
+                raise SourceError(f"{path} takes {name} as {dtype}, not {given.dtype}", key=f"{key}.dtype")
+    left = [name for name, feature in model.inputs.items() if name not in spec.input and not feature.optional]
+    if left:
+        raise SourceError(f"{path} takes an input {left[0]} too, which the recipe does not give", key="input")

@@ -1,0 +1,121 @@
+"""A `.pt2` file, as `torch.export.save` writes it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from builder.artifacts import LoadedModel
+from builder.errors import SourceError
+from builder.model.sources.checkpoint import check_digest
+from builder.model.sources.download import file_digest
+from builder.model.sources.programs import EXPORTED, check_count, check_kind
+from builder.spec import BuildSpec
+from builder.spec.inputs import ImageInput, captured_shape
+from builder.spec.source import ExportedProgramSource
+
+
+class ExportedModule(torch.nn.Module):
+    """An exported program as a module; whether it trains was decided when it was exported."""
+
+    def __init__(self, program: torch.export.ExportedProgram, order: tuple[int, ...]) -> None:
+        super().__init__()
+        # Its guards only repeat the shapes, which are compared when it is loaded, and cannot be traced.
+        guards = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
+        self.program = program.module(**guards)
+        self._order = order
+        self._dtypes = tuple(value.dtype for value in _user_values(program).values())
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Run the program on inputs in the recipe's order; int32 becomes int64 where it was exported so."""
+        ordered = (inputs[index] for index in self._order)
+        return self.program(*(x.to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # nothing changes it: its structure is fixed
+
+    def train(self, mode: bool = True) -> Self:
+        """Note the mode; the graph itself refuses to change."""
+        self.training = mode
+        return self
+
+
+def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> LoadedModel:
+    """Load the program; raises SourceError when it is something else, damaged, in training mode, or of other shapes."""
+    path = Path(source.file)
+    digest = file_digest(path)
+    check_digest(path, digest, source.sha256)
+    check_kind(path, EXPORTED)
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # it is unpickled and rebuilt from JSON, so anything can be raised
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise SourceError(
+            f"{path} cannot be loaded: {said[0]}",
+            hint="export it again with this version of torch: programs of another version may not load",
+            key="source.file",
+        ) from error
+    _refuse_training(path, program)
+    names = tuple(str(name) for name in program.graph_signature.user_inputs)
+    check_count(path, names, tuple(spec.input), required=len(names))
+    order = _order(names, tuple(spec.input))
+    _check_inputs(path, program, spec, order)
+    module = ExportedModule(program, tuple(tuple(spec.input).index(name) for name in order))
+    return LoadedModel(
+        module=module.eval().requires_grad_(False),
+        digest=f"sha256:{digest}",
+        origin={"kind": "exported_program", "file": path.name, "file_sha256": digest},
+    )
+
+
+def _user_values(program: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
+    """The example of each input that the program was exported with, in its order; sizes may be symbols."""
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    return {str(name): values[str(name)] for name in program.graph_signature.user_inputs}
+
+
+def _order(own: tuple[str, ...], given: tuple[str, ...]) -> tuple[str, ...]:
+    """The recipe's names in the program's order: by name where all are the program's own, else as they stand."""
+    return own if set(own) == set(given) else given
+
+
+def _refuse_training(path: Path, program: torch.export.ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        operator = str(node.target).removeprefix("aten.")
+        trains = (operator.startswith("dropout.") and len(node.args) > 2 and node.args[2] is True) or (
+            operator.startswith("batch_norm.") and len(node.args) > 5 and node.args[5] is True
+        )
+        if trains:
+            raise SourceError(
+                f"{path} was exported in training mode ({operator.partition('.')[0]} trains)",
+                hint="export it after `model.eval()`",
+                key="source.file",
+            )
+
+
+def _check_inputs(path: Path, program: torch.export.ExportedProgram, spec: BuildSpec, order: tuple[str, ...]) -> None:
+    """Compare shapes and kinds of dtype; a dimension that the program leaves open fits every size."""
+    for (own, value), name in zip(_user_values(program).items(), order, strict=True):
+        given = spec.input[name]
+        shape = captured_shape(given)
+        fits = len(shape) == len(value.shape) and all(
+            wanted == size for wanted, size in zip(shape, value.shape, strict=True) if isinstance(size, int)
+        )
+        if not fits:
+            sizes = ", ".join(str(size) if isinstance(size, int) else "?" for size in value.shape)
+            raise SourceError(
+                f"{path} was exported for {own} of shape ({sizes}), and the recipe gives {name} as {shape}",
+                hint="write that shape, or export it with `dynamic_shapes`",
+                key=f"input.{name}.shape",
+            )
+        floating = isinstance(given, ImageInput) or given.dtype != "int32"
+        if value.dtype.is_floating_point != floating:
+            raise SourceError(
+                f"{path} takes {own} as {str(value.dtype).removeprefix('torch.')}, and the recipe gives {name} as "
+                f"{'float32' if floating else 'int32'}",
+                hint=f"write `dtype: {'int32' if floating else 'float32'}`",
+                key=f"input.{name}.dtype",
+            )

@@ -1,0 +1,180 @@
+"""A torchvision model by name: published weights, a local file of weights, or seeded ones."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
+from builder.errors import SourceError
+from builder.model.detection.detect import is_detector
+from builder.model.sources.checkpoint import check_digest
+from builder.model.sources.download import OfflineError, fetch, file_digest
+from builder.model.sources.example_inputs import fill_untrained, further_inputs, model_inputs
+from builder.model.sources.seeded_detector import Untransformed, preparation, spread_scores
+from builder.model.sources.state import load_state, module_digest
+from builder.model.sources.weights import read_state_dict
+from builder.model.torchvision_import import import_torchvision
+from builder.progress import Progress
+from builder.spec import BuildSpec
+from builder.spec.source import TorchvisionSource
+from builder.util.suggest import did_you_mean
+
+
+def load_torchvision(
+    source: TorchvisionSource, spec: BuildSpec, examples: ExampleInputs, progress: Progress
+) -> LoadedModel:
+    """Make the model and fill it; raises SourceError when a name is unknown or weights cannot be had."""
+    models = import_torchvision().models
+    weights = _weights_member(models, source)
+    preprocessing = None if weights is None else _preprocessing(weights)
+    file, seeded = _weights_file(source, weights, progress)
+    origin: dict[str, Any] = {
+        "kind": "torchvision",
+        "name": source.name,
+        "weights": None if weights is None else weights.name,
+    }
+    if file is not None:
+        origin["file_sha256"] = file_digest(file)
+        check_digest(file, origin["file_sha256"], source.sha256)
+        state = read_state_dict(file, trust_pickle=False)
+        module = _make(models, source, weights, state)
+        load_state(module, state, file=str(file), key="source.file" if source.file else "source.weights")
+        preprocessing = preparation(module) if is_detector(module) else preprocessing
+    else:
+        module = _make(models, source, weights, None)
+        preprocessing = preparation(module) if is_detector(module) else preprocessing
+        _fill(module, source.seed, spec, examples, preprocessing)
+        origin["seed"] = source.seed
+        if seeded and weights is not None:
+            origin["weights_url"] = weights.url
+    digest = module_digest(module)
+    return LoadedModel(
+        module=module.eval(),
+        digest=digest,
+        origin={**origin, "weights_digest": digest, "seeded": seeded},
+        seeded=seeded,
+        preprocessing=preprocessing,
+        labels=None if weights is None else tuple(weights.meta.get("categories", ())) or None,
+    )
+
+
+def _fill(
+    module: Any, seed: int, spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None
+) -> None:
+    """Seeded weights; of a detector such that it finds something."""
+    inputs = model_inputs(spec, examples, preprocessing)
+    if not is_detector(module):
+        fill_untrained(module, inputs, seed, spec, further_inputs(spec, examples, preprocessing))
+        return
+    fill_untrained(Untransformed(module), inputs, seed, spec)
+    spread_scores(module, inputs)
+
+
+def _weights_member(models: Any, source: TorchvisionSource) -> Any:
+    """Return the member of the model's weights enum, or None; the name alone or with its class."""
+    if source.name not in models.list_models():
+        raise SourceError(
+            f"torchvision has no model {source.name}",
+            hint=did_you_mean(source.name, models.list_models()),
+            key="source.name",
+        )
+    if source.weights is None:
+        return None
+    enum = models.get_model_weights(source.name)
+    name = source.weights.rpartition(".")[2]
+    if name not in enum.__members__:
+        names = list(enum.__members__)
+        raise SourceError(
+            f"torchvision's {source.name} has no weights {source.weights}; it has {', '.join(names) or 'none'}",
+            hint=did_you_mean(name, names),
+            key="source.weights",
+        )
+    return enum[name]
+
+
+def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -> tuple[Path | None, bool]:
+    """Return the file of weights, or None with whether a wish for weights fell back to seeded ones."""
+    if source.file is not None:
+        return Path(source.file), False
+    if weights is None:
+        return None, False
+    try:
+        return fetch(weights.url, sha256=source.sha256, timeout=source.timeout, progress=progress), False
+    except OfflineError as error:
+        if source.offline == "error":
+            error.hint = "give a local `source.file`, or write `source.offline: seeded` to build with untrained weights"
+            error.key = "source.weights"
+            raise
+        progress.warn(
+            f"No network: {source.name} is built with UNTRAINED, seeded weights instead of {weights.name}. "
+            "The artifact is good for trying the build, not for an app."
+        )
+        return None, True
+
+
+def _make(models: Any, source: TorchvisionSource, weights: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
+    """Call torchvision's builder function without letting it download anything."""
+    arguments = dict(source.arguments)
+    function = models.get_model_builder(source.name)
+    if "weights_backbone" in inspect.signature(function).parameters:
+        arguments.setdefault("weights_backbone", None)
+    categories = [] if weights is None else weights.meta.get("categories", [])
+    given_weights = weights if state is not None else None
+    if given_weights is None and categories and "num_classes" in _all_parameters(function):
+        arguments.setdefault("num_classes", len(categories))
+    try:
+        with torch.random.fork_rng(devices=[]), _state_dict_at_hand(models, state):
+            torch.manual_seed(source.seed)
+            return function(weights=given_weights, **arguments)
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"torchvision's {source.name} cannot be made with {arguments}: {error}", key="source.arguments"
+        ) from error
+
+
+def _all_parameters(function: Any) -> set[str]:
+    """The parameters of a builder function; `**kwargs` go to the model class, which takes num_classes."""
+    parameters = inspect.signature(function).parameters.values()
+    takes_more = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    return {p.name for p in parameters} | ({"num_classes"} if takes_more else set())
+
+
+@contextmanager
+def _state_dict_at_hand(models: Any, state: Mapping[str, torch.Tensor] | None) -> Iterator[None]:
+    """While torchvision makes a model, let its weights enum return `state` instead of downloading."""
+    enum = models.WeightsEnum
+    original = enum.get_state_dict
+    enum.get_state_dict = lambda *_args, **_kwargs: state
+    try:
+        yield
+    finally:
+        enum.get_state_dict = original
+
+
+def _preprocessing(weights: Any) -> Preprocessing | None:
+    """What the weights publish of their preparation; None where they publish no mean and std."""
+    transforms = weights.transforms()
+    mean, std = getattr(transforms, "mean", None), getattr(transforms, "std", None)
+    if mean is None or std is None:
+        return None
+    return Preprocessing(
+        mean=tuple(mean),
+        std=tuple(std),
+        resize_size=_first(getattr(transforms, "resize_size", None)),
+        crop_size=_first(getattr(transforms, "crop_size", None)),
+        interpolation=str(getattr(getattr(transforms, "interpolation", None), "value", "bilinear")),
+    )
+
+
+def _first(size: Any) -> int | None:
+    if size is None:
+        return None
+    return int(size[0]) if isinstance(size, list | tuple) else int(size)

@@ -1,0 +1,138 @@
+"""Read a file of weights: safetensors, or what `torch.save` wrote, without running code that it may contain."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from builder.errors import SourceError
+from builder.model.sources.download import OfflineError, fetch, file_digest
+
+__all__ = ["OfflineError", "fetch", "file_digest", "read_checkpoint", "read_state_dict"]
+
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>")
+"""Where torch's weights-only unpickler says which class or function it refuses."""
+_ZIP, _PICKLE = b"PK", b"\x80"
+
+
+def read_state_dict(path: Path, *, trust_pickle: bool) -> dict[str, Tensor]:
+    """Return the file's tensors by name, on the CPU.
+
+    Raises SourceError where `read_checkpoint` does, and when the file holds anything but tensors by name.
+    """
+    content = read_checkpoint(path, trust_pickle=trust_pickle)
+    if isinstance(content, torch.nn.Module):
+        content = content.state_dict()
+    if not isinstance(content, Mapping) or not content:
+        raise SourceError(f"{path} holds {_described(content)}, not a state dict: names with tensors")
+    other = next((name for name, value in content.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        raise SourceError(
+            f"{path} is not a state dict: {other} is {_described(content[other])}, not a tensor",
+            hint="use `kind: checkpoint` with `state_dict_key` for a file that holds more than weights",
+        )
+    return {str(name): value for name, value in content.items()}
+
+
+def read_checkpoint(path: Path, *, trust_pickle: bool) -> Any:
+    """Return what the file holds, on the CPU: a dict of tensors, a nested training state, or a whole module.
+
+    Unless `trust_pickle`, nothing but tensors and plain containers is unpickled. Raises SourceError when the file is
+    missing, empty, damaged, of another kind, or needs a class that was not allowed or cannot be found.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(64)
+    except FileNotFoundError as error:
+        raise SourceError(f"there is no file {path}") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+    if size == 0:
+        raise SourceError(f"{path} is empty")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    _refuse_other_kinds(path, start)
+    return _read_torch(path, trust_pickle=trust_pickle, mapped=start.startswith(_ZIP) and not trust_pickle)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    import safetensors
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise SourceError(f"{path} is damaged, or not a safetensors file: {error}") from error
+    return tensors
+
+
+def _refuse_other_kinds(path: Path, start: bytes) -> None:
+    """Name what the file is when `torch.load` would only say that something is wrong."""
+    if start.startswith(b"version https://git-lfs"):
+        raise SourceError(f"{path} is a pointer of Git LFS, not the file itself", hint="run `git lfs pull`")
+    if start.lstrip()[:1] == b"<":
+        raise SourceError(f"{path} is a web page, not a checkpoint", hint="download it again")
+    if start.startswith(_ZIP):
+        if not zipfile.is_zipfile(path):
+            raise SourceError(f"{path} is damaged: its end is missing", hint="copy or download it again")
+        _refuse_programs(path)
+    elif not start.startswith(_PICKLE):
+        raise SourceError(f"{path} is not a checkpoint: neither `torch.save` nor safetensors writes such a file")
+
+
+def _refuse_programs(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2] for name in archive.namelist()}
+    if "constants.pkl" in names:
+        raise SourceError(
+            f"{path} is a TorchScript archive, a program and not a checkpoint",
+            hint="save its weights: torch.save(torch.jit.load(path).state_dict(), 'weights.pth')",
+        )
+    if "models/model.json" in names or "serialized_exported_program.json" in names:
+        raise SourceError(
+            f"{path} is an exported program (torch.export), not a checkpoint",
+            hint="save its weights: torch.save(torch.export.load(path).state_dict, 'weights.pth')",
+        )
+    if "data.pkl" not in names:
+        raise SourceError(f"{path} is a ZIP archive that torch.save did not write")
+
+
+def _read_torch(path: Path, *, trust_pickle: bool, mapped: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        if not trust_pickle and (refused := _REFUSED.search(str(error))):
+            name = refused[1] or refused[2]
+            raise SourceError(
+                f"{path} holds a Python object of {name}, which is not unpickled because it can run code",
+                hint="if you trust the file, write `trust_pickle: true` under a source of `kind: checkpoint`; "
+                "or save the weights alone: torch.save(model.state_dict(), 'weights.pth')",
+            ) from error
+        raise SourceError(f"{path} is damaged: {_first_line(error)}", hint="copy or download it again") from error
+    except (ImportError, AttributeError) as error:
+        raise SourceError(
+            f"{path} was pickled with a class that is not found: {error}",
+            hint="install its package, or run from the folder of its module; a state dict needs neither",
+        ) from error
+    except Exception as error:  # unpickling runs whatever the file holds, so anything can be raised
+        raise SourceError(
+            f"{path} cannot be read: {type(error).__name__}: {_first_line(error)}", hint="copy or download it again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "it ends too early").splitlines()[0]
+
+
+def _described(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return "an empty dict" if not content else f"a dict of {len(content)} entries"
+    return f"a {type(content).__name__}"

@@ -1,0 +1,125 @@
+"""The model as the app calls it: raw inputs, exact normalisation, the model itself, softmax, levels of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+
+from builder.artifacts import Suppression
+from builder.model.calling import call_model
+from builder.model.detection.detect import Detect
+from builder.model.detection.kept import Kept
+from builder.model.flatten import flatten_outputs
+from builder.model.normalization import Normalization
+
+
+class Normalize(torch.nn.Module):
+    """`scale * x + bias` for each channel of (N, C, H, W); a scale of 1 or a bias of 0 costs nothing."""
+
+    scale: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, normalization: Normalization) -> None:
+        super().__init__()
+        shape = (1, -1, 1, 1)
+        self.register_buffer("scale", torch.tensor(normalization.scale, dtype=torch.float32).view(shape))
+        self.register_buffer("bias", torch.tensor(normalization.bias, dtype=torch.float32).view(shape))
+        self._scales = any(s != 1.0 for s in normalization.scale)
+        self._adds = any(b != 0.0 for b in normalization.bias)
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        """Levels of 0 to 255, float32, to what the model was trained on."""
+        if self._scales:
+            levels = levels * self.scale
+        return levels + self.bias if self._adds else levels
+
+
+class NormalizeAsTrained(torch.nn.Module):
+    """`(x/255 - mean) / std`, the formula of torchvision's Normalize, for levels x of (N, C, H, W)."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        shape = (1, -1, 1, 1)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(shape))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(shape))
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        """Levels of 0 to 255, float32, to what the model was trained on."""
+        return (levels / 255 - self.mean) / self.std
+
+
+class ToLevels(torch.nn.Module):
+    """What the model returns as levels of a picture (N, C, H, W): scaled, and clipped where pixels have 8 bits."""
+
+    def __init__(self, normalization: Normalization, *, clips: bool) -> None:
+        super().__init__()
+        self.normalize = Normalize(normalization)
+        self._clips = clips
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Levels of 0 to 255, float32, not rounded: Core ML rounds."""
+        levels: torch.Tensor = self.normalize(values)
+        return levels.clamp(0, 255) if self._clips else levels
+
+
+class Deployed(torch.nn.Module):
+    """The model as the app calls it: raw inputs in order, a tuple with one tensor for each output."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        names: Sequence[str],
+        normalize: Mapping[int, torch.nn.Module],
+        levels: Mapping[int, torch.nn.Module],
+        *,
+        softmax: bool,
+        detect: Detect | None = None,
+    ) -> None:
+        """`normalize` is by the number of an input, `levels` by the number of an output; `detect` runs a detector."""
+        super().__init__()
+        self.model = model
+        self._names = tuple(names)
+        self.normalize = torch.nn.ModuleDict({str(i): module for i, module in normalize.items()})
+        self.levels = torch.nn.ModuleDict({str(i): module for i, module in levels.items()})
+        self.detect = detect
+        self._softmax = softmax
+        self._chosen: tuple[str, ...] | None = None
+
+    def choose(self, names: Sequence[str]) -> Self:
+        """Let only these of what the model returns be outputs, by its own names."""
+        self._chosen = tuple(names)
+        return self
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Normalise the image inputs, run the model, flatten what it returns."""
+        returned = flatten_outputs(self.returned(*inputs))
+        outputs = tuple(returned[name] for name in self._chosen or returned)
+        if self._softmax:
+            outputs = (torch.softmax(outputs[0], dim=-1), *outputs[1:])
+        return tuple(self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))
+
+    def returned(self, *inputs: torch.Tensor) -> Any:
+        """What the model itself returns for raw inputs."""
+        normalized = self._normalized(inputs)
+        if self.detect is not None:
+            return self.detect.tensors(self.model, *normalized)
+        return call_model(self.model, self._names, normalized)
+
+    def more_candidates(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What a detector gives its last stage, and as much again: what rounding may bring among the best."""
+        assert self.detect is not None, "only a detector has candidates"
+        return self.detect.more(self.model, *self._normalized((picture,)))
+
+    def original(self, picture: torch.Tensor, suppression: Suppression) -> Kept:
+        """What a detector's own post-processing keeps."""
+        assert self.detect is not None, "only a detector keeps boxes"
+        (normalized,) = self._normalized((picture,))
+        return self.detect.original(self.model, normalized, suppression)
+
+    def _normalized(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [self.normalize[str(i)](x) if str(i) in self.normalize else x for i, x in enumerate(inputs)]

@@ -1,5 +1,0 @@
-"""Compression of a PyTorch model before it is captured, by coremltools.optimize.torch: one file a kind of method."""
-
-from builder.module_compression.compress import Compressed, compress_modules
-
-__all__ = ["Compressed", "compress_modules"]

@@ -1,0 +1,114 @@
+"""What cannot go together, found before anything is loaded: format, target, precision, compression, inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from builder.spec import SCHEMA_VERSION, BuildSpec
+from builder.spec.inputs import is_flexible
+from builder.spec.named_data import data_problems
+from builder.spec.problems import Path, Problem, needs
+from builder.spec.rules.auto import auto_problems
+from builder.spec.rules.compression import compression_problems
+from builder.spec.rules.detection import detection_problems
+from builder.spec.rules.features import find_feature_problems
+from builder.spec.rules.functions import function_problems
+from builder.spec.rules.module_compression import module_compression_problems
+from builder.spec.rules.source import source_problems
+from builder.spec.substitutions import FIXED_SIZE
+from builder.spec.target import last_neural_network_target
+
+__all__ = ["Problem", "find_incompatibilities"]
+
+
+def find_incompatibilities(spec: BuildSpec) -> list[Problem]:
+    """Return every combination of settings in `spec` that cannot work, each with the change that would help."""
+    return [
+        *_schema(spec),
+        *_format(spec),
+        *_precision(spec),
+        *_compression(spec),
+        *auto_problems(spec),
+        *find_feature_problems(spec),
+        *function_problems(spec),
+        *detection_problems(spec),
+        *_substitutions(spec),
+        *source_problems(spec),
+        *data_problems(spec),
+        *_checks(spec),
+    ]
+
+
+def _schema(spec: BuildSpec) -> Iterator[Problem]:
+    if spec.schema_version != SCHEMA_VERSION:
+        yield Problem(
+            path=("schema",),
+            message=f"this builder reads recipes of schema {SCHEMA_VERSION}, and this one says {spec.schema_version}",
+            hint=f"write `schema: {SCHEMA_VERSION}`, or use the version of builder that the recipe was written for",
+        )
+
+
+def _needs(spec: BuildSpec, path: Path, what: str, generation: int) -> Iterator[Problem]:
+    """Yield a problem when `what` came with a later generation than the target's."""
+    yield from needs(spec.target, path, what, generation)
+
+
+def _format(spec: BuildSpec) -> Iterator[Problem]:
+    if spec.format == "mlpackage":
+        yield from _needs(spec, ("format",), "format mlpackage (an ML program)", 15)
+    elif spec.target.generation > 14:
+        newest = last_neural_network_target(spec.target)
+        yield Problem(
+            path=("format",),
+            message=f"format mlmodel (a neural network) ends with {newest}, and the target is {spec.target.name}",
+            hint=f"write `format: mlpackage`, or `target: {newest}`: later systems run it as well",
+        )
+
+
+def _precision(spec: BuildSpec) -> Iterator[Problem]:
+    kind = spec.precision.kind
+    if spec.format == "mlmodel" and kind == "mixed":
+        yield Problem(
+            path=("precision",),
+            message="a neural network (format mlmodel) has one precision; mixed needs an ML program",
+            hint="write `format: mlpackage` with target ios15 or later, or `precision: fp16`",
+        )
+
+
+def _compression(spec: BuildSpec) -> Iterator[Problem]:
+    yield from module_compression_problems(spec)
+    yield from compression_problems(spec.program_compression, spec.target, spec.format, spec.precision.kind)
+
+
+def _substitutions(spec: BuildSpec) -> Iterator[Problem]:
+    flexible = [name for name, given in spec.input.items() if is_flexible(given)]
+    for name, substitution in spec.substitutions.items():
+        if substitution.kind in FIXED_SIZE and flexible:
+            yield Problem(
+                path=("substitutions", name),
+                message=f"{substitution.kind} fixes sizes, and input {flexible[0]} has a flexible shape",
+                hint="give the input one shape, or leave the substitution out",
+            )
+
+
+def _keeps_boxes(spec: BuildSpec) -> bool:
+    return spec.detection is not None and spec.detection.output == "nms"
+
+
+def _checks(spec: BuildSpec) -> Iterator[Problem]:
+    for name, check in spec.checks.items():
+        if check.kind == "parity" and check.boxes_matched is not None and not _keeps_boxes(spec):
+            yield Problem(
+                path=("checks", name, "boxes_matched"),
+                message="boxes_matched is about non-maximum suppression, and the recipe has none",
+            )
+        if spec.classifier is not None:
+            continue
+        if check.kind == "accuracy":
+            yield Problem(path=("checks", name), message="accuracy needs a classifier, and the recipe has none")
+        for measure in ("top1_agreement", "top5_agreement") if check.kind == "parity" else ():
+            if getattr(check, measure) is not None:
+                yield Problem(
+                    path=("checks", name, measure),
+                    message=f"{measure} is about classes, and the recipe has no classifier",
+                )

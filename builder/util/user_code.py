@@ -1,0 +1,86 @@
+"""The one door through which user code enters: `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from builder.errors import BuilderError, SourceError
+from builder.util.suggest import did_you_mean
+
+
+def import_object(path: str, *, key: str) -> Any:
+    """Return what `package.module:name` names; the working directory is searched first.
+
+    `key` is the setting of the recipe that says it. Raises SourceError when the module is not found, raises while it
+    is imported, or has no such name.
+    """
+    module_name, _, name = path.partition(":")
+    with _working_directory_on_path(), _working_directory_kept():
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
+                raise SourceError(
+                    f"there is no module {error.name}, looking for {path}",
+                    hint=f"modules are found in the working directory ({Path.cwd()}) and among installed packages",
+                    key=key,
+                ) from error
+            raise _raised(f"importing {module_name}", error, SourceError, key) from error
+        except (Exception, SystemExit) as error:
+            raise _raised(f"importing {module_name}", error, SourceError, key) from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise SourceError(f"{module_name} has no {name}", hint=did_you_mean(part, dir(found)), key=key)
+        found = getattr(found, part)
+    return found
+
+
+def call(function: Any, what: str, *args: Any, key: str, error: type[BuilderError], **arguments: Any) -> Any:
+    """Call a user's function; anything that it raises becomes `error`, naming the user's line."""
+    try:
+        with _working_directory_kept():
+            return function(*args, **arguments)
+    except (Exception, SystemExit) as raised:  # a script's sys.exit() must not pass for a finished build
+        raise _raised(f"calling {what}", raised, error, key) from raised
+
+
+def _raised(doing: str, raised: BaseException, error: type[BuilderError], key: str) -> BuilderError:
+    frames = traceback.extract_tb(raised.__traceback__)
+    own = Path(__file__).resolve()
+    outside = [f for f in frames if Path(f.filename).resolve() != own and not f.filename.startswith("<")]
+    place = (outside[-1].filename, outside[-1].lineno) if outside else None
+    said = str(raised)
+    if isinstance(raised, SyntaxError) and raised.filename:  # the file never ran, so no frame is in it
+        place, said = (raised.filename, raised.lineno), raised.msg
+    where = f" (at {place[0]}:{place[1]})" if place else ""
+    return error(f"{doing} raised {type(raised).__name__}: {said}{where}", key=key)
+
+
+@contextmanager
+def _working_directory_on_path() -> Iterator[None]:
+    folder = str(Path.cwd())
+    if folder in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+@contextmanager
+def _working_directory_kept() -> Iterator[None]:
+    """Go back to the working directory, to which outputs and everything that is shown are relative."""
+    before = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(before)
