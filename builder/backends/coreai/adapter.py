@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from coreai.authoring import AIModelAsset  # before anything of coreai._compiler, which imports it in a circle
 from coreai._compiler._mlir_libs._coreaiIR import _bindings
 from coreai._compiler.dialects import coreai
 from coreai._compiler.ir import (
@@ -22,17 +23,26 @@ from coreai._compiler.ir import (
     Context,
     DenseElementsAttr,
     DenseResourceElementsAttr,
+    FloatAttr,
     InsertionPoint,
+    IntegerAttr,
     IntegerType,
     RankedTensorType,
     StringAttr,
 )
+
+# isort: off - authoring comes before anything of coreai._compiler, which imports it in a circle
+from coreai.authoring import AIModelAsset
+
+# isort: on
 from coreai_torch._aten_to_core import _aten_to_core_resolver
 from numpy.typing import NDArray
 
 ALIGNMENT = 16
 """Bytes of a resource's alignment: with 64 a file runs, but `summary()` cannot read it."""
 _RESOURCE = re.compile(r"dense_resource<([^>]*)>")
+_APART = "|"
+"""Between a number and a resource's name, while programs are joined."""
 _CALLEE = re.compile(r"@([\w.$]+)")
 _TYPES = {"f32": np.float32, "f16": np.float16, "i1": np.bool_, "si8": np.int8, "ui8": np.uint8, "si16": np.int16}
 _TYPES |= {"ui16": np.uint16, "si32": np.int32, "ui32": np.uint32}
@@ -44,7 +54,7 @@ def load_program(asset: Path) -> Any:
 
 
 def module_of(program: Any) -> Any:
-    """The MLIR module of an AIProgram; change it inside `with module_of(program).context`."""
+    """The module in MLIR of an AIProgram, to be changed inside its `context`."""
     return program._module._mlir_module
 
 
@@ -110,7 +120,8 @@ def constant_bytes(constant: Any) -> NDArray[np.uint8]:
     """What a `coreai.constant` holds; elements of less than a byte are packed, the first in the lowest bits."""
     of = constant.results[0].type
     data = np.zeros(math.ceil(math.prod(of.shape) * of.element_type.width / 8), np.uint8)
-    _bindings.compiler.copy_constant_value_to_array(constant_op=constant, destination=data)
+    compiler: Any = _bindings
+    compiler.compiler.copy_constant_value_to_array(constant_op=constant, destination=data)
     return data
 
 
@@ -155,22 +166,27 @@ def pack_bits(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 
 def make_constant(values: NDArray[Any], name: str, *, bits: int | None = None, like: Any = None) -> Any:
-    """A new constant. `like` gives the element type (of floats); with `bits`, integers are stored in that many.
-
-    Small ones stand in the program, as Apple's own do; others are a resource of that name.
-    """
+    """A new constant, stored under `name`; of the type of `like`, or integers of `bits`."""
     if bits is None:
         of = like.type.element_type
-        data = np.ascontiguousarray(values.astype(_TYPES[str(of)]))
+        data: NDArray[Any] = np.ascontiguousarray(values.astype(_TYPES[str(of)]))
     else:
         signed = np.issubdtype(values.dtype, np.signedinteger)
         of = IntegerType.get_signed(bits) if signed else IntegerType.get_unsigned(bits)
-        data = pack_bits((values.astype(np.int8).view(np.uint8) if signed else values.astype(np.uint8)), bits)
-        if signed and bits < 8:
-            data = pack_bits(values.astype(np.int8).view(np.uint8) & ((1 << bits) - 1), bits)
+        data = pack_bits(values.astype(np.int8).view(np.uint8) & np.uint8((1 << bits) - 1), bits)
     tensor = RankedTensorType.get(list(values.shape), of)
     flat = data.reshape(-1).view(np.uint8)
     return coreai.ConstantOp(value=DenseResourceElementsAttr.get_from_buffer(flat, name, tensor, ALIGNMENT)).result
+
+
+def make_zeros(shape: tuple[int, ...], *, bits: int | None = None, signed: bool = True, like: Any = None) -> Any:
+    """A constant of nothing but zeros, which takes the space of one; of the type of `like`, or integers of `bits`."""
+    if bits is None:
+        of, zero = like.type.element_type, FloatAttr.get(like.type.element_type, 0.0)
+    else:
+        of = IntegerType.get_signed(bits) if signed else IntegerType.get_unsigned(bits)
+        zero = IntegerAttr.get(of, 0)
+    return coreai.ConstantOp(value=DenseElementsAttr.get_splat(RankedTensorType.get(list(shape), of), zero)).result
 
 
 def make_number(value: int, bits: int = 16) -> Any:
@@ -178,12 +194,6 @@ def make_number(value: int, bits: int = 16) -> Any:
     tensor = RankedTensorType.get([], IntegerType.get_signed(bits))
     data = np.array(value, dtype=f"int{bits}")
     return coreai.ConstantOp(value=DenseElementsAttr.get(data, type=tensor)).result
-
-
-def make_indices(values: tuple[int, ...]) -> Any:
-    """Signed integers of 32 bits in one dimension."""
-    tensor = RankedTensorType.get([len(values)], IntegerType.get_signed(32))
-    return coreai.ConstantOp(value=DenseElementsAttr.get(np.array(values, dtype=np.int32), type=tensor)).result
 
 
 def shift_scale(data: Any, scale: Any, offset: Any, bias: Any, shape: tuple[int, ...]) -> Any:
@@ -238,24 +248,111 @@ def constants(program: Any) -> list[Any]:
 
 def join_programs(assets: Mapping[str, Path]) -> Any:
     """One program with a function `main` of each asset under the name given for it; equal weights are one resource."""
-    with Context() as context:
-        programs = {name: load_program(path) for name, path in assets.items()}
-        del context
-        first = next(iter(programs.values()))
-        for number, (name, program) in enumerate(programs.items()):
-            renamed = {name_of(g): f"{name_of(g).rsplit('_', 1)[0]}_f{number}x" for g in graphs(program) if is_private(g)}
-            rename_functions(program, {**renamed, "main": name})
-            if program is not first:
+    if len(assets) == 1:
+        ((name, path),) = assets.items()
+        program = load_program(path)
+        rename_functions(program, {"main": name})
+        return program
+    with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
+        for number, (name, path) in enumerate(assets.items()):
+            _set_apart(load_program(path), number, name).save_asset(Path(folder) / f"{number}.aimodel")
+        with Context():
+            first, *others = (load_program(Path(folder) / f"{number}.aimodel") for number in range(len(assets)))
+            for program in others:
                 for graph in graphs(program):
                     module_of(first).body.append(graph.clone())
-        _share_resources(first)
+            _share_resources(first)
     return first
 
 
+def _set_apart(program: Any, number: int, name: str) -> Any:
+    """Give functions and resources names that no other program has: in one context those of files would mix."""
+    private = {name_of(graph): f"{name_of(graph)}_f{number}" for graph in graphs(program) if is_private(graph)}
+    rename_functions(program, {**private, "main": name})
+    with module_of(program).context:
+        for op in constants(program):
+            if (resource := resource_name(op)) is not None:
+                set_resource(op, constant_bytes(op), f"{number}{_APART}{resource}")
+    return program
+
+
 def _share_resources(program: Any) -> None:
-    """Let constants with the same bytes, type and shape have one resource."""
+    """Let constants with the same bytes, type and shape have one resource, under its own name."""
     known: dict[tuple[bytes, str], Any] = {}
+    taken: set[str] = set()
     for op in constants(program):
-        if resource_name(op) is not None:
-            key = hashlib.sha256(constant_bytes(op)).digest(), str(op.results[0].type)
-            op.attributes["value"] = known.setdefault(key, op.attributes["value"])
+        if (resource := resource_name(op)) is None:
+            continue
+        data = constant_bytes(op)
+        key = hashlib.sha256(data.tobytes()).digest(), str(op.results[0].type)
+        if key not in known:
+            set_resource(op, data, unique(resource.partition(_APART)[2], taken))
+            known[key] = op.attributes["value"]
+        op.attributes["value"] = known[key]
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name`, or with a number behind it where that is taken; then it is."""
+    result, number = name, 1
+    while result in taken:
+        result, number = f"{name}_{number}", number + 1
+    taken.add(result)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """An operator that computes with a constant, maybe through others that only re-lay it."""
+
+    name: str
+    operand: int
+    order: tuple[int, ...]
+    """For each axis that it sees, which one of the constant that is."""
+
+
+def final_users(constant: Any, passing: tuple[str, ...]) -> Iterator[User]:
+    """The operators that compute with a constant, past those named `passing` that only re-lay it."""
+    result = constant.results[0]
+    yield from _users(result, tuple(range(len(shape_of(result)))), passing)
+
+
+def _users(value: Any, order: tuple[int, ...], passing: tuple[str, ...]) -> Iterator[User]:
+    for use in value.uses:
+        op = use.owner.operation
+        name = plain_name(op)
+        if name == "transpose" and "transpose" in passing:
+            axes = [int(axis) for axis in constant_array(op.operands[1].owner.operation)]
+            yield from _users(op.results[0], tuple(order[axis] for axis in axes), passing)
+        elif name in passing and len(shape_of(op.results[0])) == len(order):
+            yield from _users(op.results[0], order, passing)
+        else:
+            yield User(name=name, operand=use.operand_number, order=order)
+
+
+def interface(graph: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """What a function takes and gives: names and types in order, states and their tokens among them."""
+    of = graph.attributes["function_type"].value
+    takes = [str(each["coreai.name"].value) for each in graph.attributes["arg_attrs"]]
+    gives = [str(each["coreai.name"].value) for each in graph.attributes["res_attrs"]]
+    return list(zip(takes, of.inputs, strict=True)), list(zip(gives, of.results, strict=True))
+
+
+def is_handle(kind: Any) -> bool:
+    """Whether a type is that of a state."""
+    return isinstance(kind, coreai.HandleType)
+
+
+def is_tensor(kind: Any) -> bool:
+    """Whether a type is that of a tensor."""
+    return isinstance(kind, RankedTensorType)
+
+
+def inner_type(handle: Any) -> Any:
+    """The type of the tensor that a state holds."""
+    return handle.inner_type
+
+
+def tensor_type(kind: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and element type of a tensor's type; a dimension that the app chooses is -1."""
+    shape = tuple(-1 if kind.is_dynamic_dim(d) else int(kind.shape[d]) for d in range(kind.rank))
+    return shape, str(kind.element_type)

@@ -1,4 +1,4 @@
-"""A fresh process that holds Core AI: one for each of ours, started when first needed, with a time limit for each call."""
+"""A fresh process that holds Core AI: started when first needed, with a time limit for each call."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ class Child:
         except TimeoutError:
             self.end()
             raise ChildError(
-                f"Core AI did not end within {seconds:g} s ({what})", hint="the process was stopped; nothing was written"
+                f"Core AI did not end within {seconds:g} s ({what})",
+                hint="the process was stopped; nothing was written",
             ) from None
         except (EOFError, BrokenPipeError) as error:
             self.end()

@@ -82,7 +82,6 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
     from builder.backends.coreai.passes.edit import Edit
-    from builder.backends.coreai.passes.half import declare_types
 
     program = torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
@@ -116,17 +115,17 @@ def _declare(edit: Any, declared: Declared, halves: Halves | None) -> None:
     names = dict(zip(signature.user_inputs, declared.inputs.values(), strict=True))
     outputs = {str(i): getattr(torch, kind) for i, kind in enumerate(declared.outputs.values()) if kind is not None}
     states = {path: getattr(torch, kind) for path, kind in declared.states.values()}
-    selector = Selector(halves) if halves is not None else lambda node: False
+    selector = Selector(halves)
     declare_types(edit, {name: getattr(torch, kind) for name, kind in names.items()}, outputs, states, selector)
-    if isinstance(selector, Selector):
-        selector.check_all_matched()
+    selector.check_all_matched()
 
 
 class Selector:
-    """Whether an operator computes in half precision; remembers what patterns could have named."""
+    """Whether an operator computes in half precision (none without `halves`); remembers what patterns could name."""
 
-    def __init__(self, halves: Halves) -> None:
-        self._halves = halves
+    def __init__(self, halves: Halves | None) -> None:
+        self._nothing = halves is None
+        self._halves = halves or Halves()
         self._types: set[str] = set()
         self._modules: set[str] = set()
 
@@ -143,7 +142,7 @@ class Selector:
             or _any(paths, self._halves.fp32_modules)
         )
         own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
-        return not kept and not own
+        return not (kept or own or self._nothing)
 
     def check_all_matched(self) -> None:
         """Raise ConfigurationError for a pattern that named nothing in the program."""
@@ -274,16 +273,7 @@ def name_weights(program: Any, constants: Mapping[str, Any]) -> None:
                 continue
             data = adapter.constant_bytes(op)
             name = names.get(_bytes_digest(data.tobytes(), count)) or adapter.user_name(op)
-            adapter.set_resource(op, data, unique(name, taken))
-
-
-def unique(name: str, taken: set[str]) -> str:
-    """`name`, or with a number behind it where that is taken; then it is."""
-    result, number = name, 1
-    while result in taken:
-        result, number = f"{name}_{number}", number + 1
-    taken.add(result)
-    return result
+            adapter.set_resource(op, data, adapter.unique(name, taken))
 
 
 def _digest(value: Any) -> str:

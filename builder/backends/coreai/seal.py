@@ -1,12 +1,12 @@
-"""An `.aimodel` that is the same to the byte wherever and whenever it is made: names by place, metadata sorted, no date."""
+"""An `.aimodel` that is the same to the byte wherever and whenever it is made: names by place, sorted metadata."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.backends.coreai.child import call
+from builder.errors import ConversionError
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 """The files of an asset; the second holds the SHA-256 of the first, in bytes."""
@@ -21,8 +22,8 @@ PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 _SECONDS = 1800.0
 _MADE_UP = re.compile(r"resource_\d+")
 """Names of resources that coreai-core makes from addresses of the process."""
-_MACHINE = re.compile(rb"(?:/(?:home|root|Users|tmp|usr|opt|private|var|work|mnt|data)/|[A-Z]:\\\\)[\w./\\-]{3,}|\.py\b")
-"""What a path of the machine that built it would look like."""
+_SOURCE = re.compile(rb"/[\w./-]{4,}\.py\b")
+"""What the path of a Python file looks like; weights do not by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def run(assets: Mapping[str, str], destination: str, metadata: Metadata) -> None
         (made / HASH).write_bytes(digest)
         if target.exists():
             shutil.rmtree(target)
-        os.replace(made, target)
+        made.replace(target)
 
 
 def _rename_functions(program: Any) -> None:
@@ -92,17 +93,18 @@ def _rename_resources(program: Any) -> None:
 
 
 def _check_free_of_paths(program: Path) -> None:
-    """Raise RuntimeError where the program holds what looks like a path of this machine."""
-    from builder.errors import ConversionError
-
-    found = re.search(_MACHINE, _strings(program.read_bytes()))
+    """Raise ConversionError where the program names a file or folder of this machine."""
+    data = program.read_bytes()
+    found = next((place for place in machine_paths() if place in data), None) or _SOURCE.search(data)
     if found is not None:
-        raise ConversionError(f"the Core AI program names a file of this machine: {found[0].decode(errors='replace')}")
+        text = found if isinstance(found, bytes) else found[0]
+        raise ConversionError(f"the Core AI program names a file of this machine: {text.decode(errors='replace')}")
 
 
-def _strings(data: bytes) -> bytes:
-    """The runs of printable characters, six or more: weights hold shorter ones by chance."""
-    return b"\n".join(re.findall(rb"[\x20-\x7e]{6,}", data))
+def machine_paths() -> list[bytes]:
+    """Where this process runs, computes and keeps its libraries."""
+    places = (Path.cwd(), Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()), Path(__file__).parents[3])
+    return sorted({str(place).encode() for place in places if len(str(place)) > 3})
 
 
 def _write_metadata(asset: Path, metadata: Metadata) -> None:

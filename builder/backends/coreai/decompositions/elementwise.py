@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, ops
 
 TORCHS = (
-    ops.aten.bitwise_and.Scalar,
-    ops.aten.bitwise_or.Scalar,
-    ops.aten.bitwise_xor.Scalar,
     ops.aten.div.Scalar_mode,
     ops.aten.elu.default,
     ops.aten.native_dropout.default,
@@ -29,13 +29,16 @@ def nan_to_num(x: Tensor, nan: float | None = None, posinf: float | None = None,
     return torch.where(x < limits.min, limits.min if neginf is None else neginf, x)
 
 
-def remainder(x: Tensor, other: float) -> Tensor:
-    """With the sign of the divisor, as Python has it."""
-    return ops.aten.remainder.Tensor(x, ops.aten.full_like(x, other))
+def _with_tensor(operator: Callable[..., Tensor]) -> Callable[[Tensor, float], Tensor]:
+    """The operator on two tensors, for a tensor and a number."""
+    return lambda x, other: operator(x, ops.aten.full_like(x, other))
 
 
-OURS = {
+OURS: dict[Any, Callable[..., Any]] = {
+    ops.aten.bitwise_and.Scalar: _with_tensor(ops.aten.bitwise_and.Tensor),
+    ops.aten.bitwise_or.Scalar: _with_tensor(ops.aten.bitwise_or.Tensor),
+    ops.aten.bitwise_xor.Scalar: _with_tensor(ops.aten.bitwise_xor.Tensor),
     ops.aten.isnan.default: isnan,
     ops.aten.nan_to_num.default: nan_to_num,
-    ops.aten.remainder.Scalar: remainder,
+    ops.aten.remainder.Scalar: _with_tensor(ops.aten.remainder.Tensor),
 }

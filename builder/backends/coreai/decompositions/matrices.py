@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -39,10 +39,9 @@ def fft_c2r(x: Tensor, dim: Sequence[int], normalization: int, last_dim_size: in
         return NotImplemented
     count = last_dim_size // 2 + 1
     cosines, sines = _waves(last_dim_size, count)
-    weights = torch.full((count, 1), 2.0)
-    weights[0] = 1.0
-    if last_dim_size % 2 == 0:
-        weights[-1] = 1.0
+    has_middle = last_dim_size % 2 == 0
+    once = torch.ones(1, 1)
+    weights = torch.cat([once, torch.full((count - 1 - has_middle, 1), 2.0), *[once] * has_middle])
     parts = torch.view_as_real(x.movedim(dim[0], -1))
     scale = _scale(last_dim_size, normalization)
     real = parts.select(-1, 0) @ (cosines.T * weights * scale)
@@ -61,7 +60,7 @@ def _scale(size: int, normalization: int) -> float:
     return (1.0, 1 / math.sqrt(size), 1 / size)[normalization]
 
 
-OURS = {
+OURS: dict[Any, Callable[..., Any]] = {
     ops.aten._cdist_forward.default: cdist,
     ops.aten._fft_r2c.default: fft_r2c,
     ops.aten._fft_c2r.default: fft_c2r,

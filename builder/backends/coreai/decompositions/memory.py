@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, ops
@@ -18,7 +19,7 @@ def as_strided(x: Tensor, size: Sequence[int], stride: Sequence[int], storage_of
     """
     if tuple(size) == tuple(x.shape) and tuple(stride) == tuple(x.stride()) and not storage_offset:
         return x.clone()
-    order = sorted(range(x.ndim), key=lambda d: (-x.stride(d), -x.shape[d]))
+    order = sorted(range(x.ndim), key=lambda d: (-x.stride()[d], -x.shape[d]))
     memory = x.permute(order).reshape(-1)
     places = torch.full((), storage_offset or 0, dtype=torch.int64)
     for dimension, (count, step) in enumerate(zip(size, stride, strict=True)):
@@ -28,4 +29,7 @@ def as_strided(x: Tensor, size: Sequence[int], stride: Sequence[int], storage_of
     return torch.index_select(memory, 0, places.reshape(-1)).reshape(list(size))
 
 
-OURS = {ops.aten.as_strided.default: as_strided, ops.aten.as_strided_copy.default: as_strided}
+OURS: dict[Any, Callable[..., Any]] = {
+    ops.aten.as_strided.default: as_strided,
+    ops.aten.as_strided_copy.default: as_strided,
+}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, ops
 
@@ -26,7 +29,7 @@ def median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     return kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
 
 
-OURS = {
+OURS: dict[Any, Callable[..., Any]] = {
     ops.aten.sort.default: sort,
     ops.aten.kthvalue.default: kthvalue,
     ops.aten.median.dim: median,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,7 @@ from torch.nn.functional import max_pool2d
 
 def _windows(size: int, count: int) -> list[tuple[int, int]]:
     """Start and length of each window of an adaptive pooling (aten/native/AdaptivePooling.h)."""
-    return [
-        (start := place * size // count, -(-((place + 1) * size) // count) - start) for place in range(count)
-    ]
+    return [(start := place * size // count, -(-((place + 1) * size) // count) - start) for place in range(count)]
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
@@ -29,7 +27,9 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
 def adaptive_avg_pool3d(x: Tensor, output_size: Sequence[int]) -> Tensor:
     """Means of windows, axis by axis: a mean of means, since windows are products of intervals."""
     for axis, count in zip((-3, -2, -1), output_size, strict=True):
-        parts = [x.narrow(axis, start, length).mean(axis, keepdim=True) for start, length in _windows(x.shape[axis], count)]
+        parts = [
+            x.narrow(axis, start, length).mean(axis, keepdim=True) for start, length in _windows(x.shape[axis], count)
+        ]
         x = torch.cat(parts, axis)
     return x
 
@@ -73,7 +73,7 @@ def _three(given: Sequence[int]) -> tuple[int, ...]:
     return tuple(given) * 3 if len(given) == 1 else tuple(given)
 
 
-OURS = {
+OURS: dict[Any, Callable[..., Any]] = {
     ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     ops.aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,
     ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d,

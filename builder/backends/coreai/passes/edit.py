@@ -24,6 +24,8 @@ class Edit:
         self.graph = program.graph_module.graph
         self.signature = program.graph_signature
         self._mode = self._find_mode()
+        for node in self.calls(torch.ops.aten._assert_tensor_metadata.default):
+            self.graph.erase_node(node)  # it holds types against what they were
         self._states = set(self.signature.buffers_to_mutate.values())
         self._targets = {
             spec.arg.name: spec.target
@@ -58,7 +60,7 @@ class Edit:
 
     def path(self, node: Node) -> str:
         """The path in the module of a parameter, buffer or constant."""
-        return self._targets[node.name]
+        return str(self._targets[node.name])
 
     def constants(self) -> dict[str, torch.Tensor]:
         """All that `value` knows of and the program uses, by path."""
@@ -72,7 +74,7 @@ class Edit:
         path = next(name for name in itertools.chain([path], numbered) if name not in taken)
         first = next(iter(self.graph.nodes))
         with self.graph.inserting_before(first):
-            node = self.graph.placeholder(re.sub(r"\W", "_", f"c_{path}"))
+            node: Node = self.graph.placeholder(re.sub(r"\W", "_", f"c_{path}"))
         spec = InputSpec(kind=InputKind.BUFFER, arg=TensorArgument(name=node.name), target=path, persistent=True)
         self.signature.input_specs.insert(0, spec)
         self.program.state_dict[path] = value
@@ -97,7 +99,7 @@ class Edit:
     def before(self, node: Node, function: Callable[..., Any], *arguments: Any, **named: Any) -> Node:
         """A new operator in front of `node`, which it belongs to: the same module and line."""
         with self.graph.inserting_before(node):
-            new = self.graph.call_function(function, arguments, named)
+            new: Node = self.graph.call_function(function, arguments, named)
         for key in ("nn_module_stack", "stack_trace", "source_fn_stack"):
             if key in node.meta:
                 new.meta[key] = node.meta[key]

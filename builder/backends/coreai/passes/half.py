@@ -140,7 +140,7 @@ def _declare(edit: Edit, node: Node, inputs: Types, states: Types) -> None:
 def _return(work: _Casting, node: Node, outputs: Types, states: Types) -> None:
     """Give what is returned, and what is written into states, its declared type."""
     returned, place = [], 0
-    for value, spec in zip(node.args[0], work._edit.signature.output_specs, strict=True):  # type: ignore[arg-type, call-overload]
+    for value, spec in zip(node.args[0], work._edit.signature.output_specs, strict=True):  # type: ignore[arg-type]
         if spec.kind is OutputKind.USER_OUTPUT:
             wanted = outputs.get(str(place))
             place += 1
