@@ -10,12 +10,20 @@ import torch
 
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
+from builder.model.calling import Arguments
+from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.checkpoint import check_digest
 from builder.model.sources.download import file_digest
+from builder.model.sources.exported_archive import load_exported
 from builder.model.sources.programs import EXPORTED, check_count, check_kind
 from builder.spec import BuildSpec
-from builder.spec.inputs import ImageInput, captured_shape
+from builder.spec.inputs import ConstantInput, ImageInput, model_shape
 from builder.spec.source import ExportedProgramSource
+
+EXPORT_AGAIN = (
+    "export it again with this version of torch: programs of another version may not load, and objects of Python "
+    "(in weights, constants or sample inputs) never do"
+)
 
 
 class ExportedModule(torch.nn.Module):
@@ -32,7 +40,7 @@ class ExportedModule(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> Any:
         """Run the program on inputs in the recipe's order; int32 becomes int64 where it was exported so."""
         ordered = (inputs[index] for index in self._order)
-        return self.program(*(x.to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
+        return self.program(*(torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: its structure is fixed
@@ -49,26 +57,32 @@ def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> Loa
     digest = file_digest(path)
     check_digest(path, digest, source.sha256)
     check_kind(path, EXPORTED)
-    try:
-        program = torch.export.load(path)
-    except Exception as error:  # it is unpickled and rebuilt from JSON, so anything can be raised
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise SourceError(
-            f"{path} cannot be loaded: {said[0]}",
-            hint="export it again with this version of torch: programs of another version may not load",
-            key="source.file",
-        ) from error
+    program = open_exported(path)
     _refuse_training(path, program)
     names = tuple(str(name) for name in program.graph_signature.user_inputs)
-    check_count(path, names, tuple(spec.input), required=len(names))
-    order = _order(names, tuple(spec.input))
-    _check_inputs(path, program, spec, order)
-    module = ExportedModule(program, tuple(tuple(spec.input).index(name) for name in order))
+    called = Arguments(spec.input).names
+    check_count(path, names, called, required=len(names))
+    order = tuple(called.index(name) for name in _order(names, called))
+    _check_inputs(path, program, spec, tuple(tuple(spec.input)[index] for index in order))
+    module = ExportedModule(program, order)
     return LoadedModel(
         module=module.eval().requires_grad_(False),
         digest=f"sha256:{digest}",
         origin={"kind": "exported_program", "file": path.name, "file_sha256": digest},
     )
+
+
+def open_exported(path: Path) -> torch.export.ExportedProgram:
+    """The program of a file, which runs no code of its own; raises SourceError where it would, or is damaged."""
+    try:
+        with path.open("rb") as stream:
+            return load_exported(stream)
+    except RefusedArchiveError as error:
+        raise SourceError(f"{path} is not loaded: {error}", hint=EXPORT_AGAIN, key="source.file") from error
+    except Exception as error:  # it is rebuilt from JSON, so anything can be raised
+        raise SourceError(
+            f"{path} cannot be loaded: {first_line(error)}", hint=EXPORT_AGAIN, key="source.file"
+        ) from error
 
 
 def _user_values(program: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
@@ -100,7 +114,9 @@ def _check_inputs(path: Path, program: torch.export.ExportedProgram, spec: Build
     """Compare shapes and kinds of dtype; a dimension that the program leaves open fits every size."""
     for (own, value), name in zip(_user_values(program).items(), order, strict=True):
         given = spec.input[name]
-        shape = captured_shape(given)
+        if isinstance(given, ConstantInput):
+            continue
+        shape = model_shape(given)
         fits = len(shape) == len(value.shape) and all(
             wanted == size for wanted, size in zip(shape, value.shape, strict=True) if isinstance(size, int)
         )
