@@ -26,7 +26,7 @@ conformance: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    -e '.[dev,onnx,timm,huggingface,sign,submitit,search]'
+	    -e '.[dev,onnx,timm,huggingface,sign,submitit,search,coreai]'
 	touch $@
 
 clean:

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+# isort: off - authoring comes before anything of coreai._compiler, which imports it in a circle
+from coreai.authoring import AIModelAsset
 from coreai._compiler._mlir_libs._coreaiIR import _bindings
 from coreai._compiler.dialects import coreai
 from coreai._compiler.ir import (
@@ -30,13 +34,9 @@ from coreai._compiler.ir import (
     RankedTensorType,
     StringAttr,
 )
-
-# isort: off - authoring comes before anything of coreai._compiler, which imports it in a circle
-from coreai.authoring import AIModelAsset
+from coreai_torch._aten_to_core import _aten_to_core_resolver
 
 # isort: on
-from coreai_torch._aten_to_core import _aten_to_core_resolver
-from numpy.typing import NDArray
 
 ALIGNMENT = 16
 """Bytes of a resource's alignment: with 64 a file runs, but `summary()` cannot read it."""
