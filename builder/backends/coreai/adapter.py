@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# isort: off - authoring comes before anything of coreai._compiler, which imports it in a circle
+# authoring comes before anything of coreai._compiler, which imports it in a circle
+# isort: off
 from coreai.authoring import AIModelAsset
 from coreai._compiler._mlir_libs._coreaiIR import _bindings
 from coreai._compiler.dialects import coreai
