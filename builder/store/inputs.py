@@ -110,6 +110,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
 }
 """The modules that each stage starts at, relative to the package; what they import is in the stage's key too."""
 
+CALLS_APPLES_FRAMEWORKS = ("seal", "verify", "choose")
+"""The stages that call Core ML itself on a Mac, whose answers may change with the system's version: the lint's compute
+plan, and checks by the engine `coreml`."""
+
 VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
 """The version of each stage's own code: raised when it gives another result for the same inputs."""
 
@@ -139,7 +143,8 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     inputs["builder's code"] = own.digest
     inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
     inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}
-    inputs["system"] = f"{sys.platform} {platform.mac_ver()[0]}".strip()
+    system = f"{sys.platform} {platform.mac_ver()[0]}".strip()
+    inputs["system"] = system if stage in CALLS_APPLES_FRAMEWORKS else sys.platform
     named = {entry.key: entry for entry in named_in(spec, sections(stage))}
     for key, value in _leaves({PARTS.get(name, name): _dumped(spec, name) for name in sections(stage)}, ""):
         entry = named.get(key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import ssl
 import tempfile
@@ -15,11 +14,11 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-import platformdirs
 import torch
 
 from builder import __version__
 from builder.errors import SourceError
+from builder.noop import cache_folder
 from builder.progress import Progress
 
 _BLOCK = 1 << 20
@@ -62,7 +61,7 @@ def fetch(
 
 def default_cache() -> Path:
     """`BUILDER_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("BUILDER_CACHE") or platformdirs.user_cache_dir("builder"))
+    return Path(cache_folder())
 
 
 def file_digest(path: Path) -> str:
