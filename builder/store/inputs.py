@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from builder import __version__
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile, IsImportPath
+from builder.spec.source_kinds import kind_of
 from builder.store.code import Code, own_code, package_versions, user_code
 from builder.store.digests import Remembered
 
@@ -139,7 +140,7 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     A file counts by its content, not by its name; user code by the content of all local files that it reaches.
     """
     inputs: dict[str, Any] = {"version": VERSIONS[stage], "builder": __version__}
-    own = own_code(ROOTS[stage], remembered)
+    own = own_code(_roots(stage, spec), remembered)
     inputs["builder's code"] = own.digest
     inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
     inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}
@@ -153,6 +154,14 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     for entry in named.values():
         inputs |= _contents(entry, remembered)
     return inputs
+
+
+def _roots(stage: str, spec: BuildSpec) -> tuple[str, ...]:
+    """The modules that a stage starts at; load's are those of its kind of source, not of all."""
+    if stage != "load":
+        return ROOTS[stage]
+    loader = kind_of(spec.source).load.partition(":")[0].removeprefix("builder.").replace(".", "/")
+    return (*ROOTS[stage], f"{loader}.py")
 
 
 def _dumped(spec: BuildSpec, name: str) -> Any:

@@ -75,6 +75,16 @@ def file_digest(path: Path) -> str:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def check_digest(path: Path, found: str, expected: str | None) -> None:
+    """Raise SourceError unless the file has the digest that the recipe expects, if it expects any."""
+    if expected is not None and found != expected:
+        raise SourceError(
+            f"{path} has the SHA-256 {found}, and the recipe expects {expected}",
+            hint="the file is not the one that the recipe was written for",
+            key="source.sha256",
+        )
+
+
 def _is_usable(path: Path, expected: list[str], *, known: bool) -> bool:
     """Whether `path` holds the file; without a digest only a file that this module wrote is believed."""
     if not path.is_file() or not (expected or known):
