@@ -125,7 +125,8 @@ class _Trials:
     def best(self) -> Remedy | None:
         """The last that passed, unless it names too many operators for anybody to read."""
         short = [remedy for remedy in self.passed if len(_names(remedy)) <= MOST_NAMES]
-        return (short or self.passed or [None])[-1]
+        found = short or self.passed
+        return found[-1] if found else None
 
     def build(self, what: str, changes: Mapping[str, Any]) -> Candidate | None:
         """Build with changed sections and run all checks; None where that fails before there is anything to check."""
@@ -249,7 +250,7 @@ def _milder(spec: BuildSpec, worst: Sequence[str]) -> Iterator[tuple[str, dict[s
     for count in (4, 1):
         names = list(worst[:count])
         steps = {
-            name: step.model_copy(update={"except_names": [*(step.except_names or ()), *names]})  # type: ignore[union-attr]
+            name: step.model_copy(update={"except_names": [*(step.except_names or ()), *names]})
             for name, step in spec.compression.items()
             if hasattr(step, "except_names")
         }
@@ -272,7 +273,8 @@ def _captured_otherwise(trials: _Trials) -> None:
 
 def _names(remedy: Remedy) -> Sequence[str]:
     precision = remedy.section.get("precision") or {}
-    return precision.get("fp32_names", ())
+    names: Sequence[str] = precision.get("fp32_names", ())
+    return names
 
 
 def _shown(candidate: Candidate) -> str:
