@@ -26,7 +26,9 @@ def rebuild(release: Release) -> list[str]:
     """
     resolved = read_resolved(release.folder)
     then: Mapping[str, str] = release.build["release"]["toolchain"]
-    others = toolchain_differences(then, toolchain({"tools": locked_tools(kind_named(resolved.spec["source"]["kind"]))}))
+    others = toolchain_differences(
+        then, toolchain({"tools": locked_tools(kind_named(resolved.spec["source"]["kind"]))})
+    )
     with tempfile.TemporaryDirectory(prefix="builder-rebuild-") as room_name:
         room = Path(room_name)
         copy = room / "release"
