@@ -320,9 +320,12 @@ class CheckReport:
     reason: str | None = None
     samples: int | None = None
     data: Mapping[str, Any] | None = None
-    """What was it measured on: the kind of data, how many samples, and a digest of what they hold."""
+    """What was it measured on: the kind of data, how many samples, in words too (`description`), and their digest; the
+    array inputs without data (`synthetic`), and how many stress inputs and tries of a search there were besides."""
     pictures: tuple[CheckedPicture, ...] = ()
     """Evidence for the report; not in `build.json`."""
+    worst_input: bytes | None = None
+    """The input on which artifact and original differ most of all that were tried, as `.npz`; not in `build.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,8 @@ def _run(check_name: str, check: Check, subject: Subject, kept: Kept) -> Iterato
                         report = check_parity(name, check, subject, samples, engine, execute, kept)
                     else:
                         report = check_accuracy(name, check, subject, samples, engine, execute)
-                    yield replace(report, data=samples.described())
+                        report = replace(report, data=samples.described())
+                    yield report
             except RuntimeFailure as error:  # only our engine raises it, and an artifact that fails is not right
                 yield _failed(name, check, f"the artifact cannot be executed: {error}")
 

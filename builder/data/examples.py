@@ -21,8 +21,8 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
     So the examples, and with them traces and seeded weights, depend on the inputs and the seed alone.
     """
     data, shapes = default_data(spec), shapes_to_try(spec.input)
-    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed)[:]
-    varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True)[1:]
+    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed, masks=False)[:]
+    varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True, masks=False)[1:]
     return ExampleInputs(samples=samples, other_shapes=varied, digest=samples_digest((*samples, *varied)))
 
 

@@ -63,8 +63,8 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
 
 
 def _check(check: CheckReport) -> dict[str, Any]:
-    """A check without its pictures, which are evidence for people."""
-    return {name: plain(value) for name, value in vars(check).items() if name != "pictures"}
+    """A check without its pictures and its worst input, which lie beside it."""
+    return {name: plain(value) for name, value in vars(check).items() if name not in ("pictures", "worst_input")}
 
 
 def render_build_json(record: BuildRecord) -> str:
