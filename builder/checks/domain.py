@@ -14,10 +14,11 @@ from builder.artifacts import Sample
 from builder.data.drawing import Given, as_sample
 from builder.data.drawn_pictures import PICTURES, Drawing
 from builder.data.fitting import in_layout
-from builder.data.masks import is_mask, prefix_of_ones
+from builder.data.masks import prefix_of_ones
 from builder.data.noise import draw_array, draw_noise_picture
 from builder.data.photographs import draw_photograph
 from builder.data.stress import bounds, stress_kinds
+from builder.spec.coverage import is_mask
 from builder.spec.inputs import ImageInput, TensorInput
 
 Inputs = Mapping[str, ImageInput | TensorInput]

@@ -11,7 +11,6 @@ from builder.artifacts import CheckReport
 from builder.checks.beside import Judge, Judgement
 from builder.checks.counterexample import Search, search
 from builder.checks.domain import Domain, Point
-from builder.checks.samples import check_data, synthetic_inputs
 from builder.checks.subject import Subject
 from builder.checks.worst import encoded, recall, remember
 from builder.data import default_data
@@ -19,6 +18,7 @@ from builder.data.stress_samples import StressInput, stress_inputs
 from builder.data.wording import DRAWN_KINDS
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
+from builder.spec.coverage import data_of, synthetic_inputs
 from builder.spec.inputs import ImageInput
 
 SHARES = {True: 1.0, False: 0.3}
@@ -117,7 +117,7 @@ def _stress(
 
 def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
     """The stress inputs, with what comes along in the other inputs: of a user's own data no piece is taken."""
-    data = check_data(check, spec)
+    data = data_of(check, spec)
     return list(stress_inputs(data if data.kind in DRAWN_KINDS else default_data(spec), spec.input, spec.seed))
 
 

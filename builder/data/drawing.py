@@ -11,17 +11,17 @@ from PIL import Image
 from builder.artifacts import Sample
 from builder.data.drawn_pictures import text_line, text_page
 from builder.data.fitting import in_layout
-from builder.data.masks import is_mask, prefix_of_ones
+from builder.data.masks import prefix_of_ones
 from builder.data.noise import draw_array, draw_noise_picture
 from builder.data.photographs import draw_photograph
 from builder.data.sounds import draw_sound
 from builder.data.streams import stream
 from builder.data.tables import draw_table
 from builder.data.text_ids import draw_text_ids
+from builder.spec.coverage import covers, is_mask
 from builder.spec.data import (
     Data,
     NoiseData,
-    PhotographsData,
     SoundsData,
     TablesData,
     TextBoxesData,
@@ -37,24 +37,6 @@ LINE = 3
 """A picture that is at least this many times as wide as it is high holds a line of text, not a page."""
 LEAST_TEXT = 0.15
 """The shortest text, as a share of the length that the input has."""
-
-
-def covers(data: Data, name: str, given: ImageInput | TensorInput) -> bool:
-    """Whether data that comes along has more than noise for an input; a user's own has values for all."""
-    match data:
-        case NoiseData():
-            return False
-        case SoundsData():
-            return isinstance(given, TensorInput) and given.dtype != "int32" and not is_mask(name, given)
-        case TextIdsData():
-            return is_mask(name, given) or (isinstance(given, TensorInput) and given.dtype == "int32")
-        case TablesData():
-            return isinstance(given, TensorInput)
-        case TextBoxesData():
-            return isinstance(given, ImageInput) or is_picture(given)
-        case PhotographsData():
-            return isinstance(given, ImageInput)
-    return True
 
 
 def draw_sample(
@@ -115,12 +97,6 @@ def _array(
         case TablesData():
             return draw_table(spec, shape, seed, index, generator)
     return draw_array(spec, shape, generator)
-
-
-def is_picture(given: ImageInput | TensorInput) -> bool:
-    """Whether an array has the shape of a picture: (1, 3 or 1, H, W), of floats."""
-    shape = captured_shape(given)
-    return given.kind == "tensor" and given.dtype != "int32" and len(shape) == 4 and shape[:2] in ((1, 3), (1, 1))
 
 
 def picture_array(picture: Image.Image, spec: TensorInput, shape: tuple[int, ...]) -> np.ndarray:

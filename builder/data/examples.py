@@ -6,8 +6,8 @@ from builder.artifacts import ExampleInputs
 from builder.data.collection import samples_digest
 from builder.data.samples import draw_samples
 from builder.spec import BuildSpec
-from builder.spec.data import NoiseData, PhotographsData
-from builder.spec.inputs import ImageInput, shapes_to_try
+from builder.spec.coverage import default_data
+from builder.spec.inputs import shapes_to_try
 
 EXAMPLE_COUNT = 4
 
@@ -24,9 +24,3 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
     samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed, masks=False)[:]
     varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True, masks=False)[1:]
     return ExampleInputs(samples=samples, other_shapes=varied, digest=samples_digest((*samples, *varied)))
-
-
-def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:
-    """Photographs where the model takes a picture, noise where it does not."""
-    images = any(isinstance(given, ImageInput) for given in spec.input.values())
-    return PhotographsData(kind="photographs") if images else NoiseData(kind="noise")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from builder.data.masks import is_binary, is_mask, prefix_of_ones
+from builder.data.masks import prefix_of_ones
 from builder.data.noise import draw_array
+from builder.spec.coverage import is_binary, is_mask
 from builder.spec.inputs import TensorInput
 
 USUAL = (-3.0, 3.0)

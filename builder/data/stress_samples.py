@@ -8,13 +8,14 @@ from functools import partial
 from itertools import zip_longest
 
 from builder.artifacts import Sample
-from builder.data.drawing import Given, Inputs, draw_sample, is_picture, picture_array
+from builder.data.drawing import Given, Inputs, draw_sample, picture_array
 from builder.data.drawn_pictures import PICTURES, Drawing, text_page
 from builder.data.fitting import in_layout
 from builder.data.photographs import draw_photograph
 from builder.data.sizes import sizes_between
 from builder.data.streams import stream
 from builder.data.stress import Draw, stress_kinds
+from builder.spec.coverage import is_picture
 from builder.spec.data import Data
 from builder.spec.inputs import ImageInput, TensorInput, captured_shape
 
