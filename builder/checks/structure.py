@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from builder.artifacts import CheckReport, PreparedModel, Suppression
 from builder.backends.coreml.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
 from builder.checks.subject import Subject
@@ -92,8 +94,13 @@ def _wanted_tensor(given: TensorInput) -> dict[str, Any]:
         "ranges": _ranges(given) if _has_ranges(given) else None,
         "enumerated_shapes": sorted(given.enumerated_shapes) if given.enumerated_shapes else None,
         "optional": None if given.default_value is None else True,
-        "default_value": given.default_value,
+        "default_value": _stored(given),
     }
+
+
+def _stored(given: TensorInput) -> float | None:
+    """The default value as the file holds it, in the dtype of the input: 0.3 is 0.30000001192092896 in float32."""
+    return None if given.default_value is None else float(np.array(given.default_value, given.dtype))
 
 
 def _has_ranges(given: ImageInput | TensorInput) -> bool:

@@ -28,13 +28,14 @@ def make_samples(data: PythonData, inputs: Sequence[str], count: int | None, key
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         files = {name: Path(file) for name, file in data.files.items()}
+        if twice := sorted(files.keys() & data.arguments.keys()):
+            raise SourceError(f"{twice[0]} is among both `arguments` and `files` of {data.factory}", key=key)
         made = call(
             import_object(data.factory, key=key),
             data.factory,
             key=key,
             error=SourceError,
-            **data.arguments,
-            **files,
+            arguments={**data.arguments, **files},
         )
         if not isinstance(made, Sequence | Iterator):
             raise SourceError(

@@ -44,6 +44,9 @@ class CheckpointSource(Part):
     """The entry of the file that holds the state dict, such as `state_dict` or `model`; dots descend."""
     strip_prefix: str = ""
     """A prefix to remove from every key of the state dict, such as `module.`."""
+    strict: bool = True
+    """Whether file and model must have the same names; `false` leaves out of the file what the model has not, and
+    leaves as the factory makes it what the file has not. Both are listed under `source` in build.json."""
     sha256: Sha256 | None = None
     trust_pickle: bool = False
     """Allow the file to be unpickled in full, which runs code that it contains."""

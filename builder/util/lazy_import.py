@@ -151,6 +151,19 @@ def placeholder(name: str, attributes: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
+def absent(name: str) -> Iterator[None]:
+    """Let an import of `name` in this block raise ModuleNotFoundError, unless it is imported already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # how Python itself notes a module that must not be imported
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+@contextmanager
 def paused_collector() -> Iterator[None]:
     """Keep the cyclic garbage collector from walking the many objects that are being made; they all stay alive."""
     was_enabled = gc.isenabled()

@@ -6,9 +6,10 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from builder.errors import BuilderError, SourceError
@@ -42,8 +43,18 @@ def import_object(path: str, *, key: str) -> Any:
     return found
 
 
-def call(function: Any, what: str, *args: Any, key: str, error: type[BuilderError], **arguments: Any) -> Any:
-    """Call a user's function; anything that it raises becomes `error`, naming the user's line."""
+def call(
+    function: Any,
+    what: str,
+    *args: Any,
+    key: str,
+    error: type[BuilderError],
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
+    """Call a user's function with `args` and the keyword arguments `arguments`, whatever those are named.
+
+    Anything that it raises becomes `error`, naming the user's line.
+    """
     try:
         with _working_directory_kept():
             return function(*args, **arguments)

@@ -238,14 +238,14 @@ def test_a_size_that_capture_freezes_is_not_shipped(build: Build) -> None:
 def test_an_input_with_a_default_value_may_be_left_out(form: str, build: Build) -> None:
     given = {
         "x": {"kind": "tensor", "shape": [1, 4]},
-        "gain": {"kind": "tensor", "shape": [1, 4], "default_value": 2.5},
+        "gain": {"kind": "tensor", "shape": [1, 4], "default_value": 0.3},
     }
     # when
     built = build("Scaled", given, *FORMATS[form])
     # then
     assert built.description.inputs[1]["optional"] is True
-    assert built.description.inputs[1]["default_value"] == 2.5
-    assert array(built, x=[[1, 2, 3, 4]])["output"].tolist() == [[5, 7.5, 10, 12.5]]
+    assert built.description.inputs[1]["default_value"] == float(np.float32(0.3))
+    assert array(built, x=[[1, 2, 3, 4]])["output"] == pytest.approx(np.array([[0.6, 0.9, 1.2, 1.5]]), rel=1e-3)
     assert array(built, x=[[1, 2, 3, 4]], gain=[[1, 1, 1, 1]])["output"].tolist() == [[2, 3, 4, 5]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,23 @@ def test_what_was_left_out_is_the_real_thing_when_it_is_used() -> None:
         "coremltools.optimize.torch.quantization.quantizer DKMPalettizer",
         "csr_matrix KMeans nms",
     ]
+
+
+def test_packages_that_look_at_others_while_they_are_probed_find_them(tmp_path: Path) -> None:
+    # given a package that coremltools probes and that asks, as torch's compiler does, whether scikit-learn is there
+    (tmp_path / "torchao").mkdir()
+    (tmp_path / "torchao" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    done = _run(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import importlib.util\n"
+        "from builder.backends.coreml.importing import _probed_packages, import_coremltools\n"
+        "with _probed_packages():\n"
+        "    print(importlib.util.find_spec('sklearn').name)\n"
+        "import_coremltools()\n"
+        "print('torchao' in sys.modules)\n"
+    )
+    # then scikit-learn is found, and torchao was not imported
+    assert done.stdout.splitlines() == ["sklearn", "False"]
 
 
 def test_a_missing_native_library_is_an_unfit_environment(monkeypatch: pytest.MonkeyPatch) -> None:

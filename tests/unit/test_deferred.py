@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.util.lazy_import import DeferredModule, around_import, deferred, paused_collector, placeholder
+from builder.util.lazy_import import DeferredModule, absent, around_import, deferred, paused_collector, placeholder
 
 
 @pytest.fixture
@@ -106,3 +106,11 @@ def test_the_collector_is_on_again_after_an_error() -> None:
         fail_inside()
     assert inside == [False]
     assert gc.isenabled()
+
+
+def test_an_absent_module_cannot_be_imported_until_later(package: str) -> None:
+    with absent(package), pytest.raises(ModuleNotFoundError):
+        importlib.import_module(package)
+    assert importlib.import_module(package).value == 3
+    with absent(package):
+        assert importlib.import_module(package).value == 3

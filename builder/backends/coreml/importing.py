@@ -13,7 +13,7 @@ from types import ModuleType
 
 from builder.errors import UnfitEnvironmentError
 from builder.model.torchvision_import import declare_missing_operators
-from builder.util.lazy_import import around_import, deferred, paused_collector, placeholder
+from builder.util.lazy_import import absent, around_import, deferred, paused_collector, placeholder
 
 _DEFERRED = ("coremltools.optimize.torch", "scipy.sparse")
 """Training-time compression pulls in torch's distributed tensors; neither is used by a conversion."""
@@ -51,16 +51,18 @@ def _probed_packages() -> Iterator[None]:
     """Answer `coremltools._deps`, which imports packages only to see whether they are there, without importing them.
 
     It reads the version of scikit-learn and nothing of the others. torchvision counts as there, so its import must
-    work from now on: `coremltools.optimize.torch` relies on it.
+    work from now on: `coremltools.optimize.torch` relies on it. torchao does not: its import brings in torch's compiler
+    (4 s), and coremltools needs it only for models that torchao quantised.
     """
     with ExitStack() as scoped:
         for name, distribution in {"sklearn": "scikit-learn", "transformers": "", "torchvision": ""}.items():
-            if name in sys.modules or importlib.util.find_spec(name) is None:
+            if name in sys.modules or (spec := importlib.util.find_spec(name)) is None:
                 continue
             if name == "torchvision":
                 declare_missing_operators()
             version = importlib.metadata.version(distribution) if distribution else ""
-            scoped.enter_context(placeholder(name, {"__version__": version}))
+            scoped.enter_context(placeholder(name, {"__version__": version, "__spec__": spec}))
+        scoped.enter_context(absent("torchao"))
         yield
 
 

@@ -38,7 +38,7 @@ def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) ->
             case TorchvisionSource() as source:
                 return load_torchvision(source, spec, examples, progress)
             case CheckpointSource() as source:
-                return load_checkpoint(source)
+                return load_checkpoint(source, progress)
             case TorchScriptSource() as source:
                 return load_torchscript(source, spec)
             case ExportedProgramSource() as source:

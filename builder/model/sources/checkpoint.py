@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,15 @@ from builder.artifacts import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.download import file_digest
 from builder.model.sources.python import make_module
-from builder.model.sources.state import load_state, module_digest
+from builder.model.sources.state import LeftOut, load_state, module_digest
 from builder.model.sources.weights import read_checkpoint
 from builder.model.torchvision_import import declare_missing_operators
+from builder.progress import Progress
 from builder.spec.source import CheckpointSource
 from builder.util.suggest import did_you_mean
 
 
-def load_checkpoint(source: CheckpointSource) -> LoadedModel:
+def load_checkpoint(source: CheckpointSource, progress: Progress) -> LoadedModel:
     """Load the file; raises SourceError when it is damaged, of another kind than the recipe says, or does not fit."""
     path = Path(source.file)
     file_sha256 = file_digest(path)
@@ -27,16 +30,37 @@ def load_checkpoint(source: CheckpointSource) -> LoadedModel:
     if source.trust_pickle:
         declare_missing_operators()  # a pickled module of torchvision imports it
     content = read_checkpoint(path, trust_pickle=source.trust_pickle)
+    left = LeftOut()
     if source.factory is None:
         module = _whole_module(content, path)
     else:
-        module = make_module(source.factory, source.arguments)
-        load_state(module, _state_dict(content, source), file=source.file, key="source.file")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # for what the file does not have, such as buffers that are not saved
+            module = make_module(source.factory, source.arguments)
+        state = _state_dict(content, source)
+        left = load_state(module, state, file=source.file, key="source.file", strict=source.strict)
+        _warn(left, source, progress)
     return LoadedModel(
         module=module.eval(),
         digest=module_digest(module),
-        origin={"kind": "checkpoint", "file": path.name, "file_sha256": file_sha256, "factory": source.factory},
+        origin={
+            "kind": "checkpoint",
+            "file": path.name,
+            "file_sha256": file_sha256,
+            "factory": source.factory,
+            **{name: list(names) for name, names in asdict(left).items() if names},
+        },
     )
+
+
+def _warn(left: LeftOut, source: CheckpointSource, progress: Progress) -> None:
+    if left.unknown:
+        progress.warn(f"{source.file}: left out, since the model has no such names: {', '.join(left.unknown)}")
+    if left.missing:
+        progress.warn(
+            f"{source.file} has no values for {', '.join(left.missing)}: they stay as {source.factory} makes them, "
+            "untrained unless it loads them itself"
+        )
 
 
 def check_digest(path: Path, found: str, expected: str | None) -> None:
@@ -85,4 +109,8 @@ def _state_dict(content: Any, source: CheckpointSource) -> Mapping[str, torch.Te
             f"no key of {source.file} begins with `{prefix}`; the first is {next(iter(content), 'none')}",
             key="source.strip_prefix",
         )
-    return {k.removeprefix(prefix): v for k, v in content.items()}
+    state = OrderedDict((k.removeprefix(prefix), v) for k, v in content.items())
+    versions = getattr(content, "_metadata", None) or {}
+    # torch asks for the versions of modules, to read what older ones saved
+    state._metadata = {k.removeprefix(prefix): v for k, v in versions.items()}  # type: ignore[attr-defined]
+    return state

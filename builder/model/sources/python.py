@@ -31,9 +31,8 @@ def load_python(source: PythonSource) -> LoadedModel:
 def make_module(factory: str, arguments: Arguments) -> torch.nn.Module:
     """Return the module that `factory(**arguments)` makes; raises SourceError when it makes none."""
     prepare_torchvision(factory)
-    module: Any = call(
-        import_object(factory, key="source.factory"), factory, key="source.factory", error=SourceError, **arguments
-    )
+    function = import_object(factory, key="source.factory")
+    module: Any = call(function, factory, key="source.factory", error=SourceError, arguments=arguments)
     if not isinstance(module, torch.nn.Module):
         raise SourceError(f"{factory} returned a {type(module).__name__}, not a torch.nn.Module", key="source.factory")
     return module

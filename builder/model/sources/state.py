@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from builder.errors import SourceError
 
@@ -23,28 +27,55 @@ def module_digest(module: torch.nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, file: str, key: str) -> None:
-    """Copy `state` into `module`, all of it; raises SourceError naming what is missing, left over or misshapen."""
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What `strict: false` allowed not to fit, by the names that the file and the model use."""
+
+    unknown: tuple[str, ...] = ()
+    """Entries of the file that the model has no place for."""
+    missing: tuple[str, ...] = ()
+    """Parameters and buffers that the file does not have: they stay as the factory made them."""
+
+
+def load_state(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, file: str, key: str, strict: bool = True
+) -> LeftOut:
+    """Copy `state` into `module` as torch does, its hooks for keys of older versions included; return what did not fit.
+
+    Raises SourceError naming what is of another shape, and with `strict` also what is missing or left over.
+    """
     own = module.state_dict()
-    problems = [
-        *_some("missing in the file", sorted(own.keys() - state.keys())),
-        *_some("unknown to the model", sorted(state.keys() - own.keys())),
-        *_some(
-            "of another shape",
-            [
-                f"{name} {tuple(state[name].shape)}, the model has {tuple(own[name].shape)}"
-                for name in sorted(own.keys() & state.keys())
-                if state[name].shape != own[name].shape
-            ],
-        ),
-    ]
+    misshapen = {
+        name: f"{name} {tuple(state[name].shape)}, the model has {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & state.keys())
+        if not _fits(state[name], own[name])
+    }
+    fitting = OrderedDict((name, value) for name, value in state.items() if name not in misshapen)
+    fitting._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # the versions of modules
+    try:
+        found = module.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:  # of a shape that only a hook of the module's own could tell
+        said = "; ".join(line.strip() for line in str(error).splitlines()[1:] if line.strip())
+        raise SourceError(f"the weights in {file} do not fit the model: {said or error}", key=key) from error
+    missing = [name for name in found.missing_keys if name not in misshapen]
+    problems = _some("of another shape", list(misshapen.values()))
+    if strict:
+        left = _some("missing in the file", missing), _some("unknown to the model", found.unexpected_keys)
+        problems = [*left[0], *left[1], *problems]
     if problems:
         raise SourceError(
             f"the weights in {file} do not fit the model: {'; '.join(problems)}",
-            hint=_prefix_hint(own.keys(), state.keys()),
+            hint=_hint(own.keys(), state.keys(), misshapen=misshapen, missing=missing),
             key=key,
         )
-    module.load_state_dict(dict(state), strict=True)
+    return LeftOut(unknown=tuple(found.unexpected_keys), missing=tuple(found.missing_keys))
+
+
+def _fits(given: torch.Tensor, own: Any) -> bool:
+    """Whether torch copies one into the other: of the same shape, a scalar from an array of one, or not known yet."""
+    if not isinstance(own, torch.Tensor) or is_lazy(own):
+        return True
+    return given.shape == own.shape or (own.ndim == 0 and tuple(given.shape) == (1,))
 
 
 def _some(what: str, names: list[str], most: int = 4) -> list[str]:
@@ -54,9 +85,13 @@ def _some(what: str, names: list[str], most: int = 4) -> list[str]:
     return [f"{len(names)} {what} ({', '.join(names[:most])}{more})"]
 
 
-def _prefix_hint(own: object, given: object) -> str:
-    names, keys = set(map(str, own)), set(map(str, given))  # type: ignore[call-overload]  # key views
+def _hint(own: Set[str], given: Set[str], *, misshapen: Mapping[str, str], missing: Sequence[str]) -> str:
+    """What to change, by what does not fit."""
     for prefix in ("module.", "model.", "_orig_mod.", "net."):
-        if {k.removeprefix(prefix) for k in keys if k.startswith(prefix)} & names:
+        if {k.removeprefix(prefix) for k in given if k.startswith(prefix)} & own:
             return f"the keys begin with `{prefix}`: write `strip_prefix: {prefix}` under source (kind checkpoint)"
-    return "check the factory's arguments (such as num_classes) against the training run"
+    if misshapen:
+        return "check the arguments of the model (sizes, number of classes) against the training run"
+    if missing:
+        return "compare the arguments of the model, and the version of its code, with the training run"
+    return "where the model does not need them, write `strict: false` under source (kind checkpoint)"

@@ -122,6 +122,72 @@ def test_keys_of_a_parallel_model_get_a_hint(trained, tmp_path):
     assert "strip_prefix: module." in (raised.value.hint or "")
 
 
+class Normed(nn.Module):
+    """A convolution with weight_norm as torch parametrises it today."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 3))
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+def test_keys_of_older_versions_of_torch_are_taken_as_torch_takes_them(tmp_path):
+    # given a file with the keys that weight_norm had before torch 2.1, and without what batch norms count since 0.4
+    generator = torch.Generator().manual_seed(3)
+    state = Normed().state_dict()
+    old = {
+        "conv.weight_g": torch.rand(4, 1, 1, generator=generator),
+        "conv.weight_v": torch.randn(4, 3, 3, generator=generator),
+        **{k: v for k, v in state.items() if "original" not in k and "num_batches" not in k},
+    }
+    torch.save(old, tmp_path / "m.pth")
+    # when
+    loaded = load(kind="checkpoint", file=str(tmp_path / "m.pth"), factory=f"{__name__}:Normed")
+    # then
+    length = old["conv.weight_v"].flatten(1).norm(dim=1).view(4, 1, 1)
+    torch.testing.assert_close(loaded.module.conv.weight, old["conv.weight_g"] * old["conv.weight_v"] / length)
+
+
+def test_without_strict_what_does_not_fit_is_left_out_and_listed(trained, tmp_path):
+    # given a file with two names that the model has not, and without one that it has
+    extra = {"loss.scale": torch.ones(1), "loss.bias": torch.ones(1)}
+    state = {k: v for k, v in trained.state_dict().items() if k != "linear.bias"} | extra
+    torch.save(state, tmp_path / "m.pth")
+    source = {"kind": "checkpoint", "file": str(tmp_path / "m.pth"), "factory": SMALL}
+    # when it is loaded strictly, then all are named
+    with pytest.raises(SourceError, match=r"1 missing in the file \(linear\.bias\); 2 unknown to the model"):
+        load(**source)
+    # when it is not, then the rest is loaded, and what was not is in the record
+    loaded, again = load(**source, strict=False), load(**source, strict=False)
+    assert torch.equal(loaded.module.linear.weight, trained.linear.weight)
+    assert loaded.origin["unknown"] == ["loss.scale", "loss.bias"]
+    assert loaded.origin["missing"] == ["linear.bias"]
+    assert loaded.digest == again.digest
+    # nor does it cover other shapes
+    with pytest.raises(SourceError, match="of another shape"):
+        load(**source, strict=False, arguments={"width": 5})
+
+
+def test_the_hint_for_names_that_are_left_over_is_the_setting_that_leaves_them_out(trained, tmp_path):
+    torch.save(trained.state_dict() | {"loss.scale": torch.ones(1)}, tmp_path / "m.pth")
+    with pytest.raises(SourceError) as raised:
+        load(kind="checkpoint", file=str(tmp_path / "m.pth"), factory=SMALL)
+    assert "strict: false" in (raised.value.hint or "")
+
+
+def linear(key: int = 3, what: int = 2, error: bool = True) -> nn.Module:
+    return nn.Linear(key, what, bias=error)
+
+
+def test_arguments_of_a_factory_may_have_any_name():
+    loaded = load(kind="python", factory=f"{__name__}:linear", arguments={"key": 3, "what": 5, "error": False})
+    assert loaded.module.weight.shape == (5, 3)
+    assert loaded.module.bias is None
+
+
 def test_a_python_factory_is_seeded():
     first, second = load(kind="python", factory=SMALL, seed=3), load(kind="python", factory=SMALL, seed=3)
     other = load(kind="python", factory=SMALL, seed=4)
