@@ -8,9 +8,8 @@ from builder.data.wording import DRAWN_KINDS
 from builder.spec.checks import AccuracyCheck, ParityCheck
 from builder.spec.coverage import data_of
 
-DRAWN = {"photographs": 4, "noise": 4, "digits": 16}
-"""How many samples parity takes of data that comes along, by its kind."""
-OTHERWISE = 8
+DRAWN_SAMPLES = 4
+"""How many samples parity takes of data that comes along."""
 
 
 def check_samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subject) -> Samples:
@@ -21,7 +20,7 @@ def check_samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subjec
     """
     data, count, is_parity = data_of(check, subject.spec), check.samples, isinstance(check, ParityCheck)
     if count is None and is_parity and data.kind in DRAWN_KINDS:
-        count = DRAWN.get(data.kind, OTHERWISE)
+        count = DRAWN_SAMPLES
     return draw_samples(
         data,
         subject.spec.input,

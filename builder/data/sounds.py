@@ -7,7 +7,7 @@ import numpy as np
 from builder.data.stress import bounds
 from builder.spec.inputs import TensorInput
 
-KINDS = ("speech", "chord", "speech", "tone", "silence", "speech", "noise", "chord")
+KINDS = ("speech", "chord", "silence", "tone", "speech", "noise", "speech", "chord")
 """What the samples are, in turn."""
 
 VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -54,7 +54,7 @@ def stress_inputs(data: Data, inputs: Inputs, seed: int) -> Sequence[StressInput
     return found
 
 
-SHAPED_LIKE_PICTURES = {"text": text_page, "photograph": partial(draw_photograph, 0)}
+SHAPED_LIKE_PICTURES: Mapping[str, Drawing] = {"text": text_page, "photograph": partial(draw_photograph, 0)}
 """What arrays with the shape of a picture are given too."""
 
 Entry = tuple[str, str, Callable[[int], Given]]

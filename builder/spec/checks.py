@@ -58,8 +58,7 @@ class ParityCheck(ComparisonLimits):
 
     kind: Literal["parity"]
     samples: PositiveInt | None = None
-    """How many samples to take; all of your own unless given, 4 photographs or draws of noise, 8 or 16 of other data
-    that comes along."""
+    """How many samples to take; all of your own unless given, 4 of data that comes along, such as photographs."""
     data: DataName | Data | None = None
     """Where samples come from, in place or by its name under `data`; photographs for image inputs and noise for
     tensors unless given."""
