@@ -180,14 +180,14 @@ class Steps:
                 shutil.rmtree(file.parent)
 
         def unpack(stage: Stage[CapturedProgram]) -> CapturedProgram:
-            from builder.model.capture.archive import read_program
+            from builder.model.capture.archive import restored_program
 
             if "program" not in stage.action.objects:
                 return stage.again()
             with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
                 file = Path(folder) / PROGRAM
                 stage.objects.restore_file(stage.action.objects["program"], file)
-                return read_program(file, stage.record["method"])
+                return restored_program(file, stage.record["method"])
 
         after = {"prepare": prepared.output, "method": method}
         return Work(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)

@@ -12,7 +12,7 @@ from builder.spec.checks import AccuracyCheck, Check, ParityCheck
 from builder.spec.compression import AutoCompression, Compression, ProgramCompression
 from builder.spec.data import Data
 from builder.spec.detection import Detection
-from builder.spec.functions import Functions
+from builder.spec.function import Functions
 from builder.spec.inputs import Input, State
 from builder.spec.lint import Lint
 from builder.spec.module_compression import ModuleCompression

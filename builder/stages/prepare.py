@@ -8,12 +8,13 @@ from functools import partial
 import torch
 
 from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
+from builder.backends.coreml.module_compression import compress_modules
+from builder.backends.coreml.module_compression.module_context import module_context
+from builder.checks.comparison import measure
 from builder.errors import BuilderError, ConfigurationError, ConversionError
-from builder.model.compression import compress_modules
 from builder.model.detection.detect import Detect, is_detector, make_detect, resolve_suppression
 from builder.model.flatten import flatten_outputs
 from builder.model.labels import check_object_labels, find_labels, read_object_labels
-from builder.model.module_context import module_context
 from builder.model.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.model.outputs import choose_outputs
 from builder.model.states import check_states, reset_states, undeclared
@@ -62,7 +63,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         labels = check_object_labels(spec.detection, named, next(iter(returned.values())).shape[-1])
     substituted, effects = substitute(original, spec.substitutions, run)
     context = partial(module_context, spec=spec, normalize=normalize, examples=examples, published=loaded.preprocessing)
-    compressed = compress_modules(substituted, spec.module_compression, run, context, names)
+    compressed = compress_modules(
+        substituted, spec.module_compression, run, context, names, partial(measure, scores=None)
+    )
     uncompressed = deploy(substituted.eval()).choose(chosen)
     module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
     for used in (reference, uncompressed, module):

@@ -12,7 +12,9 @@ from builder.analysis.init.draft import Draft
 from builder.analysis.init.modules import describe_inputs
 from builder.analysis.init.named import CLASSIFIER
 from builder.errors import SourceError
+from builder.model.sources.exported_program import open_exported
 from builder.model.sources.programs import CHECKPOINT, EXPORTED, TORCHSCRIPT, check_kind
+from builder.model.sources.torchscript import open_script
 
 AS_PICTURE = (
     "To take a picture instead of an array, write (with `mean` and `std` as in training instead of `scale`):",
@@ -45,11 +47,7 @@ def _kind(path: Path) -> str:
 
 
 def _torchscript(path: Path, written: str, name: str) -> Draft:
-    try:
-        module: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch
-    except (RuntimeError, ValueError, OSError) as error:
-        raise SourceError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    inputs, why = describe_inputs(module.eval())
+    inputs, why = describe_inputs(open_script(path).eval())
     return Draft(
         name=name,
         title=f"The TorchScript archive {path.name}.",
@@ -61,10 +59,7 @@ def _torchscript(path: Path, written: str, name: str) -> Draft:
 
 
 def _exported(path: Path, written: str, name: str) -> Draft:
-    try:
-        program = torch.export.load(path)
-    except Exception as error:  # torch raises types of its own on damaged files
-        raise SourceError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    program = open_exported(path)
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     inputs: dict[str, dict[str, Any]] = {}
     why: dict[str, str] = {}

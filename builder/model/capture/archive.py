@@ -21,7 +21,11 @@ import torch
 from builder.artifacts import CapturedProgram
 from builder.errors import UnfitEnvironmentError
 from builder.model.detection.suppress import declare_suppression
+from builder.model.sources.archives import first_line
+from builder.model.sources.exported_archive import load_exported
+from builder.model.sources.script_archive import load_script
 from builder.store.digests import canonical, file_digest
+from builder.store.objects import CorruptError
 
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
 """A number that TorchScript gives to the classes of a process in their order."""
@@ -103,8 +107,18 @@ def _share(program: Any, original: Any) -> None:
             tensor.data = other.data
 
 
+def restored_program(file: Path, method: str) -> CapturedProgram:
+    """Return the program of an archive from the store; raises CorruptError where it is not one that a build wrote."""
+    if method not in _WRITERS:
+        raise CorruptError(f"there is no program of {method!r}")
+    try:
+        return read_program(file, method)
+    except Exception as error:  # whatever torch raises; the store may be written by others
+        raise CorruptError(f"the captured program cannot be read: {first_line(error)}") from error
+
+
 def read_program(file: Path, method: str) -> CapturedProgram:
-    """Return the program of an archive."""
+    """Return the program of an archive; raises RefusedArchiveError where it would do more than compute."""
     declare_suppression()  # which the program may call
     if method == "onnx":
         from builder.model.capture.onnx import read_onnx
@@ -112,9 +126,9 @@ def read_program(file: Path, method: str) -> CapturedProgram:
         return CapturedProgram(program=read_onnx(file.read_bytes()), method=method)
     if method != "export":
         with _deprecated():
-            return CapturedProgram(program=torch.jit.load(str(file)), method=method)  # type: ignore[no-untyped-call]  # by torch
+            return CapturedProgram(program=load_script(file), method=method)
     with file.open("rb") as stream:
-        program = torch.export.load(stream)
+        program = load_exported(stream)
     # Reading makes nodes for results that nobody uses, which coremltools does not know (such as batch norm's second).
     program.graph_module.graph.eliminate_dead_code()
     program.graph_module.recompile()

@@ -63,7 +63,7 @@ class CoreMLModule(torch.nn.Module):
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
     """Load the file; raises SourceError when it is damaged, cannot be executed, or its inputs are not the recipe's."""
     from builder import runtime
-    from builder.backends.coreml.description import labels_of
+    from builder.runtime.labels import labels_of
 
     path = Path(source.file)
     digest = path_digest(path)

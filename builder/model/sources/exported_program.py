@@ -10,12 +10,19 @@ import torch
 
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
+from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.checkpoint import check_digest
 from builder.model.sources.download import file_digest
+from builder.model.sources.exported_archive import load_exported
 from builder.model.sources.programs import EXPORTED, check_count, check_kind
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, captured_shape
 from builder.spec.source import ExportedProgramSource
+
+EXPORT_AGAIN = (
+    "export it again with this version of torch: programs of another version may not load, and objects of Python "
+    "(in weights, constants or sample inputs) never do"
+)
 
 
 class ExportedModule(torch.nn.Module):
@@ -49,15 +56,7 @@ def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> Loa
     digest = file_digest(path)
     check_digest(path, digest, source.sha256)
     check_kind(path, EXPORTED)
-    try:
-        program = torch.export.load(path)
-    except Exception as error:  # it is unpickled and rebuilt from JSON, so anything can be raised
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise SourceError(
-            f"{path} cannot be loaded: {said[0]}",
-            hint="export it again with this version of torch: programs of another version may not load",
-            key="source.file",
-        ) from error
+    program = open_exported(path)
     _refuse_training(path, program)
     names = tuple(str(name) for name in program.graph_signature.user_inputs)
     check_count(path, names, tuple(spec.input), required=len(names))
@@ -69,6 +68,19 @@ def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> Loa
         digest=f"sha256:{digest}",
         origin={"kind": "exported_program", "file": path.name, "file_sha256": digest},
     )
+
+
+def open_exported(path: Path) -> torch.export.ExportedProgram:
+    """The program of a file, which runs no code of its own; raises SourceError where it would, or is damaged."""
+    try:
+        with path.open("rb") as stream:
+            return load_exported(stream)
+    except RefusedArchiveError as error:
+        raise SourceError(f"{path} is not loaded: {error}", hint=EXPORT_AGAIN, key="source.file") from error
+    except Exception as error:  # it is rebuilt from JSON, so anything can be raised
+        raise SourceError(
+            f"{path} cannot be loaded: {first_line(error)}", hint=EXPORT_AGAIN, key="source.file"
+        ) from error
 
 
 def _user_values(program: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:

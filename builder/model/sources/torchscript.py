@@ -5,35 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
+from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.checkpoint import check_digest
 from builder.model.sources.download import file_digest
 from builder.model.sources.programs import TORCHSCRIPT, check_count, check_kind
+from builder.model.sources.script_archive import load_script
 from builder.spec import BuildSpec
 from builder.spec.source import TorchScriptSource
 
 
 def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
-    """Load the archive; raises SourceError when it is something else, damaged, or takes other inputs.
-
-    It is an archive that can run only what TorchScript can express, so nothing has to be trusted.
-    """
+    """Load the archive; raises SourceError when it is something else, damaged, or takes other inputs."""
     path = Path(source.file)
     digest = file_digest(path)
     check_digest(path, digest, source.sha256)
     check_kind(path, TORCHSCRIPT)
-    try:
-        module: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch
-    except (RuntimeError, ValueError, OSError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise SourceError(
-            f"{path} cannot be loaded: {said[0]}",
-            hint="operators of a package that is not imported here (such as torchvision's nms) cannot be loaded",
-            key="source.file",
-        ) from error
+    module = open_script(path)
     if not hasattr(module, "forward"):
         raise SourceError(
             f"{path} has no forward method",
@@ -48,3 +37,18 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
         digest=f"sha256:{digest}",
         origin={"kind": "torchscript", "file": path.name, "file_sha256": digest},
     )
+
+
+def open_script(path: Path) -> Any:
+    """The module of an archive; raises SourceError where it is damaged or would do more than compute."""
+    try:
+        return load_script(path)
+    except RefusedArchiveError as error:
+        hint = "a model computes: leave out what reads, writes or prints, and save it again with torch.jit.save"
+        raise SourceError(f"{path} is not loaded: {error}", hint=hint, key="source.file") from error
+    except (RuntimeError, ValueError, OSError) as error:
+        raise SourceError(
+            f"{path} cannot be loaded: {first_line(error)}",
+            hint="operators of a package that is not imported here (such as torchvision's nms) cannot be loaded",
+            key="source.file",
+        ) from error

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from builder.artifacts import ExampleInputs, Preprocessing, Sample
+from builder.backends.coreml.module_compression.context import Context
 from builder.data import draw_samples
 from builder.model.calling import call_model, parameter_names
-from builder.model.compression.context import Context
 from builder.model.flatten import flatten_outputs
 from builder.spec import BuildSpec
 
