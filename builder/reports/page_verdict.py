@@ -92,7 +92,7 @@ def _verdict(record: BuildRecord) -> tuple[str, str, str]:
         found = [check for check in proved if check.kind == kind]
         if found:
             on = "; ".join(dict.fromkeys(filter(None, map(made_on, found))))
-            on = f" on {on}," if on else ""
+            on = f" on {on}" if on else ""
             by = " and ".join(dict.fromkeys(_EXECUTED[check.engine] for check in found))
             return "Built", "good", f"{claim}, executed{on} by {by}."
     if executed:
