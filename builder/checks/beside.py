@@ -7,13 +7,15 @@ counts as it would where it is of its usual size. What the original is not sure 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 
 from builder.artifacts import Sample
+from builder.checks.certainty import MULTIPLE
 from builder.checks.comparison import Outputs
 from builder.checks.engine import Execute
 from builder.checks.limits import parity_limits
@@ -25,8 +27,6 @@ from builder.spec import BuildSpec
 from builder.spec.base import Limit
 from builder.spec.checks import ComparisonLimits, ParityCheck
 
-UNCERTAIN = 4.0
-"""A difference of so many times that which rounding the input to half precision makes in the original is no error."""
 SPREAD_DB = 10.0
 """So much lower than the limit of the check's samples is that of compressed weights: what is left of them says more of
 one input than of another, and no rounding explains it."""
@@ -53,8 +53,7 @@ class Judge:
     sizes: Mapping[str, float]
     """By output of floats, the usual size of a value: its root mean square over the check's samples."""
     limits: Mapping[str, Limit]
-    half: bool
-    """Whether the artifact computes in half precision, which rounds its inputs too."""
+    others: _Others
 
     def __call__(self, sample: Sample) -> Judgement:
         """Judge one input; nothing is raised for what original or artifact make of it."""
@@ -71,7 +70,7 @@ class Judge:
         return self._compared(sample, reference, without_rounding(self.subject, reference, result))
 
     def _compared(self, sample: Sample, reference: Outputs, result: Outputs) -> Judgement:
-        others = _Others(self.subject, sample, half=self.half)
+        others = self.others.of(sample)
         worst, failures = math.inf, []
         for name, expected in reference.items():
             got = result[name]
@@ -92,7 +91,7 @@ class Judge:
                 failures.append(f"{name}: {measure} is {value:.4g}, and the limit is {limit.min:g}")
         return Judgement(snr_db=worst, failure="; ".join(failures) or None)
 
-    def _snr(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: _Others) -> float:
+    def _snr(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: Callable[[], list[Outputs]]) -> float:
         finite = torch.isfinite(expected)
         kept, error = expected[finite].double(), (got[finite].double() - expected[finite].double())
         signal = max(float(kept @ kept), kept.numel() * self.sizes.get(name, 0.0) ** 2)
@@ -101,18 +100,22 @@ class Judge:
         if limit is None or limit.holds(_decibels(signal, noise)):
             return _decibels(signal, noise)
         uncertain = 0.0
-        for other in others(name):
+        for other in (answer[name] for answer in others()):
+            if other.shape != expected.shape:
+                continue
             difference = torch.nan_to_num(other[finite].double() - kept, nan=math.inf)
             uncertain = max(uncertain, float(difference @ difference))
-        left = max(math.sqrt(noise) - UNCERTAIN * math.sqrt(uncertain), 0.0)
+        left = max(math.sqrt(noise) - MULTIPLE * math.sqrt(uncertain), 0.0)
         return _decibels(signal, left**2)
 
-    def _agreement(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: _Others) -> float:
+    def _agreement(
+        self, name: str, expected: torch.Tensor, got: torch.Tensor, others: Callable[[], list[Outputs]]
+    ) -> float:
         same = expected.double() == got.double()
         limit = self.limits.get("agreement")
         if limit is not None and not limit.holds(_share(same)):
-            for other in others(name):
-                same |= other.double() != expected.double()
+            for other in (answer[name] for answer in others()):
+                same |= other.double() != expected.double() if other.shape == expected.shape else False
         return _share(same)
 
 
@@ -124,7 +127,7 @@ def make_judge(check: ParityCheck, subject: Subject, execute: Execute, reference
         execute=execute,
         sizes={name: _usual([r[name] for r in references]) for name in references[0]},
         limits=_limits(subject.spec, check),
-        half=precision != "fp32" or bool(subject.spec.compression),
+        others=_Others(subject, half=precision != "fp32" or bool(subject.spec.compression)),
     )
 
 
@@ -150,29 +153,43 @@ def _usual(values: Sequence[torch.Tensor]) -> float:
 
 
 class _Others:
-    """What the original answers where its inputs are rounded otherwise, made when somebody asks."""
+    """What the original answers for inputs where its own rounding falls otherwise, made when somebody asks.
 
-    def __init__(self, subject: Subject, sample: Sample, *, half: bool) -> None:
-        self._subject, self._sample, self._half = subject, sample, half
-        self._outputs: list[Outputs] | None = None
+    Where the artifact computes in half precision, its inputs are rounded too: what the original answers for inputs
+    that are rounded so, or moved by half a unit in the last place, is no error of the artifact either.
+    """
 
-    def __call__(self, name: str) -> list[torch.Tensor]:
-        if self._outputs is None:
-            self._outputs = [self._run(up) for up in (False, True)]
-        return [outputs[name] for outputs in self._outputs]
+    def __init__(self, subject: Subject, *, half: bool) -> None:
+        self._subject, self._half = subject, half
+        self._samples: list[Sample] = []
+        self._answers = subject.other_outputs(subject.prepared.uncompressed, self._samples)
 
-    def _run(self, up: bool) -> Outputs:
-        tensors = {name: self._moved(tensor, up) for name, tensor in self._sample.tensors.items()}
-        moved = Sample(given=self._sample.given, tensors=tensors)
+    def of(self, sample: Sample) -> Callable[[], list[Outputs]]:
+        """The other answers for a sample."""
+
+        @cache
+        def answers() -> list[Outputs]:
+            self._samples.append(sample)
+            moved = [self._run(sample, move) for move in (_rounded, _raised)] if self._half else []
+            return [*moved, *self._answers(len(self._samples) - 1)]
+
+        return answers
+
+    def _run(self, sample: Sample, move: Callable[[torch.Tensor], torch.Tensor]) -> Outputs:
+        tensors = {
+            name: move(tensor) if tensor.is_floating_point() else tensor for name, tensor in sample.tensors.items()
+        }
+        moved = Sample(given=sample.given, tensors=tensors)
         return self._subject.run_original(self._subject.prepared.uncompressed, moved)
 
-    def _moved(self, tensor: torch.Tensor, up: bool) -> torch.Tensor:
-        """The tensor rounded to half precision, or with half a unit in the last place more, of single or half."""
-        if not tensor.is_floating_point():
-            return tensor
-        if self._half and not up:
-            return tensor.half().to(tensor.dtype)
-        return tensor * (1 + (2.0**-12 if self._half else 2.0**-24) * (1 if up else -1))
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half().to(tensor.dtype)
+
+
+def _raised(tensor: torch.Tensor) -> torch.Tensor:
+    """Half a unit in the last place of half precision more."""
+    return tensor * (1 + 2.0**-12)
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -70,7 +70,7 @@ class _Hunt:
 
     def __init__(self, judge: Judge, seed: int) -> None:
         self._judge = judge
-        self._domain = Domain(inputs=judge.subject.spec.input)
+        self._domain = Domain(inputs=judge.subject.spec.artifact_inputs)
         self._generator = np.random.default_rng([seed, 0x5EA])
         self._pool: list[Found] = []
         self._shapes = [*shapes_to_try(self._domain.inputs), *sizes_between(self._domain.inputs)]

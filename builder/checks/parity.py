@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from builder.artifacts import CheckReport, Sample
 from builder.checks.beside import make_judge
-from builder.checks.bounds import parity_bounds
+from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
 from builder.checks.engine import Execute, Kept
@@ -26,15 +26,17 @@ LEAST = 4
 """So many of a user's samples are taken however long they take."""
 MOST_BYTES = 2**30
 """Outputs of so many bytes are kept at once; samples end there too."""
+MOST_PICTURES = 64
+"""So many of a user's pictures are taken for a detector, whose boxes are matched one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Pairs:
     """What original and artifact gave for each sample."""
 
-    references: list[Outputs] = field(default_factory=list)
-    results: list[Outputs] = field(default_factory=list)
-    shown: list[tuple[Sample, Outputs, Outputs]] = field(default_factory=list)
+    references: list[Outputs]
+    results: list[Outputs]
+    shown: list[tuple[Sample, Outputs, Outputs]]
 
 
 def check_parity(
@@ -51,10 +53,12 @@ def check_parity(
     States go on from what `kept` has, on both sides.
     """
     if subject.prepared.suppression is not None:
-        report = check_detections(name, check, subject, samples, engine, execute)
-        return replace(report, data=samples.described())
+        taken = samples if not _is_limited(check, samples) else samples[:MOST_PICTURES]
+        report = check_detections(name, check, subject, taken, engine, execute)
+        return replace(report, data=samples.described(len(taken)))
     began = time.process_time()
     kept.enter(engine, subject)
+    others = subject.other_outputs(subject.prepared.uncompressed, samples)
     pairs = _run(name, check, subject, samples, engine, execute)
     report = judge(
         name=name,
@@ -64,6 +68,7 @@ def check_parity(
         results=pairs.results,
         scores=subject.scores,
         limits=parity_limits(subject.spec, check),
+        others=others,
     )
     cost = time.process_time() - began
     beside = look_beside(name, check, subject, make_judge(check, subject, execute, pairs.references), cost)
@@ -73,22 +78,43 @@ def check_parity(
     return with_beside(report, beside)
 
 
+def _is_limited(check: ParityCheck, samples: Samples) -> bool:
+    """Whether samples are taken as long as there is time: a user's own, where the recipe does not say how many."""
+    return check.samples is None and samples.available is not None
+
+
 def _run(name: str, check: ParityCheck, subject: Subject, samples: Samples, engine: str, execute: Execute) -> _Pairs:
-    """Both on each sample, until those of a user's own have taken as long as the recipe allows."""
-    pairs, began, held = _Pairs(), time.perf_counter(), 0
-    is_limited = check.samples is None and samples.available is not None
-    with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
-        for number, sample in enumerate(samples):
-            late = time.perf_counter() - began > check.seconds or held > MOST_BYTES
-            if is_limited and number >= LEAST and late:
-                break
-            reference = subject.run_original(subject.prepared.uncompressed, sample)
-            given = with_numbers(reference, execute(sample))
-            pairs.references.append(reference)
-            pairs.results.append(without_rounding(subject, reference, given))
-            subject.progress.bound(partial(parity_bounds, name, pairs.references, pairs.results))
-            held += 2 * sum(value.numel() * value.element_size() for value in reference.values())
-            if len(pairs.shown) < PICTURES:
-                pairs.shown.append((sample, reference, given))
+    """Both on each sample; of a user's own on as many as fit into the time that the recipe allows, by the first few."""
+    original = partial(subject.run_original, subject.prepared.uncompressed)
+    is_limited = _is_limited(check, samples) and len(samples) > LEAST
+    first = LEAST if is_limited else len(samples)
+    began = time.perf_counter()
+    references = [original(samples[number]) for number in range(first)]
+    results: list[Outputs] = []
+    shown: list[tuple[Sample, Outputs, Outputs]] = []
+
+    def give(number: int) -> None:
+        sample, reference = samples[number], references[number]
+        given = with_numbers(reference, execute(sample))
+        results.append(without_rounding(subject, reference, given))
+        if len(shown) < PICTURES:
+            shown.append((sample, reference, given))
+
+    if is_limited:
+        for number in range(first):
+            give(number)
+        each = (time.perf_counter() - began) / first
+        fitting = min(int(check.seconds / each), MOST_BYTES // max(1, 2 * _bytes(references[0])), len(samples))
+        references += [original(samples[number]) for number in range(first, fitting)]
+    sizes = output_sizes(references)
+    with subject.progress.bar(f"{name} ({engine})", len(references), unit="it") as advance:
+        for number, reference in enumerate(references):
+            if number >= len(results):
+                give(number)
+            subject.progress.bound(partial(parity_bounds, name, sizes, reference, results[number]))
             advance(1)
-    return pairs
+    return _Pairs(references=references, results=results, shown=shown)
+
+
+def _bytes(outputs: Outputs) -> int:
+    return sum(value.numel() * value.element_size() for value in outputs.values())

@@ -23,7 +23,7 @@ def check_samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subjec
         count = DRAWN_SAMPLES
     return draw_samples(
         data,
-        subject.spec.input,
+        subject.spec.artifact_inputs,
         count,
         subject.spec.seed,
         vary=is_parity,

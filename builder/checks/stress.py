@@ -91,7 +91,7 @@ class _Tried:
 
     def points(self) -> list[Point]:
         """The worst of those that have values for all inputs: where a search begins."""
-        whole = [entry for entry in self.entries if set(entry[1]) == set(self.subject.spec.input)]
+        whole = [entry for entry in self.entries if set(entry[1]) == set(self.subject.spec.artifact_inputs)]
         return [point for _, point, _ in sorted(whole, key=_badness)[:2]]
 
 
@@ -104,7 +104,7 @@ def _stress(
 ) -> None:
     began = time.process_time()
     inputs = _stress_inputs(check, subject.spec)
-    arrays = any(not isinstance(given, ImageInput) for given in subject.spec.input.values())
+    arrays = any(not isinstance(given, ImageInput) for given in subject.spec.artifact_inputs.values())
     for number, one in enumerate(inputs):
         late = time.process_time() - began > SHARES[has_synthetic] * cost
         if late and number >= LEAST[arrays]:
@@ -118,7 +118,9 @@ def _stress(
 def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
     """The stress inputs, with what comes along in the other inputs: of a user's own data no piece is taken."""
     data = data_of(check, spec)
-    return list(stress_inputs(data if data.kind in DRAWN_KINDS else default_data(spec), spec.input, spec.seed))
+    return list(
+        stress_inputs(data if data.kind in DRAWN_KINDS else default_data(spec), spec.artifact_inputs, spec.seed)
+    )
 
 
 def _searches(check: ParityCheck) -> bool:
@@ -142,8 +144,8 @@ def _summed(
     worst_input, description = None, ""
     if entries and found is not None:
         description, point, _ = entries[0]
-        if set(point) == set(subject.spec.input):
-            worst_input = encoded(Domain(inputs=subject.spec.input).plain(point))
+        if set(point) == set(subject.spec.artifact_inputs):
+            worst_input = encoded(Domain(inputs=subject.spec.artifact_inputs).plain(point))
         if worst_input is not None:
             remember(subject, name, worst_input)
     return Beside(

@@ -55,7 +55,7 @@ def recall(subject: Subject, name: str) -> Point | None:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         path.unlink(missing_ok=True)  # half written by a machine that went down: the search finds another
         return None
-    return _fitted(arrays, subject.spec.input)
+    return _fitted(arrays, subject.spec.artifact_inputs)
 
 
 def _fitted(arrays: Mapping[str, np.ndarray], inputs: Inputs) -> Point | None:
@@ -79,6 +79,6 @@ def _fitted(arrays: Mapping[str, np.ndarray], inputs: Inputs) -> Point | None:
 
 def _path(subject: Subject, name: str) -> Path:
     """Where it lies: by the names, shapes and ranges of inputs and outputs, and the check."""
-    inputs = {key: given.model_dump(mode="json") for key, given in subject.spec.input.items()}
+    inputs = {key: given.model_dump(mode="json") for key, given in subject.spec.artifact_inputs.items()}
     key = digest_of([name, subject.function, inputs, list(subject.prepared.output_names)])
     return Path(cache_folder()) / "worst" / f"{key.removeprefix('sha256:')[:32]}.npz"

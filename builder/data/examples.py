@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from builder.artifacts import ExampleInputs
 from builder.data.collection import samples_digest
+from builder.data.drawing import draw_sample
 from builder.data.samples import draw_samples
+from builder.data.sizes import sizes_between
 from builder.spec import BuildSpec
 from builder.spec.coverage import default_data
 from builder.spec.inputs import shapes_to_try
@@ -20,7 +22,13 @@ def make_examples(spec: BuildSpec) -> ExampleInputs:
 
     So the examples, and with them traces and seeded weights, depend on the inputs and the seed alone.
     """
-    data, shapes = default_data(spec), shapes_to_try(spec.input)
-    samples = draw_samples(data, spec.input, EXAMPLE_COUNT, spec.seed, masks=False)[:]
-    varied = draw_samples(data, spec.input, min(len(shapes), MOST_SHAPES), spec.seed, vary=True, masks=False)[1:]
-    return ExampleInputs(samples=samples, other_shapes=varied, digest=samples_digest((*samples, *varied)))
+    data, shapes = default_data(spec), shapes_to_try(spec.artifact_inputs)
+    samples = draw_samples(data, spec.artifact_inputs, EXAMPLE_COUNT, spec.seed, masks=False)[:]
+    count = min(len(shapes), MOST_SHAPES)
+    varied = draw_samples(data, spec.artifact_inputs, count, spec.seed, vary=True, masks=False)[1:]
+    between = tuple(
+        draw_sample(data, spec.artifact_inputs, spec.seed, EXAMPLE_COUNT + index, sizes, masks=False)
+        for index, sizes in enumerate(sizes_between(spec.artifact_inputs))
+    )
+    digest = samples_digest((*samples, *varied))
+    return ExampleInputs(samples=samples, other_shapes=varied, between=between, digest=digest)

@@ -98,7 +98,7 @@ def _check_text(check: CheckReport) -> str:
     said, on = headline(check), made_on(check)
     end = f"; on {on}" if on else ""
     if check.passed is None:
-        return f"not proven: {said}{end}"
+        return f"{check.verdict}: {said}{end}"
     return f"{engine(check)}: " + (said or ("holds" if check.passed else "does not hold")) + end
 
 

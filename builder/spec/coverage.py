@@ -18,7 +18,7 @@ from builder.spec.inputs import ImageInput, TensorInput, captured_shape
 
 def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:
     """Photographs where the model takes a picture, noise where it does not."""
-    images = any(isinstance(given, ImageInput) for given in spec.input.values())
+    images = any(isinstance(given, ImageInput) for given in spec.artifact_inputs.values())
     return PhotographsData(kind="photographs") if images else NoiseData(kind="noise")
 
 
@@ -52,7 +52,9 @@ def synthetic_inputs(check: ParityCheck | AccuracyCheck, spec: BuildSpec) -> tup
     """The array inputs for which a check has no data."""
     data = data_of(check, spec)
     return tuple(
-        name for name, given in spec.input.items() if isinstance(given, TensorInput) and not covers(data, name, given)
+        name
+        for name, given in spec.artifact_inputs.items()
+        if isinstance(given, TensorInput) and not covers(data, name, given)
     )
 
 
@@ -65,7 +67,7 @@ def uncovered_inputs(spec: BuildSpec) -> tuple[str, ...]:
     if any(isinstance(check, ParityCheck) and check.accept_synthetic for check in checks):
         return ()
     missing = [set(synthetic_inputs(check, spec)) for check in checks]
-    return tuple(name for name in spec.input if missing and all(name in names for names in missing))
+    return tuple(name for name in spec.artifact_inputs if missing and all(name in names for names in missing))
 
 
 def is_binary(given: ImageInput | TensorInput) -> bool:
