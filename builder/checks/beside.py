@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from builder.artifacts import Sample
-from builder.checks.certainty import MULTIPLE
 from builder.checks.comparison import Outputs
 from builder.checks.engine import Execute
 from builder.checks.limits import parity_limits
@@ -26,6 +25,10 @@ from builder.runtime.errors import RuntimeFailure
 from builder.spec import BuildSpec
 from builder.spec.base import Limit
 from builder.spec.checks import ComparisonLimits, ParityCheck
+from builder.util.measures import MULTIPLE
+
+OtherAnswers = Callable[[], list[Outputs]]
+"""What the original answers for one input where its own rounding falls otherwise."""
 
 SPREAD_DB = 10.0
 """So much lower than the limit of the check's samples is that of compressed weights: what is left of them says more of
@@ -91,7 +94,7 @@ class Judge:
                 failures.append(f"{name}: {measure} is {value:.4g}, and the limit is {limit.min:g}")
         return Judgement(snr_db=worst, failure="; ".join(failures) or None)
 
-    def _snr(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: Callable[[], list[Outputs]]) -> float:
+    def _snr(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
         finite = torch.isfinite(expected)
         kept, error = expected[finite].double(), (got[finite].double() - expected[finite].double())
         signal = max(float(kept @ kept), kept.numel() * self.sizes.get(name, 0.0) ** 2)
@@ -108,9 +111,7 @@ class Judge:
         left = max(math.sqrt(noise) - MULTIPLE * math.sqrt(uncertain), 0.0)
         return _decibels(signal, left**2)
 
-    def _agreement(
-        self, name: str, expected: torch.Tensor, got: torch.Tensor, others: Callable[[], list[Outputs]]
-    ) -> float:
+    def _agreement(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
         same = expected.double() == got.double()
         limit = self.limits.get("agreement")
         if limit is not None and not limit.holds(_share(same)):
@@ -164,11 +165,13 @@ class _Others:
         self._samples: list[Sample] = []
         self._answers = subject.other_outputs(subject.prepared.uncompressed, self._samples)
 
-    def of(self, sample: Sample) -> Callable[[], list[Outputs]]:
-        """The other answers for a sample."""
+    def of(self, sample: Sample) -> OtherAnswers:
+        """The other answers for a sample; none of a model with states, which would take part in the next prediction."""
 
         @cache
         def answers() -> list[Outputs]:
+            if self._subject.prepared.states:
+                return []
             self._samples.append(sample)
             moved = [self._run(sample, move) for move in (_rounded, _raised)] if self._half else []
             return [*moved, *self._answers(len(self._samples) - 1)]
@@ -176,9 +179,7 @@ class _Others:
         return answers
 
     def _run(self, sample: Sample, move: Callable[[torch.Tensor], torch.Tensor]) -> Outputs:
-        tensors = {
-            name: move(tensor) if tensor.is_floating_point() else tensor for name, tensor in sample.tensors.items()
-        }
+        tensors = {name: move(t) if t.is_floating_point() else t for name, t in sample.tensors.items()}
         moved = Sample(given=sample.given, tensors=tensors)
         return self._subject.run_original(self._subject.prepared.uncompressed, moved)
 

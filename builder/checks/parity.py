@@ -89,7 +89,7 @@ def _run(name: str, check: ParityCheck, subject: Subject, samples: Samples, engi
     is_limited = _is_limited(check, samples) and len(samples) > LEAST
     first = LEAST if is_limited else len(samples)
     began = time.perf_counter()
-    references = [original(samples[number]) for number in range(first)]
+    references: list[Outputs] = [original(samples[number]) for number in range(first)]
     results: list[Outputs] = []
     shown: list[tuple[Sample, Outputs, Outputs]] = []
 

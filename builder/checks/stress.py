@@ -118,9 +118,8 @@ def _stress(
 def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
     """The stress inputs, with what comes along in the other inputs: of a user's own data no piece is taken."""
     data = data_of(check, spec)
-    return list(
-        stress_inputs(data if data.kind in DRAWN_KINDS else default_data(spec), spec.artifact_inputs, spec.seed)
-    )
+    beside = data if data.kind in DRAWN_KINDS else default_data(spec)
+    return list(stress_inputs(beside, spec.artifact_inputs, spec.seed))
 
 
 def _searches(check: ParityCheck) -> bool:

@@ -51,11 +51,8 @@ def covers(data: Data, name: str, given: ImageInput | TensorInput) -> bool:
 def synthetic_inputs(check: ParityCheck | AccuracyCheck, spec: BuildSpec) -> tuple[str, ...]:
     """The array inputs for which a check has no data."""
     data = data_of(check, spec)
-    return tuple(
-        name
-        for name, given in spec.artifact_inputs.items()
-        if isinstance(given, TensorInput) and not covers(data, name, given)
-    )
+    arrays = {name: given for name, given in spec.artifact_inputs.items() if isinstance(given, TensorInput)}
+    return tuple(name for name, given in arrays.items() if not covers(data, name, given))
 
 
 def uncovered_inputs(spec: BuildSpec) -> tuple[str, ...]:
