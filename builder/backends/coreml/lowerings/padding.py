@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open, pad_by_sizes
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, promoted, take
 
@@ -15,6 +16,8 @@ _NUMPY: dict[str, Any] = {"circular": "wrap", "reflect": "reflect", "replicate":
 
 def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Var:
     """Pad one axis after the other, from the last on, with entries of the axis itself; a negative width cuts off."""
+    if is_open(pad):
+        return pad_by_sizes(mb, x, pad, mode, value or 0.0)
     if mode == "constant":
         return _cut_and_padded(mb, x, pad, value or 0.0)
     import numpy as np
@@ -66,7 +69,7 @@ _MOST_SLICES = 3
 
 
 def _cuts_off(pad: Sequence[int]) -> bool:
-    return any(width < 0 for width in pad)
+    return is_open(pad) or any(width < 0 for width in pad)
 
 
 def _differs(pad: Sequence[int], mode: str = "constant") -> bool:
@@ -76,6 +79,8 @@ def _differs(pad: Sequence[int], mode: str = "constant") -> bool:
 
 def constant_pad_nd(mb: Builder, x: Var, pad: Sequence[int], value: float | None = None) -> Var:
     """As `pad` with a constant."""
+    if is_open(pad):
+        return pad_by_sizes(mb, x, pad, "constant", value or 0.0)
     return _cut_and_padded(mb, x, pad, value or 0.0)
 
 
@@ -87,13 +92,13 @@ PADDING = (
     Lowering(
         operator="pad",
         lower=pad,
-        lacks="circular padding, negative widths, and reflection and repetition in three dimensions",
+        lacks="circular padding, widths below 0 or by a size, and reflection and repetition in three dimensions",
         applies=_differs,
     ),
     Lowering(
         operator="constant_pad_nd",
         lower=constant_pad_nd,
-        lacks="negative widths",
+        lacks="negative widths, and widths that follow from a size",
         applies=_cuts_off,
     ),
     Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),

@@ -8,6 +8,7 @@ from builder.backends.coreml.lowerings.complex import COMPLEX
 from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
+from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
 from builder.backends.coreml.lowerings.integer import INTEGER
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
 from builder.backends.coreml.lowerings.masks import MASKS
@@ -31,6 +32,7 @@ LOWERINGS = by_operator(
     DETECTION,
     ELEMENTWISE,
     EMBEDDING,
+    FLEXIBLE_SIZES,
     INTEGER,
     MASKS,
     MATRICES,
