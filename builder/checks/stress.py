@@ -23,7 +23,9 @@ from builder.spec.inputs import ImageInput
 
 SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
-LEAST = {True: 12, False: 2}
+LEAST_SECONDS = {True: 1.0, False: 0.0}
+"""For how long they are tried in any case."""
+LEAST = {True: 12, False: 4}
 """So many are tried however long they take: of arrays, and of pictures alone."""
 MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.25, 0.25
 """How long a search takes where some input has no data, in seconds, as a share of the build, and at least."""
@@ -58,18 +60,17 @@ def look_beside(name: str, check: ParityCheck, subject: Subject, judge: Judge, c
     """
     synthetic = synthetic_inputs(check, subject.spec)
     tried = _Tried(subject=subject)
-    earlier = None if subject.prepared.states or not _searches(check) else recall(subject, name)
+    _earlier(name, check, subject, judge, tried)
     if check.stress:
         _stress(check, subject, judge, tried, cost, has_synthetic=bool(synthetic))
     seconds = _search_seconds(check, subject, cost, has_synthetic=bool(synthetic))
     found, why_not = None, ""
-    if subject.prepared.states and seconds:
+    if seconds and subject.prepared.states:
         why_not = "a model with states is not searched"
-    elif seconds:
-        first = [*([earlier] if earlier is not None else []), *tried.points()]
-        found = search(judge, first, seconds, subject.spec.seed)
+    elif seconds and not tried.fails:
+        found = search(judge, tried.points(), seconds, subject.spec.seed)
         if found.worst is not None:
-            tried.add("the input that the search found", found.worst.point, found.worst.judgement)
+            tried.add("an input that the search found", found.worst.point, found.worst.judgement)
     return _summed(name, subject, tried, found, why_not, synthetic)
 
 
@@ -89,6 +90,11 @@ class _Tried:
         else:
             self.entries.append((description, point, judgement))
 
+    @property
+    def fails(self) -> bool:
+        """Whether the artifact missed a limit on one of them: then nothing is left to be looked for."""
+        return any(judgement.failure for _, _, judgement in self.entries)
+
     def points(self) -> list[Point]:
         """The worst of those that have values for all inputs: where a search begins."""
         whole = [entry for entry in self.entries if set(entry[1]) == set(self.subject.spec.artifact_inputs)]
@@ -99,6 +105,14 @@ def _badness(entry: tuple[str, Point, Judgement]) -> tuple[bool, float]:
     return (entry[2].failure is None, entry[2].snr_db)
 
 
+def _earlier(name: str, check: ParityCheck, subject: Subject, judge: Judge, tried: _Tried) -> None:
+    """Try what an earlier search found to be worst."""
+    point = None if subject.prepared.states or check.search == 0 else recall(subject, name)
+    if point is not None:
+        sample = Domain(inputs=subject.spec.artifact_inputs).sample(point)
+        tried.add("the worst input of an earlier build", point, judge(sample))
+
+
 def _stress(
     check: ParityCheck, subject: Subject, judge: Judge, tried: _Tried, cost: float, *, has_synthetic: bool
 ) -> None:
@@ -106,7 +120,7 @@ def _stress(
     inputs = _stress_inputs(check, subject.spec)
     arrays = any(not isinstance(given, ImageInput) for given in subject.spec.artifact_inputs.values())
     for number, one in enumerate(inputs):
-        late = time.process_time() - began > SHARES[has_synthetic] * cost
+        late = time.process_time() - began > max(LEAST_SECONDS[has_synthetic], SHARES[has_synthetic] * cost)
         if late and number >= LEAST[arrays]:
             break
         sample = one.make()
@@ -120,10 +134,6 @@ def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
     data = data_of(check, spec)
     beside = data if data.kind in DRAWN_KINDS else default_data(spec)
     return list(stress_inputs(beside, spec.artifact_inputs, spec.seed))
-
-
-def _searches(check: ParityCheck) -> bool:
-    return check.search is None or check.search > 0
 
 
 def _search_seconds(check: ParityCheck, subject: Subject, cost: float, *, has_synthetic: bool) -> float:
@@ -141,7 +151,7 @@ def _summed(
     entries = sorted(tried.entries, key=_badness)
     missed = [f"{description}: {judgement.failure}" for description, _, judgement in entries if judgement.failure]
     worst_input, description = None, ""
-    if entries and found is not None:
+    if entries and not subject.prepared.states:
         description, point, _ = entries[0]
         if set(point) == set(subject.spec.artifact_inputs):
             worst_input = encoded(Domain(inputs=subject.spec.artifact_inputs).plain(point))

@@ -11,8 +11,8 @@ from builder.data.noise import draw_array
 from builder.spec.coverage import is_binary, is_mask
 from builder.spec.inputs import TensorInput
 
-USUAL = (-3.0, 3.0)
-"""The range of floats that declare none: their examples are normally distributed, and few are beyond."""
+USUAL = (-4.0, 4.0)
+"""The range of floats that declare none: their examples are normally distributed, and 6 in 100,000 are beyond."""
 
 EDGES = tuple(2**bits + step for bits in (11, 15, 16, 24) for step in (-1, 0, 1))
 """Where integers stop being exact in half precision, in 16 bits and in single precision."""
@@ -84,7 +84,7 @@ def _level(decades: int) -> Draw:
     """Noise around the middle, `decades` below the range."""
 
     def draw(given: TensorInput, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-        return _as(given, _middle(given) + generator.standard_normal(shape) * _reach(given) / 3 * 10.0**-decades)
+        return _as(given, _middle(given) + generator.standard_normal(shape) * _reach(given) / 4 * 10.0**-decades)
 
     return draw
 
