@@ -25,8 +25,13 @@ conformance: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # knows dependency groups
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    -e '.[dev,onnx,timm,huggingface,sign,submitit,search]'
+<<<<<<< HEAD
+	    -e '.[dev,onnx,timm,huggingface,sign,submitit,search,coreai]'
+=======
+	    -e '.[onnx,timm,huggingface,sign,submitit,search]' --group dev
+>>>>>>> main
 	touch $@
 
 clean:

@@ -23,8 +23,14 @@ def keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
     error.hint = said if error.hint is None else f"{error.hint}; {said}"
 
 
-def missed_limits(record: BuildRecord, outputs: Path) -> CheckError:
-    """The error of a build whose checks miss their limits; it carries the record."""
+def require_built(record: BuildRecord, outputs: Path) -> BuildRecord:
+    """Return the record of a good build; raises CheckError, which carries it, for a broken one."""
+    if record.status == "built":
+        return record
+    raise _missed_limits(record, outputs)
+
+
+def _missed_limits(record: BuildRecord, outputs: Path) -> CheckError:
     missed = [f"{check.name} ({check.engine}): {check.reason}" for check in record.checks if check.passed is False]
     earlier = earlier_good_folder(outputs, record.request.recipe, record.variant)
     stale = "" if earlier is None else f"; the artifact in {earlier} is from an earlier build and now stale"
