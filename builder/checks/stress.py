@@ -150,9 +150,9 @@ def _summed(
     """What was tried as the report keeps it; the worst input is remembered for the next build."""
     entries = sorted(tried.entries, key=_badness)
     missed = [f"{description}: {judgement.failure}" for description, _, judgement in entries if judgement.failure]
-    worst_input, description = None, ""
+    worst_input, description = None, entries[0][0] if entries else ""
     if entries and not subject.prepared.states:
-        description, point, _ = entries[0]
+        point = entries[0][1]
         if set(point) == set(subject.spec.artifact_inputs):
             worst_input = encoded(Domain(inputs=subject.spec.artifact_inputs).plain(point))
         if worst_input is not None:
@@ -173,16 +173,13 @@ def _summed(
 def with_beside(report: CheckReport, beside: Beside) -> CheckReport:
     """The report with what was tried beside its samples; an input that misses a limit fails the check."""
     data = {**(report.data or {}), **_data(beside)}
-    values = dict(report.values)
-    if beside.worst_snr_db is not None:
-        values["stress"] = {"worst_snr_db": beside.worst_snr_db}
     reason, passed = report.reason, report.passed
     if beside.failures:
         shown = [*beside.failures[:NAMED]]
         more = len(beside.failures) - len(shown)
         shown += [f"and {more} more inputs"] if more else []
         reason, passed = "; ".join([*([reason] if reason and passed is False else []), *shown]), False
-    return replace(report, values=values, passed=passed, reason=reason, data=data, worst_input=beside.worst_input)
+    return replace(report, passed=passed, reason=reason, data=data, worst_input=beside.worst_input)
 
 
 def _data(beside: Beside) -> Mapping[str, Any]:
@@ -198,5 +195,5 @@ def _described(beside: Beside) -> Iterator[tuple[str, Any]]:
         yield "search", {"tries": beside.search.tries, "seconds": round(beside.search.seconds, 2)}
     if beside.why_no_search:
         yield "no_search", beside.why_no_search
-    if beside.worst_description:
-        yield "worst", beside.worst_description
+    if beside.worst_snr_db is not None:
+        yield "worst", {"input": beside.worst_description, "snr_db": beside.worst_snr_db}
