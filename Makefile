@@ -22,6 +22,7 @@ lint: .venv/installed
 
 conformance: .venv/installed
 	$(BIN)/python -m tests.conformance
+	$(BIN)/python -m tests.conformance.torch_ops
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

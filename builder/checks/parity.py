@@ -12,7 +12,7 @@ from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
 from builder.checks.engine import Execute, Kept
-from builder.checks.limits import parity_limits
+from builder.checks.limits import given_limits, parity_limits
 from builder.checks.pictures import checked_picture
 from builder.checks.rounding import with_numbers, without_rounding
 from builder.checks.stress import look_beside, with_beside
@@ -69,6 +69,8 @@ def check_parity(
         scores=subject.scores,
         limits=parity_limits(subject.spec, check),
         others=others,
+        given=given_limits(check),
+        half=subject.spec.precision.kind != "fp32" or bool(subject.spec.compression),
     )
     cost = time.process_time() - began
     beside = look_beside(name, check, subject, make_judge(check, subject, execute, pairs.references), cost)
