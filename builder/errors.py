@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from builder.artifacts import BuildRecord
-    from builder.config.problems import Spot
+from builder.util.locations import shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpan:
+    """A stretch of one line of a file, or of the command line (`file` is None). Lines and columns begin with 1."""
+
+    file: Path | None
+    line: int
+    column: int
+    length: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.file)}:{self.line}:{self.column}" if self.file else "command line"
 
 
 class BuilderError(Exception):
@@ -17,7 +31,7 @@ class BuilderError(Exception):
     """
 
     exit_code = 1
-    spot: Spot | None = None
+    spot: SourceSpan | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, key: str | None = None) -> None:
         super().__init__(message)
@@ -49,7 +63,7 @@ class CheckError(BuilderError):
 
     exit_code = 5
 
-    def __init__(self, message: str, *, record: BuildRecord, hint: str | None = None, key: str | None = None) -> None:
+    def __init__(self, message: str, *, record: Any, hint: str | None = None, key: str | None = None) -> None:
         super().__init__(message, hint=hint, key=key)
         self.record = record
 

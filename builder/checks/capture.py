@@ -13,9 +13,10 @@ from builder.spec.checks import CaptureCheck
 def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckReport:
     """Run both on the example that was captured and on others, which show what capture froze."""
     data = default_data(subject.spec)
-    samples = draw_samples(data, subject.spec.input, check.samples, subject.spec.seed, vary=True)
+    samples = draw_samples(data, subject.spec.artifact_inputs, check.samples, subject.spec.seed, vary=True)
     names = subject.prepared.output_names
     subject.reset()
+    others = subject.other_outputs(subject.prepared.module, samples)
     references = [subject.run_original(subject.prepared.module, sample) for sample in samples]
     subject.reset()  # a trace keeps its states in the buffers of the module that was traced
     return judge(
@@ -26,4 +27,5 @@ def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckRepo
         results=[dict(zip(names, subject.captured.run(*s.tensors.values()), strict=True)) for s in samples],
         scores=None,
         limits=capture_limits(check),
+        others=others,
     )

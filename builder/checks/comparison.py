@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from builder.artifacts import CheckReport
-from builder.checks.limits import SOUND
+from builder.checks.certainty import BESIDE, Pairs, sample_agreement, sure_agreement, sure_snr, worst_first
+from builder.checks.limits import NO_SCALE, SOUND
 from builder.spec.base import Limit
-from builder.util.measures import compare, count_nan, count_overflow, why_meaningless
+from builder.util.measures import (
+    NEARLY_ZERO,
+    compare,
+    count_nan,
+    count_overflow,
+    typical_size,
+    where_finite,
+    why_meaningless,
+)
 
 Outputs = Mapping[str, torch.Tensor]
 """By output name, the values for one sample."""
+OtherOutputs = Callable[[int], Sequence[Outputs]]
+"""From the number of a sample to what the original answers for it where its rounding falls otherwise."""
 
 
 def judge(
@@ -26,38 +39,44 @@ def judge(
     results: Sequence[Outputs],
     scores: str | None,
     limits: Mapping[str, Limit],
+    others: OtherOutputs | None = None,
 ) -> CheckReport:
     """Compare sample by sample, take the worst of each measure for each output, and hold it against the limits.
 
-    `scores` names the output whose largest value along the last axis is the best class, if any. An output whose
-    reference proves nothing is left out of the verdict; where all are, `passed` is None.
+    `scores` names the output whose largest value along the last axis is the best class, if any. `others` gives what
+    the original answers where its rounding falls otherwise; it is asked where a limit is missed, and what the original
+    is not sure of itself is no error then. An output whose reference proves nothing cannot pass; where all are such,
+    `passed` is None.
     """
     values = measure(references, results, scores)
-    reasons, failures = [], []
     enforced = {**SOUND, **limits}
+    reasons: list[str] = []
+    failures: list[str] = []
+    notes: list[str] = []
+    failed_on: dict[str, tuple[int, ...]] = {}
     for output, measured in values.items():
-        expected = [r[output] for r in references]
-        got = [r[output] for r in results]
-        if reason := measured.get("not_meaningful"):
-            reasons.append(f"{output}: {reason}")
-            continue
-        lost = None if enforced["nan_count"].holds(measured.get("nan_count", 0)) else _lost(output, expected, got)
-        if lost is not None:
-            failures.append(lost)
-            continue
-        failures += [
-            f"{output}: {measure} is {measured[measure]:.4g}, and the limit is {describe(limit)}"
-            for measure, limit in enforced.items()
-            if measure in measured and _applies(measure, expected[0]) and not limit.holds(measured[measure])
-        ]
+        pairs = [(reference[output], result[output]) for reference, result in zip(references, results, strict=True)]
+        missed = _missed(output, measured, pairs, enforced)
+        asked = missed.keys() & BESIDE.keys()
+        if asked and others is not None:
+            for each in sorted(asked):
+                measured |= _beside(each, pairs, partial(_others_of, others, output), enforced[each])
+                notes.append(_certainty(output, measured, each))
+            missed = _missed(output, measured, pairs, enforced)
+        proves_nothing = measured.get("not_meaningful")
+        if missed and not (proves_nothing and _is_nothing(pairs)):
+            failures += missed.values()
+            failed_on[output] = worst_first(pairs)
+        elif proves_nothing:
+            reasons.append(f"{output}: {proves_nothing}")
     passed: bool | None = not failures
-    reason = "; ".join(failures) or None
+    reason = "; ".join(failures + notes) or None
     if not failures and len(reasons) == len(references[0]):
         passed, reason = None, "not meaningful: " + "; ".join(reasons)
     elif not failures and not limits:
         passed, reason = None, f"no limit is known for this compression; say one, such as checks.{name}.snr_db.min"
     elif not failures and reasons:
-        reason = "not meaningful for " + "; ".join(reasons)
+        reason = "; ".join(["not meaningful for " + "; ".join(reasons), *notes])
     return CheckReport(
         name=name,
         kind=kind,
@@ -67,7 +86,40 @@ def judge(
         passed=passed,
         reason=reason,
         samples=len(references),
+        failed_on=failed_on,
     )
+
+
+def _others_of(others: OtherOutputs, output: str, sample: int) -> list[torch.Tensor]:
+    return [answer[output] for answer in others(sample)]
+
+
+def _beside(
+    measure: str, pairs: Pairs, others: Callable[[int], Sequence[torch.Tensor]], limit: Limit
+) -> dict[str, float]:
+    return (sure_snr if measure == "snr_db" else sure_agreement)(pairs, others, limit)
+
+
+def _missed(output: str, measured: Mapping[str, Any], pairs: Pairs, limits: Mapping[str, Limit]) -> dict[str, str]:
+    """By measure, what to say of each limit that is missed; where values are lost, of that alone."""
+    if "shape" in measured:
+        return {"shape": f"{output}: {measured['shape']}"}
+    if not limits["nan_count"].holds(measured.get("nan_count", 0)):
+        return {"nan_count": _lost(output, pairs, torch.isnan, "NaN")}
+    if measured.get("lost_count", 0):
+        return {"lost_count": _lost(output, pairs, torch.isinf, "infinite")}
+    missed = {}
+    for measure, limit in limits.items():
+        value = measured.get(BESIDE.get(measure, measure), measured.get(measure))
+        if value is not None and _applies(measure, pairs[0][0]) and not limit.holds(value):
+            missed[measure] = f"{output}: {measure} is {value:.4g}, and the limit is {describe(limit)}"
+    return missed
+
+
+def _certainty(output: str, measured: Mapping[str, Any], measure: str) -> str:
+    """What the original is sure of, for people."""
+    own = f"{measured['own_agreement']:.4g}" if measure == "agreement" else f"{measured['own_snr_db']:.1f} dB"
+    return f"{output}: the original, computed with other rounding, has {measure} {own} against itself"
 
 
 def measure(references: Sequence[Outputs], results: Sequence[Outputs], scores: str | None) -> dict[str, dict[str, Any]]:
@@ -90,14 +142,20 @@ def measure(references: Sequence[Outputs], results: Sequence[Outputs], scores: s
     return values
 
 
-def _lost(output: str, expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> str | None:
-    """Say how much of an output is NaN where the original has numbers: what else is measured only follows from it."""
-    lost = [int((torch.isnan(b) & ~torch.isnan(a)).sum()) for a, b in zip(expected, got, strict=True)]
-    if not sum(lost):
-        return None
-    whole, samples = sum(a.numel() for a in expected), sum(count > 0 for count in lost)
-    where = f"in {samples} of {len(got)} samples"
-    return f"{output}: {sum(lost)} of {whole} values are NaN where the original has numbers, {where}"
+def _is_nothing(pairs: Pairs) -> bool:
+    """Whether the original is nearly zero for every sample, and the artifact about as near: no scale says how much."""
+    if any(reference.shape != result.shape for reference, result in pairs):
+        return False
+    kept = [where_finite(reference, result) for reference, result in pairs]
+    return all(np.abs(a).max(initial=0.0) < NEARLY_ZERO and np.abs(b).max(initial=0.0) < NO_SCALE for a, b in kept)
+
+
+def _lost(output: str, pairs: Pairs, is_lost: Callable[[torch.Tensor], torch.Tensor], what: str) -> str:
+    """Say how much of an output is NaN or infinite where the original has numbers: all else only follows from it."""
+    lost = [int((is_lost(result) & reference.isfinite()).sum()) for reference, result in pairs]
+    whole, samples = sum(reference.numel() for reference, _ in pairs), sum(count > 0 for count in lost)
+    where = f"in {samples} of {len(pairs)} samples"
+    return f"{output}: {sum(lost)} of {whole} values are {what} where the original has numbers, {where}"
 
 
 def is_near(reference: torch.Tensor, result: torch.Tensor) -> bool:
@@ -122,41 +180,39 @@ def _applies(measure: str, output: torch.Tensor) -> bool:
     return measure in ALWAYS or (measure == "agreement") != output.is_floating_point()
 
 
-def _agreement(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dict[str, Any]:
+def _agreement(pairs: Pairs) -> dict[str, Any]:
     """How many integers are the same, and how far the others are."""
-    pairs = [(a.to(torch.float64), b.to(torch.float64)) for a, b in zip(expected, got, strict=True)]
     return {
-        "agreement": min(float((a == b).double().mean()) for a, b in pairs),
-        "max_abs": max(float((a - b).abs().max()) for a, b in pairs),
+        "agreement": min(sample_agreement(pairs)),
+        "max_abs": max(float((a.double() - b.double()).abs().max()) if a.numel() else 0.0 for a, b in pairs),
     }
+
+
+_NOT_COMPARED = ("max_abs", "relative_error", "snr_db", "psnr_db", "cosine", "agreement")
 
 
 def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dict[str, Any]:
     for reference, result in zip(expected, got, strict=True):
         if reference.shape != result.shape:
-            nothing = math.nan
             shapes = f"shape {tuple(result.shape)} instead of {tuple(reference.shape)}"
-            return {
-                "max_abs": nothing,
-                "relative_error": nothing,
-                "snr_db": nothing,
-                "psnr_db": nothing,
-                "cosine": nothing,
-                "agreement": nothing,
-                "shape": shapes,
-            }
+            return {**dict.fromkeys(_NOT_COMPARED, math.nan), "shape": shapes}
     if not expected[0].is_floating_point():
-        return _agreement(expected, got)
-    differences = [compare(a, b) for a, b in zip(expected, got, strict=True)]
-    return {
+        return _agreement(list(zip(expected, got, strict=True)))
+    size = typical_size(expected)
+    pairs = [where_finite(reference, result) for reference, result in zip(expected, got, strict=True)]
+    differences = [compare(a, b, size=size) for a, b in pairs]
+    full = [d.cosine for d, (a, _) in zip(differences, pairs, strict=True) if float(np.square(a).sum()) >= size**2]
+    measured = {
         "max_abs": _extreme(max, [d.max_abs for d in differences]),
         "relative_error": _extreme(max, [d.relative_error for d in differences]),
         "snr_db": _extreme(min, [d.snr_db for d in differences]),
         "psnr_db": _extreme(min, [d.psnr_db for d in differences]),
-        "cosine": _extreme(min, [d.cosine for d in differences]),
-        "nan_count": sum(count_nan(result) for result in got),
-        "overflow_count": sum(count_overflow(result) for result in got),
+        "cosine": _extreme(min, full or [d.cosine for d in differences]),  # a vector of nothing has no direction
+        "nan_count": sum(count_nan(result) for _, result in pairs),
+        "overflow_count": sum(count_overflow(result) for _, result in pairs),
     }
+    lost = sum(int(np.isinf(result).sum()) for _, result in pairs)
+    return {**measured, "lost_count": lost} if lost else measured
 
 
 def _extreme(pick: Any, values: list[float]) -> float:

@@ -79,20 +79,19 @@ def run_program(path: Path, subject: Subject) -> Execute:
 
 def _apples(subject: Subject, states: dict[str, Any]) -> Execute:
     """Apple's framework; needs a Mac, so the tests do not run it."""
-    import coremltools
+    from builder.backends.coreml.engine import open_model, open_program
 
-    model = coremltools.models.MLModel(str(subject.sealed.path), function_name=subject.function or None)
+    model = open_model(subject.sealed.path, function=subject.function)
     if subject.prepared.suppression is not None:
-        return _apples_detector(coremltools, model, subject)
+        return _apples_detector(model, open_program(model), subject)
     if not subject.spec.state:
         return lambda sample: _tensors(model.predict(dict(sample.given)), subject)
     state = states.setdefault("coreml", model.make_state())
     return lambda sample: _tensors(model.predict(dict(sample.given), state=state), subject)
 
 
-def _apples_detector(coremltools: Any, model: Any, subject: Subject) -> Execute:
+def _apples_detector(model: Any, program: Any, subject: Subject) -> Execute:
     """The pipeline, and its program alone, whose candidates the pipeline does not give."""
-    program = coremltools.models.MLModel(model.get_spec().pipeline.models[0], weights_dir=model.weights_dir)
     return lambda sample: _tensors(
         {**program.predict(dict(sample.given)), **model.predict(dict(sample.given))}, subject
     )

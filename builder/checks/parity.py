@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from builder.artifacts import CheckReport, Sample
-from builder.checks.bounds import parity_bounds
+from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
 from builder.checks.engine import Execute, Kept
@@ -39,17 +39,19 @@ def check_parity(
     """
     if subject.prepared.suppression is not None:
         return check_detections(name, check, subject, samples, engine, execute)
-    references, results = [], []
+    results: list[Outputs] = []
     shown: list[tuple[Sample, Outputs, Outputs]] = []
     kept.enter(engine, subject)
+    others = subject.other_outputs(subject.prepared.uncompressed, samples)
+    references = [subject.run_original(subject.prepared.uncompressed, sample) for sample in samples]
+    sizes = output_sizes(references)
     with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
-        for sample in samples:
-            references.append(subject.run_original(subject.prepared.uncompressed, sample))
-            given = with_numbers(references[-1], execute(sample))
-            results.append(without_rounding(subject, references[-1], given))
-            subject.progress.bound(partial(parity_bounds, name, references, results))
+        for sample, reference in zip(samples, references, strict=True):
+            given = with_numbers(reference, execute(sample))
+            results.append(without_rounding(subject, reference, given))
+            subject.progress.bound(partial(parity_bounds, name, sizes, reference, results[-1]))
             if len(shown) < PICTURES:
-                shown.append((sample, references[-1], given))
+                shown.append((sample, reference, given))
             advance(1)
     kept.leave(engine, subject)
     report = judge(
@@ -60,6 +62,7 @@ def check_parity(
         results=results,
         scores=subject.scores,
         limits=parity_limits(subject.spec, check),
+        others=others,
     )
     pictures = tuple(picture for s, a, b in shown for picture in checked_picture(subject, s, a, b, engine))
     return replace(report, pictures=pictures)

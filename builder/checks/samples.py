@@ -13,7 +13,7 @@ def check_samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subjec
     assert not isinstance(data, str), "named data stands in the places that refer to it"
     return draw_samples(
         data,
-        subject.spec.input,
+        subject.spec.artifact_inputs,
         check.samples,
         subject.spec.seed,
         vary=isinstance(check, ParityCheck),

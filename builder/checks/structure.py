@@ -57,14 +57,14 @@ def _report(name: str, check: StructureCheck, values: Mapping[str, Any], failure
 
 def _compare_inputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
     declared = {feature["name"]: feature for feature in found.inputs}
-    names = [*spec.input, *(THRESHOLDS if prepared.suppression is not None else ())]
+    names = [*spec.artifact_inputs, *(THRESHOLDS if prepared.suppression is not None else ())]
     if list(declared) != names:
         yield f"inputs are {', '.join(declared)}, and the recipe says {', '.join(names)}"
         return
     if prepared.suppression is not None:
         for name in THRESHOLDS:
             yield from _differences(f"input {name}", {"kind": "double", "optional": True}, declared[name])
-    for name, given in spec.input.items():
+    for name, given in spec.artifact_inputs.items():
         wanted = _wanted_image(given) if isinstance(given, ImageInput) else _wanted_tensor(given)
         feature = dict(declared[name])
         for key in ("enumerated_shapes", "enumerated_sizes"):

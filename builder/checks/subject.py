@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from builder.artifacts import CapturedProgram, PreparedModel, Sample, SealedPackage
 from builder.errors import SourceError
+from builder.model.uncertainty import Uncertainty
 from builder.progress import Progress
 from builder.spec import BuildSpec
+
+Outputs = Mapping[str, torch.Tensor]
+"""By output name, the values for one sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +64,24 @@ class Subject:
                 key="checks",
             ) from error
         return dict(zip(self.prepared.output_names, outputs, strict=True))
+
+    def other_outputs(self, module: torch.nn.Module, samples: Sequence[Sample]) -> Callable[[int], list[Outputs]]:
+        """What `module` answers for each sample where its rounding falls otherwise; states begin as they are now."""
+        buffers = dict(module.named_buffers(remove_duplicate=False)) if self.prepared.states else {}
+        states = {path: buffers[path] for path in self.prepared.states.values()}
+        answers = Uncertainty(module, _Tensors(samples), states)
+        names = self.prepared.output_names
+        return lambda number: [dict(zip(names, answer, strict=True)) for answer in answers(number)]
+
+
+class _Tensors(Sequence[tuple[torch.Tensor, ...]]):
+    """What the original takes of each sample, made when it is asked for."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, number: Any) -> Any:
+        return tuple(self._samples[number].tensors.values())

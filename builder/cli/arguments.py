@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from builder.errors import ConfigurationError
-from builder.util.paths import shown
+from builder.util.locations import shown
 from builder.util.suggest import did_you_mean
 
 _MODELS = (".mlpackage", ".mlmodel")

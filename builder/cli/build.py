@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.artifacts import BuildRecord, BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
-from builder.errors import BuilderError, CheckError
-from builder.progress import BOUNDS_VARIABLE, Progress
+from builder.cli.run_build import build_and_report
+from builder.errors import CheckError
+from builder.util.locations import shown
 
 DESCRIPTION = """Build a recipe: compose it, convert the model, check the artifact, record the run.
 
@@ -82,41 +81,3 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     remember(arguments, request, artifact, started=started, fallback=fallback, said=said)
     print(shown(artifact))
     return 0
-
-
-def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) -> BuildRecord:
-    """Build one request and show the summary on stderr, for a broken build as well."""
-    from builder.config.places import place_of
-    from builder.engine.pipeline import build
-    from builder.reports.terminal import Terminal
-
-    with Terminal(verbosity=verbosity, stream=sys.stderr) as terminal:  # a failure leaves no spinner behind
-        try:
-            record = build(request, outputs=outputs, progress=_heard_by_search(terminal))
-        except CheckError as error:
-            broken = getattr(error, "record", None)
-            if broken is not None:
-                terminal.summary(broken)
-            raise
-        except BuilderError as error:
-            if error.key is not None and error.spot is None:
-                error.spot = place_of(error.key, request)
-            raise
-        terminal.summary(record)
-    return record
-
-
-def _heard_by_search(progress: Progress) -> Progress:
-    """A Progress that tells bounds to the search that this build is a trial of, if it is one."""
-    file = os.environ.get(BOUNDS_VARIABLE)
-    if not file:
-        return progress
-    from builder.reports.log import Tee
-    from builder.search.pruning import BoundsFile
-
-    return Tee(progress, BoundsFile(Path(file)))
-
-
-def shown(path: Path) -> str:
-    """Return the path for stdout: relative where it lies below the working directory."""
-    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)

@@ -29,7 +29,8 @@ def run(arguments: Sequence[str]) -> int:
     from builder.auto.recipe import MARK, chosen_recipe, recipe_name
     from builder.cli.search_winner import recipe_file
     from builder.config.compose import compose
-    from builder.util.paths import shown, write_atomically, writing
+    from builder.util.locations import shown
+    from builder.util.paths import write_atomically, writing
 
     request = compose(given.overrides)
     if not request.spec.is_open:

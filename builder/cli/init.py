@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.cli.arguments import Parser
-from builder.config.folders import open_library, shown
+from builder.config.folders import open_library
 from builder.errors import ConfigurationError
+from builder.util.locations import shown
 
 DESCRIPTION = """Look at a model and write a commented recipe that builds it.
 

@@ -12,7 +12,7 @@ from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError, ConfigurationError
 from builder.noop import cache_folder
-from builder.util.paths import shown
+from builder.util.locations import shown
 
 DESCRIPTION = """Build a recipe, and write to builder.lock what it was built from and what came out: the address, digest
 and size of its source, the digests of its files, code and data, exact versions of all tools, the digest of its

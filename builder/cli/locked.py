@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.cli.build import build_and_report, shown
+from builder.cli.run_build import build_and_report
 from builder.errors import ConfigurationError
 from builder.release import lock
 from builder.release.tree import project_root
 from builder.store.digests import artifact_digest
+from builder.util.locations import shown
 
 
 def run_locked(overrides: Sequence[str], *, multirun: bool, outputs: Path, verbosity: int) -> int:

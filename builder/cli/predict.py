@@ -155,7 +155,7 @@ def _described(value: Any, top: int) -> str:
 
 def detector_labels(path: Path) -> tuple[str, ...] | None:
     """The classes of a model that ends with non-maximum suppression; None for others."""
-    from builder.backends.coreml.description import labels_of, suppression_of
+    from builder.runtime.labels import labels_of, suppression_of
     from builder.runtime.package import open_package
 
     specification = open_package(path).specification

@@ -9,7 +9,7 @@ from pathlib import Path
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
 from builder.noop import cache_folder
-from builder.util.paths import shown
+from builder.util.locations import shown
 from builder.util.suggest import did_you_mean
 
 DESCRIPTION = """Release a recipe: from a clean git tree and locked inputs, without a network, built twice in unlike

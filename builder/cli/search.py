@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.util import paths
+from builder.util.locations import shown
 
 if TYPE_CHECKING:
     from builder.tracking.run import TrackedRun
@@ -213,11 +214,11 @@ class _Session:
         say_counts(trials, front, console)
         if self._study.is_exhausted() and len(trials) < self._search.trials:
             self._display.say(f"all {len(trials)} settings of the space were tried: there are no more")
-        self._display.say(f"tables, plots and logs: {paths.shown(self._folder)}")
+        self._display.say(f"tables, plots and logs: {shown(self._folder)}")
         if winner is not None:
             write_winner(self._winner_file, winner, self._request.recipe, self._folder, self._search)
             files.append(self._winner_file)
-            print(paths.shown(self._winner_file))
+            print(shown(self._winner_file))
         return files
 
     def _track(self, trials: Any, front: Any, winner: Any, identifier: str, files: list[Path]) -> int:

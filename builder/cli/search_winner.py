@@ -13,6 +13,7 @@ from builder.search.settings import Search
 from builder.search.table import cells, headings
 from builder.search.trials import Trial
 from builder.util import paths
+from builder.util.locations import shown
 
 _FOUND_BY = "Found by `python -m builder search`, trial"
 
@@ -46,7 +47,7 @@ def recipe_file(given: str | None, name: str, mark: str) -> Path:
 
 
 def _mark(folder: Path) -> str:
-    return f"the study in {paths.shown(folder)}"
+    return f"the study in {shown(folder)}"
 
 
 def write_winner(file: Path, trial: Trial, recipe: str, folder: Path, search: Search) -> None:

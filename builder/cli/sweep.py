@@ -31,6 +31,7 @@ from builder.sweep.prefixes import prefixes
 from builder.sweep.run import summary_run, trackings
 from builder.tracking import track_run
 from builder.util import paths
+from builder.util.locations import shown
 
 SWEEPS = "sweeps"
 """The folder of outputs that holds a folder for each sweep, and `peaks.json`."""
@@ -53,7 +54,7 @@ def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, parano
         running = _Sweep(given, jobs, outputs=outputs, settings=settings, options=options, display=display)
         finished = running.run()
     display.table([row_of(outcome) for outcome in running.outcomes])
-    display.say(f"table and logs: {paths.shown(running.folder)}")
+    display.say(f"table and logs: {shown(running.folder)}")
     for outcome in running.outcomes:
         if outcome.succeeded:
             print(outcome.artifact)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
-from builder.util.paths import shown
+from builder.util.locations import shown
 
 DESCRIPTION = """Verify a release: the digest of every file, that all documents speak of this artifact, and with --key
 the signatures. Anything changed, missing or added is named, and the exit code is 6. This needs no torch; --rebuild

@@ -19,11 +19,12 @@ from builder.config.hydra.overrides import CommandLine, expand_sweep, no_recipe,
 from builder.config.hydra.sources import RECIPE_GROUP, config_loader, document
 from builder.config.interpolation import resolve
 from builder.config.layers import Tree
-from builder.config.problems import Finding, FindingsError, Spot
+from builder.config.problems import Finding, FindingsError
 from builder.config.recipes import Lineage, read_lineage, replaced_sections
 from builder.config.schema import fields
 from builder.config.validation import validate
 from builder.config.variant import variant_of
+from builder.errors import SourceSpan
 from builder.spec import BuildSpec
 from builder.spec.named_data import references, spec_of
 from builder.spec.rules.compatibility import find_incompatibilities
@@ -182,7 +183,7 @@ def _effective_choices(line: CommandLine, lineage: Lineage, library: Library) ->
     return {choice.group: choice for choice in reversed(makers)}
 
 
-def _spot_of_problem(path: Path, tree: Tree, choices: dict[str, Choice], library: Library) -> Spot | None:
+def _spot_of_problem(path: Path, tree: Tree, choices: dict[str, Choice], library: Library) -> SourceSpan | None:
     """Return where to point: at the value, or where an option of `conf/` was chosen that holds it."""
     origin = tree.origin(path)
     if origin is None:  # a default that the recipe does not write: the target is what it does not go with

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from builder.config.problems import Finding, Spot
+from builder.config.problems import Finding
+from builder.errors import SourceSpan
 
 Path = tuple[str, ...]
 """The keys (and indices) that lead to a value."""
@@ -23,11 +24,11 @@ MOST_NODES = 50_000
 class Origin:
     """Where a value was written: its key, where it has one, and the value itself."""
 
-    key: Spot | None
-    value: Spot
+    key: SourceSpan | None
+    value: SourceSpan
 
     @property
-    def start(self) -> Spot:
+    def start(self) -> SourceSpan:
         """The key, or the value where there is no key (items of lists)."""
         return self.key or self.value
 
@@ -39,7 +40,7 @@ class Document:
     file: FilePath
     data: Any
     origins: Mapping[Path, Origin]
-    first_line: Spot
+    first_line: SourceSpan
     findings: tuple[Finding, ...] = ()
     broken: bool = False
     """Whether the file could not be read or parsed at all, so that `data` says nothing."""
@@ -68,16 +69,16 @@ def read_document(file: FilePath) -> Document:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
-        spot = Spot(file=file, line=line, column=column, length=1, text="")
+        spot = SourceSpan(file=file, line=line, column=column, length=1, text="")
         return _unreadable(file, f"the file is not UTF-8 text (byte 0x{error.object[error.start]:02x})", spot)
     except OSError as error:
         is_folder = isinstance(error, IsADirectoryError)
         what = "this is a directory, not a file" if is_folder else f"the file cannot be read: {error.strerror}"
-        return _unreadable(file, what, Spot(file=file, line=1, column=1, length=1, text=""))
+        return _unreadable(file, what, SourceSpan(file=file, line=1, column=1, length=1, text=""))
     return _parse(file, text)
 
 
-def _unreadable(file: FilePath, message: str, spot: Spot, hint: str | None = None) -> Document:
+def _unreadable(file: FilePath, message: str, spot: SourceSpan, hint: str | None = None) -> Document:
     finding = Finding(message=message, spot=spot, hint=hint)
     return Document(file=file, data=None, origins={}, first_line=spot, findings=(finding,), broken=True)
 
@@ -143,18 +144,18 @@ class _Walk:
     nodes: int = 0
     open_nodes: set[int] = field(default_factory=set)
 
-    def spot(self, line: int, column: int, length: int) -> Spot:
+    def spot(self, line: int, column: int, length: int) -> SourceSpan:
         """Return a place, from PyYAML's line and column that begin with 0."""
         text = self.lines[line] if line < len(self.lines) else ""
-        return Spot(file=self.file, line=line + 1, column=column + 1, length=max(1, length), text=text)
+        return SourceSpan(file=self.file, line=line + 1, column=column + 1, length=max(1, length), text=text)
 
-    def mark(self, node: yaml.Node) -> Spot:
+    def mark(self, node: yaml.Node) -> SourceSpan:
         """Return where `node` begins, as far as it goes on its first line."""
         start, end = node.start_mark, node.end_mark
         line_end = len(self.lines[start.line]) if start.line < len(self.lines) else start.column
         return self.spot(start.line, start.column, (end.column if end.line == start.line else line_end) - start.column)
 
-    def value(self, node: yaml.Node, path: Path, key: Spot | None) -> Any:
+    def value(self, node: yaml.Node, path: Path, key: SourceSpan | None) -> Any:
         """Return the plain value of `node` and note its origin and those below it."""
         self.nodes += 1
         if self.nodes > MOST_NODES:
@@ -188,7 +189,7 @@ class _Walk:
                 else:
                     message = "`<<` merges mappings, such as `<<: *anchor`, and this is none"
                     self.findings.append(Finding(message=message, spot=self.mark(key)))
-        seen: dict[str, Spot] = {}
+        seen: dict[str, SourceSpan] = {}
         for key, value in node.value:
             if key.tag.endswith(":merge"):
                 continue

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from builder.config.documents import Path
-from builder.config.folders import shown
 from builder.config.layers import Tree
 from builder.config.problems import Finding
 from builder.config.schema import Type, field_type, fields, type_of
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile
+from builder.util.locations import shown
 
 
 def named_files(spec: BuildSpec) -> Iterator[tuple[Path, str]]:

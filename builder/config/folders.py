@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import ConfigurationError
+from builder.util.locations import shown
 
 GROUPS = ("source", "input", "substitutions", "precision", "compression", "target", "checks", "tracking")
 """The questions that a recipe answers by choosing an option; each is a folder of `conf/`."""
@@ -107,14 +108,6 @@ def _same(one: Path, other: Path) -> bool:
         return one.samefile(other) or one.read_bytes() == other.read_bytes()
     except OSError:
         return False
-
-
-def shown(path: Path) -> str:
-    """Return `path` as people read it: relative where it lies below the working directory."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def head_comment(path: Path) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from builder.artifacts import BuildRequest
 from builder.config.folders import shipped
-from builder.config.problems import Spot, command_line_spot
+from builder.config.problems import command_line_spot
+from builder.errors import SourceSpan
 
 
-def place_of(key: str, request: BuildRequest) -> Spot | None:
+def place_of(key: str, request: BuildRequest) -> SourceSpan | None:
     """Return where the setting `key` was written, or the first one below it, or the nearest one above it.
 
     None where the recipe does not write it at all, or its file is gone.
@@ -23,7 +24,7 @@ def place_of(key: str, request: BuildRequest) -> Spot | None:
     if origin == "command line":
         return _argument(name, request.overrides)
     place = re.fullmatch(r"(.+):(\d+):(\d+)", origin)
-    assert place is not None  # str(Spot) writes them
+    assert place is not None  # str(SourceSpan) writes them
     file, line, column = Path(place[1]), int(place[2]), int(place[3])
     try:
         text = file.read_text(encoding="utf-8-sig").splitlines()[line - 1]
@@ -32,7 +33,7 @@ def place_of(key: str, request: BuildRequest) -> Spot | None:
     last = name.rpartition(".")[2]
     rest = text[column - 1 :]
     length = len(last) if rest.startswith(last) else len(rest)
-    return Spot(file=file.absolute(), line=line, column=column, length=length, text=text)
+    return SourceSpan(file=file.absolute(), line=line, column=column, length=length, text=text)
 
 
 def _written(key: str, origins: Mapping[str, str]) -> tuple[str, str] | None:
@@ -61,7 +62,7 @@ def _order(origin: str) -> tuple[str, int]:
     return file, int(line) if line.isdecimal() else 0
 
 
-def _argument(key: str, overrides: Sequence[str]) -> Spot | None:
+def _argument(key: str, overrides: Sequence[str]) -> SourceSpan | None:
     """Return the argument of the command line that sets `key`, or something that contains it."""
     for argument in overrides:
         name, _, value = argument.partition("=")

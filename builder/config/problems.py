@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from builder.config.folders import shown
-from builder.errors import ConfigurationError
+from builder.errors import ConfigurationError, SourceSpan
 
 MOST_SHOWN = 24
 """Of longer lists of allowed names only the nearest are shown."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spot:
-    """A stretch of one line of a file, or of the command line (`file` is None). Lines and columns begin with 1."""
-
-    file: Path | None
-    line: int
-    column: int
-    length: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{shown(self.file)}:{self.line}:{self.column}" if self.file else "command line"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +18,7 @@ class Finding:
     message: str
     key: str = ""
     """The dotted key that it is about."""
-    spot: Spot | None = None
+    spot: SourceSpan | None = None
     allowed: Sequence[str] = ()
     nearest: str | None = None
     hint: str | None = None
@@ -73,7 +57,7 @@ def render(finding: Finding) -> str:
     return "\n".join(lines)
 
 
-def _excerpt(spot: Spot) -> list[str]:
+def _excerpt(spot: SourceSpan) -> list[str]:
     number = f"{spot.line:5}" if spot.file else " " * 5
     text = spot.text.replace("\t", " ")
     start, width = spot.column - 1, 160
@@ -89,8 +73,8 @@ def _shortened(names: Sequence[str], nearest: str | None) -> Sequence[str]:
     return [*first, *[name for name in names if name != nearest][:MOST_SHOWN], f"… ({len(names)} in all)"]
 
 
-def command_line_spot(argument: str, part: str | None = None, *, first: bool = False) -> Spot:
+def command_line_spot(argument: str, part: str | None = None, *, first: bool = False) -> SourceSpan:
     """Return the place of `part` (all unless given), its last or its `first`, in one argument of the command line."""
     start = (argument.find(part) if first else argument.rfind(part)) if part else -1
     column, length = (start + 1, len(part or "")) if start >= 0 else (1, len(argument))
-    return Spot(file=None, line=1, column=column, length=length, text=argument.replace("\n", " "))
+    return SourceSpan(file=None, line=1, column=column, length=length, text=argument.replace("\n", " "))

@@ -10,7 +10,8 @@ from builder.config.documents import Document
 from builder.config.folders import Library
 from builder.config.hydra.defaults import Choice, entries, list_findings
 from builder.config.hydra.sources import document
-from builder.config.problems import Finding, Spot
+from builder.config.problems import Finding
+from builder.errors import SourceSpan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def _header_findings(read: Document) -> Iterator[Finding]:
     for number, text in enumerate(read.file.read_text(encoding="utf-8-sig").splitlines(), start=1):
         header = re.match(r"#\s*@package\s+(\S+)", text)
         if header and header[1] != "_global_":
-            spot = Spot(file=read.file, line=number, column=1, length=len(text), text=text)
+            spot = SourceSpan(file=read.file, line=number, column=1, length=len(text), text=text)
             yield Finding(message="a recipe has no package", spot=spot, hint="remove the header: it needs none")
         if text.strip() and not text.startswith("#"):
             return

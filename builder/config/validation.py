@@ -12,8 +12,9 @@ from pydantic_core import ErrorDetails
 from builder.config.documents import Path
 from builder.config.folders import GROUPS
 from builder.config.layers import Tree
-from builder.config.problems import Finding, Spot
+from builder.config.problems import Finding
 from builder.config.schema import Place, Type, fields, kinds, locate, words
+from builder.errors import SourceSpan
 from builder.spec import BuildSpec
 from builder.util.suggest import nearest
 
@@ -25,12 +26,14 @@ SHA256_PATTERN = "^[0-9a-f]{64}$"
 TARGET_HINT = "`_target_` is not read; user code enters by `kind: python` with `factory: package.module:function`"
 
 
-def validate(data: Mapping[str, Any], tree: Tree, first_line: Spot) -> BuildSpec | list[Finding]:
+def validate(data: Mapping[str, Any], tree: Tree, first_line: SourceSpan) -> BuildSpec | list[Finding]:
     """Return the BuildSpec that `data` describes, or everything that is wrong with it."""
     return validate_as(BuildSpec, data, tree, first_line)
 
 
-def validate_as(root: type[Model], data: Mapping[str, Any], tree: Tree, first_line: Spot) -> Model | list[Finding]:
+def validate_as(
+    root: type[Model], data: Mapping[str, Any], tree: Tree, first_line: SourceSpan
+) -> Model | list[Finding]:
     """Return the `root` that `data` describes, or everything that is wrong with it."""
     targets = [path for path in tree.origins if path[-1:] == ("_target_",)]
     findings = [_finding_at(tree, path, "is refused", hint=TARGET_HINT) for path in targets]
@@ -66,7 +69,7 @@ def _finding_at(tree: Tree, path: Path, message: str, *, of_key: bool = True, **
     return Finding(key=".".join(path), message=message, spot=spot, **more)
 
 
-def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: Spot) -> Finding:
+def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: SourceSpan) -> Finding:
     """Return the one finding for all that pydantic says about the value at `path`."""
     place, details = _most_telling(mistakes)
     kind, given = details["type"], details["input"]
@@ -128,7 +131,7 @@ def _reason(details: ErrorDetails) -> str:
     return message.replace(" after validation", "")
 
 
-def _missing(place: Place, tree: Tree, first_line: Spot) -> Finding:
+def _missing(place: Place, tree: Tree, first_line: SourceSpan) -> Finding:
     key, parent = place.path[-1], place.path[:-1]
     origin = tree.origin(parent) if parent else None
     hint = None
@@ -165,7 +168,7 @@ def _wrong_kind(place: Place, union: Type, given: Any, tree: Tree) -> Finding:
     return _finding_at(tree, place.path, message, of_key=False, allowed=names, hint=hint)
 
 
-def _spot(tree: Tree, path: Path) -> Spot | None:
+def _spot(tree: Tree, path: Path) -> SourceSpan | None:
     origin = tree.origin(path)
     return origin.start if origin else None
 

@@ -13,7 +13,7 @@ from PIL import Image
 from builder.artifacts import Preprocessing
 from builder.errors import SourceError
 from builder.spec.data import FolderData
-from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
+from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, captured_shape
 
 _MODES = ("RGB", "L")
 """Modes of 8-bit pictures that become any layout without a choice that the app might make otherwise."""
@@ -76,6 +76,8 @@ def fit_picture(picture: Any, given: ImageInput, scaling: Scaling | None, *, whe
 def fit_array(array: Any, given: TensorInput, *, where: str, key: str) -> np.ndarray:
     """Return an array with the input's dtype and shape; raises SourceError for another, and for NaN and infinity."""
     values = array.numpy() if isinstance(array, torch.Tensor) else array
+    if isinstance(values, np.generic):  # an array of rank 0 taken out of another
+        values = np.asarray(values)
     if not isinstance(values, np.ndarray):
         raise SourceError(f"{where} is of {type(array).__name__}, and the input takes an array", key=key)
     if values.dtype != np.dtype(given.dtype):
@@ -99,9 +101,10 @@ def takes(given: ImageInput | TensorInput, shape: Sequence[int]) -> bool:
     """Whether the app may give an input this shape."""
     if given.enumerated_shapes is not None:
         return list(shape) in given.enumerated_shapes
-    return len(shape) == len(given.shape) and all(
+    sizes = border_sizes(given)
+    return len(shape) == len(sizes) and all(
         allowed.min <= size <= allowed.max if isinstance(allowed, RangeDimension) else size == allowed
-        for size, allowed in zip(shape, given.shape, strict=True)
+        for size, allowed in zip(shape, sizes, strict=True)
     )
 
 
@@ -161,7 +164,7 @@ def _sizes(given: ImageInput) -> str:
 def _shapes(given: TensorInput) -> str:
     if given.enumerated_shapes is not None:
         return " or ".join(f"({', '.join(map(str, shape))})" for shape in given.enumerated_shapes)
-    return f"({', '.join(_size(dimension) for dimension in given.shape)})"
+    return f"({', '.join(_size(dimension) for dimension in border_sizes(given))})"
 
 
 def _size(dimension: int | RangeDimension) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from builder.backends.coreml.preflight.obstacles import (
     most_important_first,
 )
 from builder.backends.coreml.preflight.operators import MODEL, Operator
-from builder.backends.coreml.preflight.raised import Sites, frozen_values
+from builder.backends.coreml.preflight.raised import Sites, Watch
 from builder.backends.coreml.preflight.remedies import (
     candidates,
     named_target,
@@ -91,15 +90,13 @@ def attempt(patient: Patient, method: str) -> Attempt:
     """Everything that capture by one method meets, without remedies."""
     if method == "coreml":
         return Attempt(method=method, obstacles=())
-    sites = Sites(patient.prepared.module.get_submodule(MODEL))
-    frozen: list[tuple[Site, str]] = []
+    watch = Watch(patient.prepared.module.get_submodule(MODEL))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            captured, differs = _captured(patient, method, frozen_values(sites, frozen))
+            captured, differs = _captured(patient, method, watch)
         except BuilderError as error:
-            obstacle = _capture_failed(error, sites)
-            return Attempt(method=method, obstacles=(obstacle, *_frozen(frozen)), complete=False)
+            return Attempt(method=method, obstacles=tuple(_without_program(error, patient, watch)), complete=False)
         operators, walk = _walk(captured, patient)
         has_writes = method in ("trace", "script")
         in_place = lost(lost_writes(captured.program)) if has_writes else []
@@ -114,9 +111,10 @@ def attempt(patient: Patient, method: str) -> Attempt:
     ]
     if any(o.rule == "in_place" for o in obstacles):  # which is why the program as a whole was refused, if it was
         obstacles = [o for o in obstacles if o.operator is not None or o.rule != "refused"]
-    obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(frozen)]
+    obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(watch.values)]
+    obstacles += _frozen(watch.branches)
     if differs is not None and not any(o.in_the_way for o in obstacles):
-        obstacles.append(_capture_failed(differs, sites))
+        obstacles.append(_capture_failed(differs, watch.sites))
     ours = gather(
         "operator", [(operator, f"by builder's lowering of `{kind}`") for operator, kind in walk.ours], "note"
     )
@@ -125,15 +123,13 @@ def attempt(patient: Patient, method: str) -> Attempt:
     )
 
 
-def _captured(
-    patient: Patient, method: str, noting: AbstractContextManager[None]
-) -> tuple[CapturedProgram, ConversionError | None]:
+def _captured(patient: Patient, method: str, watch: Watch) -> tuple[CapturedProgram, ConversionError | None]:
     """The program, and the error that it computes something else for other values, if it does.
 
     Raises ConversionError when there is no program at all.
     """
     try:
-        return capture(patient.prepared, patient.examples, method, {}, strict=True, noting=noting), None
+        return capture(patient.prepared, patient.examples, method, {}, strict=True, watch=watch), None
     except ConversionError as error:
         if "froze something" not in error.message:
             raise
@@ -153,6 +149,28 @@ def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operato
         operators = ()
     walk = dry_conversion(converted, operators, patient.prepared, patient.spec)
     return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
+
+
+def _without_program(error: BuilderError, patient: Patient, watch: Watch) -> Iterator[Obstacle]:
+    """What kept capture from giving a program, with the lines that fix a size where that is the reason."""
+    differing = list(watch.differing)
+    if "export froze a size" in error.message:  # torch says which size, and not where
+        by_trace = watch.again()
+        try:
+            capture(patient.prepared, patient.examples, "trace", {}, watch=by_trace)
+        except BuilderError:
+            differing = by_trace.differing
+        differing = differing or by_trace.branches
+    if differing:
+        yield Obstacle(
+            rule="sizes",
+            what=error.message.partition("; there, ")[0],
+            severity="stops",
+            sites=tuple(dict.fromkeys(site for site, _ in differing)),
+        )
+    else:
+        yield _capture_failed(error, watch.sites)
+    yield from _frozen(watch.values)
 
 
 def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
@@ -220,14 +238,14 @@ def _remedy(patient: Patient, method: str, obstacle: Obstacle, by: Callable[[str
 def _is_gone(obstacle: Obstacle, patient: Patient, method: str) -> bool:
     """Whether capture by `method` meets nothing like `obstacle` at its places, and nothing that it did not meet."""
     return not any(
-        other.rule == "capture" or (other.rule == obstacle.rule and other.operator == obstacle.operator)
+        other.rule in ("capture", "sizes") or (other.rule == obstacle.rule and other.operator == obstacle.operator)
         for other in attempt(patient, method).in_the_way
     )
 
 
 def _by_method(spec: BuildSpec, method: str, by: Callable[[str], Attempt]) -> Remedy | None:
     """Another method of capture with nothing in the way at all; `script` is slow, and only for values that are read."""
-    reads_values = any(obstacle.rule in ("values", "capture") for obstacle in by(method).in_the_way)
+    reads_values = any(obstacle.rule in ("values", "sizes", "capture") for obstacle in by(method).in_the_way)
     for other in METHODS if spec.source.kind not in ("onnx", "coreml") else ():
         if other != method and (other != "script" or reads_values) and not by(other).in_the_way:
             return other_method(other)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from builder.artifacts import BuildRecord
 from builder.errors import CheckError, ConversionError
-from builder.util.paths import earlier_good_folder, publish, shown
+from builder.util.locations import shown
+from builder.util.paths import earlier_good_folder, publish
 
 
 def keep_log(error: ConversionError, folder: Path, broken: Path) -> None:

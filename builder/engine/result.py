@@ -18,7 +18,7 @@ from builder.artifacts import (
     SealedPackage,
     StageReport,
 )
-from builder.backends.coreml.compression.effects import with_measures
+from builder.artifacts.effects import with_measures
 from builder.engine.auto_stage import chosen_of
 from builder.engine.branch import Branch
 from builder.engine.records import compression, effects, findings, lowerings, skipped

@@ -45,9 +45,10 @@ from builder.spec.functions import labelled
 from builder.store.digests import digest_of
 from builder.store.fallback import evidence
 from builder.store.inputs import slice_for
+from builder.store.objects import CorruptError
 
 if TYPE_CHECKING:
-    from builder.backends.coreml.preflight.obstacles import Diagnosis, Site
+    from builder.backends.coreml.preflight.obstacles import Diagnosis
 
 PROGRAM = "program"
 """The name of an archive, which TorchScript writes into it."""
@@ -139,19 +140,15 @@ class Steps:
 
         def run() -> CapturedProgram:
             from builder.backends.coreml.preflight.operators import MODEL
-            from builder.backends.coreml.preflight.raised import Sites, frozen_values, told_frozen
+            from builder.backends.coreml.preflight.raised import Watch, told_frozen
             from builder.model.capture.archive import archived
             from builder.stages.capture import capture
 
             strict = self._spec.capture.method == "auto"
-            frozen: list[tuple[Site, str]] = []
-            watched = (
-                frozen_values(Sites(prepared.value().module.get_submodule(MODEL)), frozen)
-                if method == "trace"
-                else None
-            )
-            captured = capture(prepared.value(), self._examples(), method, {}, strict=strict, noting=watched)
-            captured = replace(captured, frozen=told_frozen(frozen))
+            watch = Watch(prepared.value().module.get_submodule(MODEL)) if method == "trace" else None
+            captured = capture(prepared.value(), self._examples(), method, {}, strict=strict, watch=watch)
+            if watch is not None:
+                captured = replace(captured, frozen=told_frozen([*watch.values, *watch.branches]))
             file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM
             try:
                 found = archived(captured, file)
@@ -302,7 +299,11 @@ class Steps:
             objects = stage.action.objects
             _remove(self._artifact)
             if "artifact/" in objects:
+                from builder.backends.coreml.package_loader import why_refused
+
                 stage.objects.restore_folder(objects["artifact/"], self._artifact)
+                if (reason := why_refused(self._artifact)) is not None:
+                    raise CorruptError(f"the artifact does not open: {reason}")
             else:
                 stage.objects.restore_file(objects["artifact"], self._artifact)
             return sealed_package(stage, self._artifact)

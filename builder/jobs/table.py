@@ -16,7 +16,7 @@ from rich.text import Text
 from builder.artifacts import CheckReport
 from builder.jobs.jobs import Outcome
 from builder.reports.plain import duration, size, value_text
-from builder.reports.verdict import leading, verdict, worst_values
+from builder.reports.verdict import leading, worst_values
 
 _STYLES = {"built": "green", "up to date": "green", "not started": "dim", "interrupted": "yellow"}
 _MARKS = {True: ("✓", "+"), False: ("✗", "x"), None: ("–", "-")}
@@ -65,7 +65,8 @@ def _checks(reports: Sequence[Mapping[str, Any]]) -> dict[str, CheckReport]:
     found = {}
     for report in reports:
         name = report["name"] if names.count(report["name"]) == 1 else f"{report['name']} ({report['engine']})"
-        found[name] = CheckReport(**{**report, "values": _numbers(report["values"])})
+        kept = {key: value for key, value in report.items() if key != "verdict"}  # which follows from the others
+        found[name] = CheckReport(**{**kept, "values": _numbers(report["values"])})
     return found
 
 
@@ -109,7 +110,7 @@ def _record(row: Row) -> dict[str, Any]:
         "log": "" if outcome.log is None else str(outcome.log),
     }
     for name, check in row.checks.items():
-        record[f"{name}.verdict"] = verdict(check)
+        record[f"{name}.verdict"] = check.verdict
         record |= {f"{name}.{measure}": value for measure, value in worst_values(check).items()}
     return record
 

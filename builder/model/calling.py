@@ -1,18 +1,55 @@
-"""How a model takes its inputs: by name where every input is named as a parameter of forward, else by position."""
+"""How a model takes its inputs: constants among them, by name where every input is a parameter of forward."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from builder.spec.inputs import ConstantInput, ImageInput, Input, TensorInput
+
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def call_model(module: torch.nn.Module, names: Sequence[str], inputs: Sequence[torch.Tensor]) -> Any:
-    """Return what `module` returns for `inputs`, which the recipe names `names`.
+class Arguments:
+    """All that a model takes, made of what the app gives: scalars of their rank, and the constants of the recipe."""
+
+    def __init__(self, inputs: Mapping[str, Input]) -> None:
+        """`inputs` are the recipe's."""
+        self.names = tuple(given.source_name or name for name, given in inputs.items())
+        """What the model itself calls them, in the recipe's order."""
+        self._inputs = tuple(inputs.values())
+        self._constants = {
+            i: constant_value(given) for i, given in enumerate(self._inputs) if isinstance(given, ConstantInput)
+        }
+
+    def of(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
+        """The arguments in the order of `names`, of one tensor for each input that the artifact has.
+
+        The app gives a scalar as an array of shape (1,); constants are tensors, or numbers of Python.
+        """
+        given = iter(tensors)
+        return [
+            self._constants[i] if isinstance(declared, ConstantInput) else _of_rank(next(given), declared)
+            for i, declared in enumerate(self._inputs)
+        ]
+
+
+def _of_rank(tensor: torch.Tensor, declared: ImageInput | TensorInput) -> torch.Tensor:
+    return tensor if declared.shape else tensor.squeeze(0)
+
+
+def constant_value(given: ConstantInput) -> Any:
+    """A plain number for a number without a dtype; else a tensor, of float32, int64 or bool unless it says another."""
+    if given.dtype is None and not isinstance(given.constant, list):
+        return given.constant
+    return torch.tensor(given.constant, dtype=None if given.dtype is None else getattr(torch, given.dtype))
+
+
+def call_model(module: torch.nn.Module, names: Sequence[str], inputs: Sequence[Any]) -> Any:
+    """Return what `module` returns for `inputs`, which it calls `names`.
 
     Where every name is a parameter of forward they are passed as keyword arguments, so their order in the recipe does
     not matter; otherwise (`image` for a parameter `x`) all are passed by position.

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 
 from builder.artifacts import Suppression
-from builder.model.calling import call_model
+from builder.model.calling import Arguments, call_model
 from builder.model.detection.detect import Detect
 from builder.model.detection.kept import Kept
 from builder.model.flatten import flatten_outputs
@@ -68,12 +68,15 @@ class ToLevels(torch.nn.Module):
 
 
 class Deployed(torch.nn.Module):
-    """The model as the app calls it: raw inputs in order, a tuple with one tensor for each output."""
+    """The model as the app calls it: raw inputs in order, a tuple with one tensor for each output.
+
+    Scalars (rank 0), which Core ML does not have, are arrays of shape (1,) on both sides.
+    """
 
     def __init__(
         self,
         model: torch.nn.Module,
-        names: Sequence[str],
+        arguments: Arguments,
         normalize: Mapping[int, torch.nn.Module],
         levels: Mapping[int, torch.nn.Module],
         *,
@@ -83,7 +86,7 @@ class Deployed(torch.nn.Module):
         """`normalize` is by the number of an input, `levels` by the number of an output; `detect` runs a detector."""
         super().__init__()
         self.model = model
-        self._names = tuple(names)
+        self._arguments = arguments
         self.normalize = torch.nn.ModuleDict({str(i): module for i, module in normalize.items()})
         self.levels = torch.nn.ModuleDict({str(i): module for i, module in levels.items()})
         self.detect = detect
@@ -101,14 +104,15 @@ class Deployed(torch.nn.Module):
         outputs = tuple(returned[name] for name in self._chosen or returned)
         if self._softmax:
             outputs = (torch.softmax(outputs[0], dim=-1), *outputs[1:])
-        return tuple(self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))
+        shown = (self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))
+        return tuple(y if y.ndim else y.unsqueeze(0) for y in shown)
 
     def returned(self, *inputs: torch.Tensor) -> Any:
         """What the model itself returns for raw inputs."""
         normalized = self._normalized(inputs)
         if self.detect is not None:
             return self.detect.tensors(self.model, *normalized)
-        return call_model(self.model, self._names, normalized)
+        return call_model(self.model, self._arguments.names, self._arguments.of(normalized))
 
     def more_candidates(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
         """What a detector gives its last stage, and as much again: what rounding may bring among the best."""

@@ -64,7 +64,8 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
 
 def _check(check: CheckReport) -> dict[str, Any]:
     """A check without its pictures, which are evidence for people."""
-    return {name: plain(value) for name, value in vars(check).items() if name != "pictures"}
+    kept = {name: plain(value) for name, value in vars(check).items() if name != "pictures"}
+    return {**kept, "verdict": check.verdict}
 
 
 def render_build_json(record: BuildRecord) -> str:

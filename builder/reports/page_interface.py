@@ -74,7 +74,7 @@ def _feature(feature: Mapping[str, Any]) -> str:
 
 def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Content]:
     """What the artifact itself does to the levels of a picture, so that the app does not do it again."""
-    given = record.request.spec.input.get(feature["name"])
+    given = record.request.spec.artifact_inputs.get(feature["name"])
     if not isinstance(given, ImageInput):
         return
     settings = ("from_weights", "mean", "std", "scale", "bias")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from builder.artifacts import BuildRecord, CompressionEffect, MeasuredOutputs
-from builder.backends.coreml.compression.effects import worst_change
+from builder.artifacts.effects import worst_change
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import number
 

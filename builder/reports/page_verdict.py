@@ -10,10 +10,10 @@ from html import escape
 from builder.artifacts import BuildRecord, CheckedOutput, CheckedPicture, CheckReport
 from builder.reports.markup import Content, Markup, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import bounds, duration, leaves, plain, size, system_name, value_text
-from builder.reports.verdict import engine, failed, headline, measurements, outcome, seeded_notice, verdict
+from builder.reports.verdict import engine, failed, headline, measurements, outcome, seeded_notice
 from builder.spec.compression import Palettize
 
-_CLASSES = {"passed": "good", "failed": "bad", "not proven": "unknown"}
+_CLASSES = {"passed": "good", "failed": "bad", "inconclusive": "unknown", "skipped": "unknown"}
 _CLAIMS = {
     "parity": "It computes what the original computes",
     "accuracy": "It classifies labelled data as well as its limits demand",
@@ -30,6 +30,11 @@ _MEANINGS = {
     "top1_agreement": "share of the same best class",
     "top5_agreement": "share with the original's best class among the best five",
     "agreement": "share of equal integers",
+    "sure_snr_db": "signal over the error beyond the original's own uncertainty, in dB",
+    "own_snr_db": "the original against itself with other rounding, in dB",
+    "sure_agreement": "share of equal integers, of those that the original is sure of",
+    "own_agreement": "share of integers that the original is sure of",
+    "lost_count": "infinite values where the original has numbers",
     "accuracy": "share of right answers",
     "original_accuracy": "share of right answers of the original",
     "drop": "accuracy that was lost",
@@ -119,7 +124,7 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, Content]]:
 
 
 def _check(check: CheckReport) -> Markup:
-    said = verdict(check)
+    said = check.verdict
     rows = [
         (
             join(code(m.name), element("span", _MEANINGS.get(m.name, ""), class_="meaning")),

@@ -15,6 +15,7 @@ from builder.reports.plain import duration, size
 from builder.reports.verdict import engine, headline, seeded_notice
 from builder.spec.tracking import MlflowTracking
 from builder.util import paths
+from builder.util.locations import shown
 
 _MARKS = {True: ("✓", "+", "green"), False: ("✗", "x", "bold red"), None: ("–", "-", "yellow")}
 
@@ -95,15 +96,15 @@ def _checks(record: BuildRecord, *, utf8: bool) -> Iterator[Line]:
 def _check_text(check: CheckReport) -> str:
     said = headline(check)
     if check.passed is None:
-        return f"not proven: {said}"
+        return f"{check.verdict}: {said}"
     samples = f", {check.samples} samples" if check.samples else ""
     return f"{engine(check)}: " + (said or ("holds" if check.passed else "does not hold")) + samples
 
 
 def _places(record: BuildRecord) -> Iterator[Line]:
     folder = record.artifact.path.parent
-    yield Line(label="artifact", text=paths.shown(record.artifact.path), whole=True)
-    yield Line(label="report", text=paths.shown(folder / "report.html"), whole=True)
+    yield Line(label="artifact", text=shown(record.artifact.path), whole=True)
+    yield Line(label="report", text=shown(folder / "report.html"), whole=True)
     how = mlflow_hint(record)
     if how:
         yield Line(label="MLflow", text=how, whole=True)
@@ -117,7 +118,7 @@ def mlflow_hint(record: BuildRecord) -> str | None:
     uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None:
         outputs = paths.outputs_of(record.artifact.path, record.request.recipe, broken=record.status == "broken")
-        uri = f"sqlite:///{paths.shown(paths.tracking_database(outputs))}"
+        uri = f"sqlite:///{shown(paths.tracking_database(outputs))}"
     if uri.startswith(("http:", "https:")):
         return f"experiment {tracking.experiment} at {without_password(uri)}"
     return f"{mlflow_command()} ui --backend-store-uri {shlex.quote(uri)}"
@@ -126,7 +127,7 @@ def mlflow_hint(record: BuildRecord) -> str | None:
 def mlflow_command() -> str:
     """How `mlflow` is called here: by name where it is on the path, else where this Python keeps it."""
     beside = Path(sys.executable).with_name("mlflow")
-    return "mlflow" if shutil.which("mlflow") or not beside.exists() else shlex.quote(paths.shown(beside))
+    return "mlflow" if shutil.which("mlflow") or not beside.exists() else shlex.quote(shown(beside))
 
 
 def without_password(uri: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts import VERDICTS, BuildRecord, CheckReport, Verdict
 from builder.reports.plain import bounds, leaves, plain, value_text
 
 _ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed"}
 _MORE_IS_BETTER = {
     "snr_db", "psnr_db", "cosine", "agreement", "top1_agreement", "top5_agreement", "accuracy", "original_accuracy",
-    "top5_accuracy", "original_top5_accuracy",
+    "top5_accuracy", "original_top5_accuracy", "sure_snr_db", "own_snr_db", "sure_agreement", "own_agreement",
 }  # fmt: skip
 _WITHOUT_ARTIFACT = {"structure": "structure only", "capture": "in PyTorch only"}
 
@@ -21,11 +21,6 @@ def engine(check: CheckReport) -> str:
     if check.engine == "none" and check.kind in _WITHOUT_ARTIFACT:
         return _WITHOUT_ARTIFACT[check.kind]
     return _ENGINES[check.engine]
-
-
-def verdict(check: CheckReport) -> str:
-    """`passed`, `failed`, or `not proven` where a check could not run or means nothing."""
-    return {True: "passed", False: "failed", None: "not proven"}[check.passed]
 
 
 def headline(check: CheckReport) -> str:
@@ -97,9 +92,9 @@ def outcome(record: BuildRecord) -> str:
     """One line on what is known of the artifact: how many checks passed, failed, or proved nothing."""
     if not record.checks:
         return "no check was asked for: nothing is known about what the artifact computes"
-    counts = dict.fromkeys(("passed", "failed", "not proven"), 0)
+    counts: dict[Verdict, int] = dict.fromkeys(VERDICTS, 0)
     for check in record.checks:
-        counts[verdict(check)] += 1
+        counts[check.verdict] += 1
     noun = "check" if len(record.checks) == 1 else "checks"
     said = [f"{count} {word}" for word, count in counts.items() if count]
     return f"{len(record.checks)} {noun}: {', '.join(said)}"

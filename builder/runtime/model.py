@@ -171,7 +171,7 @@ def _network(package: Package, kind: str, function: str | None, interface: Inter
 
         network = compile_program(package, function or "main", interface, precision)
     elif kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
-        from builder.runtime.nn import compile_network
+        from builder.runtime.nn.network import compile_network
 
         network = compile_network(package.specification, package.content)
     elif kind in ("pipeline", "pipelineClassifier", "pipelineRegressor", "nonMaximumSuppression"):

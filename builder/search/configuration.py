@@ -14,8 +14,9 @@ from builder.config.hydra.overrides import Setting, parse, plain
 from builder.config.hydra.sources import config_loader, document
 from builder.config.interpolation import resolve
 from builder.config.layers import Tree
-from builder.config.problems import Finding, FindingsError, Spot, command_line_spot
+from builder.config.problems import Finding, FindingsError, command_line_spot
 from builder.config.validation import validate_as
+from builder.errors import SourceSpan
 from builder.search.settings import Root, Search
 from builder.util.suggest import nearest
 
@@ -32,7 +33,7 @@ class ReadSearch:
     arguments: tuple[str, ...]
     """What the command line changed in it."""
 
-    def spot(self, path: Path) -> Spot | None:
+    def spot(self, path: Path) -> SourceSpan | None:
         """Where the value at `path` below `search`, or the nearest that contains it, was written."""
         origin = self.tree.origin((SEARCHES, *path))
         return None if origin is None else origin.value if origin.value.text else origin.start
@@ -92,7 +93,7 @@ def _read(argument: str, given: dict[str, str]) -> str | Setting | Finding:
     return value
 
 
-def _add_option(tree: Tree, option: str, spot: Spot | None, library: Library) -> list[Finding]:
+def _add_option(tree: Tree, option: str, spot: SourceSpan | None, library: Library) -> list[Finding]:
     """Merge the option's file and those of its defaults list."""
     if library.option(SEARCHES, option) is None:
         names = library.option_names(SEARCHES)

@@ -12,8 +12,8 @@ from builder.spec.checks import AccuracyCheck, Check, ParityCheck
 from builder.spec.compression import AutoCompression, Compression, ProgramCompression
 from builder.spec.data import Data
 from builder.spec.detection import Detection
-from builder.spec.functions import Functions
-from builder.spec.inputs import Input, State
+from builder.spec.function import Functions
+from builder.spec.inputs import ConstantInput, ImageInput, Inputs, State, TensorInput
 from builder.spec.lint import Lint
 from builder.spec.module_compression import ModuleCompression
 from builder.spec.outputs import Classifier, Metadata, Outputs
@@ -52,7 +52,7 @@ class BuildSpec(Part):
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA_VERSION
     source: Source
-    input: Annotated[dict[FeatureName, Input], Field(min_length=1)]
+    input: Inputs
     state: dict[FeatureName, State] = {}
     """What the model keeps between predictions, by the name that the app uses."""
     functions: Functions = {}
@@ -76,6 +76,11 @@ class BuildSpec(Part):
     tracking: Tracking
     seed: Seed = 0
     """The seed of the example inputs and of everything else that is drawn."""
+
+    @property
+    def artifact_inputs(self) -> dict[str, ImageInput | TensorInput]:
+        """What the app gives: all inputs but constants, which are baked in."""
+        return {name: given for name, given in self.input.items() if not isinstance(given, ConstantInput)}
 
     @property
     def module_compression(self) -> dict[str, ModuleCompression]:

@@ -34,6 +34,18 @@ def _feature_name(value: str) -> str:
     return value
 
 
+# fmt: off
+RESERVED_NAMES = frozenset({
+    "any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "string", "state",
+    "bf16", "fp16", "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+})
+# fmt: on
+"""Words of MIL's own syntax, which no input, output or state of an artifact can be called.
+
+From `NameSanitizer` of coremltools 9.0, converters/mil/mil/passes/defs/preprocess.py, which appends `_workaround`.
+"""
+
+
 @dataclass(frozen=True)
 class IsImportPath:
     """Marks a field whose text names user code, for the store to find."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from builder.spec.base import FeatureName, Part, PositiveInt
 
@@ -40,8 +40,11 @@ class RangeDimension(Part):
 
 
 Dimension = PositiveInt | RangeDimension
-Shape = Annotated[list[Dimension], Field(min_length=1, max_length=5)]
-"""The sizes of a tensor, outermost first; an integer is fixed, `{min, max, default}` is flexible."""
+Shape = Annotated[list[Dimension], Field(max_length=5)]
+"""The sizes of a tensor, outermost first; an integer is fixed, `{min, max, default}` is flexible.
+
+`[]` is a scalar (rank 0), which Core ML does not have: the app gives an array of shape [1].
+"""
 
 EnumeratedShapes = Annotated[list[list[PositiveInt]], Field(min_length=1, max_length=128)]
 """All shapes that the app may choose from, the one in `shape` among them."""
@@ -71,6 +74,24 @@ class ImageInput(Part):
     """Factor on levels of 0 to 255; `0.00392156862745098` gives 0 to 1."""
     bias: PerChannel | None = None
     """Added after `scale`; 0 unless given."""
+    source_name: str | None = None
+    """What the model itself calls this input, where the artifact shall call it otherwise."""
+
+
+def _of_numbers(value: Any) -> Any:
+    """Refuse lists that are no array of numbers."""
+    if isinstance(value, list) and _lengths(value) is None:
+        raise ValueError("must be numbers in lists of one length at each depth, as an array is")
+    return value
+
+
+def _lengths(value: Any) -> tuple[int, ...] | None:
+    """The shape of nested lists of finite numbers, None where they have none."""
+    if not isinstance(value, list):
+        return () if isinstance(value, bool | int | float) and math.isfinite(value) else None
+    shapes = {_lengths(entry) for entry in value}
+    (shape,) = shapes if len(shapes) == 1 else (None,)
+    return None if shape is None else (len(value), *shape)
 
 
 class TensorInput(Part):
@@ -88,9 +109,41 @@ class TensorInput(Part):
     """Least value of the seeded examples (uniform between low and high); normal distribution unless given."""
     high: Finite | None = None
     """Greatest value of the seeded examples; for int32 exclusive, and required."""
+    source_name: str | None = None
+    """What the model itself calls this input, where the artifact shall call it otherwise."""
 
 
-Input = Annotated[ImageInput | TensorInput, Field(discriminator="kind")]
+Constant = Annotated[bool | int | Finite | list[Any], AfterValidator(_of_numbers)]
+"""A number, true, false, or lists of such that are of one length at each depth."""
+
+
+class ConstantInput(Part):
+    """An input of the model that the artifact does not have: every prediction computes with this value."""
+
+    kind: Literal["constant"] = "constant"
+    constant: Constant
+    """The value: a number, or lists of numbers for an array."""
+    dtype: Literal["float32", "float16", "int32", "int64", "bool"] | None = None
+    """The dtype of the array that a model gets; unless given what the file declares, or a plain number of Python."""
+    source_name: str | None = None
+    """What the model itself calls this input, where the artifact shall call it otherwise."""
+
+
+Input = Annotated[ImageInput | TensorInput | ConstantInput, Field(discriminator="kind")]
+
+
+def _constant_unless_kind(entries: Any) -> Any:
+    """Let an input be `{constant: 16000}`, without a kind."""
+    if not isinstance(entries, Mapping):
+        return entries
+    return {
+        name: {"kind": "constant", **entry} if isinstance(entry, Mapping) and "constant" in entry else entry
+        for name, entry in entries.items()
+    }
+
+
+Inputs = Annotated[dict[FeatureName, Input], BeforeValidator(_constant_unless_kind), Field(min_length=1)]
+"""By name, all that the model takes, in its order."""
 
 
 def _buffer_path(value: str) -> str:
@@ -111,9 +164,19 @@ class State(Part):
     """The dtype in which it is kept; Core ML knows float16 alone."""
 
 
+def border_sizes(spec: ImageInput | TensorInput) -> list[int | RangeDimension]:
+    """The shape with which the app gives an input; a scalar has [1] there."""
+    return list(spec.shape) or [1]
+
+
 def captured_shape(spec: ImageInput | TensorInput) -> tuple[int, ...]:
-    """The shape of the example inputs, with flexible dimensions at their default."""
-    return tuple(d.captured_at if isinstance(d, RangeDimension) else d for d in spec.shape)
+    """The shape of the example inputs as the app gives them, with flexible dimensions at their default."""
+    return tuple(d.captured_at if isinstance(d, RangeDimension) else d for d in border_sizes(spec))
+
+
+def model_shape(spec: ImageInput | TensorInput) -> tuple[int, ...]:
+    """The shape of the example inputs as the model takes them: `captured_shape`, but `()` for a scalar."""
+    return captured_shape(spec) if spec.shape else ()
 
 
 def is_flexible(spec: ImageInput | TensorInput) -> bool:
@@ -151,7 +214,7 @@ Size = Callable[[RangeDimension], int]
 def _choice(given: ImageInput | TensorInput, index: int, size: Size) -> tuple[int, ...]:
     if given.enumerated_shapes is not None:
         return tuple(given.enumerated_shapes[index % len(given.enumerated_shapes)])
-    return tuple(size(d) if isinstance(d, RangeDimension) else d for d in given.shape)
+    return tuple(size(d) if isinstance(d, RangeDimension) else d for d in border_sizes(given))
 
 
 def _smallest(dimension: RangeDimension) -> int:

@@ -62,11 +62,11 @@ def data_problems(spec: BuildSpec) -> Iterator[Problem]:
 
 
 def _folder_problems(spec: BuildSpec, path: Path, data: FolderData) -> Iterator[Problem]:
-    others = [name for name, given in spec.input.items() if not isinstance(given, ImageInput)]
-    if len(spec.input) != 1 or others:
+    others = [name for name, given in spec.artifact_inputs.items() if not isinstance(given, ImageInput)]
+    if len(spec.artifact_inputs) != 1 or others:
         yield Problem(
             path=(*path, "kind"),
-            message=f"a folder of pictures fits one image input, and the inputs are {', '.join(spec.input)}",
+            message=f"a folder of pictures fits one image input, and the inputs are {', '.join(spec.artifact_inputs)}",
             hint="write `kind: tensors` or `kind: python`, which give all inputs",
         )
     if data.interpolation is not None and data.resize is None:

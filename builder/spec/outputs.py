@@ -14,11 +14,13 @@ FROM_WEIGHTS = "from_weights"
 
 
 class TensorOutput(Part):
-    """An output array; outputs are matched with what the model returns by order."""
+    """An output array; matched with what the model returns by name where that is its own, else by order."""
 
     kind: Literal["tensor"] = "tensor"
     dtype: Literal["float32", "float16", "int32"] | None = None
     """The dtype that the app receives (float16 needs iOS 16); unless given float32, and int32 for integers."""
+    source_name: str | None = None
+    """What the model itself calls this output, where the artifact shall call it otherwise."""
 
 
 class ImageOutput(Part):
@@ -34,6 +36,8 @@ class ImageOutput(Part):
     """Factor that makes levels of 0 to 255 of what the model returns; 255 for 0 to 1, 127.5 for -1 to 1."""
     bias: PerChannel | None = None
     """Added after `scale`; 0 unless given. 127.5 for -1 to 1."""
+    source_name: str | None = None
+    """What the model itself calls this output, where the artifact shall call it otherwise."""
 
 
 Output = Annotated[TensorOutput | ImageOutput, Field(discriminator="kind")]

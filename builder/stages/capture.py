@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
-import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 
-from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel
+from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.backends.coreml.lowerings.writes import mark_copies
+from builder.backends.coreml.preflight.raised import Watch, told_frozen
+from builder.checks.comparison import judge
 from builder.checks.limits import CAPTURE
 from builder.errors import BuilderError, ConversionError
+from builder.model.capture.flexible import check_sizes
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.states import reset_states
-from builder.util.measures import compare, why_meaningless
+from builder.model.uncertainty import Uncertainty
 
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
@@ -117,13 +121,13 @@ def capture(
     failures: Mapping[str, str],
     *,
     strict: bool = False,
-    noting: AbstractContextManager[None] | None = None,
+    watch: Watch | None = None,
 ) -> CapturedProgram:
     """Capture `prepared.module` with one method, on the first sample.
 
     `failures` says why the methods before did not work. Raises ConversionError when this one does not; with `strict`
     also when the captured program computes something else on the other samples, so that another can be tried.
-    `noting` is around the capture alone, to see what torch warns of.
+    `watch` is told what a trace takes for good of values and of sizes.
     """
     inputs = tuple(examples.samples[0].tensors.values())
     names = tuple(examples.samples[0].tensors)
@@ -132,15 +136,15 @@ def capture(
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own use of what torch deprecates
-            with noting or nullcontext():
+            with watch.watching() if watch is not None else nullcontext():
                 program = _program(method, prepared, inputs, names)
     except BuilderError:
         raise
     except Exception as error:
-        raise ConversionError(f"{method} failed: {_first_line(error)}", key="capture.method") from error
+        raise ConversionError(_why_it_failed(method, error), key="capture.method") from error
     reset_states(prepared.module, prepared.states.values())
     captured = CapturedProgram(program=program, method=method, failures=dict(failures))
-    _check_other_shapes(prepared, captured, examples)
+    check_sizes(prepared, captured, examples, partial(_trace_again, prepared, watch))
     if strict:
         _check_other_samples(prepared, captured, examples)
     return captured
@@ -150,6 +154,8 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     """Raise ConversionError when capture froze what depends on the values of inputs, such as a branch."""
     samples = [tuple(sample.tensors.values()) for sample in examples.samples]
     reset_states(prepared.module, prepared.states.values())
+    buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
+    others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
     with torch.no_grad():
         expected = [prepared.module(*sample) for sample in samples]
     reset_states(prepared.module, prepared.states.values())
@@ -161,41 +167,52 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
             key="capture.method",
         ) from error
     reset_states(prepared.module, prepared.states.values())
-    for name, wanted, found in zip(
-        prepared.output_names, zip(*expected, strict=True), zip(*got, strict=True), strict=True
-    ):
-        same_shapes = all(a.shape == b.shape for a, b in zip(wanted, found, strict=True))
-        if same_shapes and why_meaningless(wanted):
-            continue
-        worst = min(compare(a, b).snr_db for a, b in zip(wanted, found, strict=True)) if same_shapes else -math.inf
-        if not CAPTURE["snr_db"].holds(worst):
-            raise ConversionError(
-                f"{captured.method} froze something: on other inputs {name} differs from the model's "
-                f"(snr_db {worst:.1f}, and equal programs have over {CAPTURE['snr_db'].min:g})",
-                key="capture.method",
-            )
+    report = judge(
+        name="capture",
+        kind="capture",
+        engine="none",
+        references=[dict(zip(prepared.output_names, outputs, strict=True)) for outputs in expected],
+        results=[dict(zip(prepared.output_names, outputs, strict=True)) for outputs in got],
+        scores=None,
+        limits=CAPTURE,
+        others=lambda number: [dict(zip(prepared.output_names, answer, strict=True)) for answer in others(number)],
+    )
+    if report.passed is False:
+        raise ConversionError(
+            f"{captured.method} froze something: on other inputs the program is not the model: {report.reason}",
+            key="capture.method",
+        )
 
 
-def _check_other_shapes(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
-    """Raise ConversionError when capture froze a size that the app may choose: wrong shapes, or none at all."""
-    for sample in examples.other_shapes:
-        tensors = list(sample.tensors.values())
-        said = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sample.tensors.items())
-        with torch.no_grad():
-            wanted = [tuple(output.shape) for output in prepared.module(*tensors)]
-        try:
-            found = [tuple(output.shape) for output in captured.run(*tensors)]
-        except Exception as error:
-            raise ConversionError(
-                f"{captured.method} froze a size: the captured program does not run for {said}: {_first_line(error)}",
-                key="capture.method",
-            ) from error
-        if found != wanted:
-            raise ConversionError(
-                f"{captured.method} froze a size: for {said} the captured program gives {found} instead of {wanted}",
-                key="capture.method",
-            )
-    reset_states(prepared.module, prepared.states.values())
+def _trace_again(prepared: PreparedModel, watch: Watch | None, sample: Sample, *, is_wrong: bool) -> tuple[str, ...]:
+    """Trace at another shape and compare what Python read of sizes; return what gave something else, with its place."""
+    if watch is None or not watch.sizes:
+        return ()
+    other = watch.again()
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), _attention_in_operators(), other.watching():
+            warnings.simplefilter("ignore")
+            _trace(prepared.module, tuple(sample.tensors.values()))
+    except Exception:  # the model refuses this shape, or cannot be traced at it: nothing is learnt
+        return ()
+    finally:
+        reset_states(prepared.module, prepared.states.values())
+    watch.compare(other, is_wrong=is_wrong)
+    return told_frozen(watch.differing)
+
+
+_GUARD = re.compile(r"Not all values of (?P<size>\S+) = .* satisfy the generated guard (?P<guard>.+)\.$", re.M)
+_CONSTANT = re.compile(r"marked (?P<size>\S+) as dynamic but your code specialized it to be a constant \((?P<is>\d+)\)")
+
+
+def _why_it_failed(method: str, error: Exception) -> str:
+    """What torch said, in a line; of sizes that export finds fixed, which and to what."""
+    fixed = [f"{found['size']} is always {found['is']}" for found in _CONSTANT.finditer(str(error))]
+    fixed += [f"{found['size']} is such that {found['guard']}" for found in _GUARD.finditer(str(error))]
+    if method == "export" and fixed:
+        more = f" (and {len(fixed) - 1} more)" if len(fixed) > 1 else ""
+        return f"export froze a size: the model's code runs in one way only where {fixed[0]}{more}"
+    return f"{method} failed: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import CapturedProgram, Conversion, MeasuredSteps, SealedPackage
-from builder.backends.coreml.compression.effects import worst_change
+from builder.artifacts.effects import worst_change
 from builder.backends.coreml.mlpackage import KeptPackage
 from builder.engine.branch import Branch
 from builder.engine.records import names_digest

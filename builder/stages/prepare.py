@@ -8,19 +8,23 @@ from functools import partial
 import torch
 
 from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
+from builder.backends.coreml.module_compression import compress_modules
+from builder.backends.coreml.module_compression.module_context import module_context
+from builder.checks.comparison import measure
 from builder.errors import BuilderError, ConfigurationError, ConversionError
-from builder.model.compression import compress_modules
+from builder.model.calling import Arguments
 from builder.model.detection.detect import Detect, is_detector, make_detect, resolve_suppression
 from builder.model.flatten import flatten_outputs
 from builder.model.labels import check_object_labels, find_labels, read_object_labels
-from builder.model.module_context import module_context
 from builder.model.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.model.outputs import choose_outputs
 from builder.model.states import check_states, reset_states, undeclared
 from builder.model.substitutions import substitute
 from builder.model.substitutions.rewrite import copy_module
+from builder.model.uncertainty import Uncertainty
 from builder.model.wrapper import Deployed, Normalize, NormalizeAsTrained, ToLevels
 from builder.spec import BuildSpec
+from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
 
@@ -45,6 +49,15 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
             results = [deployed(*sample.tensors.values()) for sample in examples.samples]
         return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
 
+    def others(module: torch.nn.Module) -> list[tuple[torch.Tensor, ...]]:
+        deployed = deploy(module).choose(chosen)
+        reset_states(deployed, states.values())
+        buffers = dict(deployed.named_buffers(remove_duplicate=False)) if states else {}
+        samples = [tuple(sample.tensors.values()) for sample in examples.samples]
+        answers = Uncertainty(deployed, samples, {path: buffers[path] for path in states.values()})
+        ways = zip(*(answers(number) for number in range(len(samples))), strict=False)  # one may not run everywhere
+        return [tuple(torch.stack(outputs) for outputs in zip(*way, strict=True)) for way in ways]
+
     rewritten = bool(spec.substitutions or spec.module_compression)
     original = copy_module(loaded.module, share_parameters=not rewritten).eval()
     check_states(original, spec.state)
@@ -60,9 +73,11 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         labels = find_labels(spec.classifier, loaded, next(iter(outputs.values())))
     elif spec.detection is not None:
         labels = check_object_labels(spec.detection, named, next(iter(returned.values())).shape[-1])
-    substituted, effects = substitute(original, spec.substitutions, run)
+    substituted, effects = substitute(original, spec.substitutions, run, others)
     context = partial(module_context, spec=spec, normalize=normalize, examples=examples, published=loaded.preprocessing)
-    compressed = compress_modules(substituted, spec.module_compression, run, context, names)
+    compressed = compress_modules(
+        substituted, spec.module_compression, run, context, names, partial(measure, scores=None)
+    )
     uncompressed = deploy(substituted.eval()).choose(chosen)
     module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
     for used in (reference, uncompressed, module):
@@ -78,11 +93,11 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         skipped=compressed.skipped,
         normalization={
             name: {"scale": normalizations[i].scale, "bias": normalizations[i].bias}
-            for i, name in enumerate(spec.input)
+            for i, name in enumerate(spec.artifact_inputs)
             if i in normalizations
         },
         states=states,
-        flexible=tuple(_flexible_sizes(name, given) for name, given in spec.input.items()),
+        flexible=tuple(_flexible_sizes(name, given) for name, given in spec.artifact_inputs.items()),
         integer_outputs=frozenset(
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
@@ -126,7 +141,7 @@ def _normalizations(loaded: LoadedModel, spec: BuildSpec) -> dict[int, Normaliza
     """By the number of an image input."""
     return {
         index: resolve_normalization(name, given, loaded.preprocessing)
-        for index, (name, given) in enumerate(spec.input.items())
+        for index, (name, given) in enumerate(spec.artifact_inputs.items())
         if isinstance(given, ImageInput)
     }
 
@@ -141,7 +156,7 @@ def _deploy(
         if isinstance(output, ImageOutput)
     }
     softmax = spec.classifier is not None and spec.classifier.softmax
-    deployed = Deployed(module, tuple(spec.input), normalize, levels, softmax=softmax, detect=detect)
+    deployed = Deployed(module, Arguments(spec.input), normalize, levels, softmax=softmax, detect=detect)
     return deployed.eval().requires_grad_(False)
 
 
@@ -221,7 +236,8 @@ def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]
     if spec.output:
         return tuple(spec.output)
     names = ("probabilities", *returned[1:]) if spec.classifier else returned
-    taken = [name for name in names if name in spec.input or name in spec.state]
+    names = tuple(f"{name}_output" if name in RESERVED_NAMES else name for name in names)
+    taken = [name for name in names if name in spec.artifact_inputs or name in spec.state]
     if taken:
         raise ConfigurationError(
             f"an output of the model is named {taken[0]}, as an input or state is",

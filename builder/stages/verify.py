@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from builder.artifacts import CheckReport, OriginalProgram, SealedPackage
+from builder.artifacts import VERDICTS, CheckReport, OriginalProgram, SealedPackage
 from builder.checks import run_checks
 from builder.checks.subject import Subject
 from builder.progress import Progress
@@ -32,9 +32,7 @@ def verify(
 
 
 def describe_checks(reports: tuple[CheckReport, ...]) -> str:
-    """One line: how many passed, missed, and were not judged."""
-    counts = {"passed": True, "missed": False, "not judged": None}
-    said = [
-        f"{number} {word}" for word, verdict in counts.items() if (number := sum(r.passed is verdict for r in reports))
-    ]
+    """One line: how many have which verdict."""
+    verdicts = [report.verdict for report in reports]
+    said = [f"{verdicts.count(word)} {word}" for word in VERDICTS if word in verdicts]
     return ", ".join(said) or "no checks"

@@ -76,6 +76,9 @@ PARTS: Mapping[str, str] = {
 }
 """What is a part of a section: the section it belongs to."""
 
+_READ_BY = {"artifact_inputs": "input"}
+"""Properties of a spec that read a section of another name."""
+
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
 """What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
 
@@ -177,7 +180,7 @@ class Slice:
 
     def __getattr__(self, name: str) -> Any:
         """Return a section that is in the stage's key."""
-        if name not in sections(self._stage):
+        if _READ_BY.get(name, name) not in sections(self._stage):
             where = "name it in READS of builder/store/inputs.py, so that it is in the stage's key"
             raise AttributeError(f"the {self._stage} stage reads `{name}` of the spec: {where}")
         return getattr(self._spec, name)

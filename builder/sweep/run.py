@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from builder.jobs.table import Row
 from builder.reports.plain import duration, size
-from builder.reports.verdict import verdict, worst_values
+from builder.reports.verdict import worst_values
 from builder.spec.tracking import MlflowTracking
 from builder.tracking.run import LONGEST_TAG, LONGEST_VALUE, TrackedRun, metric_key, user_name
 
@@ -61,7 +61,7 @@ def _note(rows: Sequence[Row]) -> str:
     """The description at the head of the run's page, in Markdown: the table."""
     lines = ["| # | recipe | variant | size | status | checks | time |", "|---|---|---|---|---|---|---|"]
     for row in rows:
-        checks = ", ".join(f"{name} {verdict(check)}" for name, check in row.checks.items())
+        checks = ", ".join(f"{name} {check.verdict}" for name, check in row.checks.items())
         amount = "" if row.size_bytes is None else size(row.size_bytes)
         cells = (
             str(row.outcome.job.number),

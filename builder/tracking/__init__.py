@@ -15,6 +15,7 @@ from builder.tracking import outbox
 from builder.tracking.flusher import FlushReport, Kept, flush, start_flusher, wait_for_flusher
 from builder.tracking.run import TrackedRun
 from builder.util import paths
+from builder.util.locations import shown
 
 __all__ = ["FlushReport", "Kept", "flush", "track", "track_run"]
 
@@ -74,7 +75,7 @@ def _send_now(identifier: str, outputs: Path, progress: Progress) -> None:
         reason = outbox.read_failure(outputs, identifier) or "the flusher ended before it was sent"
         raise UnfitEnvironmentError(
             f"the recipe requires tracking, and the run could not be sent to MLflow: {reason}",
-            hint=f"it waits in {paths.shown(paths.outbox_folder(outputs))}; `{_flush_command(outputs)}` sends it",
+            hint=f"it waits in {shown(paths.outbox_folder(outputs))}; `{_flush_command(outputs)}` sends it",
         )
 
 
@@ -88,5 +89,5 @@ def _tell_of_earlier_failures(identifier: str, outputs: Path, progress: Progress
 
 
 def _flush_command(outputs: Path) -> str:
-    folder = paths.shown(outputs)
+    folder = shown(outputs)
     return "python -m builder flush" + ("" if folder == "outputs" else f" --outputs {shlex.quote(folder)}")

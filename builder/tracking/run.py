@@ -15,7 +15,7 @@ from typing import Any
 
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import leaves, plain, size
-from builder.reports.verdict import engine, headline, outcome, seeded_notice, verdict
+from builder.reports.verdict import engine, headline, outcome, seeded_notice
 
 CONFIG_FILE = "config.yaml"
 LONGEST_VALUE = 6000
@@ -132,7 +132,7 @@ def _tags(record: BuildRecord) -> dict[str, str]:
         "git.commit": str(record.git.get("commit", "")),
         "git.dirty": json.dumps(record.git.get("dirty")),
         "sweep_id": os.environ.get("BUILDER_SWEEP_ID", ""),
-        **{f"check.{name}": verdict(check) for name, check in _named(record)},
+        **{f"check.{name}": check.verdict for name, check in _named(record)},
         **{f"version.{metric_key(tool)}": version for tool, version in record.versions.items()},
         "mlflow.user": user_name(),
         "mlflow.source.type": "LOCAL",
@@ -156,7 +156,7 @@ def _note(record: BuildRecord) -> str:
     spec = record.spec
     notice = seeded_notice(record)
     facts = (size(record.artifact.size_bytes), spec.precision.kind, spec.target.name, record.artifact.format)
-    rows = [f"| {check.name} | {engine(check)} | {verdict(check)} | {headline(check)} |" for check in record.checks]
+    rows = [f"| {check.name} | {engine(check)} | {check.verdict} | {headline(check)} |" for check in record.checks]
     return "\n".join(
         [
             f"**{record.status}**: {outcome(record)}",

@@ -58,14 +58,6 @@ def outputs_of(artifact: Path, recipe: str, *, broken: bool) -> Path:
     return artifact.parents[depth]
 
 
-def shown(path: Path) -> str:
-    """`path` as a person types it: relative to the working directory when it is inside it."""
-    path = path.absolute()
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
-
-
 def lock_of(outputs: Path, recipe: str, variant: str) -> Path:
     """What a build of this variant holds; a file that nobody holds is what a killed build left behind."""
     return outputs / _WORKING / recipe / f"{variant}.lock"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from builder.runtime.errors import ModelError, UnsupportedError
-from builder.runtime.nn import compile_network
+from builder.runtime.nn.network import compile_network
 from builder.runtime.proto import messages
 
 FLOAT32 = 65568

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.runtime.reference import render_reference
+from builder.backends.coreml.runtime_reference import render_reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "runtime_operators.md"
 
@@ -15,7 +15,7 @@ def test_the_page_is_what_the_tables_say_and_lacks_nothing() -> None:
 
     # then
     assert PAGE.read_text(encoding="utf-8") == page, (
-        "run: python -m builder.runtime.reference > docs/reference/runtime_operators.md"
+        "run: python -m builder.backends.coreml.runtime_reference > docs/reference/runtime_operators.md"
     )
     assert "**missing**" not in page
     assert "| does not take" not in page

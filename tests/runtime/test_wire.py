@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.runtime import ModelError, load
-from builder.runtime.nn import compile_network
+from builder.runtime.nn.network import compile_network
 from builder.runtime.nn.weights import read_weights
 from builder.runtime.proto import messages
 from builder.runtime.wire import MARKER, cut_weights, markers

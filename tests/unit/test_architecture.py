@@ -46,3 +46,10 @@ def test_the_runtime_imports_nothing_else_of_builder() -> None:
         if name.startswith("builder.") and not name.startswith("builder.runtime")
     }
     assert foreign == set()
+
+
+def test_a_recipe_may_accept_exactly_the_rules_that_the_lint_has() -> None:
+    from builder.analysis.neural_engine.table import RULES
+    from builder.spec.lint import RULE_NAMES
+
+    assert tuple(RULES) == RULE_NAMES

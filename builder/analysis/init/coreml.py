@@ -7,7 +7,6 @@ from typing import Any
 
 from builder.analysis.init.draft import Draft
 from builder.backends.coreml.description import describe_artifact
-from builder.backends.coreml.importing import import_coremltools
 from builder.errors import SourceError
 
 LEVELS = "Levels of 0 to 255 as they are: what the file does with them stays inside."
@@ -18,9 +17,8 @@ TARGETS = {4: "ios13", 5: "ios14", 6: "ios15", 7: "ios16", 8: "ios17", 9: "ios18
 
 def inspect_coreml(path: Path, written: str, name: str) -> Draft:
     """Read the file's own description; raises SourceError when it is damaged."""
-    load_spec = import_coremltools().models.utils.load_spec
     try:
-        found, version = describe_artifact(path), int(load_spec(str(path)).specificationVersion)
+        found = describe_artifact(path)
     except Exception as error:  # protobuf and coremltools' reader raise types of their own on damaged files
         raise SourceError(f"{path} is damaged, or no Core ML model: {type(error).__name__}: {error}") from error
     is_program = path.suffix == ".mlpackage"
@@ -40,7 +38,7 @@ def inspect_coreml(path: Path, written: str, name: str) -> Draft:
             "classifier.softmax": "The file gives probabilities already.",
         },
         precision=_precision(found.op_counts, found.outputs),
-        target=TARGETS.get(version, "ios15") if is_program else TARGETS.get(min(version, 5), "ios13"),
+        target=TARGETS.get(found.version, "ios15") if is_program else TARGETS.get(min(found.version, 5), "ios13"),
         format="mlpackage" if is_program else "mlmodel",
         suggestions=COMPRESS if is_program else (),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from builder.analysis.init.draft import Draft
 from builder.analysis.init.files import HIGH, as_picture, tensor_section
 from builder.errors import SourceError
-from builder.model.sources.onnx import as_feature
+from builder.model.sources.onnx_graph import feature_names
 from builder.model.sources.optional import optional_packages
 
 OPEN_SIZES = {2: 224, 3: 224}
@@ -28,10 +28,11 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
                 and node.input[0] in tables and tables[node.input[0]]}  # fmt: skip
     inputs: dict[str, dict[str, Any]] = {}
     why: dict[str, str] = {}
+    features = feature_names([value.name for value in graph.input])
     for value in graph.input:
         if value.name in tables:
             continue
-        kind, own = value.type.tensor_type, as_feature(value.name)
+        kind, own = value.type.tensor_type, features[value.name]
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         sizes, is_open = _sizes(kind)
         inputs[own] = tensor_section(sizes, dtype)

@@ -19,4 +19,4 @@ def first_samples(spec: BuildSpec, published: Preprocessing | None, count: int) 
     name, data = (checks[0][0], checks[0][1].data) if checks else ("", default_data(spec))
     assert data is not None
     assert not isinstance(data, str), "named data stands in the places that refer to it"
-    return draw_samples(data, spec.input, count, spec.seed, published=published, key=f"checks.{name}.data")[:]
+    return draw_samples(data, spec.artifact_inputs, count, spec.seed, published=published, key=f"checks.{name}.data")[:]

@@ -66,7 +66,9 @@ def _steps(spec: BuildSpec, published: Preprocessing | None, progress: Progress)
         if isinstance(settings, QuantizeActivations):
             assert not isinstance(settings.data, str), "named data stands in the places that refer to it"
             key = f"compression.{name}.data"
-            samples = draw_samples(settings.data, spec.input, settings.samples, spec.seed, published=published, key=key)
+            samples = draw_samples(
+                settings.data, spec.artifact_inputs, settings.samples, spec.seed, published=published, key=key
+            )
             steps.append(ActivationStep(name=name, settings=settings, samples=samples, progress=progress))
         else:
             generation = spec.target.generation

@@ -12,6 +12,7 @@ from typing import Any
 
 from builder.artifacts import LayerWeights
 from builder.backends.coreml.importing import import_coremltools
+from builder.runtime.labels import labels_of, program_operations, suppression_of
 
 SEEDED_KEY = "com.github.builder.seeded"
 """In the artifact's metadata where its weights are untrained."""
@@ -26,6 +27,8 @@ _ARRAY_DTYPES = {0x10020: "float32", 0x10010: "float16", 0x10040: "float64", 0x2
 class ArtifactDescription:
     """What the saved file says; features are dictionaries of name, kind, shape, dtype as in `build.json`."""
 
+    version: int
+    """The specification version of Core ML, from which the oldest system follows."""
     inputs: tuple[Mapping[str, Any], ...]
     outputs: tuple[Mapping[str, Any], ...]
     labels: tuple[str, ...] | None
@@ -55,6 +58,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     functions = {function.name: _interface(function) for function in description.functions}
     return ArtifactDescription(
         **functions.get(description.defaultFunctionName, _interface(description)),
+        version=int(spec.specificationVersion),
         functions=functions,
         labels=labels_of(spec),
         op_counts=dict(sorted(Counter(_operators(spec)).items())),
@@ -76,19 +80,6 @@ def _interface(description: Any) -> dict[str, tuple[Mapping[str, Any], ...]]:
         "inputs": tuple(_feature(f) for f in description.input),
         "outputs": tuple(_feature(f) for f in description.output),
         "states": tuple(_state(s) for s in description.state),
-    }
-
-
-def suppression_of(spec: Any) -> dict[str, Any] | None:
-    """What non-maximum suppression does where it is the last stage; None for models that end otherwise."""
-    last = spec.pipeline.models[-1] if spec.WhichOneof("Type") == "pipeline" and spec.pipeline.models else spec
-    if last.WhichOneof("Type") != "nonMaximumSuppression":
-        return None
-    stage = last.nonMaximumSuppression
-    return {
-        "iou_threshold": stage.iouThreshold,
-        "confidence_threshold": stage.confidenceThreshold,
-        "per_class": stage.pickTop.perClass,
     }
 
 
@@ -158,24 +149,6 @@ def _flexibility(array: Any) -> dict[str, Any]:
     return {}
 
 
-def labels_of(spec: Any) -> tuple[str, ...] | None:
-    """The labels of a classifier or detector, in order; None for other models."""
-    kind = spec.WhichOneof("Type")
-    if kind == "pipeline":
-        return next((labels for stage in spec.pipeline.models if (labels := labels_of(stage))), None)
-    if kind == "nonMaximumSuppression":
-        return tuple(spec.nonMaximumSuppression.stringClassLabels.vector) or None
-    if kind == "neuralNetworkClassifier":
-        return tuple(spec.neuralNetworkClassifier.stringClassLabels.vector)
-    if kind != "mlProgram":
-        return None
-    for operation in _program_operations(spec):
-        if operation.type == "classify":
-            classes = operation.inputs["classes"].arguments[0].value.immediateValue.list
-            return tuple(value.immediateValue.tensor.strings.values[0] for value in classes.values)
-    return None
-
-
 def _operators(spec: Any) -> Iterator[str]:
     if spec.WhichOneof("Type") == "pipeline":
         for stage in spec.pipeline.models:
@@ -185,23 +158,11 @@ def _operators(spec: Any) -> Iterator[str]:
         yield "nonMaximumSuppression"
         return
     if spec.WhichOneof("Type") == "mlProgram":
-        yield from (o.type for o in _program_operations(spec) if o.type != "const")
+        yield from (o.type for o in program_operations(spec) if o.type != "const")
         return
     network = getattr(spec, spec.WhichOneof("Type"))
     for layer in getattr(network, "layers", ()):
         yield layer.WhichOneof("layer")
-
-
-def _program_operations(spec: Any) -> Iterator[Any]:
-    for function in spec.mlProgram.functions.values():
-        yield from _block_operations(function.block_specializations.values())
-
-
-def _block_operations(blocks: Any) -> Iterator[Any]:
-    for block in blocks:
-        for operation in block.operations:
-            yield operation
-            yield from _block_operations(operation.blocks)
 
 
 def _weights(spec: Any) -> Iterator[LayerWeights]:
@@ -211,7 +172,7 @@ def _weights(spec: Any) -> Iterator[LayerWeights]:
             yield from _weights(stage)
         return
     if spec.WhichOneof("Type") == "mlProgram":
-        yield from _program_weights([o for o in _program_operations(spec) if o.outputs])  # writes to states have none
+        yield from _program_weights([o for o in program_operations(spec) if o.outputs])  # writes to states have none
         return
     for layer in getattr(getattr(spec, spec.WhichOneof("Type")), "layers", ()):
         if size := sum(_parameter_bytes(layer)):

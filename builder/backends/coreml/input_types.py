@@ -13,7 +13,7 @@ _COLOR_LAYOUTS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCAL
 def input_types(ct: Any, spec: BuildSpec) -> list[Any]:
     """One `ct.ImageType` or `ct.TensorType` for each input, in the order of the recipe."""
     ranges: dict[str, Any] = {}
-    return [_input_type(ct, name, given, ranges) for name, given in spec.input.items()]
+    return [_input_type(ct, name, given, ranges) for name, given in spec.artifact_inputs.items()]
 
 
 def color_layout(ct: Any, name: str) -> Any:

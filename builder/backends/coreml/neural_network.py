@@ -15,7 +15,7 @@ from builder.spec.inputs import TensorInput
 def declare_integers(specification: Any, spec: BuildSpec) -> None:
     """Declare int32 inputs as such: a neural network takes them, and coremltools calls all arrays float32."""
     for feature in specification.description.input:
-        given = spec.input[feature.name]
+        given = spec.artifact_inputs[feature.name]
         if isinstance(given, TensorInput) and given.dtype == "int32":
             array = feature.type.multiArrayType
             array.dataType = array.INT32

@@ -49,7 +49,7 @@ def _ranges(prepared: PreparedModel, spec: BuildSpec) -> dict[str, tuple[int, in
     """By the name of a dimension that the app chooses: its least, captured and greatest size."""
     return {
         size.name: (size.min, captured_shape(given)[dimension], size.max)
-        for given, sizes in zip(spec.input.values(), prepared.flexible, strict=False)
+        for given, sizes in zip(spec.artifact_inputs.values(), prepared.flexible, strict=False)
         for dimension, size in sizes.items()
     }
 

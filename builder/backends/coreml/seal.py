@@ -14,7 +14,9 @@ from builder.backends.coreml.description import SEEDED_KEY, shown_description
 from builder.backends.coreml.mlpackage import WEIGHTS, link_folder, write_package
 from builder.backends.coreml.multifunction import join_functions
 from builder.backends.coreml.nms_pipeline import with_suppression
+from builder.backends.coreml.package_loader import why_refused
 from builder.backends.coreml.state_names import rename_state
+from builder.errors import ConversionError
 from builder.spec import BuildSpec
 from builder.store.digests import digest_of_files, file_digest, files_below
 
@@ -57,6 +59,8 @@ def seal(
     else:
         weights = Path(model.weights_dir) if model.weights_dir else None
         write_package(destination, data, weights, place=link_folder)
+        if (reason := why_refused(destination)) is not None:
+            raise ConversionError(f"Apple's loader does not open the package that was written: {reason}")
     files = {name or destination.name: file_digest(file) for name, file in files_below(destination)}
     return SealedPackage(
         path=destination,

@@ -11,7 +11,8 @@ from typing import Any
 
 from builder.config.documents import Document, Origin
 from builder.config.folders import GROUPS, Library
-from builder.config.problems import Finding, Spot
+from builder.config.problems import Finding
+from builder.errors import SourceSpan
 from builder.util.suggest import nearest
 
 DEFAULTS = "defaults"
@@ -24,8 +25,8 @@ class Choice:
 
     group: str
     options: tuple[str, ...]
-    spot: Spot
-    group_spot: Spot
+    spot: SourceSpan
+    group_spot: SourceSpan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Entry:
 
     choice: Choice | None = None
     parent: str | None = None
-    spot: Spot
+    spot: SourceSpan
     other: Any = None
 
 
@@ -50,7 +51,7 @@ def entries(document: Document) -> Iterator[Entry]:
             yield _chosen(key, value, document.origins[(*place, key)])
 
 
-def _named(item: str, spot: Spot) -> Entry:
+def _named(item: str, spot: SourceSpan) -> Entry:
     group, _, name = item.removeprefix("/").rpartition("/")
     if "@" in item or "${" in item or item == SELF:
         return Entry(spot=spot, other=item)
@@ -80,7 +81,7 @@ def hydra_defaults(document: Document, library: Library) -> list[Any]:
     """
     inherited: list[Any] = []
     overrides: list[Any] = []
-    seen: dict[str, Spot] = {}
+    seen: dict[str, SourceSpan] = {}
     for entry in entries(document):
         if any(_entry_findings(entry, library, seen)):
             continue
@@ -116,12 +117,12 @@ def list_findings(document: Document, library: Library) -> Iterator[Finding]:
                 message="must be `group: option`, or the name of a recipe to inherit",
                 spot=document.origins[(DEFAULTS, str(index))].value,
             )
-    seen: dict[str, Spot] = {}
+    seen: dict[str, SourceSpan] = {}
     for entry in entries(document):
         yield from _entry_findings(entry, library, seen)
 
 
-def _entry_findings(entry: Entry, library: Library, seen: dict[str, Spot]) -> Iterator[Finding]:
+def _entry_findings(entry: Entry, library: Library, seen: dict[str, SourceSpan]) -> Iterator[Finding]:
     if entry.parent is not None and library.recipe(entry.parent) is None:
         names = library.recipe_names()
         yield Finding(

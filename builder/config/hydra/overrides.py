@@ -16,7 +16,8 @@ from hydra.errors import HydraException
 from builder.config.documents import Origin, Path
 from builder.config.folders import SUFFIX, Library
 from builder.config.hydra.defaults import Choice, choice_findings
-from builder.config.problems import Finding, Spot, command_line_spot
+from builder.config.problems import Finding, command_line_spot
+from builder.errors import SourceSpan
 from builder.util.suggest import nearest
 
 RESERVED = ("broken", "mlflow.db", "mlartifacts", "search", "sweeps")
@@ -36,7 +37,7 @@ class Setting:
     deletes: bool = False
 
     @property
-    def spot(self) -> Spot:
+    def spot(self) -> SourceSpan:
         """Where the key is written."""
         return self.origin.start
 
@@ -48,9 +49,9 @@ class CommandLine:
     arguments: tuple[str, ...]
     recipe: str | None
     """Its name; empty where it is named wrongly, None where it is not named."""
-    recipe_spot: Spot | None
+    recipe_spot: SourceSpan | None
     choices: tuple[Choice, ...]
-    removed_groups: Mapping[str, Spot]
+    removed_groups: Mapping[str, SourceSpan]
     settings: tuple[Setting, ...]
     hydra: tuple[str, ...]
     """The arguments that Hydra needs for the defaults list."""
@@ -114,9 +115,9 @@ class _Reader:
         self.library = library
         self.groups = library.group_names()
         self.recipe: str | None = None
-        self.recipe_spot: Spot | None = None
+        self.recipe_spot: SourceSpan | None = None
         self.choices: list[Choice] = []
-        self.removed: dict[str, Spot] = {}
+        self.removed: dict[str, SourceSpan] = {}
         self.settings: list[Setting] = []
         self.hydra: list[str] = []
         self.findings: list[Finding] = []
@@ -162,7 +163,7 @@ class _Reader:
             origin = Origin(key=command_line_spot(argument, key, first=True), value=spot)
             self.settings.append(Setting(path=path, value=value, origin=origin, deletes=override.is_delete()))
 
-    def choose(self, group: str, value: Any, spot: Spot) -> None:
+    def choose(self, group: str, value: Any, spot: SourceSpan) -> None:
         """Read the choice of one option of a group, or of a list of them."""
         names = tuple(str(v) if v is not None else "null" for v in (value if isinstance(value, list) else [value]))
         choice = Choice(group=group, options=names, spot=spot, group_spot=spot)
@@ -173,7 +174,7 @@ class _Reader:
             quoted = [with_single_quotes(name) for name in names]
             self.hydra.append(f"{group}={quoted[0]}" if len(names) == 1 else f"{group}=[{','.join(quoted)}]")
 
-    def read_recipe(self, value: Any, spot: Spot, override: Override) -> None:
+    def read_recipe(self, value: Any, spot: SourceSpan, override: Override) -> None:
         """Read which recipe is built: a name, or the path of a file in a recipe folder."""
         if override.is_delete() or not isinstance(value, str):
             hint = "several recipes need `-m recipe=one,other`"
@@ -191,7 +192,7 @@ class _Reader:
             self.findings.append(Finding(key="recipe", message=reason, spot=spot, hint="rename the file"))
             self.recipe = ""
 
-    def name_of_path(self, given: str, spot: Spot) -> str | None:
+    def name_of_path(self, given: str, spot: SourceSpan) -> str | None:
         """Return the name of the recipe at a path, if that lies in a recipe folder."""
         from pathlib import Path as FilePath
 
@@ -217,7 +218,7 @@ def why_unfit(name: str) -> str | None:
     return None
 
 
-def no_recipe(name: str, spot: Spot | None, library: Library) -> Finding:
+def no_recipe(name: str, spot: SourceSpan | None, library: Library) -> Finding:
     """Return the finding that a recipe does not exist."""
     names = library.recipe_names()
     stem = name.rpartition("/")[2].removesuffix(SUFFIX).removesuffix(".yml")

@@ -17,7 +17,8 @@ import torch
 
 from builder.artifacts import PreparedModel
 from builder.errors import ConversionError
-from builder.model.sources.onnx import DOMAIN, OnnxModule, make_session, opset_of
+from builder.model.sources.onnx import DOMAIN, OnnxModule, make_session
+from builder.model.sources.onnx_graph import opset_of
 from builder.model.sources.optional import optional_packages
 
 _LOG = logging.getLogger("builder.capture")

@@ -63,7 +63,7 @@ class CoreMLModule(torch.nn.Module):
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
     """Load the file; raises SourceError when it is damaged, cannot be executed, or its inputs are not the recipe's."""
     from builder import runtime
-    from builder.backends.coreml.description import labels_of
+    from builder.runtime.labels import labels_of
 
     path = Path(source.file)
     digest = path_digest(path)
@@ -90,7 +90,7 @@ def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
         )
     _check_inputs(path, model, spec)
     return LoadedModel(
-        module=CoreMLModule(path, model, dict(spec.input), labels).eval(),
+        module=CoreMLModule(path, model, dict(spec.artifact_inputs), labels).eval(),
         digest=f"sha256:{digest}",
         origin={"kind": "coreml", "file": path.name, "file_sha256": digest, "format": model.kind},
         labels=labels,
@@ -126,7 +126,7 @@ def _picture(levels: torch.Tensor, color_layout: str) -> Image.Image:
 def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
     from builder.runtime.features import ArrayFeature, ImageFeature
 
-    for name, given in spec.input.items():
+    for name, given in spec.artifact_inputs.items():
         own = model.inputs.get(name)
         key = f"input.{name}"
         if own is None:
@@ -160,6 +160,6 @@ def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
             if own.dtype != _DTYPES[given.dtype]:
                 dtype = next((said for said, theirs in _DTYPES.items() if theirs == own.dtype), own.dtype)
                 raise SourceError(f"{path} takes {name} as {dtype}, not {given.dtype}", key=f"{key}.dtype")
-    left = [name for name, feature in model.inputs.items() if name not in spec.input and not feature.optional]
+    left = [name for name, feature in model.inputs.items() if name not in spec.artifact_inputs and not feature.optional]
     if left:
         raise SourceError(f"{path} takes an input {left[0]} too, which the recipe does not give", key="input")

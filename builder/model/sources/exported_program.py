@@ -10,13 +10,14 @@ import torch
 
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
+from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.checkpoint import check_digest
 from builder.model.sources.download import file_digest
 from builder.model.sources.exported_archive import load_exported
 from builder.model.sources.programs import EXPORTED, check_count, check_kind
 from builder.spec import BuildSpec
-from builder.spec.inputs import ImageInput, captured_shape
+from builder.spec.inputs import ConstantInput, ImageInput, model_shape
 from builder.spec.source import ExportedProgramSource
 
 EXPORT_AGAIN = (
@@ -39,7 +40,7 @@ class ExportedModule(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> Any:
         """Run the program on inputs in the recipe's order; int32 becomes int64 where it was exported so."""
         ordered = (inputs[index] for index in self._order)
-        return self.program(*(x.to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
+        return self.program(*(torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: its structure is fixed
@@ -59,10 +60,11 @@ def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> Loa
     program = open_exported(path)
     _refuse_training(path, program)
     names = tuple(str(name) for name in program.graph_signature.user_inputs)
-    check_count(path, names, tuple(spec.input), required=len(names))
-    order = _order(names, tuple(spec.input))
-    _check_inputs(path, program, spec, order)
-    module = ExportedModule(program, tuple(tuple(spec.input).index(name) for name in order))
+    called = Arguments(spec.input).names
+    check_count(path, names, called, required=len(names))
+    order = tuple(called.index(name) for name in _order(names, called))
+    _check_inputs(path, program, spec, tuple(tuple(spec.input)[index] for index in order))
+    module = ExportedModule(program, order)
     return LoadedModel(
         module=module.eval().requires_grad_(False),
         digest=f"sha256:{digest}",
@@ -112,7 +114,9 @@ def _check_inputs(path: Path, program: torch.export.ExportedProgram, spec: Build
     """Compare shapes and kinds of dtype; a dimension that the program leaves open fits every size."""
     for (own, value), name in zip(_user_values(program).items(), order, strict=True):
         given = spec.input[name]
-        shape = captured_shape(given)
+        if isinstance(given, ConstantInput):
+            continue
+        shape = model_shape(given)
         fits = len(shape) == len(value.shape) and all(
             wanted == size for wanted, size in zip(shape, value.shape, strict=True) if isinstance(size, int)
         )

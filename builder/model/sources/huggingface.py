@@ -16,7 +16,7 @@ import torch
 
 from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
-from builder.model.calling import parameter_names
+from builder.model.calling import Arguments, parameter_names
 from builder.model.sources.decoder import CachedDecoder, prove
 from builder.model.sources.download import OfflineError
 from builder.model.sources.example_inputs import fill_untrained, further_inputs, model_inputs
@@ -62,7 +62,7 @@ def load_huggingface(
         parameter.requires_grad_(False)
     part = part_of(model, source.part)
     preprocessing = None if folder is None else _preprocessing(folder)
-    inputs = dict(zip(spec.input, model_inputs(spec, examples, preprocessing), strict=True))
+    inputs = dict(zip(Arguments(spec.input).names, model_inputs(spec, examples, preprocessing), strict=True))
     module = _named(part, source, inputs).eval()
     origin: dict[str, Any] = {
         "kind": "huggingface",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,17 @@ from builder.artifacts import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.checkpoint import check_digest
 from builder.model.sources.download import file_digest
+from builder.model.sources.onnx_graph import (
+    bake_in,
+    feature_names,
+    free_initializers,
+    open_negative_sizes,
+    opset_of,
+    refuse_quantized,
+)
 from builder.model.sources.optional import optional_packages
 from builder.spec import BuildSpec
-from builder.spec.inputs import captured_shape
+from builder.spec.inputs import ConstantInput, ImageInput, TensorInput, model_shape
 from builder.spec.source import OnnxSource
 from builder.util.suggest import did_you_mean
 
@@ -24,27 +33,42 @@ DOMAIN = "builder"
 
 
 class OnnxModule(torch.nn.Module):
-    """An ONNX graph as a module: takes tensors in the recipe's order, returns a dictionary of its outputs."""
+    """An ONNX graph as a module: takes what the recipe says in its order, returns a dictionary of its outputs."""
 
-    def __init__(self, model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """`inputs` are the file's own names in the recipe's order, `outputs` in its own."""
+    def __init__(self, model: Any, inputs: Sequence[str], constants: Sequence[str] = ()) -> None:
+        """`inputs` are the file's own names in the recipe's order; `constants` among them are baked in already."""
         super().__init__()
         self.graph = model
-        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        self._dtypes = tuple(_input_dtypes(model)[name] for name in self.inputs)
+        self.inputs = tuple(name for name in inputs if name not in constants)
+        self.outputs = tuple(value.name for value in model.graph.output)
+        self._given = tuple(index for index, name in enumerate(inputs) if name not in constants)
+        declared = {value.name: value.type.tensor_type for value in model.graph.input}
+        self._dtypes = tuple(_dtype(declared[name]) for name in self.inputs)
+        self._scalars = tuple(_is_scalar(declared[name]) for name in self.inputs)
+        self._features = feature_names(self.outputs)
         self._session = make_session(model)
 
-    def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, *inputs: Any) -> dict[str, torch.Tensor]:
         """Run the graph; ids that the recipe gives as int32 become int64 where the file wants them so."""
-        given = [x.to(dtype) for x, dtype in zip(inputs, self._dtypes, strict=True)]
+        taken = (inputs[index] for index in self._given)
+        given = [
+            (x.reshape(()) if scalar and x.ndim else x).to(dtype)
+            for x, dtype, scalar in zip(taken, self._dtypes, self._scalars, strict=True)
+        ]
         returned: Any = _Run.apply(self, *given)  # type: ignore[no-untyped-call]  # torch
         results = returned if isinstance(returned, tuple) else (returned,)
-        return {as_feature(name): result for name, result in zip(self.outputs, results, strict=True)}
+        return {self._features[name]: result for name, result in zip(self.outputs, results, strict=True)}
 
     def run(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The outputs for inputs of the file's own dtypes."""
+        """The outputs for inputs of the file's own dtypes and ranks."""
         given = {name: x.detach().numpy() for name, x in zip(self.inputs, inputs, strict=True)}
         return tuple(torch.from_numpy(result) for result in self._session.run(list(self.outputs), given))
+
+    def without_optimisations(self) -> Self:
+        """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""
+        other = copy.copy(self)
+        other._session = make_session(self.graph, optimised=False)
+        return other.eval()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: a graph has no modules to rewrite
@@ -83,21 +107,20 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
             key="source.file",
         ) from error
     model = onnx.inliner.inline_local_functions(model)
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = {value.name: value for value in model.graph.input if value.name not in initializers}
-    order = tuple(_named(name, inputs, path) for name in spec.input)
-    unused = [name for name in inputs if name not in order]
-    if unused:
-        raise SourceError(
-            f"{path} takes an input {unused[0]} too, which the recipe does not give",
-            hint=f"the file's inputs are {', '.join(map(as_feature, inputs))}",
-            key="input",
-        )
-    for name, own in zip(spec.input, order, strict=True):
-        _check_input(path, name, inputs[own], spec)
-    outputs = tuple(value.name for value in model.graph.output)
+    open_negative_sizes(model)
+    refuse_quantized(model, path)
+    for value in model.graph.output:
+        _refuse_other_kinds(value, path, f"returns {value.name}", "source")
+    order = _order(model, spec, path)
+    constants = {
+        own: (name, given)
+        for own, (name, given) in zip(order, spec.input.items(), strict=True)
+        if isinstance(given, ConstantInput)
+    }
+    bake_in(model, constants, path)
+    free_initializers(model, [own for own in order if own not in constants])
     try:
-        module = OnnxModule(model, order, outputs)
+        module = OnnxModule(model, order, tuple(constants))
     except Exception as error:  # onnxruntime has an exception for each of its status codes
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(f"onnxruntime cannot run {path}: {said}", key="source.file") from error
@@ -112,22 +135,13 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     )
 
 
-def as_feature(name: str) -> str:
-    """The file's name as Core ML and Swift accept it: `input.1` becomes `input_1`."""
-    plain = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
-    return plain if plain.isidentifier() else f"_{plain}"
-
-
-def opset_of(model: Any) -> int:
-    """The version of ONNX's own operators that a model uses."""
-    return max((int(used.version) for used in model.opset_import if used.domain in ("", "ai.onnx")), default=1)
-
-
-def make_session(model: Any) -> Any:
-    """An onnxruntime session on the CPU, with one thread, silent."""
+def make_session(model: Any, *, optimised: bool = True) -> Any:
+    """An onnxruntime session on the CPU, with one thread, silent; unless `optimised`, each operator by itself."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(
@@ -135,32 +149,54 @@ def make_session(model: Any) -> Any:
     )
 
 
-def _named(name: str, known: Mapping[str, Any], path: Path) -> str:
-    """The file's own name of what the recipe calls `name`."""
-    for own in known:
-        if name in (own, as_feature(own)):
+def _order(model: Any, spec: BuildSpec, path: Path) -> tuple[str, ...]:
+    """The file's own names of the recipe's inputs; raises SourceError where they do not fit each other."""
+    known = {value.name: value for value in model.graph.input}
+    features = feature_names(tuple(known))
+    order = tuple(_named(name, given.source_name or name, features, path) for name, given in spec.input.items())
+    optional = {tensor.name for tensor in model.graph.initializer}
+    unused = [name for name in known if name not in order and name not in optional]
+    if unused:
+        raise SourceError(
+            f"{path} takes an input {unused[0]} too, which the recipe does not give",
+            hint=f"the file's inputs are {', '.join(features.values())}; "
+            f"`{features[unused[0]]}: {{constant: 0}}` bakes one in",
+            key="input",
+        )
+    for name, own in zip(spec.input, order, strict=True):
+        given = spec.input[name]
+        if not isinstance(given, ConstantInput):
+            _check_input(path, name, known[own], given)
+    return order
+
+
+def _named(name: str, called: str, features: Mapping[str, str], path: Path) -> str:
+    """The file's own name of what the recipe calls `called`, its input `name`."""
+    for own, feature in features.items():
+        if called in (own, feature):
             return own
-    names = [as_feature(own) for own in known]
+    names = list(features.values())
     raise SourceError(
-        f"{path} has no input {name}; it has {', '.join(names)}",
-        hint=did_you_mean(name, names) or f"name it {names[0]}",
-        key=f"input.{name}",
+        f"{path} has no input {called}; it has {', '.join(names)}",
+        hint=did_you_mean(called, names) or f"name it {names[0]}",
+        key=f"input.{name}" if called == name else f"input.{name}.source_name",
     )
 
 
-def _check_input(path: Path, name: str, value: Any, spec: BuildSpec) -> None:
+def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorInput) -> None:
     import onnx
 
-    given = spec.input[name]
-    shape = captured_shape(given)
+    _refuse_other_kinds(value, path, f"takes {name}", f"input.{name}")
     kind = value.type.tensor_type
+    shape = model_shape(given)
     sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim]
     fits = not kind.HasField("shape") or (
         len(sizes) == len(shape) and all(s == w for s, w in zip(sizes, shape, strict=True) if isinstance(s, int))
     )
-    if not fits:
+    if not fits and not (not sizes and shape == (1,)):  # the app gives a scalar as an array of one element
         raise SourceError(
             f"{path} takes {name} of shape ({', '.join(map(str, sizes))}), and the recipe gives {shape}",
+            hint="write `shape: []`" if not sizes else None,
             key=f"input.{name}.shape",
         )
     floating = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -173,14 +209,25 @@ def _check_input(path: Path, name: str, value: Any, spec: BuildSpec) -> None:
         )
 
 
-def _input_dtypes(model: Any) -> dict[str, torch.dtype]:
+def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:
+    """Raise SourceError for what is no array of numbers: text, sequences, optional and sparse values."""
     import onnx
 
-    dtypes = {}
-    for value in model.graph.input:
-        numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        dtypes[value.name] = getattr(torch, str(numpy_dtype), torch.float32)
-    return dtypes
+    form = value.type.WhichOneof("value")
+    if form != "tensor_type" or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+        what = "text" if form == "tensor_type" else str(form).removesuffix("_type").replace("_", " ")
+        raise SourceError(f"{path} {does} as {what}, and Core ML takes and gives arrays of numbers", key=key)
+
+
+def _dtype(kind: Any) -> torch.dtype:
+    import onnx
+
+    found = getattr(torch, str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)), torch.float32)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def _is_scalar(kind: Any) -> bool:
+    return kind.HasField("shape") and not kind.shape.dim
 
 
 def _whole_digest(path: Path, digest: str) -> str:

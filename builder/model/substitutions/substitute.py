@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -15,7 +16,7 @@ from builder.model.substitutions.shapes import Run
 from builder.model.substitutions.table import REWRITES
 from builder.model.substitutions.user import replace, rewrite_model
 from builder.spec.substitutions import ReplaceModules, RewriteModel, ShippedRewrite, Substitution
-from builder.util.measures import compare
+from builder.util.measures import MULTIPLE, compare, where_finite
 from builder.util.suggest import did_you_mean
 
 EXACT = 1e-4
@@ -24,16 +25,18 @@ EXACT_ROUNDINGS = 16
 """The same in roundings, for outputs of lower precision."""
 
 Outputs = tuple[torch.Tensor, ...]
+Others = Callable[[torch.nn.Module], Sequence[Outputs]]
+"""What a module answers for the same examples where its rounding falls otherwise."""
 
 
 def substitute(
-    module: torch.nn.Module, substitutions: Mapping[str, Substitution], run: Run
+    module: torch.nn.Module, substitutions: Mapping[str, Substitution], run: Run, others: Others | None = None
 ) -> tuple[torch.nn.Module, tuple[SubstitutionEffect, ...]]:
     """Apply the rewrites in order and measure what each alone changes on the outputs; `module` stays as it is.
 
     Raises ConfigurationError when a rewrite matches nothing and is not optional, ConversionError when it fails or
     changes the outputs by more than its limit: the recipe's `effect`, and for an exact one without, 1e-4 of the
-    output's largest value.
+    output's largest value. Where that is missed, `others` says what the model itself is not sure of.
     """
     effects = []
     with attention_in_operators():
@@ -50,7 +53,9 @@ def substitute(
                 effects.append(_no_effect(name, given, exact=exact))
                 continue
             after = _run_again(new, run, name)
-            effects.append(_measured(name, given, before, after, replaced, exact=exact))
+            effects.append(effect := _measured(name, given, before, after, replaced, exact=exact))
+            if exact and given.effect is None:
+                _require_exact(effect, before, after, partial(others, module) if others else tuple)
             module, before = new, after
     return module, tuple(effects)
 
@@ -89,11 +94,9 @@ def _measured(
     shapes = [[tuple(t.shape) for t in outputs] for outputs in (before, after)]
     if shapes[0] != shapes[1]:
         raise ConversionError(f"substitution {name} changes the outputs from {shapes[0]} to {shapes[1]}", key=key)
-    differences = [compare(*_finite(b, a)) for b, a in zip(before, after, strict=True)]
+    differences = [compare(*where_finite(b, a)) for b, a in zip(before, after, strict=True)]
     if any(math.isnan(d.max_abs) for d in differences):
-        raise ConversionError(
-            f"substitution {name} makes outputs infinite or NaN that were not, or the other way round", key=key
-        )
+        raise ConversionError(f"substitution {name} makes outputs infinite or NaN that were not", key=key)
     effect = SubstitutionEffect(
         name=name,
         kind=given.kind,
@@ -102,28 +105,31 @@ def _measured(
         max_abs=max((d.max_abs for d in differences), default=0.0),
         snr_db=min((d.snr_db for d in differences), default=math.inf),
     )
-    if given.effect is not None:
-        if not given.effect.holds(effect.max_abs):
-            raise ConversionError(
-                f"substitution {name} changes an output by {effect.max_abs:.3g}, and its limit is {_bounds(given)}",
-                key=f"{key}.effect",
-            )
-    elif exact:
-        for output, difference in zip(before, differences, strict=True):
-            if difference.relative_error > _exact_limit(output):
-                raise ConversionError(
-                    f"substitution {name} is exact, and changes an output by {difference.max_abs:.3g}, which is "
-                    f"{difference.relative_error:.2g} of its largest value; the limit is {_exact_limit(output):g}",
-                    hint="give it a limit of its own (`effect: {max: …}`) if this much is fine",
-                    key=key,
-                )
+    if given.effect is not None and not given.effect.holds(effect.max_abs):
+        raise ConversionError(
+            f"substitution {name} changes an output by {effect.max_abs:.3g}, and its limit is {_bounds(given)}",
+            key=f"{key}.effect",
+        )
     return effect
 
 
-def _finite(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both, with zeros where they agree on infinity or NaN (masked scores that a model returns)."""
-    agree = ~torch.isfinite(before) & ((before == after) | (torch.isnan(before) & torch.isnan(after)))
-    return before.masked_fill(agree, 0), after.masked_fill(agree, 0)
+def _require_exact(
+    effect: SubstitutionEffect, before: Outputs, after: Outputs, others: Callable[[], Sequence[Outputs]]
+) -> None:
+    """Raise ConversionError where an exact rewrite changes an output by more than rounding, the model's own too."""
+    for number, output in enumerate(before):
+        difference = compare(*where_finite(output, after[number]))
+        if difference.relative_error <= _exact_limit(output):
+            continue
+        unsure = [compare(*where_finite(output, other[number])) for other in others()]
+        own = max((each.relative_error for each in unsure if not math.isnan(each.relative_error)), default=0.0)
+        if difference.relative_error - MULTIPLE * own > _exact_limit(output):
+            raise ConversionError(
+                f"substitution {effect.name} is exact, and changes an output by {difference.max_abs:.3g}, which is "
+                f"{difference.relative_error:.2g} of its largest value; the limit is {_exact_limit(output):g}",
+                hint="give it a limit of its own (`effect: {max: …}`) if this much is fine",
+                key=f"substitutions.{effect.name}",
+            )
 
 
 def _exact_limit(output: torch.Tensor) -> float:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pkgutil
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from builder.runtime.mapping import Buffer, release
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.runtime.nn.layer import Binder
-    from builder.runtime.nn.network import NeuralNetwork
 
 
 @lru_cache(maxsize=1)
@@ -24,15 +21,3 @@ def layers() -> dict[str, Binder]:
                 raise ValueError(f"layer {name} is defined twice")
             merged[name] = binder
     return merged
-
-
-def compile_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
-    """The network of a Model message, weights read and layers bound; UnsupportedError names all missing layers.
-
-    `content` is the file that holds the weights which were cut out of the message.
-    """
-    from builder.runtime.nn.network import read_network
-
-    network = read_network(specification, content)
-    release(content)
-    return network

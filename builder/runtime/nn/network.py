@@ -12,7 +12,7 @@ from torch import Tensor
 
 from builder.runtime.errors import InputError, ModelError
 from builder.runtime.features import ArrayFeature, DictionaryFeature, ImageFeature, Interface, read_interface
-from builder.runtime.mapping import Buffer
+from builder.runtime.mapping import Buffer, release
 from builder.runtime.nn.layer import Source
 from builder.runtime.nn.program import Steps, Values, bind_network, run_steps
 
@@ -129,6 +129,16 @@ def from_rank_5(value: Tensor, declared: tuple[int, ...]) -> Tensor:
     if declared and math.prod(declared) == value.numel():
         return value.reshape(declared)
     return value.reshape(value.shape[2:]) if value.shape[:2] == (1, 1) else value
+
+
+def compile_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
+    """The network of a Model message, weights read and layers bound; UnsupportedError names all missing layers.
+
+    `content` is the file that holds the weights which were cut out of the message.
+    """
+    network = read_network(specification, content)
+    release(content)
+    return network
 
 
 def read_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:

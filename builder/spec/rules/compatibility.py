@@ -81,7 +81,7 @@ def _compression(spec: BuildSpec) -> Iterator[Problem]:
 
 
 def _substitutions(spec: BuildSpec) -> Iterator[Problem]:
-    flexible = [name for name, given in spec.input.items() if is_flexible(given)]
+    flexible = [name for name, given in spec.artifact_inputs.items() if is_flexible(given)]
     for name, substitution in spec.substitutions.items():
         if substitution.kind in FIXED_SIZE and flexible:
             yield Problem(

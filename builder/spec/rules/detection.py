@@ -47,8 +47,8 @@ def _beside(spec: BuildSpec) -> Iterator[Problem]:
 def _input(spec: BuildSpec) -> Iterator[Problem]:
     """One picture of one size: boxes are shares of it, and anchors are laid out for it."""
     assert spec.detection is not None
-    first, *others = spec.input
-    given = spec.input[first]
+    first, *others = spec.artifact_inputs
+    given = spec.artifact_inputs[first]
     if others:
         yield Problem(path=("input", others[0]), message=f"a detector takes one picture, and that is {first}")
     if is_flexible(given):
@@ -69,7 +69,7 @@ def _input(spec: BuildSpec) -> Iterator[Problem]:
 
 def _names(spec: BuildSpec) -> Iterator[Problem]:
     assert spec.detection is not None
-    for name in spec.input:
+    for name in spec.artifact_inputs:
         if spec.detection.output == "nms" and name in (*THRESHOLDS, *DETECTED):
             yield Problem(path=("input", name), message=f"a detector has an input or output named {name} of its own")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from builder.spec import BuildSpec
+from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape, is_flexible
 from builder.spec.outputs import ImageOutput, TensorOutput
 from builder.spec.problems import Path, Problem, needs
@@ -16,6 +19,9 @@ RESERVED = ("com.github.apple.coremltools.", "com.github.builder.")
 MOST_ELEMENTS = 2**28
 """A gigabyte in fp32."""
 
+_KINDS = {"input": "an input", "state": "a state", "output": "an output", "classifier": "the predicted label"}
+"""A section of the recipe: what it names."""
+
 INT32 = (-(2**31), 2**31 - 1)
 FLOAT16 = 65504.0
 """The largest number in half precision."""
@@ -23,7 +29,7 @@ FLOAT16 = 65504.0
 
 def find_feature_problems(spec: BuildSpec) -> Iterator[Problem]:
     """Yield every problem of what the artifact takes, keeps, gives and says of itself."""
-    for name, given in spec.input.items():
+    for name, given in spec.artifact_inputs.items():
         path = ("input", name)
         if isinstance(given, ImageInput):
             yield from _image(spec, path, given)
@@ -35,6 +41,7 @@ def find_feature_problems(spec: BuildSpec) -> Iterator[Problem]:
     yield from _outputs(spec)
     yield from _classifier(spec)
     yield from _names(spec)
+    yield from _own_names(spec)
     for key in spec.metadata.user:
         if key.startswith(RESERVED):
             yield Problem(path=("metadata", "user", key), message=f"the key {key} is reserved for tools")
@@ -157,10 +164,10 @@ def _shapes(spec: BuildSpec, path: Path, given: ImageInput | TensorInput) -> Ite
             yield Problem(path=path, message=f"shape {shape} changes more than height and width of the picture")
         if shape in given.enumerated_shapes[:index]:
             yield Problem(path=path, message=f"shape {shape} is there twice")
-    many = [name for name, other in spec.input.items() if other.enumerated_shapes]
+    many = [name for name, other in spec.artifact_inputs.items() if other.enumerated_shapes]
     if len(many) > 1 and path[1] == many[0]:
         yield from needs(spec.target, path, "more than one input with enumerated shapes", 18)
-        counts = {name: len(spec.input[name].enumerated_shapes or ()) for name in many}
+        counts = {name: len(spec.artifact_inputs[name].enumerated_shapes or ()) for name in many}
         if len(set(counts.values())) > 1:
             said = ", ".join(f"{name} {count}" for name, count in counts.items())
             yield Problem(
@@ -172,7 +179,7 @@ def _shapes(spec: BuildSpec, path: Path, given: ImageInput | TensorInput) -> Ite
 def _named_dimensions(spec: BuildSpec) -> Iterator[Problem]:
     """Dimensions of one name must have one range."""
     seen: dict[str, RangeDimension] = {}
-    for name, given in spec.input.items():
+    for name, given in spec.artifact_inputs.items():
         for size in given.shape:
             if not isinstance(size, RangeDimension) or size.name is None:
                 continue
@@ -229,24 +236,60 @@ def _tensor_output(spec: BuildSpec, path: Path, output: TensorOutput) -> Iterato
 
 
 def _classifier(spec: BuildSpec) -> Iterator[Problem]:
-    flexible = [name for name, given in spec.input.items() if is_flexible(given)]
+    flexible = [name for name, given in spec.artifact_inputs.items() if is_flexible(given)]
     if spec.classifier is not None and flexible and spec.format == "mlmodel":
         yield Problem(path=("input", flexible[0], "shape"), message="a classifier in mlmodel has fixed shapes")
 
 
 def _names(spec: BuildSpec) -> Iterator[Problem]:
-    """Every feature has a name of its own."""
-    names = [(("input", name), name) for name in spec.input]
+    """Every feature has a name of its own, which Core ML does not use for something else."""
+    names = [(("input", name), name) for name in spec.artifact_inputs]
     names += [(("state", name), name) for name in spec.state]
     names += [(("output", name), name) for name in spec.output]
     if spec.classifier is not None:
         names.append((("classifier", "predicted_feature_name"), spec.classifier.predicted_feature_name))
     seen: dict[str, Path] = {}
     for path, name in names:
+        if name in RESERVED_NAMES:
+            yield Problem(
+                path=path,
+                message=f"`{name}` is a word of Core ML's own language and cannot name {_KINDS[path[0]]}",
+                hint=_renamed(spec, path, name),
+            )
         first = seen.setdefault(name, path)
         if first != path:
-            what = {"input": "an input", "state": "a state", "output": "an output"}[first[0]]
-            yield Problem(path=path, message=f"{what} is named {name} already")
+            yield Problem(path=path, message=f"{_KINDS[first[0]]} is named {name} already")
+
+
+def _renamed(spec: BuildSpec, path: Path, name: str) -> str:
+    """How to give a feature another name, as it can be pasted."""
+    if path[0] not in ("input", "output"):
+        return f"call it `{name}_`"
+    section = spec.input if path[0] == "input" else spec.output
+    written = {"source_name": name, **section[name].model_dump(mode="json", exclude_unset=True)}
+    return f"call it `{name}_{path[0]}: {_flow(written)}`"
+
+
+def _flow(value: Any) -> str:
+    """Plain data as YAML in one line."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_flow(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _own_names(spec: BuildSpec) -> Iterator[Problem]:
+    """What the model itself calls its inputs and outputs, and inputs that are baked in."""
+    if not spec.artifact_inputs:
+        yield Problem(path=("input",), message="every input is a constant: leave one for the app to give")
+    for section, entries in (("input", spec.input), ("output", spec.output)):
+        seen: set[str] = set()
+        for name, entry in entries.items():
+            own = entry.source_name or name
+            if own in seen:
+                yield Problem(path=(section, name), message=f"{own} of the model is named twice")
+            seen.add(own)
 
 
 def _shown(shape: list[int | RangeDimension] | list[RangeDimension]) -> str:

@@ -60,14 +60,15 @@ def _artifact(spec: BuildSpec) -> Iterator[Problem]:
 
 def _shapes(spec: BuildSpec, path: Path, shapes: dict[str, list[int]]) -> Iterator[Problem]:
     for name, shape in shapes.items():
-        if name not in spec.input:
+        if name not in spec.artifact_inputs:
             yield Problem(
                 path=(*path, name),
-                message=f"there is no input {name}; the recipe has {', '.join(spec.input)}",
-                hint=did_you_mean(name, spec.input),
+                message=f"there is no input {name}; the recipe has {', '.join(spec.artifact_inputs)}",
+                hint=did_you_mean(name, spec.artifact_inputs),
             )
-        elif len(shape) != len(spec.input[name].shape):
+        elif len(shape) != len(spec.artifact_inputs[name].shape):
+            rank = len(spec.artifact_inputs[name].shape)
             yield Problem(
                 path=(*path, name),
-                message=f"input {name} has {len(spec.input[name].shape)} dimensions, and this shape {len(shape)}",
+                message=f"input {name} has {rank} dimensions, and this shape {len(shape)}",
             )

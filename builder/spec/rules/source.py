@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
-from builder.spec.inputs import ImageInput, TensorInput, captured_shape, is_flexible
+from builder.spec.inputs import ConstantInput, ImageInput, TensorInput, captured_shape, is_flexible
 from builder.spec.outputs import FROM_WEIGHTS
 from builder.spec.problems import Problem
 from builder.spec.source import (
@@ -76,10 +76,10 @@ def _hugging_face(source: HuggingFaceSource) -> Iterator[Problem]:
 
 def _part(spec: BuildSpec, source: HuggingFaceSource) -> Iterator[Problem]:
     """A decoder takes what its encoder gave."""
-    if source.part == "decoder" and source.cache_length is None and "encoder_hidden_states" not in spec.input:
+    if source.part == "decoder" and source.cache_length is None and "encoder_hidden_states" not in spec.artifact_inputs:
         yield Problem(
             path=("input",),
-            message=f"`part: decoder` takes encoder_hidden_states; this says {', '.join(spec.input)}",
+            message=f"`part: decoder` takes encoder_hidden_states; this says {', '.join(spec.artifact_inputs)}",
             hint="a tensor of the shape of `last_hidden_state`, the output of the recipe with `part: encoder`",
         )
 
@@ -92,14 +92,14 @@ def _cache(spec: BuildSpec, source: HuggingFaceSource) -> Iterator[Problem]:
         yield Problem(path=("source", "cache_length"), message="an encoder writes no tokens, and keeps none")
         return
     ids, encoded = ("input_ids", []) if source.part is None else ("decoder_input_ids", ["encoder_hidden_states"])
-    tokens, position = spec.input.get(ids), spec.input.get("position")
-    if set(spec.input) != {ids, "position", *encoded} or not (
+    tokens, position = spec.artifact_inputs.get(ids), spec.artifact_inputs.get("position")
+    if set(spec.artifact_inputs) != {ids, "position", *encoded} or not (
         isinstance(tokens, TensorInput) and isinstance(position, TensorInput)
     ):
         yield Problem(
             path=("input",),
             message=f"a decoder with a cache takes {', '.join([ids, *encoded])} and position; "
-            f"this says {', '.join(spec.input)}",
+            f"this says {', '.join(spec.artifact_inputs)}",
             hint=f"two tensors of int32: `{ids}` of shape [1, tokens], `position` of shape [1]"
             + "".join(f", and `{name}` as the encoder gives them" for name in encoded),
         )
@@ -111,7 +111,7 @@ def _cache(spec: BuildSpec, source: HuggingFaceSource) -> Iterator[Problem]:
             yield Problem(path=("input", name), message=f"{name} of a decoder is int32 of the fixed shape {wanted}")
             return
     for function, of_function in specs_by_function(spec).items():
-        shape = captured_shape(of_function.input[ids])
+        shape = captured_shape(of_function.artifact_inputs[ids])
         last = int(position.high or 1) - 1
         if len(shape) == 2 and last + shape[1] > source.cache_length:
             yield Problem(
@@ -124,7 +124,22 @@ def _cache(spec: BuildSpec, source: HuggingFaceSource) -> Iterator[Problem]:
 
 def _finished(spec: BuildSpec) -> Iterator[Problem]:
     """What was decided when an existing Core ML model was made, and cannot be asked for any more."""
-    for name, given in spec.input.items():
+    for name, constant in spec.input.items():
+        if isinstance(constant, ConstantInput):
+            yield Problem(
+                path=("input", name),
+                message="nothing can be baked into an existing Core ML model",
+                hint="let the app give it, or build the model from what it was converted from",
+            )
+    for section, entries in (("input", spec.artifact_inputs), ("output", spec.output)):
+        for name, entry in entries.items():
+            if entry.source_name not in (None, name):
+                yield Problem(
+                    path=(section, name, "source_name"),
+                    message="an existing Core ML model keeps the names that it has",
+                    hint=f"call it {entry.source_name}",
+                )
+    for name, given in spec.artifact_inputs.items():
         if isinstance(given, ImageInput) and (given.scale != 1 or given.bias not in (None, 0, 0.0)):
             yield Problem(
                 path=("input", name),
@@ -149,7 +164,7 @@ def _published(spec: BuildSpec) -> Iterator[Problem]:
             message="labels from the weights need a source with published weights",
             hint="name a text file with one label a line, or list the labels",
         )
-    for name, given in spec.input.items():
+    for name, given in spec.artifact_inputs.items():
         wanted = isinstance(given, ImageInput) and given.from_weights
         if wanted and not _publishes_normalization(source):
             yield Problem(

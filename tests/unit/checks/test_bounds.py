@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.checks.bounds import accuracy_bounds, parity_bounds
+from builder.checks.bounds import accuracy_bounds, output_sizes, parity_bounds
 from builder.checks.comparison import judge
 
 VALUES = st.lists(st.floats(-4, 4, width=32), min_size=3, max_size=3)
@@ -23,7 +23,8 @@ def test_the_final_parity_is_never_better_than_an_earlier_bound(samples):
     report = judge(
         name="p", kind="parity", engine="runtime", references=references, results=results, scores=None, limits={}
     )
-    bounds = [parity_bounds("p", references[:k], results[:k]) for k in range(1, len(samples) + 1)]
+    sizes = output_sizes(references)
+    bounds = [parity_bounds("p", sizes, *pair) for pair in zip(references, results, strict=True)]
 
     # then the final values keep within all of them, and nothing was said of what proves nothing
     for name, bound in [entry for found in bounds for entry in found.items()]:
@@ -34,11 +35,13 @@ def test_the_final_parity_is_never_better_than_an_earlier_bound(samples):
         assert bound.at_most is None or final[measure] <= bound.at_most
 
 
-def test_one_sample_bounds_nothing_and_the_second_does():
+def test_nothing_bounds_what_proves_nothing_and_each_sample_the_rest():
     references = [{"a": torch.tensor([1.0, 2.0])}, {"a": torch.tensor([3.0, 4.0])}]
     results = [{"a": torch.tensor([1.0, 2.5])}, {"a": torch.tensor([3.0, 4.25])}]
-    assert parity_bounds("p", references[:1], results[:1]) == {}
-    assert parity_bounds("p", references, results)["checks.p.a.max_abs"].at_least == 0.25
+    assert output_sizes([references[0], references[0]]) == {}
+    sizes = output_sizes(references)
+    assert parity_bounds("p", sizes, references[0], results[0])["checks.p.a.max_abs"].at_least == 0.5
+    assert parity_bounds("p", sizes, references[1], results[1])["checks.p.a.max_abs"].at_least == 0.25
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))

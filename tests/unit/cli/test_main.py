@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder import __version__, errors
-from builder.__main__ import VERBS
+from builder.cli.main import VERBS
 from tests.unit.cli.conftest import Run
 
 

@@ -47,6 +47,18 @@ SEQUENCES = {"decoder_input_ids": IDS, "position": IDS | {"shape": [1]}}
 
 WRONG = [
     (
+        {"kind": "coreml", "file": "m"},
+        {"input": {"x": {"kind": "tensor", "shape": [1]}, "rate": {"constant": 1}}},
+        "input.rate",
+        "baked into an existing",
+    ),
+    (
+        {"kind": "coreml", "file": "m"},
+        {"input": {"x": {"kind": "tensor", "shape": [1], "source_name": "y"}}},
+        "input.x.source_name",
+        "keeps the names",
+    ),
+    (
         {"kind": "huggingface", "config_class": "C", "part": "encoder", "cache_length": 8},
         {},
         "source.cache_length",

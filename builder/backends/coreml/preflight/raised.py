@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import linecache
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -77,24 +80,57 @@ _READS = {
 """The ways in which Python reads a tensor's value, by the methods that it calls."""
 
 
+_READS_OF_SIZES = {
+    "__bool__": "a branch on a size",
+    **dict.fromkeys(("__int__", "__index__", "__float__", "item"), "a size as a number"),
+}
+"""The same where the tensor is a size, which a trace counts as one."""
+
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRead:
+    """A size that Python read while a model was traced, or a condition on sizes: the trace has what it was then."""
+
+    site: Site
+    what: str
+    sizes: tuple[int, ...]
+    """The sizes of tensors that it follows from."""
+    result: float
+    """What Python got."""
+
+
 @contextmanager
-def frozen_values(sites: Sites, into: list[tuple[Site, str]]) -> Iterator[None]:
+def frozen_values(sites: Sites, into: list[tuple[Site, str]], sizes: list[SizeRead] | None = None) -> Iterator[None]:
     """Collect where a trace takes a value of this run for good: a branch, a number, a length.
 
-    torch's own TracerWarning does not tell a value from a size, which is the same in every run.
+    torch's own TracerWarning does not tell a value from a size, which is the same in every run of one shape: those go
+    into `sizes`, but for what torch's own functions read.
     """
 
-    def noting(read: Callable[..., Any], what: str) -> Callable[..., Any]:
+    def noting(read: Callable[..., Any], name: str) -> Callable[..., Any]:
         def noted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            if torch._C._get_tracing_state() is not None and _depends_on_values(_traced(tensor)):
-                into.append((sites.of_frame(sys._getframe(1)), what))
-            return read(tensor, *args, **kwargs)
+            result = read(tensor, *args, **kwargs)
+            if torch._C._get_tracing_state() is None:
+                return result
+            frame, value = sys._getframe(1), _traced(tensor)
+            if _depends_on_values(value):
+                into.append((sites.of_frame(frame), _READS[name]))
+            elif (
+                sizes is not None
+                and (what := _READS_OF_SIZES.get(name)) is not None
+                and not frame.f_code.co_filename.startswith(_TORCH)
+                and (below := _sizes_below(value))
+            ):
+                sizes.append(SizeRead(site=sites.of_frame(frame), what=what, sizes=below, result=float(result)))
+            return result
 
         return noted
 
     before = {name: vars(torch.Tensor).get(name) for name in _READS}
-    for name, what in _READS.items():
-        setattr(torch.Tensor, name, noting(getattr(torch.Tensor, name), what))
+    for name in _READS:
+        setattr(torch.Tensor, name, noting(getattr(torch.Tensor, name), name))
     try:
         yield
     finally:
@@ -103,6 +139,59 @@ def frozen_values(sites: Sites, into: list[tuple[Site, str]]) -> Iterator[None]:
                 delattr(torch.Tensor, name)
             else:
                 setattr(torch.Tensor, name, original)
+
+
+class Watch:
+    """What a trace of one model took for good, of the values of its first example and of its sizes."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.sites = Sites(model)
+        self.values: list[tuple[Site, str]] = []
+        self.sizes: list[SizeRead] = []
+        self.differing: list[tuple[Site, str]] = []
+        """Reads of sizes that give something else at a shape at which the trace is wrong."""
+        self.branches: list[tuple[Site, str]] = []
+        """Branches on sizes that the app may choose, which nothing showed to matter."""
+
+    def again(self) -> Watch:
+        """Another watch over the same model."""
+        watch = copy.copy(self)
+        watch.values, watch.sizes, watch.differing, watch.branches = [], [], [], []
+        return watch
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Collect what is read in this block."""
+        return frozen_values(self.sites, self.values, self.sizes)
+
+    def compare(self, other: Watch, *, is_wrong: bool) -> None:
+        """Note what the same code read in a trace of another shape; `is_wrong` says that this trace is wrong there."""
+        ours, theirs = _by_site(sorted(self.sizes, key=_branches_first)), _by_site(other.sizes)
+        for key, reads in ours.items():
+            others = theirs.get(key, [])
+            if is_wrong and [read.result for read in reads] != [read.result for read in others]:
+                self.differing.append(key)
+            varies = [read.sizes for read in reads] != [read.sizes for read in others]
+            if not is_wrong and varies and key[1] == _READS_OF_SIZES["__bool__"] and not _only_refuses(key[0]):
+                self.branches.append(key)
+
+
+def _branches_first(read: SizeRead) -> bool:
+    return read.what != _READS_OF_SIZES["__bool__"]
+
+
+def _by_site(reads: Iterable[SizeRead]) -> dict[tuple[Site, str], list[SizeRead]]:
+    found: dict[tuple[Site, str], list[SizeRead]] = {}
+    for read in reads:
+        found.setdefault((read.site, read.what), []).append(read)
+    return found
+
+
+def _only_refuses(site: Site) -> bool:
+    """Whether a branch only raises an error: what the artifact does then, nobody can expect."""
+    if site.place is None:
+        return False
+    below = linecache.getline(site.place.file, site.place.line + 1).strip()
+    return site.place.text.startswith("assert ") or below.startswith("raise ")
 
 
 def told_frozen(frozen: Iterable[tuple[Site, str]]) -> tuple[str, ...]:
@@ -121,6 +210,24 @@ def _traced(tensor: torch.Tensor) -> Any:
 
 _SIZES = frozenset({"aten::size", "aten::dim", "aten::numel", "aten::len", "prim::Constant", "prim::GetAttr"})
 """Where a value that is the same in every run comes from."""
+
+
+def _sizes_below(value: Any) -> tuple[int, ...]:
+    """The sizes of tensors that a traced number follows from, as they were in this trace."""
+    seen, rest, found = set(), [value], []
+    while rest:
+        node = rest.pop(0).node()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.kind() in ("aten::size", "aten::numel"):
+            tensor, *axis = node.inputs()
+            sizes = tensor.type().sizes() if isinstance(tensor.type(), torch._C.TensorType) else None
+            dimension = axis[0].toIValue() if axis else None
+            found += [] if sizes is None else list(sizes) if dimension is None else [sizes[dimension]]
+        else:
+            rest += list(node.inputs())
+    return tuple(found)
 
 
 def _depends_on_values(value: Any) -> bool:

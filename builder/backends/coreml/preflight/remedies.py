@@ -85,6 +85,11 @@ _WRITE_INSTEAD: Mapping[tuple[str, str], str] = {
     ("bug", "exp2"): "write `torch.exp(x * math.log(2))`",
     ("bug", "tri?"): "write `torch.where(mask, x, 0)` with a mask of booleans",
     ("bug", "arg*"): "write `x.flatten().argmax(0)`, or argmin",
+    (
+        "sizes",
+        "*",
+    ): "compute the same at every size (pad by `h % 2` instead of only where h is odd), or let the app choose "
+    "only sizes at which it goes one way: `enumerated_shapes`, or other ends of the range",
     ("values", "*"): "write a branch as `torch.where` over both results, so that Python reads no value",
 }
 """By rule and pattern of the operator: what the model's own code can say."""

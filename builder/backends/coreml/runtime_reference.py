@@ -1,7 +1,7 @@
 """The reference page of the operators and layers that run, written from coremltools' registry and our tables.
 
-`python -m builder.runtime.reference > docs/reference/runtime_operators.md` writes it; a test fails when it drifts.
-This is the one module of the runtime that imports coremltools itself.
+`python -m builder.backends.coreml.runtime_reference > docs/reference/runtime_operators.md` writes it;
+a test fails when it drifts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from builder.runtime.proto import messages
 
 _HEAD = """# Operators of the runtime
 
-Written by `python -m builder.runtime.reference`; do not edit.
+Written by `python -m builder.backends.coreml.runtime_reference`; do not edit.
 
 ## ML programs
 

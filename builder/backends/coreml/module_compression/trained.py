@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from builder.backends.coreml.module_compression.context import Context
+from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, Layers
 from builder.errors import ConversionError
-from builder.model.compression.context import Context
-from builder.model.compression.layers import CONVOLUTIONS, Layers
 from builder.spec.module_compression import MagnitudePrune, QuantizationAwareTraining
 from builder.util.user_code import call, import_object
 

@@ -10,18 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
-from builder.artifacts import CompressionEffect, SkippedLayer
-from builder.backends.coreml.compression.effects import worst_change
-from builder.checks.comparison import measure
+from builder.artifacts import CompressionEffect, MeasuredOutputs, SkippedLayer
+from builder.artifacts.effects import worst_change
+from builder.backends.coreml.module_compression import integers, tables, trained
+from builder.backends.coreml.module_compression.context import Context
+from builder.backends.coreml.module_compression.layers import choose_layers
 from builder.errors import BuilderError, ConversionError
-from builder.model.compression import integers, tables, trained
-from builder.model.compression.context import Context
-from builder.model.compression.layers import choose_layers
 from builder.model.substitutions.batch_norm import batch_norm_folding
 from builder.model.substitutions.rewrite import copy_module
 from builder.spec.module_compression import (
@@ -37,6 +35,8 @@ from builder.spec.module_compression import (
 _LOG = logging.getLogger("builder.compress")
 
 Run = Callable[[nn.Module], tuple[torch.Tensor, ...]]
+Measure = Callable[[Sequence[Mapping[str, torch.Tensor]], Sequence[Mapping[str, torch.Tensor]]], MeasuredOutputs]
+"""Compares what two models give for the same examples: references, results -> measures by output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +76,12 @@ def compress_modules(
     run: Run,
     context: Callable[[str], Context],
     outputs: Sequence[str],
+    measure: Measure,
 ) -> Compressed:
     """Apply the steps in their order; `module` stays as it is.
 
-    `run` returns the outputs for the examples, which lie along their first axis; `outputs` are their names.
+    `run` returns the outputs for the examples, which lie along their first axis; `outputs` are their names;
+    `measure` compares them before and after a step.
 
     Raises ConversionError when a step fails or leaves every layer as it was.
     """
@@ -93,7 +95,7 @@ def compress_modules(
         with _errors(name):
             module = method.apply(new, step, layers, context(name)).eval()
             after = run(module)
-        alone = _measured(outputs, before, after)
+        alone = measure(*_by_name(outputs, before, after))
         max_abs, snr_db = worst_change(alone)
         effects.append(
             CompressionEffect(
@@ -104,7 +106,7 @@ def compress_modules(
                 max_abs=max_abs,
                 snr_db=snr_db,
                 alone=alone,
-                so_far=_measured(outputs, original, after),
+                so_far=measure(*_by_name(outputs, original, after)),
                 engine="pytorch",
                 samples=len(after[0]),
             )
@@ -114,14 +116,10 @@ def compress_modules(
     return Compressed(module=module, effects=tuple(effects), skipped=tuple(skipped))
 
 
-def _measured(
-    names: Sequence[str], expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]
-) -> dict[str, dict[str, Any]]:
-    """By output, the worst of each measure over the examples."""
-    references, results = (
-        [dict(zip(names, one, strict=True)) for one in zip(*all_, strict=True)] for all_ in (expected, got)
-    )
-    return measure(references, results, None)
+def _by_name(names: Sequence[str], *outputs: Sequence[torch.Tensor]) -> Iterator[list[dict[str, torch.Tensor]]]:
+    """Each batch of outputs as one dictionary an example."""
+    for batch in outputs:
+        yield [dict(zip(names, one, strict=True)) for one in zip(*batch, strict=True)]
 
 
 def _any_batch_norm(module: nn.Module) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +82,8 @@ class ExampleInputs:
     digest: str
     other_shapes: tuple[Sample, ...] = ()
     """One sample for each further shape that the app may choose, where inputs are flexible."""
+    between: tuple[Sample, ...] = ()
+    """Samples of shapes between the ends, which show branches on sizes; the model itself may refuse some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,9 +308,14 @@ class CheckedPicture:
     """What the tops do not tell: every output that is no classifier's."""
 
 
+Verdict = Literal["passed", "failed", "inconclusive", "skipped"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+"""What a check may end with: the last two have `passed` None, since nothing was proved or it did not run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """The verdict of one check. `passed` is None where it could not run or means nothing, with `reason`."""
+    """The verdict of one check. `passed` is None where it did not run or proves nothing, with `reason`."""
 
     name: str
     kind: str
@@ -323,6 +330,15 @@ class CheckReport:
     """What was it measured on: the kind of data, how many samples, and a digest of what they hold."""
     pictures: tuple[CheckedPicture, ...] = ()
     """Evidence for the report; not in `build.json`."""
+    failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """By output that missed a limit, the numbers of the samples, those first that differ most."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The one word for it, everywhere: `inconclusive` where it was measured and proves nothing, or has no limit."""
+        if self.passed is None:
+            return "inconclusive" if self.values else "skipped"
+        return "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from builder.artifacts import Sample
-from builder.model.compression.context import Context
-from builder.model.compression.layers import CONVOLUTIONS, TRANSPOSED, Layers
+from builder.backends.coreml.module_compression.context import Context
+from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, TRANSPOSED, Layers
 from builder.spec.module_compression import Gptq, PostTrainingQuantize
 
 

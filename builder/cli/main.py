@@ -1,0 +1,174 @@
+"""Decides which verb is meant, and turns every failure into its exit code and a message on stderr."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder import __version__
+from builder.cli.process import settle
+from builder.errors import BuilderError, ConfigurationError
+
+VERBS = {
+    "build": "build a recipe (the word may be left out)",
+    "plan": "say which stages a build would run, and why",
+    "doctor": "say what stands in the way of converting a recipe, or of any work on this machine",
+    "debug": "say which operators of an artifact add the error, and what to change",
+    "choose": "find what `auto` stands for, and write it as a recipe",
+    "lint": "say what probably keeps an artifact off the Neural Engine",
+    "search": "build with many settings and find the best ones",
+    "diff": "compare two artifacts or builds",
+    "gc": "remove from the store what no build has used for long",
+    "list": "print every recipe, one a line",
+    "show": "print a composed recipe with the origin of each value",
+    "schema": "write the JSON schema with which editors complete and check recipes",
+    "init": "look at a model and write a commented recipe that builds it",
+    "predict": "run an artifact on pictures or arrays, on any machine",
+    "flush": "send the builds that wait in the outbox to MLflow",
+    "lock": "write to builder.lock what recipes are made of",
+    "release": "build a locked recipe twice, compare, and write the proof beside the artifact",
+    "verify": "check a release, and build it again",
+}
+"""The module of each verb is `builder.cli.<verb>`."""
+
+_NOTHING_SAID = 2
+_WITH_VALUE = ("--outputs", "--output")
+
+
+def run(given: list[str]) -> int:
+    """Run one command; every failure becomes its exit code and a message on stderr."""
+    from builder.util.paths import DISK_FULL, NOT_WRITABLE
+
+    try:
+        settle()
+        code = _dispatch(given)
+        sys.stdout.flush()
+    except BuilderError as error:
+        _explain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was replaced", file=sys.stderr)
+        return 130
+    except MemoryError:
+        print("error: there is not enough memory for this build; nothing was replaced", file=sys.stderr)
+        return 7
+    except BrokenPipeError:
+        # The reader of stdout is gone (`| head`); Python must not try to flush it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in DISK_FULL | NOT_WRITABLE:
+            return _bug()
+        full = "the disk is full: " if error.errno in DISK_FULL else ""
+        print(f"error: {full}{error.strerror}: {error.filename}", file=sys.stderr)
+        return 7
+    except Exception:
+        return _bug()
+    return code
+
+
+def _bug() -> int:
+    """Show the exception at hand, which nobody foresaw."""
+    traceback.print_exc()
+    print(f"\nthis is a bug of builder {__version__}: please report it with the lines above", file=sys.stderr)
+    return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    position = _first_word(arguments)
+    first = None if position is None else arguments[position]
+    if first is None:
+        if "--version" in arguments:
+            print(__version__)
+            return 0
+        if "--help" in arguments or "-h" in arguments:
+            print(_help())
+            return 0
+    if first is None and not any(argument.startswith("-") for argument in arguments):
+        print(_help(), file=sys.stderr)
+        return _NOTHING_SAID
+    if first is None or first.startswith(("+", "~")) or "=" in first:
+        verb, rest = "build", arguments
+    else:
+        verb = _verb(first, arguments[arguments.index(first) + 1 :])
+        rest = [argument for index, argument in enumerate(arguments) if index != position]
+    try:
+        return int(importlib.import_module(f"builder.cli.{verb}").run(rest))
+    except SystemExit as stop:
+        if {"-h", "--help"} & set(rest):  # how argparse ends after its help
+            return 0
+        raise RuntimeError("something that was built called sys.exit()") from stop  # nothing was built: never exit 0
+
+
+def _first_word(arguments: Sequence[str]) -> int | None:
+    """Return the place of the first argument that is neither an option nor the value of one."""
+    before = ""
+    for position, argument in enumerate(arguments):
+        if not argument.startswith("-") and before not in _WITH_VALUE:
+            return position
+        before = argument
+    return None
+
+
+def _verb(word: str, following: Sequence[str]) -> str:
+    """Return the verb that `word` is; anything else is explained."""
+    if word in VERBS:
+        return word
+    from builder.config.folders import open_library
+    from builder.util.suggest import nearest
+
+    if word == "recipe":
+        name = next((text for text in following if not text.startswith("-")), "NAME")
+        raise ConfigurationError("`recipe` is no verb", hint=f"to build one, write `recipe={name}`")
+    name = Path(word).name.removesuffix(".yaml")
+    if name in open_library().recipe_names():
+        raise ConfigurationError(f"there is no verb `{word}`", hint=f"to build it, write `recipe={name}`")
+    if "/" in word or "." in word:
+        what = "is a path, and no verb was given" if Path(word).exists() else "does not exist, and is no verb"
+        raise ConfigurationError(f"{word} {what}", hint="recipes are built by name: `recipe=…`; `list` prints them")
+    verb = nearest(word, VERBS)
+    recipe = nearest(word, open_library().recipe_names())
+    hint = f"did you mean `{verb}`?" if verb else f"verbs: {', '.join(VERBS)}"
+    if not verb and recipe:
+        hint = f"did you mean `recipe={recipe}`?"
+    raise ConfigurationError(f"there is no verb `{word}`", hint=hint)
+
+
+def _help() -> str:
+    from builder.cli.list import described_recipes
+
+    verbs = "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())
+    try:
+        found = described_recipes()
+    except ConfigurationError as error:
+        found = [("(none)", error.message)]
+    width = max((len(name) for name, _ in found), default=0)
+    recipes = "\n".join(f"  {name:<{width}}  {text}" for name, text in found)
+    return f"""builder {__version__}: a build system for Core ML models
+
+  python -m builder recipe=NAME [key=value …]     build a recipe
+  python -m builder -m recipe=NAME key=a,b        build every combination
+  python -m builder VERB …                        `VERB --help` says more
+
+verbs:
+{verbs}
+
+recipes:
+{recipes}"""
+
+
+def _explain(error: BuilderError) -> None:
+    from builder.config.problems import Finding, FindingsError, render
+
+    if error.spot is not None:
+        told = Finding(key=error.key or "", message=error.message, spot=error.spot, hint=error.hint)
+        print(render(told), file=sys.stderr)
+        return
+    prefix = "" if isinstance(error, FindingsError) else "error: "
+    print(f"{prefix}{error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)

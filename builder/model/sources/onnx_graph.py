@@ -1,0 +1,122 @@
+"""Changes to an ONNX file before it runs: dimensions of -1, inputs that are baked in, names of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder.errors import SourceError
+from builder.spec.inputs import ConstantInput
+
+_DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger",
+            "MatMulIntegerToFloat", "ConvIntegerToFloat")  # fmt: skip
+"""Operators of dynamic quantization: scales are measured while the model runs."""
+
+
+def as_feature(name: str) -> str:
+    """A name as Core ML and Swift accept it: `input.1` becomes `input_1`."""
+    plain = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
+    return plain if plain.isidentifier() else f"_{plain}"
+
+
+def feature_names(names: Sequence[str]) -> dict[str, str]:
+    """Each of the file's names as a feature, no two alike: of `a.b` and `a_b` the second keeps its name."""
+    features = {name: name for name in names if as_feature(name) == name}
+    for name in names:
+        plain, number = as_feature(name), 2
+        feature = plain
+        while name not in features and feature in features.values():
+            feature, number = f"{plain}_{number}", number + 1
+        features.setdefault(name, feature)
+    return {name: features[name] for name in names}
+
+
+def opset_of(model: Any) -> int:
+    """The version of ONNX's own operators that a model uses."""
+    return max((int(used.version) for used in model.opset_import if used.domain in ("", "ai.onnx")), default=1)
+
+
+def open_negative_sizes(model: Any) -> None:
+    """Make dimensions of -1, which some exporters write for sizes that are open, what ONNX has for that: no value."""
+    for graph in _graphs(model.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dimension in value.type.tensor_type.shape.dim:
+                if dimension.HasField("dim_value") and dimension.dim_value < 0:
+                    dimension.Clear()
+
+
+def refuse_quantized(model: Any, path: Path) -> None:
+    """Raise SourceError for a file with operators of dynamic quantization or on integers that Core ML does not have."""
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            if node.op_type in _DYNAMIC:
+                raise SourceError(
+                    f"{path} is quantized dynamically: {node.op_type} measures a scale while the model runs, "
+                    "which nothing in Core ML does",
+                    hint="take the file from before it was quantized, and write `compression: int8`",
+                    key="source.file",
+                )
+            if node.op_type.startswith("QLinear") or node.op_type.startswith("QGemm"):
+                raise SourceError(
+                    f"{path} computes with quantized integers: Core ML has nothing for {node.op_type}",
+                    hint="quantize it with QDQ nodes (quant_format=QuantFormat.QDQ), or take the file from before",
+                    key="source.file",
+                )
+
+
+def bake_in(model: Any, constants: Mapping[str, tuple[str, ConstantInput]], path: Path) -> None:
+    """Make constants of inputs; `constants` gives, by the file's own name, the recipe's name and its constant."""
+    import onnx
+
+    for own, (name, given) in constants.items():
+        value = next(value for value in model.graph.input if value.name == own)
+        array = _constant(value, name, given, path)
+        _drop_initializer(model.graph, own)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, own))
+        model.graph.input.remove(value)
+
+
+def free_initializers(model: Any, names: Sequence[str]) -> None:
+    """Make inputs without a default of these, which the app gives."""
+    for name in names:
+        _drop_initializer(model.graph, name)
+
+
+def _drop_initializer(graph: Any, name: str) -> None:
+    for tensor in [tensor for tensor in graph.initializer if tensor.name == name]:
+        graph.initializer.remove(tensor)
+
+
+def _constant(value: Any, name: str, given: ConstantInput, path: Path) -> np.ndarray:
+    """The constant in the dtype and the shape that the file declares; raises SourceError where it does not fit."""
+    import onnx
+
+    kind, key = value.type.tensor_type, f"input.{name}.constant"
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    plain = np.asarray(given.constant)
+    with np.errstate(all="ignore"):
+        array = plain.astype(dtype)
+    floating = np.issubdtype(dtype, np.floating)
+    if not floating and not np.array_equal(array.astype(np.float64), plain.astype(np.float64)):
+        raise SourceError(f"{path} takes {name} as {dtype}, and {given.constant} is none", key=key)
+    sizes = [int(d.dim_value) if d.HasField("dim_value") else -1 for d in kind.shape.dim]
+    if not kind.HasField("shape"):
+        return array
+    if array.ndim == 0 and -1 not in sizes:
+        return np.full(sizes, array, dtype)
+    if len(sizes) != array.ndim or any(s not in (-1, w) for s, w in zip(sizes, array.shape, strict=True)):
+        shown = ", ".join("?" if size == -1 else str(size) for size in sizes)
+        raise SourceError(f"{path} takes {name} of shape ({shown}), and the constant is {array.shape}", key=key)
+    return array
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
+                yield from _graphs(inner)

@@ -1,0 +1,122 @@
+"""What the original itself is sure of: the answers that it gives where its own rounding falls otherwise.
+
+A program computes with rounding, so its output is known only up to some noise. That noise is measured by computing the
+same in another way: in float64 where a PyTorch model runs in float64, an ONNX graph without onnxruntime's own
+optimisations, and any program on inputs that are moved by one unit in the last place of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from builder.model.substitutions.rewrite import copy_module
+
+Tensors = tuple[torch.Tensor, ...]
+OtherAnswers = Callable[[int], Sequence[Tensors]]
+"""From the number of a sample to the outputs of the original computed in other ways; empty where there is no other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """A module, and how it is given a sample."""
+
+    module: torch.nn.Module
+    given: Callable[[torch.Tensor, int], torch.Tensor]
+    """Takes an input and the number of the sample."""
+    dtype: torch.dtype = torch.float32
+    """What tensors have that the module's own code makes."""
+
+
+class Uncertainty:
+    """The other answers of one module for some samples; nothing is computed before it is asked for."""
+
+    def __init__(self, module: torch.nn.Module, samples: Sequence[Tensors], states: Mapping[str, torch.Tensor]) -> None:
+        """`states` are the values, before the first sample, of the buffers that a run changes, by path."""
+        self._module = module
+        self._samples = samples
+        self._states = {path: value.clone() for path, value in states.items()}
+        self._known: dict[int, list[Tensors]] = {}
+        self._ways: list[_Way] = []
+
+    def __call__(self, index: int) -> Sequence[Tensors]:
+        """The other answers for one sample; with states, those of a run over all samples up to it."""
+        if not self._ways:
+            self._ways = [_Way(module=self._module, given=_moved), *_otherwise(self._module)]
+        if index not in self._known:
+            answers = (self._answer(way, index) for way in self._ways)
+            self._known[index] = [answer for answer in answers if answer is not None]
+        return self._known[index]
+
+    def _answer(self, way: _Way, index: int) -> Tensors | None:
+        """One answer; None where the module does not run this way, as where its code names a dtype."""
+        answer: Any = None
+        first = 0 if self._states else index
+        try:
+            with torch.no_grad(), _computing_in(way.dtype), self._own_states(way.module):
+                for number in range(first, index + 1):
+                    answer = way.module(*(way.given(tensor, number) for tensor in self._samples[number]))
+        except Exception:  # whatever the user's own code raises; the other ways are left, and the difference itself
+            return None
+        return tuple(answer)
+
+    @contextmanager
+    def _own_states(self, module: torch.nn.Module) -> Iterator[None]:
+        """Begin with the first states, and leave those that there were."""
+        buffers = dict(module.named_buffers(remove_duplicate=False)) if self._states else {}
+        before = {path: buffers[path].clone() for path in self._states}
+        for path, value in self._states.items():
+            buffers[path].copy_(value)
+        try:
+            yield
+        finally:
+            for path, value in before.items():
+                buffers[path].copy_(value)
+
+
+def _otherwise(module: torch.nn.Module) -> Iterator[_Way]:
+    """The same program with other rounding: the one way that this module has."""
+    parts = {path: part for path, part in module.named_modules() if hasattr(part, "without_optimisations")}
+    try:
+        other = copy_module(module, share_parameters=bool(parts))
+        if not parts:
+            yield _Way(module=other.double(), given=_as_double, dtype=torch.float64)
+            return
+        for path, part in parts.items():
+            parent, _, name = path.rpartition(".")
+            setattr(other.get_submodule(parent), name, part.without_optimisations())
+    except Exception:  # what cannot be copied or computed in float64 has no other way
+        return
+    yield _Way(module=other, given=lambda tensor, _: tensor)
+
+
+def _as_double(tensor: torch.Tensor, _: int) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _moved(tensor: torch.Tensor, index: int) -> torch.Tensor:
+    """Each value up or down by one unit in the last place, the same for one sample every time."""
+    if not tensor.is_floating_point():
+        return tensor
+    up = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(index)) < 0.5
+    return torch.nextafter(tensor, torch.where(up, torch.inf, -torch.inf).to(tensor.dtype))
+
+
+@contextmanager
+def _computing_in(dtype: torch.dtype) -> Iterator[None]:
+    """Let the module's own code make tensors of this dtype, and ask for the limits of float32 in any case.
+
+    A model that clamps at `torch.finfo(x.dtype).eps` would be another model in float64, not one with less rounding.
+    """
+    default, finfo = torch.get_default_dtype(), torch.finfo
+    torch.set_default_dtype(dtype)
+    torch.finfo = lambda dtype=None: finfo(torch.float32 if dtype in (None, torch.float64) else dtype)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+        torch.finfo = finfo  # type: ignore[misc]

@@ -1,0 +1,115 @@
+"""The original's other answers differ by its own rounding, and by nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from builder.model.sources.onnx import OnnxModule
+from builder.model.uncertainty import Uncertainty
+
+X = torch.linspace(0.5, 2.0, 64)
+
+
+class Cancels(torch.nn.Module):
+    """Loses all but three digits in float32: the unit in the last place of 1e4 is 1e-3."""
+
+    def forward(self, x):
+        return ((x + 1e4) - 1e4,)
+
+
+def differences(module, x=X, states=None, samples=1, index=0):
+    answers = Uncertainty(module, [(x,)] * samples, states or {})(index)
+    return [float((answer[0] - x).abs().max()) for answer in answers]
+
+
+def test_float64_shows_what_float32_lost():
+    moved, double = differences(Cancels())
+    assert double < 1e-9
+    (own,) = Cancels()(X)
+    assert 1e-5 < float((own - X).abs().max()) < 1e-3
+    assert moved < 2e-3
+
+
+def test_a_module_that_names_a_dtype_has_its_inputs_moved_alone():
+    class Named(torch.nn.Module):
+        def forward(self, x):
+            return (torch.nn.functional.linear(x, torch.eye(64, dtype=torch.float32)),)
+
+    (moved,) = differences(Named())
+    assert 0 < moved <= float(torch.finfo(torch.float32).eps)
+
+
+def test_limits_of_a_dtype_are_those_of_float32():
+    class Clamped(torch.nn.Module):
+        def forward(self, x):
+            return (torch.log((x * 0).clamp(min=torch.finfo(x.dtype).eps)),)
+
+    (expected,) = Clamped()(X)
+    answers = Uncertainty(Clamped(), [(X,)], {})(0)
+    assert len(answers) == 2
+    for (answer,) in answers:
+        torch.testing.assert_close(answer.float(), expected)
+    assert torch.finfo(torch.float64).bits == 64
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_states_begin_as_given_and_are_left_as_they_were():
+    class Counts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("total", torch.zeros(64))
+
+        def forward(self, x):
+            self.total.add_(x)
+            return (self.total.clone(),)
+
+    module = Counts()
+    module.total.fill_(7.0)
+    answers = Uncertainty(module, [(X,)] * 3, {"total": torch.full((64,), 1.0)})(2)
+    assert len(answers) == 2
+    for (answer,) in answers:
+        torch.testing.assert_close(answer.float(), 1.0 + 3 * X)
+    assert bool((module.total == 7.0).all())
+
+
+def test_integers_stay_as_they_are():
+    ids = torch.arange(4)
+    for (answer,) in Uncertainty(_Table(), [(ids,)], {})(0):
+        torch.testing.assert_close(answer.float(), torch.arange(4.0) * 2)
+
+
+class _Table(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.arange(4.0) * 2)
+
+    def forward(self, ids):
+        return (self.table[ids],)
+
+
+def test_a_graph_is_run_without_optimisations():
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    big = helper.make_tensor("big", kind, [1], [1e4])
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "big"], ["y"]), helper.make_node("Sub", ["y", "big"], ["z"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, [64])],
+        [helper.make_tensor_value_info("z", kind, [64])],
+        [big],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    class Tuple(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = OnnxModule(model, ["x"], ["z"])
+
+        def forward(self, x):
+            return (self.model(x)["z"],)
+
+    moved, plain = Uncertainty(Tuple(), [(X,)], {})(0)
+    (own,) = Tuple()(X)
+    torch.testing.assert_close(plain[0], own, rtol=0, atol=1e-3)
+    torch.testing.assert_close(moved[0], own, rtol=0, atol=2e-3)

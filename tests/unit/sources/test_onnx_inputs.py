@@ -1,0 +1,157 @@
+"""What an ONNX file takes and gives: scalars, constants that are baked in, other names, sizes of -1, defaults."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from builder import runtime
+from builder.backends.coreml.convert import convert
+from builder.data import make_examples
+from builder.errors import SourceError
+from builder.model.sources import load_source
+from builder.progress import Silent
+from builder.stages.capture import capture
+from builder.stages.prepare import prepare
+from tests.unit.sources.test_onnx import spec_of
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("onnxsim") is None, reason="optional packages"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:onnx"),
+]
+
+X = {"kind": "tensor", "shape": [2, 3]}
+
+
+def file_of(folder, text: str, *, negative: bool = False, default: tuple[str, np.ndarray] | None = None) -> str:
+    """Write the model that `text` is in ONNX's own notation; `negative` writes open sizes as -1."""
+    import onnx
+
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')
+    if default is not None:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(default[1], default[0]))
+    for dimension in model.graph.input[0].type.tensor_type.shape.dim if negative else ():
+        if dimension.dim_param:
+            dimension.dim_value = -1
+    onnx.save(model, str(folder / "m.onnx"))
+    return str(folder / "m.onnx")
+
+
+def built(file: str, folder, **parts):
+    """Build as far as the artifact; return it with what was prepared and the examples."""
+    spec = spec_of(file, **parts)
+    examples = make_examples(spec)
+    prepared = prepare(load_source(spec, examples, Silent()), examples, spec)
+    converted = convert(prepared, capture(prepared, examples, "onnx", {}), examples, spec)
+    converted.model.save(str(folder / "m.mlpackage"))
+    return runtime.load(folder / "m.mlpackage"), prepared, examples
+
+
+def onnxruntime_of(file: str, **given) -> list[np.ndarray]:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, given)
+
+
+BRANCHES = """g (float[2,3] x, int64 rate) => (float[2,3] y) {
+    limit = Constant <value: tensor = int64 {16000}> ()
+    fast = Equal(rate, limit)
+    y = If (fast) <
+        then_branch = a () => (float[2,3] r) { r = Neg(x) },
+        else_branch = b () => (float[2,3] s) { s = Abs(x) }>
+}"""
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(16000, np.negative), (8000, np.abs)])
+def test_a_constant_input_decides_branches_and_is_no_input_of_the_artifact(rate, expected, tmp_path):
+    file = file_of(tmp_path, BRANCHES)
+    artifact, _, examples = built(file, tmp_path, input={"x": X, "rate": {"constant": rate}})
+    x = examples.samples[0].given["x"]
+    assert list(artifact.inputs) == ["x"]
+    (wanted,) = onnxruntime_of(file, x=x, rate=np.array(rate))
+    np.testing.assert_allclose(artifact.predict({"x": x})["y"], wanted, rtol=1e-6)
+    np.testing.assert_array_equal(wanted, expected(x))
+
+
+def test_scalars_are_arrays_of_one_element_at_the_border(tmp_path):
+    file = file_of(tmp_path, "g (float[2,3] x, float k) => (float[2,3] y, float s) { y = Mul(x, k) "
+                             "s = ReduceSum <keepdims: int = 0> (y) }")  # fmt: skip
+    artifact, prepared, examples = built(file, tmp_path, input={"x": X, "k": {"kind": "tensor", "shape": []}})
+    given = examples.samples[0].given
+    assert given["k"].shape == (1,)
+    predicted = artifact.predict(dict(given))
+    y, s = onnxruntime_of(file, x=given["x"], k=given["k"].reshape(()))
+    np.testing.assert_allclose(predicted["y"], y, rtol=1e-6)
+    np.testing.assert_allclose(predicted["s"], s.reshape(1), rtol=1e-5)
+    assert prepared.reference(*examples.samples[0].tensors.values())[1].shape == (1,)
+
+
+def test_inputs_and_outputs_are_renamed(tmp_path):
+    file = file_of(tmp_path, "g (float[2,3] state, float[2,3] x) => (float[2,3] a, float[2,3] list) "
+                             "{ a = Sub(state, x) list = Mul(state, x) }")  # fmt: skip
+    names = {"previous": X | {"source_name": "state"}, "x": X}
+    artifact, _, examples = built(file, tmp_path, input=names, output={"product": {"source_name": "list"}})
+    given = examples.samples[0].given
+    _, wanted = onnxruntime_of(file, state=given["previous"], x=given["x"])
+    np.testing.assert_allclose(artifact.predict(dict(given))["product"], wanted, rtol=1e-6)
+
+
+def test_an_output_that_core_ml_cannot_name_gets_another_name(tmp_path):
+    artifact, prepared, _ = built(
+        file_of(tmp_path, "g (float[2,3] x) => (float[2,3] list) { list = Neg(x) }"), tmp_path, input={"x": X}
+    )
+    assert prepared.output_names == ("list_output",)
+    assert list(artifact.outputs) == ["list_output"]
+
+
+def test_names_that_become_alike_stay_apart(tmp_path):
+    import onnx
+
+    file = file_of(tmp_path, "g (float[2,3] x) => (float[2,3] a_b, float[2,3] c) { a_b = Neg(x) c = Abs(x) }")
+    model = onnx.load(file)
+    model.graph.output[1].name = model.graph.node[1].output[0] = "a.b"
+    onnx.save(model, file)
+    artifact, _, examples = built(file, tmp_path, input={"x": X})
+    x = examples.samples[0].given["x"]
+    predicted = artifact.predict({"x": x})
+    np.testing.assert_array_equal(predicted["a_b"], -x)
+    np.testing.assert_array_equal(predicted["a_b_2"], abs(x))
+
+
+def test_a_size_of_minus_one_is_open(tmp_path):
+    file = file_of(tmp_path, "g (float[n,3] x) => (float[n,3] y) { y = Exp(x) }", negative=True)
+    size = {"min": 1, "max": 4, "default": 2}
+    artifact, _, _ = built(file, tmp_path, input={"x": X | {"shape": [size, 3]}})
+    x = np.ones((3, 3), np.float32)
+    np.testing.assert_allclose(artifact.predict({"x": x})["y"], np.exp(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_an_input_with_a_default_may_be_given_or_left_out(given, tmp_path):
+    text = "g (float[2,3] x, float[3] bias) => (float[2,3] y) { y = Add(x, bias) }"
+    default = np.array([1, 2, 3], np.float32)
+    file = file_of(tmp_path, text, default=("bias", default))
+    inputs = {"x": X} | ({"bias": {"kind": "tensor", "shape": [3]}} if given else {})
+    artifact, _, examples = built(file, tmp_path, input=inputs)
+    sample = examples.samples[0].given
+    (wanted,) = onnxruntime_of(file, **sample)
+    np.testing.assert_allclose(artifact.predict(dict(sample))["y"], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "said"),
+    [
+        (BRANCHES, {"rate": {"constant": 0.5}}, "takes rate as int64, and 0.5 is none"),
+        (BRANCHES, {"rate": {"constant": [1, 2]}}, r"of shape \(\), and the constant is \(2,\)"),
+        (BRANCHES, {}, "takes an input rate too"),
+        ("g (float[2,3] x) => (int32[2,3] y) { q, s, z = DynamicQuantizeLinear(x) y = Cast<to: int = 6>(q) }", {},
+         "quantized dynamically: DynamicQuantizeLinear"),
+        ("g (float[2,3] x) => (seq(float[2,3]) y) { y = SequenceConstruct(x) }", {}, "returns y as sequence"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_file_is_refused(text, change, said, tmp_path):
+    spec = spec_of(file_of(tmp_path, text), input={"x": X} | change)
+    with pytest.raises(SourceError, match=said):
+        load_source(spec, make_examples(spec), Silent())

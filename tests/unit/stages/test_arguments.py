@@ -1,0 +1,89 @@
+"""What a model takes beside what the app gives: constants, scalars, and arguments that the recipe calls otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from builder import runtime
+from builder.artifacts import LoadedModel
+from builder.backends.coreml.convert import convert
+from builder.data import make_examples
+from builder.spec import BuildSpec
+from builder.spec.rules.features import find_feature_problems
+from builder.stages.capture import capture
+from builder.stages.prepare import prepare
+
+X = {"kind": "tensor", "shape": [2, 3]}
+
+
+class Scaled(nn.Module):
+    """Branches on a number, scales by a scalar, adds an array; returns an array and a scalar."""
+
+    def forward(self, x: torch.Tensor, rate: int, scale: torch.Tensor, offset: torch.Tensor):
+        assert scale.ndim == 0
+        y = (x if rate == 16000 else -x) * scale + offset
+        return y, y.sum()
+
+
+def spec_of(**inputs):
+    return BuildSpec.model_validate(
+        {
+            "source": {"kind": "python", "factory": "nets:scaled"},
+            "input": inputs,
+            "precision": {"kind": "fp32"},
+            "target": {"name": "ios16"},
+            "tracking": {"kind": "none"},
+        }
+    )
+
+
+@pytest.mark.parametrize("method", ["trace", "export"])
+def test_constants_scalars_and_other_names_reach_the_model(method, tmp_path):
+    # given names in another order than the model's, as keyword arguments
+    spec = spec_of(
+        rate={"constant": 16000},
+        offset={"constant": [0.5, 1.5, 2.5]},
+        factor={"kind": "tensor", "shape": [], "source_name": "scale"},
+        x=X,
+    )
+    examples = make_examples(spec)
+    loaded = LoadedModel(module=Scaled(), digest="d", origin={"kind": "python"})
+
+    # when the artifact is built
+    prepared = prepare(loaded, examples, spec)
+    converted = convert(prepared, capture(prepared, examples, method, {}), examples, spec)
+    converted.model.save(str(tmp_path / "m.mlpackage"))
+    artifact = runtime.load(tmp_path / "m.mlpackage")
+
+    # then the app gives what is left, the scalar as an array of one element
+    assert {name: feature.shape for name, feature in artifact.inputs.items()} == {"factor": (1,), "x": (2, 3)}
+    given = examples.samples[0].given
+    y = given["x"] * given["factor"] + np.array([0.5, 1.5, 2.5], np.float32)
+    predicted = artifact.predict(dict(given))
+    np.testing.assert_allclose(predicted["output_0"], y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(predicted["output_1"], y.sum().reshape(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path", "said"),
+    [
+        ({"x": {"constant": 1}}, ("input",), "every input is a constant"),
+        ({"state": X}, ("input", "state"), "a word of Core ML's own language"),
+        ({"x": X, "y": X | {"source_name": "x"}}, ("input", "y"), "named twice"),
+    ],
+)
+def test_names_that_cannot_be(inputs, path, said):
+    assert [(p.path, said in p.message) for p in find_feature_problems(spec_of(**inputs))] == [(path, True)]
+
+
+def test_the_remedy_of_a_reserved_name_can_be_pasted():
+    import yaml
+
+    (problem,) = find_feature_problems(spec_of(state=X | {"low": -1.0}, x=X))
+    assert problem.hint is not None
+    pasted = yaml.safe_load(problem.hint.split("`")[1])
+    assert pasted == {"state_input": X | {"low": -1.0, "source_name": "state"}}
+    assert list(find_feature_problems(spec_of(**pasted, x=X))) == []

@@ -1,0 +1,133 @@
+"""Branches, loops and numbers of Python that follow from a flexible size: found with their lines, never frozen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import pad
+
+from builder.artifacts import LoadedModel
+from builder.backends.coreml.preflight.raised import Watch, told_frozen
+from builder.data import make_examples
+from builder.engine.diagnose import Patient, diagnose
+from builder.errors import ConversionError
+from builder.stages.capture import capture
+from builder.stages.prepare import prepare
+from tests.unit.stages.small_builds import make_spec
+
+
+class Merge(nn.Module):
+    """Pads only where a side is odd, as Swin does; both ends of the range below are even."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        width = x.shape[-1]
+        if width % 2 == 1:
+            x = pad(x, (0, width % 2))
+        return x[..., 0::2] + 2 * x[..., 1::2]
+
+
+class Halves(nn.Module):
+    """Leaves out the last of an odd number, but not of the ends and the default: only sizes between them show it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] % 2 == 1 and x.shape[1] not in (1, 5, 11):
+            x = x[:, :-1]
+        half = x.shape[1] // 2
+        return x[:, :half].sum(1) - x[:, half:].sum(1)
+
+
+class Loop(nn.Module):
+    """Counts in Python up to a size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = x[:, 0]
+        for _ in range(x.shape[1]):
+            total = total * 2
+        return total
+
+
+class Large(nn.Module):
+    """Does something else beyond a size that the range has, and that no size that is tried reaches."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == 887:
+            return x.sum(1) * 2
+        if x.shape[0] != 2:
+            raise ValueError("two rows")
+        if x.shape[1] > 100000:
+            raise ValueError("too long")
+        return x.sum(1)
+
+
+class Multiples(nn.Module):
+    """Refuses sizes between the ends, which an app cannot use either."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] % 4:
+            raise ValueError("multiples of four")
+        return x.reshape(2, -1, 4).sum(2)
+
+
+def patient(module: nn.Module, shape: list[object], **parts: object) -> Patient:
+    spec = make_spec(input={"x": {"kind": "tensor", "shape": shape}}, precision={"kind": "fp32"}, **parts)
+    examples = make_examples(spec)
+    loaded = LoadedModel(module=module.eval(), digest="0" * 64, origin={})
+    return Patient(loaded=loaded, prepared=prepare(loaded, examples, spec), examples=examples, spec=spec)
+
+
+MERGE = [1, {"min": 16, "max": 32, "default": 24}]
+HALVES = [2, {"min": 1, "max": 11, "default": 5}, 3]
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "line"),
+    [
+        (Merge(), MERGE, "a branch on a size in test_sizes.py:25, `if width % 2 == 1:`"),
+        (Halves(), HALVES, "a branch on a size in test_sizes.py:34, `if x.shape[1] % 2 == 1 and"),
+        (Loop(), HALVES, "a size as a number in test_sizes.py:45, `for _ in range(x.shape[1]):`"),
+    ],
+)
+def test_a_trace_that_is_wrong_at_another_size_is_refused_with_the_line(
+    module: nn.Module, shape: list[object], line: str
+) -> None:
+    given = patient(module, shape)
+    watch = Watch(given.prepared.module.get_submodule("model"))
+    with pytest.raises(ConversionError, match="trace froze a size: for x ") as raised:
+        capture(given.prepared, given.examples, "trace", {}, watch=watch)
+    assert line in raised.value.message
+
+
+@pytest.mark.parametrize("method", ["auto", "export"])
+def test_a_diagnosis_names_the_line_and_no_method_that_gives_a_wrong_artifact(method: str) -> None:
+    # given a model whose branch both trace and export would freeze
+    given = patient(Halves(), HALVES, capture={"method": method})
+    # when
+    best = diagnose(given).best
+    # then it is found where it is, and what to do is to change the model or the range
+    (obstacle,) = [each for each in best.in_the_way if each.rule == "sizes"]
+    assert obstacle.sites[0].place is not None
+    assert "x.shape[1] % 2 == 1" in obstacle.sites[0].place.text
+    assert "froze a size" in obstacle.what
+    assert obstacle.remedy is not None
+    assert (obstacle.remedy.kind, obstacle.remedy.paste) == ("rewrite", None)
+
+
+def test_a_branch_that_no_tried_size_shows_is_noted_and_what_only_refuses_is_not() -> None:
+    given = patient(Large(), [2, {"min": 4, "max": 1000, "default": 8}])
+    watch = Watch(given.prepared.module.get_submodule("model"))
+    capture(given.prepared, given.examples, "trace", {}, watch=watch)
+    assert told_frozen(watch.branches) == ("a branch on a size in test_sizes.py:54, `if x.shape[1] == 887:`",)
+
+
+def test_where_all_sizes_were_tried_nothing_is_noted() -> None:
+    given = patient(Large(), [2, {"min": 4, "max": 6, "default": 5}])
+    watch = Watch(given.prepared.module.get_submodule("model"))
+    capture(given.prepared, given.examples, "trace", {}, watch=watch)
+    assert watch.branches == []
+
+
+def test_sizes_that_the_model_refuses_itself_are_left_out() -> None:
+    given = patient(Multiples(), [2, {"min": 4, "max": 16, "default": 8}])
+    assert [sample.tensors["x"].shape[1] % 4 for sample in given.examples.between] != [0, 0, 0]
+    assert capture(given.prepared, given.examples, "trace", {}).method == "trace"
