@@ -253,7 +253,7 @@ def _probe(url: "str | None") -> str:
             answers.append("unresolved")
         except TimeoutError:
             answers.append("silent")
-        except OSError as error:
+        except (OSError, OverflowError, ValueError) as error:  # the last two of an address that is none
             answers.append(type(error).__name__)
 
     thread = threading.Thread(target=connect, daemon=True)

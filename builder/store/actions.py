@@ -6,7 +6,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +43,10 @@ class Action:
     """How long the stage took when it ran."""
 
 
+def _any(_stage: str, _record: Mapping[str, Any]) -> bool:
+    return True
+
+
 _MOST = 1 << 28
 """Bytes of a result; the largest, of load, have every line of the labels and the lists of other files."""
 
@@ -58,8 +62,12 @@ class Store:
     unless `BUILDER_TRUSTED_OWNERS` names them. Objects are what their names say, whoever wrote them.
     """
 
-    def __init__(self, root: Path, progress: Progress) -> None:
+    def __init__(
+        self, root: Path, progress: Progress, *, is_readable: Callable[[str, Mapping[str, Any]], bool] = _any
+    ) -> None:
+        """Open a store; `is_readable` says whether a record is one of its stage (see `builder.engine.stored`)."""
         self.root = root
+        self._is_readable = is_readable
         self.objects = Objects(root)
         self._progress = progress
         self._writable = True
@@ -78,7 +86,7 @@ class Store:
                 self._progress.warn(f"the store's result of {stage} cannot be read, so {stage} runs again: {error}")
             return None
         action = _read(text, stage, key)
-        if action is None:
+        if action is None or not self._is_readable(stage, action.record):
             self._progress.warn(f"the store's result of {stage} was damaged, so {stage} runs again ({path})")
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import stat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 MOST = 1 << 26
 """Bytes of a document (64 MB); recipes, records and results have thousands."""
@@ -25,7 +26,7 @@ class UnfitFileError(OSError):
         super().__init__(errno.EINVAL, reason, str(path))
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file for reading; raises UnfitFileError for pipes, devices and folders, before it could block."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
