@@ -22,6 +22,7 @@ from packaging.version import Version
 import builder
 from builder.errors import UnfitEnvironmentError
 from builder.noop import cache_folder
+from builder.util.install import install_command
 
 _DISTRIBUTION = "coreml-builder"
 _PYTHONS = ("3.11", "3.12", "3.13")
@@ -98,7 +99,7 @@ def _versions() -> Iterator[Finding]:
 
 def _version(requirement: Requirement) -> Finding:
     name = requirement.name
-    hint = "install with `pip install -c constraints.txt`"
+    hint = f"install with `{install_command(name)}`"
     try:
         installed = metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -184,7 +185,7 @@ def _torchvision() -> Iterator[Finding]:
             about="torch and torchvision",
             said=f"torchvision was made for torch{needed.specifier}, and torch {torch_version} is installed",
             fit=False,
-            hint="install both with `pip install -c constraints.txt torch torchvision`",
+            hint=f"install both with `{install_command('torch', 'torchvision')}`",
         )
         return
     from builder.model.torchvision_import import import_torchvision, stands_in

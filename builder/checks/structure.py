@@ -70,6 +70,10 @@ def _compare_inputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDes
         for key in ("enumerated_shapes", "enumerated_sizes"):
             if key in feature:
                 feature[key] = sorted(feature[key])
+        for key in ("ranges", "size_ranges"):  # -1: without an end, which no recipe can say
+            if key in feature and wanted[key] is not None:
+                ends = zip(feature[key], wanted[key], strict=True)
+                feature[key] = [[low, top if high < 0 else high] for (low, high), (_, top) in ends]
         yield from _differences(f"input {name}", wanted, feature)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, shapes_to_try
+from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, shapes_to_try
 
 Inputs = Mapping[str, ImageInput | TensorInput]
 Shapes = dict[str, tuple[int, ...]]
@@ -32,7 +32,7 @@ def _shape(given: ImageInput | TensorInput, turn: int) -> tuple[int, ...]:
     if given.enumerated_shapes is not None:
         return tuple(given.enumerated_shapes[turn % len(given.enumerated_shapes)])
     sizes = []
-    for axis, dimension in enumerate(given.shape):
+    for axis, dimension in enumerate(border_sizes(given)):
         if isinstance(dimension, RangeDimension):
             between = list(_between(dimension))
             offset = turn if dimension.name else turn + axis

@@ -23,8 +23,14 @@ def keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
     error.hint = said if error.hint is None else f"{error.hint}; {said}"
 
 
-def missed_limits(record: BuildRecord, outputs: Path) -> CheckError:
-    """The error of a build whose checks miss their limits; it carries the record."""
+def require_built(record: BuildRecord, outputs: Path) -> BuildRecord:
+    """Return the record of a good build; raises CheckError, which carries it, for a broken one."""
+    if record.status == "built":
+        return record
+    raise _missed_limits(record, outputs)
+
+
+def _missed_limits(record: BuildRecord, outputs: Path) -> CheckError:
     missed = [f"{check.name} ({check.engine}): {check.reason}" for check in record.checks if check.passed is False]
     earlier = earlier_good_folder(outputs, record.request.recipe, record.variant)
     stale = "" if earlier is None else f"; the artifact in {earlier} is from an earlier build and now stale"
@@ -41,8 +47,5 @@ def _remedy(record: BuildRecord) -> str:
     values = [value for check in record.checks for value in check.values.values() if isinstance(value, Mapping)]
     if any(value.get("nan_count") for value in values) and spec.precision.kind != "fp32" and spec.format == "mlpackage":
         command = shlex.join(["python", "-m", "builder", "debug", f"recipe={record.request.recipe}", *rest])
-        return (
-            f"`{command}` names the operators whose values half precision cannot hold, with the `precision:` that "
-            "keeps them in float32; `precision=fp32` keeps all"
-        )
+        return f"`{command}` names all operators whose values half precision cannot hold"
     return "compare values and limits in its report.html; change the recipe, or the limit with a reason"

@@ -23,7 +23,7 @@ from builder.artifacts import (
 from builder.auto.decided import decided
 from builder.engine.branch import Branch
 from builder.engine.capture_method import Choice
-from builder.engine.failure import keep_log, missed_limits
+from builder.engine.failure import keep_log
 from builder.engine.records import sealed_package
 from builder.engine.result import Story, make_record, tell_details
 from builder.engine.runner import Ledger, Stage, StaleError
@@ -59,8 +59,8 @@ def stages_of(spec: BuildSpec) -> tuple[str, ...]:
 def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildRecord:
     """Build, check, publish and record what `request` asks for; what the store has is not done again.
 
-    Raises SourceError, ConversionError and their like when a stage fails, and CheckError, which carries the record,
-    when a check misses its limit; the artifact then lies under `outputs/broken/`.
+    Where a check misses its limit, the record's status is `broken` and the artifact lies under `outputs/broken/`.
+    Raises SourceError, ConversionError and their like when a stage fails.
     """
     from builder.reports.files import build_logged, write_reports
 
@@ -91,8 +91,6 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
             from builder.tracking import track
 
             track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it
-    if not good:
-        raise missed_limits(record, outputs)
     return record
 
 
@@ -120,6 +118,21 @@ def seal_only(request: BuildRequest, *, folder: Path, progress: Progress) -> Sto
             return story
         except StaleError as error:
             progress.detail(f"{error} gave something else than before: starting over")
+        finally:
+            ledger.remembered.save()
+
+
+def try_out(request: BuildRequest, *, folder: Path) -> Story:
+    """Build and check, in `folder`, without a word; nothing is published, and missed limits are in the reports."""
+    while True:
+        ledger = open_ledger(request, Silent())
+        steps = Steps(request.spec, Path(), Silent())
+        try:
+            story = _tell_rest(request, folder, ledger, Silent(), ledger.stage(steps.load()), None)
+            story.verified.value()
+            return story
+        except StaleError:
+            continue
         finally:
             ledger.remembered.save()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from builder.jobs.local import LocalLauncher
 from builder.jobs.scheduler import Launcher
-from builder.jobs.settings import LocalSweep, SubmititSweep, SweepSettings
+from builder.jobs.settings import SubmititSweep, SweepSettings
 
 
 def launcher_for(
@@ -17,12 +17,8 @@ def launcher_for(
 
     Raises UnfitEnvironmentError where what the launcher needs is not installed.
     """
-    if isinstance(settings, LocalSweep):
-        return LocalLauncher(settings, peaks=peaks, jobs=jobs, worker=worker)
     if isinstance(settings, SubmititSweep):
         from builder.jobs.on_slurm import SubmititLauncher
 
         return SubmititLauncher(settings, folder=folder / "submitit", jobs=jobs)
-    from builder.jobs.on_ray import RayLauncher
-
-    return RayLauncher(settings, jobs=jobs)
+    return LocalLauncher(settings, peaks=peaks, jobs=jobs, worker=worker)

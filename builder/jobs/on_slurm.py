@@ -11,6 +11,7 @@ from builder.jobs.jobs import Exit, Job, Task
 from builder.jobs.local import processors
 from builder.jobs.process import run_task
 from builder.jobs.settings import SubmititSweep
+from builder.util.install import extra
 
 _KILLED = -9
 
@@ -24,7 +25,7 @@ class SubmititLauncher:
         except ImportError as error:
             raise UnfitEnvironmentError(
                 "sweep.launcher=submitit needs submitit, which is not installed",
-                hint="pip install -c constraints.txt 'coreml-builder[submitit]'",
+                hint=extra("submitit"),
             ) from error
         here = settings.cluster == "local"
         self.limit = settings.jobs or (processors() if here else jobs)

@@ -60,22 +60,6 @@ class SubmititSweep(_Common):
     """Further options of sbatch by their long names: `sweep.slurm.partition=cpu sweep.slurm.account=vision`."""
 
 
-class RaySweep(_Common):
-    """Builds are tasks of a Ray cluster; outputs and store lie on a shared file system."""
+SweepSettings = LocalSweep | SubmititSweep
 
-    launcher: Literal["ray"]
-    address: str | None = None
-    """The cluster (`auto`, `ray://head:10001`); unless given, Ray is started on this machine."""
-    cpus: PositiveInt = 4
-    """Processors for one build."""
-    job_memory: Memory = 16 * 2**30
-    """Memory that Ray sets aside for one build."""
-
-
-SweepSettings = LocalSweep | SubmititSweep | RaySweep
-
-LAUNCHERS: dict[str, type[LocalSweep] | type[SubmititSweep] | type[RaySweep]] = {
-    "local": LocalSweep,
-    "submitit": SubmititSweep,
-    "ray": RaySweep,
-}
+LAUNCHERS: dict[str, type[LocalSweep] | type[SubmititSweep]] = {"local": LocalSweep, "submitit": SubmititSweep}

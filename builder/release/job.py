@@ -46,6 +46,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
 def _build(job: dict[str, Any]) -> Any:
     from builder.artifacts import BuildRequest
+    from builder.engine.failure import require_built
     from builder.engine.pipeline import build
     from builder.progress import Silent
     from builder.reports.terminal import Terminal
@@ -59,10 +60,11 @@ def _build(job: dict[str, Any]) -> Any:
         config=job.get("config", job["spec"]),
         origins=job.get("origins", {}),
     )
+    outputs = Path(job["outputs"])
     if job["quiet"]:
-        return build(request, outputs=Path(job["outputs"]), progress=Silent())
+        return require_built(build(request, outputs=outputs, progress=Silent()), outputs)
     with Terminal(verbosity=0, stream=sys.stderr) as terminal:
-        return build(request, outputs=Path(job["outputs"]), progress=terminal)
+        return require_built(build(request, outputs=outputs, progress=terminal), outputs)
 
 
 def _source(record: Any, read: list[Path]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from builder.errors import ConfigurationError, UnfitEnvironmentError, VerificationError
 from builder.release.provenance import FILE_NAME as PROVENANCE
+from builder.util.install import extra
 
 FOLDER = "signatures"
 ARTIFACT_SIGNATURE = f"{FOLDER}/artifact.sig"
@@ -151,6 +152,6 @@ def _model_signing() -> tuple[Any, Any]:
     except ImportError as error:
         raise UnfitEnvironmentError(
             f"signatures need model-signing, which cannot be imported: {error}",
-            hint="pip install 'coreml-builder[sign]' -c constraints.txt",
+            hint=extra("sign"),
         ) from error
     return signing, verifying

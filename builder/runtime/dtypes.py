@@ -22,22 +22,31 @@ NAMES = {
 
 SUB_BYTE = {
     "uint1": (1, False), "uint2": (2, False), "uint3": (3, False), "uint4": (4, False), "uint6": (6, False),
-    "int4": (4, True),
+    "int4": (4, True), "int2": (2, True),
 }  # fmt: skip
-"""Bits and signedness of the packed types; they are held one to a uint8 (int4: int8)."""
+"""Bits and signedness of the packed types; they are held one to a uint8 (int4 and int2: int8)."""
 
 _STORED = {
     "bool": torch.bool, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16,
     "int8": torch.int8, "int16": torch.int16, "int32": torch.int32, "int64": torch.int64, "uint8": torch.uint8,
-    "uint16": torch.uint16, "uint32": torch.uint32, "uint64": torch.uint64,
+    "uint16": torch.uint16, "uint32": torch.uint32, "uint64": torch.uint64, "complex32": torch.complex32,
+    "complex64": torch.complex64, "fp8e4m3": torch.float8_e4m3fn, "fp8e5m2": torch.float8_e5m2,
+    "fp8e8m0": torch.float8_e8m0fnu, "fp4e2m1": torch.float32,
 }  # fmt: skip
 
 _HELD = _STORED | {
-    "bf16": torch.float32, "uint16": torch.int32, "uint32": torch.int64, "uint64": torch.int64,
+    "bf16": torch.float32, "fp8e4m3": torch.float32, "fp8e5m2": torch.float32, "fp8e8m0": torch.float32,
+    "complex32": torch.complex64, "uint16": torch.int32, "uint32": torch.int64, "uint64": torch.int64,
     **{name: torch.int8 if signed else torch.uint8 for name, (_, signed) in SUB_BYTE.items()},
 }  # fmt: skip
 
-FLOATING = frozenset({"fp16", "fp32", "fp64", "bf16"})
+NARROW = {
+    "bf16": torch.bfloat16, "fp8e4m3": torch.float8_e4m3fn, "fp8e5m2": torch.float8_e5m2, "complex32": torch.complex32,
+}  # fmt: skip
+"""Types that are held in a wider one but whose results are rounded to what they can hold."""
+
+WRAPPED = {"uint16": 0xFFFF, "uint32": 0xFFFF_FFFF}
+"""Unsigned types that are held in a wider signed one, with the bits that they keep."""
 
 
 def stored(dtype: str) -> torch.dtype:

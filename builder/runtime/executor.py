@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from builder.runtime.binding import Argument, Bound, Slot
-from builder.runtime.dtypes import Precision, held, holder, round_half, round_half_in_place
+from builder.runtime.dtypes import NARROW, WRAPPED, Precision, held, holder, round_half, round_half_in_place
 from builder.runtime.errors import PredictionError, RuntimeFailure
 from builder.runtime.ops.context import UNKNOWN_RANK, Context, TensorType
 from builder.runtime.ops.table import Kernel, is_exact, is_fresh
@@ -99,6 +99,10 @@ def finisher(
     convert: Callable[[torch.Tensor], torch.Tensor] = partial(_to, dtype=held(declared.dtype, precision))
     if declared.dtype == "fp16" and precision == "half" and rounds:
         convert = round_half_in_place if in_place else round_half
+    elif rounds and declared.dtype in NARROW:
+        convert = partial(_narrow, through=NARROW[declared.dtype], dtype=held(declared.dtype, precision))
+    elif rounds and declared.dtype in WRAPPED:
+        convert = partial(_wrap, mask=WRAPPED[declared.dtype], dtype=held(declared.dtype, precision))
     shape, known = declared.shape, None not in declared.shape
 
     def finish(value: torch.Tensor) -> torch.Tensor:
@@ -125,6 +129,16 @@ def _is_half(constant: Any) -> bool:
 
 def _to(value: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
     return value if value.dtype is dtype else value.to(dtype)
+
+
+def _narrow(value: torch.Tensor, *, through: torch.dtype, dtype: torch.dtype) -> torch.Tensor:
+    """Values rounded to what `through` can hold."""
+    return value.to(through).to(dtype)
+
+
+def _wrap(value: torch.Tensor, *, mask: int, dtype: torch.dtype) -> torch.Tensor:
+    """Integers modulo a power of two: what unsigned arithmetic gives."""
+    return value.to(dtype) & mask
 
 
 def _plain(call: Callable[..., Any], bound: Bound) -> Callable[[Frame, Execution], Any]:

@@ -21,7 +21,10 @@ _ARRAY_TYPES = {65568: "fp32", 65600: "fp64", 131104: "int32", 131080: "int8", 6
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ArrayFeature:
-    """A multi-array. With `enumerated` the shape is one of those; with `ranges` each size lies in its range."""
+    """A multi-array. With `enumerated` the shape is one of those; with `ranges` each size lies in its range.
+
+    An empty `shape` means any in a Core ML model; a `scalar` of a Core AI model has no axes.
+    """
 
     name: str
     dtype: str
@@ -30,9 +33,12 @@ class ArrayFeature:
     ranges: tuple[Range, ...] = ()
     optional: bool = False
     default: float | None = None
+    scalar: bool = False
 
     def allows(self, shape: Shape) -> bool:
         """Whether a value of this shape may be passed."""
+        if self.scalar:
+            return shape in ((), (1,))
         if self.enumerated:
             return shape in self.enumerated
         if self.ranges:
@@ -45,7 +51,7 @@ class ArrayFeature:
             return "one of " + ", ".join(map(str, self.enumerated))
         if self.ranges:
             return "(" + ", ".join(map(_range_text, self.ranges)) + ")"
-        return str(self.shape) if self.shape else "any shape"
+        return str(self.shape) if self.shape or self.scalar else "any shape"
 
     def __repr__(self) -> str:
         return _readable(f"{self.dtype} array {self.expected()}", self.optional, self.default)

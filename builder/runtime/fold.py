@@ -13,7 +13,7 @@ from builder.runtime.dtypes import Precision, held, holder
 from builder.runtime.errors import ModelError, RuntimeFailure
 from builder.runtime.executor import finisher
 from builder.runtime.ops.context import Context, TensorType
-from builder.runtime.ops.table import Kernel, is_exact
+from builder.runtime.ops.table import Kernel, is_decompression, is_exact
 from builder.runtime.program import Operation
 
 _FAILURES = (RuntimeFailure, RuntimeError, ValueError, IndexError, TypeError, ArithmeticError)
@@ -26,7 +26,7 @@ def fold(
     operation: Operation, kernel: Kernel, bound: Bound, *, opset: str, precision: Precision
 ) -> tuple[Known, ...] | None:
     """The operation's outputs if they can be known now, else None."""
-    decompression = operation.type.startswith("constexpr_")
+    decompression = is_decompression(kernel)
     if not bound.is_known or operation.blocks or not operation.outputs:
         return None
     if not decompression and (bound.context or not all(_is_small(entry.type) for entry in operation.outputs)):

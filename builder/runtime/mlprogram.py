@@ -29,10 +29,12 @@ class ProgramNetwork:
     """A planned function. Random operators without a seed draw from `generator`, one prediction after another.
 
     `detailed` makes a plan that computes every value of the file, where `plan` has loops as one operation.
+    `renamed` holds what a value that the plan returns is called outside, where that is not the value's name.
     """
 
     plan: Plan
     detailed: Callable[[], Plan] | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def run(
@@ -47,7 +49,11 @@ class ProgramNetwork:
         results = execute(plan.block, frame, execution)
         borrowed = _storages(inputs.values()) | _storages(states.values()) | _constants(plan)
         owned = (value.clone() if _storages((value,)) & borrowed else value for value in results)
-        return dict(zip(plan.outputs, owned, strict=True))
+        return dict(zip(self.named(plan.outputs), owned, strict=True))
+
+    def named(self, values: Iterable[str]) -> tuple[str, ...]:
+        """What returned values are called outside."""
+        return tuple(self.renamed.get(value, value) for value in values)
 
     def frame(self, plan: Plan, inputs: Mapping[str, Any], states: Mapping[str, torch.Tensor]) -> Frame:
         """The slots of `plan` with the inputs and states in theirs."""

@@ -1,4 +1,4 @@
-"""A loaded model: one interface over ML programs, neural networks and pipelines."""
+"""A loaded model: one interface over ML programs, neural networks, pipelines and Core AI assets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from builder.runtime.dtypes import PRECISIONS, Precision
+from builder.runtime.coreai.asset import is_asset
+from builder.runtime.dtypes import PRECISIONS, Precision, held
 from builder.runtime.errors import InputError, ModelError, UnsupportedError
 from builder.runtime.features import ArrayFeature, Feature, Interface, read_interface
 from builder.runtime.package import Package, open_package
@@ -101,8 +102,7 @@ class Model:
     def make_state(self) -> State:
         """Fresh states, all zero."""
         tensors = {
-            name: torch.zeros(feature.shape, dtype=torch.int32 if feature.dtype == "int32" else torch.float32)
-            for name, feature in self.states.items()
+            name: torch.zeros(feature.shape, dtype=held(feature.dtype, "half")) for name, feature in self.states.items()
         }
         return State(self.states, tensors)
 
@@ -125,13 +125,19 @@ class Model:
 
 
 def load(path: str | Path, function: str | None = None, precision: Precision = "half") -> Model:
-    """Load a `.mlpackage` or `.mlmodel` and make it ready to predict.
+    """Load a `.mlpackage`, `.mlmodel` or `.aimodel` and make it ready to predict.
 
-    `function` chooses one of a multifunction package. `precision` says how fp16 values are computed: "half" in float32
+    `function` chooses one of a model that has several. `precision` says how fp16 values are computed: "half" in float32
     rounded to half after each operator, "fast" in float32 throughout, "native" in torch's float16.
     Raises ModelError (damaged), UnsupportedError (naming all that is missing).
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     with _paused_collector():
+        if is_asset(Path(path)):
+            from builder.runtime.coreai.loading import load_asset
+
+            return load_asset(path, function, precision)
         return build_model(open_package(path), function=function, precision=precision)
 
 

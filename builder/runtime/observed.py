@@ -52,7 +52,7 @@ def run_observed(
                     results[name] = frame[slot]
             for slot in step.frees:
                 frame[slot] = None
-    return results
+    return {network.renamed.get(name, name): value for name, value in results.items()}
 
 
 def _run(step: Step, frame: list[Any], execution: Execution) -> None:

@@ -19,9 +19,17 @@ from builder.runtime.features import (
 )
 
 _ARRAY_DTYPES = {
-    "fp32": torch.float32, "fp64": torch.float64, "int32": torch.int32, "int8": torch.int8, "fp16": torch.float16,
+    "fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16, "bool": torch.bool,
+    "int8": torch.int8, "int16": torch.int16, "int32": torch.int32, "int64": torch.int64, "uint8": torch.uint8,
+    "complex64": torch.complex64,
 }  # fmt: skip
-_NUMPY_DTYPES = {"fp32": np.float32, "fp64": np.float64, "int32": np.int32, "int8": np.int8, "fp16": np.float32}
+_WIDER_DTYPES = {"uint16": (torch.int32, 0xFFFF), "uint32": (torch.int64, 0xFFFF_FFFF)}
+"""Unsigned types that a wider one holds, with their largest value."""
+_NUMPY_DTYPES = {
+    "fp32": np.float32, "fp64": np.float64, "fp16": np.float32, "bf16": np.float32, "bool": np.bool_, "int8": np.int8,
+    "int16": np.int16, "int32": np.int32, "int64": np.int64, "uint8": np.uint8, "uint16": np.uint16,
+    "uint32": np.uint32, "complex64": np.complex64,
+}  # fmt: skip
 _IMAGE_MODES = {
     "RGB": ("RGB", "RGBA"),
     "BGR": ("RGB", "RGBA"),
@@ -55,7 +63,7 @@ def check_inputs(
         elif not feature.optional:
             raise InputError(f"input {name!r} is None")
         elif isinstance(feature, ArrayFeature) and feature.default is not None:
-            checked[name] = torch.full(feature.shape, feature.default, dtype=_ARRAY_DTYPES[feature.dtype])
+            checked[name] = torch.full(feature.shape, feature.default, dtype=array_dtype(feature))
     return checked
 
 
@@ -89,19 +97,35 @@ def _check_array(feature: ArrayFeature, value: Any, allows: Allows) -> torch.Ten
     shape = tuple(tensor.shape) or (1,)
     if not allows(feature, shape):
         raise InputError(f"input {feature.name!r}: the shape is {shape}, the model expects {feature.expected()}")
-    target = _ARRAY_DTYPES[feature.dtype]
-    if tensor.dtype == target:
+    target = array_dtype(feature)
+    shape = () if feature.scalar else shape
+    if tensor.dtype == target and feature.dtype not in _WIDER_DTYPES:
         return tensor.reshape(shape)
-    if not target.is_floating_point:
-        _check_integers(feature, tensor, torch.iinfo(target))
+    if not target.is_floating_point and not target.is_complex:
+        _check_integers(feature, tensor, *_limits(feature, target))
     return tensor.reshape(shape).to(target)
 
 
-def _check_integers(feature: ArrayFeature, tensor: torch.Tensor, limits: torch.iinfo) -> None:
+def array_dtype(feature: ArrayFeature) -> torch.dtype:
+    """The torch type that an array of this feature is passed in."""
+    return _WIDER_DTYPES[feature.dtype][0] if feature.dtype in _WIDER_DTYPES else _ARRAY_DTYPES[feature.dtype]
+
+
+def _limits(feature: ArrayFeature, target: torch.dtype) -> tuple[int, int]:
+    if feature.dtype in _WIDER_DTYPES:
+        return 0, _WIDER_DTYPES[feature.dtype][1]
+    if target is torch.bool:
+        return 0, 1
+    return torch.iinfo(target).min, torch.iinfo(target).max
+
+
+def _check_integers(feature: ArrayFeature, tensor: torch.Tensor, low: int, high: int) -> None:
     """Refuse what the declared integer type cannot hold: fractions, and values that would wrap around."""
+    if tensor.dtype is torch.bool:
+        return
     if tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
         raise InputError(f"input {feature.name!r}: {feature.dtype} is expected, got {tensor.dtype} with fractions")
-    if tensor.numel() and not limits.min <= tensor.min().item() <= tensor.max().item() <= limits.max:
+    if tensor.numel() and not low <= tensor.min().item() <= tensor.max().item() <= high:
         raise InputError(
             f"input {feature.name!r}: {feature.dtype} is expected, got values of {tensor.min().item():.6g} to "
             f"{tensor.max().item():.6g}"
@@ -111,11 +135,16 @@ def _check_integers(feature: ArrayFeature, tensor: torch.Tensor, limits: torch.i
 def _as_tensor(feature: ArrayFeature, value: Any) -> torch.Tensor:
     try:
         if isinstance(value, torch.Tensor):
-            if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            if (
+                value.layout is not torch.strided
+                or value.is_meta
+                or value.is_quantized
+                or (value.is_complex() and not feature.dtype.startswith("complex"))
+            ):
                 raise TypeError(f"a tensor of {value.dtype} ({value.layout}, on {value.device.type})")
             return value.detach().cpu()
         array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind not in ("biufc" if feature.dtype.startswith("complex") else "biuf"):
             raise TypeError(f"an array of {array.dtype}")
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
@@ -176,7 +205,8 @@ def _encode(feature: Feature, value: Any) -> Any:
     if isinstance(feature, ArrayFeature):
         if not isinstance(value, torch.Tensor):
             raise PredictionError(f"output {feature.name!r} is declared as an array, got {type(value).__name__}")
-        return to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
+        array: np.ndarray[Any, Any] = to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
+        return array.reshape(()) if feature.scalar else array
     if isinstance(feature, ScalarFeature) and isinstance(value, torch.Tensor):
         return value.reshape(-1)[0].item()
     if isinstance(feature, SequenceFeature) and isinstance(value, torch.Tensor):

@@ -15,6 +15,7 @@ from builder.search.front import front_of
 from builder.search.settings import Search
 from builder.search.table import cells, counted, headings, point_text
 from builder.search.trials import Trial
+from builder.util.install import extra
 
 FRONT, OTHERS, MISSED = "#0072b2", "#999999", "#d55e00"
 """Blue, grey and vermilion of Okabe and Ito, which most colour-blind people tell apart."""
@@ -40,7 +41,7 @@ def write_page(file: Path, title: str, trials: Sequence[Trial], winner: Trial | 
     except ImportError as error:
         raise UnfitEnvironmentError(
             "the plot of a search needs plotly, which is not installed",
-            hint="pip install -c constraints.txt 'coreml-builder[search]'",
+            hint=extra("search"),
         ) from error
 
     def div(figure: Any, name: str, *, first: bool) -> str:

@@ -16,6 +16,7 @@ from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.search.settings import Search
 from builder.search.space import Point, arguments_of, identity, points, suggest
 from builder.search.trials import Trial
+from builder.util.install import extra
 
 FILE = "study.db"
 NAME = "search"
@@ -190,7 +191,7 @@ def _optuna() -> Any:
     except ImportError as error:
         raise UnfitEnvironmentError(
             "a search needs Optuna, which is not installed",
-            hint="pip install -c constraints.txt 'coreml-builder[search]'",
+            hint=extra("search"),
         ) from error
     return optuna
 

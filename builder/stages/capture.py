@@ -51,7 +51,17 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     with _attention_in_operators():
         shapes = _dynamic_shapes(prepared)
         program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
-        return _without_changed_inputs(program)
+        return _with_strides(_without_changed_inputs(program))
+
+
+def _with_strides(program: Any) -> Any:
+    """Write out the strides of pools, which torch takes from the window and coremltools asks for."""
+    for node in program.graph.nodes:
+        pools = node.op == "call_function" and str(node.target).startswith(("aten.max_pool", "aten.avg_pool"))
+        if pools and len(node.args) == 2 and "stride" not in node.kwargs:
+            node.args = (*node.args, node.args[1])
+    program.graph_module.recompile()
+    return program
 
 
 def _without_changed_inputs(program: Any) -> Any:

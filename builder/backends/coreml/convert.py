@@ -25,6 +25,7 @@ from builder.backends.coreml.module_names import modules_of_operators
 from builder.backends.coreml.neural_network import declare_integers, halve_weights
 from builder.backends.coreml.onnx_import import mil_program
 from builder.backends.coreml.patches.conversion import fast_conversion, replaced, validate_program
+from builder.backends.coreml.patches.exact_passes import exact_passes
 from builder.backends.coreml.precision import MixedSelector, half_precision_selector, normalization_depth
 from builder.backends.coreml.retarget import retarget
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
@@ -58,6 +59,7 @@ def convert(
             functional_writes() as written,
             assignments(),
             high_ranks_lowered(),
+            exact_passes(),
             finite_masks(),
             _named_probabilities(prepared, spec),
             _exact_normalization(prepared),

@@ -14,7 +14,7 @@ from builder.runtime.bits import unpack_bits
 from builder.runtime.errors import ModelError
 from builder.runtime.ops.context import Context
 from builder.runtime.ops.quantization import along
-from builder.runtime.ops.table import Ints, exact, table
+from builder.runtime.ops.table import Ints, decompresses, exact, table
 
 # Below this many elements a table of pairs costs more than it saves.
 _PAIRS_FROM = 1 << 17
@@ -23,12 +23,14 @@ _CHUNK = 1 << 18
 
 
 @exact
+@decompresses
 def constexpr_cast(*, source_val: Tensor, output_dtype: str, context: Context) -> Tensor:
     """fp16 weights as fp32."""
     return source_val.to(context.held(output_dtype))
 
 
 @exact
+@decompresses
 def constexpr_affine_dequantize(
     *, quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int, context: Context
 ) -> Tensor:
@@ -45,6 +47,7 @@ def constexpr_affine_dequantize(
 
 
 @exact
+@decompresses
 def constexpr_blockwise_shift_scale(
     *, data: Tensor, scale: Tensor, offset: Tensor | None = None, context: Context
 ) -> Tensor:
@@ -68,13 +71,13 @@ def _dequantized(data: Tensor, scale: Tensor, offset: Tensor | None, context: Co
         part = data[start : start + rows].to(scale.dtype)
         blocks = slice(None) if scale.shape[0] == 1 else slice(start // block, (start + rows) // block)
         if offset is not None:
-            part = _blockwise(part, offset[blocks].to(scale.dtype), torch.sub)
-        part = _blockwise(part, scale[blocks], torch.mul)
+            part = blockwise(part, offset[blocks].to(scale.dtype), torch.sub)
+        part = blockwise(part, scale[blocks], torch.mul)
         result[start : start + rows] = part.to(torch.float16) if half else part
     return result
 
 
-def _blockwise(data: Tensor, parameter: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def blockwise(data: Tensor, parameter: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """`operation` of data (d0, d1, …) and a parameter (n0, n1, …) whose elements cover blocks of d / n each."""
     blocked = [size for d, n in zip(data.shape, parameter.shape, strict=True) for size in (n, d // n)]
     spread = [size for n in parameter.shape for size in (n, 1)]
@@ -87,6 +90,7 @@ def _check_blocks(name: str, shape: torch.Size, blocks: torch.Size | tuple[int, 
 
 
 @exact
+@decompresses
 def constexpr_lut_to_dense(
     *, indices: Tensor, lut: Tensor, shape: Ints | None = None, vector_axis: int | None = None
 ) -> Tensor:
@@ -178,6 +182,7 @@ def _unpacked(packed: Tensor, bits: int, count: int) -> Tensor:
 
 
 @exact
+@decompresses
 def constexpr_sparse_to_dense(*, nonzero_data: Tensor, mask: Tensor, shape: Ints | None = None) -> Tensor:
     """Values where the mask is set, else zero. The mask is packed bits with a `shape` (iOS16), or bytes (iOS18)."""
     if shape is None:
@@ -209,6 +214,7 @@ def _nonzero(dense: Tensor, mask: Tensor) -> Tensor:
 
 
 @exact
+@decompresses
 def constexpr_lut_to_sparse(
     *, indices_mask: Tensor, indices_nonzero_data: Tensor, lut: Tensor, vector_axis: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -225,6 +231,7 @@ def constexpr_lut_to_sparse(
 
 
 @exact
+@decompresses
 def constexpr_sparse_blockwise_shift_scale(
     *, data_mask: Tensor, nonzero_data: Tensor, scale: Tensor, offset: Tensor | None = None, context: Context
 ) -> tuple[Tensor, Tensor]:

@@ -106,6 +106,17 @@ def is_fresh(kernel: Kernel) -> bool:
     return bool(getattr(getattr(kernel, "func", kernel), "fresh", False))
 
 
+def decompresses(kernel: KernelType) -> KernelType:
+    """Mark a kernel that makes a weight from its compressed form: done once, when the weight is first needed."""
+    kernel.decompresses = True  # type: ignore[attr-defined]  # a function carries its own mark, no second table to keep
+    return kernel
+
+
+def is_decompression(kernel: Kernel) -> bool:
+    """Whether `decompresses` marked the kernel."""
+    return bool(getattr(kernel, "decompresses", False))
+
+
 def table(*kernels: Kernel) -> dict[str, Kernel]:
     """A family's table, keyed by MIL name: the function's name without the underscore that keeps builtins free."""
     return merge(*({kernel.__name__.rstrip("_"): kernel} for kernel in kernels))

@@ -92,7 +92,7 @@ def _ranges(
     return kept
 
 
-def _take(x: Tensor, kept: list[range]) -> Tensor:
+def take_ranges(x: Tensor, kept: list[range]) -> Tensor:
     """x at the kept indices: a view, except where an axis runs backwards."""
     backwards = []
     slices = []
@@ -108,6 +108,17 @@ def _take(x: Tensor, kept: list[range]) -> Tensor:
     return view.flip(backwards) if backwards else view
 
 
+def put_ranges(x: Tensor, kept: list[range], update: Tensor) -> Tensor:
+    """A copy of x in which the part that `take_ranges` would return is `update`."""
+    backwards = [axis for axis, indices in enumerate(kept) if indices.step < 0]
+    forwards = [indices[::-1] if indices.step < 0 else indices for indices in kept]
+    result = x.clone(memory_format=torch.contiguous_format)
+    target = take_ranges(result, forwards)
+    new = update.reshape(target.shape)
+    target.copy_(new.flip(backwards) if backwards else new)
+    return result
+
+
 def _squeezed(squeeze_mask: Bools | None) -> Ints:
     return tuple(axis for axis, masked in enumerate(squeeze_mask or ()) if masked)
 
@@ -118,7 +129,7 @@ def slice_by_index(
     end_mask: Bools | None = None, squeeze_mask: Bools | None = None,
 ) -> Tensor:  # fmt: skip
     """x[begin:end:stride, …] by numpy's rules; a masked begin or end is open, a squeezed axis is indexed at begin."""
-    result = _take(x, _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask))
+    result = take_ranges(x, _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask))
     squeezed = _squeezed(squeeze_mask)
     return result.squeeze(squeezed) if squeezed else result
 
@@ -129,14 +140,7 @@ def slice_update(
     end_mask: Bools | None = None, squeeze_mask: Bools | None = None,
 ) -> Tensor:  # fmt: skip
     """A copy of x in which the part that `slice_by_index` would return is `update`."""
-    kept = _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
-    backwards = [axis for axis, indices in enumerate(kept) if indices.step < 0]
-    forwards = [indices[::-1] if indices.step < 0 else indices for indices in kept]
-    result = x.clone(memory_format=torch.contiguous_format)
-    target = _take(result, forwards)
-    new = update.reshape(target.shape)
-    target.copy_(new.flip(backwards) if backwards else new)
-    return result
+    return put_ranges(x, _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask), update)
 
 
 @exact

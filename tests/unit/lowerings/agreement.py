@@ -11,6 +11,7 @@ import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import coremltools as ct
 import numpy as np
@@ -26,7 +27,8 @@ from builder.backends.coreml.lowerings.half_masks import finite_masks
 from builder.backends.coreml.lowerings.high_rank import high_ranks_lowered
 from builder.backends.coreml.lowerings.register import registered_lowerings, uses
 from builder.backends.coreml.lowerings.writes import functional_writes, mark_copies
-from builder.backends.coreml.patches.conversion import fast_conversion
+from builder.backends.coreml.patches.conversion import fast_conversion, validate_program
+from builder.backends.coreml.patches.exact_passes import exact_passes
 
 USUAL = 3
 CASES = int(os.environ.get("LOWERING_CASES", USUAL))
@@ -136,18 +138,30 @@ def check_close(found: np.ndarray, wanted: np.ndarray, tolerance: float, which: 
 
 def convert(module: torch.nn.Module, inputs: Sequence[Tensor], *, method: str, half: bool, target: str = "iOS17"):
     """The model as coremltools and our lowerings make it, and which of ours were used."""
+    program = captured(module, inputs, method)
+    model, used, _ = convert_program(program, module, inputs, half=half, target=target)
+    return model, used
+
+
+def captured(module: torch.nn.Module, inputs: Sequence[Tensor], method: str) -> Any:
+    """A trace or an exported program, as the capture stage makes them."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing and exporting itself
-        program = (
-            torch.jit.trace(module, tuple(inputs), check_trace=False)
-            if method == "trace"
-            else torch.export.export(module, tuple(inputs)).run_decompositions({})
-        )
-        if method == "trace":
-            mark_copies(program)
+        if method == "export":
+            return torch.export.export(module, tuple(inputs)).run_decompositions({})
+        traced = torch.jit.trace(module, tuple(inputs), check_trace=False)
+        mark_copies(traced)
+        return traced
+
+
+def convert_program(
+    program: Any, module: torch.nn.Module, inputs: Sequence[Tensor], *, half: bool, target: str = "iOS17"
+) -> tuple[Any, Mapping[str, UsedLowering], set[str]]:
+    """The model, the lowerings of ours that were used, and the types of its operators."""
+    with torch.no_grad():
         outputs = [
             ct.TensorType(name=f"y{i}", dtype=np.float32 if y.is_floating_point() else np.int32)
-            for i, y in enumerate(module(*inputs))
+            for i, y in enumerate(module(*(x.clone() for x in inputs)))
         ]
     with (
         fast_conversion() as keep,
@@ -156,15 +170,22 @@ def convert(module: torch.nn.Module, inputs: Sequence[Tensor], *, method: str, h
         functional_writes(),
         assignments(),
         high_ranks_lowered(),
+        exact_passes(),
         finite_masks(),
     ):
         model = ct.convert(
             program,
-            inputs=[ct.TensorType(name=f"x{i}", shape=x.shape, dtype=x.numpy().dtype) for i, x in enumerate(inputs)],
+            inputs=[ct.TensorType(name=f"x{i}", shape=x.shape, dtype=_input_dtype(x)) for i, x in enumerate(inputs)],
             outputs=outputs,
             minimum_deployment_target=getattr(ct.target, target),
             compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
             skip_model_load=True,
         )
+        validate_program(model._mil_program)
         keep(model)
-    return model, {used.operator: used for used in uses(counted)}
+    types = {op.op_type for op in model._mil_program.functions["main"].operations if op.op_type != "const"}
+    return model, {used.operator: used for used in uses(counted)}, types
+
+
+def _input_dtype(x: Tensor) -> type:
+    return np.float32 if x.is_floating_point() else np.int32

@@ -14,6 +14,7 @@ from builder.search.settings import Search
 from builder.search.space import Point, arguments_of, identity, points
 from builder.search.study import Asked, Study
 from builder.search.trials import Trial
+from builder.util.install import extra
 from tests.unit.search.conftest import MakeSearch
 
 WIDE: dict[str, Any] = {
@@ -162,5 +163,5 @@ def test_without_optuna_it_says_how_to_install_it(
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(UnfitEnvironmentError, match="needs Optuna") as raised:
         open_study(make_search())
-    assert raised.value.hint == "pip install -c constraints.txt 'coreml-builder[search]'"
+    assert raised.value.hint == extra("search")
     assert studies.FILE == "study.db"

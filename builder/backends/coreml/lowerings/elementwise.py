@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.logarithms import log_of_sum
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
 from builder.backends.coreml.lowerings.variables import (
     as_float,
@@ -15,6 +16,7 @@ from builder.backends.coreml.lowerings.variables import (
     is_float,
     is_integer,
     promoted,
+    selected,
     zeros_like,
 )
 
@@ -120,9 +122,7 @@ def lerp(mb: Builder, x: Var, end: Var, weight: Var) -> Var:
 
 def logaddexp(mb: Builder, x: Var, other: Var) -> Var:
     """`log(e^x + e^other)`, from the larger one, so that nothing overflows."""
-    x, other = promoted(x, other)
-    distance = mb.abs(x=mb.sub(x=x, y=other))
-    return mb.add(x=mb.maximum(x=x, y=other), y=mb.softplus(x=mb.mul(x=distance, y=-1.0)))
+    return log_of_sum(mb, *promoted(as_float(x), as_float(other)))
 
 
 def log_sigmoid(mb: Builder, x: Var) -> Var:
@@ -157,7 +157,7 @@ def copysign(mb: Builder, x: Var, other: Var) -> Var:
     """The size of x with the sign of other; a negative zero counts as positive."""
     x, other = promoted(as_float(x), as_float(other))
     size = mb.abs(x=x)
-    return mb.select(cond=mb.less(x=other, y=0.0), a=mb.mul(x=size, y=-1.0), b=size)
+    return selected(mb, mb.less(x=other, y=0.0), mb.mul(x=size, y=-1.0), size)
 
 
 def heaviside(mb: Builder, x: Var, values: Var) -> Var:
@@ -188,8 +188,13 @@ def xlogy(mb: Builder, x: Var, other: Var) -> Var:
     """`x * log(other)`, and 0 where x is 0."""
     x, other = promoted(as_float(x), as_float(other))
     is_zero = mb.equal(x=x, y=0.0)
-    safe = mb.select(cond=mb.logical_and(x=is_zero, y=mb.less_equal(x=other, y=other)), a=1.0, b=other)
+    safe = selected(mb, mb.logical_and(x=is_zero, y=mb.less_equal(x=other, y=other)), 1.0, other)
     return mb.mul(x=x, y=mb.log(x=safe))
+
+
+def gelu(mb: Builder, x: Var, approximate: str = "none") -> Var:
+    """`x` times the normal distribution's share below it, or its approximation by tanh."""
+    return mb.gelu(x=x, mode="TANH_APPROXIMATION" if approximate == "tanh" else "EXACT")
 
 
 def erfc(mb: Builder, x: Var) -> Var:
@@ -255,6 +260,12 @@ ELEMENTWISE = (
         operator="reciprocal",
         lower=reciprocal,
         wrong=Wrong(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+    ),
+    Lowering(
+        operator="gelu",
+        lower=gelu,
+        wrong=Wrong(issue=None, said="overlooks `approximate` in exported programs"),
+        applies=lambda approximate="none": approximate == "tanh",
     ),
     Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
     Lowering(operator="floor_divide", lower=integer_floor_division, wrong=_INTEGER_QUOTIENT, applies=_are_integers),

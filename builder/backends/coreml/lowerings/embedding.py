@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import fixed_size, positive
 
 _SUM, _MEAN, _MAX = range(3)
 _LOWEST = -3e4
@@ -33,7 +34,8 @@ def embedding_bag(
     indices, offsets = (mb.cast(x=v, dtype="int32") for v in (indices, offsets))
     rows = mb.gather(x=weight, indices=indices, axis=0)
     member = _membership(mb, indices, offsets, include_last_offset=bool(include_last_offset))
-    if padding_idx is not None and padding_idx >= 0:
+    if padding_idx is not None:
+        padding_idx = positive(padding_idx, fixed_size(weight, 0, "an embedding bag"))
         counts = mb.cast(x=mb.not_equal(x=indices, y=padding_idx), dtype="fp32")
         member = mb.mul(x=member, y=mb.expand_dims(x=counts, axes=[0]))
     if mode == _MAX:
@@ -76,7 +78,28 @@ def _maximum(mb: Builder, rows: Var, member: Var) -> Var:
     return mb.mul(x=largest, y=filled)
 
 
-EMBEDDING = tuple(
-    Lowering(operator=name, lower=embedding_bag)
-    for name in ("embedding_bag", "embedding_bag.padding_idx", "_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag_or_none(
+    mb: Builder,
+    weight: Var,
+    indices: Var,
+    offsets: Var,
+    scale_grad_by_freq: bool = False,
+    mode: int = _SUM,
+    sparse: bool = False,
+    per_sample_weights: Var | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+) -> tuple[Var, ...]:
+    """What exported programs call it: there -1 says that no row is padding."""
+    row = None if padding_idx == -1 else padding_idx
+    settings = (scale_grad_by_freq, mode, sparse, per_sample_weights, include_last_offset, row)
+    return embedding_bag(mb, weight, indices, offsets, *settings)
+
+
+EMBEDDING = (
+    *(Lowering(operator=name, lower=embedding_bag) for name in ("embedding_bag", "embedding_bag.padding_idx")),
+    *(
+        Lowering(operator=name, lower=embedding_bag_or_none)
+        for name in ("_embedding_bag", "_embedding_bag_forward_only")
+    ),
 )

@@ -1,8 +1,11 @@
-"""Masks made of float32's least number, in half precision: there it becomes infinity, and a row of nothing else NaN.
+"""Masks made of numbers that half precision lacks: there they become infinity, and a row of nothing else NaN.
 
 coremltools takes numbers beyond 1e38 for infinity and lets them overflow (apple/coremltools#2669). Masks of
-transformers are made of `finfo.min`, and traces write infinity itself as 3.4e38. Delete this when the oldest version
-that we support clamps them (9.1 does).
+transformers are made of `finfo.min` or -1e9, and traces write infinity itself as 3.4e38. In float32 such a number also
+swallows the score that it is added to, so that a row that is masked altogether is uniform; 3e4 in half does not.
+
+Given:   %m = mul(x=%hidden, y=-1e9);  %s = add(x=%scores, y=%m);  %p = softmax(x=%s)
+Result:  %m = mul(x=%hidden, y=-3e4);  %a = add(x=%scores, y=%m);  %s = select(cond=less(x=%m, y=-1.5e4), a=-3e4, b=%a)
 """
 
 from __future__ import annotations
@@ -15,8 +18,15 @@ MASKED = 3e4
 """What stands for such a number: its exponential is 0, half precision holds it, and twice of it too."""
 
 _BEYOND = 1e38
+_LARGEST = 65504.0
+"""Of half precision."""
 _MAKES_MASKS = {"mul", "add", "sub", "select", "fill"}
 """Users of such a constant that make masks; a limit (clip, maximum) stays what it is."""
+_MOVES = {
+    "cast", "concat", "expand_dims", "identity", "reshape", "slice_by_index", "slice_by_size", "split", "squeeze",
+    "tile", "transpose",
+}  # fmt: skip
+_ATTENDS = {"softmax", "scaled_dot_product_attention"}
 
 
 @contextmanager
@@ -45,28 +55,100 @@ def _clamp(block: Any) -> None:
     import numpy as np
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
+    masks: set[Any] = set()
     for op in list(block.operations):
         for inner in op.blocks:
             _clamp(inner)
         if op.op_type != "const" or not _is_mask(op):
             continue
         value = np.asarray(op.outputs[0].val)
-        beyond = np.abs(value) >= _BEYOND
-        finite = np.where(beyond, np.sign(value) * MASKED, value).astype(value.dtype)
+        finite = np.where(_is_beyond(value), np.sign(value) * MASKED, value).astype(value.dtype)
         with mb.set_before_op(op):
             new = mb.const(val=finite if finite.ndim else finite[()])
         block.replace_uses_of_var_after_op(anchor_op=op, old_var=op.outputs[0], new_var=new)
+        masks.add(new)
+    if masks:
+        _absorb(mb, block, masks)
+
+
+def _is_beyond(value: Any) -> Any:
+    """Of a constant with numbers beyond 1e38 these, infinity too; else the finite ones beyond half precision."""
+    import numpy as np
+
+    size = np.abs(value)
+    return size >= _BEYOND if (size[np.isfinite(value)] >= _BEYOND).any() else (size > _LARGEST) & np.isfinite(value)
 
 
 def _is_mask(op: Any) -> bool:
     """Whether a constant of float32 has numbers that half precision lacks, and makes masks alone."""
     import numpy as np
-    from coremltools.converters.mil.mil import types
 
     (output,) = op.outputs
     users = {user.op_type for user in output.child_ops}
-    if not users or not users <= _MAKES_MASKS or not output.is_tensor_or_scalar_of(dtype="fp32"):
+    if not users or not users <= _MAKES_MASKS | _MOVES or not output.is_tensor_or_scalar_of(dtype="fp32"):
         return False
     value = np.asarray(output.val)
-    finite = value[np.isfinite(value)]
-    return bool(types.is_float(output.dtype) and finite.size and np.abs(finite).max() >= _BEYOND)
+    finite = np.abs(value[np.isfinite(value)])
+    if not finite.size or finite.max() <= _LARGEST:
+        return False
+    return bool(users <= _MAKES_MASKS and finite.max() >= _BEYOND) or _is_attended(output, set())
+
+
+def _is_attended(var: Any, seen: set[Any]) -> bool:
+    """Whether a softmax takes the variable, moved and added to others at most."""
+    seen.add(var)
+    for op in var.child_ops:
+        if op.op_type in _ATTENDS:
+            return True
+        if op.op_type in _MAKES_MASKS | _MOVES and any(
+            _is_attended(output, seen) for output in op.outputs if output not in seen
+        ):
+            return True
+    return False
+
+
+def _absorb(mb: Any, block: Any, masks: set[Any]) -> None:
+    """Let masks swallow what they are added to, in front of each softmax; `masks` grows by all that is made of them."""
+    hidden: dict[Any, Any] = {}
+    for op in list(block.operations):
+        if op.op_type not in _MAKES_MASKS | _MOVES or not any(var in masks for var in _inputs(op)):
+            continue
+        if op.op_type not in ("add", "sub") or not _is_attended(op.outputs[0], set()):
+            masks.update(op.outputs)
+            continue
+        signs = {"x": -1, "y": -1 if op.op_type == "add" else 1}
+        conditions = []
+        for name, sign in signs.items():
+            var = op.inputs[name]
+            if var in masks and not _leaves_something(var, sign):
+                if (var, sign) not in hidden:
+                    with mb.set_before_op(op):
+                        limit = sign * MASKED / 2
+                        hidden[var, sign] = (mb.less if sign < 0 else mb.greater)(x=var, y=limit)
+                conditions.append(hidden[var, sign])
+        masks.update(op.outputs if not conditions else (_swallowed(mb, block, op, conditions),))
+
+
+def _swallowed(mb: Any, block: Any, op: Any, conditions: list[Any]) -> Any:
+    operations = list(block.operations)
+    following = operations[operations.index(op) + 1]
+    with mb.set_before_op(following):
+        condition = conditions[0] if len(conditions) == 1 else mb.logical_or(x=conditions[0], y=conditions[1])
+        new = mb.select(cond=condition, a=-MASKED, b=op.outputs[0])
+    block.replace_uses_of_var_after_op(anchor_op=new.op, old_var=op.outputs[0], new_var=new)
+    return new
+
+
+def _leaves_something(mask: Any, sign: int) -> bool:
+    """Whether a constant mask leaves an element of every row, as those of causal attention do."""
+    import numpy as np
+
+    if mask.val is None:
+        return False
+    value = np.atleast_1d(mask.val) * sign
+    return bool((value.min(axis=-1) < MASKED / 2).all())
+
+
+def _inputs(op: Any) -> Iterator[Any]:
+    for value in op.inputs.values():
+        yield from value if isinstance(value, list | tuple) else (value,)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
-from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, numpy_dtype, promoted, zeros_like
+from builder.backends.coreml.lowerings.variables import (
+    dtype_name,
+    fixed_size,
+    is_bool,
+    numpy_dtype,
+    selected,
+    zeros_like,
+)
 
 
 def new_ones(mb: Builder, x: Var, size: Any, dtype: int | None = None, **_: Any) -> Var:
@@ -62,14 +69,30 @@ def _is_subtracted_below(x: Var, diagonal: int = 0) -> bool:
 
 def where(mb: Builder, condition: Var, x: Var, other: Var) -> Var:
     """X where the condition holds, else `other`; one or both are numbers, which take the other's dtype."""
-    from coremltools.converters.mil.frontend._utils import pymil_broadcast_tensors
+    return selected(mb, condition if is_bool(condition) else mb.cast(x=condition, dtype="bool"), x, other)
 
-    condition, x, other = pymil_broadcast_tensors([condition, *promoted(x, other)])
-    return mb.select(cond=condition, a=x, b=other)
+
+def masked_fill(mb: Builder, x: Var, mask: Var, value: Var) -> Var:
+    """X with a number where the mask holds; x and mask broadcast to each other."""
+    mask = mask if is_bool(mask) else mb.cast(x=mask, dtype="bool")
+    filled = mb.cast(x=value, dtype=dtype_name(x)) if value.dtype != x.dtype else value
+    return selected(mb, mask, filled, x)
+
+
+def _is_larger(x: Var, mask: Var) -> bool:
+    """Whether the mask has axes that x has not, or larger ones."""
+    if mask.rank > x.rank:
+        return True
+    pairs = zip(x.shape[x.rank - mask.rank :], mask.shape, strict=True)
+    return any(isinstance(size, int) and size == 1 and other != 1 for size, other in pairs)
 
 
 def _mixes_dtypes(x: Var, other: Var) -> bool:
     return bool(x.dtype != other.dtype)
+
+
+def _is_one_truth(condition: Var, x: Var | None = None, other: Var | None = None) -> bool:
+    return x is not None and other is not None and max(condition.rank, x.rank, other.rank) == 0
 
 
 _INFINITE = Wrong(issue=2771, said="makes NaN of infinite elements", fixed_in="9.1.dev0")
@@ -77,8 +100,18 @@ _INFINITE = Wrong(issue=2771, said="makes NaN of infinite elements", fixed_in="9
 MASKS = (
     Lowering(operator="new_ones", lower=new_ones),
     *(
+        Lowering(operator=name, lower=where, lacks="one truth alone", applies=_is_one_truth)
+        for name in ("where", "where.self")
+    ),
+    *(
         Lowering(operator=f"where.{name}", lower=where, lacks="numbers of another dtype", applies=_mixes_dtypes)
         for name in ("scalarself", "scalarother")
+    ),
+    Lowering(
+        operator="masked_fill",
+        lower=masked_fill,
+        wrong=Wrong(issue=None, said="takes the shape of the result from the tensor alone, not from the mask"),
+        applies=_is_larger,
     ),
     Lowering(operator="triu", lower=triu, wrong=_INFINITE, applies=_is_subtracted),
     Lowering(operator="tril", lower=tril, wrong=_INFINITE, applies=_is_subtracted_below),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import fixed_size, promoted, slice_axis
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import fixed_size, numpy_dtype, promoted, slice_axis, zeros_like
 
 _LARGEST = 4
 """The largest matrix whose determinant is written out: 4 x 4 takes 40 products, the next five times as many."""
@@ -64,9 +64,42 @@ def addbmm(mb: Builder, x: Var, batch1: Var, batch2: Var, beta: float = 1, alpha
     return _sum(mb, x, product, beta, alpha)
 
 
+def addmm(mb: Builder, x: Var, mat1: Var, mat2: Var, beta: float = 1, alpha: float = 1) -> Var:
+    """`beta * x + alpha * mat1 mat2`, of matrices or of batches of them."""
+    x, mat1, mat2 = promoted(x, mat1, mat2)
+    return _sum(mb, x, mb.matmul(x=mat1, y=mat2), beta, alpha)
+
+
 def _sum(mb: Builder, x: Var, product: Var, beta: float, alpha: float) -> Var:
-    product = product if alpha == 1 else mb.mul(x=product, y=float(alpha))
-    return mb.add(x=x if beta == 1 else mb.mul(x=x, y=float(beta)), y=product)
+    """`beta * x + alpha * product`; with a beta of 0 nothing of x counts, infinities and NaN included."""
+    if alpha != 1:
+        product = mb.mul(x=product, y=numpy_dtype(product)(alpha))
+    if beta == 0:
+        sizes = [fixed_size(x, axis, "a sum with beta of 0") for axis in range(x.rank)]
+        if sizes == list(product.shape)[product.rank - x.rank :]:
+            return product if alpha != 1 else mb.identity(x=product)
+        beta_x = zeros_like(mb, x)
+    else:
+        beta_x = x if beta == 1 else mb.mul(x=x, y=numpy_dtype(x)(beta))
+    return mb.add(x=beta_x, y=product)
+
+
+def matmul(mb: Builder, x: Var, other: Var) -> Var:
+    """A vector by a stack of matrices, or a stack by a vector: the vector as one row, or one column, of each."""
+    x, other = promoted(x, other)
+    if x.rank == other.rank == 1:
+        return mb.reduce_sum(x=mb.mul(x=x, y=other), axes=[0], keep_dims=False)
+    if other.rank == 1:
+        return mb.squeeze(x=mb.matmul(x=x, y=mb.expand_dims(x=other, axes=[1])), axes=[-1])
+    return mb.squeeze(x=mb.matmul(x=mb.expand_dims(x=x, axes=[0]), y=other), axes=[-2])
+
+
+def _has_a_vector(x: Var, other: Var) -> bool:
+    return 1 in (x.rank, other.rank)
+
+
+def _is_weighted(beta: float = 1, alpha: float = 1) -> bool:
+    return (beta, alpha) != (1, 1)
 
 
 def inner(mb: Builder, x: Var, other: Var) -> Var:
@@ -96,6 +129,16 @@ def outer(mb: Builder, x: Var, y: Var) -> Var:
 MATRICES = (
     *(Lowering(operator=name, lower=det) for name in ("det", "linalg_det")),
     Lowering(operator="_linalg_det", lower=det_with_factors),
+    *(
+        Lowering(operator=name, lower=addmm, lacks="`alpha` and `beta` that are integers", applies=_is_weighted)
+        for name in ("addmm", "baddbmm")
+    ),
+    Lowering(
+        operator="matmul",
+        lower=matmul,
+        wrong=Wrong(issue=None, said="makes a malformed program of a vector and a stack of matrices"),
+        applies=_has_a_vector,
+    ),
     Lowering(operator="addr", lower=addr),
     Lowering(operator="addmv", lower=addmv),
     Lowering(operator="addbmm", lower=addbmm),

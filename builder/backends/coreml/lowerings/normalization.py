@@ -1,12 +1,14 @@
-"""Normalisation by the root of the mean square, which coremltools computes with another epsilon."""
+"""Normalisation: by the root of the mean square, by groups of channels, by statistics that were learnt."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
-from builder.backends.coreml.lowerings.variables import promoted
+from builder.backends.coreml.lowerings.statistics import normalized_by_spread
+from builder.backends.coreml.lowerings.variables import is_constant, promoted
 
 _SINGLE = 1.1920929e-07
 """torch.finfo(torch.float32).eps, torch's epsilon where none is given."""
@@ -33,7 +35,115 @@ def rms_norm(
     return mb.mul(x=result, y=weight)
 
 
+def group_norm(
+    mb: Builder,
+    x: Var,
+    num_groups: int,
+    weight: Var | None = None,
+    bias: Var | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Var:
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` of (N, C, …) over groups of channels, of any sizes."""
+    del cudnn_enabled
+    channels = int(x.shape[1])
+    whole = _shape_of(mb, x)
+    groups = mb.reshape(x=x, shape=_grouped(mb, x, num_groups))
+    result = mb.reshape(x=normalized_by_spread(mb, groups, [2], eps), shape=whole)
+    return _scaled(mb, result, weight, bias, [1, channels, *[1] * (x.rank - 2)])
+
+
+def native_group_norm(
+    mb: Builder,
+    x: Var,
+    weight: Var | None,
+    bias: Var | None,
+    N: Any,  # noqa: N803 - torch's own names
+    C: Any,  # noqa: N803
+    HxW: Any,  # noqa: N803
+    group: int,
+    eps: float,
+) -> tuple[Var, ...]:
+    """What exported programs call it; mean and deviation serve training alone."""
+    del N, C, HxW
+    return (group_norm(mb, x, group, weight, bias, eps), None, None)
+
+
+def _shape_of(mb: Builder, x: Var) -> Any:
+    return list(x.shape) if all(isinstance(size, int) for size in x.shape) else mb.shape(x=x)
+
+
+def _grouped(mb: Builder, x: Var, groups: int) -> Any:
+    """(N, groups, elements of a group)."""
+    rest = x.shape[1:]
+    if all(isinstance(size, int) for size in rest):
+        return [x.shape[0] if isinstance(x.shape[0], int) else -1, groups, math.prod(rest) // groups]
+    if isinstance(x.shape[0], int):
+        return [x.shape[0], groups, -1]
+    batch = mb.slice_by_size(x=mb.shape(x=x), begin=[0], size=[1])
+    return mb.concat(values=[batch, [groups, -1]], axis=0)
+
+
+def _scaled(mb: Builder, x: Var, weight: Var | None, bias: Var | None, shape: Sequence[int]) -> Var:
+    if weight is not None:
+        x, weight = promoted(x, mb.reshape(x=weight, shape=list(shape)))
+        x = mb.mul(x=x, y=weight)
+    if bias is not None:
+        x, bias = promoted(x, mb.reshape(x=bias, shape=list(shape)))
+        x = mb.add(x=x, y=bias)
+    return x
+
+
+def _by_running_statistics(
+    mb: Builder, x: Var, weight: Var | None, bias: Var | None, mean: Var | None, variance: Var | None, eps: float
+) -> Var:
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` for each channel, as batch norm does it."""
+    import numpy as np
+
+    if mean is None or variance is None or not (is_constant(mean) and is_constant(variance)):
+        raise NotImplementedError("instance_norm by running statistics that depend on the input is not converted")
+    shape = [1, -1, *[1] * (x.rank - 2)]
+    factor = (1 / np.sqrt(variance.val.astype(np.float64) + eps)).astype(np.float32).reshape(shape)
+    distance = mb.sub(x=x, y=mean.val.astype(np.float32).reshape(shape))
+    return _scaled(mb, mb.mul(x=distance, y=factor), weight, bias, shape)
+
+
+def instance_norm(
+    mb: Builder,
+    x: Var,
+    weight: Var | None,
+    bias: Var | None,
+    running_mean: Var | None,
+    running_var: Var | None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Var:
+    """Over all places of each channel of one sample: of volumes too; by the running statistics where it says so."""
+    if not use_input_stats:
+        return _by_running_statistics(mb, x, weight, bias, running_mean, running_var, eps)
+    del momentum, cudnn_enabled
+    axes = list(range(2, x.rank))
+    result = normalized_by_spread(mb, x, axes, eps)
+    return _scaled(mb, result, weight, bias, [1, int(x.shape[1]), *[1] * (x.rank - 2)])
+
+
+def _is_learnt_or_a_volume(x: Var, use_input_stats: bool = True) -> bool:
+    return not use_input_stats or x.rank > 4
+
+
+_GROUPS = Wrong(issue=None, said="squares distances that half precision does not hold, and refuses a flexible batch")
+
 NORMALIZATION = (
+    Lowering(operator="group_norm", lower=group_norm, wrong=_GROUPS),
+    Lowering(operator="native_group_norm", lower=native_group_norm, wrong=_GROUPS),
+    Lowering(
+        operator="instance_norm",
+        lower=instance_norm,
+        wrong=Wrong(issue=2666, said="takes the sample's own statistics for those that were learnt"),
+        applies=_is_learnt_or_a_volume,
+    ),
     Lowering(
         operator="rms_norm",
         lower=rms_norm,

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open, pad_by_sizes
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import fixed_size, promoted, take
+from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, is_float, numpy_dtype, promoted, take
 
-_NUMPY: dict[str, Any] = {"circular": "wrap", "reflect": "reflect", "replicate": "edge"}
+_NUMPY: dict[str, Any] = {"reflect": "reflect", "replicate": "edge"}
 """numpy's names of torch's modes."""
 
 
 def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Var:
     """Pad one axis after the other, from the last on, with entries of the axis itself; a negative width cuts off."""
+    if is_open(pad):
+        return pad_by_sizes(mb, x, pad, mode, value or 0.0)
     if mode == "constant":
         return _cut_and_padded(mb, x, pad, value or 0.0)
     import numpy as np
@@ -23,14 +26,20 @@ def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: 
         axis, before, after = -1 - index, pad[2 * index], pad[2 * index + 1]
         length = fixed_size(x, axis, f"{mode} padding")
         widths = (max(before, 0), max(after, 0))
-        places = np.pad(np.arange(length), widths, mode=_NUMPY[mode])
-        places = places[max(-before, 0) : len(places) - max(-after, 0)]
+        begin, cut = max(-before, 0), max(-after, 0)
+        if mode == "circular":  # goes round what is left after the cut
+            places = np.pad(np.arange(length)[begin : length - cut], widths, mode="wrap")
+        else:
+            places = np.pad(np.arange(length), widths, mode=_NUMPY[mode])
+            places = places[begin : len(places) - cut]
         x = _joined(mb, x, axis, places.tolist())
     return x
 
 
 def _cut_and_padded(mb: Builder, x: Var, pad: Sequence[int], value: float) -> Var:
     """Cut off where the width is negative, then pad with `value` where it is positive; any size of an axis will do."""
+    if not is_float(x) and is_open(x.shape):
+        return pad_by_sizes(mb, x, pad, "constant", value)
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
     widths = [(0, 0)] * (x.rank - len(pairs)) + pairs[::-1]  # torch begins with the last axis, MIL with the first
     x = mb.slice_by_index(
@@ -43,8 +52,31 @@ def _cut_and_padded(mb: Builder, x: Var, pad: Sequence[int], value: float) -> Va
     added = [max(width, 0) for pair in widths for width in pair]
     if not any(added):
         return x
-    x, constant = promoted(x, value)
-    return mb.pad(x=x, pad=added, mode="constant", constant_val=constant)
+    if is_float(x):
+        x, constant = promoted(x, value)
+        return mb.pad(x=x, pad=added, mode="constant", constant_val=constant)
+    return _joined_with_constants(mb, x, added, value)
+
+
+def _joined_with_constants(mb: Builder, x: Var, added: Sequence[int], value: float) -> Var:
+    """Integers and booleans, which MIL's pad takes through floats: joined with blocks of `value`, axis by axis."""
+    import numpy as np
+
+    for axis, (before, after) in enumerate(zip(added[::2], added[1::2], strict=True)):
+        if not before and not after:
+            continue
+        sizes = [int(size) for size in x.shape]
+        blocks = [np.full([*sizes[:axis], width, *sizes[axis + 1 :]], value) for width in (before, after)]
+        first, last = ([block.astype(numpy_dtype(x))] if block.size else [] for block in blocks)
+        x = _concatenated(mb, [*first, x, *last], axis, is_bool(x))
+    return x
+
+
+def _concatenated(mb: Builder, parts: Sequence[Any], axis: int, of_booleans: bool) -> Var:
+    if not of_booleans:
+        return mb.concat(values=list(parts), axis=axis)
+    whole = [mb.cast(x=part, dtype="int32") for part in parts]
+    return mb.cast(x=mb.concat(values=whole, axis=axis), dtype="bool")
 
 
 def _joined(mb: Builder, x: Var, axis: int, places: Sequence[int]) -> Var:
@@ -66,16 +98,27 @@ _MOST_SLICES = 3
 
 
 def _cuts_off(pad: Sequence[int]) -> bool:
-    return any(width < 0 for width in pad)
+    return is_open(pad) or any(width < 0 for width in pad)
 
 
-def _differs(pad: Sequence[int], mode: str = "constant") -> bool:
-    """Whether MIL's pad cannot: it cuts nothing off, and reflects and repeats in the last two dimensions alone."""
-    return _cuts_off(pad) or mode == "circular" or (mode != "constant" and any(width != 0 for width in pad[4:]))
+def _cuts_off_or_is_whole(x: Var, pad: Sequence[int]) -> bool:
+    return _cuts_off(pad) or not is_float(x)
+
+
+def _differs(x: Var, pad: Sequence[int], mode: str = "constant") -> bool:
+    """Whether MIL's pad cannot: of floats alone, without a cut, by entries of the axis in the last two dimensions."""
+    return (
+        not is_float(x)
+        or _cuts_off(pad)
+        or mode == "circular"
+        or (mode != "constant" and any(width != 0 for width in pad[4:]))
+    )
 
 
 def constant_pad_nd(mb: Builder, x: Var, pad: Sequence[int], value: float | None = None) -> Var:
     """As `pad` with a constant."""
+    if is_open(pad):
+        return pad_by_sizes(mb, x, pad, "constant", value or 0.0)
     return _cut_and_padded(mb, x, pad, value or 0.0)
 
 
@@ -87,14 +130,14 @@ PADDING = (
     Lowering(
         operator="pad",
         lower=pad,
-        lacks="circular padding, negative widths, and reflection and repetition in three dimensions",
+        lacks="circular padding, widths below 0 or by a size, and reflection and repetition in three dimensions",
         applies=_differs,
     ),
     Lowering(
         operator="constant_pad_nd",
         lower=constant_pad_nd,
-        lacks="negative widths",
-        applies=_cuts_off,
+        lacks="negative widths, integers as they are, and widths that follow from a size",
+        applies=_cuts_off_or_is_whole,
     ),
     Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),
     Lowering(operator="reflection_pad3d", lower=partial(_of_mode, "reflect")),

@@ -3,53 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, promoted, zeros_like
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import as_float, is_bool, promoted, zeros_like
 
 Axes = Sequence[int] | int | None
-
-
-def variance_and_mean(mb: Builder, x: Var, dim: Axes, correction: float, *, keepdim: bool) -> tuple[Var, Var]:
-    """The mean of squared distances from the mean, times N / (N - correction), and the mean itself."""
-    axes = list(range(x.rank)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else list(dim)
-    count = 1
-    for axis in axes:
-        count *= fixed_size(x, axis, "var_mean")
-    mean = mb.reduce_mean(x=x, axes=axes, keep_dims=True)
-    distance = mb.sub(x=x, y=mean)
-    variance = mb.reduce_mean(x=mb.mul(x=distance, y=distance), axes=axes, keep_dims=keepdim)
-    factor = count / (count - correction) if count > correction else float("nan")
-    variance = variance if factor == 1 else mb.mul(x=variance, y=factor)
-    return variance, mean if keepdim else mb.squeeze(x=mean, axes=axes)
-
-
-def var_mean(
-    mb: Builder,
-    x: Var,
-    dim: Axes | bool = None,
-    correction: float | bool | None = None,
-    keepdim: bool = False,
-    unbiased: bool | None = None,
-) -> tuple[Var, Var]:
-    """`var_mean(x, dim, correction, keepdim)`, and the older forms with `unbiased` in its place, or alone."""
-    if isinstance(dim, bool):
-        return variance_and_mean(mb, x, None, float(dim), keepdim=False)
-    given = unbiased if correction is None else correction
-    return variance_and_mean(mb, x, dim, 1.0 if given is None else float(given), keepdim=bool(keepdim))
-
-
-def std_mean(
-    mb: Builder,
-    x: Var,
-    dim: Axes | bool = None,
-    correction: float | bool | None = None,
-    keepdim: bool = False,
-    unbiased: bool | None = None,
-) -> tuple[Var, Var]:
-    """The square root of the variance, and the mean."""
-    variance, mean = var_mean(mb, x, dim, correction, keepdim, unbiased)
-    return mb.sqrt(x=variance), mean
 
 
 def prod(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False, dtype: int | None = None) -> Var:
@@ -100,6 +59,44 @@ def pairwise_distance(mb: Builder, x1: Var, x2: Var, p: float = 2.0, eps: float 
     return norm(mb, mb.add(x=mb.sub(x=x1, y=x2), y=float(eps)), float(p), keepdim=bool(keepdim))
 
 
+def cosine_similarity(mb: Builder, x1: Var, x2: Var, dim: int = 1, eps: float = 1e-8) -> Var:
+    """The sum of products of both after each is divided by its norm, which is at least eps."""
+    x1, x2 = (_of_length_one(mb, x, dim, float(eps)) for x in promoted(as_float(x1), as_float(x2)))
+    if x1.rank != x2.rank:
+        from coremltools.converters.mil.frontend._utils import pymil_broadcast_tensors
+
+        x1, x2 = pymil_broadcast_tensors([x1, x2])
+    return mb.reduce_sum(x=mb.mul(x=x1, y=x2), axes=[dim], keep_dims=False)
+
+
+def _of_length_one(mb: Builder, x: Var, dim: int, eps: float) -> Var:
+    """X over its norm along an axis. Everything is divided by the greatest magnitude m first: `x / m / |x / m|`."""
+    size = mb.reduce_max(x=mb.abs(x=x), axes=[dim], keep_dims=True)
+    largest = mb.maximum(x=size, y=promoted(size, _LEAST)[1])
+    share = mb.real_div(x=x, y=largest)
+    length = mb.sqrt(x=mb.reduce_sum(x=mb.mul(x=share, y=share), axes=[dim], keep_dims=True))
+    least = mb.maximum(x=mb.real_div(x=promoted(largest, eps)[1], y=largest), y=promoted(largest, _LEAST)[1])
+    return mb.real_div(x=share, y=mb.maximum(x=length, y=least))
+
+
+_LEAST = 2.0**-14
+"""The least normal number of half precision."""
+
+
+def extreme_place(name: str, mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Var:
+    """Where the greatest (or least) of all elements is, counted along all axes as one."""
+    reduce = getattr(mb, f"reduce_{name}")
+    if dim is not None:
+        return reduce(x=as_number(mb, x), axis=dim, keep_dims=bool(keepdim))
+    place = reduce(x=mb.reshape(x=as_number(mb, x), shape=[-1]), axis=0, keep_dims=False)
+    return mb.reshape(x=place, shape=[1] * x.rank) if keepdim and x.rank else place
+
+
+def as_number(mb: Builder, x: Var) -> Var:
+    """X, booleans as integers."""
+    return mb.cast(x=x, dtype="int32") if is_bool(x) else x
+
+
 def norm(mb: Builder, x: Var, p: float, *, keepdim: bool = False) -> Var:
     """The p-norm over the last axis; p is 0 or more, or infinite (traces write it as 3.4e38)."""
     if p == 2:
@@ -125,8 +122,6 @@ def bucketize(mb: Builder, x: Var, boundaries: Var, out_int32: bool = False, rig
 
 
 REDUCTION = (
-    *(Lowering(operator=f"var_mean{overload}", lower=var_mean) for overload in ("", ".dim", ".correction")),
-    *(Lowering(operator=f"std_mean{overload}", lower=std_mean) for overload in ("", ".dim", ".correction")),
     *(Lowering(operator=name, lower=prod) for name in ("prod", "prod.dim_int")),
     Lowering(
         operator="cumsum",
@@ -135,6 +130,20 @@ REDUCTION = (
         applies=lambda dim: dim < -1,
     ),
     Lowering(operator="aminmax", lower=aminmax),
+    *(
+        Lowering(
+            operator=name,
+            lower=partial(extreme_place, name),
+            wrong=Wrong(issue=None, said="takes the last axis where none is named"),
+            applies=lambda dim=None: dim is None,
+        )
+        for name in ("argmax", "argmin")
+    ),
+    Lowering(
+        operator="cosine_similarity",
+        lower=cosine_similarity,
+        wrong=Wrong(issue=None, said="multiplies squared norms, which half precision does not hold beyond 16"),
+    ),
     *(Lowering(operator=name, lower=count_nonzero) for name in ("count_nonzero", "count_nonzero.dim_intlist")),
     *(Lowering(operator=name, lower=cdist) for name in ("cdist", "_cdist_forward", "_euclidean_dist")),
     Lowering(operator="pairwise_distance", lower=pairwise_distance),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
 from builder.backends.coreml.lowerings.variables import fixed_shape, is_constant, take
 
 Resize = Callable[..., Any]
@@ -81,6 +81,11 @@ def _cubic(operator: str, align_corners: bool, x: Any, size: int, factor: float 
     return resize(x.unsqueeze(-2), [1, size], align_corners, None, factor).squeeze(-2)
 
 
+def _smooth(align_corners: bool, x: Any, size: int, factor: float | None) -> Any:
+    """With antialiasing: along the width, as the cubic one."""
+    return _cubic("_upsample_bilinear2d_aa", align_corners, x, size, factor)
+
+
 def _linear(align_corners: bool, x: Any, size: int, factor: float | None) -> Any:
     import torch
 
@@ -138,14 +143,21 @@ _CORNERS: dict[str, tuple[int, Resize]] = {
     **{name: (2, partial(_cubic, name)) for name in ("upsample_bicubic2d", "_upsample_bicubic2d_aa")},
     "upsample_trilinear3d": (3, _linear),
 }
+_SMOOTH = Wrong(issue=2818, said="resizes without antialiasing")
 _PLAIN: dict[str, tuple[int, Resize]] = {
     "upsample_nearest3d": (3, _NEAREST),
     **{f"_upsample_nearest_exact{count}d": (count, _EXACT) for count in (1, 2, 3)},
 }
 
-RESAMPLING = tuple(
-    Lowering(operator=f"{name}{overload}", lower=partial(lower, count, answer))
-    for table, lower in ((_CORNERS, _with_corners), (_PLAIN, _without_corners))
-    for name, (count, answer) in table.items()
-    for overload in ("", ".vec")
+RESAMPLING = (
+    *(
+        Lowering(operator=f"{name}{overload}", lower=partial(lower, count, answer))
+        for table, lower in ((_CORNERS, _with_corners), (_PLAIN, _without_corners))
+        for name, (count, answer) in table.items()
+        for overload in ("", ".vec")
+    ),
+    *(
+        Lowering(operator=f"_upsample_bilinear2d_aa{overload}", lower=partial(_with_corners, 2, _smooth), wrong=_SMOOTH)
+        for overload in ("", ".vec")
+    ),
 )

@@ -20,6 +20,15 @@ from builder.backends.coreml.lowerings.variables import (
 )
 
 
+def narrow(mb: Builder, x: Var, dim: int, start: int, length: int) -> Var:
+    """`length` entries along an axis from `start`, which may count from the end."""
+    return slice_axis(mb, x, dim, start, start + length if start + length else None)
+
+
+def _starts_at_the_end(start: Any) -> bool:
+    return isinstance(start, int) and start < 0
+
+
 def swapaxes(mb: Builder, x: Var, axis0: int, axis1: int) -> Var:
     """X with two axes exchanged."""
     order = list(range(x.rank))
@@ -40,6 +49,8 @@ def diff(mb: Builder, x: Var, n: int = 1, dim: int = -1, prepend: Var | None = N
     """`x[1:] - x[:-1]` along an axis, n times; of booleans where neighbours are not equal."""
     ends = [part for part in (prepend, x, append) if part is not None]
     x = mb.concat(values=promoted(*ends), axis=dim) if len(ends) > 1 else x
+    if n == 0:
+        return mb.identity(x=x)
     for _ in range(min(n, fixed_size(x, dim, "diff"))):
         if fixed_size(x, dim, "diff") == 1:
             raise NotImplementedError("diff of one element leaves nothing, which Core ML cannot return")
@@ -209,6 +220,12 @@ SHAPE = (
     *(
         Lowering(operator=name, lower=movedim)
         for name in ("movedim", "movedim.intlist", "moveaxis", "moveaxis.intlist")
+    ),
+    Lowering(
+        operator="narrow",
+        lower=narrow,
+        wrong=Wrong(issue=2774, said="gives nothing where the start counts from the end"),
+        applies=_starts_at_the_end,
     ),
     Lowering(operator="diff", lower=diff),
     *(Lowering(operator=name, lower=unfold) for name in ("unfold", "unfold_copy")),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from builder.backends.coreml.lowerings.activation import ACTIVATION
 from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
 from builder.backends.coreml.lowerings.complex import COMPLEX
 from builder.backends.coreml.lowerings.detection import DETECTION
+from builder.backends.coreml.lowerings.einsum import EINSUM
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
+from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
 from builder.backends.coreml.lowerings.integer import INTEGER
+from builder.backends.coreml.lowerings.limits import LIMITS
+from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
 from builder.backends.coreml.lowerings.masks import MASKS
 from builder.backends.coreml.lowerings.matrices import MATRICES
@@ -21,17 +26,23 @@ from builder.backends.coreml.lowerings.reduction import REDUCTION
 from builder.backends.coreml.lowerings.resampling import RESAMPLING
 from builder.backends.coreml.lowerings.scattering import SCATTERING
 from builder.backends.coreml.lowerings.shape import SHAPE
+from builder.backends.coreml.lowerings.statistics import STATISTICS
 from builder.backends.coreml.lowerings.transposed_convolution import TRANSPOSED_CONVOLUTION
 from builder.backends.coreml.lowerings.windows import WINDOWS
 
 LOWERINGS = by_operator(
+    ACTIVATION,
     ASSIGNMENT,
     ATTENTION,
     COMPLEX,
     DETECTION,
+    EINSUM,
     ELEMENTWISE,
     EMBEDDING,
+    FLEXIBLE_SIZES,
     INTEGER,
+    LIMITS,
+    LOGARITHMS,
     MASKS,
     MATRICES,
     NORMALIZATION,
@@ -43,6 +54,7 @@ LOWERINGS = by_operator(
     RESAMPLING,
     SCATTERING,
     SHAPE,
+    STATISTICS,
     TRANSPOSED_CONVOLUTION,
     WINDOWS,
 )

@@ -1,4 +1,4 @@
-"""Transposed convolutions of volumes with output padding, which coremltools has for pictures and sequences only."""
+"""Transposed convolutions with output padding, which coremltools has in two dimensions and within the padding only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import fixed_size
 
 
 def transposed_convolution(
@@ -25,57 +24,71 @@ def transposed_convolution(
     cudnn_enabled: bool = False,
     allow_tf32: bool = False,
 ) -> Var:
-    """All that the convolution (N, C, D, H, W) reaches, from `padding` on; zeros behind it, before the bias."""
+    """All that the convolution (N, C, …) reaches, from `padding` on; zeros behind it, before the bias.
+
+    Torch cuts `padding` off both ends and puts `output_padding` behind: `output_padding - padding` zeros where that is
+    more, else so much less is cut off.
+    """
     del transposed, benchmark, deterministic, cudnn_enabled, allow_tf32
     whole = mb.conv_transpose(
         x=x, weight=weight, strides=list(stride), dilations=list(dilation), groups=groups, pad_type="valid"
     )
-    begins, ends, behind = [0, 0], [0, 0], [0, 0]
-    for axis, (step, pad, spread, more) in enumerate(zip(stride, padding, dilation, output_padding, strict=True), 2):
-        reach = (fixed_size(x, axis, "a transposed convolution") - 1) * step + spread * (weight.shape[axis] - 1) + 1
-        begins.append(pad)
-        ends.append(reach - pad + more)
-        behind.append(max(0, more - pad))
-    if any(behind):
-        pads = [number for amount in behind for number in (0, amount)]
+    behind = [more - pad for pad, more in zip(padding, output_padding, strict=True)]
+    if any(more > 0 for more in behind):
+        pads = [0, 0, 0, 0, *(number for more in behind for number in (0, max(0, more)))]
         whole = mb.pad(x=whole, pad=pads, mode="constant", constant_val=0.0)
-    mask = [True, True, False, False, False]
-    part = mb.slice_by_index(x=whole, begin=begins, end=ends, begin_mask=mask, end_mask=mask)
-    return part if bias is None else mb.add(x=part, y=mb.reshape(x=bias, shape=[1, -1, 1, 1, 1]))
+    part = mb.slice_by_index(
+        x=whole,
+        begin=[0, 0, *padding],
+        end=[0, 0, *(min(0, more) for more in behind)],
+        begin_mask=[True, True, *[False] * len(behind)],
+        end_mask=[True, True, *(more >= 0 for more in behind)],
+    )
+    return part if bias is None else mb.add(x=part, y=mb.reshape(x=bias, shape=[1, -1, *[1] * len(behind)]))
 
 
-def _pads_a_volume(x: Var, output_padding: Any, transposed: bool) -> bool:
-    return bool(transposed and x.rank == 5 and any(output_padding))
+def _pads_too_much(x: Var, output_padding: Any, transposed: bool, padding: Any = ()) -> bool:
+    """Whether coremltools refuses: padding of volumes, and more behind than is cut off."""
+    more = any(added > cut for added, cut in zip(output_padding, padding, strict=True))
+    return bool(transposed and any(output_padding) and (x.rank == 5 or more))
 
 
-def conv_transpose3d(
+def conv_transpose(
     mb: Builder,
     x: Var,
     weight: Var,
     bias: Var | None = None,
-    stride: Sequence[int] = (1, 1, 1),
-    padding: Sequence[int] = (0, 0, 0),
-    output_padding: Sequence[int] = (0, 0, 0),
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int = 0,
+    output_padding: Sequence[int] | int = 0,
     groups: int = 1,
-    dilation: Sequence[int] = (1, 1, 1),
+    dilation: Sequence[int] | int = 1,
 ) -> Var:
     """The same as an exported program has it."""
-    return transposed_convolution(mb, x, weight, bias, stride, padding, dilation, True, output_padding, groups)
+    count = x.rank - 2
+    step, cut, spread, more = (_each(given, count) for given in (stride, padding, dilation, output_padding))
+    return transposed_convolution(mb, x, weight, bias, step, cut, spread, True, more, groups)
 
 
-def _is_padded(output_padding: Any = ()) -> bool:
-    return any(output_padding)
+def _each(given: Sequence[int] | int, count: int) -> list[int]:
+    values = [given] if isinstance(given, int) else list(given)
+    return values * count if len(values) == 1 else values
 
+
+def _is_padded(x: Var, output_padding: Any = 0, padding: Any = 0) -> bool:
+    count = x.rank - 2
+    return _pads_too_much(x, _each(output_padding, count), True, _each(padding, count))
+
+
+_PADDING = "output padding of volumes, and more of it than padding"
 
 TRANSPOSED_CONVOLUTION = (
-    Lowering(
-        operator="conv_transpose3d.input",
-        lower=conv_transpose3d,
-        lacks="output padding of volumes",
-        applies=_is_padded,
+    *(
+        Lowering(operator=name, lower=conv_transpose, lacks=_PADDING, applies=_is_padded)
+        for name in ("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
     ),
     *(
-        Lowering(operator=name, lower=transposed_convolution, lacks="output padding of volumes", applies=_pads_a_volume)
+        Lowering(operator=name, lower=transposed_convolution, lacks=_PADDING, applies=_pads_too_much)
         for name in ("convolution", "_convolution")
     ),
 )

@@ -118,3 +118,23 @@ def take(mb: Builder, x: Var, axis: int, indices: Sequence[int]) -> Var:
         size = x.shape[positive(axis, x.rank)]
         return x if len(wanted) == size else slice_axis(mb, x, axis, wanted[0], wanted[-1] + 1)
     return mb.gather(x=x, indices=np.array(wanted, dtype=np.int32), axis=axis)
+
+
+def selected(mb: Builder, condition: Var, a: Var, b: Var) -> Var:
+    """`a` where the condition holds, else `b`, in their common dtype; all three broadcast.
+
+    MIL takes the shape of the result from `a` and `b` alone: a larger condition makes a malformed program.
+    """
+    from coremltools.converters.mil.frontend._utils import pymil_broadcast_tensors
+
+    a, b = promoted(a, b)
+    if not condition.shape == a.shape == b.shape and max(condition.rank, a.rank, b.rank):
+        condition, a, b = pymil_broadcast_tensors([condition, a, b])
+    return mb.select(cond=condition, a=a, b=b)
+
+
+def all_axes(dim: Sequence[int] | int | None, rank: int) -> list[int]:
+    """The axes of a reduction; none and an empty list are all of them."""
+    if dim is None or (isinstance(dim, list | tuple) and not dim):
+        return list(range(rank))
+    return [positive(axis, rank) for axis in ([dim] if isinstance(dim, int) else dim)]

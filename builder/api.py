@@ -1,0 +1,86 @@
+"""Builds from Python: the same engine as the command line, for notebooks and services.
+
+    import builder
+
+    record = builder.build("digits_mobilenet", "precision=fp16")
+    model = builder.load(record.artifact.path)
+
+Recipes are found as on the command line: in `./recipes`, `$BUILDER_RECIPES` and among the shipped ones.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from builder.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from builder.artifacts import BuildRecord
+    from builder.engine.plan import Plan
+    from builder.runtime import Model
+
+Precision = Literal["half", "float32"]
+
+
+def build(
+    recipe: str,
+    *overrides: str,
+    outputs: str | Path = "outputs",
+    progress: bool | Progress = False,
+    check: bool = True,
+) -> BuildRecord:
+    """Build a recipe and return its record; stages whose results are in the store do not run again.
+
+    `recipe` is a name as `python -m builder list` prints it, `overrides` are those of the command line
+    (`"precision=fp32"`). Nothing is printed unless `progress` is true, which shows stages and bars on stderr, or an
+    object of your own that takes them. `record.status` is `built`, or `broken` where a check missed its limit.
+
+    Raises the errors of `builder.errors` that the command line prints: ConfigurationError, SourceError,
+    ConversionError, UnfitEnvironmentError, and, unless `check` is false, CheckError (with `record`) for a broken build.
+    """
+    from builder.config.compose import compose
+    from builder.engine.failure import require_built
+    from builder.engine.pipeline import build as run_build
+
+    request = compose([f"recipe={recipe}", *overrides])
+    with _shown(progress) as listener:
+        record = run_build(request, outputs=Path(outputs), progress=listener)
+    return require_built(record, Path(outputs)) if check else record
+
+
+def plan(recipe: str, *overrides: str, outputs: str | Path = "outputs") -> Plan:
+    """Return what a build would do: which stages the store has, and why the others would run. Nothing is built.
+
+    Raises ConfigurationError with everything that is wrong with the recipe.
+    """
+    from builder.config.compose import compose
+    from builder.engine.plan import plan as look_up
+
+    return look_up(compose([f"recipe={recipe}", *overrides]), outputs=Path(outputs), progress=Silent())
+
+
+def load(path: str | Path, *, function: str | None = None) -> Model:
+    """Load an artifact to execute it on this machine; `model.predict({"image": …})` returns outputs by name.
+
+    Raises `builder.runtime.RuntimeFailure` where the file is damaged or has an operator that is not implemented.
+    """
+    from builder.runtime import load as load_model
+
+    return load_model(path, function=function)
+
+
+@contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress]:
+    if not isinstance(progress, bool):
+        yield progress
+    elif not progress:
+        yield Silent()
+    else:
+        from builder.reports.terminal import Terminal
+
+        with Terminal(verbosity=0, stream=sys.stderr) as terminal:
+            yield terminal

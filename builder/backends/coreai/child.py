@@ -1,0 +1,147 @@
+"""A fresh process that holds Core AI: started when first needed, with a time limit for each call."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import pickle
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from builder.errors import BuilderError, ConversionError
+
+LENGTH = struct.Struct("<Q")
+"""In front of each message: its bytes."""
+
+_LOG = logging.getLogger("builder.coreai")
+_LOCK = threading.Lock()
+_CHILDREN: dict[int, Child] = {}
+"""By the process that started it: a fork does not go on with its parent's."""
+
+
+class ChildError(ConversionError):
+    """What was called in the child failed, ended the process or took too long; `kind` is the type of what it raised."""
+
+    def __init__(self, message: str, *, hint: str | None = None, key: str | None = None, kind: str = "") -> None:
+        super().__init__(message, hint=hint, key=key)
+        self.kind = kind
+
+
+def call(function: str, *arguments: Any, seconds: float, **named: Any) -> Any:
+    """Call `module:function` of this package in the child; arguments and result must be picklable.
+
+    Raises the BuilderError that it raises, and ChildError where it raises something else, where the process ends
+    (Apple's library aborts on damaged files), and where it takes more than `seconds`.
+    """
+    with _LOCK:
+        child = _CHILDREN.get(os.getpid())
+        if child is None or not child.is_alive():
+            child = _CHILDREN[os.getpid()] = Child()
+        return child.call(function, arguments, named, seconds)
+
+
+class Child:
+    """A running process of `worker.py` and the pipes to it."""
+
+    def __init__(self) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="builder-coreai-")  # noqa: SIM115 - lives as we do
+        root = str(Path(__file__).resolve().parents[3])
+        path = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "builder.backends.coreai.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        )
+        atexit.register(self.end)
+
+    def is_alive(self) -> bool:
+        """Whether it can be called."""
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End the process now."""
+        if self.is_alive():
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def call(self, function: str, arguments: tuple[Any, ...], named: dict[str, Any], seconds: float) -> Any:
+        """Send the call and wait for its result, at most `seconds`."""
+        before = self._errors.seek(0, os.SEEK_END)
+        what = function.partition(":")[2].replace("_", " ")
+        try:
+            self._send(pickle.dumps((function, arguments, named), protocol=5))
+            verdict, value = pickle.loads(self._receive(time.monotonic() + seconds))
+        except TimeoutError:
+            self.end()
+            raise ChildError(
+                f"Core AI did not end within {seconds:g} s ({what})",
+                hint="the process was stopped; nothing was written",
+            ) from None
+        except (EOFError, BrokenPipeError) as error:
+            self.end()
+            raise ChildError(f"Core AI ended its process ({what}): {self._why_ended(before)}") from error
+        except BaseException:
+            self.end()  # half a message may be under way
+            raise
+        self._log(before)
+        if verdict == "returned":
+            return value
+        if isinstance(value, BuilderError):
+            raise value
+        kind, message = value
+        raise ChildError(message, kind=kind)
+
+    def _send(self, message: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(LENGTH.pack(len(message)) + message)
+        self._process.stdin.flush()
+
+    def _receive(self, until: float) -> bytes:
+        (length,) = LENGTH.unpack(self._read(LENGTH.size, until))
+        return self._read(length, until)
+
+    def _read(self, count: int, until: float) -> bytes:
+        assert self._process.stdout is not None
+        number, parts = self._process.stdout.fileno(), bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(number, selectors.EVENT_READ)
+            while len(parts) < count:
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    raise TimeoutError
+                part = os.read(number, min(count - len(parts), 1 << 20))
+                if not part:
+                    raise EOFError
+                parts += part
+        return bytes(parts)
+
+    def _why_ended(self, before: int) -> str:
+        code = self._process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        lines = self._printed(before)
+        return f"{how}, {lines[-1]}" if lines else how
+
+    def _printed(self, before: int) -> list[str]:
+        """What it wrote to stderr since then, without what it always writes."""
+        self._errors.seek(before)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip() and "ODIE [default]" not in line]
+
+    def _log(self, before: int) -> None:
+        for line in self._printed(before):
+            _LOG.debug("%s", line)

@@ -1,0 +1,44 @@
+"""Number by number: what torch itself writes with operators that coreai-torch has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, ops
+
+TORCHS = (
+    ops.aten.div.Scalar_mode,
+    ops.aten.elu.default,
+    ops.aten.native_dropout.default,
+)
+"""Operators for which torch's own decomposition is taken."""
+
+
+def isnan(x: Tensor) -> Tensor:
+    """NaN is the number that is not itself (torch's decomposition ends in prims, which coreai-torch does not know)."""
+    return x.ne(x)
+
+
+def nan_to_num(x: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """NaN and infinities as finite numbers."""
+    limits = torch.finfo(x.dtype)
+    x = torch.where(isnan(x), 0.0 if nan is None else nan, x)
+    x = torch.where(x > limits.max, limits.max if posinf is None else posinf, x)
+    return torch.where(x < limits.min, limits.min if neginf is None else neginf, x)
+
+
+def _with_tensor(operator: Callable[..., Tensor]) -> Callable[[Tensor, float], Tensor]:
+    """The operator on two tensors, for a tensor and a number."""
+    return lambda x, other: operator(x, ops.aten.full_like(x, other))
+
+
+OURS: dict[Any, Callable[..., Any]] = {
+    ops.aten.bitwise_and.Scalar: _with_tensor(ops.aten.bitwise_and.Tensor),
+    ops.aten.bitwise_or.Scalar: _with_tensor(ops.aten.bitwise_or.Tensor),
+    ops.aten.bitwise_xor.Scalar: _with_tensor(ops.aten.bitwise_xor.Tensor),
+    ops.aten.isnan.default: isnan,
+    ops.aten.nan_to_num.default: nan_to_num,
+    ops.aten.remainder.Scalar: _with_tensor(ops.aten.remainder.Tensor),
+}

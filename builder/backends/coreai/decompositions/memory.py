@@ -1,0 +1,35 @@
+"""Views by strides, which a program of values does not have: gathered by index, or nothing where nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, ops
+
+TORCHS = (ops.aten.diagonal.default, ops.aten.diagonal_copy.default)
+
+
+def as_strided(x: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
+    """The elements at `offset + sum(i * stride)` of the memory that `x` fills without gaps.
+
+    Given:   x (2, 3) with strides (3, 1), size (3, 2), stride (1, 3)
+    Result:  x.reshape(-1)[[[0, 3], [1, 4], [2, 5]]]
+    """
+    if tuple(size) == tuple(x.shape) and tuple(stride) == tuple(x.stride()) and not storage_offset:
+        return x.clone()
+    order = sorted(range(x.ndim), key=lambda d: (-x.stride()[d], -x.shape[d]))
+    memory = x.permute(order).reshape(-1)
+    places = torch.full((), storage_offset or 0, dtype=torch.int64)
+    for dimension, (count, step) in enumerate(zip(size, stride, strict=True)):
+        shape = [1] * len(size)
+        shape[dimension] = count
+        places = places + (torch.arange(count) * step).reshape(shape)
+    return torch.index_select(memory, 0, places.reshape(-1)).reshape(list(size))
+
+
+OURS: dict[Any, Callable[..., Any]] = {
+    ops.aten.as_strided.default: as_strided,
+    ops.aten.as_strided_copy.default: as_strided,
+}

@@ -1,0 +1,81 @@
+"""Pooling whose windows differ in size, or lie in three dimensions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, ops
+from torch._decomp import decomposition_table
+from torch.nn.functional import max_pool2d
+
+
+def _windows(size: int, count: int) -> list[tuple[int, int]]:
+    """Start and length of each window of an adaptive pooling (aten/native/AdaptivePooling.h)."""
+    return [(start := place * size // count, -(-((place + 1) * size) // count) - start) for place in range(count)]
+
+
+def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
+    """Where windows differ, which coreai-torch refuses (an input smaller than the output): torch's, by gathering."""
+    if all(size % count == 0 for size, count in zip(x.shape[-2:], output_size, strict=True)):
+        return NotImplemented
+    return decomposition_table[ops.aten._adaptive_avg_pool2d.default](x, output_size)
+
+
+def adaptive_avg_pool3d(x: Tensor, output_size: Sequence[int]) -> Tensor:
+    """Means of windows, axis by axis: a mean of means, since windows are products of intervals."""
+    for axis, count in zip((-3, -2, -1), output_size, strict=True):
+        parts = [
+            x.narrow(axis, start, length).mean(axis, keepdim=True) for start, length in _windows(x.shape[axis], count)
+        ]
+        x = torch.cat(parts, axis)
+    return x
+
+
+def adaptive_max_pool2d(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Maxima of windows, axis by axis, and the place of each in its picture."""
+    height, width = x.shape[-2:]
+    rows, columns = _windows(height, output_size[0]), _windows(width, output_size[1])
+    values, places = [], []
+    for (top, tall), (left, wide) in itertools.product(rows, columns):
+        window = x.narrow(-2, top, tall).narrow(-1, left, wide).flatten(-2)
+        found = window.argmax(-1)
+        values.append(window.amax(-1))
+        places.append((found // wide + top) * width + found % wide + left)
+    shape = [*x.shape[:-2], *output_size]
+    return torch.stack(values, -1).reshape(shape), torch.stack(places, -1).reshape(shape)
+
+
+def max_pool3d(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Maxima of the last two axes, then of the one before: windows are products of intervals. No indices."""
+    kernel, padding, dilation = _three(kernel_size), _three(padding), _three(dilation)
+    stride = _three(stride) if stride else kernel
+    lead, (depth, height, width) = list(x.shape[:-3]), x.shape[-3:]
+    flat = x.reshape(1, -1, height, width)
+    flat = max_pool2d(flat, kernel[1:], stride[1:], padding[1:], dilation[1:], ceil_mode)
+    tall, wide = flat.shape[-2:]
+    deep = flat.reshape(1, -1, depth, tall * wide)
+    deep = max_pool2d(deep, (kernel[0], 1), (stride[0], 1), (padding[0], 0), (dilation[0], 1), ceil_mode)
+    found = deep.reshape([*lead, deep.shape[-2], tall, wide])
+    return found, torch.zeros_like(found, dtype=torch.int64)
+
+
+def _three(given: Sequence[int]) -> tuple[int, ...]:
+    return tuple(given) * 3 if len(given) == 1 else tuple(given)
+
+
+OURS: dict[Any, Callable[..., Any]] = {
+    ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
+    ops.aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,
+    ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
+    ops.aten.max_pool3d_with_indices.default: max_pool3d,
+}

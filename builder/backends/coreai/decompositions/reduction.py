@@ -1,0 +1,64 @@
+"""Sums, products and extremes along an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, ops
+
+TORCHS = (ops.aten._native_batch_norm_legit.no_stats,)
+
+
+def var(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    """The mean of squared distances to the mean, with `correction` taken off the count (1 unless given)."""
+    dims = list(dim) if dim else list(range(x.ndim))
+    count = math.prod(x.shape[d] for d in dims)
+    distances = x - x.mean(dims, keepdim=True)
+    return (distances * distances).sum(dims, keepdim=keepdim) / (count - (1 if correction is None else correction))
+
+
+def std(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    """The root of `var`."""
+    return var(x, dim, correction=correction, keepdim=keepdim).sqrt()
+
+
+def var_mean(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`var` and the mean."""
+    return var(x, dim, correction=correction, keepdim=keepdim), x.mean(list(dim or range(x.ndim)), keepdim)
+
+
+def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The index of the smallest: that of the greatest of the negated (int: all but the least have a negation)."""
+    return torch.argmax(-x, dim, keepdim)
+
+
+def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Products of all up to each place, by doubling: after k rounds each holds the product of 2^k neighbours.
+
+    Hillis and Steele, CACM 29, 1986.
+    """
+    x = x if dtype is None else x.to(dtype)
+    size, shift = x.shape[dim], 1
+    while shift < size:
+        ones = torch.ones_like(x.narrow(dim, 0, shift))
+        x = x * torch.cat([ones, x.narrow(dim, 0, size - shift)], dim)
+        shift *= 2
+    return x
+
+
+OURS: dict[Any, Callable[..., Any]] = {
+    ops.aten.argmin.default: argmin,
+    ops.aten.cumprod.default: cumprod,
+    ops.aten.std.correction: std,
+    ops.aten.var.correction: var,
+    ops.aten.var_mean.correction: var_mean,
+}

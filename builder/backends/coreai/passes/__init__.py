@@ -1,0 +1,1 @@
+"""Rewrites of an exported program before coreai-torch converts it, in place, one file each."""

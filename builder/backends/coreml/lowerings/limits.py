@@ -1,0 +1,99 @@
+"""Limits that keep integers whole, and that are tensors; the angle of a point; whether any element is not zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import (
+    all_axes,
+    as_float,
+    is_bool,
+    is_constant,
+    is_float,
+    promoted,
+    selected,
+    zeros_like,
+)
+
+
+def clamp(mb: Builder, x: Var, min: Var | None = None, max: Var | None = None) -> Var:
+    """`min(max(x, least), greatest)`: where the limits cross, the greatest one counts."""
+    if min is not None:
+        x, least = promoted(x, min)
+        x = mb.maximum(x=x, y=least)
+    if max is not None:
+        x, greatest = promoted(x, max)
+        x = mb.minimum(x=x, y=greatest)
+    return x
+
+
+def clamp_min(mb: Builder, x: Var, min: Var) -> Var:
+    """The larger of both."""
+    return clamp(mb, x, min)
+
+
+def clamp_max(mb: Builder, x: Var, max: Var) -> Var:
+    """The smaller of both."""
+    return clamp(mb, x, None, max)
+
+
+def _is_no_clip(x: Var, min: Var | None = None, max: Var | None = None) -> bool:
+    """Whether MIL's clip cannot: integers, limits that are tensors or that cross."""
+    limits = [limit for limit in (min, max) if limit is not None]
+    if not is_float(x) or any(not is_constant(limit) or limit.rank > 0 for limit in limits):
+        return True
+    return len(limits) == 2 and float(limits[0].val) >= float(limits[1].val)
+
+
+def atan2(mb: Builder, y: Var, x: Var) -> Var:
+    """The angle of the point (x, y) in [-π, π]; a zero of either sign counts as positive."""
+    y, x = promoted(as_float(y), as_float(x))
+    on_axis = mb.equal(x=x, y=0.0)
+    angle = mb.atan(x=mb.real_div(x=y, y=selected(mb, on_axis, 1.0, x)))
+    turned = selected(mb, mb.less(x=y, y=0.0), -math.pi, math.pi)
+    whole = selected(mb, mb.less(x=x, y=0.0), mb.add(x=angle, y=turned), angle)
+    return selected(mb, on_axis, mb.mul(x=mb.sign(x=y), y=math.pi / 2), whole)
+
+
+def any_or_all(every: bool, mb: Builder, x: Var, dim: Sequence[int] | int | None = None, keepdim: bool = False) -> Var:
+    """Whether any element is not zero, or every one; of fractions and negative numbers too."""
+    truth = mb.cast(x=x if is_bool(x) else mb.not_equal(x=x, y=zeros_like(mb, x)), dtype="int32")
+    axes = all_axes(dim, x.rank)
+    if axes:
+        reduce = mb.reduce_min if every else mb.reduce_max
+        truth = reduce(x=truth, axes=axes, keep_dims=bool(keepdim))
+    return mb.cast(x=truth, dtype="bool")
+
+
+LIMITS = (
+    *(
+        Lowering(
+            operator=name,
+            lower=clamp,
+            wrong=Wrong(
+                issue=None, said="computes limits of integers in floats, and takes limits that cross the other way"
+            ),
+            applies=_is_no_clip,
+        )
+        for name in ("clamp", "clip")
+    ),
+    Lowering(operator="clamp_min", lower=clamp_min, lacks="limits of another dtype"),
+    Lowering(operator="clamp_max", lower=clamp_max, lacks="limits of another dtype"),
+    Lowering(
+        operator="atan2",
+        lower=atan2,
+        wrong=Wrong(issue=None, said="gives 0 for the angle of points on the negative axis, which is π"),
+    ),
+    *(
+        Lowering(
+            operator=f"{name}{overload}",
+            lower=partial(any_or_all, name == "all"),
+            wrong=Wrong(issue=None, said="takes fractions for zeros, and negative numbers for less than zero"),
+        )
+        for name in ("any", "all")
+        for overload in ("", ".dim", ".dims")
+    ),
+)

@@ -1,0 +1,96 @@
+"""Logarithms of sums of exponentials, from the largest value, so that nothing overflows and nothing vanishes."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_float, positive, selected, slice_axis
+
+_MANY = 2**15
+"""Of ones, half precision adds up that many and leaves room."""
+
+
+def log_softmax(mb: Builder, x: Var, dim: int, dtype: int | bool | None = None) -> Var:
+    """`x - max - log(sum(exp(x - max)))` along an axis. The sum is at least 1, and a part of it for large vocabularies.
+
+    With `c = 2^-k` such that c times the number of elements fits: `log(sum(c exp(x - max))) - log c`.
+    """
+    del dtype  # the result is of floats, which have the precision of the program
+    x = as_float(x)
+    if x.rank == 0:
+        return mb.sub(x=x, y=x)
+    lower = mb.sub(x=x, y=mb.reduce_max(x=x, axes=[dim], keep_dims=True))
+    size, exponentials = x.shape[dim], mb.exp(x=lower)
+    halvings = max(0, math.ceil(math.log2(size / _MANY))) if isinstance(size, int) else 0
+    if halvings:
+        exponentials = mb.mul(x=exponentials, y=2.0**-halvings)
+    total = mb.log(x=mb.reduce_sum(x=exponentials, axes=[dim], keep_dims=True))
+    if halvings:
+        total = mb.add(x=total, y=halvings * math.log(2))
+    return mb.sub(x=lower, y=total)
+
+
+def logarithm(base: float, mb: Builder, x: Var) -> Var:
+    """The logarithm, minus infinity of zero: MIL adds 1e-45 otherwise."""
+    natural = mb.log(x=as_float(x), epsilon=0.0)
+    return natural if base == math.e else mb.mul(x=natural, y=1 / math.log(base))
+
+
+def softmax(mb: Builder, x: Var, dim: int, dtype: int | bool | None = None) -> Var:
+    """Of integers, as floats."""
+    del dtype
+    return mb.softmax(x=as_float(x), axis=dim)
+
+
+def log_of_sum(mb: Builder, x: Var, y: Var) -> Var:
+    """`log(e^x + e^y)`: the larger one and `log(1 + e^-|x - y|)`; of equal ones, infinite ones too, `x + log 2`."""
+    distance = mb.mul(x=mb.abs(x=mb.sub(x=x, y=y)), y=-1.0)
+    unequal = selected(mb, mb.not_equal(x=x, y=y), distance, 0.0)
+    return mb.add(x=mb.maximum(x=x, y=y), y=mb.softplus(x=unequal))
+
+
+def logcumsumexp(mb: Builder, x: Var, dim: int) -> Var:
+    """The logarithm of the sum of exponentials up to each element, in log2(N) steps of twice the reach.
+
+    Given:   y_i = log(sum of e^x_j for the last k places j up to i)
+    Result:  the same for 2 k places: log(e^y_i + e^y_(i - k)), where there is a place i - k
+    """
+    x = as_float(x)
+    if x.rank == 0:
+        return mb.identity(x=x)
+    axis = positive(dim, x.rank)
+    length, reach = fixed_size(x, axis, "logcumsumexp"), 1
+    while reach < length:
+        first, rest = slice_axis(mb, x, axis, 0, reach), slice_axis(mb, x, axis, reach, None)
+        further = log_of_sum(mb, rest, slice_axis(mb, x, axis, 0, length - reach))
+        x, reach = mb.concat(values=[first, further], axis=axis), 2 * reach
+    return mb.identity(x=x) if length == 1 else x
+
+
+_SATURATES = Wrong(issue=2728, said="takes the logarithm of softmax, which is 0 where one value is much larger")
+
+LOGARITHMS = (
+    *(
+        Lowering(operator=name, lower=log_softmax, wrong=_SATURATES)
+        for name in ("log_softmax", "_log_softmax", "log_softmax.int", "special_log_softmax")
+    ),
+    *(
+        Lowering(
+            operator=name,
+            lower=partial(logarithm, base),
+            wrong=Wrong(issue=None, said="adds an epsilon, so that the logarithm of zero is -103"),
+        )
+        for name, base in (("log", math.e), ("log2", 2.0), ("log10", 10.0))
+    ),
+    *(
+        Lowering(operator=name, lower=softmax, lacks="integers", applies=lambda x: not is_float(x))
+        for name in ("softmax", "_softmax")
+    ),
+    Lowering(
+        operator="logcumsumexp",
+        lower=logcumsumexp,
+        wrong=Wrong(issue=2729, said="adds up exponentials as they are, which overflow"),
+    ),
+)

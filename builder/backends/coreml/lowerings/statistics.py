@@ -1,0 +1,124 @@
+"""Variances and what is divided by their roots, computed so that no square leaves half precision.
+
+With `d = x - mean` and `m = max |d|`, the mean of d² is `m² mean((d / m)²)`, whose squares are at most 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import all_axes, as_float, promoted
+
+Axes = Sequence[int] | int | None
+
+_LEAST = 2.0**-14
+"""The least normal number of half precision: what a spread of zero is divided by."""
+
+
+def spread(mb: Builder, x: Var, axes: Sequence[int], least: float = _LEAST) -> tuple[Var, Var, Var]:
+    """Distances from the mean over m, m itself (at least `least`), and the mean; with the axes kept."""
+    mean = mb.reduce_mean(x=x, axes=list(axes), keep_dims=True)
+    distance = mb.sub(x=x, y=mean)
+    largest = mb.reduce_max(x=mb.abs(x=distance), axes=list(axes), keep_dims=True)
+    distance, largest = promoted(distance, mb.maximum(x=largest, y=promoted(largest, least)[1]))
+    return mb.real_div(x=distance, y=largest), largest, mean
+
+
+def _moments(mb: Builder, x: Var, dim: Axes, correction: float, *, root: bool, keepdim: bool) -> tuple[Var, Var]:
+    """The variance, or its root, and the mean. `correction` is taken off the number of elements."""
+    x = as_float(x)
+    axes = all_axes(dim, x.rank)
+    if not axes:  # of one number
+        variance = mb.mul(x=x, y=float("nan") if correction else 0.0)
+        return variance, mb.identity(x=x)
+    share, largest, mean = spread(mb, x, axes)
+    squares = mb.reduce_mean(x=mb.mul(x=share, y=share), axes=axes, keep_dims=True)
+    if correction:
+        squares = mb.mul(x=squares, y=_factor(mb, x, axes, correction))
+    result = mb.mul(x=mb.sqrt(x=squares) if root else mb.mul(x=squares, y=largest), y=largest)
+    if keepdim:
+        return result, mean
+    return mb.squeeze(x=result, axes=axes), mb.squeeze(x=mean, axes=axes)
+
+
+def _factor(mb: Builder, x: Var, axes: Sequence[int], correction: float) -> Any:
+    """`N / (N - correction)` as `1 + correction / (N - correction)`, which half precision holds for every N."""
+    sizes = [x.shape[axis] for axis in axes]
+    if all(isinstance(size, int) for size in sizes):
+        count = 1
+        for size in sizes:
+            count *= size
+        return count / (count - correction) if count > correction else float("inf")
+    shape = mb.gather(x=mb.shape(x=x), indices=list(axes), axis=0)
+    count = mb.cast(x=mb.reduce_prod(x=shape, axes=[0], keep_dims=False), dtype="fp32")
+    return mb.add(x=mb.real_div(x=float(correction), y=mb.sub(x=count, y=float(correction))), y=1.0)
+
+
+def _settings(
+    dim: Axes | bool, correction: float | bool | None, keepdim: bool, unbiased: bool | None
+) -> tuple[Axes, float, bool]:
+    """Axes, correction and keepdim of every form: with `unbiased` in the place of `correction`, or alone."""
+    if isinstance(dim, bool):
+        return None, float(dim), False
+    given = unbiased if correction is None else correction
+    return dim, 1.0 if given is None else float(given), bool(keepdim)
+
+
+def _of_both(
+    root: bool,
+    mb: Builder,
+    x: Var,
+    dim: Axes | bool = None,
+    correction: float | bool | None = None,
+    keepdim: bool = False,
+    unbiased: bool | None = None,
+) -> tuple[Var, Var]:
+    """`var_mean(x, dim, correction, keepdim)` or `std_mean`, and the older forms with `unbiased`."""
+    axes, taken, kept = _settings(dim, correction, keepdim, unbiased)
+    return _moments(mb, x, axes, taken, root=root, keepdim=kept)
+
+
+def _of_one(
+    root: bool,
+    mb: Builder,
+    x: Var,
+    dim: Axes | bool = None,
+    correction: float | bool | None = None,
+    keepdim: bool = False,
+    unbiased: bool | None = None,
+) -> Var:
+    return _of_both(root, mb, x, dim, correction, keepdim, unbiased)[0]
+
+
+def normalized_by_spread(mb: Builder, x: Var, axes: Sequence[int], eps: float) -> Var:
+    """`(x - mean) / sqrt(variance + eps)`: with both over m, `(d / m) / sqrt(mean((d / m)²) + eps / m²)`."""
+    root = max(float(eps), 0.0) ** 0.5
+    share, largest, _ = spread(mb, x, axes, max(root, _LEAST))
+    squares = mb.reduce_mean(x=mb.mul(x=share, y=share), axes=list(axes), keep_dims=True)
+    small = mb.real_div(x=promoted(largest, root)[1], y=largest)
+    return mb.real_div(x=share, y=mb.sqrt(x=mb.add(x=squares, y=mb.mul(x=small, y=small))))
+
+
+_VARIANCE = Wrong(
+    issue=2718, said="takes a correction above 1 as 1, and squares distances that half precision does not hold"
+)
+
+STATISTICS = (
+    *(
+        Lowering(operator=f"{name}_mean{overload}", lower=partial(_of_both, name == "std"))
+        for name in ("var", "std")
+        for overload in ("", ".dim", ".correction")
+    ),
+    *(
+        Lowering(operator=f"{name}{overload}", lower=partial(_of_one, name == "std"), wrong=_VARIANCE)
+        for name in ("var", "std")
+        for overload in ("", ".dim", ".correction")
+    ),
+    *(
+        Lowering(operator=f"{name}_correction", lower=partial(_of_one, name == "std"), wrong=_VARIANCE)
+        for name in ("var", "std")
+    ),
+)

@@ -1,0 +1,93 @@
+"""Passes of coremltools that change results, made exact: whole numbers cut to 16 bits, floors taken for nothing.
+
+- `add_int16_cast` casts int32 data of gather, gather_along_axis, gather_nd, squeeze and topk to 16 bits in programs of
+  half precision for iOS 17 and later, whatever their values are (apple/coremltools#2222).
+- `noop_elimination` removes `floor_div` by one, which takes the fraction off (apple/coremltools#2836).
+
+Delete each when the oldest version of coremltools that we support does the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from builder.backends.coreml.patches.conversion import replaced
+
+_PASSES = "coremltools.converters.mil.mil.passes.defs"
+
+_MOST = {"uint16": 2**16 - 1, "int16": 2**15 - 1}
+
+
+@contextmanager
+def exact_passes() -> Iterator[None]:
+    """Within the block, no pass changes what a program computes."""
+    cast = importlib.import_module(f"{_PASSES}.quantization").add_int16_cast
+    noop = importlib.import_module(f"{_PASSES}.cleanup.noop_elimination").noop_elimination
+    with (
+        replaced(cast, "should_cast_parameter", _only_what_is_held(cast.should_cast_parameter)),
+        replaced(noop, "_match_pattern", staticmethod(_not_floors(noop._match_pattern))),
+    ):
+        yield
+
+
+def _not_floors(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    from coremltools.converters.mil.mil import types
+
+    def match_exact(op: Any) -> Any:
+        return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
+
+    return match_exact
+
+
+def _only_what_is_held(should_cast: Callable[[Any, Any, str], bool]) -> Callable[[Any, Any, str], bool]:
+    """Cast a parameter to 16 bits only where they hold every value that it can have."""
+
+    def should_cast_exactly(self: Any, op: Any, name: str) -> bool:
+        given = op.inputs[name]
+        if name == "output_indices_dtype":
+            held = _is_at_most(op.x.shape[op.axis.val], "uint16")
+        elif name == "indices" and given.val is None:
+            held = all(_is_at_most(size, "int16") for size in _indexed_sizes(op))
+        elif name == "x" and given.val is None:
+            held = _holds_16_bits(given)
+        else:
+            held = True
+        return held and should_cast(self, op, name)
+
+    return should_cast_exactly
+
+
+def _is_at_most(size: Any, dtype: str) -> bool:
+    return isinstance(size, int) and size <= _MOST[dtype]
+
+
+def _indexed_sizes(op: Any) -> list[Any]:
+    """The sizes of the axes that the indices count along."""
+    if op.op_type != "gather_nd":
+        return [op.x.shape[op.axis.val]]
+    first = 0 if op.batch_dims is None else int(op.batch_dims.val)
+    depth = op.indices.shape[-1]
+    return list(op.x.shape[first : first + depth]) if isinstance(depth, int) else [None]
+
+
+_MOVES = {"expand_dims", "reshape", "squeeze", "transpose", "slice_by_index", "slice_by_size", "identity"}
+"""Operators that move elements alone."""
+
+
+def _holds_16_bits(var: Any) -> bool:
+    """Whether a variable's values come from 16 bits or less, or are places along an axis that short."""
+    op = var.op
+    if op is None:
+        return False
+    if op.op_type in _MOVES:
+        return _holds_16_bits(op.x)
+    if op.op_type == "cast":
+        return op.x.is_tensor_or_scalar_of("bool") or any(
+            op.x.is_tensor_or_scalar_of(dtype) for dtype in ("int16", "uint16", "int8", "uint8")
+        )
+    if op.op_type in ("reduce_argmax", "reduce_argmin"):
+        return op.axis is not None and _is_at_most(op.x.shape[op.axis.val], "int16")
+    return False

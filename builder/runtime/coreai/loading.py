@@ -1,0 +1,102 @@
+"""Makes an asset ready to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from builder.runtime import mapping
+from builder.runtime.coreai.asset import Asset, open_asset
+from builder.runtime.coreai.dialect import GraphType, HandleType, TokenType, UnknownType
+from builder.runtime.coreai.graphs import Graph, Port
+from builder.runtime.coreai.ops import operators
+from builder.runtime.coreai.translate import translate
+from builder.runtime.dtypes import Precision
+from builder.runtime.errors import InputError, UnsupportedError
+from builder.runtime.features import ArrayFeature, Feature, Interface
+from builder.runtime.mlprogram import ProgramNetwork
+from builder.runtime.model import Model
+from builder.runtime.ops.context import TensorType
+from builder.runtime.plan import Plan, make_plan
+from builder.runtime.program import Function
+
+KIND = "aimodel"
+
+
+def load_asset(path: str | Path, function: str | None, precision: Precision) -> Model:
+    """The model of an `.aimodel`; `specification` of the result is the Asset."""
+    asset = open_asset(path)
+    graph = _choose(asset, function)
+    translated, renamed = translate(asset.program, graph, operators())
+
+    def release() -> None:
+        mapping.release(asset.content)
+
+    @lru_cache(maxsize=1)
+    def plan(function: Function = translated) -> Plan:
+        return make_plan(function, operators(), precision, release=release)
+
+    return Model(
+        path=asset.path,
+        kind=KIND,
+        function=graph.name,
+        interface=read_interface(graph),
+        network=ProgramNetwork(plan=plan(), renamed=renamed),
+        specification=asset,
+    )
+
+
+def _choose(asset: Asset, function: str | None) -> Graph:
+    """The function asked for; without one, `main` or the only one."""
+    entries = asset.program.entries
+    if function is None and len(entries) == 1:
+        return next(iter(entries.values()))
+    chosen = "main" if function is None else function
+    if chosen not in entries:
+        listed = ", ".join(entries)
+        raise InputError(
+            f"{asset.path}: no function {chosen!r}; the model has {listed}"
+            if function
+            else f"{asset.path}: the model has the functions {listed}: choose one"
+        )
+    return entries[chosen]
+
+
+def read_interface(graph: Graph) -> Interface:
+    """What a function declares. States are the inputs that are handles; images are refused."""
+    inputs: dict[str, Feature] = {}
+    states: dict[str, ArrayFeature] = {}
+    for port in graph.inputs:
+        if isinstance(port.type, HandleType):
+            states[port.name] = array_feature(port.name, port.type.inner)
+        else:
+            inputs[port.name] = array_feature(port.name, _tensor(port, "input"))
+    outputs: Mapping[str, Feature] = {
+        port.name: array_feature(port.name, _tensor(port, "output"))
+        for port in graph.outputs
+        if not isinstance(port.type, TokenType)
+    }
+    return Interface(
+        inputs=inputs, outputs=dict(outputs), states=states, predicted_feature="", predicted_probabilities=""
+    )
+
+
+def array_feature(name: str, declared: TensorType) -> ArrayFeature:
+    """A tensor as a feature: an unknown size is 1 or more."""
+    unknown = None in declared.shape
+    return ArrayFeature(
+        name=name,
+        dtype=declared.dtype,
+        shape=tuple(1 if size is None else size for size in declared.shape),
+        ranges=tuple((1, None) if size is None else (size, size) for size in declared.shape) if unknown else (),
+        scalar=not declared.shape,
+    )
+
+
+def _tensor(port: Port, kind: str) -> TensorType:
+    type_: GraphType = port.type
+    if not isinstance(type_, TensorType):
+        name = type_.text if isinstance(type_, UnknownType) else type(type_).__name__
+        raise UnsupportedError(f"{kind} {port.name!r}: a value of {name}; tensors are supported")
+    return type_

@@ -1,0 +1,121 @@
+"""What the page of torch's operators says, and what a kept result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_BUILDER = _HERE.parents[1] / "builder"
+
+
+def fingerprint(results: Iterable[Mapping[str, Any]]) -> str:
+    """A digest of the sources that decided about the results: common ones, lowerings used, runtime operators run.
+
+    An operator that is refused runs again with every change to the lowerings, since a new one may take it.
+    """
+    results = list(results)
+    digest = hashlib.sha256(_common().encode())
+    lowerings = sorted({name for result in results for name in result.get("lowerings", ())})
+    types = sorted({name for result in results for name in result.get("types", ())})
+    for name in lowerings:
+        digest.update(_of_lowering(name).encode())
+    for name in types:
+        digest.update(_of_runtime(name).encode())
+    if any(result["verdict"] != "right" for result in results):
+        digest.update(_digest(sorted((_BUILDER / "backends" / "coreml" / "lowerings").rglob("*.py"))).encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _common() -> str:
+    files = [_HERE / "op_samples.py", _HERE / "op_verdict.py"]
+    return _digest(files) + repr([version(name) for name in ("coremltools", "torch", "numpy")])
+
+
+def _digest(files: Sequence[Path]) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(file.read_bytes())
+    return whole.hexdigest()
+
+
+@cache
+def _of_lowering(name: str) -> str:
+    from builder.backends.coreml.lowerings.table import LOWERINGS
+
+    lower = LOWERINGS[name].lower if name in LOWERINGS else None
+    while hasattr(lower, "func"):
+        lower = lower.func
+    file = inspect.getsourcefile(lower) if lower is not None else None
+    return "" if file is None else _digest([Path(file)])
+
+
+@cache
+def _of_runtime(name: str) -> str:
+    from builder.runtime.ops import operators
+
+    kernel = operators().get(name)
+    file = None if kernel is None else inspect.getsourcefile(inspect.unwrap(kernel))
+    return "" if file is None else _digest([Path(file)])
+
+
+def totals(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict of each operator by way, what is wrong, and each refusal's message with how often it came."""
+    from tests.conformance.op_verdict import summary
+
+    operators: dict[str, Any] = {}
+    for name, entry in sorted(kept.items()):
+        results = [result for result in entry["results"] if result["verdict"] != "none"]
+        if not results:
+            continue
+        bad = [r for r in results if r["verdict"] in ("wrong", "breaks", "timeout")]
+        refused = sorted({r["why"] for r in results if r["verdict"] == "refused"})
+        operators[name] = {
+            "verdict": summary(results),
+            "right": sum(r["verdict"] == "right" for r in results),
+            "tried": len(results),
+            "wrong": sorted(
+                {f"{r.get('way', '')} {r.get('dtype', '')} {r.get('values', '')}: {r['why']}" for r in bad}
+            ),
+            "refused": refused,
+        }
+    counts = Counter(entry["verdict"] for entry in operators.values())
+    versions = {name: version(name) for name in ("coremltools", "torch", "numpy")}
+    return {"versions": versions, "counts": dict(sorted(counts.items())), "operators": operators}
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """The page as Markdown."""
+    operators = data["operators"]
+    lines = [
+        "# torch's operators",
+        "",
+        "The last run of torch's own operator tests (`op_db`), written by `make conformance`; do not edit.",
+        ", ".join(f"{name} {number}" for name, number in data["versions"].items()) + ".",
+        "",
+        "Every sample is captured by trace and by export, converted in fp32 and fp16 for iOS 17, and compared with",
+        "torch on its own values, a hundred times and a thousandth of them, zeros, and the ends of what half precision",
+        "and 16 bits hold.",
+        "",
+        "| verdict | operators |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in data["counts"].items()),
+        "",
+    ]
+    for title, names in (("Wrong", ("wrong", "breaks", "timeout")), ("Refused somewhere", ("refused",))):
+        chosen = {name: entry for name, entry in operators.items() if entry["verdict"] in names}
+        lines += [f"## {title}", "", "| operator | right of tried | why |", "|---|---|---|"]
+        for name, entry in chosen.items():
+            why = "; ".join([*entry["wrong"][:2], *entry["refused"][:2]]).replace("|", "\\|").replace("\n", " ")
+            lines.append(f"| `{name}` | {entry['right']} of {entry['tried']} | {why[:240]} |")
+        lines.append("")
+    right = [f"`{name}`" for name, entry in operators.items() if entry["verdict"] == "right"]
+    lines += ["## Right in every way", "", ", ".join(right) + ".", ""]
+    return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""torch's own operator tests through conversion and the runtime: python -m tests.conformance.torch_ops [operator …].
+
+Every operator runs in a child with a time limit. Its results are kept under a digest of what they depend on: the
+versions, these tests, and the lowerings and runtime operators that took part. Only what changed runs again, and a run
+that breaks off goes on where it was. `--samples 200` takes every sample of every operator, which takes hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parents[2]
+_KEPT = _ROOT / "outputs" / "conformance" / "torch_ops.json"
+_TOTALS = _ROOT / "docs" / "conformance_torch.json"
+_PAGE = _ROOT / "docs" / "conformance_torch.md"
+
+
+def run_operator(operator: Any, dtypes: Sequence[str], samples: int, pipe: Any) -> None:
+    """Send one result after the other: of each dtype, sample, method of capture and precision."""
+    import torch
+
+    from tests.conformance.op_samples import DTYPES, cases
+    from tests.conformance.op_verdict import verdicts
+
+    torch.set_num_threads(1)
+    for dtype in dtypes:
+        if not operator.supports_dtype(DTYPES[dtype], "cpu"):
+            continue
+        try:
+            made = cases(operator, DTYPES[dtype], samples)
+        except Exception as error:
+            pipe.send({"verdict": "none", "why": f"no samples: {type(error).__name__}", "dtype": dtype})
+            continue
+        for index, case in enumerate(made):
+            for way, found in verdicts(case):
+                pipe.send(found | {"dtype": dtype, "sample": index, "way": way})
+    pipe.send(None)
+
+
+def _results(operator: Any, dtypes: Sequence[str], samples: int, limit: float) -> list[dict[str, Any]]:
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=run_operator, args=(operator, dtypes, samples, send))
+    child.start()
+    send.close()
+    found: list[dict[str, Any]] = []
+    left = limit
+    import time
+
+    begun = time.monotonic()
+    try:
+        while (left := limit - (time.monotonic() - begun)) > 0 and receive.poll(left):
+            if (result := receive.recv()) is None:
+                return found
+            found.append(result)
+        found.append({"verdict": "timeout", "why": f"took more than {limit:g} s"})
+    except EOFError:
+        found.append({"verdict": "timeout", "why": "the process ended"})
+    finally:
+        child.kill()
+        child.join()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance.torch_ops", description=__doc__)
+    parser.add_argument("operators", nargs="*", help="names as of op_db; all unless given")
+    parser.add_argument("--samples", type=int, default=3, help="of each operator and dtype")
+    parser.add_argument("--dtypes", default="float32,int32,bool")
+    parser.add_argument("--shard", default="0/1", help="which of how many parts, counted from 0")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one operator")
+    parser.add_argument("--show", action="store_true", help="print each result that is not right")
+    parser.add_argument("--kept", type=Path, default=_KEPT)
+    chosen = parser.parse_args()
+
+    from builder.backends.coreml.importing import import_coremltools
+
+    import_coremltools()
+    import torch.testing._internal.common_methods_invocations as invocations
+
+    import tests.conformance.op_verdict  # noqa: F401 - loaded once, before the children are forked
+    from tests.conformance.op_report import fingerprint, page, totals
+
+    index, count = map(int, chosen.shard.split("/"))
+    operators = [op for op in invocations.op_db if not chosen.operators or op.name in chosen.operators]
+    operators = sorted(operators, key=lambda op: op.formatted_name)[index::count]
+    kept: dict[str, Any] = json.loads(chosen.kept.read_text()) if chosen.kept.exists() else {}
+    for operator in operators:
+        name, dtypes = operator.formatted_name, chosen.dtypes.split(",")
+        before = kept.get(name)
+        if (
+            before is not None
+            and before["samples"] >= chosen.samples
+            and before["state"] == fingerprint(before["results"])
+            and not chosen.show
+        ):
+            continue
+        results = _results(operator, dtypes, chosen.samples, chosen.limit)
+        if chosen.kept.exists():  # other shards write too
+            kept = json.loads(chosen.kept.read_text())
+        kept[name] = {"samples": chosen.samples, "state": fingerprint(results), "results": results}
+        _write(chosen.kept, kept)
+        from tests.conformance.op_verdict import summary
+
+        print(f"{name}: {summary(results)}", flush=True)
+        if chosen.show:
+            for result in results:
+                if result["verdict"] != "right":
+                    print(
+                        "   ",
+                        json.dumps({k: v for k, v in result.items() if k not in ("lowerings", "types")}),
+                        flush=True,
+                    )
+    if not chosen.operators and count == 1:
+        data = totals(kept)
+        _TOTALS.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        _PAGE.write_text(page(data), encoding="utf-8")
+        if data["counts"].get("wrong"):
+            sys.exit("operators are silently wrong: see docs/conformance_torch.md")
+
+
+def _write(path: Path, kept: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}")
+    new.write_text(json.dumps(kept, indent=0, sort_keys=True))
+    new.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""No artifact of a shipped recipe, or of a variant of one, changes unseen: `digests.json` has them for one toolchain.
+
+A digest that changes on purpose (a conversion that was wrong) is changed there, with the reason in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import builder
+
+KNOWN = json.loads((Path(__file__).parent / "digests.json").read_text(encoding="utf-8"))
+
+
+def toolchain() -> dict[str, str]:
+    """The versions here of what decides about an artifact's bytes."""
+    packages = ("coremltools", "numpy", "protobuf", "torch", "torchvision")
+    return {
+        **{name: metadata.version(name).partition("+")[0] for name in packages},
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+
+
+def test_every_shipped_recipe_has_a_digest() -> None:
+    # recipes of another format, and those that need an optional package, are in the list of their own tests
+    recipes = {path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.yaml")}
+    listed = {name.removeprefix("recipe=") for name in KNOWN["artifacts"] if " " not in name}
+    assert listed <= recipes
+    assert {name for name in recipes - listed if "aimodel" not in name and "coreai" not in name} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", KNOWN["artifacts"])
+def test_an_artifact_has_the_bytes_that_it_had(arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given the toolchain of the list
+    if toolchain() != KNOWN["toolchain"]:
+        pytest.skip(f"digests are known for {KNOWN['toolchain']}, and this is {toolchain()}")
+    monkeypatch.chdir(tmp_path)
+
+    # when
+    recipe, *overrides = arguments.split()
+    record = builder.build(recipe.removeprefix("recipe="), *overrides, "checks=none", "tracking=none")
+
+    # then
+    assert record.artifact.digest == KNOWN["artifacts"][arguments]

@@ -1,0 +1,107 @@
+"""Our decompositions against torch, all in one conversion, executed by Apple's interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+
+from builder.backends.coreai import engine
+from builder.backends.coreai.convert import convert
+from builder.errors import ConversionError
+from tests.unit.backends.coreai.conftest import export, plain
+
+X = torch.tensor([[-2.7, -1.2, 0.0, 0.3], [1.9, 300.7, -1e-3, 4.0], [0.5, -0.5, 2.5, 7.25]])
+INDEX = torch.tensor([[0, 2, 1, 0], [2, 2, 0, 1]])
+PICTURE = torch.arange(2 * 3 * 7 * 5, dtype=torch.float32).sin().reshape(2, 3, 7, 5)
+GRID = torch.linspace(-1.2, 1.2, 2 * 4 * 3 * 2).cos().reshape(2, 4, 3, 2)
+VOLUME = torch.arange(1 * 2 * 4 * 6 * 5, dtype=torch.float32).cos().reshape(1, 2, 4, 6, 5)
+WHOLE = torch.tensor([1, 300, -5, 70000], dtype=torch.int32)
+
+
+def _putted(x: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[:, column] = x[:, :1] * 2
+    return x
+
+
+CASES = {
+    "elu": lambda x, p, v, i: F.elu(x, 0.7),
+    "isnan": lambda x, p, v, i: (x / x).isnan(),
+    "nan_to_num": lambda x, p, v, i: torch.nan_to_num(x / (x * 0), 1.0, 2.0, -3.0),
+    "remainder": lambda x, p, v, i: torch.remainder(x, 1.5),
+    "rounding division": lambda x, p, v, i: torch.div(x, 0.7, rounding_mode="floor"),
+    "bits": lambda x, p, v, i: i & 12,
+    "var": lambda x, p, v, i: x.var(1),
+    "std": lambda x, p, v, i: x.std(0, unbiased=False),
+    "argmin": lambda x, p, v, i: x.argmin(1),
+    "argmin of all": lambda x, p, v, i: x.argmin(),
+    "cumprod": lambda x, p, v, i: x.cumprod(1),
+    "sort": lambda x, p, v, i: torch.sort(x, 1, descending=True)[0],
+    "argsort": lambda x, p, v, i: torch.argsort(x, 0),
+    "kthvalue": lambda x, p, v, i: torch.kthvalue(x, 2, 1)[0],
+    "median": lambda x, p, v, i: torch.median(x, 1)[0],
+    "as_strided": lambda x, p, v, i: torch.as_strided(x, (4, 3), (1, 4)),
+    "as_strided with offset": lambda x, p, v, i: torch.as_strided(x.t().contiguous(), (2, 2), (2, 5), 1),
+    "diagonal": lambda x, p, v, i: torch.diagonal(x, 1),
+    "scatter_add": lambda x, p, v, i: x.scatter_add(0, INDEX, x[:2] * 2),
+    "scatter_reduce": lambda x, p, v, i: x.scatter_reduce(0, INDEX, x[:2], "prod"),
+    "index_add": lambda x, p, v, i: x.index_add(1, torch.tensor([1, 1, 3]), x[:, :3], alpha=2),
+    "index_put": lambda x, p, v, i: _putted(x, i[:1].long()),
+    "index_put of two": lambda x, p, v, i: x.index_put((INDEX[0], INDEX[1]), x[0], accumulate=True),
+    "pooling that enlarges": lambda x, p, v, i: F.adaptive_avg_pool2d(p, (9, 4)),
+    "adaptive maxima": lambda x, p, v, i: F.adaptive_max_pool2d(p, (3, 2)),
+    "adaptive means of volumes": lambda x, p, v, i: F.adaptive_avg_pool3d(v, (3, 2, 2)),
+    "max_pool3d": lambda x, p, v, i: F.max_pool3d(v, (2, 3, 2), (1, 2, 2), (1, 1, 0)),
+    "grid_sample": lambda x, p, v, i: F.grid_sample(p, GRID, align_corners=False),
+    "cdist": lambda x, p, v, i: torch.cdist(x, x[:2] + 1),
+    "rfft": lambda x, p, v, i: torch.view_as_real(torch.fft.rfft(p, norm="ortho")),
+    "irfft": lambda x, p, v, i: torch.fft.irfft(torch.fft.rfft(p, dim=2), n=7, dim=2),
+    "float to int to float": lambda x, p, v, i: (x + 64).long().float() - 64,
+    "int through float": lambda x, p, v, i: x.int().half().float(),
+    "narrow int": lambda x, p, v, i: i.to(torch.int8).int(),
+    "narrow unsigned": lambda x, p, v, i: i.to(torch.uint8).int(),
+    "through bool": lambda x, p, v, i: x.bool().float(),
+}
+"""By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""
+
+
+class AllCases(torch.nn.Module):
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(case(*inputs) for case in CASES.values())
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    inputs = {"x": X, "p": PICTURE, "v": VOLUME, "i": WHOLE}
+    asset = tmp_path_factory.mktemp("cases") / "cases.aimodel"
+    convert(export(AllCases(), tuple(inputs.values())), asset, plain(inputs, len(CASES)), None)
+    (found,), _ = engine.predict(asset, [{name: value.numpy() for name, value in inputs.items()}])
+    return {name: found[f"y{number}"] for number, name in enumerate(CASES)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_decomposition_computes_what_torch_computes(name: str, computed: dict[str, np.ndarray]) -> None:
+    wanted = CASES[name](X, PICTURE, VOLUME, WHOLE).numpy()
+    # sums in another order: float32's rounding of values up to a few hundred
+    np.testing.assert_allclose(computed[name], wanted, rtol=2e-5, atol=2e-5)
+
+
+class Unknown(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Identity()
+        self.inner.forward = torch.special.i1  # type: ignore[method-assign]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x[:, :3]) + torch.linalg.inv(x[:, :3])
+
+
+def test_operators_that_nobody_converts_are_named_with_their_module(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"no operator for .*special_i1") as raised:
+        convert(export(Unknown(), (X,)), tmp_path / "m.aimodel", plain({"x": X}, 1), None)
+    assert "inv" in raised.value.message
+    assert not (tmp_path / "m.aimodel").exists()

@@ -1,0 +1,104 @@
+"""Padding and resizing by sizes that the app decides, at every size of a range, against torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import interpolate, max_pool2d, pad
+
+from builder import runtime
+from builder.artifacts import LoadedModel
+from builder.backends.coreml.convert import convert
+from builder.data import make_examples
+from builder.stages.capture import capture
+from builder.stages.prepare import prepare
+from tests.unit.stages.small_builds import make_spec
+
+
+class Pads(nn.Module):
+    """By a size, by what is left of a multiple (also nothing), by half, by less than nothing."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        n = x.shape[-1]
+        return (
+            pad(x, (1, x.size(-1))),
+            pad(x, (0, (-n) % 4)),
+            pad(x, (n // 2, 1 - n // 2), value=2.0),
+            pad(x.int(), (0, n), value=7),
+            pad(x[:, :, None], (1, 2, n % 3, 0)),
+        )
+
+
+class Modes(nn.Module):
+    """With entries of the axis itself, whose order export cannot prove to be allowed."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        n = x.shape[-1]
+        return (
+            pad(x[:, None], (n - 1, n // 2), mode="reflect"),
+            pad(x[:, None], (n // 2, n), mode="replicate"),
+            pad(x[:, None], (n, n // 3), mode="circular"),
+        )
+
+
+class Resizes(nn.Module):
+    """As U-Nets and pyramids of features do: to the size of another tensor, and by factors that are not whole."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = max_pool2d(x, 2)
+        size = x.shape[-2:]
+        return (
+            interpolate(y, size=size, mode="bilinear"),
+            interpolate(y, size=size, mode="bilinear", align_corners=True),
+            interpolate(y, size=size, mode="nearest"),
+            interpolate(x, scale_factor=1.5, mode="bilinear"),
+            interpolate(x, scale_factor=(2.5, 0.5), mode="bilinear"),
+            interpolate(x, scale_factor=1.5, mode="nearest"),
+            interpolate(x[:, 0], size=y.shape[-1], mode="linear"),
+            interpolate(x[:, 0], size=y.shape[-1] * 3, mode="nearest"),
+        )
+
+
+SIDE = {"min": 4, "max": 19, "default": 8}
+
+
+EVERY, SOME = [(2, n) for n in range(4, 20)], [(1, 2, 4, 4), (1, 2, 7, 9), (1, 2, 16, 5), (1, 2, 19, 13)]
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "sizes", "method", "half"),
+    [
+        (Pads(), [2, SIDE], EVERY, "trace", False),
+        (Pads(), [2, SIDE], EVERY, "export", True),
+        (Modes(), [2, SIDE], EVERY, "trace", True),
+        (Resizes(), [1, 2, SIDE, SIDE], SOME, "trace", False),
+        (Resizes(), [1, 2, SIDE, SIDE], SOME, "export", True),
+        (Resizes(), [1, 2, 7, 9], SOME[1:2], "trace", True),
+        (Resizes(), [1, 2, 7, 9], SOME[1:2], "export", False),
+    ],
+)
+def test_each_size_gives_what_torch_gives(
+    module: nn.Module, shape: list[object], sizes: list[tuple[int, ...]], method: str, half: bool, tmp_path: Path
+) -> None:
+    # given
+    spec = make_spec(input={"x": {"kind": "tensor", "shape": shape}}, precision={"kind": "fp16" if half else "fp32"})
+    examples = make_examples(spec)
+    prepared = prepare(LoadedModel(module=module, digest="0" * 64, origin={}), examples, spec)
+    # when
+    captured = capture(prepared, examples, method, {}, strict=True)
+    convert(prepared, captured, examples, spec).model.save(str(tmp_path / "m.mlpackage"))
+    artifact = runtime.load(tmp_path / "m.mlpackage")
+    # then
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        x = torch.rand(size, generator=generator).mul(40).round().div(2)  # halves, which half precision holds
+        found = artifact.predict({"x": x.numpy()})
+        for (name, got), wanted in zip(found.items(), module(x), strict=True):
+            assert got.shape == tuple(wanted.shape), (name, size)
+            np.testing.assert_allclose(
+                got, wanted.numpy(), rtol=0, atol=0.02 if half else 2e-5, err_msg=f"{name} {size}"
+            )
