@@ -22,6 +22,9 @@ _PROBE_SECONDS = 0.15
 _MOST = 1 << 26
 """Bytes of a manifest; what is larger is cut, and then has another digest."""
 
+INCIDENTAL = ("__pycache__", ".DS_Store")
+"""What Python and Finder write into folders; it is in no digest and changes no answer."""
+
 _ENVIRONMENT = (
     "BUILDER_CACHE",
     "BUILDER_RECIPES",
@@ -178,8 +181,8 @@ def digest(path: str) -> str:
 
 
 def names_in(folder: str) -> "list[str]":
-    """The names of what lies in a folder, but for what Python writes there."""
-    return sorted(name for name in os.listdir(folder) if name != "__pycache__")  # noqa: PTH208
+    """The names of what lies in a folder, but for what Python and Finder write there."""
+    return sorted(name for name in os.listdir(folder) if name not in INCIDENTAL)  # noqa: PTH208
 
 
 def is_current(manifest: "dict[str, Any]", *, paranoid: bool) -> "bool | None":
