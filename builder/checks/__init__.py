@@ -15,6 +15,7 @@ from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
 from builder.runtime.errors import RuntimeFailure
 from builder.spec.checks import AccuracyCheck, CaptureCheck, Check, ParityCheck, StructureCheck
+from builder.spec.coverage import synthetic_inputs
 from builder.spec.functions import labelled
 
 
@@ -40,14 +41,15 @@ def _run(check_name: str, check: Check, subject: Subject, kept: Kept) -> Iterato
         case CaptureCheck():
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
-            samples = check_samples(check_name, check, subject)
+            samples, lacking = check_samples(check_name, check, subject), synthetic_inputs(check, subject.spec)
             try:
                 for engine, execute in engines(subject, kept):
                     if isinstance(check, ParityCheck):
                         report = check_parity(name, check, subject, samples, engine, execute, kept)
                     else:
                         report = check_accuracy(name, check, subject, samples, engine, execute)
-                    yield replace(report, data=samples.described())
+                        report = replace(report, data={**samples.described(), "synthetic": list(lacking)})
+                    yield report
             except RuntimeFailure as error:  # only our engine raises it, and an artifact that fails is not right
                 yield _failed(name, check, f"the artifact cannot be executed: {error}")
 

@@ -38,6 +38,7 @@ from builder.errors import BuilderError, ConversionError
 from builder.model.capture.archive import archived
 from builder.model.capture.methods import METHODS, methods_to_try
 from builder.spec import BuildSpec
+from builder.spec.source_kinds import kind_of
 from builder.spec.substitutions import ShippedRewrite
 from builder.spec.target import GENERATIONS, Target, same_system_name
 from builder.stages.capture import capture
@@ -179,7 +180,9 @@ def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
     return Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else ())
 
 
-def _frozen(frozen: Sequence[tuple[Site, str]]) -> list[Obstacle]:
+def _frozen(noted: Sequence[tuple[Site, str]]) -> list[Obstacle]:
+    """What of the model's own code reads values; how a graph is run by us (ONNX) is no part of the model."""
+    frozen = [(site, what) for site, what in noted if site.place is not None or site.module]
     whats = dict.fromkeys(what for _, what in frozen)
     return [
         Obstacle(
@@ -195,7 +198,7 @@ def _frozen(frozen: Sequence[tuple[Site, str]]) -> list[Obstacle]:
 
 def _refused(walk: Walk) -> list[Obstacle]:
     missing = [(r.operator, _MISSING) for r in walk.refusals if r.is_missing]
-    refused = [(r.operator, f"is refused by coremltools: {r.said}") for r in walk.refusals if not r.is_missing]
+    refused = [(r.operator, f"is refused by {r.by}: {r.said}") for r in walk.refusals if not r.is_missing]
     obstacles = [
         *gather("operator", [(o, said) for o, said in missing if o is not None], "stops"),
         *gather("refused", [(o, said) for o, said in refused if o is not None], "stops"),
@@ -206,7 +209,7 @@ def _refused(walk: Walk) -> list[Obstacle]:
             what = (
                 _MISSING
                 if refusal.is_missing
-                else f"{'is refused' if kind else 'the graph is refused'} by coremltools: {refusal.said}"
+                else f"{'is refused' if kind else 'the graph is refused'} by {refusal.by}: {refusal.said}"
             )
             obstacles.append(Obstacle(rule=rule, what=what, severity="stops", operator=kind or None))
     return obstacles
@@ -246,7 +249,7 @@ def _is_gone(obstacle: Obstacle, patient: Patient, method: str) -> bool:
 def _by_method(spec: BuildSpec, method: str, by: Callable[[str], Attempt]) -> Remedy | None:
     """Another method of capture with nothing in the way at all; `script` is slow, and only for values that are read."""
     reads_values = any(obstacle.rule in ("values", "sizes", "capture") for obstacle in by(method).in_the_way)
-    for other in METHODS if spec.source.kind not in ("onnx", "coreml") else ():
+    for other in METHODS if kind_of(spec.source).program is None else ():
         if other != method and (other != "script" or reads_values) and not by(other).in_the_way:
             return other_method(other)
     return None

@@ -12,8 +12,7 @@ import torch
 
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
-from builder.model.sources.checkpoint import check_digest
-from builder.model.sources.download import file_digest
+from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.onnx_graph import (
     bake_in,
     feature_names,
