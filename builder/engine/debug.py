@@ -114,7 +114,7 @@ def _conversion(request: BuildRequest, original: Story, samples: Sequence[Sample
         progress=progress,
     )
     subject.reset()
-    (_, execute), *_ = engines(subject)
+    execute = engines(subject)[0].execute
     sums: dict[str, NoiseSum] = {}
     for sample in samples:
         expected, got = subject.run_original(prepared.uncompressed, sample), execute(sample)

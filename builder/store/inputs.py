@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from builder import __version__
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile, IsImportPath
+from builder.spec.target import BACKENDS, Format
 from builder.store.code import Code, own_code, package_versions, user_code
 from builder.store.digests import Remembered
 
@@ -82,18 +83,18 @@ _READ_BY = {"artifact_inputs": "input"}
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
 """What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
 
-_ARCHIVES = ("model/capture/archive.py", "backends/coreml/archive.py")
-_CONVERSION = ("backends/coreml/convert.py", "backends/coreml/compress.py", "backends/coreml/seal.py")
+_ARCHIVES = ("model/capture/archive.py", "backends/{backend}/archive.py")
+_CONVERSION = ("backends/{backend}/convert.py", "backends/{backend}/compress.py", "backends/{backend}/seal.py")
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
     "load": ("stages/load.py", "data/__init__.py"),
     "prepare": ("stages/prepare.py",),
     "capture": ("stages/capture.py", *_ARCHIVES),
-    "convert": ("backends/coreml/convert.py", *_ARCHIVES),
-    "compress": ("backends/coreml/compress.py", *_ARCHIVES),
+    "convert": ("backends/{backend}/convert.py", *_ARCHIVES),
+    "compress": ("backends/{backend}/compress.py", *_ARCHIVES),
     "seal": (
-        "backends/coreml/seal.py",
-        "backends/coreml/description.py",
+        "backends/{backend}/seal.py",
+        "backends/{backend}/description.py",
         "analysis/neural_engine/inspect.py",
     ),
     "verify": ("stages/verify.py", "engine/verdicts.py"),
@@ -108,10 +109,18 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     "sensitivity": ("engine/sensitivity.py", "auto/sensitivity.py"),
 }
-"""The modules that each stage starts at, relative to the package; what they import is in the stage's key too."""
+"""The modules that each stage starts at, relative to the package; what they import is in the stage's key too.
+
+`{backend}` stands for the package that makes the recipe's format.
+"""
 
 VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
 """The version of each stage's own code: raised when it gives another result for the same inputs."""
+
+
+def roots(stage: str, artifact_format: Format) -> tuple[str, ...]:
+    """The modules that a stage starts at, for a format."""
+    return tuple(module.format(backend=BACKENDS[artifact_format]) for module in ROOTS[stage])
 
 
 def sections(stage: str) -> tuple[str, ...]:
@@ -135,7 +144,7 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     A file counts by its content, not by its name; user code by the content of all local files that it reaches.
     """
     inputs: dict[str, Any] = {"version": VERSIONS[stage], "builder": __version__}
-    own = own_code(ROOTS[stage], remembered)
+    own = own_code(roots(stage, spec.format), remembered)
     inputs["builder's code"] = own.digest
     inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
     inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}

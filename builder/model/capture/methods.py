@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.spec import BuildSpec
+from builder.spec.target import BACKENDS
 
 METHODS = ("trace", "export", "script")
 """What `auto` tries: onnx is a way round, for those who ask for it."""
@@ -15,6 +16,8 @@ def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
     """The methods that the recipe's source and `capture.method` allow, in order."""
     if spec.source.kind in _PROGRAMS:
         return (spec.source.kind,)
+    if BACKENDS[spec.format] == "coreai":
+        return ("export",)  # Core AI knows torch.export alone
     if spec.module_compression and spec.capture.method == "auto":
         return ("trace",)  # coremltools reads what torch compressed from traced programs
     return METHODS if spec.capture.method == "auto" else (spec.capture.method,)
