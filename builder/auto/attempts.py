@@ -49,6 +49,11 @@ class Candidate:
         return True in executed and all(report.passed is not False for report in self.reports)
 
     @property
+    def failures(self) -> int:
+        """How many checks failed."""
+        return sum(report.passed is False for report in self.reports)
+
+    @property
     def snr_db(self) -> float:
         """The worst SNR of all parity checks; -inf where an output is no number, or nothing was measured."""
         found = [value for report in self.reports if report.kind == "parity" for value in _values(report, "snr_db")]

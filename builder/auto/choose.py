@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from builder.analysis.numerics.samples import first_samples
+from builder.analysis.numerics.samples import missed_by, samples_to_compare
 from builder.artifacts import Chosen, Sample, Tried
 from builder.auto.attempts import Attempting, Candidate, measured
 from builder.auto.compression import CompressionChoice, choose_compression
@@ -93,9 +93,9 @@ class _Trials:
         return self(what, self._spec.model_copy(update={"compression": dict(steps)}))
 
     def samples(self, candidate: Candidate) -> Sequence[Sample]:
-        """What operators are ranked on."""
+        """What operators are ranked on: where the candidate failed a check, the samples that missed its limits."""
         prepared = candidate.story.first.prepared.value()
-        return first_samples(self._spec, prepared.preprocessing, SAMPLES)
+        return samples_to_compare(self._spec, prepared, missed_by(candidate.reports), SAMPLES)
 
 
 def _modules(candidate: Candidate) -> Mapping[str, str]:

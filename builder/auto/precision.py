@@ -16,6 +16,7 @@ from builder import runtime
 from builder.analysis.numerics.findings import Range, decibels
 from builder.analysis.numerics.graph import Node, read_nodes, readers
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
+from builder.analysis.numerics.samples import missed_by
 from builder.artifacts import Kept, Sample
 from builder.auto.attempts import Candidate
 from builder.spec.precision import Fp16, Fp32, Mixed
@@ -29,6 +30,8 @@ _MOVING = frozenset({"expand_dims", "reshape", "slice_by_index", "split", "squee
 """Operators whose values are those that they read."""
 
 Trying = Callable[[str, Fp16 | Fp32 | Mixed], Candidate]
+Ranking = Callable[[Comparison, Mapping[str, str]], None]
+"""Is given what was measured of each operator, and by an operator's output the path of its module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +44,40 @@ class PrecisionChoice:
 
 
 def choose_precision(
-    attempt: Trying, samples: Callable[[Candidate], Sequence[Sample]], modules: Callable[[Candidate], Mapping[str, str]]
+    attempt: Trying,
+    samples: Callable[[Candidate], Sequence[Sample]],
+    modules: Callable[[Candidate], Mapping[str, str]],
+    *,
+    ranking: Ranking | None = None,
+    until: float = math.inf,
 ) -> PrecisionChoice:
     """Find the fewest operators; `modules` tells by an operator's output the path of its module.
 
-    Where float32 does not pass either it is taken, so that the checks say by how much it misses.
+    `ranking` is given what was measured; after `until` (of `time.monotonic`) no more operators are.
+
+    They are ranked on the samples and outputs for which float16 misses the limits. Where float32 does not pass either,
+    the better of the two is taken, so that the checks say by how much it misses.
     """
     half = attempt("float16", Fp16(kind="fp16"))
     if half.passes:
         return PrecisionChoice(precision=half.spec.precision)  # type: ignore[arg-type]  # not `auto`
     full = attempt("everything in float32", Mixed(kind="mixed", fp32_names=["*"]))
     if not full.passes:
-        note = "precision auto: everything in float32 does not pass the checks either"
-        return PrecisionChoice(precision=Fp32(kind="fp32"), notes=(note,))
-    inputs = [dict(sample.given) for sample in samples(full)]
-    compared = compare_programs(runtime.load(half.path), runtime.load(full.path), inputs, candidates=MEASURED)
+        better = half if half.failures <= full.failures and half.snr_db >= full.snr_db else full
+        kept = half.spec.precision if better is half else Fp32(kind="fp32")
+        note = f"precision auto: everything in float32 does not pass the checks either; {kept.kind} is no worse"
+        return PrecisionChoice(precision=kept, notes=(note,))  # type: ignore[arg-type]  # nor here
+    inputs = [dict(sample.given) for sample in samples(half)]
+    compared = compare_programs(
+        runtime.load(half.path),
+        runtime.load(full.path),
+        inputs,
+        candidates=MEASURED,
+        outputs=missed_by(half.reports).outputs,
+        until=until,
+    )
+    if ranking is not None:
+        ranking(compared, modules(full))
     program = _Program(
         nodes=read_nodes(full.path), ranges=compared.ranges, half=_computed_in_half(read_nodes(half.path), compared)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder.artifacts import CheckReport
 from builder.checks.comparison import judge
-from builder.checks.limits import capture_limits
+from builder.checks.limits import capture_limits, given_limits
 from builder.checks.subject import Subject
 from builder.data import default_data, draw_samples
 from builder.spec.checks import CaptureCheck
@@ -28,4 +28,5 @@ def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckRepo
         scores=None,
         limits=capture_limits(check),
         others=others,
+        given=given_limits(check),
     )

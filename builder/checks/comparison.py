@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from builder.checks.certainty import BESIDE, Pairs, sample_agreement, sure_agree
 from builder.checks.limits import NO_SCALE, SOUND
 from builder.spec.base import Limit
 from builder.util.measures import (
-    NEARLY_ZERO,
+    HALF_SMALLEST,
     compare,
     count_nan,
     count_overflow,
@@ -40,13 +40,16 @@ def judge(
     scores: str | None,
     limits: Mapping[str, Limit],
     others: OtherOutputs | None = None,
+    given: Collection[str] = (),
+    half: bool = False,
 ) -> CheckReport:
     """Compare sample by sample, take the worst of each measure for each output, and hold it against the limits.
 
     `scores` names the output whose largest value along the last axis is the best class, if any. `others` gives what
     the original answers where its rounding falls otherwise; it is asked where a limit is missed, and what the original
-    is not sure of itself is no error then. An output whose reference proves nothing cannot pass; where all are such,
-    `passed` is None.
+    is not sure of itself is no error then. `given` are the measures whose limits the recipe gives, which are held as
+    they are. `half` says that the artifact computes in half precision or with compressed weights. An output whose
+    reference proves nothing cannot pass; where all are such, `passed` is None.
     """
     values = measure(references, results, scores)
     enforced = {**SOUND, **limits}
@@ -57,12 +60,14 @@ def judge(
     for output, measured in values.items():
         pairs = [(reference[output], result[output]) for reference, result in zip(references, results, strict=True)]
         missed = _missed(output, measured, pairs, enforced)
-        asked = missed.keys() & BESIDE.keys()
+        asked = missed.keys() & BESIDE.keys() - set(given)
         if asked and others is not None:
             for each in sorted(asked):
                 measured |= _beside(each, pairs, partial(_others_of, others, output), enforced[each])
                 notes.append(_certainty(output, measured, each))
             missed = _missed(output, measured, pairs, enforced)
+        if missed and half and (reason := _why_below_half(pairs)):
+            measured["not_meaningful"] = reason
         proves_nothing = measured.get("not_meaningful")
         if missed and not (proves_nothing and _is_nothing(pairs)):
             failures += missed.values()
@@ -147,7 +152,16 @@ def _is_nothing(pairs: Pairs) -> bool:
     if any(reference.shape != result.shape for reference, result in pairs):
         return False
     kept = [where_finite(reference, result) for reference, result in pairs]
-    return all(np.abs(a).max(initial=0.0) < NEARLY_ZERO and np.abs(b).max(initial=0.0) < NO_SCALE for a, b in kept)
+    small = typical_size([reference for reference, _ in pairs]) < HALF_SMALLEST
+    return small and all(np.abs(b - a).max(initial=0.0) < NO_SCALE for a, b in kept)
+
+
+def _why_below_half(pairs: Pairs) -> str | None:
+    """Say so where an output is as small on all samples as half precision holds with fewer and fewer bits."""
+    size = typical_size([reference for reference, _ in pairs])
+    if not pairs[0][0].is_floating_point() or size >= HALF_SMALLEST:
+        return None
+    return f"the original's output is nearly zero on all samples (values of {size:.2g}; half is whole from 6e-05 on)"
 
 
 def _lost(output: str, pairs: Pairs, is_lost: Callable[[torch.Tensor], torch.Tensor], what: str) -> str:

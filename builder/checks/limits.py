@@ -15,9 +15,9 @@ SOUND = {"nan_count": Limit(max=0)}
 """Whatever the precision and compression: a NaN is never an answer. (An infinite or too large value is, where the model
 itself gives one in float32, so overflows are counted and left to the recipe; where it does not, the SNR is lost.)"""
 
-NO_SCALE = 0.01
-"""Where the original is nearly zero for every sample, the artifact may have values up to this and is not judged: what
-half precision leaves of the difference of two equal numbers of some size is a thousandth of them."""
+NO_SCALE = 1e-3
+"""Where the original is nearly zero for every sample, the artifact may be so far from it and is not judged: what half
+precision leaves of the difference of two numbers about 1."""
 
 HALF = {"snr_db": Limit(min=30.0), "agreement": Limit(min=0.98)}
 

@@ -14,7 +14,7 @@ from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
 from builder.checks.engine import Execute, Kept
-from builder.checks.limits import parity_limits
+from builder.checks.limits import given_limits, parity_limits
 from builder.checks.pictures import checked_picture
 from builder.checks.subject import Subject
 from builder.spec.checks import ParityCheck
@@ -63,6 +63,8 @@ def check_parity(
         scores=subject.scores,
         limits=parity_limits(subject.spec, check),
         others=others,
+        given=given_limits(check),
+        half=subject.spec.precision.kind != "fp32" or bool(subject.spec.compression),
     )
     pictures = tuple(picture for s, a, b in shown for picture in checked_picture(subject, s, a, b, engine))
     return replace(report, pictures=pictures)

@@ -70,7 +70,12 @@ def _compare_inputs(
         for key in ("enumerated_shapes", "enumerated_sizes"):
             if key in feature:
                 feature[key] = sorted(feature[key])
-        yield from _differences(f"input {name}", backend.wanted_input(given), feature)
+        wanted = backend.wanted_input(given)
+        for key in ("ranges", "size_ranges"):  # -1: without an end, which no recipe can say
+            if key in feature and wanted[key] is not None:
+                ends = zip(feature[key], wanted[key], strict=True)
+                feature[key] = [[low, top if high < 0 else high] for (low, high), (_, top) in ends]
+        yield from _differences(f"input {name}", wanted, feature)
 
 
 def _compare_states(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:

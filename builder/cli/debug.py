@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError
+
+if TYPE_CHECKING:  # they bring torch
+    from builder.analysis.numerics.samples import Missed
+    from builder.artifacts import BuildRequest
 
 DESCRIPTION = """Build a recipe without its checks, and compare artifact and original operator by operator: what
 adds the error, operators and substitutions, the worst first, with their modules, the values that half precision
@@ -23,27 +30,56 @@ def run(arguments: Sequence[str]) -> int:
     """Print what was found; returns the exit code."""
     parser = Parser("debug", DESCRIPTION, usage="debug recipe=NAME [key=value …] [--short] [-v]")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--short", action="store_true", help="say only what adds most of the error")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="say only what adds most of the error, and a change with which the checks pass",
+    )
+    parser.add_argument("--seconds", type=float, default=600.0, help=argparse.SUPPRESS)
+    parser.add_argument("--missed", type=Path, help=argparse.SUPPRESS)  # what a build has just found
     given = parser.read(arguments)
     from builder.config.compose import compose
     from builder.config.places import place_of
 
     request = compose(given.overrides)
-    from builder.analysis.numerics.screen import short, told
+    from builder.analysis.numerics.screen import told
     from builder.engine.debug import debug
+    from builder.engine.remedy import found_missed
     from builder.reports.files import build_logged
     from builder.reports.terminal import Terminal
 
+    out = sys.stdout  # what is printed below goes to the log
     with (
         Terminal(verbosity=verbosity(given), stream=sys.stderr) as terminal,
         tempfile.TemporaryDirectory() as folder,
     ):
         try:
             with build_logged(Path(folder), terminal) as logged:  # what libraries say is no part of the answer
-                findings = debug(request, folder=Path(folder), progress=logged)
+                if given.short:
+                    _short(request, _missed(given.missed), given.seconds, out)
+                    return 0
+                missed = _missed(given.missed) if given.missed else found_missed(request)
+                findings = debug(request, folder=Path(folder), progress=logged, missed=missed)
         except BuilderError as error:
             if error.key is not None and error.spot is None:
                 error.spot = place_of(error.key, request)
             raise
-    print("\n".join(short(findings) if given.short else told(findings, everything=verbosity(given) > 0)))
+    print("\n".join(told(findings, everything=verbosity(given) > 0)))
     return 0
+
+
+def _missed(file: Path | None) -> Missed:
+    from builder.analysis.numerics.samples import Missed
+
+    return Missed() if file is None else Missed(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def _short(request: BuildRequest, missed: Missed, seconds: float, out: TextIO) -> None:
+    """Print what adds most of the error, and a change that was tried, as soon as each is known."""
+    from builder.engine.remedy import find_remedy, remedy_lines
+
+    def say(line: str) -> None:
+        print(line, file=out, flush=True)
+
+    for line in remedy_lines(find_remedy(request, missed, seconds=seconds, say=say)):
+        say(line)

@@ -16,7 +16,7 @@ from builder.util.locations import shown
 
 DESCRIPTION = """Look at a model and write a commented recipe that builds it.
 
-SOURCE is a file (.pth, .safetensors, .pt, .pt2, .onnx, .mlpackage, .mlmodel), a name (torchvision:resnet50,
+SOURCE is a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage, .mlmodel), a name (torchvision:resnet50,
 timm:resnet18.a1_in1k), or a factory of your own (package.module:function).
 
   python -m builder init torchvision:resnet50

@@ -11,7 +11,7 @@ from builder.analysis.numerics.findings import Findings, Suspect, noise_of, rank
 from builder.analysis.numerics.graph import read_nodes
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
 from builder.analysis.numerics.remedies import Circumstances, conversion_remedy, operator_remedy, substitution_remedy
-from builder.analysis.numerics.samples import first_samples
+from builder.analysis.numerics.samples import Missed, samples_to_compare
 from builder.analysis.numerics.sums import NoiseSum
 from builder.artifacts import BuildRequest, CapturedProgram, Sample
 from builder.checks.engine import engines
@@ -26,8 +26,10 @@ SAMPLES = 2
 """How many samples both programs compute, all intermediate values of one at a time in memory."""
 
 
-def debug(request: BuildRequest, *, folder: Path, progress: Progress) -> Findings:
+def debug(request: BuildRequest, *, folder: Path, progress: Progress, missed: Missed | None = None) -> Findings:
     """Build what `request` asks for, and the same in float32 without compression, and compare them.
+
+    They are compared on those samples, and at those outputs, where a check has `missed` its limits.
 
     Raises ConfigurationError for what has no such reference, and whatever a build raises.
     """
@@ -36,15 +38,17 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress) -> Finding
     story = seal_only(request, folder=_made(folder / "artifact"), progress=progress)
     plain = request.spec.model_copy(update={"precision": Fp32(kind="fp32"), "compression": {}})
     original = seal_only(replace(request, spec=plain), folder=_made(folder / "reference"), progress=progress)
-    samples = first_samples(request.spec, story.first.prepared.value().preprocessing, SAMPLES)
+    missed = missed or Missed()
+    samples = samples_to_compare(request.spec, story.first.prepared.value(), missed, SAMPLES)
     compared = compare_programs(
         runtime.load(story.sealed.value().path),
         runtime.load(original.sealed.value().path),
         [dict(sample.given) for sample in samples],
+        outputs=missed.outputs,
     )
     suspects = [
         *_rewrites(story),
-        *_conversion(request, original, samples, progress),
+        *_conversion(request, original, samples, missed.outputs, progress),
         *_operators(story, original, compared),
     ]
     return Findings(
@@ -103,8 +107,14 @@ def _rewrites(story: Story) -> list[Suspect]:
     ]
 
 
-def _conversion(request: BuildRequest, original: Story, samples: Sequence[Sample], progress: Progress) -> list[Suspect]:
-    """What capture and conversion changed: PyTorch against the reference."""
+def _conversion(
+    request: BuildRequest,
+    original: Story,
+    samples: Sequence[Sample],
+    outputs: Sequence[str],
+    progress: Progress,
+) -> list[Suspect]:
+    """What capture and conversion changed: PyTorch against the reference, at these outputs, or at all."""
     prepared, method = original.first.prepared.value(), original.first.captured.record["method"]
     subject = Subject(
         spec=request.spec,
@@ -118,7 +128,7 @@ def _conversion(request: BuildRequest, original: Story, samples: Sequence[Sample
     sums: dict[str, NoiseSum] = {}
     for sample in samples:
         expected, got = subject.run_original(prepared.uncompressed, sample), execute(sample)
-        for name in expected:
+        for name in {name for name in expected if name in outputs} or expected:
             sums.setdefault(name, NoiseSum()).add(expected[name].reshape(got[name].shape), got[name])
     noise = max((each.ratio for each in sums.values()), default=0.0)
     used = original.first.converted.value().lowerings

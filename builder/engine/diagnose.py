@@ -164,7 +164,9 @@ def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
     return Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else ())
 
 
-def _frozen(frozen: Sequence[tuple[Site, str]]) -> list[Obstacle]:
+def _frozen(noted: Sequence[tuple[Site, str]]) -> list[Obstacle]:
+    """What of the model's own code reads values; how a graph is run by us (ONNX) is no part of the model."""
+    frozen = [(site, what) for site, what in noted if site.place is not None or site.module]
     whats = dict.fromkeys(what for _, what in frozen)
     return [
         Obstacle(
@@ -180,7 +182,7 @@ def _frozen(frozen: Sequence[tuple[Site, str]]) -> list[Obstacle]:
 
 def _refused(walk: Walk) -> list[Obstacle]:
     missing = [(r.operator, _MISSING) for r in walk.refusals if r.is_missing]
-    refused = [(r.operator, f"is refused by coremltools: {r.said}") for r in walk.refusals if not r.is_missing]
+    refused = [(r.operator, f"is refused by {r.by}: {r.said}") for r in walk.refusals if not r.is_missing]
     obstacles = [
         *gather("operator", [(o, said) for o, said in missing if o is not None], "stops"),
         *gather("refused", [(o, said) for o, said in refused if o is not None], "stops"),
@@ -191,7 +193,7 @@ def _refused(walk: Walk) -> list[Obstacle]:
             what = (
                 _MISSING
                 if refusal.is_missing
-                else f"{'is refused' if kind else 'the graph is refused'} by coremltools: {refusal.said}"
+                else f"{'is refused' if kind else 'the graph is refused'} by {refusal.by}: {refusal.said}"
             )
             obstacles.append(Obstacle(rule=rule, what=what, severity="stops", operator=kind or None))
     return obstacles

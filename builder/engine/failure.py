@@ -47,8 +47,5 @@ def _remedy(record: BuildRecord) -> str:
     values = [value for check in record.checks for value in check.values.values() if isinstance(value, Mapping)]
     if any(value.get("nan_count") for value in values) and spec.precision.kind != "fp32" and spec.format == "mlpackage":
         command = shlex.join(["python", "-m", "builder", "debug", f"recipe={record.request.recipe}", *rest])
-        return (
-            f"`{command}` names the operators whose values half precision cannot hold, with the `precision:` that "
-            "keeps them in float32; `precision=fp32` keeps all"
-        )
+        return f"`{command}` names all operators whose values half precision cannot hold"
     return "compare values and limits in its report.html; change the recipe, or the limit with a reason"

@@ -185,7 +185,9 @@ def is_flexible(spec: ImageInput | TensorInput) -> bool:
 
 
 MOST_ELEMENTS = 2**22
-"""Where an input would be larger at its largest size, twice the captured size is tried: a check is no benchmark."""
+MOST_TIMES, FEW_ELEMENTS = 64, 2**18
+"""Where an input would be larger at its largest size, or so many times larger than the captured one and not small, some
+times the captured size is tried: a check is not a benchmark."""
 
 
 def shapes_to_try(inputs: Mapping[str, ImageInput | TensorInput]) -> tuple[dict[str, tuple[int, ...]], ...]:
@@ -222,10 +224,13 @@ def _smallest(dimension: RangeDimension) -> int:
 
 
 def _largest(inputs: Mapping[str, ImageInput | TensorInput]) -> Size:
-    """The largest size of a dimension, or twice the captured one where that makes any input too large to be tried."""
+    """The largest size of a dimension, or some times the captured one where that makes any input too large to try."""
     largest = [
         math.prod(d.max if isinstance(d, RangeDimension) else d for d in given.shape) for given in inputs.values()
     ]
     if max(largest) > MOST_ELEMENTS:
         return lambda dimension: min(dimension.max, 2 * dimension.captured_at)
+    captured = [math.prod(captured_shape(given)) for given in inputs.values()]
+    if any(large > FEW_ELEMENTS and large > MOST_TIMES * size for large, size in zip(largest, captured, strict=True)):
+        return lambda dimension: min(dimension.max, 8 * dimension.captured_at)
     return lambda dimension: dimension.max

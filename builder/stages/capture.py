@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,12 +96,26 @@ def _dynamic_shapes(prepared: PreparedModel) -> Any:
 def script(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A trace around the model compiled by TorchScript, which keeps the branches and loops that values decide."""
     deployed = copy.copy(prepared.module)
-    deployed._modules = {**prepared.module._modules, "model": torch.jit.script(prepared.module.get_submodule("model"))}
+    deployed._modules = {**prepared.module._modules, "model": _scripted(prepared.module.get_submodule("model"))}
     with _attention_in_operators():
         traced = _trace(deployed, inputs)
         if is_decided(traced, deployed, keeps_state=bool(prepared.states)):
             return traced
         return folded(traced, inputs, fixed=not any(prepared.flexible))
+
+
+def _scripted(model: torch.nn.Module) -> Any:
+    """The model compiled by TorchScript; raises the same as the first time where it is not the first.
+
+    A class that does not compile stays half-made in torch's table of types: whoever compiles it once more is told
+    "Can't redefine method", and not why. So that table is made anew.
+    """
+    try:
+        return torch.jit.script(model)
+    except Exception:
+        recursive: Any = torch.jit._recursive
+        recursive.concrete_type_store = recursive.ConcreteTypeStore()
+        raise
 
 
 def onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:
@@ -222,6 +237,10 @@ def _why_it_failed(method: str, error: Exception) -> str:
     if method == "export" and fixed:
         more = f" (and {len(fixed) - 1} more)" if len(fixed) > 1 else ""
         return f"export froze a size: the model's code runs in one way only where {fixed[0]}{more}"
+    if method == "script":
+        places = re.findall(r'File "([^"]+)", line (\d+)', str(error))
+        where = "".join(f" ({Path(file).name}:{line})" for file, line in places[:1])
+        return f"script failed: TorchScript cannot compile the model: {_first_line(error).rstrip(':')}{where}"
     return f"{method} failed: {_first_line(error)}"
 
 

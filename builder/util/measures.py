@@ -89,6 +89,8 @@ def decibels(signal: float, noise: float) -> float:
 
 HALF_MAX = 65504.0
 """The largest number in half precision."""
+HALF_SMALLEST = 2.0**-14
+"""The smallest that it holds with all of its bits."""
 
 
 def count_nan(values: torch.Tensor | np.ndarray) -> int:

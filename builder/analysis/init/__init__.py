@@ -9,14 +9,15 @@ from pathlib import Path
 from builder.analysis.init.draft import Draft
 from builder.errors import ConfigurationError
 
-SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pt2", ".onnx", ".mlpackage", ".mlmodel")
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pt2", ".jit", ".onnx", ".mlpackage", ".mlmodel")
 """Of files that `init` looks into."""
 
 NAMED = ("torchvision", "timm")
 """Libraries whose models are named `library:model`."""
 
 WAYS = (
-    "a file (.pth, .safetensors, .pt, .pt2, .onnx, .mlpackage), torchvision:NAME, timm:NAME or package.module:factory"
+    "a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage), torchvision:NAME, timm:NAME or "
+    "package.module:factory"
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from builder.analysis.init.draft import Draft
 from builder.backends.coreml.description import describe_artifact
 from builder.errors import SourceError
+from builder.model.sources.coreml import dimension
 
 LEVELS = "Levels of 0 to 255 as they are: what the file does with them stays inside."
 
@@ -50,10 +51,23 @@ COMPRESS = ("To compress it, choose one in the defaults list: `- compression: in
 def _input(feature: Any) -> dict[str, Any]:
     if feature["kind"] == "image":
         channels = 1 if feature["color_layout"] in ("G", "G16") else 3
-        shape = [1, channels, feature["height"], feature["width"]]
-        return {"kind": "image", "shape": shape, "color_layout": feature["color_layout"], "scale": 1}
-    section = {"kind": "tensor", "shape": list(feature["shape"]), "dtype": feature["dtype"]}
+        sides = _sizes([feature["height"], feature["width"]], feature.get("size_ranges"))
+        section = {"kind": "image", "shape": [1, channels, *sides], "color_layout": feature["color_layout"], "scale": 1}
+        several = [[1, channels, *sizes] for sizes in feature.get("enumerated_sizes", ())]
+        return section | ({"enumerated_shapes": several} if several else {})
+    shape = _sizes(list(feature["shape"]), feature.get("ranges"))
+    section = {"kind": "tensor", "shape": shape, "dtype": feature["dtype"]}
+    if feature.get("enumerated_shapes"):
+        section["enumerated_shapes"] = feature["enumerated_shapes"]
     return section | ({"high": 2} if feature["dtype"] == "int32" else {})
+
+
+def _sizes(default: list[int], ranges: list[list[int]] | None) -> list[Any]:
+    """Sizes as the file declares them: numbers, and ranges where the app may choose."""
+    if ranges is None:
+        return list(default)
+    ends = [(low, None if high < 0 else high) for low, high in ranges]
+    return [dimension(low, high, size) for (low, high), size in zip(ends, default, strict=True)]
 
 
 def _output(feature: Any) -> dict[str, Any] | None:

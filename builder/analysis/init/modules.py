@@ -41,20 +41,36 @@ def inspect_factory(factory: str, name: str) -> Draft:
 
 def describe_inputs(module: torch.nn.Module) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The input section for a module and the reasons, by trying; a guess that says so where nothing runs."""
-    names = required_inputs(module)
+    numbers = numbers_of(module)
+    names = tuple(name for name in required_inputs(module) if name not in numbers)
+    constants = {name: {"constant": value} for name, value in numbers.items()}
+    chosen = {f"input.{name}.constant": CHOSEN for name in numbers}
     if len(names) == 1:
         for tensor, given in _candidates(module):
-            if runs(module, names, tensor):
-                name = "image" if given["kind"] == "image" else names[0]
+            if runs(module, (*names, *numbers), tensor, *numbers.values()):
+                name = "image" if given["kind"] == "image" and not numbers else names[0]
                 key = f"input.{name}"
-                return {name: given}, {
+                return {name: given, **constants}, chosen | {
                     f"{key}.shape": "Found by trying sizes: the first that the model ran on.",
                     f"{key}.scale": LEVELS,
                     f"{key}.high": "The examples of the checks are drawn from 0 to below this: the size of the table.",
                 }
     guess = {name: {"kind": "tensor", "shape": [1, 3, 224, 224]} for name in names or ("input",)}
     said = "A GUESS: the model ran on nothing that was tried. Write the shape (and dtype) that its forward takes."
-    return guess, {f"input.{next(iter(guess))}.shape": said}
+    return guess | constants, chosen | {f"input.{next(iter(guess))}.shape": said}
+
+
+CHOSEN = "A GUESS: forward takes a number, and the artifact is made for this one. Write yours."
+
+
+def numbers_of(module: torch.nn.Module) -> dict[str, Any]:
+    """The parameters of a compiled forward that are numbers, which an artifact has baked in, with a value to try."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return {}
+    forward: Any = module.forward
+    values = {"int": 1, "float": 1.0, "bool": False}
+    required = [a for a in forward.schema.arguments[1:] if not a.has_default_value()]
+    return {a.name: values[str(a.type)] for a in required if str(a.type) in values}
 
 
 def required_inputs(module: torch.nn.Module) -> tuple[str, ...]:
@@ -69,11 +85,11 @@ def required_inputs(module: torch.nn.Module) -> tuple[str, ...]:
     return tuple(name for name in named if parameters[name].default is inspect.Parameter.empty)
 
 
-def runs(module: torch.nn.Module, names: tuple[str, ...], tensor: torch.Tensor) -> bool:
-    """Whether the model takes this tensor."""
+def runs(module: torch.nn.Module, names: tuple[str, ...], tensor: torch.Tensor, *numbers: Any) -> bool:
+    """Whether the model takes this tensor, and these numbers."""
     try:
         with torch.no_grad():
-            return call_model(module, names, [tensor]) is not None
+            return call_model(module, names, [tensor, *numbers]) is not None
     except Exception:  # a user's model raises what it likes on a shape that it does not take
         return False
 

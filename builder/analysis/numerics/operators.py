@@ -7,8 +7,10 @@ that one output in place of its own: what differs at the outputs is what this op
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -95,19 +97,28 @@ class _Reference:
 
 
 def compare_programs(
-    artifact: Model, reference: Model, samples: Sequence[Inputs], *, candidates: int = CANDIDATES
+    artifact: Model,
+    reference: Model,
+    samples: Sequence[Inputs],
+    *,
+    candidates: int = CANDIDATES,
+    outputs: Collection[str] = (),
+    until: float = math.inf,
 ) -> Comparison:
     """Measure every operator of `artifact`; both are ML programs with the same inputs and outputs.
 
-    `candidates` says for how many of them, the noisiest first, it is measured what they alone do to the outputs.
+    `candidates` says for how many of them, the noisiest first, it is measured what they alone do to the outputs: to
+    these, or to all where none of them is an output of both. Of no more is it measured after `until`, as
+    `time.monotonic` counts.
     """
     sums = _Sums()
     for sample in samples:
         expected = _compute(reference, sample, sums)
         _run(artifact, sample, partial(_measure, expected, sums))
-        _add_outputs(sums.whole, expected.outputs, _run(artifact, sample, lambda *_: None))
+        _add_outputs(sums.whole, _among(expected.outputs, outputs), _run(artifact, sample, lambda *_: None))
     noisy = sorted((name for name in sums.own if sums.own[name].noise), key=lambda name: -sums.own[name].ratio)
-    effects = _effects(artifact, reference, samples, {name: sums.counterparts[name] for name in noisy[:candidates]})
+    counterparts = {name: sums.counterparts[name] for name in noisy[:candidates]}
+    effects = _effects(artifact, reference, samples, counterparts, outputs, until)
     return Comparison(
         noise=_worst(sums.whole),
         measured=tuple(
@@ -161,18 +172,25 @@ def _measure(
 
 
 def _effects(
-    artifact: Model, reference: Model, samples: Sequence[Inputs], counterparts: Mapping[str, str]
+    artifact: Model,
+    reference: Model,
+    samples: Sequence[Inputs],
+    counterparts: Mapping[str, str],
+    wanted: Collection[str],
+    until: float,
 ) -> dict[str, float]:
-    """For each of these operators the noise at the outputs that it alone causes."""
+    """For each of these operators the noise at the outputs that it alone causes; of the later ones on fewer samples."""
     found: dict[str, dict[str, NoiseSum]] = {name: {} for name in counterparts}
     for sample in samples if counterparts else ():
         expected = _compute(reference, sample, _Sums())
         local: dict[str, torch.Tensor] = {}
         _run(artifact, sample, partial(_keep, expected, local, counterparts))
         for name, plain in counterparts.items():
+            if time.monotonic() > until:
+                break
             outputs = _run(reference, sample, partial(_put, plain, local[name].to(expected.values[plain].dtype)))
-            _add_outputs(found[name], expected.outputs, outputs)
-    return {name: _worst(sums) for name, sums in found.items()}
+            _add_outputs(found[name], _among(expected.outputs, wanted), outputs)
+    return {name: _worst(sums) for name, sums in found.items() if sums}
 
 
 def _keep(
@@ -205,6 +223,11 @@ def _run(model: Model, sample: Inputs, observe: Any) -> dict[str, torch.Tensor]:
         for name, value in outputs.items()
     }
     return {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+
+
+def _among(values: Mapping[str, torch.Tensor], wanted: Collection[str]) -> Mapping[str, torch.Tensor]:
+    """Those that are wanted, or all where none of them is there."""
+    return {name: value for name, value in values.items() if name in wanted} or values
 
 
 def _add_outputs(

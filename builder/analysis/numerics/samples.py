@@ -2,21 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
 
-from builder.artifacts import Preprocessing, Sample
+from builder.artifacts import CapturedProgram, CheckReport, PreparedModel, Sample, SealedPackage
+from builder.checks.samples import check_samples
+from builder.checks.subject import Subject
 from builder.data import default_data, draw_samples
+from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
 
 
-def first_samples(spec: BuildSpec, published: Preprocessing | None, count: int) -> Sequence[Sample]:
-    """The first samples of the first parity check that names data; of the default data without one.
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """Where a parity check missed its limits, by our runtime; `check` is empty where none did."""
 
-    `published` is how the weights say that pictures are prepared.
-    """
+    check: str = ""
+    failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """By output, the numbers of the samples, those first that differ most."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs that missed a limit."""
+        return tuple(self.failed_on)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"check": self.check, "failed_on": {name: list(numbers) for name, numbers in self.failed_on.items()}}
+
+
+def missed_by(reports: Iterable[CheckReport]) -> Missed:
+    """The first parity check that failed on samples of its own."""
+    for report in reports:
+        if report.kind == "parity" and report.engine == "runtime" and report.passed is False and report.failed_on:
+            return Missed(check=report.name, failed_on=report.failed_on)
+    return Missed()
+
+
+def samples_to_compare(spec: BuildSpec, prepared: PreparedModel, missed: Missed, count: int) -> Sequence[Sample]:
+    """At most `count` samples on which the check missed its limits; without such a check, the first of its data."""
+    check = spec.checks.get(missed.check)
+    if not isinstance(check, ParityCheck) or not missed.failed_on or prepared.states:
+        return first_samples(spec, prepared, count)
+    subject = Subject(
+        spec=spec,
+        prepared=prepared,
+        captured=CapturedProgram(program=None, method=""),
+        sealed=SealedPackage(path=Path(), format="", digest="", size_bytes=0, semantic_digest=""),
+        progress=Silent(),
+    )
+    samples = check_samples(missed.check, check, subject)
+    in_turn = chain.from_iterable(zip_longest(*missed.failed_on.values()))  # of each output the worst first
+    worst = dict.fromkeys(in_turn)
+    numbers = [number for number in worst if number is not None and number < len(samples)]
+    return [samples[number] for number in numbers[:count]]
+
+
+def first_samples(spec: BuildSpec, prepared: PreparedModel, count: int) -> Sequence[Sample]:
+    """The first samples of the first parity check that names data; of the default data without one."""
     checks = [(name, check) for name, check in spec.checks.items() if isinstance(check, ParityCheck) and check.data]
     name, data = (checks[0][0], checks[0][1].data) if checks else ("", default_data(spec))
     assert data is not None
     assert not isinstance(data, str), "named data stands in the places that refer to it"
-    return draw_samples(data, spec.artifact_inputs, count, spec.seed, published=published, key=f"checks.{name}.data")[:]
+    return draw_samples(
+        data, spec.artifact_inputs, count, spec.seed, published=prepared.preprocessing, key=f"checks.{name}.data"
+    )[:]

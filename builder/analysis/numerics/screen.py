@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from builder.analysis.numerics.findings import Findings, Range, Suspect, decibels
+from builder.analysis.numerics.operators import Comparison, Measured
 
 _SHOWN = 5
 """How many are shown of each list where not all are asked for."""
@@ -32,14 +33,26 @@ def told(findings: Findings, *, everything: bool = False) -> list[str]:
     return lines
 
 
-def short(findings: Findings) -> list[str]:
-    """The worst suspect alone, and what to change; nothing where nothing adds an error."""
-    worst = findings.worst
+def worst_operators(compared: Comparison) -> list[Measured]:
+    """The operators whose errors at the outputs were measured, the worst first, each once."""
+    noisy = sorted((each for each in compared.measured if each.noise), key=lambda each: -(each.noise or 0.0))
+    found: dict[str, Measured] = {}
+    for each in noisy:
+        found.setdefault(each.name, each)  # of a value and its casts, the worst
+    return list(found.values())
+
+
+def ranked_line(compared: Comparison, modules: Mapping[str, str], outputs: Sequence[str]) -> str:
+    """What adds most of the error, on the samples that were compared."""
+    at = f" at {', '.join(outputs)}, on samples that missed a limit," if outputs else ""
+    worst = next(iter(worst_operators(compared)), None)
     if worst is None:
-        return []
-    remedy = [] if worst.remedy is None else worst.remedy.splitlines()
-    said = f"most of the error comes from {_what(worst)}: what it alone leaves is {_snr(worst.noise)}"
-    return [said, *(f"{'->' if number == 0 else '  '} {line}" for number, line in enumerate(remedy))]
+        return f"no operator by itself adds an error that was measured{at.rstrip(',')}"
+    module = modules.get(worst.name, modules.get(worst.given_name))
+    of = f" of module {module}" if module else ""
+    operator = compared.operators.get(worst.name, worst.operator)
+    left = _snr(worst.noise or 0)
+    return f"most of the error comes from {operator} {worst.name}{of}: what it alone leaves{at} is {left}"
 
 
 def _headline(findings: Findings) -> str:
@@ -59,8 +72,8 @@ def _suspect(suspect: Suspect, bullet: str) -> Iterator[str]:
         yield f"{indent}  {_range(suspect.range)}"
     if suspect.remedy is not None:
         first, *rest = suspect.remedy.splitlines()
-        yield f"{indent}-> {first}"
-        yield from (f"{indent}   {line}" for line in rest)
+        yield f"{indent}to try: {first}"
+        yield from (f"{indent}        {line}" for line in rest)
 
 
 def _what(suspect: Suspect) -> str:

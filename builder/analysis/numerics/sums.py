@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from builder.analysis.numerics.findings import Range
-from builder.util.measures import HALF_MAX
+from builder.util.measures import HALF_MAX, HALF_SMALLEST
 
-_SMALLEST_NORMAL = 2.0**-14
 _VANISHES = 2.0**-25
 """Half of the smallest denormal: up to here values round to zero."""
 
@@ -23,11 +22,11 @@ class NoiseSum:
     noise: float = 0.0
 
     def add(self, expected: torch.Tensor, got: torch.Tensor) -> None:
-        """Count one sample; equal infinities (of masks) are no noise, and any other value without an end is all."""
+        """Count one sample; what is not finite in the original is left out, any other value without an end is all."""
         expected, got = expected.double(), got.double()
         finite = expected.isfinite()
         self.signal += float(expected[finite].square().sum())
-        error = torch.where(expected == got, 0.0, got - expected)
+        error = (got - expected)[finite]
         self.noise += float(error.square().sum()) if bool(error.isfinite().all()) else math.inf
 
     @property
@@ -58,7 +57,7 @@ class RangeSum:
         self.values += sizes.numel()
         self.nonzero += int((sizes > 0).sum())
         self.overflow += int((sizes > HALF_MAX).sum())
-        self.denormal += int(((sizes > 0) & (sizes < _SMALLEST_NORMAL)).sum())
+        self.denormal += int(((sizes > 0) & (sizes < HALF_SMALLEST)).sum())
         self.vanishing += int(((sizes > 0) & (sizes <= _VANISHES)).sum())
 
     def range(self) -> Range:

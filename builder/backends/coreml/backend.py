@@ -42,7 +42,7 @@ class CoreML:
 
     def refuse(self, captured: CapturedProgram) -> None:
         """Refuse operators without a lowering, and writes that would be lost."""
-        from builder.backends.coreml.refusal import refuse_what_cannot_convert
+        from builder.backends.coreml.screening import refuse_what_cannot_convert
 
         refuse_what_cannot_convert(captured)
 

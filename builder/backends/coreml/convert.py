@@ -27,6 +27,7 @@ from builder.backends.coreml.onnx_import import mil_program
 from builder.backends.coreml.patches.conversion import fast_conversion, replaced, validate_program
 from builder.backends.coreml.patches.exact_passes import exact_passes
 from builder.backends.coreml.precision import MixedSelector, half_precision_selector, normalization_depth
+from builder.backends.coreml.refusals import refused_by, why_refused
 from builder.backends.coreml.retarget import retarget
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
 from builder.spec import BuildSpec
@@ -53,7 +54,7 @@ def convert(
     if captured.method == "coreml":
         return retarget(ct, captured, prepared, spec)
     selector = _selector(prepared, spec)
-    with fast_conversion() as keep, conversion_errors("coremltools cannot convert the model"):
+    with fast_conversion() as keep, conversion_errors("the model cannot be converted"):
         with (
             registered_lowerings() as used,
             functional_writes() as written,
@@ -109,20 +110,12 @@ def conversion_errors(what: str) -> Iterator[None]:
                 f"the disk is full: {error}", hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR"
             ) from error
         _LOG.debug("%s", what, exc_info=error)
-        raise ConversionError(f"{what}: {first_line(error)}") from error
+        raise ConversionError(f"{what}; {refused_by(error)} refused: {why_refused(error)}") from error
     finally:
         for warning in caught:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)
         for line in filter(None, said.getvalue().splitlines()):
             _LOG.debug("%s", line)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something, and its type where that is needed to understand it."""
-    lines = [line.strip(" -") for line in str(error).splitlines()]
-    text = next((line for line in lines if line), "")
-    plain = isinstance(error, ValueError | NotImplementedError | RuntimeError)
-    return text if text and plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _output_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any]:

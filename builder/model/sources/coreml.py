@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from builder.errors import SourceError
 from builder.model.sources.checkpoint import check_digest
 from builder.model.sources.download import file_digest
 from builder.spec import BuildSpec
-from builder.spec.inputs import ImageInput, TensorInput, captured_shape
+from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, captured_shape
 from builder.spec.source import CoreMLSource
 from builder.util.suggest import did_you_mean
 
@@ -123,6 +124,36 @@ def _picture(levels: torch.Tensor, color_layout: str) -> Image.Image:
     return Image.fromarray(array[0] if color_layout == "G" else np.ascontiguousarray(array.transpose(1, 2, 0)))
 
 
+def _check_sizes(
+    path: Path,
+    name: str,
+    given: ImageInput | TensorInput,
+    default: Sequence[int],
+    ranges: Sequence[tuple[int, int | None]],
+    enumerated: Sequence[Sequence[int]],
+) -> None:
+    """Raise SourceError unless the recipe has the flexible sizes of the file, since the artifact will have them."""
+    if enumerated:
+        wanted = sorted(list(shape) for shape in enumerated)
+        if sorted(given.enumerated_shapes or ()) != wanted:
+            raise SourceError(
+                f"{path} takes {name} in {len(wanted)} shapes, and the recipe says others",
+                hint=f"write `enumerated_shapes: {wanted}`",
+                key=f"input.{name}",
+            )
+    elif ranges:
+        declared = [(d.min, d.max) if isinstance(d, RangeDimension) else (d, d) for d in border_sizes(given)]
+        pairs = list(zip(ranges, declared, strict=True))
+        differs = any(low != own_low or high not in (own_high, None) for (low, high), (own_low, own_high) in pairs)
+        if differs or list(captured_shape(given)) != list(default):
+            sizes = [dimension(low, high, size) for (low, high), size in zip(ranges, default, strict=True)]
+            raise SourceError(
+                f"{path} takes {name} in a range of sizes, as the artifact will, and the recipe says others",
+                hint=f"write `shape: {sizes}`".replace("'", ""),
+                key=f"input.{name}.shape",
+            )
+
+
 def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
     from builder.runtime.features import ArrayFeature, ImageFeature
 
@@ -152,14 +183,33 @@ def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
                     hint="sizes of pictures are written as [1, channels, height, width]",
                     key=f"{key}.shape",
                 )
+            sides = (own.height_range, own.width_range)
+            fixed = [(size, size) for size in shape[:2]]
+            default = (*shape[:2], own.height, own.width)
+            ranges = [*fixed, *(side for side in sides if side is not None)] if all(sides) else ()
+            _check_sizes(
+                path, name, given, default, ranges, [(*shape[:2], high, wide) for wide, high in own.enumerated]
+            )
         elif isinstance(own, ArrayFeature) and isinstance(given, TensorInput):
             if not own.allows(shape):
                 raise SourceError(
                     f"{path} takes {name} of shape {own.expected()}, and the recipe gives {shape}", key=f"{key}.shape"
                 )
+            _check_sizes(path, name, given, own.shape, own.ranges, own.enumerated)
             if own.dtype != _DTYPES[given.dtype]:
                 dtype = next((said for said, theirs in _DTYPES.items() if theirs == own.dtype), own.dtype)
                 raise SourceError(f"{path} takes {name} as {dtype}, not {given.dtype}", key=f"{key}.dtype")
     left = [name for name, feature in model.inputs.items() if name not in spec.artifact_inputs and not feature.optional]
     if left:
         raise SourceError(f"{path} takes an input {left[0]} too, which the recipe does not give", key="input")
+
+
+UNBOUNDED = 1024
+"""The largest size that a draft gives a dimension for which the file has no bound."""
+
+
+def dimension(low: int, high: int | None, default: int) -> int | dict[str, int]:
+    """One size of an input of a file, as a recipe writes it."""
+    if low == high:
+        return low
+    return {"min": low, "max": max(UNBOUNDED, default) if high is None else high, "default": default}

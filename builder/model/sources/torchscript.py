@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from builder.model.sources.download import file_digest
 from builder.model.sources.programs import TORCHSCRIPT, check_count, check_kind
 from builder.model.sources.script_archive import load_script
 from builder.spec import BuildSpec
+from builder.spec.inputs import ConstantInput
 from builder.spec.source import TorchScriptSource
 
 
@@ -32,11 +34,51 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
     arguments = module.forward.schema.arguments[1:]
     required = sum(not argument.has_default_value() for argument in arguments)
     check_count(path, tuple(a.name for a in arguments), tuple(spec.input), required=required)
+    _refuse_state(path, module)
+    _check_numbers(path, arguments, spec)
     return LoadedModel(
         module=module.eval(),
         digest=f"sha256:{digest}",
         origin={"kind": "torchscript", "file": path.name, "file_sha256": digest},
     )
+
+
+def _refuse_state(path: Path, module: Any) -> None:
+    """Raise SourceError where the program keeps something in an attribute that is no buffer, so that no state is it."""
+    buffers = {name.rpartition(".")[2] for name, _ in module.named_buffers(remove_duplicate=False)}
+    assigned = [name for name in _assigned(module.inlined_graph) if name not in buffers]
+    if assigned:
+        raise SourceError(
+            f"{path} keeps {assigned[0]} from one call to the next in an attribute, which is not a buffer",
+            hint="load it in a factory of your own (`kind: python`) and return a module that takes what it keeps as an "
+            "input and returns it, as a part of the program may do already",
+            key="source.file",
+        )
+
+
+def _assigned(block: Any) -> Iterator[str]:
+    for node in block.nodes():
+        if node.kind() == "prim::SetAttr":
+            yield node.s("name")
+        for inner in node.blocks():
+            yield from _assigned(inner)
+
+
+_NUMBERS = ("int", "float", "bool", "number", "Scalar")
+
+
+def _check_numbers(path: Path, arguments: Sequence[Any], spec: BuildSpec) -> None:
+    """Raise SourceError for an input where the program takes a number, which is decided while it is traced."""
+    named = {argument.name: argument for argument in arguments}
+    called = [given.source_name or name for name, given in spec.input.items()]
+    matched = [named[name] for name in called] if set(called) <= set(named) else arguments
+    for (name, given), argument in zip(spec.input.items(), matched, strict=False):
+        if str(argument.type) in _NUMBERS and not isinstance(given, ConstantInput):
+            raise SourceError(
+                f"{path} takes {argument.name} as a number ({argument.type}), and the recipe gives {name} as an array",
+                hint=f"write `{name}: {{constant: …}}` with the value for which the artifact is made",
+                key=f"input.{name}",
+            )
 
 
 def open_script(path: Path) -> Any:

@@ -19,6 +19,7 @@ from builder.model.sources import load_source
 from builder.model.sources.coreml import path_digest
 from builder.progress import Silent
 from builder.spec import BuildSpec
+from builder.spec.inputs import shapes_to_try
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
 from builder.store.digests import artifact_digest
@@ -190,3 +191,41 @@ def test_another_digest(package):
     with pytest.raises(SourceError, match="the recipe expects 0000") as raised:
         built(spec_of(package, source=source))
     assert raised.value.key == "source.sha256"
+
+
+class Sums(torch.nn.Module):
+    """Takes any number of rows, and pictures of several sizes."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.relu().sum(1, keepdim=True)
+
+
+def test_ranges_of_a_finished_model_are_those_of_its_recipe(tmp_path):
+    from builder.analysis.init.coreml import inspect_coreml
+
+    # given a file that takes 1 to 9000 rows
+    rows = {"kind": "tensor", "shape": [{"min": 1, "max": 9000, "default": 4}, 8]}
+    spec = make_spec(input={"rows": rows}, target={"name": "ios16"}, precision={"kind": "fp32"})
+    path = tmp_path / "rows.mlpackage"
+    convert_module(Sums(), spec).model.save(str(path))
+
+    def loaded(shape):
+        given = {"rows": {"kind": "tensor", "shape": shape}}
+        again = spec_of(path, input=given, classifier=None, precision={"kind": "fp32"})
+        return load_source(again, make_examples(again), Silent())
+
+    # when the recipe says one size, or another range, then what to write is said before anything is built
+    for shape in ([4, 8], [{"min": 1, "max": 100, "default": 4}, 8], [{"min": 1, "max": 9000}, 8]):
+        with pytest.raises(SourceError, match="takes rows in a range of sizes") as raised:
+            loaded(shape)
+        assert raised.value.hint == "write `shape: [{min: 1, max: 9000, default: 4}, 8]`"
+    # when it says what `init` writes, then the file is taken
+    drafted = inspect_coreml(path, "rows.mlpackage", "rows").inputs["rows"]["shape"]
+    assert drafted == rows["shape"]
+    assert loaded(drafted).module(torch.ones(2, 8))["output"].tolist() == [[8.0], [8.0]]
+
+
+def test_a_range_is_not_tried_at_a_size_that_takes_minutes():
+    given = {"rows": {"kind": "tensor", "shape": [{"min": 1, "max": 4096}, 1024]}}
+    spec = make_spec(input=given, target={"name": "ios16"}, precision={"kind": "fp32"})
+    assert [shapes["rows"][0] for shapes in shapes_to_try(spec.input)] == [1, 8]

@@ -14,6 +14,7 @@ from builder.errors import SourceError
 from builder.model.sources import load_source
 from builder.progress import Silent
 from builder.spec import BuildSpec
+from builder.stages.capture import capture
 from builder.stages.prepare import prepare
 
 X = {"kind": "tensor", "shape": [1, 3, 8, 8]}
@@ -179,3 +180,52 @@ def test_a_program_exported_in_training_mode_is_refused(tmp_path):
     torch.export.save(program, tmp_path / "m.pt2")
     with pytest.raises(SourceError, match=r"training mode \(dropout"):
         load({"kind": "exported_program", "file": str(tmp_path / "m.pt2")}, x={"kind": "tensor", "shape": [1, 3]})
+
+
+class Numbers(nn.Module):
+    """Takes numbers of Python beside an array."""
+
+    def forward(self, x: torch.Tensor, factor: int, add: bool) -> torch.Tensor:
+        return x * factor + 1 if add else x * factor
+
+
+class Remembers(nn.Module):
+    """Keeps a tensor in an attribute that is not a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.zeros(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        before = self.last
+        self.last = x
+        return x + before.sum()
+
+
+def test_numbers_of_a_script_are_constants_of_the_recipe(tmp_path):
+    # given a program that takes numbers
+    torch.jit.script(Numbers()).save(str(tmp_path / "m.jit"))
+    source = {"kind": "torchscript", "file": str(tmp_path / "m.jit")}
+    array = {"kind": "tensor", "shape": [1, 4]}
+    # when one is given as an array, then what to write is said before anything is captured
+    with pytest.raises(SourceError, match=r"takes factor as a number \(int\)") as raised:
+        load(
+            source,
+            x=array,
+            factor={"kind": "tensor", "shape": [1], "dtype": "int32", "high": 4},
+            add={"constant": True},
+        )
+    assert raised.value.hint == "write `factor: {constant: …}` with the value for which the artifact is made"
+    # when they are constants, then both are in the program that is captured
+    spec = spec_of(source, x=array, factor={"constant": 3}, add={"constant": True})
+    examples = make_examples(spec)
+    prepared = prepare(load_source(spec, examples, Silent()), examples, spec)
+    captured = capture(prepared, examples, "trace", {}, strict=True)
+    x = torch.randn(1, 4)
+    torch.testing.assert_close(captured.run(x)[0], x * 3 + 1)
+
+
+def test_a_script_that_keeps_something_in_an_attribute_is_refused(tmp_path):
+    torch.jit.script(Remembers()).save(str(tmp_path / "m.jit"))
+    with pytest.raises(SourceError, match="keeps last from one call to the next in an attribute"):
+        load({"kind": "torchscript", "file": str(tmp_path / "m.jit")}, x={"kind": "tensor", "shape": [1, 4]})

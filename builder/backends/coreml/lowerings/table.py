@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.backends.coreml.lowerings.activation import ACTIVATION
 from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
 from builder.backends.coreml.lowerings.complex import COMPLEX
@@ -30,6 +31,7 @@ from builder.backends.coreml.lowerings.transposed_convolution import TRANSPOSED_
 from builder.backends.coreml.lowerings.windows import WINDOWS
 
 LOWERINGS = by_operator(
+    ACTIVATION,
     ASSIGNMENT,
     ATTENTION,
     COMPLEX,

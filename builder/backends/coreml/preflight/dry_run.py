@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from builder.artifacts import CapturedProgram, PreparedModel
-from builder.backends.coreml.convert import first_line, state_types
+from builder.backends.coreml.convert import state_types
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import input_types
 from builder.backends.coreml.lowerings.assignment import assignments
@@ -26,6 +26,7 @@ from builder.backends.coreml.patches.conversion import fast_conversion, replaced
 from builder.backends.coreml.preflight.operators import Operator, TensorFact
 from builder.backends.coreml.preflight.rules import MOST_DIMENSIONS
 from builder.backends.coreml.preflight.torchscript import top_level_names
+from builder.backends.coreml.refusals import refused_by, why_refused
 from builder.spec import BuildSpec
 
 
@@ -38,6 +39,8 @@ class Refusal:
     kind: str
     """As coremltools looks it up."""
     said: str
+    by: Literal["builder", "coremltools"]
+    """Whose code refused it: a lowering of ours, or coremltools."""
     is_missing: bool
     """Whether there is no lowering at all, rather than one that refuses this case."""
 
@@ -87,7 +90,8 @@ def dry_conversion(
     except Exception as error:
         if not walk.refusals:
             walk.complete = False
-            walk.refusals.append(Refusal(operator=None, kind="", said=first_line(error), is_missing=False))
+            said = why_refused(error)
+            walk.refusals.append(Refusal(operator=None, kind="", said=said, by=refused_by(error), is_missing=False))
     return walk
 
 
@@ -184,9 +188,10 @@ class _Walker:
     def _refuse(self, context: Any, node: Any, error: Exception, *, follows: bool) -> None:
         operator = self._locate(context, node)
         if not follows:
-            said = first_line(error)
+            said = why_refused(error)
             missing = isinstance(error, NotImplementedError) and said.endswith("not implemented.")
-            self._walk.refusals.append(Refusal(operator=operator, kind=node.kind, said=said, is_missing=missing))
+            refusal = Refusal(operator=operator, kind=node.kind, said=said, by=refused_by(error), is_missing=missing)
+            self._walk.refusals.append(refusal)
         facts = operator.outputs if operator is not None else ()
         if not facts or len(facts) < len(node.outputs) or any(not _is_known(fact) for fact in facts):
             raise _StoppedError

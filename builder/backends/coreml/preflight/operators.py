@@ -13,8 +13,7 @@ import torch
 import builder
 
 _OURS = Path(builder.__file__).parent
-_NOT_THE_USERS = (Path(torch.__file__).parent, *(_OURS / room for room in ("stages", "diagnosis", "substitutions")))
-_OUR_FILES = (_OURS / "calling.py",)
+_TORCH, _EXAMPLES = Path(torch.__file__).parent, _OURS / "examples"
 MODEL = "model"
 """The path of the user's model in the module that is captured (`builder.model.wrapper`)."""
 
@@ -67,7 +66,8 @@ def user_place(frames: Iterable[tuple[str, int]]) -> Place | None:
     """The first of these lines, innermost first, that is the user's (or a model library's)."""
     for file, line in frames:
         path = Path(file)
-        if file.startswith("<") or path in _OUR_FILES or any(path.is_relative_to(folder) for folder in _NOT_THE_USERS):
+        ours = path.is_relative_to(_OURS) and not path.is_relative_to(_EXAMPLES)  # which are written as a user's
+        if file.startswith("<") or ours or path.is_relative_to(_TORCH):
             continue
         return Place(file=file, line=line)
     return None

@@ -1,0 +1,53 @@
+"""Who refused a conversion, and why, in a sentence: coremltools or a lowering of ours, on purpose or by accident."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import builder
+
+_OURS = Path(builder.__file__).parent
+_ON_PURPOSE = (ValueError, NotImplementedError, RuntimeError)
+"""What people raise with a message that is meant to be read; all else is an accident within."""
+
+
+def refused_by(error: BaseException) -> Literal["builder", "coremltools"]:
+    """Whose code raised an error: the innermost frame that belongs to either."""
+    traceback = _innermost(error.__traceback__)
+    return "builder" if traceback is not None and _is_ours(traceback) else "coremltools"
+
+
+def why_refused(error: BaseException) -> str:
+    """Completes `… is refused by …: `: the message, or what kind of accident it was and where in the code."""
+    text = first_text(error)
+    if text and isinstance(error, _ON_PURPOSE):
+        return text
+    traceback = _innermost(error.__traceback__)
+    where = "" if traceback is None else f", {_file(traceback).name}:{traceback.tb_lineno}"
+    said = f": {text}" if text else ""
+    return f"it was not written for this case and ended in an internal error ({type(error).__name__}{said}{where})"
+
+
+def first_text(error: BaseException) -> str:
+    """The first line of an error's message that says something; empty where none does."""
+    return next((line for each in str(error).splitlines() if (line := each.strip(" -"))), "")
+
+
+def _innermost(traceback: TracebackType | None) -> TracebackType | None:
+    """The innermost entry in a file of ours or of coremltools; None where there is none."""
+    found = None
+    while traceback is not None:
+        if _is_ours(traceback) or "coremltools" in _file(traceback).parts:
+            found = traceback
+        traceback = traceback.tb_next
+    return found
+
+
+def _is_ours(traceback: TracebackType) -> bool:
+    return _file(traceback).is_relative_to(_OURS)
+
+
+def _file(traceback: TracebackType) -> Path:
+    return Path(traceback.tb_frame.f_code.co_filename)
