@@ -20,6 +20,9 @@ _PROXY_SECONDS = 60
 """The same where something answers: a proxy may refuse today and not tomorrow."""
 _PROBE_SECONDS = 0.15
 
+INCIDENTAL = ("__pycache__", ".DS_Store")
+"""What Python and Finder write into folders; it is in no digest and changes no answer."""
+
 _ENVIRONMENT = (
     "BUILDER_CACHE",
     "BUILDER_RECIPES",
@@ -140,8 +143,8 @@ def digest(path: str) -> str:
 
 
 def names_in(folder: str) -> "list[str]":
-    """The names of what lies in a folder, but for what Python writes there."""
-    return sorted(name for name in os.listdir(folder) if name != "__pycache__")  # noqa: PTH208
+    """The names of what lies in a folder, but for what Python and Finder write there."""
+    return sorted(name for name in os.listdir(folder) if name not in INCIDENTAL)  # noqa: PTH208
 
 
 def is_current(manifest: "dict[str, Any]", *, paranoid: bool) -> "bool | None":

@@ -327,9 +327,12 @@ class CheckReport:
     reason: str | None = None
     samples: int | None = None
     data: Mapping[str, Any] | None = None
-    """What was it measured on: the kind of data, how many samples, and a digest of what they hold."""
+    """What was it measured on: the kind of data, how many samples, in words too (`description`), and their digest; the
+    array inputs without data (`synthetic`), and how many stress inputs and tries of a search there were besides."""
     pictures: tuple[CheckedPicture, ...] = ()
     """Evidence for the report; not in `build.json`."""
+    worst_input: bytes | None = None
+    """The input on which artifact and original differ most of all that were tried, as `.npz`; not in `build.json`."""
     failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """By output that missed a limit, the numbers of the samples, those first that differ most."""
 

@@ -15,6 +15,7 @@ from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
 from builder.runtime.errors import RuntimeFailure
 from builder.spec.checks import AccuracyCheck, CaptureCheck, Check, ParityCheck, StructureCheck
+from builder.spec.coverage import synthetic_inputs
 from builder.spec.functions import labelled
 
 
@@ -40,18 +41,14 @@ def _run(check_name: str, check: Check, subject: Subject, kept: Kept) -> Iterato
         case CaptureCheck():
             yield check_capture(name, check, subject)
         case ParityCheck() | AccuracyCheck():
-            samples = check_samples(check_name, check, subject)
+            samples, lacking = check_samples(check_name, check, subject), synthetic_inputs(check, subject.spec)
             try:
                 for engine in engines(subject, kept):
                     if isinstance(check, ParityCheck):
-                        some = samples.first(engine.samples)
-                        report = check_parity(name, check, subject, some, engine.name, engine.execute, kept)
+                        yield check_parity(name, check, subject, samples, engine, kept)
                     elif engine.samples is None:  # a share of a few says nothing
-                        some = samples
-                        report = check_accuracy(name, check, subject, some, engine.name, engine.execute)
-                    else:
-                        continue
-                    yield replace(report, data=some.described())
+                        report = check_accuracy(name, check, subject, samples, engine.name, engine.execute)
+                        yield replace(report, data={**samples.described(), "synthetic": list(lacking)})
             except RuntimeFailure as error:  # only our engine raises it, and an artifact that fails is not right
                 yield _failed(name, check, f"the artifact cannot be executed: {error}")
 

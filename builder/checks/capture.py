@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from builder.artifacts import CheckReport
 from builder.checks.comparison import judge
 from builder.checks.limits import capture_limits, given_limits
@@ -19,7 +21,7 @@ def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckRepo
     others = subject.other_outputs(subject.prepared.module, samples)
     references = [subject.run_original(subject.prepared.module, sample) for sample in samples]
     subject.reset()  # a trace keeps its states in the buffers of the module that was traced
-    return judge(
+    report = judge(
         name=name,
         kind=check.kind,
         engine="none",
@@ -30,3 +32,4 @@ def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckRepo
         others=others,
         given=given_limits(check),
     )
+    return replace(report, data=samples.described())

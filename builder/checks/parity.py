@@ -2,101 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-import torch
-
 from builder.artifacts import CheckReport, Sample
+from builder.checks.beside import make_judge
 from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
-from builder.checks.engine import Execute, Kept
+from builder.checks.engine import Engine, Execute, Kept
 from builder.checks.limits import given_limits, parity_limits
 from builder.checks.pictures import checked_picture
+from builder.checks.rounding import with_numbers, without_rounding
+from builder.checks.stress import look_beside, with_beside
 from builder.checks.subject import Subject
+from builder.data import Samples
 from builder.spec.checks import ParityCheck
-from builder.spec.outputs import ImageOutput, Output
 
 PICTURES = 2
 """How many samples the report shows."""
+LEAST = 4
+"""So many of a user's samples are taken however long they take."""
+MOST_BYTES = 2**30
+"""Outputs of so many bytes are kept at once; samples end there too."""
+MOST_PICTURES = 64
+"""So many of a user's pictures are taken for a detector, whose boxes are matched one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """What original and artifact gave for each sample."""
+
+    references: list[Outputs]
+    results: list[Outputs]
+    shown: list[tuple[Sample, Outputs, Outputs]]
 
 
 def check_parity(
     name: str,
     check: ParityCheck,
     subject: Subject,
-    samples: Sequence[Sample],
-    engine: str,
-    execute: Execute,
+    samples: Samples,
+    by: Engine,
     kept: Kept,
 ) -> CheckReport:
     """Compare with the model before compression: what declared substitutions changed is their own effect.
 
-    States go on from what `kept` has, on both sides.
+    States go on from what `kept` has, on both sides. A slow engine confirms a few samples, and nothing beside them.
     """
+    engine, execute, samples = by.name, by.execute, samples.first(by.samples)
     if subject.prepared.suppression is not None:
-        return check_detections(name, check, subject, samples, engine, execute)
-    results: list[Outputs] = []
-    shown: list[tuple[Sample, Outputs, Outputs]] = []
+        taken = samples if not _is_limited(check, samples) else samples[:MOST_PICTURES]
+        report = check_detections(name, check, subject, taken, engine, execute)
+        return replace(report, data=samples.described(len(taken)))
+    began = time.process_time()
     kept.enter(engine, subject)
     others = subject.other_outputs(subject.prepared.uncompressed, samples)
-    references = [subject.run_original(subject.prepared.uncompressed, sample) for sample in samples]
-    sizes = output_sizes(references)
-    with subject.progress.bar(f"{name} ({engine})", len(samples), unit="it") as advance:
-        for sample, reference in zip(samples, references, strict=True):
-            given = with_numbers(reference, execute(sample))
-            results.append(without_rounding(subject, reference, given))
-            subject.progress.bound(partial(parity_bounds, name, sizes, reference, results[-1]))
-            if len(shown) < PICTURES:
-                shown.append((sample, reference, given))
-            advance(1)
-    kept.leave(engine, subject)
+    pairs = _run(name, check, subject, samples, engine, execute)
     report = judge(
         name=name,
         kind=check.kind,
         engine=engine,
-        references=references,
-        results=results,
+        references=pairs.references,
+        results=pairs.results,
         scores=subject.scores,
         limits=parity_limits(subject.spec, check),
         others=others,
         given=given_limits(check),
         half=subject.spec.precision.kind != "fp32" or bool(subject.spec.compression),
     )
-    pictures = tuple(picture for s, a, b in shown for picture in checked_picture(subject, s, a, b, engine))
-    return replace(report, pictures=pictures)
+    pictures = tuple(picture for s, a, b in pairs.shown for picture in checked_picture(subject, s, a, b, engine))
+    report = replace(report, pictures=pictures, data=samples.described(len(pairs.references)))
+    if by.samples is not None:
+        kept.leave(engine, subject)
+        return report
+    cost = time.process_time() - began
+    beside = look_beside(name, check, subject, make_judge(check, subject, execute, pairs.references), cost)
+    kept.leave(engine, subject)
+    return with_beside(report, beside)
 
 
-def with_numbers(reference: Outputs, result: Outputs) -> Outputs:
-    """`result` with numbers where the reference has them: Core ML gives an array of one."""
-    return {
-        name: value.reshape(()) if reference[name].ndim == 0 and value.shape == (1,) else value
-        for name, value in result.items()
-    }
+def _is_limited(check: ParityCheck, samples: Samples) -> bool:
+    """Whether samples are taken as long as there is time: a user's own, where the recipe does not say how many."""
+    return check.samples is None and samples.available is not None
 
 
-def without_rounding(subject: Subject, reference: Outputs, result: Outputs) -> Outputs:
-    """`result` without what rounding did to outputs that are declared coarser than float32.
+def _run(name: str, check: ParityCheck, subject: Subject, samples: Samples, engine: str, execute: Execute) -> _Pairs:
+    """Both on each sample; of a user's own on as many as fit into the time that the recipe allows, by the first few."""
+    original = partial(subject.run_original, subject.prepared.uncompressed)
+    is_limited = _is_limited(check, samples) and len(samples) > LEAST
+    first = LEAST if is_limited else len(samples)
+    began = time.perf_counter()
+    references: list[Outputs] = [original(samples[number]) for number in range(first)]
+    results: list[Outputs] = []
+    shown: list[tuple[Sample, Outputs, Outputs]] = []
 
-    A level of a picture stands for all values within a half of it, a number in half precision for all that round to
-    it; of these the one nearest to the reference is taken. What is left is what the artifact computes otherwise.
-    """
-    nearest = {}
-    for name, output in subject.spec.output.items():
-        if reference[name].shape == result[name].shape and result[name].is_floating_point():
-            width = _rounding(result[name], output)
-            nearest[name] = torch.clamp(reference[name].to(width.dtype), result[name] - width, result[name] + width)
-    return {**result, **nearest}
+    def give(number: int) -> None:
+        sample, reference = samples[number], references[number]
+        given = with_numbers(reference, execute(sample))
+        results.append(without_rounding(subject, reference, given))
+        if len(shown) < PICTURES:
+            shown.append((sample, reference, given))
+
+    if is_limited:
+        for number in range(first):
+            give(number)
+        each = (time.perf_counter() - began) / first
+        fitting = min(int(check.seconds / each), MOST_BYTES // max(1, 2 * _bytes(references[0])), len(samples))
+        references += [original(samples[number]) for number in range(first, fitting)]
+    sizes = output_sizes(references)
+    with subject.progress.bar(f"{name} ({engine})", len(references), unit="it") as advance:
+        for number, reference in enumerate(references):
+            if number >= len(results):
+                give(number)
+            subject.progress.bound(partial(parity_bounds, name, sizes, reference, results[number]))
+            advance(1)
+    return _Pairs(references=references, results=results, shown=shown)
 
 
-def _rounding(values: torch.Tensor, output: Output) -> torch.Tensor:
-    """By how much rounding may have changed each value of an output: half a level, half a step, or nothing."""
-    if isinstance(output, ImageOutput) and output.color_layout != "G16":
-        return torch.full_like(values, 0.5)
-    if isinstance(output, ImageOutput) or output.dtype == "float16":
-        step = np.spacing(np.abs(values.numpy()).astype(np.float16)).astype(np.float32)
-        return torch.from_numpy(step) / 2
-    return torch.zeros_like(values)
+def _bytes(outputs: Outputs) -> int:
+    return sum(value.numel() * value.element_size() for value in outputs.values())

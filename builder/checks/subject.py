@@ -29,6 +29,8 @@ class Subject:
     progress: Progress
     function: str = ""
     """The function of the artifact that is looked at; empty where it has none."""
+    build_seconds: float = 0.0
+    """How long the build took up to its checks."""
 
     @property
     def scores(self) -> str | None:

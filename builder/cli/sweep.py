@@ -26,6 +26,7 @@ from builder.jobs.scheduler import Interruption, Scheduler
 from builder.jobs.settings import SweepSettings
 from builder.jobs.table import render_csv, row_of
 from builder.progress import Silent
+from builder.spec.source_kinds import kind_of
 from builder.store.inputs import named_in
 from builder.sweep.prefixes import prefixes
 from builder.sweep.run import summary_run, trackings
@@ -100,7 +101,7 @@ def _label(arguments: Sequence[str], all_arguments: Sequence[Sequence[str]]) -> 
 def _weights_bytes(request: BuildRequest) -> int | None:
     files = [Path(entry.text) for entry in named_in(request.spec, ("source",)) if not entry.is_code]
     source = request.spec.source
-    return weights_bytes(files, source.name if source.kind == "torchvision" else None)
+    return weights_bytes(files, getattr(source, "name", None) if kind_of(source).has_known_size else None)
 
 
 def _is_all_current(jobs: Sequence[Job], outputs: Path) -> bool:

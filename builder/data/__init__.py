@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from builder.data.collection import Samples
-from builder.data.examples import default_data, make_examples
-from builder.data.samples import draw_samples, levels
+from builder.data.drawing import levels
+from builder.data.examples import make_examples
+from builder.data.samples import draw_samples
+from builder.spec.coverage import default_data
 
 __all__ = ["Samples", "default_data", "draw_samples", "levels", "make_examples"]

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from builder.artifacts import Sample
 from builder.data.streams import stream
+from builder.data.wording import shown_count
 from builder.errors import SourceError
 
 
@@ -15,9 +16,16 @@ class Samples(Sequence[Sample]):
     """Samples that are made when somebody asks for one."""
 
     def __init__(
-        self, count: int, make: Callable[[int], Sample], *, kind: str, digest: Callable[[], str] | None = None
+        self,
+        count: int,
+        make: Callable[[int], Sample],
+        *,
+        kind: str,
+        available: int | None = None,
+        digest: Callable[[], str] | None = None,
     ) -> None:
-        self._count, self._make, self._kind = count, make, kind
+        """`available` is how many the user's data has in all; None for data that comes along."""
+        self._count, self._make, self._kind, self.available = count, make, kind, available
         self._digest = digest
 
     def __len__(self) -> int:
@@ -36,12 +44,25 @@ class Samples(Sequence[Sample]):
         """The first `count` of them; all where that is None, or more than there are."""
         if count is None or count >= self._count:
             return self
-        return Samples(count, self._make, kind=self._kind)
+        return Samples(count, self._make, kind=self._kind, available=self.available)
 
-    def described(self) -> Mapping[str, Any]:
-        """What the record keeps: the kind of data, how many samples, and a digest of what they hold."""
-        digest = self._digest() if self._digest is not None else samples_digest(self)
-        return {"kind": self._kind, "samples": self._count, "digest": digest}
+    @property
+    def kind(self) -> str:
+        """The kind of data."""
+        return self._kind
+
+    def described(self, used: int | None = None) -> Mapping[str, Any]:
+        """What the record keeps: the kind of data, how many samples in figures and words, and a digest of them.
+
+        `used` is how many were taken before the budget ended; the digest is of these.
+        """
+        count = self._count if used is None else used
+        whole = self._digest is not None and count == self._count
+        digest = self._digest() if whole and self._digest is not None else samples_digest(self[:count])
+        found = {"kind": self._kind, "samples": count, "digest": digest}
+        if self.available is not None:
+            found["available"] = self.available
+        return {**found, "description": shown_count(self._kind, count, self.available)}
 
 
 def samples_digest(samples: Iterable[Sample]) -> str:
@@ -56,16 +77,18 @@ def samples_digest(samples: Iterable[Sample]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def chosen(available: int, count: int | None, seed: int, *, kind: str, what: str, key: str) -> Sequence[int]:
-    """Return which of the samples to take: all in their order, or `count` of them in seeded order.
+def chosen(
+    available: int, count: int | None, seed: int, *, kind: str, what: str, key: str, shuffled: bool = False
+) -> Sequence[int]:
+    """Return which of the samples to take: all in their order, or `count` of them (or all, `shuffled`) in seeded order.
 
     Raises SourceError when there are none, or fewer.
     """
     if available == 0:
         raise SourceError(f"{what} has no samples", key=key)
-    if count is None:
+    if count is None and not shuffled:
         return range(available)
-    if count > available:
+    if count is not None and count > available:
         raise SourceError(f"{what} has {available} samples, and {count} are asked for", key=key)
     order: list[int] = stream(seed, 0, kind).permutation(available)[:count].tolist()
     return order

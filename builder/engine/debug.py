@@ -21,6 +21,7 @@ from builder.engine.result import Story
 from builder.errors import ConfigurationError
 from builder.progress import Progress
 from builder.spec.precision import Fp32
+from builder.spec.source_kinds import kind_of
 
 SAMPLES = 2
 """How many samples both programs compute, all intermediate values of one at a time in memory."""
@@ -74,7 +75,7 @@ def _refuse(request: BuildRequest) -> None:
             hint="look at the model itself, at the shapes in `input`: add `~functions`",
             key="functions",
         )
-    if request.spec.source.kind == "coreml":
+    if kind_of(request.spec.source).is_finished:
         raise ConfigurationError(
             "a finished Core ML model has no original in float32 to compare with", key="source.kind"
         )

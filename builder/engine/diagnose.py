@@ -38,6 +38,7 @@ from builder.errors import BuilderError, ConversionError
 from builder.model.capture.archive import archived
 from builder.model.capture.methods import METHODS, methods_to_try
 from builder.spec import BuildSpec
+from builder.spec.source_kinds import kind_of
 from builder.spec.substitutions import ShippedRewrite
 from builder.spec.target import GENERATIONS, Target, same_system_name
 from builder.stages.capture import capture
@@ -233,7 +234,7 @@ def _is_gone(obstacle: Obstacle, patient: Patient, method: str) -> bool:
 def _by_method(spec: BuildSpec, method: str, by: Callable[[str], Attempt]) -> Remedy | None:
     """Another method of capture with nothing in the way at all; `script` is slow, and only for values that are read."""
     reads_values = any(obstacle.rule in ("values", "sizes", "capture") for obstacle in by(method).in_the_way)
-    for other in METHODS if spec.source.kind not in ("onnx", "coreml") else ():
+    for other in METHODS if kind_of(spec.source).program is None else ():
         if other != method and (other != "script" or reads_values) and not by(other).in_the_way:
             return other_method(other)
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
@@ -64,6 +65,7 @@ class Steps:
         self._spec = spec
         self._artifact = artifact
         self._progress = progress
+        self._began = time.perf_counter()
         self._examples = cache(self._make_examples)
         self._backend = backend_of(spec.format)
 
@@ -310,7 +312,7 @@ class Steps:
             if not self._spec.checks:  # so no program need be read
                 return ()
             programs = {name: branch.program(slice_for("verify", branch.spec)) for name, branch in branches.items()}
-            return verify(programs, sealed.value(), self._progress)
+            return verify(programs, sealed.value(), self._progress, build_seconds=time.perf_counter() - self._began)
 
         def say(reports: tuple[CheckReport, ...]) -> str:
             from builder.stages.verify import describe_checks

@@ -23,16 +23,23 @@ def pack_reports(reports: tuple[CheckReport, ...], packing: Packing) -> Packed:
             objects[name] = packing.objects.put_bytes(picture.png)
             outputs = [_pack_output(output, f"{name} {output.name}", objects, packing) for output in picture.outputs]
             pictures.append({**asdict(picture), "png": name, "outputs": outputs})
-        checks.append({**asdict(report), "pictures": pictures})
+        worst = None if report.worst_input is None else f"worst input {number}"
+        if worst is not None and report.worst_input is not None:
+            objects[worst] = packing.objects.put_bytes(report.worst_input)
+        checks.append({**asdict(report), "pictures": pictures, "worst_input": worst})
     return Packed(output=packing.key, record={"checks": checks}, objects=objects)
 
 
 def unpack_reports(stage: Stage[tuple[CheckReport, ...]]) -> tuple[CheckReport, ...]:
     """The reports as they were packed."""
-    return tuple(
-        CheckReport(**{**entry, "pictures": tuple(_picture(picture, stage) for picture in entry["pictures"])})
-        for entry in stage.record["checks"]
-    )
+    return tuple(_report(entry, stage) for entry in stage.record["checks"])
+
+
+def _report(entry: Mapping[str, Any], stage: Stage[tuple[CheckReport, ...]]) -> CheckReport:
+    pictures = tuple(_picture(picture, stage) for picture in entry["pictures"])
+    named = entry["worst_input"]
+    worst = None if named is None else stage.objects.read_bytes(stage.action.objects[named])
+    return CheckReport(**{**entry, "pictures": pictures, "worst_input": worst})
 
 
 def _pack_output(output: CheckedOutput, name: str, objects: dict[str, str], packing: Packing) -> dict[str, Any]:

@@ -70,10 +70,14 @@ def manifest_problems(folder: Path, listed: Mapping[str, str]) -> list[str]:
     return problems
 
 
+FINDERS = ".DS_Store"
+"""What Finder writes into every folder that it shows; it is no part of a release."""
+
+
 def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
     """Everything below `folder` that can hide content: files, links, and folders without anything in them."""
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_dir() or not any(path.iterdir()):
+        if path.name != FINDERS and (path.is_symlink() or not path.is_dir() or not any(path.iterdir())):
             yield path.relative_to(folder).as_posix(), path
 
 

@@ -12,6 +12,7 @@ from builder.artifacts import BuildRequest
 from builder.errors import ConfigurationError, VerificationError
 from builder.release.digests import file_sha256
 from builder.release.portable import chosen_settings, config_digest, files_named, name_in_lock
+from builder.spec.source_kinds import SourceKind, kind_of
 from builder.store.digests import digest_of
 from builder.store.keys import TOOLS, tool_versions
 from builder.store.versions import installed_version
@@ -23,13 +24,6 @@ SCHEMA = 1
 _HEAD = """\
 # Written by `python -m builder lock`; commit it. `--locked` and releases refuse what differs from it.
 """
-_BY_KIND = {
-    "timm": ("timm",),
-    "huggingface": ("transformers",),
-    "onnx": ("onnx", "onnxruntime", "onnxsim"),
-}
-"""Packages that only some sources use."""
-
 Entry = Mapping[str, Any]
 
 
@@ -38,10 +32,10 @@ def lock_name(recipe: str, variant: str) -> str:
     return recipe if variant == "default" else f"{recipe}/{variant}"
 
 
-def locked_tools(kind: str) -> dict[str, str]:
-    """The exact versions of all that can change an artifact of a source of `kind`."""
+def locked_tools(kind: SourceKind) -> dict[str, str]:
+    """The exact versions of all that can change an artifact of a source of this kind."""
     found = {name: version for name, version in tool_versions().items() if name in ("python", "builder", *TOOLS)}
-    return found | {name: installed_version(name) for name in _BY_KIND.get(kind, ())}
+    return found | {name: installed_version(name) for name in kind.packages}
 
 
 def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -60,7 +54,7 @@ def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> d
         "overrides": list(request.overrides),
         "settings": chosen_settings(request.spec),
         "source": {name: value for name, value in built["source"].items() if name != "path"},
-        "tools": locked_tools(request.spec.source.kind),
+        "tools": locked_tools(kind_of(request.spec.source)),
     }
 
 
@@ -116,7 +110,7 @@ def drift_before(entry: Entry, request: BuildRequest, root: Path) -> list[str]:
     now = {
         "config": config_digest(request.spec),
         "settings": chosen_settings(request.spec),
-        "tools": locked_tools(request.spec.source.kind),
+        "tools": locked_tools(kind_of(request.spec.source)),
         "files": _files_now(entry, request, root),
     }
     return _drift({name: entry[name] for name in now}, now)

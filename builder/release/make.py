@@ -19,6 +19,7 @@ from builder.release.portable import PROJECT, Resolved, python_path_inside, reso
 from builder.release.processes import ELSEWHERE, HERE, build_from, build_here
 from builder.release.toolchain import toolchain
 from builder.release.tree import Tree, clean_tree, require_tracked
+from builder.spec.coverage import uncovered_inputs
 from builder.util.paths import publish, writing
 
 BUILD_JSON = "build.json"
@@ -80,6 +81,7 @@ def make_release(order: Order, say: Say) -> Path:
 
 def _check_order(order: Order) -> None:
     """Refuse what can be refused before anything is built."""
+    _refuse_synthetic(order.request)
     if order.sign_key is not None:
         signing.read_private_key(order.sign_key)
         signing.require_signing()
@@ -89,6 +91,16 @@ def _check_order(order: Order) -> None:
             raise ConfigurationError(
                 f"{order.final} exists and is no release", hint="give another --output, or remove it yourself"
             )
+
+
+def _refuse_synthetic(request: BuildRequest) -> None:
+    names = uncovered_inputs(request.spec)
+    if names:
+        raise VerificationError(
+            f"the checks have no data for {', '.join(names)}: what the artifact makes of real inputs is open",
+            hint="give some: `checks.parity.data: {kind: tensors, file: samples.npz}`, or accept that in words: "
+            "`checks.parity.accept_synthetic: true`",
+        )
 
 
 def _refuse_seeded(name: str, seeded: bool) -> None:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from builder.artifacts import BuildRequest
 from builder.errors import BuilderError, UnfitEnvironmentError
+from builder.noop import cache_folder
 from builder.release.portable import PROJECT, Resolved, request_in
 
 _PARENT = Path(__file__).resolve().parents[2]
@@ -42,7 +41,8 @@ class Surroundings:
         }
 
 
-HERE = Surroundings(name="here", hash_seed="1", time_zone="Pacific/Auckland", locale="C.UTF-8", threads="1")
+_UTF8 = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
+HERE = Surroundings(name="here", hash_seed="1", time_zone="Pacific/Auckland", locale=_UTF8, threads="1")
 ELSEWHERE = Surroundings(
     name="some where else", hash_seed="4242", time_zone="America/Los_Angeles", locale="POSIX", threads="2"
 )
@@ -143,7 +143,7 @@ def _variables(
 
 def _cache() -> Path:
     """The user's cache (as `builder.model.sources.download` finds it, which would import torch)."""
-    return Path(os.environ.get("BUILDER_CACHE") or platformdirs.user_cache_dir("builder"))
+    return Path(cache_folder())
 
 
 def _failure(said: Mapping[str, Any]) -> BuilderError:

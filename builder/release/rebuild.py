@@ -13,6 +13,7 @@ from builder.release.portable import FILE_NAME, INPUTS, PROJECT, read_resolved
 from builder.release.processes import build_from
 from builder.release.toolchain import toolchain, toolchain_differences
 from builder.release.verify import Release
+from builder.spec.source_kinds import kind_named
 
 _NAMED = 12
 
@@ -25,7 +26,9 @@ def rebuild(release: Release) -> list[str]:
     """
     resolved = read_resolved(release.folder)
     then: Mapping[str, str] = release.build["release"]["toolchain"]
-    others = toolchain_differences(then, toolchain({"tools": locked_tools(str(resolved.spec["source"]["kind"]))}))
+    others = toolchain_differences(
+        then, toolchain({"tools": locked_tools(kind_named(resolved.spec["source"]["kind"]))})
+    )
     with tempfile.TemporaryDirectory(prefix="builder-rebuild-") as room_name:
         room = Path(room_name)
         copy = room / "release"

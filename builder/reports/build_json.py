@@ -63,8 +63,9 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
 
 
 def _check(check: CheckReport) -> dict[str, Any]:
-    """A check without its pictures, which are evidence for people."""
-    kept = {name: plain(value) for name, value in vars(check).items() if name != "pictures"}
+    """A check without its pictures and its worst input, which lie beside it."""
+    hidden = ("pictures", "worst_input")
+    kept = {name: plain(value) for name, value in vars(check).items() if name not in hidden}
     return {**kept, "verdict": check.verdict}
 
 

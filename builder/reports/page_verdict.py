@@ -10,7 +10,16 @@ from html import escape
 from builder.artifacts import BuildRecord, CheckedOutput, CheckedPicture, CheckReport
 from builder.reports.markup import Content, Markup, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import bounds, duration, leaves, plain, size, system_name, value_text
-from builder.reports.verdict import engine, failed, headline, measurements, outcome, seeded_notice
+from builder.reports.verdict import (
+    engine,
+    failed,
+    headline,
+    made_on,
+    measurements,
+    outcome,
+    seeded_notice,
+    synthetic_notice,
+)
 from builder.spec.compression import Palettize
 
 _CLASSES = {"passed": "good", "failed": "bad", "inconclusive": "unknown", "skipped": "unknown"}
@@ -90,8 +99,8 @@ def _verdict(record: BuildRecord) -> tuple[str, str, str]:
     for kind, claim in _CLAIMS.items():
         found = [check for check in proved if check.kind == kind]
         if found:
-            samples = max(check.samples or 0 for check in found)
-            on = f" on {samples} sample{'s' if samples != 1 else ''}" if samples else ""
+            on = "; ".join(dict.fromkeys(filter(None, map(made_on, found))))
+            on = f" on {on}" if on else ""
             by = " and ".join(dict.fromkeys(_EXECUTED[check.engine] for check in found))
             return "Built", "good", f"{claim}, executed{on} by {by}."
     if executed:
@@ -103,6 +112,9 @@ def _notices(record: BuildRecord) -> Iterator[str]:
     notice = seeded_notice(record)
     if notice:
         yield notice
+    synthetic = synthetic_notice(record)
+    if synthetic:
+        yield f"The artifact was {synthetic}."
     if any(isinstance(step, Palettize) and step.nbits == 4 for step in record.spec.compression.values()):
         yield (
             "4-bit palettised models are reported to be wrong or to crash on some Neural Engines "
@@ -144,7 +156,7 @@ def _check(check: CheckReport) -> Markup:
             element("span", said, class_=f"badge {_CLASSES[said]}"),
             " ",
             check.name,
-            element("span", engine(check) + (f", {check.samples} samples" if check.samples else ""), class_="engine"),
+            element("span", engine(check) + (f", {on}" if (on := made_on(check)) else ""), class_="engine"),
         ),
         *([element("p", headline(check))] if check.reason else []),
         *([table(("measure", "measured", "limit"), rows, class_="measures")] if rows else []),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import duration, size
-from builder.reports.verdict import engine, headline, seeded_notice
+from builder.reports.verdict import engine, headline, made_on, seeded_notice, synthetic_notice
 from builder.spec.tracking import MlflowTracking
 from builder.util import paths
 from builder.util.locations import shown
@@ -42,6 +42,7 @@ def summary_lines(record: BuildRecord, *, utf8: bool = True) -> tuple[Line, ...]
         Line(),
         *_facts(record),
         *_checks(record, utf8=utf8),
+        *_open(record),
         *_places(record),
         *_end(record),
     )
@@ -94,11 +95,17 @@ def _checks(record: BuildRecord, *, utf8: bool) -> Iterator[Line]:
 
 
 def _check_text(check: CheckReport) -> str:
-    said = headline(check)
+    said, on = headline(check), made_on(check)
+    end = f"; on {on}" if on else ""
     if check.passed is None:
-        return f"{check.verdict}: {said}"
-    samples = f", {check.samples} samples" if check.samples else ""
-    return f"{engine(check)}: " + (said or ("holds" if check.passed else "does not hold")) + samples
+        return f"{check.verdict}: {said}{end}"
+    return f"{engine(check)}: " + (said or ("holds" if check.passed else "does not hold")) + end
+
+
+def _open(record: BuildRecord) -> Iterator[Line]:
+    notice = synthetic_notice(record)
+    if notice:
+        yield Line(text=notice, style="yellow")
 
 
 def _places(record: BuildRecord) -> Iterator[Line]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from builder.artifacts import VERDICTS, BuildRecord, CheckReport, Verdict
 from builder.reports.plain import bounds, leaves, plain, value_text
+from builder.spec.coverage import uncovered_inputs
 
 _ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed", "coreai/cpu-interpreter": "Core AI"}
 _MORE_IS_BETTER = {
@@ -98,6 +99,34 @@ def outcome(record: BuildRecord) -> str:
     noun = "check" if len(record.checks) == 1 else "checks"
     said = [f"{count} {word}" for word, count in counts.items() if count]
     return f"{len(record.checks)} {noun}: {', '.join(said)}"
+
+
+def made_on(check: CheckReport) -> str:
+    """What a check was made on: `41 of your 1,000 samples, 32 stress inputs and a search of 820 inputs`; else empty."""
+    data = check.data
+    if data is None:
+        return f"{check.samples} samples" if check.samples else ""
+    samples = str(data.get("description") or f"{data['samples']} samples of {data['kind']}")
+    if data.get("synthetic"):
+        samples += f" (synthetic: {', '.join(data['synthetic'])})"
+    parts = [samples]
+    if count := data.get("stress"):
+        parts.append(f"{count} stress input{'s' if count != 1 else ''}")
+    if search := data.get("search"):
+        parts.append(f"a search of {search['tries']:,} input{'s' if search['tries'] != 1 else ''}")
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def synthetic_notice(record: BuildRecord) -> str | None:
+    """What to say where no data is given for some array input: what the artifact makes of real ones is open."""
+    names = uncovered_inputs(record.spec)
+    if not names:
+        return None
+    return (
+        f"checked on synthetic inputs only: {', '.join(names)}. Whether real ones come right is open: give some, "
+        "`checks.parity.data: {kind: tensors, file: samples.npz}`, or data that comes along (`sounds`, `text_ids`, "
+        "`tables`, `text_boxes`)"
+    )
 
 
 def seeded_notice(record: BuildRecord) -> str | None:

@@ -9,6 +9,9 @@ from pydantic import Field
 from builder.spec.base import Limit, Part, PositiveInt
 from builder.spec.data import Data, DataName
 
+Seconds = Annotated[float, Field(ge=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
 
 class StructureCheck(Part):
     """The artifact loads, and has the declared names, shapes, dtypes and labels."""
@@ -54,10 +57,23 @@ class ParityCheck(ComparisonLimits):
     """The sealed artifact, executed, computes what the original model computes."""
 
     kind: Literal["parity"]
-    samples: PositiveInt = 4
+    samples: PositiveInt | None = None
+    """How many samples to take; all of your own unless given, 4 of data that comes along, such as photographs."""
     data: DataName | Data | None = None
     """Where samples come from, in place or by its name under `data`; photographs for image inputs and noise for
     tensors unless given."""
+    seconds: PositiveSeconds = 60.0
+    """For how long samples of your own are taken where `samples` is not given; the record says how many those were."""
+    stress: bool = True
+    """Whether stress inputs are tried besides: values and sizes that data seldom has, within what inputs declare."""
+    search: Seconds | None = None
+    """For how many seconds the input is sought on which artifact and original differ most; 0 for no search.
+
+    Unless given, at most 10, and at most a quarter of the time that the build took; where there is data for every
+    input, a small share of what the check takes.
+    """
+    accept_synthetic: bool = False
+    """Lets `release` accept that no data is given for some array input, so that real inputs were never tried."""
     boxes_matched: Limit | None = None
     """Share of the boxes that both keep after non-maximum suppression, 0 to 1: of the same class, in the same place
     (intersection over union of at least 0.9, or edges at most 0.002 of the picture apart). For detectors."""

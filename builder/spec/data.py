@@ -29,6 +29,45 @@ class NoiseData(Part):
     kind: Literal["noise"]
 
 
+class SoundsData(Part):
+    """Synthesised sounds for inputs of floats: speech-like, tones, chords, noise and silence, time along the last axis.
+
+    An input with two axes longer than 1 is given the logarithm of the energy in bands instead, (…, bands, frames).
+    Masks are ones up to a length; other inputs are drawn as without data.
+    """
+
+    kind: Literal["sounds"]
+    rate: PositiveInt = 16000
+    """Samples a second."""
+
+
+class TextIdsData(Part):
+    """Synthetic token ids for inputs of integers, as frequent and as often repeated as words are in texts.
+
+    Texts have lengths of their own, with padding behind; masks are ones up to that length.
+    """
+
+    kind: Literal["text_ids"]
+    pad: Annotated[int, Field(ge=0)] | None = None
+    """The id behind the end of a text; the first one unless given."""
+    begin: Annotated[int, Field(ge=0)] | None = None
+    """The id that a text begins with."""
+    end: Annotated[int, Field(ge=0)] | None = None
+    """The id that a text ends with."""
+
+
+class TablesData(Part):
+    """Synthetic rows of a table for arrays, columns along the last axis: each with its own scale and distribution."""
+
+    kind: Literal["tables"]
+
+
+class TextBoxesData(Part):
+    """Drawn pictures of text, for image inputs and arrays (1, 3 or 1, H, W): a line where wide, else a page."""
+
+    kind: Literal["text_boxes"]
+
+
 class FolderData(Part):
     """Pictures in a folder, each given to the model's one input as the app would give it.
 
@@ -81,8 +120,21 @@ class PythonData(Part):
 
 
 Data = Annotated[
-    PhotographsData | DigitsData | NoiseData | FolderData | TensorsData | PythonData, Field(discriminator="kind")
+    PhotographsData
+    | DigitsData
+    | NoiseData
+    | SoundsData
+    | TextIdsData
+    | TablesData
+    | TextBoxesData
+    | FolderData
+    | TensorsData
+    | PythonData,
+    Field(discriminator="kind"),
 ]
+
+UNLABELLED = (PhotographsData, NoiseData, SoundsData, TextIdsData, TablesData, TextBoxesData)
+"""Kinds that have no right answers."""
 
 DataName = Annotated[str, Field(min_length=1)]
 """A name under `data` of the recipe."""

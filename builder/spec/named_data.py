@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from builder.spec import BuildSpec
-from builder.spec.data import FolderData, NoiseData, PhotographsData
+from builder.spec.data import UNLABELLED, FolderData
 from builder.spec.inputs import ImageInput
 from builder.spec.problems import Path, Problem
 from builder.util.suggest import did_you_mean
@@ -84,7 +84,7 @@ def _unlabelled(spec: BuildSpec) -> Iterator[Problem]:
             continue
         data = spec.data.get(check.data) if isinstance(check.data, str) else check.data
         path: Path = ("checks", name, "data") if not isinstance(check.data, str) else ("data", check.data)
-        if isinstance(data, PhotographsData | NoiseData):
+        if isinstance(data, UNLABELLED):
             yield Problem(path=path, message=f"accuracy needs labels, and {data.kind} has none")
         elif isinstance(data, FolderData) and data.labels is None:
             yield Problem(

@@ -184,6 +184,3 @@ Source = Annotated[
     | CoreMLSource,
     Field(discriminator="kind"),
 ]
-
-FIXED_PROGRAMS = ("torchscript", "exported_program", "onnx", "coreml")
-"""Kinds whose structure is fixed: they have no modules that substitutions could rewrite."""

@@ -11,11 +11,12 @@ from builder.progress import Progress
 
 
 def verify(
-    programs: Mapping[str, OriginalProgram], sealed: SealedPackage, progress: Progress
+    programs: Mapping[str, OriginalProgram], sealed: SealedPackage, progress: Progress, *, build_seconds: float = 0.0
 ) -> tuple[CheckReport, ...]:
     """Run the checks; a missed limit is in the reports, not raised.
 
-    `programs` are by the name of the function of the artifact, one under an empty name where it has none.
+    `programs` are by the name of the function of the artifact, one under an empty name where it has none;
+    `build_seconds` is how long the build took so far, of which checks may take a share.
     """
     subjects = [
         Subject(
@@ -25,6 +26,7 @@ def verify(
             sealed=sealed,
             progress=progress,
             function=name,
+            build_seconds=build_seconds,
         )
         for name, program in programs.items()
     ]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from builder.noop import INCIDENTAL
+
 Value = TypeVar("Value")
 
 YOUNG = 2_000_000_000
@@ -43,13 +45,17 @@ def tree_digest(files: Mapping[str, str]) -> str:
 
 
 def files_below(path: Path) -> Iterator[tuple[str, Path]]:
-    """Every file of a folder by its relative name, sorted; a file is its own only one, without a name."""
+    """Every file of a folder by its relative name, sorted; a file is its own only one, without a name.
+
+    What Python and Finder write into folders (`builder.noop.INCIDENTAL`) is left out.
+    """
     if not path.is_dir():
         yield "", path
         return
     for file in sorted(path.rglob("*")):
-        if file.is_file():
-            yield file.relative_to(path).as_posix(), file
+        name = file.relative_to(path)
+        if file.is_file() and not set(name.parts) & set(INCIDENTAL):
+            yield name.as_posix(), file
 
 
 def artifact_digest(path: Path) -> str:

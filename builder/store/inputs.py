@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from builder import __version__
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile, IsImportPath
-from builder.spec.target import BACKENDS, Format
+from builder.spec.source_kinds import kind_of
+from builder.spec.target import BACKENDS
 from builder.store.code import Code, own_code, package_versions, user_code
 from builder.store.digests import Remembered
 
@@ -89,7 +90,7 @@ _CONVERSION = ("backends/{backend}/convert.py", "backends/{backend}/compress.py"
 ROOTS: Mapping[str, tuple[str, ...]] = {
     "load": ("stages/load.py", "data/__init__.py"),
     "prepare": ("stages/prepare.py",),
-    "capture": ("stages/capture.py", *_ARCHIVES),
+    "capture": ("stages/capture.py", "model/capture/archive.py"),
     "convert": ("backends/{backend}/convert.py", *_ARCHIVES),
     "compress": ("backends/{backend}/compress.py", *_ARCHIVES),
     "seal": (
@@ -114,13 +115,12 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
 `{backend}` stands for the package that makes the recipe's format.
 """
 
+CALLS_APPLES_FRAMEWORKS = ("seal", "verify", "choose")
+"""The stages that call Core ML itself on a Mac, whose answers may change with the system's version: the lint's compute
+plan, and checks by the engine `coreml`."""
+
 VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
 """The version of each stage's own code: raised when it gives another result for the same inputs."""
-
-
-def roots(stage: str, artifact_format: Format) -> tuple[str, ...]:
-    """The modules that a stage starts at, for a format."""
-    return tuple(module.format(backend=BACKENDS[artifact_format]) for module in ROOTS[stage])
 
 
 def sections(stage: str) -> tuple[str, ...]:
@@ -144,11 +144,12 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     A file counts by its content, not by its name; user code by the content of all local files that it reaches.
     """
     inputs: dict[str, Any] = {"version": VERSIONS[stage], "builder": __version__}
-    own = own_code(roots(stage, spec.format), remembered)
+    own = own_code(_roots(stage, spec), remembered)
     inputs["builder's code"] = own.digest
     inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
     inputs |= {"python": ".".join(map(str, sys.version_info[:2])), "processor": platform.machine()}
-    inputs["system"] = f"{sys.platform} {platform.mac_ver()[0]}".strip()
+    system = f"{sys.platform} {platform.mac_ver()[0]}".strip()
+    inputs["system"] = system if stage in CALLS_APPLES_FRAMEWORKS else sys.platform
     named = {entry.key: entry for entry in named_in(spec, sections(stage))}
     for key, value in _leaves({PARTS.get(name, name): _dumped(spec, name) for name in sections(stage)}, ""):
         entry = named.get(key)
@@ -157,6 +158,14 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
     for entry in named.values():
         inputs |= _contents(entry, remembered)
     return inputs
+
+
+def _roots(stage: str, spec: BuildSpec) -> tuple[str, ...]:
+    """The modules that a stage starts at; of load and of backends, those of the recipe's own source and format."""
+    if stage != "load":
+        return tuple(module.format(backend=BACKENDS[spec.format]) for module in ROOTS[stage])
+    loader = kind_of(spec.source).load.partition(":")[0].removeprefix("builder.").replace(".", "/")
+    return (*ROOTS[stage], f"{loader}.py")
 
 
 def _dumped(spec: BuildSpec, name: str) -> Any:

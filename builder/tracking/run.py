@@ -15,7 +15,7 @@ from typing import Any
 
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import leaves, plain, size
-from builder.reports.verdict import engine, headline, outcome, seeded_notice
+from builder.reports.verdict import engine, headline, made_on, outcome, seeded_notice, synthetic_notice
 
 CONFIG_FILE = "config.yaml"
 LONGEST_VALUE = 6000
@@ -133,6 +133,7 @@ def _tags(record: BuildRecord) -> dict[str, str]:
         "git.dirty": json.dumps(record.git.get("dirty")),
         "sweep_id": os.environ.get("BUILDER_SWEEP_ID", ""),
         **{f"check.{name}": check.verdict for name, check in _named(record)},
+        **{f"check.{name}.made_on": made_on(check) for name, check in _named(record)},
         **{f"version.{metric_key(tool)}": version for tool, version in record.versions.items()},
         "mlflow.user": user_name(),
         "mlflow.source.type": "LOCAL",
@@ -154,14 +155,22 @@ def user_name() -> str:
 def _note(record: BuildRecord) -> str:
     """The description at the head of the run's page, in Markdown."""
     spec = record.spec
-    notice = seeded_notice(record)
+    notice, synthetic = seeded_notice(record), synthetic_notice(record)
     facts = (size(record.artifact.size_bytes), spec.precision.kind, spec.target.name, record.artifact.format)
-    rows = [f"| {check.name} | {engine(check)} | {check.verdict} | {headline(check)} |" for check in record.checks]
+    rows = [
+        f"| {check.name} | {engine(check)} | {check.verdict} | {headline(check)} | {made_on(check)} |"
+        for check in record.checks
+    ]
     return "\n".join(
         [
             f"**{record.status}**: {outcome(record)}",
             *([f"\n**{notice}**"] if notice else []),
+            *([f"\n{synthetic}"] if synthetic else []),
             f"\n{', '.join(facts)}",
-            *(["\n| check | executed by | verdict | values |", "|---|---|---|---|", *rows] if rows else []),
+            *(
+                ["\n| check | executed by | verdict | values | made on |", "|---|---|---|---|---|", *rows]
+                if rows
+                else []
+            ),
         ]
     )

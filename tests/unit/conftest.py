@@ -61,6 +61,10 @@ CHECKS = (
         name="parity", kind="parity", engine="runtime",
         values={"probabilities": {"snr_db": 48.31234, "max_abs": 0.00213, "cosine": 0.99999}},
         limits={"snr_db": {"min": 30.0}, "max_abs": {"max": 0.01}}, passed=True, samples=4,
+        data={
+            "kind": "photographs", "samples": 4, "digest": "sha256:5a", "description": "4 photographs", "synthetic": [],
+            "stress": 7, "search": {"tries": 1234, "seconds": 10.0},
+        },
     ),
     CheckReport(
         name="accuracy", kind="accuracy", engine="none", values={}, limits={"drop": {"max": 0.01}}, passed=None,

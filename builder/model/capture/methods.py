@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from builder.spec import BuildSpec
+from builder.spec.source_kinds import kind_of
 from builder.spec.target import BACKENDS
 
 METHODS = ("trace", "export", "script")
 """What `auto` tries: onnx is a way round, for those who ask for it."""
 
-_PROGRAMS = ("onnx", "coreml")
-"""Kinds of source that are programs already, each captured in a way of its own."""
-
 
 def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
     """The methods that the recipe's source and `capture.method` allow, in order."""
-    if spec.source.kind in _PROGRAMS:
-        return (spec.source.kind,)
+    program = kind_of(spec.source).program
+    if program is not None:
+        return (program,)
     if BACKENDS[spec.format] == "coreai":
         return ("export",)  # Core AI knows torch.export alone
     if spec.module_compression and spec.capture.method == "auto":

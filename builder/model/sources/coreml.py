@@ -13,8 +13,7 @@ from PIL import Image
 
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
-from builder.model.sources.checkpoint import check_digest
-from builder.model.sources.download import file_digest
+from builder.model.sources.download import check_digest, file_digest
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, captured_shape
 from builder.spec.source import CoreMLSource

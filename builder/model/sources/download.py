@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import ssl
 import tempfile
@@ -15,11 +14,11 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-import platformdirs
 import torch
 
 from builder import __version__
 from builder.errors import SourceError
+from builder.noop import cache_folder
 from builder.progress import Progress
 
 _BLOCK = 1 << 20
@@ -62,7 +61,7 @@ def fetch(
 
 def default_cache() -> Path:
     """`BUILDER_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("BUILDER_CACHE") or platformdirs.user_cache_dir("builder"))
+    return Path(cache_folder())
 
 
 def file_digest(path: Path) -> str:
@@ -74,6 +73,16 @@ def file_digest(path: Path) -> str:
         raise SourceError(f"there is no file {path}") from error
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def check_digest(path: Path, found: str, expected: str | None) -> None:
+    """Raise SourceError unless the file has the digest that the recipe expects, if it expects any."""
+    if expected is not None and found != expected:
+        raise SourceError(
+            f"{path} has the SHA-256 {found}, and the recipe expects {expected}",
+            hint="the file is not the one that the recipe was written for",
+            key="source.sha256",
+        )
 
 
 def _is_usable(path: Path, expected: list[str], *, known: bool) -> bool:

@@ -12,8 +12,7 @@ from builder.artifacts import LoadedModel
 from builder.errors import SourceError
 from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line
-from builder.model.sources.checkpoint import check_digest
-from builder.model.sources.download import file_digest
+from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.exported_archive import load_exported
 from builder.model.sources.programs import EXPORTED, check_count, check_kind
 from builder.spec import BuildSpec

@@ -9,8 +9,7 @@ from typing import Any
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.archives import RefusedArchiveError, first_line
-from builder.model.sources.checkpoint import check_digest
-from builder.model.sources.download import file_digest
+from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.programs import TORCHSCRIPT, check_count, check_kind
 from builder.model.sources.script_archive import load_script
 from builder.spec import BuildSpec

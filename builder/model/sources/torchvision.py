@@ -13,8 +13,7 @@ import torch
 from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
 from builder.model.detection.detect import is_detector
-from builder.model.sources.checkpoint import check_digest
-from builder.model.sources.download import OfflineError, fetch, file_digest
+from builder.model.sources.download import OfflineError, check_digest, fetch, file_digest
 from builder.model.sources.example_inputs import fill_untrained, further_inputs, model_inputs
 from builder.model.sources.seeded_detector import Untransformed, preparation, spread_scores
 from builder.model.sources.state import load_state, module_digest

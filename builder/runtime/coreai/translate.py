@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from builder.runtime.coreai.bytecode import RawBlock, RawOperation, Value
-from builder.runtime.coreai.combiners import combiner
 from builder.runtime.coreai.constants import read_constant
 from builder.runtime.coreai.dialect import GraphType, HandleType, SparseType, TokenType, UnknownType
 from builder.runtime.coreai.graphs import Graph, Program, callee, operator, walk, word
@@ -36,7 +35,6 @@ _ENDS = frozenset({"output", "yield", "condition"})
 _OWN = frozenset({"constant", "create_token", "join_token", "invoke", *_ENDS})
 """Operators that need no kernel."""
 _WITH_BLOCKS = frozenset({"if", "while"})
-_COMBINING = frozenset({"reduce", "reduce_index"})
 _MOST_OPERATIONS = 1_000_000
 _TEXT = TensorType(dtype="string", shape=())
 
@@ -169,8 +167,6 @@ class _Translator:
         blocks: tuple[Block, ...] = ()
         if name in _WITH_BLOCKS:
             blocks = tuple(self._block(region) for region in raw.regions)
-        elif name in _COMBINING:
-            attributes["combiner"] = combiner(name, raw)
         operands = [value for value in raw.operands if not isinstance(self.program.type(value), TokenType)]
         inputs = self._bind(name, operands, attributes)
         outputs = self._define(name, raw)

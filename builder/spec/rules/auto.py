@@ -9,13 +9,14 @@ from builder.spec.checks import AccuracyCheck, ParityCheck
 from builder.spec.compression import AutoCompression
 from builder.spec.precision import AutoPrecision
 from builder.spec.problems import Path, Problem, needs
+from builder.spec.source_kinds import kind_of
 
 
 def auto_problems(spec: BuildSpec) -> Iterator[Problem]:
     """Yield what is wrong with leaving the precision or the compression open, each with the change that would help."""
     if isinstance(spec.precision, AutoPrecision):
         yield from _program(spec, ("precision",), "precision auto")
-        if spec.source.kind == "coreml":
+        if kind_of(spec.source).is_finished:
             yield Problem(
                 path=("precision",),
                 message="precision auto chooses operators of a conversion, and a finished Core ML model has its own",

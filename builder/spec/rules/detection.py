@@ -10,7 +10,8 @@ from builder.spec.detection_names import DETECTED, THRESHOLDS
 from builder.spec.inputs import ImageInput, is_flexible
 from builder.spec.outputs import FROM_WEIGHTS
 from builder.spec.problems import Problem
-from builder.spec.source import FIXED_PROGRAMS, TorchvisionSource
+from builder.spec.source import TorchvisionSource
+from builder.spec.source_kinds import kind_of
 
 
 def detection_problems(spec: BuildSpec) -> Iterator[Problem]:
@@ -76,11 +77,11 @@ def _names(spec: BuildSpec) -> Iterator[Problem]:
 
 def _source(spec: BuildSpec) -> Iterator[Problem]:
     assert spec.detection is not None
-    if spec.source.kind == "coreml":
+    if kind_of(spec.source).is_finished:
         yield Problem(path=("detection",), message="an existing Core ML model is what it is: leave `detection` out")
     if not isinstance(spec.detection, TorchvisionDetection):
         return
-    if spec.source.kind in FIXED_PROGRAMS and spec.source.kind != "coreml":
+    if not (kind_of(spec.source).has_modules or kind_of(spec.source).is_finished):
         yield Problem(
             path=("detection", "kind"),
             message=f"detection of kind torchvision needs torchvision's own module, and a source of kind "

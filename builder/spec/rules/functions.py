@@ -8,6 +8,7 @@ from builder.spec import BuildSpec
 from builder.spec.functions import with_shapes
 from builder.spec.problems import Path, Problem, needs
 from builder.spec.rules.features import find_feature_problems
+from builder.spec.source_kinds import kind_of
 from builder.util.suggest import did_you_mean
 
 
@@ -36,7 +37,7 @@ def _artifact(spec: BuildSpec) -> Iterator[Problem]:
             message="a neural network (format mlmodel) has one function; several need an ML program",
             hint="write `format: mlpackage` with target ios18 or later",
         )
-    if spec.source.kind == "coreml":
+    if kind_of(spec.source).is_finished:
         yield Problem(
             path=("functions",),
             message="an existing Core ML model is not captured again, so it has no shapes of its own for functions",

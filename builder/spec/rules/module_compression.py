@@ -15,7 +15,7 @@ from builder.spec.module_compression import (
     SensitiveKmeans,
 )
 from builder.spec.problems import Path, Problem, needs
-from builder.spec.source import FIXED_PROGRAMS
+from builder.spec.source_kinds import kind_of
 
 
 def module_compression_problems(spec: BuildSpec) -> Iterator[Problem]:
@@ -31,7 +31,7 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Problem]:
             )
         else:
             yield from needs(spec.target, path, f"compression {name}", least_generation(step))
-        if spec.source.kind in FIXED_PROGRAMS:
+        if not kind_of(spec.source).has_modules:
             yield Problem(
                 path=path,
                 message=f"{step.kind} compresses PyTorch modules, and a source of kind {spec.source.kind} has none",

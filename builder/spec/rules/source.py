@@ -9,15 +9,8 @@ from builder.spec.functions import specs_by_function
 from builder.spec.inputs import ConstantInput, ImageInput, TensorInput, captured_shape, is_flexible
 from builder.spec.outputs import FROM_WEIGHTS
 from builder.spec.problems import Problem
-from builder.spec.source import (
-    FIXED_PROGRAMS,
-    CheckpointSource,
-    CoreMLSource,
-    HuggingFaceSource,
-    Source,
-    TimmSource,
-    TorchvisionSource,
-)
+from builder.spec.source import CheckpointSource, HuggingFaceSource, TimmSource, TorchvisionSource
+from builder.spec.source_kinds import kind_of
 
 
 def source_problems(spec: BuildSpec) -> Iterator[Problem]:
@@ -37,20 +30,21 @@ def source_problems(spec: BuildSpec) -> Iterator[Problem]:
         yield from _hugging_face(source)
         yield from _part(spec, source)
         yield from _cache(spec, source)
-    if spec.substitutions and source.kind in FIXED_PROGRAMS:
+    kind = kind_of(source)
+    if spec.substitutions and not kind.has_modules:
         yield Problem(
             path=("substitutions",),
             message=f"substitutions rewrite the modules of PyTorch models, and a source of kind {source.kind} has none",
             hint="leave them out (`substitutions: {}`), or take the model from where it was exported",
         )
     method = spec.capture.method
-    if source.kind in ("onnx", "coreml") and method != "auto":
+    if kind.program is not None and method != "auto":
         yield Problem(
             path=("capture", "method"),
             message=f"a source of kind {source.kind} is a program already and is not captured by {method}",
             hint="leave `capture.method` out",
         )
-    if source.kind == "coreml":
+    if kind.is_finished:
         yield from _finished(spec)
     yield from _published(spec)
 
@@ -158,7 +152,7 @@ def _published(spec: BuildSpec) -> Iterator[Problem]:
     """Labels and normalisation `from_weights` need a source that publishes them."""
     source = spec.source
     has_labels = spec.classifier is not None and spec.classifier.labels == FROM_WEIGHTS
-    if has_labels and not _publishes_labels(source):
+    if has_labels and not kind_of(source).publishes_labels(source):
         yield Problem(
             path=("classifier", "labels"),
             message="labels from the weights need a source with published weights",
@@ -166,33 +160,9 @@ def _published(spec: BuildSpec) -> Iterator[Problem]:
         )
     for name, given in spec.artifact_inputs.items():
         wanted = isinstance(given, ImageInput) and given.from_weights
-        if wanted and not _publishes_normalization(source):
+        if wanted and not kind_of(source).publishes_normalization(source):
             yield Problem(
                 path=("input", name, "from_weights"),
                 message="normalisation from the weights needs a source with published weights",
                 hint="write mean and std, or scale and bias",
             )
-
-
-def _publishes_labels(source: Source) -> bool:
-    match source:
-        case TorchvisionSource():
-            return source.weights is not None
-        case TimmSource():
-            return source.pretrained or source.file is not None
-        case HuggingFaceSource() | CoreMLSource():
-            return True
-        case _:
-            return False
-
-
-def _publishes_normalization(source: Source) -> bool:
-    match source:
-        case TorchvisionSource():
-            return source.weights is not None
-        case TimmSource():
-            return True
-        case HuggingFaceSource():
-            return source.folder is not None or source.model is not None
-        case _:
-            return False

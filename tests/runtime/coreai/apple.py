@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from tests.runtime.coreai.cases import CASES
 from tests.runtime.coreai.operands import Case, Operand, tensor
+from tests.runtime.coreai.programs import PROGRAMS, Call
 
 
 def render(array: np.ndarray[Any, Any]) -> str:
@@ -62,14 +64,20 @@ def write(text: str, path: Path) -> None:
         AIProgram._from_mlir_module(parsed).save_asset(path, AIModelAssetMetadata())
 
 
-async def run(path: Path, feeds: dict[str, Any], function: str = "main") -> dict[str, Any]:
-    """What Apple's interpreter computes."""
+async def run(path: Path, calls: Iterable[Call], states: dict[str, Any]) -> dict[str, Any]:
+    """What Apple's interpreter computes: outputs and states after each call, as "0.y" and "0.state.total"."""
     from coreai.authoring import AIModelAsset
     from coreai.runtime import NDArray
 
+    kept = {name: NDArray(array.copy()) for name, array in states.items()}
+    results = {}
     async with AIModelAsset.load(path).executable() as model:
-        found = await model.load_function(function)({name: NDArray(array) for name, array in feeds.items()})
-        return {name: each.numpy().copy() for name, each in found.items()}
+        for place, (function, feeds) in enumerate(calls):
+            given = {name: NDArray(array) for name, array in feeds.items()}
+            found = await model.load_function(function)(given, kept or None)
+            results |= {f"{place}.{name}": each.numpy().copy() for name, each in found.items()}
+            results |= {f"{place}.state.{name}": each.numpy().copy() for name, each in kept.items()}
+    return results
 
 
 def feeds(operands: tuple[Operand, ...]) -> dict[str, Any]:
@@ -78,19 +86,23 @@ def feeds(operands: tuple[Operand, ...]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write asset, results, or the reason why there are none, for each case."""
+    """Write asset, results, or the reason why there are none, for each case and program."""
     warnings.simplefilter("ignore")
     folder, wanted = Path(sys.argv[1]), set(sys.argv[2:])
     failures = {}
-    for case in CASES:
-        if wanted and case.name not in wanted:
+    jobs: list[tuple[str, str, tuple[Call, ...], dict[str, Any]]] = [
+        (case.name, module(case), (("main", feeds(case.operands)),), {}) for case in CASES
+    ]
+    jobs += [(each.name, each.text, each.calls, each.states) for each in PROGRAMS]
+    for name, text, calls, states in jobs:
+        if wanted and name not in wanted:
             continue
-        path = folder / f"{case.name}.aimodel"
+        path = folder / f"{name}.aimodel"
         try:
-            write(module(case), path)
-            np.savez(folder / f"{case.name}.npz", **asyncio.run(run(path, feeds(case.operands))))
-        except Exception as error:
-            failures[case.name] = f"{type(error).__name__}: {error}"
+            write(text, path)
+            np.savez(folder / f"{name}.npz", **asyncio.run(run(path, calls, states)))
+        except Exception as error:  # whatever Apple's packages raise is what the test shows
+            failures[name] = f"{type(error).__name__}: {error}"
         (folder / "failures.json").write_text(json.dumps(failures))
 
 

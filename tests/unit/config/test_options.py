@@ -96,7 +96,8 @@ def test_joined_options_of_one_group_are_merged(composed: Compose) -> None:
 def test_strict_is_default_with_more(composed: Compose) -> None:
     default, strict = composed("checks=default").spec.checks, composed("checks=strict").spec.checks
     assert set(default) == set(strict)
-    assert strict["parity"].samples > default["parity"].samples
+    assert strict["capture"].samples > default["capture"].samples
+    assert strict["parity"].search > (default["parity"].search or 10)
 
 
 def test_an_option_of_the_user_is_found(composed: Compose, write: Write) -> None:

@@ -91,7 +91,11 @@ def test_what_comes_from_outside_is_escaped(make_record: Callable[..., BuildReco
 @pytest.mark.parametrize(
     ("changes", "verdict"),
     [
-        ({}, "It computes what the original computes, executed on 4 samples by builder's own runtime."),
+        (
+            {},
+            "It computes what the original computes, executed on 4 photographs, 7 stress inputs and a "
+            "search of 1,234 inputs by builder's own runtime.",
+        ),
         ({"checks": ()}, "Nothing executed this artifact: what it computes is not proven."),
     ],
 )

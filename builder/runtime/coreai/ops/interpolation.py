@@ -7,11 +7,16 @@ import itertools
 import torch
 from torch import Tensor
 
+from builder.runtime.coreai.ops.sizes import expect
+from builder.runtime.ops.context import Context
 from builder.runtime.ops.table import Floats, Ints, Kernel, table
 
 
-def interpolate(*, x: Tensor, output_shape: Ints, scale: Floats, offset: Floats, interpolation_mode: str) -> Tensor:
+def interpolate(
+    *, x: Tensor, output_shape: Ints, scale: Floats, offset: Floats, interpolation_mode: str, context: Context
+) -> Tensor:
     """x at the coordinates (place + 0.5 - offset) / scale - 0.5 along each axis, cut to the range of the axis."""
+    expect(context, output_shape)
     for axis, (size, factor, shift) in enumerate(zip(output_shape, scale, offset, strict=True)):
         if size == x.shape[axis] and factor == 1.0 and shift == 0.0:
             continue

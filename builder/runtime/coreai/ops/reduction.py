@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -56,32 +54,6 @@ def argmax(*, x: Tensor, axis: int) -> Tensor:
     return mil.reduce_argmax(x=x, axis=axis, keep_dims=True)
 
 
-def reduce(*, x: Tensor, axes: Ints, init_value: Tensor, combiner: str) -> Tensor:
-    """The elements along the axes and an initial value, combined by one operator."""
-    reduced, combined = _COMBINERS[combiner]
-    return combined(reduced(x=x, axes=axes), init_value)
-
-
-_COMBINERS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "add": (reduce_sum, torch.add),
-    "mul": (reduce_product, torch.mul),
-    "maximum": (reduce_max, torch.maximum),
-    "minimum": (reduce_min, torch.minimum),
-    "and": (all_, torch.logical_and),
-    "or": (any_, torch.logical_or),
-}
-
-
-def reduce_index(*, x: Tensor, axis: int, init_value: Tensor, init_index: Tensor, combiner: str) -> Tensor:
-    """Index of the largest ("greater") or smallest ("less") value, the first of equals.
-
-    Where no element beats `init_value`, the result is `init_index`.
-    """
-    find, beats = (torch.max, torch.gt) if combiner == "greater" else (torch.min, torch.lt)
-    best, index = find(x, dim=axis, keepdim=True)
-    return torch.where(beats(best, init_value), index, init_index.to(index.dtype))
-
-
 def scan(*, x: Tensor, axis: int, reverse: bool, combiner: str) -> Tensor:
     """What the elements up to each along the axis give; from the end if `reverse`."""
     values = x.flip(axis) if reverse else x
@@ -95,6 +67,6 @@ def scan(*, x: Tensor, axis: int, reverse: bool, combiner: str) -> Tensor:
 
 
 OPS: dict[str, Kernel] = table(
-    all_, any_, reduce_max, reduce_min, reduce_mean, reduce_sum, reduce_product, argmax, reduce, reduce_index, scan,
+    all_, any_, reduce_max, reduce_min, reduce_mean, reduce_sum, reduce_product, argmax, scan,
     activation.softmax,
 )  # fmt: skip

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from builder.runtime.coreai.ops.sizes import expect
 from builder.runtime.ops import tensor_operation as mil
 from builder.runtime.ops import tensor_transformation as transformation
+from builder.runtime.ops.context import Context
 from builder.runtime.ops.table import Ints, Kernel, Tensors, exact, merge, table
 
 
@@ -56,15 +60,17 @@ def get_shape(*, x: Tensor) -> Tensor:
 
 
 @exact
-def tile(*, x: Tensor, dims: Ints) -> Tensor:
+def tile(*, x: Tensor, dims: Ints, context: Context) -> Tensor:
     """x repeated dims[i] times along its last axes."""
+    counts = (1,) * (x.dim() - len(dims)) + dims
+    expect(context, tuple(size * count for size, count in zip(x.shape, counts, strict=True)))
     return x.tile(dims)
 
 
 @exact
 def concat(*, dimension: int, inputs: Tensors) -> Tensor:
-    """Joined along an axis."""
-    return torch.cat(inputs, dimension)
+    """Joined along an axis; a number counts as a vector of one, as compilers write it into shapes."""
+    return torch.cat([each.reshape(1) if each.dim() == 0 else each for each in inputs], dimension)
 
 
 @exact
@@ -102,8 +108,10 @@ def slice_update(*, x: Tensor, start_indices: Ints, end_indices: Ints, strides: 
 
 
 @exact
-def pad(*, x: Tensor, padding: Ints, padding_value: Tensor, padding_mode: str) -> Tensor:
+def pad(*, x: Tensor, padding: Ints, padding_value: Tensor, padding_mode: str, context: Context) -> Tensor:
     """x with elements before and after each axis: padding holds (before, after) for each."""
+    amounts = zip(padding[::2], padding[1::2], strict=True)
+    expect(context, tuple(size + sum(each) for size, each in zip(x.shape, amounts, strict=True)))
     if padding_mode == "constant":
         flat = [amount for i in reversed(range(x.dim())) for amount in padding[2 * i : 2 * i + 2]]
         while len(flat) > 2 and not any(flat[-2:]):
@@ -129,9 +137,11 @@ def _border(size: int, before: int, after: int, mode: str) -> Tensor:
     return torch.where(positions >= size, 2 * size - 1 - positions, positions)
 
 
-def range_(*, start: Tensor, stop: Tensor, step: Tensor) -> Tensor:
+def range_(*, start: Tensor, stop: Tensor, step: Tensor, context: Context) -> Tensor:
     """start, start + step, … before stop."""
-    return torch.arange(start.item(), stop.item(), step.item(), dtype=start.dtype)
+    first, last, gap = start.item(), stop.item(), step.item()
+    expect(context, (max(0, math.ceil((last - first) / gap)),))
+    return torch.arange(first, last, gap, dtype=start.dtype)
 
 
 OPS: dict[str, Kernel] = merge(

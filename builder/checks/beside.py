@@ -1,0 +1,203 @@
+"""Inputs beside the samples of a parity check: stress inputs and what the search finds, each judged on its own.
+
+An output is judged on the scale that it has over the check's samples: where an input makes it nearly zero, a difference
+counts as it would where it is of its usual size. What the original is not sure of itself is no error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+from builder.artifacts import Sample
+from builder.checks.comparison import Outputs
+from builder.checks.engine import Execute
+from builder.checks.limits import parity_limits
+from builder.checks.rounding import with_numbers, without_rounding
+from builder.checks.subject import Subject
+from builder.errors import SourceError
+from builder.runtime.errors import RuntimeFailure
+from builder.spec import BuildSpec
+from builder.spec.base import Limit
+from builder.spec.checks import ComparisonLimits, ParityCheck
+from builder.util.measures import MULTIPLE
+
+OtherAnswers = Callable[[], list[Outputs]]
+"""What the original answers for one input where its own rounding falls otherwise."""
+
+SPREAD_DB = 10.0
+"""So much lower than the limit of the check's samples is that of compressed weights: what is left of them says more of
+one input than of another, and no rounding explains it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What came of one input."""
+
+    snr_db: float = math.inf
+    """The worst over the outputs of floats, on their usual scale, beside what the original is not sure of."""
+    failure: str | None = None
+    """Which limit the artifact misses, or why it could not be executed."""
+    refused: bool = False
+    """The original cannot take the input, or gives no finite number: nothing is asked of the artifact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Compares artifact and original on inputs one by one."""
+
+    subject: Subject
+    execute: Execute
+    sizes: Mapping[str, float]
+    """By output of floats, the usual size of a value: its root mean square over the check's samples."""
+    limits: Mapping[str, Limit]
+    others: _Others
+
+    def __call__(self, sample: Sample) -> Judgement:
+        """Judge one input; nothing is raised for what original or artifact make of it."""
+        try:
+            reference = self.subject.run_original(self.subject.prepared.uncompressed, sample)
+        except SourceError:
+            return Judgement(refused=True)
+        if not any(bool(torch.isfinite(value).any()) for value in reference.values() if value.numel()):
+            return Judgement(refused=True)
+        try:
+            result = with_numbers(reference, self.execute(sample))
+        except RuntimeFailure as error:
+            return Judgement(snr_db=-math.inf, failure=f"the artifact cannot be executed on it: {error}")
+        return self._compared(sample, reference, without_rounding(self.subject, reference, result))
+
+    def _compared(self, sample: Sample, reference: Outputs, result: Outputs) -> Judgement:
+        others = self.others.of(sample)
+        worst, failures = math.inf, []
+        for name, expected in reference.items():
+            got = result[name]
+            if expected.shape != got.shape:
+                shapes = f"shape {tuple(got.shape)} instead of {tuple(expected.shape)}"
+                return Judgement(snr_db=-math.inf, failure=f"{name}: {shapes}")
+            lost = int((~torch.isfinite(got) & torch.isfinite(expected)).sum())
+            if lost:
+                what = f"{lost} of {got.numel()} values are NaN or infinite where the original has numbers"
+                return Judgement(snr_db=-math.inf, failure=f"{name}: {what}")
+            if expected.is_floating_point():
+                measure, value = "snr_db", self._snr(name, expected, got, others)
+                worst = min(worst, value)
+            else:
+                measure, value = "agreement", self._agreement(name, expected, got, others)
+            limit = self.limits.get(measure)
+            if limit is not None and not limit.holds(value):
+                failures.append(f"{name}: {measure} is {value:.4g}, and the limit is {limit.min:g}")
+        return Judgement(snr_db=worst, failure="; ".join(failures) or None)
+
+    def _snr(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
+        finite = torch.isfinite(expected)
+        kept, error = expected[finite].double(), (got[finite].double() - expected[finite].double())
+        signal = max(float(kept @ kept), kept.numel() * self.sizes.get(name, 0.0) ** 2)
+        noise = float(error @ error)
+        limit = self.limits.get("snr_db")
+        if limit is None or limit.holds(_decibels(signal, noise)):
+            return _decibels(signal, noise)
+        uncertain = 0.0
+        for other in (answer[name] for answer in others()):
+            if other.shape != expected.shape:
+                continue
+            difference = torch.nan_to_num(other[finite].double() - kept, nan=math.inf)
+            uncertain = max(uncertain, float(difference @ difference))
+        left = max(math.sqrt(noise) - MULTIPLE * math.sqrt(uncertain), 0.0)
+        return _decibels(signal, left**2)
+
+    def _agreement(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
+        same = expected.double() == got.double()
+        limit = self.limits.get("agreement")
+        if limit is not None and not limit.holds(_share(same)):
+            for other in (answer[name] for answer in others()):
+                same |= other.double() != expected.double() if other.shape == expected.shape else False
+        return _share(same)
+
+
+def make_judge(check: ParityCheck, subject: Subject, execute: Execute, references: Sequence[Outputs]) -> Judge:
+    """The judge of what is beside the samples of `check`, whose outputs of the original are `references`."""
+    precision = subject.spec.precision.kind
+    return Judge(
+        subject=subject,
+        execute=execute,
+        sizes={name: _usual([r[name] for r in references]) for name in references[0]},
+        limits=_limits(subject.spec, check),
+        others=_Others(subject, half=precision != "fp32" or bool(subject.spec.compression)),
+    )
+
+
+def _limits(spec: BuildSpec, check: ParityCheck) -> dict[str, Limit]:
+    """The limits of the precision, and lower ones that the recipe gives: its others are about the check's samples."""
+    found: dict[str, Limit] = {}
+    known, given = parity_limits(spec, ComparisonLimits()), parity_limits(spec, check)
+    for measure in ("snr_db", "agreement"):
+        least = [limit.min for limits in (known, given) if (limit := limits.get(measure)) and limit.min is not None]
+        if least:
+            allowed = SPREAD_DB if measure == "snr_db" and spec.compression else 0.0
+            found[measure] = Limit(min=min(least) - allowed)
+    return found
+
+
+def _usual(values: Sequence[torch.Tensor]) -> float:
+    """The median over samples of the root mean square of an output's finite values."""
+    sizes = []
+    for value in values:
+        finite = value[torch.isfinite(value)].double() if value.is_floating_point() else value.flatten().double()
+        sizes += [math.sqrt(float(finite @ finite) / finite.numel())] if finite.numel() else []
+    return float(np.median(sizes)) if sizes else 0.0
+
+
+class _Others:
+    """What the original answers for inputs where its own rounding falls otherwise, made when somebody asks.
+
+    Where the artifact computes in half precision, its inputs are rounded too: what the original answers for inputs
+    that are rounded so, or moved by half a unit in the last place, is no error of the artifact either.
+    """
+
+    def __init__(self, subject: Subject, *, half: bool) -> None:
+        self._subject, self._half = subject, half
+        self._samples: list[Sample] = []
+        self._answers = subject.other_outputs(subject.prepared.uncompressed, self._samples)
+
+    def of(self, sample: Sample) -> OtherAnswers:
+        """The other answers for a sample; none of a model with states, which would take part in the next prediction."""
+
+        @cache
+        def answers() -> list[Outputs]:
+            if self._subject.prepared.states:
+                return []
+            self._samples.append(sample)
+            moved = [self._run(sample, move) for move in (_rounded, _raised)] if self._half else []
+            return [*moved, *self._answers(len(self._samples) - 1)]
+
+        return answers
+
+    def _run(self, sample: Sample, move: Callable[[torch.Tensor], torch.Tensor]) -> Outputs:
+        tensors = {name: move(t) if t.is_floating_point() else t for name, t in sample.tensors.items()}
+        moved = Sample(given=sample.given, tensors=tensors)
+        return self._subject.run_original(self._subject.prepared.uncompressed, moved)
+
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half().to(tensor.dtype)
+
+
+def _raised(tensor: torch.Tensor) -> torch.Tensor:
+    """Half a unit in the last place of half precision more."""
+    return tensor * (1 + 2.0**-12)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return -math.inf if signal == 0 or not math.isfinite(noise) else 10 * math.log10(signal / noise)
+
+
+def _share(same: torch.Tensor) -> float:
+    return float(same.double().mean()) if same.numel() else 1.0

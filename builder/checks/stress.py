@@ -1,0 +1,199 @@
+"""What a parity check tries beside its samples: stress inputs, the worst input of an earlier build, and a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from builder.artifacts import CheckReport
+from builder.checks.beside import Judge, Judgement
+from builder.checks.counterexample import Search, search
+from builder.checks.domain import Domain, Point
+from builder.checks.subject import Subject
+from builder.checks.worst import encoded, recall, remember
+from builder.data import default_data
+from builder.data.stress_samples import StressInput, stress_inputs
+from builder.data.wording import DRAWN_KINDS
+from builder.spec import BuildSpec
+from builder.spec.checks import ParityCheck
+from builder.spec.coverage import data_of, synthetic_inputs
+from builder.spec.inputs import ImageInput
+
+SHARES = {True: 1.0, False: 0.3}
+"""How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
+LEAST_SECONDS = {True: 1.0, False: 0.0}
+"""For how long they are tried in any case."""
+LEAST = {True: 12, False: 4}
+"""So many are tried however long they take: of arrays, and of pictures alone."""
+MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.25, 0.25
+"""How long a search takes where some input has no data, in seconds, as a share of the build, and at least."""
+SEARCH_OF_SAMPLES = 0.1
+"""How long it takes where all inputs have data, as a share of the time of the samples."""
+NAMED = 3
+"""So many inputs that miss a limit are named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What was tried, and what missed a limit."""
+
+    stress: int = 0
+    """How many stress inputs original and artifact were compared on."""
+    refused: tuple[str, ...] = ()
+    """Those that the original itself cannot take."""
+    search: Search | None = None
+    failures: tuple[str, ...] = ()
+    worst_snr_db: float | None = None
+    worst_input: bytes | None = None
+    """As `.npz`."""
+    worst_description: str = ""
+    synthetic: tuple[str, ...] = ()
+    why_no_search: str = ""
+
+
+def look_beside(name: str, check: ParityCheck, subject: Subject, judge: Judge, cost: float) -> Beside:
+    """Try stress inputs and search, within shares of `cost`, the processor time in seconds that the samples took.
+
+    A model with states is not searched: what one input does depends on those before it.
+    """
+    synthetic = synthetic_inputs(check, subject.spec)
+    tried = _Tried(subject=subject)
+    _earlier(name, check, subject, judge, tried)
+    if check.stress:
+        _stress(check, subject, judge, tried, cost, has_synthetic=bool(synthetic))
+    seconds = _search_seconds(check, subject, cost, has_synthetic=bool(synthetic))
+    found, why_not = None, ""
+    if seconds and subject.prepared.states:
+        why_not = "a model with states is not searched"
+    elif seconds and not tried.fails:
+        found = search(judge, tried.points(), seconds, subject.spec.seed)
+        if found.worst is not None:
+            tried.add("an input that the search found", found.worst.point, found.worst.judgement)
+    return _summed(name, subject, tried, found, why_not, synthetic)
+
+
+@dataclass(kw_only=True)
+class _Tried:
+    """Inputs and what came of them, so far."""
+
+    subject: Subject
+    stress: int = 0
+    refused: list[str] = field(default_factory=list)
+    entries: list[tuple[str, Point, Judgement]] = field(default_factory=list)
+
+    def add(self, description: str, point: Point, judgement: Judgement) -> None:
+        """Count an input, unless the original refused it."""
+        if judgement.refused:
+            self.refused.append(description)
+        else:
+            self.entries.append((description, point, judgement))
+
+    @property
+    def fails(self) -> bool:
+        """Whether the artifact missed a limit on one of them: then nothing is left to be looked for."""
+        return any(judgement.failure for _, _, judgement in self.entries)
+
+    def points(self) -> list[Point]:
+        """The worst of those that have values for all inputs: where a search begins."""
+        whole = [entry for entry in self.entries if set(entry[1]) == set(self.subject.spec.artifact_inputs)]
+        return [point for _, point, _ in sorted(whole, key=_badness)[:2]]
+
+
+def _badness(entry: tuple[str, Point, Judgement]) -> tuple[bool, float]:
+    return (entry[2].failure is None, entry[2].snr_db)
+
+
+def _earlier(name: str, check: ParityCheck, subject: Subject, judge: Judge, tried: _Tried) -> None:
+    """Try what an earlier search found to be worst."""
+    point = None if subject.prepared.states or check.search == 0 else recall(subject, name)
+    if point is not None:
+        sample = Domain(inputs=subject.spec.artifact_inputs).sample(point)
+        tried.add("the worst input of an earlier build", point, judge(sample))
+
+
+def _stress(
+    check: ParityCheck, subject: Subject, judge: Judge, tried: _Tried, cost: float, *, has_synthetic: bool
+) -> None:
+    began = time.process_time()
+    inputs = _stress_inputs(check, subject.spec)
+    arrays = any(not isinstance(given, ImageInput) for given in subject.spec.artifact_inputs.values())
+    for number, one in enumerate(inputs):
+        late = time.process_time() - began > max(LEAST_SECONDS[has_synthetic], SHARES[has_synthetic] * cost)
+        if late and number >= LEAST[arrays]:
+            break
+        sample = one.make()
+        judgement = judge(sample)
+        tried.add(one.description, sample.given, judgement)
+        tried.stress += not judgement.refused
+
+
+def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
+    """The stress inputs, with what comes along in the other inputs: of a user's own data no piece is taken."""
+    data = data_of(check, spec)
+    beside = data if data.kind in DRAWN_KINDS else default_data(spec)
+    return list(stress_inputs(beside, spec.artifact_inputs, spec.seed))
+
+
+def _search_seconds(check: ParityCheck, subject: Subject, cost: float, *, has_synthetic: bool) -> float:
+    if check.search is not None:
+        return check.search
+    if not has_synthetic:
+        return min(MOST_SEARCH, SEARCH_OF_SAMPLES * cost)
+    return min(MOST_SEARCH, max(LEAST_SEARCH, SEARCH_OF_BUILD * subject.build_seconds))
+
+
+def _summed(
+    name: str, subject: Subject, tried: _Tried, found: Search | None, why_not: str, synthetic: tuple[str, ...]
+) -> Beside:
+    """What was tried as the report keeps it; the worst input is remembered for the next build."""
+    entries = sorted(tried.entries, key=_badness)
+    missed = [f"{description}: {judgement.failure}" for description, _, judgement in entries if judgement.failure]
+    worst_input, description = None, entries[0][0] if entries else ""
+    if entries and not subject.prepared.states:
+        point = entries[0][1]
+        if set(point) == set(subject.spec.artifact_inputs):
+            worst_input = encoded(Domain(inputs=subject.spec.artifact_inputs).plain(point))
+        if worst_input is not None:
+            remember(subject, name, worst_input)
+    return Beside(
+        stress=tried.stress,
+        refused=tuple(tried.refused),
+        search=found,
+        failures=tuple(missed),
+        worst_snr_db=entries[0][2].snr_db if entries else None,
+        worst_input=worst_input,
+        worst_description=description,
+        synthetic=synthetic,
+        why_no_search=why_not,
+    )
+
+
+def with_beside(report: CheckReport, beside: Beside) -> CheckReport:
+    """The report with what was tried beside its samples; an input that misses a limit fails the check."""
+    data = {**(report.data or {}), **_data(beside)}
+    reason, passed = report.reason, report.passed
+    if beside.failures:
+        shown = [*beside.failures[:NAMED]]
+        more = len(beside.failures) - len(shown)
+        shown += [f"and {more} more inputs"] if more else []
+        reason, passed = "; ".join([*([reason] if reason and passed is False else []), *shown]), False
+    return replace(report, passed=passed, reason=reason, data=data, worst_input=beside.worst_input)
+
+
+def _data(beside: Beside) -> Mapping[str, Any]:
+    return dict(_described(beside))
+
+
+def _described(beside: Beside) -> Iterator[tuple[str, Any]]:
+    yield "synthetic", list(beside.synthetic)
+    yield "stress", beside.stress
+    if beside.refused:
+        yield "refused_by_original", list(beside.refused)
+    if beside.search is not None:
+        yield "search", {"tries": beside.search.tries, "seconds": round(beside.search.seconds, 2)}
+    if beside.why_no_search:
+        yield "no_search", beside.why_no_search
+    if beside.worst_snr_db is not None:
+        yield "worst", {"input": beside.worst_description, "snr_db": beside.worst_snr_db}

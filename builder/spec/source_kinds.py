@@ -1,0 +1,122 @@
+"""Every kind of source, with one object that answers what else is asked of it.
+
+To add a kind: its settings in `source.py`, its loader in `builder/model/sources/`, one entry in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from builder.spec.base import Part
+from builder.spec.source import (
+    CheckpointSource,
+    CoreMLSource,
+    ExportedProgramSource,
+    HuggingFaceSource,
+    OnnxSource,
+    PythonSource,
+    TimmSource,
+    TorchScriptSource,
+    TorchvisionSource,
+)
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceKind:
+    """One way in which a model reaches builder."""
+
+    settings: type[Part]
+    """What a recipe says of it; its `kind` is the name."""
+    load: str
+    """`package.module:function`, whose parameters are among `source`, `spec`, `examples` and `progress`."""
+    packages: tuple[str, ...] = ()
+    """Distributions that only this kind uses, for a lock."""
+    program: str | None = None
+    """The method of capture of a file that is a program already; None for what is captured from modules."""
+    has_modules: bool = True
+    """Whether the model has modules that substitutions can rewrite."""
+    is_finished: bool = False
+    """Whether the file is a Core ML model, whose inputs, outputs and precision are decided."""
+    publishes_labels: Callable[[Any], bool] = _never
+    """Whether these settings name weights that come with names of classes."""
+    publishes_normalization: Callable[[Any], bool] = _never
+    """The same for mean and standard deviation of images."""
+    has_known_size: bool = False
+    """Whether torchvision's tables give the size of the weights by the model's name."""
+
+    @property
+    def name(self) -> str:
+        """What a recipe writes as `kind`."""
+        return str(get_args(self.settings.model_fields["kind"].annotation)[0])
+
+
+SOURCES = (
+    SourceKind(
+        settings=TorchvisionSource,
+        load="builder.model.sources.torchvision:load_torchvision",
+        publishes_labels=lambda source: source.weights is not None,
+        publishes_normalization=lambda source: source.weights is not None,
+        has_known_size=True,
+    ),
+    SourceKind(settings=CheckpointSource, load="builder.model.sources.checkpoint:load_checkpoint"),
+    SourceKind(settings=PythonSource, load="builder.model.sources.python:load_python"),
+    SourceKind(
+        settings=TorchScriptSource,
+        load="builder.model.sources.torchscript:load_torchscript",
+        has_modules=False,
+    ),
+    SourceKind(
+        settings=ExportedProgramSource,
+        load="builder.model.sources.exported_program:load_exported_program",
+        has_modules=False,
+    ),
+    SourceKind(
+        settings=OnnxSource,
+        load="builder.model.sources.onnx:load_onnx",
+        packages=("onnx", "onnxruntime", "onnxsim"),
+        program="onnx",
+        has_modules=False,
+    ),
+    SourceKind(
+        settings=TimmSource,
+        load="builder.model.sources.timm:load_timm",
+        packages=("timm",),
+        publishes_labels=lambda source: source.pretrained or source.file is not None,
+        publishes_normalization=_always,
+    ),
+    SourceKind(
+        settings=HuggingFaceSource,
+        load="builder.model.sources.huggingface:load_huggingface",
+        packages=("transformers",),
+        publishes_labels=_always,
+        publishes_normalization=lambda source: source.folder is not None or source.model is not None,
+    ),
+    SourceKind(
+        settings=CoreMLSource,
+        load="builder.model.sources.coreml:load_coreml",
+        program="coreml",
+        has_modules=False,
+        is_finished=True,
+        publishes_labels=_always,
+    ),
+)
+
+
+def kind_of(source: Part) -> SourceKind:
+    """The kind of these settings."""
+    return next(kind for kind in SOURCES if type(source) is kind.settings)
+
+
+def kind_named(name: str) -> SourceKind:
+    """The kind that a recipe writes so."""
+    return next(kind for kind in SOURCES if kind.name == name)

@@ -1,0 +1,141 @@
+"""Errors that four draws of noise do not show are found with no data given, and what is right passes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.unit.checks.planted import Planted, half, layers, parity, planted_errors, tensor
+
+QUICK = (
+    "a branch on the mean",
+    "integers in half precision",
+    "the last of an odd size",
+    "a mask of one",
+    "a branch on a dark picture",
+)
+
+
+def _named(name: str) -> Planted:
+    return next(error for error in planted_errors() if error[0] == name)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_error_that_noise_does_not_show_is_found(name: str) -> None:
+    _, inputs, original, artifact = _named(name)
+    without = parity(inputs, original, artifact, check={"stress": False, "search": 0.0})
+    found = parity(inputs, original, artifact)
+    assert without.passed is not False
+    assert found.passed is False
+    assert found.reason
+
+
+@pytest.mark.slow
+def test_nineteen_of_twenty_planted_errors_are_found() -> None:
+    # given a build of 8 seconds, of which the search takes 2
+    errors = planted_errors()
+    missed = [name for name, inputs, f, g in errors if parity(inputs, f, g, build_seconds=8.0).passed is not False]
+    assert len(missed) <= len(errors) // 20, missed
+
+
+class Attention(nn.Module):
+    """One layer of attention over (1, 32, 16), with a mask of ones for what may be seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.norm, self.project, self.out = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self.project(self.norm(x)).chunk(3, dim=-1)
+        scores = q @ k.transpose(1, 2) / 4
+        scores = scores.masked_fill(mask[:, None] == 0, -1e4)
+        return self.out(scores.softmax(-1) @ v)
+
+
+def _in_half(module: nn.Module) -> Callable[..., Tensor]:
+    """The module as a right artifact computes it: in half precision."""
+    import copy
+
+    other = copy.deepcopy(module).half()
+    return lambda *given: other(*(t.half() if t.is_floating_point() else t for t in given)).float()
+
+
+def _right() -> dict[str, tuple[dict[str, dict[str, object]], nn.Module]]:
+    torch.manual_seed(4)
+    convolutions = nn.Sequential(
+        nn.Conv1d(1, 8, 9, 2), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 8, 9, 2), nn.Flatten()
+    )
+    return {
+        "layers": ({"x": tensor(1, 64)}, layers(0, 64, 128, 64, 16)),
+        "convolutions": ({"x": tensor(1, 1, 400, low=-1.0, high=1.0)}, convolutions.eval()),
+        "normalisation": ({"x": tensor(1, 8, 64)}, nn.Sequential(nn.Conv1d(8, 16, 3), nn.GroupNorm(4, 16), nn.GELU())),
+        "attention": ({"x": tensor(1, 32, 16), "mask": tensor(1, 32, dtype="int32", high=2)}, Attention()),
+        "probabilities": ({"x": tensor(1, 64)}, nn.Sequential(layers(1, 64, 32, 10), nn.Softmax(-1))),
+        "any size": (
+            {"x": tensor(1, {"min": 4, "max": 40, "default": 16}, 8)},
+            nn.Sequential(nn.LayerNorm(8), layers(2, 8, 16, 4)),
+        ),
+        "no bias": (
+            {"x": tensor(1, 32)},
+            nn.Sequential(nn.Linear(32, 64, bias=False), nn.Tanh(), nn.Linear(64, 4, bias=False)),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", _right())
+def test_what_is_right_in_half_precision_passes(name: str) -> None:
+    inputs, module = _right()[name]
+    report = parity(inputs, module.eval(), _in_half(module.eval()))
+    assert report.passed, report.reason
+    assert report.data is not None
+    assert report.data["stress"] >= 12
+    assert report.data["search"]["tries"] > 1
+
+
+def test_the_worst_input_is_kept_and_tried_first_the_next_time() -> None:
+    # given an error that no stress input shows, found by a search
+    def wrong(x: Tensor) -> Tensor:
+        return x * (2.0 if 0.30 < float(x[0, 0]) < 0.31 else 1.0)
+
+    inputs = {"x": tensor(1, 4, low=0.0, high=1.0)}
+    first = parity(inputs, lambda x: x * 1.0, wrong, check={"search": 20.0})
+    assert first.passed is False
+    assert first.worst_input is not None
+    with np.load(io.BytesIO(first.worst_input)) as archive:
+        assert 0.30 < float(archive["x"][0, 0, 0]) < 0.31
+    # when the next build has no time
+    again = parity(inputs, lambda x: x * 1.0, wrong, check={"search": 1e-3, "stress": False})
+    # then
+    assert again.passed is False
+    assert "the worst input of an earlier build: y:" in str(again.reason)
+
+
+def test_inputs_that_the_original_refuses_are_not_asked_of_the_artifact() -> None:
+    def original(x: Tensor) -> Tensor:
+        if not x.any():
+            raise ValueError("silence")
+        return x / x.abs().max()
+
+    report = parity(
+        {"x": tensor(1, 16)}, original, lambda x: half(x / x.abs().max().clamp(min=1e-3)), check={"search": 0.0}
+    )
+    assert report.data is not None
+    assert report.data["refused_by_original"] == ["zeros in x", "sparse in x"]
+
+
+def test_what_a_check_was_made_on_is_recorded() -> None:
+    report = parity({"x": tensor(1, 16), "y": tensor(1, 16)}, lambda x, y: x + y, lambda x, y: half(x + y))
+    assert report.passed
+    assert report.data is not None
+    assert report.data["description"] == "4 draws of noise"
+    assert report.data["synthetic"] == ["x", "y"]
+    assert report.data["stress"] == 32
+    tabled = parity({"x": tensor(1, 16)}, lambda x: x * 2, lambda x: half(x * 2), check={"data": {"kind": "tables"}})
+    assert tabled.data is not None
+    assert tabled.data["synthetic"] == []

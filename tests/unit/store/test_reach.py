@@ -1,0 +1,65 @@
+"""What is in the key of a stage is what can change its result: measured in modules and packages that the keys reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder.spec import BuildSpec
+from builder.spec.source_kinds import SOURCES
+from builder.store.code import PACKAGE, _reached
+from builder.store.digests import Remembered
+from builder.store.inputs import _roots
+
+SPEC = {
+    "schema": 1,
+    "source": {"kind": "torchvision", "name": "mobilenet_v2"},
+    "input": {"image": {"kind": "image", "shape": [1, 3, 32, 32], "scale": 1}},
+    "precision": {"kind": "fp16"},
+    "target": {"name": "ios16"},
+    "tracking": {"kind": "none"},
+}
+SETTINGS = {
+    "torchvision": {"name": "mobilenet_v2"},
+    "timm": {"name": "resnet18"},
+    "onnx": {"file": "a.onnx"},
+    "python": {"factory": "a:b"},
+}
+
+
+def reach(stage: str, kind: str, folder: Path) -> tuple[set[str], set[str]]:
+    """The files of builder and the foreign packages in the key of a stage, for a source of `kind`."""
+    spec = BuildSpec.model_validate({**SPEC, "source": {"kind": kind, **SETTINGS[kind]}})
+    files = {file.relative_to(PACKAGE).as_posix(): file for file in PACKAGE.rglob("*.py")}
+    found, packages = _reached(_roots(stage, spec), files, Remembered(folder / "remembered.json"))
+    return {file.relative_to(PACKAGE).as_posix() for file in found}, set(packages)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_loading_one_kind_of_source_depends_on_no_other(kind: str, tmp_path: Path) -> None:
+    # when
+    files, packages = reach("load", kind, tmp_path)
+
+    # then no other kind's loader is in the key, and no package that only other kinds use
+    loaders = {k.load.partition(":")[0].removeprefix("builder.").replace(".", "/") + ".py": k for k in SOURCES}
+    assert {loaders[file].name for file in files & set(loaders)} == {kind}
+    foreign = {
+        name for k in SOURCES if k.load not in {loaders[f].load for f in files & set(loaders)} for name in k.packages
+    }
+    assert packages & foreign == set()
+
+
+def test_the_key_of_loading_a_torchvision_model_is_small(tmp_path: Path) -> None:
+    files, packages = reach("load", "torchvision", tmp_path)
+    assert len(files) <= 70, sorted(files)  # 157 once
+    assert not {
+        file for file in files if file.startswith(("runtime/", "analysis/", "checks/", "backends/", "reports/"))
+    }
+    assert packages <= {"PIL", "numpy", "safetensors", "sklearn", "torch", "torchvision"}, packages
+
+
+def test_what_only_words_advice_is_in_no_key(tmp_path: Path) -> None:
+    for stage in ("load", "prepare", "capture", "convert", "compress"):
+        files, _ = reach(stage, "torchvision", tmp_path)
+        assert not {file for file in files if file.startswith(("analysis/", "reports/", "cli/", "tracking/"))}, stage
