@@ -22,7 +22,8 @@ from builder.artifacts import (
 )
 from builder.backends.interface import Backend
 from builder.engine.runner import Packed, Packing, Stage
-from builder.store.digests import digest_of
+from builder.store.digests import digest_of, digest_of_files
+from builder.store.objects import CorruptError
 
 _PLAIN = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs", "suppression")
 """What of a prepared model is plain and decides about the artifact."""
@@ -126,6 +127,22 @@ def sealed_package(stage: Stage[SealedPackage], path: Path) -> SealedPackage:
     )
 
 
+def restore_artifact(stage: Stage[SealedPackage], place: Path) -> None:
+    """Write the artifact of a stored result; raises CorruptError where it is another one than the result says."""
+    if "artifact/" in stage.action.objects:
+        manifest = stage.stored("artifact/")
+        files = {name: digest for name, digest in stage.objects.read_manifest(manifest).items() if digest}
+        digest = digest_of_files(files) if files else ""
+    else:
+        manifest = digest = stage.stored("artifact")
+    if digest != stage.output:
+        raise CorruptError("the artifact is another one than the result says")
+    if "artifact/" in stage.action.objects:
+        stage.objects.restore_folder(manifest, place)
+    else:
+        stage.objects.restore_file(manifest, place)
+
+
 def pack_model(backend: Backend, model: Any, record: Mapping[str, Any], packing: Packing) -> Packed:
     """Keep a model of a backend's beside its record."""
     manifest = backend.pack_model(model, packing.objects)
@@ -134,4 +151,7 @@ def pack_model(backend: Backend, model: Any, record: Mapping[str, Any], packing:
 
 def unpack_model(backend: Backend, stage: Stage[Any]) -> Any:
     """Take a model of a backend's out of the store."""
-    return backend.unpack_model(stage.action.objects["model/"], stage.objects)
+    manifest = stage.stored("model/")
+    if manifest != stage.output:
+        raise CorruptError("the model is another one than the result says")
+    return backend.unpack_model(manifest, stage.objects)

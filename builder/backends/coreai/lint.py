@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from builder.artifacts import LintFinding
 from builder.errors import SourceError
@@ -21,7 +22,7 @@ class Rule:
     operators: frozenset[str]
     what: str
     advice: str
-    confidence: str
+    confidence: Literal["high", "medium", "low"]
     sources: tuple[str, ...]
     half_only: bool = False
     """Whether it is about programs with values in half precision."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from builder.backends.coreai.archive import Asset
 from builder.backends.coreai.describe import read_metadata
 from builder.backends.description import SEEDED_KEY, shown_description
 from builder.spec import BuildSpec
-from builder.store.digests import digest_of, file_digest
+from builder.store.digests import digest_of, digest_of_files, file_digest
 
 
 def seal(
@@ -25,11 +24,10 @@ def seal(
     metadata = _metadata(spec, models, seeded=seeded)
     sealing.seal({name: model.path for name, model in models.items()}, destination, metadata)
     files = {file.name: file_digest(file) for file in sorted(destination.iterdir())}
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
     return SealedPackage(
         path=destination,
         format=spec.format,
-        digest=f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}",
+        digest=digest_of_files(files),
         size_bytes=sum(file.stat().st_size for file in destination.iterdir()),
         semantic_digest=digest_of({"program": files[sealing.PROGRAM], "metadata": read_metadata(destination)}),
     )
