@@ -22,17 +22,15 @@ lint: .venv/installed
 
 conformance: .venv/installed
 	$(BIN)/python -m tests.conformance
+	$(BIN)/python -m tests.conformance.onnx_nodes
 	$(BIN)/python -m tests.conformance.torch_ops
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # knows dependency groups
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-<<<<<<< HEAD
 	    -e '.[dev,onnx,timm,huggingface,sign,submitit,search,coreai]'
-=======
 	    -e '.[onnx,timm,huggingface,sign,submitit,search]' --group dev
->>>>>>> main
 	touch $@
 
 clean:

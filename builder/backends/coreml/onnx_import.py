@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.artifacts import PreparedModel
-from builder.backends.coreml.lowerings.onnx import MENDED_OPERATORS, ONNX_OPERATORS
+from builder.backends.coreml.lowerings.onnx import operators
+from builder.backends.coreml.lowerings.onnx_lowerer import lowerer_class
 from builder.backends.coreml.patches.conversion import replaced
 from builder.errors import ConversionError
 from builder.spec import BuildSpec
@@ -18,31 +19,37 @@ from builder.spec.inputs import captured_shape
 def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, names: Sequence[str]) -> Any:
     """Return the program in float32, not yet optimised for `spec`; its outputs are called `names`.
 
-    Raises ConversionError, naming the operator, where onnxsim and our own table know none.
+    Raises ConversionError that names the operator where there is no conversion of it.
     """
     from onnxsim import coreml_export
 
-    handlers = {**ONNX_OPERATORS, **coreml_export._OP_HANDLERS, **MENDED_OPERATORS}  # ours are for what it lacks
+    table = operators()
     try:
-        with replaced(coreml_export, "_OP_HANDLERS", handlers), contextlib.redirect_stdout(io.StringIO()):
+        plain = _without_functions(model, table)
+        lowerer = lowerer_class(coreml_export._Lowerer, table, plain)
+        with (
+            replaced(coreml_export, "_Lowerer", lowerer),
+            replaced(coreml_export, "_resolve_quantized_target", _same_target),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             program = coreml_export.convert_to_coreml(
-                _without_functions(model, handlers),
+                plain,
                 convert_to="milinternal",
                 compute_precision=ct.precision.FLOAT32,
                 minimum_deployment_target=getattr(ct.target, spec.target.coremltools_name),
                 dynamic_shapes=_ranges(prepared, spec) or None,
             )
     except RuntimeError as error:
-        said = str(error).partition(" Supported ops:")[0].removesuffix(".")  # a list of a hundred names
-        said = said.replace("'model/", "'")  # the capture puts that in front of the file's own names
-        raise ConversionError(
-            f"the ONNX graph cannot be converted: {said}",
-            hint="export the model with another opset, or build it from its PyTorch module",
-            key="source",
-        ) from error
+        said = str(error).removesuffix(".").replace("model/", "")  # the capture puts that in front of the file's names
+        raise ConversionError(f"the ONNX graph cannot be converted: {said}", key="source") from error
     for output, name in zip(program.functions["main"].outputs, names, strict=True):
         output.name = name
     return program
+
+
+def _same_target(ct: Any, model: Any, target: Any) -> Any:  # noqa: ARG001 - onnxsim's signature
+    """Our quantization is arithmetic, which every system has; onnxsim asks for iOS 17 and its operators."""
+    return target
 
 
 def _ranges(prepared: PreparedModel, spec: BuildSpec) -> dict[str, tuple[int, int, int]]:

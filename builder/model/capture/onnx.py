@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from builder.artifacts import PreparedModel
-from builder.errors import ConversionError
-from builder.model.sources.onnx import DOMAIN, OnnxModule, make_session
+from builder.model.sources.onnx import DOMAIN, USUAL, OnnxModule, make_session
 from builder.model.sources.onnx_graph import opset_of
 from builder.model.sources.optional import optional_packages
 
@@ -60,12 +59,24 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
     if source is not None:
         model = _put_in(model, inner, source)
         _declare_outputs(model, prepared, inputs)
-    with _silence():
-        # Constants of a shape that follows from a fixed input are folded; what stays open is for the app to choose.
-        simplified, agrees = onnxsim.simplify(model)
+    return OnnxProgram(_inferred(_simplified(model, onnxsim)))
+
+
+def _simplified(model: Any, onnxsim: Any) -> Any:
+    """The graph with its constants folded; as it is where onnxsim fails on it or changes what it computes.
+
+    Constants of a shape that follows from a fixed input are folded; what stays open is for the app to choose.
+    """
+    try:
+        with _silence():
+            simplified, agrees = onnxsim.simplify(model)
+    except Exception as error:  # its C++ code raises RuntimeError and others, for valid files too
+        _LOG.warning("not simplified: onnxsim fails: %s", error)
+        return model
     if not agrees:
-        raise ConversionError("onnxsim changed what the graph computes", key="capture.method")
-    return OnnxProgram(_inferred(simplified))
+        _LOG.warning("not simplified: onnxsim changes what the graph computes")
+        return model
+    return simplified
 
 
 def read_onnx(data: bytes) -> OnnxProgram:
@@ -127,12 +138,12 @@ def _put_in(outer: Any, model: Any, source: OnnxModule) -> Any:
     stand_in = outer.graph.node[place]
     before, after = list(outer.graph.node[:place]), list(outer.graph.node[place + 1 :])
     given = [
-        helper.make_node("Identity", [here], [f"model/{own}"])
-        for here, own in zip(stand_in.input, source.inputs, strict=True)
+        helper.make_node("Cast", [here], [f"model/{own}"], to=helper.np_dtype_to_tensor_dtype(dtype))
+        for here, own, dtype in zip(stand_in.input, source.inputs, source.dtypes, strict=True)
     ]
     returned = [
-        helper.make_node("Identity", [f"model/{own}"], [here])
-        for here, own in zip(stand_in.output, source.outputs, strict=True)
+        _returned(f"model/{value.name}", here, value.type.tensor_type.elem_type)
+        for here, value in zip(stand_in.output, source.graph.graph.output, strict=True)
     ]
     graph = onnx.GraphProto()
     graph.CopyFrom(outer.graph)
@@ -147,6 +158,18 @@ def _put_in(outer: Any, model: Any, source: OnnxModule) -> Any:
     )
     made.ir_version = max(model.ir_version, outer.ir_version)
     return made
+
+
+def _returned(own: str, here: str, kind: int) -> Any:
+    """The node that gives an output of the file its name around it, in the dtype in which the source returns it."""
+    import onnx
+    from onnx import helper
+
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    if dtype.name in USUAL:
+        return helper.make_node("Identity", [own], [here])
+    to = onnx.TensorProto.INT64 if dtype.kind in "iu" else onnx.TensorProto.FLOAT
+    return helper.make_node("Cast", [own], [here], to=to)
 
 
 def _declare_outputs(model: Any, prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> None:

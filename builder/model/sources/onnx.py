@@ -31,6 +31,10 @@ DOMAIN = "builder"
 """The operator domain of the node that stands for a whole model in an exported graph, until it is put in."""
 
 
+USUAL = ("bool", "int32", "int64", "float16", "float32", "float64")
+"""The dtypes that results keep in torch."""
+
+
 class OnnxModule(torch.nn.Module):
     """An ONNX graph as a module: takes what the recipe says in its order, returns a dictionary of its outputs."""
 
@@ -42,7 +46,7 @@ class OnnxModule(torch.nn.Module):
         self.outputs = tuple(value.name for value in model.graph.output)
         self._given = tuple(index for index, name in enumerate(inputs) if name not in constants)
         declared = {value.name: value.type.tensor_type for value in model.graph.input}
-        self._dtypes = tuple(_dtype(declared[name]) for name in self.inputs)
+        self.dtypes = tuple(_dtype(declared[name]) for name in self.inputs)
         self._scalars = tuple(_is_scalar(declared[name]) for name in self.inputs)
         self._features = feature_names(self.outputs)
         self._session = make_session(model)
@@ -50,18 +54,18 @@ class OnnxModule(torch.nn.Module):
     def forward(self, *inputs: Any) -> dict[str, torch.Tensor]:
         """Run the graph; ids that the recipe gives as int32 become int64 where the file wants them so."""
         taken = (inputs[index] for index in self._given)
-        given = [
-            (x.reshape(()) if scalar and x.ndim else x).to(dtype)
-            for x, dtype, scalar in zip(taken, self._dtypes, self._scalars, strict=True)
-        ]
+        given = [x.reshape(()) if scalar and x.ndim else x for x, scalar in zip(taken, self._scalars, strict=True)]
         returned: Any = _Run.apply(self, *given)  # type: ignore[no-untyped-call]  # torch
         results = returned if isinstance(returned, tuple) else (returned,)
         return {self._features[name]: result for name, result in zip(self.outputs, results, strict=True)}
 
     def run(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The outputs for inputs of the file's own dtypes and ranks."""
-        given = {name: x.detach().numpy() for name, x in zip(self.inputs, inputs, strict=True)}
-        return tuple(torch.from_numpy(result) for result in self._session.run(list(self.outputs), given))
+        """The outputs for inputs of the file's own ranks; dtypes that are unusual in torch become larger ones."""
+        given = {
+            name: x.detach().numpy().astype(dtype)
+            for name, x, dtype in zip(self.inputs, inputs, self.dtypes, strict=True)
+        }
+        return tuple(_as_torch(result) for result in self._session.run(list(self.outputs), given))
 
     def without_optimisations(self) -> Self:
         """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""
@@ -110,6 +114,8 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     refuse_quantized(model, path)
     for value in model.graph.output:
         _refuse_other_kinds(value, path, f"returns {value.name}", "source")
+    for value in model.graph.input:
+        _refuse_other_kinds(value, path, f"takes {value.name}", "source")
     order = _order(model, spec, path)
     constants = {
         own: (name, given)
@@ -185,7 +191,6 @@ def _named(name: str, called: str, features: Mapping[str, str], path: Path) -> s
 def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorInput) -> None:
     import onnx
 
-    _refuse_other_kinds(value, path, f"takes {name}", f"input.{name}")
     kind = value.type.tensor_type
     shape = model_shape(given)
     sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim]
@@ -218,11 +223,18 @@ def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:
         raise SourceError(f"{path} {does} as {what}, and Core ML takes and gives arrays of numbers", key=key)
 
 
-def _dtype(kind: Any) -> torch.dtype:
+def _dtype(kind: Any) -> Any:
+    """The dtype of numpy in which onnxruntime takes an input."""
     import onnx
 
-    found = getattr(torch, str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)), torch.float32)
-    return found if isinstance(found, torch.dtype) else torch.float32
+    return onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+
+
+def _as_torch(result: Any) -> torch.Tensor:
+    """A result of onnxruntime; integers of other dtypes than torch's usual ones as int64, other floats as float32."""
+    if result.dtype.name in USUAL:
+        return torch.from_numpy(result)
+    return torch.from_numpy(result.astype("int64" if result.dtype.kind in "iu" else "float32"))
 
 
 def _is_scalar(kind: Any) -> bool:

@@ -151,9 +151,8 @@ def test_a_recurrent_layer_that_core_ml_does_not_have_is_named(inputs, said, tmp
     node = helper.make_node(kind, inputs, ["y"], name=f"/memory/{kind}", hidden_size=HIDDEN)
     used = {name: value for name, value in constants.items() if name in inputs}
     file = save(tmp_path / "m.onnx", [node], used, [STEPS, BATCH, INPUT], {"y": [STEPS, 1, BATCH, HIDDEN]})
-    with pytest.raises(ConversionError, match=rf"'/memory/{kind}' .*{said}") as caught:
+    with pytest.raises(ConversionError, match=rf"'/memory/{kind}' .*{said}"):
         snr(file, tmp_path, [STEPS, BATCH, INPUT])
-    assert "build it from its PyTorch module" in (caught.value.hint or "")
 
 
 def test_a_loop_that_collects_what_its_rounds_give_is_named(tmp_path):

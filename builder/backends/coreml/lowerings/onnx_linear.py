@@ -1,0 +1,243 @@
+"""Products, norms and quantization of ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from builder.backends.coreml.lowerings.onnx_elementwise import number
+from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_reduction import constant
+from builder.backends.coreml.lowerings.onnx_shape import is_fixed
+
+Inputs = Sequence[Any]
+Attributes = Mapping[str, Any]
+
+
+def _matmul(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+    """Vectors are rows on the left and columns on the right, as in numpy."""
+    mb, (x, y) = lowerer.mb, inputs
+    left, right = x.rank == 1, y.rank == 1
+    x = mb.expand_dims(x=x, axes=[0]) if left else x
+    y = mb.expand_dims(x=y, axes=[1]) if right else y
+    product = mb.matmul(x=x, y=y, name=lowerer.fresh_name(node))
+    axes = ([product.rank - 2] if left else []) + ([product.rank - 1] if right else [])
+    return [mb.squeeze(x=product, axes=axes) if axes else product]
+
+
+def _gemm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    mb, (a, b, c) = lowerer.mb, [*inputs, None][:3]
+    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    y = mb.matmul(
+        x=a, y=b, transpose_x=bool(attributes.get("transA", 0)), transpose_y=bool(attributes.get("transB", 0)),
+        name=lowerer.fresh_name(node),
+    )  # fmt: skip
+    y = y if alpha == 1.0 else mb.mul(x=y, y=number(lowerer, y, alpha))
+    if c is None or beta == 0.0:
+        return [y]
+    return [mb.add(x=y, y=c if beta == 1.0 else mb.mul(x=c, y=number(lowerer, c, beta)))]
+
+
+def _centred(lowerer: Any, x: Any, axes: list[int], epsilon: float) -> tuple[Any, Any, Any]:
+    """X - mean, the mean, and 1 / sqrt(variance + epsilon), over axes that are kept."""
+    mb = lowerer.mb
+    mean = mb.reduce_mean(x=x, axes=axes, keep_dims=True)
+    centred = mb.sub(x=x, y=mean)
+    variance = mb.reduce_mean(x=mb.mul(x=centred, y=centred), axes=axes, keep_dims=True)
+    root = mb.sqrt(x=mb.add(x=variance, y=number(lowerer, x, epsilon)))
+    return centred, mean, mb.real_div(x=number(lowerer, x, 1.0), y=root)
+
+
+def _layer_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """Core ML's where scale and offset are constant; the mean and 1 / deviation are outputs too."""
+    mb, (x, scale, offset) = lowerer.mb, [*inputs, None, None][:3]
+    axes = list(range(int(attributes.get("axis", -1)) % x.rank, x.rank))
+    epsilon = float(attributes.get("epsilon", 1e-5))
+    several = len([name for name in node.output if name]) > 1
+    given = [value for value in (scale, offset) if value is not None]
+    if not several and all(value.val is not None and value.rank == len(axes) for value in given):
+        how = {"gamma": scale} if scale is not None else {}
+        how |= {"beta": offset} if offset is not None else {}
+        return [
+            mb.layer_norm(x=x, axes=axes, epsilon=number(lowerer, x, epsilon), name=lowerer.fresh_name(node), **how)
+        ]
+    centred, mean, inverse = _centred(lowerer, x, axes, epsilon)
+    y = mb.mul(x=centred, y=inverse)
+    y = y if scale is None else mb.mul(x=y, y=scale)
+    return [y if offset is None else mb.add(x=y, y=offset), mean, inverse]
+
+
+def _by_channel(lowerer: Any, x: Any, values: Any) -> Any:
+    """One value for each channel, shaped to compute with (N, C, …)."""
+    return lowerer.mb.expand_dims(x=values, axes=[0, *range(2, x.rank)]) if x.rank > 2 else values
+
+
+def _instance_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    mb, (x, scale, offset) = lowerer.mb, inputs
+    epsilon = float(attributes.get("epsilon", 1e-5))
+    if x.rank in (3, 4) and scale.val is not None and offset.val is not None:
+        how = {"gamma": scale, "beta": offset, "epsilon": number(lowerer, x, epsilon)}
+        return [mb.instance_norm(x=x, name=lowerer.fresh_name(node), **how)]
+    centred, _, inverse = _centred(lowerer, x, list(range(2, x.rank)), epsilon)
+    y = mb.mul(x=mb.mul(x=centred, y=inverse), y=_by_channel(lowerer, x, scale))
+    return [mb.add(x=y, y=_by_channel(lowerer, x, offset))]
+
+
+def _batch_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """As in use: while a model is trained it changes its statistics, which no artifact does."""
+    mb, (x, scale, offset, mean, variance) = lowerer.mb, inputs[:5]
+    if attributes.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
+        raise RuntimeError("it is in training mode: export the model after `model.eval()`")
+    epsilon = number(lowerer, x, float(attributes.get("epsilon", 1e-5)))
+    if x.rank in (3, 4, 5) and all(value.val is not None for value in inputs[1:5]):
+        how = {"gamma": scale, "beta": offset, "mean": mean, "variance": variance, "epsilon": epsilon}
+        return [mb.batch_norm(x=x, name=lowerer.fresh_name(node), **how)]
+    factor = mb.real_div(x=scale, y=mb.sqrt(x=mb.add(x=variance, y=epsilon)))
+    centred = mb.sub(x=x, y=_by_channel(lowerer, x, mean))
+    return [mb.add(x=mb.mul(x=centred, y=_by_channel(lowerer, x, factor)), y=_by_channel(lowerer, x, offset))]
+
+
+def _mean_variance(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """(x - mean) / deviation. ONNX's own definition has E[x²] - E[x]², which cancels in half precision."""
+    x = inputs[0]
+    axes = [int(axis) % x.rank for axis in attributes.get("axes") or (0, 2, 3)]
+    centred, _, inverse = _centred(lowerer, x, axes, 1e-9)
+    return [lowerer.mb.mul(x=centred, y=inverse, name=lowerer.fresh_name(node))]
+
+
+def _local_response(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """X / (bias + alpha / size * sum of squares of neighbouring channels)^beta, on values divided by 16.
+
+    The squares of values beyond 256 overflow half precision; 16² is put into alpha.
+    """
+    mb, x = lowerer.mb, inputs[0]
+    size = int(attributes["size"])
+    alpha, beta, bias = (float(attributes.get(k, v)) for k, v in {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}.items())
+    before = (size - 1) // 2
+    small = mb.mul(x=x, y=number(lowerer, x, 1 / 16))
+    squares = mb.mul(x=small, y=small)
+    pad = [0, 0, before, size - 1 - before, *[0, 0] * (x.rank - 2)]
+    padded = mb.pad(x=squares, pad=pad, mode="constant", constant_val=number(lowerer, x, 0.0))
+    total = None
+    for place in range(size):
+        begin = [0] * x.rank
+        begin[1] = place
+        part = mb.slice_by_size(x=padded, begin=begin, size=[-1, int(x.shape[1]), *[-1] * (x.rank - 2)])
+        total = part if total is None else mb.add(x=total, y=part)
+    scaled = mb.add(x=mb.mul(x=total, y=number(lowerer, x, alpha / size * 256)), y=number(lowerer, x, bias))
+    return [mb.real_div(x=x, y=mb.pow(x=scaled, y=number(lowerer, x, beta)), name=lowerer.fresh_name(node))]
+
+
+def _dropout(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:  # noqa: ARG001
+    """Nothing, with a mask of ones: it drops only while a model is trained."""
+    import numpy as np
+
+    x = inputs[0]
+    if len(inputs) > 2 and inputs[2] is not None and (inputs[2].val is None or bool(inputs[2].val)):
+        ratio = 0.5 if inputs[1] is None else float(np.asarray(constant(inputs[1], "the ratio")).ravel()[0])
+        if ratio:
+            raise RuntimeError("it is in training mode: export the model after `model.eval()`")
+    y = lowerer.mb.identity(x=x, name=lowerer.fresh_name(node))
+    if len(node.output) < 2 or not node.output[1]:
+        return [y]
+    if not is_fixed(x):
+        raise RuntimeError("its mask needs fixed sizes")
+    return [y, lowerer.mb.const(val=np.ones(x.shape, dtype=bool))]
+
+
+def _along(x: Any, values: Any, axis: int, block: int) -> Any:
+    """Scales or zero points as numpy, shaped to compute with `x`: one for all, for each slice, or for each block."""
+    import numpy as np
+
+    values = np.asarray(values)
+    if values.size == 1:
+        return values.reshape(())
+    if block:
+        return np.repeat(values, block, axis=axis)[tuple(slice(int(size)) for size in x.shape)]
+    return values.reshape([-1 if index == axis else 1 for index in range(x.rank)])
+
+
+_RANGES = {"UINT8": (0, 255), "INT8": (-128, 127), "UINT16": (0, 65535), "INT16": (-32768, 32767),
+           "UINT4": (0, 15), "INT4": (-8, 7), "UINT2": (0, 3), "INT2": (-2, 1)}  # fmt: skip
+
+
+def _quantize(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """round(x / scale) + zero point, within the range of the dtype, as int32."""
+    mb, (x, scale, zero) = lowerer.mb, [*inputs, None][:3]
+    kind = lowerer.dtype_of(node.output[0])
+    if kind not in _RANGES:
+        raise RuntimeError(f"Core ML has no {kind.lower()}")
+    axis, block = int(attributes.get("axis", 1)) % max(x.rank, 1), int(attributes.get("block_size", 0))
+    dtype = lowerer.types.nptype_from_builtin(x.dtype)
+    scales = _along(x, constant(scale, "the scale"), axis, block).astype(dtype)
+    steps = mb.round(x=mb.real_div(x=x, y=scales))
+    low, high = _RANGES[kind]
+    if zero is not None:
+        zeros = _along(x, constant(zero, "the zero point"), axis, block)
+        steps = mb.add(x=steps, y=zeros.astype(dtype))
+    limited = mb.minimum(x=mb.maximum(x=steps, y=dtype(max(low, -60000))), y=dtype(min(high, 60000)))
+    return [mb.cast(x=limited, dtype="int32", name=lowerer.fresh_name(node))]
+
+
+def _dequantize(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """(x - zero point) * scale."""
+    mb, (x, scale, zero) = lowerer.mb, [*inputs, None][:3]
+    axis, block = int(attributes.get("axis", 1)) % max(x.rank, 1), int(attributes.get("block_size", 0))
+    scales = _along(x, constant(scale, "the scale"), axis, block)
+    dtype = "fp16" if lowerer.dtype_of(node.output[0]) == "FLOAT16" else "fp32"
+    if zero is not None:
+        x = mb.sub(x=x, y=_along(x, constant(zero, "the zero point"), axis, block).astype("int32"))
+    numbers = mb.cast(x=x, dtype=dtype)
+    return [
+        mb.mul(x=numbers, y=scales.astype("float16" if dtype == "fp16" else "float32"), name=lowerer.fresh_name(node))
+    ]
+
+
+def _blocks(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """DepthToSpace and SpaceToDepth, in five dimensions at most; the batch may be open."""
+    mb, x, block = lowerer.mb, inputs[0], int(attributes["blocksize"])
+    channels, height, width = x.shape[1:]
+    if not all(isinstance(size, int) for size in (channels, height, width)):
+        if node.op_type == "DepthToSpace" and attributes.get("mode") == "CRD":
+            return [mb.pixel_shuffle(x=x, upscale_factor=block, name=lowerer.fresh_name(node))]
+        raise RuntimeError("it needs fixed sizes of the picture")
+    batch = x.shape[0] if isinstance(x.shape[0], int) else -1
+    if node.op_type == "SpaceToDepth":
+        return [_gathered(mb, x, block)]
+    deep = channels // block**2
+    if attributes.get("mode", "DCR") == "DCR":  # (b, deep) of the channels to (deep, b)
+        x = mb.reshape(x=x, shape=[batch, block * block, deep, height * width])
+        x = mb.reshape(x=mb.transpose(x=x, perm=[0, 2, 1, 3]), shape=[batch, channels, height, width])
+    return [mb.pixel_shuffle(x=x, upscale_factor=block, name=lowerer.fresh_name(node))]
+
+
+def _gathered(mb: Any, x: Any, block: int) -> Any:
+    """Each block of places one after the other in the channels, first places, then channels."""
+    height, width = x.shape[2:]
+    parts = []
+    for row in range(block):
+        for column in range(block):
+            parts.append(
+                mb.slice_by_index(
+                    x=x, begin=[0, 0, row, column], end=[0, 0, height, width], stride=[1, 1, block, block],
+                    end_mask=[True, True, False, False],
+                )
+            )  # fmt: skip
+    return mb.concat(values=parts, axis=1)
+
+
+LINEAR: Mapping[str, Lowering] = {
+    "BatchNormalization": _batch_norm,
+    "DepthToSpace": _blocks,
+    "DequantizeLinear": _dequantize,
+    "Dropout": _dropout,
+    "Gemm": _gemm,
+    "InstanceNormalization": _instance_norm,
+    "LRN": _local_response,
+    "LayerNormalization": _layer_norm,
+    "MatMul": _matmul,
+    "MeanVarianceNormalization": _mean_variance,
+    "QuantizeLinear": _quantize,
+    "SpaceToDepth": _blocks,
+}
+"""By ONNX's name."""

@@ -1,0 +1,122 @@
+"""Walks an ONNX graph as onnxsim's lowerer does, with integers as ONNX has them and refusals that name the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Lowering = Callable[[Any, Any, Sequence[Any], Mapping[str, Any]], list[Any]]
+
+_WRAPPED = frozenset({"Add", "Sub", "Mul", "Neg", "Sum", "Pow", "Cast", "CumSum", "MatMul", "ReduceSum", "ReduceProd"})
+"""Operators whose result may be beyond a small integer dtype, where ONNX begins again at its other end."""
+_BITS = {"UINT8": (8, False), "INT8": (8, True), "UINT16": (16, False), "INT16": (16, True)}
+_UNBOUNDED = {"Slice": (1, 2)}
+"""Where a number beyond 32 bits means "to the end": inputs of an operator by position."""
+
+
+def lowerer_class(base: type, table: Mapping[str, Lowering], model: Any) -> type:
+    """Onnxsim's `_Lowerer` (`base`) for one model: with the operators of `table`, and small integers kept in range."""
+    import onnx
+
+    dtypes = element_types(model)
+    refuse_large_integers(model.graph)
+
+    class Lowerer(base):  # type: ignore[misc]  # onnxsim has no types
+        """`_values` are MIL variables by ONNX's names."""
+
+        def make_const(self, name: str, array: Any) -> Any:
+            """A constant; every integer dtype as int32, every float dtype but half precision as float32."""
+            return super().make_const(name, _plain(array))
+
+        def lower_node(self, node: Any) -> None:
+            """Convert one node; raises RuntimeError that names the operator."""
+            handler = table.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+            if handler is None:
+                domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+                raise RuntimeError(f"there is no conversion of {domain}{node.op_type} (node '{_shown(node)}')")
+            inputs = [self.get(name) if name else None for name in node.input]
+            try:
+                outputs = handler(self, node, inputs, _attributes(node))
+            except Exception as error:
+                said = str(error) or type(error).__name__
+                raise RuntimeError(f"node '{_shown(node)}' ({node.op_type}) is not converted: {said}") from error
+            for name, value in zip(node.output, outputs, strict=False):
+                if name:
+                    self._values[name] = self._in_range(node, name, value)
+
+        def _in_range(self, node: Any, name: str, value: Any) -> Any:
+            kind = onnx.TensorProto.DataType.Name(dtypes.get(name, 0))
+            if kind not in _BITS or node.op_type not in _WRAPPED or value.dtype != self.types.int32:
+                return value
+            bits, signed = _BITS[kind]
+            half = 2 ** (bits - 1) if signed else 0
+            shifted = self.mb.add(x=value, y=half) if half else value
+            wrapped = self.mb.mod(x=shifted, y=2**bits)
+            return self.mb.sub(x=wrapped, y=half) if half else wrapped
+
+        def dtype_of(self, name: str) -> str:
+            """ONNX's name of the dtype of a value, `UNDEFINED` where it is not known."""
+            return str(onnx.TensorProto.DataType.Name(dtypes.get(name, 0)))
+
+    return Lowerer
+
+
+def element_types(model: Any) -> dict[str, int]:
+    """The dtype of each value as ONNX numbers them, by name, where shape inference finds it."""
+    import onnx
+
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except onnx.shape_inference.InferenceError:
+        graph = model.graph
+    found = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        found[value.name] = value.type.tensor_type.elem_type
+    return found
+
+
+def refuse_large_integers(graph: Any) -> None:
+    """Raise RuntimeError for a constant beyond 32 bits that counts: Core ML's integers have 32."""
+    import numpy as np
+    import onnx
+
+    limits = np.iinfo(np.int32)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+    large = {}
+    for name, tensor in constants.items():
+        if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.UINT64, onnx.TensorProto.UINT32):
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.size and (values.max() > limits.max or values.min() < limits.min):
+                large[name] = values
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in large and position not in _UNBOUNDED.get(node.op_type, ()):
+                worst = max(large[name].ravel().tolist(), key=abs)
+                raise RuntimeError(
+                    f"node '{_shown(node)}' ({node.op_type}) computes with {worst}, and Core ML's integers have 32 bits"
+                )
+
+
+def _plain(array: Any) -> Any:
+    import numpy as np
+
+    array = np.asarray(array)
+    if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
+        return array.astype(np.int64)
+    if array.dtype.kind == "V" or (array.dtype.kind == "f" and array.dtype != np.float16):  # bfloat16 and other halves
+        return array.astype(np.float32)
+    return array
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    from onnxsim import coreml_export
+
+    return dict(coreml_export._node_attrs(node))
+
+
+def _shown(node: Any) -> str:
+    """A node's name, or that of its first output, as the file has it: the capture puts `model/` in front."""
+    return str(node.name or next(iter(node.output), "")).removeprefix("model/")

@@ -1,0 +1,267 @@
+"""Convolution and pooling of ONNX, with the padding, dilation and rounding up that MIL does not have by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from builder.backends.coreml.lowerings.onnx_elementwise import is_float, number
+from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_shape import is_fixed
+
+Inputs = Sequence[Any]
+Attributes = Mapping[str, Any]
+
+
+def _pads(x: Any, kernel: Sequence[int], attributes: Attributes) -> list[tuple[int, int]]:
+    """What is added before and after each spatial axis, as `auto_pad` or `pads` say."""
+    count = len(kernel)
+    strides = attributes.get("strides") or [1] * count
+    dilations = attributes.get("dilations") or [1] * count
+    way = attributes.get("auto_pad", "NOTSET")
+    if way in ("SAME_UPPER", "SAME_LOWER"):
+        if not is_fixed(x):
+            raise RuntimeError(f"auto_pad {way} needs fixed sizes")
+        found = []
+        for size, k, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
+            total = max(0, (math.ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size)
+            small, large = total // 2, total - total // 2
+            found.append((small, large) if way == "SAME_UPPER" else (large, small))
+        return found
+    if way == "VALID":
+        return [(0, 0)] * count
+    pads = attributes.get("pads") or [0] * 2 * count
+    return list(zip(pads[:count], pads[count:], strict=True))
+
+
+def _flat(pads: Sequence[tuple[int, int]]) -> list[int]:
+    return [int(amount) for pair in pads for amount in pair]
+
+
+def _window(x: Any, kernel: Sequence[int], attributes: Attributes) -> dict[str, Any]:
+    """Strides, dilations and padding as MIL takes them."""
+    count = len(kernel)
+    pads = _flat(_pads(x, kernel, attributes))
+    return {
+        "strides": [int(s) for s in attributes.get("strides") or [1] * count],
+        "dilations": [int(d) for d in attributes.get("dilations") or [1] * count],
+        **({"pad_type": "custom", "pad": pads} if any(pads) else {"pad_type": "valid"}),
+    }
+
+
+def _convolution(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    x, weight, bias = [*inputs, None][:3]
+    if x.rank < 3 or x.rank > 5:
+        raise RuntimeError(f"Core ML convolves arrays of 3 to 5 dimensions, and this has {x.rank}")
+    how = _window(x, weight.shape[2:], attributes) | {"groups": int(attributes.get("group", 1))}
+    constant = bias is not None and bias.val is not None and weight.val is not None
+    if constant:
+        how["bias"] = bias
+    result = lowerer.mb.conv(x=x, weight=weight, name=lowerer.fresh_name(node), **how)
+    return [result if bias is None or constant else _biased(lowerer, result, bias)]
+
+
+def _biased(lowerer: Any, x: Any, bias: Any) -> Any:
+    """Added along the channels."""
+    return lowerer.mb.add(x=x, y=lowerer.mb.expand_dims(x=bias, axes=[0, *range(2, x.rank)]))
+
+
+def _transposed(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """Without padding, and then cut: `pads`, `output_padding`, `output_shape` and `auto_pad` all say where."""
+    mb = lowerer.mb
+    x, weight, bias = [*inputs, None][:3]
+    kernel, count = weight.shape[2:], x.rank - 2
+    if not is_fixed(x):
+        raise RuntimeError("a transposed convolution of an ONNX file needs fixed sizes")
+    strides = [int(s) for s in attributes.get("strides") or [1] * count]
+    dilations = [int(d) for d in attributes.get("dilations") or [1] * count]
+    full = [
+        (size - 1) * s + (k - 1) * d + 1 for size, s, k, d in zip(x.shape[2:], strides, kernel, dilations, strict=True)
+    ]
+    begins, sizes = _kept(x, full, strides, attributes)
+    groups = int(attributes.get("group", 1))
+    result = mb.conv_transpose(
+        x=x, weight=weight, strides=strides, dilations=dilations, groups=groups, pad_type="valid"
+    )
+    missing = [max(0, begin + size - length) for begin, size, length in zip(begins, sizes, full, strict=True)]
+    if any(missing):
+        pad = [0, 0, 0, 0, *(amount for m in missing for amount in (0, m))]
+        result = mb.pad(x=result, pad=pad, mode="constant", constant_val=number(lowerer, x, 0.0))
+    if sizes != full:
+        begin, size = [0, 0, *begins], [x.shape[0], int(result.shape[1]), *sizes]
+        result = mb.slice_by_size(x=result, begin=begin, size=size)
+    return [result if bias is None else _biased(lowerer, result, bias)]
+
+
+def _kept(x: Any, full: list[int], strides: list[int], attributes: Attributes) -> tuple[list[int], list[int]]:
+    """Where the result begins in the full one, and its sizes, by the formulas of ONNX's ConvTranspose."""
+    count = len(full)
+    extra = [int(e) for e in attributes.get("output_padding") or [0] * count]
+    way, wanted = attributes.get("auto_pad", "NOTSET"), attributes.get("output_shape")
+    if wanted is None and way in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
+    if wanted is not None:
+        wanted = [int(size) for size in wanted][-count:]
+        totals = [max(0, f + e - size) for f, e, size in zip(full, extra, wanted, strict=True)]
+        begins = [t - t // 2 if way != "SAME_UPPER" else t // 2 for t in totals]
+        return begins, wanted
+    pads = attributes.get("pads") or [0] * 2 * count
+    ends = pads[count:]
+    sizes = [f + e - b - a for f, e, b, a in zip(full, extra, pads[:count], ends, strict=True)]
+    return [int(b) for b in pads[:count]], [int(size) for size in sizes]
+
+
+def _pooled(kind: str, lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """Padded and cut into windows by hand where MIL's pooling lacks something: dilations, or rounding up."""
+    if len([name for name in node.output if name]) > 1:
+        raise RuntimeError("the indices of a pooling are not converted")
+    x, kernel = inputs[0], [int(k) for k in attributes["kernel_shape"]]
+    strides = [int(s) for s in attributes.get("strides") or [1] * len(kernel)]
+    dilations = [int(d) for d in attributes.get("dilations") or [1] * len(kernel)]
+    pads = _pads(x, kernel, attributes)
+    if not is_float(lowerer, x):
+        raise RuntimeError("Core ML pools floats, and this is an array of integers")
+    if attributes.get("ceil_mode", 0) and attributes.get("auto_pad", "NOTSET") in ("NOTSET", ""):
+        pads = [
+            (before, after + _rest(size, before + after, k, s, d, before))
+            for (before, after), size, k, s, d in zip(pads, x.shape[2:], kernel, strides, dilations, strict=True)
+        ]
+    simple = set(dilations) == {1} and len(kernel) < 4
+    if kind == "max" and simple and all(max(p) < k for p, k in zip(pads, kernel, strict=True)):
+        return [
+            lowerer.mb.max_pool(
+                x=x, kernel_sizes=kernel, strides=strides, pad_type="custom", pad=_flat(pads),
+                name=lowerer.fresh_name(node),
+            )
+        ]  # fmt: skip
+    plain = attributes.get("pads") or [0] * 2 * len(kernel)
+    if kind == "avg" and simple and not attributes.get("ceil_mode", 0) and (not any(plain) or len(set(plain)) == 1):
+        counted = bool(attributes.get("count_include_pad", 0))
+        return [
+            lowerer.mb.avg_pool(
+                x=x, kernel_sizes=kernel, strides=strides, pad_type="custom", pad=_flat(pads),
+                exclude_padding_from_average=not counted, name=lowerer.fresh_name(node),
+            )
+        ]  # fmt: skip
+    if not is_fixed(x):
+        raise RuntimeError("pooling with dilations or rounding up needs fixed sizes")
+    return [_by_hand(kind, lowerer, x, kernel, strides, dilations, pads, attributes)]
+
+
+def _rest(size: Any, padding: int, kernel: int, stride: int, dilation: int, before: int) -> int:
+    """What is missing at the end for one more window, of which at least one place is no padding."""
+    if not isinstance(size, int):
+        raise RuntimeError("ceil_mode needs fixed sizes")
+    span = size + padding - (kernel - 1) * dilation - 1
+    windows = -(-span // stride) + 1
+    if (windows - 1) * stride >= size + before:
+        windows -= 1
+    return max(0, (windows - 1) * stride - span)
+
+
+def _by_hand(
+    kind: str,
+    lowerer: Any,
+    x: Any,
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    pads: list[tuple[int, int]],
+    attributes: Attributes,
+) -> Any:
+    """One axis after the other: windows of a maximum, of a sum of powers, or of an average are separable."""
+    import numpy as np
+
+    mb = lowerer.mb
+    power = float(attributes.get("p", 2))
+    if kind == "lp":
+        x, largest = _scaled_powers(lowerer, x, power)
+    lowest = number(lowerer, x, -np.inf if kind == "max" else 0.0)
+    inside = np.ones(x.shape[2:], dtype=np.float64)
+    for axis, (k, s, d, pair) in enumerate(zip(kernel, strides, dilations, pads, strict=True), start=2):
+        counted = attributes.get("count_include_pad", 0)
+        given = _given_pads(attributes, axis - 2, len(kernel), pair) if counted else (0, 0)
+        x, inside = _slid(kind, lowerer, x, inside, axis, (k, s, d), pair, given, lowest)
+    if kind == "avg":
+        return mb.real_div(x=x, y=inside.astype(lowerer.types.nptype_from_builtin(x.dtype)))
+    return mb.mul(x=mb.pow(x=x, y=number(lowerer, x, 1 / power)), y=largest) if kind == "lp" else x
+
+
+def _scaled_powers(lowerer: Any, x: Any, power: float) -> tuple[Any, Any]:
+    """(|x| / largest)^p and the largest of each channel: powers themselves may be beyond half precision."""
+    mb = lowerer.mb
+    largest = mb.reduce_max(x=mb.abs(x=x), axes=list(range(2, x.rank)), keep_dims=True)
+    empty = mb.equal(x=largest, y=number(lowerer, x, 0.0))
+    divisor = mb.select(cond=empty, a=number(lowerer, x, 1.0), b=largest)
+    return mb.pow(x=mb.abs(x=mb.real_div(x=x, y=divisor)), y=number(lowerer, x, power)), largest
+
+
+def _given_pads(attributes: Attributes, axis: int, count: int, pair: tuple[int, int]) -> tuple[int, int]:
+    """The padding that counts in an average: what the file says, without what rounding up adds."""
+    pads = attributes.get("pads")
+    return (int(pads[axis]), int(pads[axis + count])) if pads else pair
+
+
+def _slid(
+    kind: str,
+    lowerer: Any,
+    x: Any,
+    inside: Any,
+    axis: int,
+    window: tuple[int, int, int],
+    pair: tuple[int, int],
+    counted: tuple[int, int],
+    lowest: Any,
+) -> tuple[Any, Any]:
+    """Combine the places of a window along one axis; `inside` counts those that are no padding, in the same way."""
+    import numpy as np
+
+    mb, (kernel, stride, dilation) = lowerer.mb, window
+    pad = [0, 0] * axis + list(pair) + [0, 0] * (x.rank - axis - 1)
+    padded = mb.pad(x=x, pad=pad, mode="constant", constant_val=lowest) if any(pair) else x
+    ones = np.pad(inside, [counted if i == axis - 2 else (0, 0) for i in range(inside.ndim)], constant_values=1)
+    rest = (pair[0] - counted[0], pair[1] - counted[1])
+    ones = np.pad(ones, [rest if i == axis - 2 else (0, 0) for i in range(inside.ndim)])
+    length = padded.shape[axis]
+    count = (length - (kernel - 1) * dilation - 1) // stride + 1
+    combined: Any = None
+    total: Any = 0.0
+    for place in range(kernel):
+        begin = [0] * x.rank
+        begin[axis] = place * dilation
+        end = list(padded.shape)
+        end[axis] = place * dilation + (count - 1) * stride + 1
+        steps = [stride if i == axis else 1 for i in range(x.rank)]
+        part = mb.slice_by_index(x=padded, begin=begin, end=end, stride=steps)
+        taken = np.arange(place * dilation, end[axis], stride)
+        total = total + ones.take(taken, axis=axis - 2)
+        join = mb.maximum if kind == "max" else mb.add
+        combined = part if combined is None else join(x=combined, y=part)
+    return combined, total
+
+
+def _global(kind: str, lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    mb, x = lowerer.mb, inputs[0]
+    axes = list(range(2, x.rank))
+    if kind != "lp":
+        operator = mb.reduce_max if kind == "max" else mb.reduce_mean
+        return [operator(x=x, axes=axes, keep_dims=True, name=lowerer.fresh_name(node))]
+    power = float(attributes.get("p", 2))
+    powers, largest = _scaled_powers(lowerer, x, power)
+    root = mb.pow(x=mb.reduce_sum(x=powers, axes=axes, keep_dims=True), y=number(lowerer, x, 1 / power))
+    return [mb.mul(x=root, y=largest, name=lowerer.fresh_name(node))]
+
+
+WINDOWS: Mapping[str, Lowering] = {
+    "AveragePool": partial(_pooled, "avg"),
+    "Conv": _convolution,
+    "ConvTranspose": _transposed,
+    "GlobalAveragePool": partial(_global, "avg"),
+    "GlobalLpPool": partial(_global, "lp"),
+    "GlobalMaxPool": partial(_global, "max"),
+    "LpPool": partial(_pooled, "lp"),
+    "MaxPool": partial(_pooled, "max"),
+}
+"""By ONNX's name."""
