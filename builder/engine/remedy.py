@@ -162,6 +162,7 @@ class _Trials:
             limits={},
             passed=False,
             failed_on=self.missed.failed_on,
+            worst_input=self.missed.worst_input,
         )
         return Candidate(what="as it is", spec=self.spec, story=story, reports=(report,))
 
