@@ -111,9 +111,14 @@ class Steps:
         """The substituted module; of it the store keeps names, labels, normalisation and effects."""
 
         def run() -> PreparedModel:
+            from builder.model.cautions import cautions
             from builder.stages.prepare import prepare
 
-            return prepare(loaded.value(), self._examples(), slice_for("prepare", self._spec))
+            spec = slice_for("prepare", self._spec)
+            prepared = prepare(loaded.value(), self._examples(), spec)
+            for caution in cautions(prepared, self._examples(), spec):
+                self._progress.warn(caution)
+            return prepared
 
         def say(prepared: PreparedModel) -> str:
             from builder.stages.prepare import describe_prepared
