@@ -214,7 +214,7 @@ def why_unfit(name: str) -> str | None:
     """Say why `outputs/` cannot have a folder of this recipe, or None."""
     if name.casefold() in RESERVED or name.startswith("."):  # some file systems know no case
         return f"`{name}` is no name for a recipe: in `outputs/`, where each recipe has its folder, it is builder's own"
-    if not is_plain_name(name):
+    if name and not is_plain_name(name):
         return f"{name!r} is no name for a recipe: it names files and folders, and has to be printed"
     if len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
         return f"a recipe's name has at most {LONGEST_NAME} bytes, for it names files and folders"
