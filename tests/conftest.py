@@ -12,7 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the user's cache, recipes and tracking server, and from any network."""
-    monkeypatch.setenv("BUILDER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # one store for all workers, as builds side by side have it
+    monkeypatch.setenv("BUILDER_CACHE", str(base / "cache"))
     for name in ("BUILDER_RECIPES", "MLFLOW_TRACKING_URI", "BUILDER_SWEEP_ID"):
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):

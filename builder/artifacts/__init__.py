@@ -414,7 +414,7 @@ class LintFinding:
     """What one rule of the Neural Engine lint found in the artifact."""
 
     rule: str
-    confidence: str
+    confidence: Literal["measured", "high", "medium", "low"]
     """`high`, `medium` or `low`; `measured` where Core ML's own compute plan says it."""
     count: int
     examples: tuple[str, ...]

@@ -37,7 +37,7 @@ def compose_once(overrides: Sequence[str], *, started: int) -> BuildRequest:
 
 def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
     try:
-        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Any = noop.read_manifest(str(path))
         if manifest["schema"] != noop.SCHEMA or manifest["identity"] != noop.identity(overrides):
             return None
         if not all(Path(file).exists() for file in manifest["present"]):

@@ -40,9 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     from builder.store.collect import collect
 
     store = Store(Path(cache_folder()) / "store", Silent())
-    found = collect(
-        store, max_age=age, max_bytes=int(size), dry_run=given.dry_run, artifacts=_locked_artifacts(store.root)
-    )
+    artifacts = _locked_artifacts(store.root, dry_run=given.dry_run)
+    found = collect(store, max_age=age, max_bytes=int(size), dry_run=given.dry_run, artifacts=artifacts)
     if verbosity(given) > 0:
         for file in found.files:
             print(file)
@@ -53,13 +52,29 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _locked_artifacts(store: Path) -> set[str]:
-    """The digests of all artifacts that a lock names; raises ConfigurationError where a lock cannot be read."""
-    from builder.release.lock import FILE_NAME, read_lock
-    from builder.store.roots import remembered_roots
+def _locked_artifacts(store: Path, *, dry_run: bool) -> set[str]:
+    """The digests of all artifacts that a lock names; raises ConfigurationError where a lock cannot be read.
 
-    locks = {*remembered_roots(store), *(file for file in [Path.cwd() / FILE_NAME] if file.exists())}
-    return {str(entry["artifact"]["digest"]) for file in locks for entry in read_lock(file.parent).values()}
+    What a lock named that is away for the moment counts as well, and that is said.
+    """
+    from builder.release.lock import FILE_NAME, locked_artifacts
+    from builder.store.roots import AWAY, forget_root, remember_root, remembered_roots
+
+    found: set[str] = set()
+    here = Path.cwd() / FILE_NAME
+    known = remembered_roots(store)
+    for file in {root.file for root in known if root.is_there} | ({here} if here.exists() else set()):
+        artifacts = locked_artifacts(file.parent)
+        if not dry_run:
+            remember_root(store, file, artifacts)
+        found |= artifacts
+    for root in (root for root in known if not root.is_there):
+        if root.is_forgotten and not dry_run:
+            forget_root(root)
+        elif not root.is_forgotten:
+            found |= root.artifacts
+            print(f"{root.file} is not there now; what it named stays for {AWAY / 86400:.0f} days", file=sys.stderr)
+    return found
 
 
 def _amount(option: str, text: str, units: dict[str, int]) -> float:

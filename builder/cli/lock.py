@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _lock(request: BuildRequest, outputs: Path, *, quiet: bool) -> None:
-    from builder.release.lock import lock_name, make_entry, update_lock
+    from builder.release.lock import lock_name, locked_artifacts, make_entry, update_lock
     from builder.release.processes import build_here
     from builder.release.tree import project_root
     from builder.store.roots import remember_root
@@ -62,7 +62,7 @@ def _lock(request: BuildRequest, outputs: Path, *, quiet: bool) -> None:
             request, Path(room) / "build", root=root, besides=besides, surroundings=None, network=True, quiet=quiet
         )
         path = update_lock(folder, {name: make_entry(request, built, root)})
-    remember_root(Path(cache_folder()) / "store", path)
+    remember_root(Path(cache_folder()) / "store", path, locked_artifacts(folder))
     if built["seeded"]:
         print(f"{name} has untrained, seeded weights: it is locked, but it cannot be released", file=sys.stderr)
     print(f"{name} is locked: {built['artifact']['digest']}", file=sys.stderr)

@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--locked", action="store_true", help="always on for a release; accepted for symmetry")
     given = parser.read(arguments)
     from builder.config.compose import compose
-    from builder.release.lock import FILE_NAME
+    from builder.release.lock import FILE_NAME, locked_artifacts
     from builder.release.make import Order, make_release
     from builder.store.roots import remember_root
 
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         quiet=verbosity(given) < 0,
     )
     final = make_release(order, lambda message: None if order.quiet else print(message, file=sys.stderr))
-    remember_root(Path(cache_folder()) / "store", final / FILE_NAME)
+    remember_root(Path(cache_folder()) / "store", final / FILE_NAME, locked_artifacts(final))
     print(shown(final))
     return 0
 

@@ -107,7 +107,7 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
     entries = [noop.file_entry(str(file)) for file in sorted(inputs)]
     if any(max(entry[1][:2]) >= started for entry in entries):
         raise UndecidableError
-    outputs = [file for _, file in files_below(artifact.parent)]
+    outputs = [file for _, file in files_below(artifact.parent.absolute())]
     listed |= {artifact.parent, *(folder for folder in artifact.parent.rglob("*") if folder.is_dir())}
     installed = [Path(entry) for entry in sys.path[1:] if entry]
     return {

@@ -29,6 +29,7 @@ from builder.engine.result import Story, make_record, tell_details
 from builder.engine.runner import Ledger, Stage, StaleError
 from builder.engine.sensitivity import sensitivity
 from builder.engine.stage_table import Steps
+from builder.engine.stored import is_readable
 from builder.errors import ConversionError
 from builder.model.capture.methods import methods_to_try
 from builder.noop import cache_folder
@@ -140,7 +141,9 @@ def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False
     """Return a ledger over the user's store."""
     cache = Path(cache_folder())
     remembered = Remembered(cache / "remembered.json")
-    return Ledger(request.spec, progress, Store(cache / "store", progress), remembered, peek=peek)
+    return Ledger(
+        request.spec, progress, Store(cache / "store", progress, is_readable=is_readable), remembered, peek=peek
+    )
 
 
 def find_choice(request: BuildRequest, *, progress: Progress) -> Chosen:

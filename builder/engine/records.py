@@ -21,7 +21,8 @@ from builder.artifacts import (
     UsedLowering,
 )
 from builder.engine.runner import Packed, Packing, Stage
-from builder.store.digests import digest_of
+from builder.store.digests import digest_of, digest_of_files
+from builder.store.objects import CorruptError
 
 _PLAIN = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs", "suppression")
 """What of a prepared model is plain and decides about the artifact."""
@@ -125,6 +126,22 @@ def sealed_package(stage: Stage[SealedPackage], path: Path) -> SealedPackage:
     )
 
 
+def restore_artifact(stage: Stage[SealedPackage], place: Path) -> None:
+    """Write the artifact of a stored result; raises CorruptError where it is another one than the result says."""
+    if "artifact/" in stage.action.objects:
+        manifest = stage.stored("artifact/")
+        files = {name: digest for name, digest in stage.objects.read_manifest(manifest).items() if digest}
+        digest = digest_of_files(files) if files else ""
+    else:
+        manifest = digest = stage.stored("artifact")
+    if digest != stage.output:
+        raise CorruptError("the artifact is another one than the result says")
+    if "artifact/" in stage.action.objects:
+        stage.objects.restore_folder(manifest, place)
+    else:
+        stage.objects.restore_file(manifest, place)
+
+
 def pack_model(model: Any, record: Mapping[str, Any], packing: Packing) -> Packed:
     """Keep a Core ML model beside its record."""
     from builder.backends.coreml import archive
@@ -137,4 +154,7 @@ def unpack_model(stage: Stage[Any]) -> Any:
     """Take a Core ML model out of the store."""
     from builder.backends.coreml import archive
 
-    return archive.unpack_model(stage.action.objects["model/"], stage.objects)
+    manifest = stage.stored("model/")
+    if manifest != stage.output:
+        raise CorruptError("the model is another one than the result says")
+    return archive.unpack_model(manifest, stage.objects)

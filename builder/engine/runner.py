@@ -94,6 +94,13 @@ class Stage(Generic[Result]):
         """Where the result's objects lie."""
         return self._ledger.store.objects
 
+    def stored(self, name: str) -> str:
+        """The digest of an object of the result; raises CorruptError where the store's result has none of that name."""
+        digest = self.action.objects.get(name)
+        if digest is None:
+            raise CorruptError(f"the result has no {name}")
+        return digest
+
     def value(self) -> Result:
         """Return the result: of this run, restored, or made again."""
         if self._value is None:

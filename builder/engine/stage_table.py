@@ -35,6 +35,7 @@ from builder.engine.records import (
     names_digest,
     pack_model,
     prepared_record,
+    restore_artifact,
     sealed_package,
     skipped,
     unpack_model,
@@ -183,8 +184,8 @@ class Steps:
                 return stage.again()
             with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
                 file = Path(folder) / PROGRAM
-                stage.objects.restore_file(stage.action.objects["program"], file)
-                return restored_program(file, stage.record["method"])
+                stage.objects.restore_file(stage.stored("program"), file)
+                return restored_program(file, stage.record["method"], stage.output)
 
         after = {"prepare": prepared.output, "method": method}
         return Work(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)
@@ -298,16 +299,13 @@ class Steps:
             return Packed(output=sealed.digest, record=record, objects=objects)
 
         def unpack(stage: Stage[SealedPackage]) -> SealedPackage:
-            objects = stage.action.objects
             _remove(self._artifact)
-            if "artifact/" in objects:
+            restore_artifact(stage, self._artifact)
+            if self._artifact.is_dir():
                 from builder.backends.coreml.package_loader import why_refused
 
-                stage.objects.restore_folder(objects["artifact/"], self._artifact)
                 if (reason := why_refused(self._artifact)) is not None:
                     raise CorruptError(f"the artifact does not open: {reason}")
-            else:
-                stage.objects.restore_file(objects["artifact"], self._artifact)
             return sealed_package(stage, self._artifact)
 
         after = {labelled("compress", name): stage.output for name, stage in compressed.items()}

@@ -53,12 +53,12 @@ def _pack_output(output: CheckedOutput, name: str, objects: dict[str, str], pack
 
 
 def _output(entry: Mapping[str, Any], stage: Stage[tuple[CheckReport, ...]]) -> CheckedOutput:
-    named = {side: stage.action.objects[entry[side]] for side in _SIDES if entry[side] is not None}
+    named = {side: stage.stored(entry[side]) for side in _SIDES if entry[side] is not None}
     return CheckedOutput(**{**entry, **{side: stage.objects.read_bytes(digest) for side, digest in named.items()}})
 
 
 def _picture(entry: Mapping[str, Any], stage: Stage[tuple[CheckReport, ...]]) -> CheckedPicture:
     tops = {name: tuple((label, value) for label, value in entry[name]) for name in ("reference_top", "artifact_top")}
-    png = stage.objects.read_bytes(stage.action.objects[entry["png"]])
+    png = stage.objects.read_bytes(stage.stored(entry["png"]))
     outputs = tuple(_output(output, stage) for output in entry["outputs"])
     return CheckedPicture(**{**entry, **tops, "png": png, "outputs": outputs})

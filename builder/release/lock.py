@@ -18,6 +18,7 @@ from builder.store.keys import TOOLS, tool_versions
 from builder.store.versions import installed_version
 from builder.util.locks import exclusive
 from builder.util.paths import write_atomically, writing
+from builder.util.reading import read_regular
 
 FILE_NAME = "builder.lock"
 SCHEMA = 1
@@ -64,16 +65,41 @@ def read_lock(folder: Path) -> dict[str, Entry]:
     if not path.exists():
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(read_regular(path).decode("utf-8"), _PlainLoader)
         if document["schema"] != SCHEMA:
             raise ConfigurationError(f"{path} has schema {document['schema']}, and this builder reads {SCHEMA}")
         recipes: dict[str, Entry] = document["recipes"]
-        complete = all(isinstance(entry, dict) and entry.keys() >= _SECTIONS for entry in recipes.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        complete = all(_is_complete(entry) for entry in recipes.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} is no lock of builder: {error}", hint="write it again: `lock`") from error
     if not complete:
         raise ConfigurationError(f"{path} is incomplete", hint="write it again: `python -m builder lock`")
     return recipes
+
+
+def locked_artifacts(folder: Path) -> set[str]:
+    """The digests of all artifacts that the lock in `folder` names; raises ConfigurationError as `read_lock` does."""
+    return {str(entry["artifact"]["digest"]) for entry in read_lock(folder).values()}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads YAML without aliases: a lock has none, and a few of them stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node; raises ComposerError for an alias."""
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
+
+
+def _is_complete(entry: Any) -> bool:
+    """Whether an entry has every section, each of its type, and names an artifact."""
+    if not isinstance(entry, dict) or not entry.keys() >= _SECTIONS:
+        return False
+    mappings = all(isinstance(entry[name], dict) for name in _SECTIONS - {"config", "overrides"})
+    overrides = entry["overrides"]
+    listed = isinstance(overrides, list | dict) and all(isinstance(one, str) for one in overrides)
+    return mappings and listed and isinstance(entry["artifact"].get("digest"), str)
 
 
 _SETTINGS = "settings: "

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from builder.noop import is_trusted
 from builder.progress import Progress
 from builder.store.digests import canonical, digest_of
-from builder.store.objects import Objects, atomic_file
+from builder.store.objects import Objects, atomic_file, is_digest
 from builder.util.locks import exclusive, exclusive_or_none
+from builder.util.reading import open_regular, parse_json, read_regular
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when an action result changes its meaning; others are not read."""
 
 
@@ -40,26 +43,50 @@ class Action:
     """How long the stage took when it ran."""
 
 
-class Store:
-    """A store below one folder, which may be shared, on a network, or not writable: then it is only read."""
+def _any(_stage: str, _record: Mapping[str, Any]) -> bool:
+    return True
 
-    def __init__(self, root: Path, progress: Progress) -> None:
+
+_MOST = 1 << 28
+"""Bytes of a result; the largest, of load, have every line of the labels and the lists of other files."""
+
+
+class ForeignError(OSError):
+    """A result belongs to another user, who could have written anything."""
+
+
+class Store:
+    """A store below one folder, which may be shared, on a network, or not writable: then it is only read.
+
+    A result says itself what its digest is, so whoever can write it can forge it: results of other users are no hits,
+    unless `BUILDER_TRUSTED_OWNERS` names them. Objects are what their names say, whoever wrote them.
+    """
+
+    def __init__(
+        self, root: Path, progress: Progress, *, is_readable: Callable[[str, Mapping[str, Any]], bool] = _any
+    ) -> None:
+        """Open a store; `is_readable` says whether a record is one of its stage (see `builder.engine.stored`)."""
         self.root = root
+        self._is_readable = is_readable
         self.objects = Objects(root)
         self._progress = progress
         self._writable = True
+        self._told_foreign = False
 
     def find(self, stage: str, key: str) -> Action | None:
-        """Return the result under `key`, None where there is none; a damaged one is said, and is none."""
+        """Return the result under `key`, None where there is none; a damaged or foreign one is said, and is none."""
         path = self._path(stage, key)
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = _own_text(path)
+        except ForeignError as error:
+            self._tell_foreign(error)
+            return None
+        except OSError as error:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
                 self._progress.warn(f"the store's result of {stage} cannot be read, so {stage} runs again: {error}")
             return None
         action = _read(text, stage, key)
-        if action is None:
+        if action is None or not self._is_readable(stage, action.record):
             self._progress.warn(f"the store's result of {stage} was damaged, so {stage} runs again ({path})")
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -67,6 +94,12 @@ class Store:
         with contextlib.suppress(OSError):
             os.utime(path)  # garbage collection goes by the last use
         return action
+
+    def _tell_foreign(self, error: ForeignError) -> None:
+        """Say once that the store has results of others."""
+        if not self._told_foreign:
+            self._progress.warn(f"{error}; BUILDER_TRUSTED_OWNERS names the users whose results are used")
+        self._told_foreign = True
 
     def put(self, action: Action) -> None:
         """Write a result, unless one of its objects could not be written."""
@@ -117,11 +150,12 @@ class Store:
             with contextlib.suppress(OSError), exclusive_or_none(lock):
                 pass
 
-    def actions(self, stage: str = "*") -> Iterator[tuple[Path, Action]]:
-        """Every readable result, or those of one stage, each with its file."""
+    def actions(self, stage: str = "*", *, foreign: bool = False) -> Iterator[tuple[Path, Action]]:
+        """Every readable result, or those of one stage, each with its file; with `foreign` those of others as well."""
         for path in sorted((self.root / "actions").glob(f"{stage}/*.json")):
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                action = _read(path.read_text(encoding="utf-8"), path.parent.name, f"sha256:{path.stem}")
+            with contextlib.suppress(OSError):
+                text = read_regular(path, most=_MOST) if foreign else _own_text(path)
+                action = _read(text, path.parent.name, f"sha256:{path.stem}")
                 if action is not None:
                     yield path, action
 
@@ -129,14 +163,36 @@ class Store:
         return self.root / "actions" / stage / f"{key.rpartition(':')[2]}.json"
 
 
-def _read(text: str, stage: str, key: str) -> Action | None:
-    """Return the action that a file holds, None unless it is complete and of this stage and key."""
+def _own_text(path: Path) -> bytes:
+    """The bytes of a result; raises ForeignError where another user owns it, and OSError where it cannot be read."""
+    with open_regular(path) as stream:
+        owner = os.fstat(stream.fileno()).st_uid
+        if not is_trusted(owner):
+            raise ForeignError(errno.EPERM, f"the store's results of the user {owner} are not used", str(path))
+        return stream.read(_MOST)
+
+
+def _read(text: bytes, stage: str, key: str) -> Action | None:
+    """Return the action that a file holds, None unless it is complete, well formed, and of this stage and key."""
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         body = document["action"]
         if document["schema"] != SCHEMA or digest_of(body) != document["digest"]:
             return None
         action = Action(**body)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return action if (action.stage, action.key) == (stage, key) else None
+    return action if (action.stage, action.key) == (stage, key) and _is_well_formed(action) else None
+
+
+def _is_well_formed(action: Action) -> bool:
+    """Whether every field has its type, and every object is named by a digest, and not by a way to another file."""
+    return (
+        isinstance(action.inputs, dict)
+        and isinstance(action.output, str)
+        and isinstance(action.line, str)
+        and isinstance(action.record, dict)
+        and isinstance(action.seconds, int | float)
+        and isinstance(action.objects, dict)
+        and all(is_digest(digest) for digest in action.objects.values())
+    )

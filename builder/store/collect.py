@@ -40,12 +40,13 @@ def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool, arti
     kept: set[Path] = set()
     total = 0
     rooted = set(leading_to(artifacts, store))
-    roots_and_newest_first = sorted(store.actions(), key=lambda f: (f[0] not in rooted, -f[0].stat().st_mtime))
-    for path, action in roots_and_newest_first:
+    used = [(path, action, _changed(path)) for path, action in store.actions(foreign=True)]
+    roots_and_newest_first = sorted(used, key=lambda one: (one[0] not in rooted, -one[2]))
+    for path, action, last in roots_and_newest_first:
         needed = {path, *_objects(store, action)}
         more = sum(_size(file) for file in needed - kept)
-        recent = now - path.stat().st_mtime <= max_age
-        if path in rooted or (recent and (total + more <= max_bytes or now - path.stat().st_mtime < GRACE)):
+        recent = now - last <= max_age
+        if path in rooted or (recent and (total + more <= max_bytes or now - last < GRACE)):
             kept |= needed
             total += more
     removed = [file for file in _files(store) if file not in kept and now - _changed(file) > GRACE]
@@ -65,7 +66,8 @@ def _objects(store: Store, action: Action) -> set[Path]:
         found.add(store.objects.path(digest))
         if name.endswith("/"):
             with contextlib.suppress(CorruptError):
-                found |= {store.objects.path(file) for file in store.objects.read_manifest(digest).values()}
+                files = store.objects.read_manifest(digest).values()
+                found |= {store.objects.path(file) for file in files if file}  # an empty folder has none
     return found
 
 

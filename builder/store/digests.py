@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from builder import noop
 from builder.noop import INCIDENTAL
 
 Value = TypeVar("Value")
@@ -58,6 +58,16 @@ def files_below(path: Path) -> Iterator[tuple[str, Path]]:
             yield name.as_posix(), file
 
 
+def empty_folders(path: Path) -> Iterator[str]:
+    """Every folder below a folder that has nothing in it, by its relative name, sorted.
+
+    No digest of an artifact covers them; a package without weights has one all the same, which its manifest names.
+    """
+    for folder in sorted(path.rglob("*")):
+        if folder.is_dir() and not any(folder.iterdir()):
+            yield folder.relative_to(path).as_posix()
+
+
 def artifact_digest(path: Path) -> str:
     """`sha256:` over the names and digests of an artifact's files, sorted; of a single file over its content."""
     return digest_of_files({name: file_digest(file) for name, file in files_below(path)})
@@ -92,8 +102,8 @@ class Remembered:
         self._changed = False
         self._now: dict[str, Any] = {}
         try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            loaded = noop.read_manifest(str(path))
+        except (OSError, ValueError, RecursionError):
             return
         if isinstance(loaded, dict):
             self._known = loaded
@@ -145,11 +155,5 @@ class Remembered:
         """Write what is new, atomically; where that is impossible the next build works it out again."""
         if not self._changed:
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(self._known), encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        noop.write_manifest(str(self._path), self._known)
         self._changed = False

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,11 +74,19 @@ def _open(path: Path) -> int:
         except FileNotFoundError:
             pass  # another process tidied the folder away just then
         except FileExistsError:
-            if path.parent.exists() and not path.parent.is_dir():
+            if _is_something_else(path.parent):
                 raise
             # mkdir met the folder, and it was gone when pathlib looked whether it is one
         if time.monotonic() > patient_until:
             raise PermissionError(errno.EACCES, "no folder can be made there", str(path.parent))
+
+
+def _is_something_else(folder: Path) -> bool:
+    """Whether there is something at `folder` that is not a folder: one look, since it may come and go meanwhile."""
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

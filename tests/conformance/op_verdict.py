@@ -27,9 +27,9 @@ _ULPS = {False: 2.0**-22, True: 2.0**-10}
 """Two units in the last place of an input: what they change in the result is no error."""
 
 
-def verdicts(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+def verdicts(case: Case, methods: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """By each method of capture and in both precisions: `trace fp16` and what came of it."""
-    for method in ("trace", "export"):
+    for method in methods:
         names = [f"{method} {precision}" for precision in ("fp32", "fp16")]
         try:
             program = captured(case.module, case.inputs, method)

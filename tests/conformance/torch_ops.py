@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _TOTALS = _ROOT / "docs" / "conformance_torch.json"
 _PAGE = _ROOT / "docs" / "conformance_torch.md"
 
 
-def run_operator(operator: Any, dtypes: Sequence[str], samples: int, pipe: Any) -> None:
+def run_operator(operator: Any, wanted: Mapping[str, Any], pipe: Any) -> None:
     """Send one result after the other: of each dtype, sample, method of capture and precision."""
     import torch
 
@@ -30,30 +31,27 @@ def run_operator(operator: Any, dtypes: Sequence[str], samples: int, pipe: Any) 
     from tests.conformance.op_verdict import verdicts
 
     torch.set_num_threads(1)
-    for dtype in dtypes:
+    for dtype in wanted["dtypes"]:
         if not operator.supports_dtype(DTYPES[dtype], "cpu"):
             continue
         try:
-            made = cases(operator, DTYPES[dtype], samples)
+            made = cases(operator, DTYPES[dtype], wanted["samples"])
         except Exception as error:
             pipe.send({"verdict": "none", "why": f"no samples: {type(error).__name__}", "dtype": dtype})
             continue
         for index, case in enumerate(made):
-            for way, found in verdicts(case):
+            for way, found in verdicts(case, wanted["methods"]):
                 pipe.send(found | {"dtype": dtype, "sample": index, "way": way})
     pipe.send(None)
 
 
-def _results(operator: Any, dtypes: Sequence[str], samples: int, limit: float) -> list[dict[str, Any]]:
+def _results(operator: Any, wanted: Mapping[str, Any], limit: float) -> list[dict[str, Any]]:
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=run_operator, args=(operator, dtypes, samples, send))
+    child = context.Process(target=run_operator, args=(operator, wanted, send))
     child.start()
     send.close()
     found: list[dict[str, Any]] = []
-    left = limit
-    import time
-
     begun = time.monotonic()
     try:
         while (left := limit - (time.monotonic() - begun)) > 0 and receive.poll(left):
@@ -74,11 +72,13 @@ def main() -> None:
     parser.add_argument("operators", nargs="*", help="names as of op_db; all unless given")
     parser.add_argument("--samples", type=int, default=3, help="of each operator and dtype")
     parser.add_argument("--dtypes", default="float32,int32,bool")
+    parser.add_argument("--methods", default="trace,export")
     parser.add_argument("--shard", default="0/1", help="which of how many parts, counted from 0")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for one operator")
     parser.add_argument("--show", action="store_true", help="print each result that is not right")
     parser.add_argument("--kept", type=Path, default=_KEPT)
     chosen = parser.parse_args()
+    import torch._dynamo  # noqa: F401 - before a lighter one stands in for it, which cannot export
 
     from builder.backends.coreml.importing import import_coremltools
 
@@ -92,38 +92,45 @@ def main() -> None:
     operators = [op for op in invocations.op_db if not chosen.operators or op.name in chosen.operators]
     operators = sorted(operators, key=lambda op: op.formatted_name)[index::count]
     kept: dict[str, Any] = json.loads(chosen.kept.read_text()) if chosen.kept.exists() else {}
+    wanted = {"samples": chosen.samples, "dtypes": chosen.dtypes.split(","), "methods": chosen.methods.split(",")}
     for operator in operators:
-        name, dtypes = operator.formatted_name, chosen.dtypes.split(",")
-        before = kept.get(name)
-        if (
-            before is not None
-            and before["samples"] >= chosen.samples
-            and before["state"] == fingerprint(before["results"])
-            and not chosen.show
-        ):
+        name = operator.formatted_name
+        if not chosen.show and _is_known(kept.get(name), wanted):
             continue
-        results = _results(operator, dtypes, chosen.samples, chosen.limit)
+        results = _results(operator, wanted, chosen.limit)
         if chosen.kept.exists():  # other shards write too
             kept = json.loads(chosen.kept.read_text())
-        kept[name] = {"samples": chosen.samples, "state": fingerprint(results), "results": results}
+        kept[name] = {**wanted, "state": fingerprint(results), "results": results}
         _write(chosen.kept, kept)
-        from tests.conformance.op_verdict import summary
-
-        print(f"{name}: {summary(results)}", flush=True)
-        if chosen.show:
-            for result in results:
-                if result["verdict"] != "right":
-                    print(
-                        "   ",
-                        json.dumps({k: v for k, v in result.items() if k not in ("lowerings", "types")}),
-                        flush=True,
-                    )
+        _show(name, results, each=chosen.show)
     if not chosen.operators and count == 1:
         data = totals(kept)
         _TOTALS.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _PAGE.write_text(page(data), encoding="utf-8")
         if data["counts"].get("wrong"):
             sys.exit("operators are silently wrong: see docs/conformance_torch.md")
+
+
+def _show(name: str, results: Sequence[Mapping[str, Any]], *, each: bool) -> None:
+    from tests.conformance.op_verdict import summary
+
+    print(f"{name}: {summary(results)}", flush=True)
+    for result in results:
+        if each and result["verdict"] != "right":
+            print("   ", json.dumps({key: result[key] for key in result if key not in ("lowerings", "types")}))
+
+
+def _is_known(before: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether an operator was run with at least these samples, and nothing that decided about it has changed."""
+    from tests.conformance.op_report import fingerprint
+
+    return (
+        before is not None
+        and before["samples"] >= wanted["samples"]
+        and set(before["dtypes"]) >= set(wanted["dtypes"])
+        and set(before["methods"]) >= set(wanted["methods"])
+        and before["state"] == fingerprint(before["results"])
+    )
 
 
 def _write(path: Path, kept: Mapping[str, Any]) -> None:

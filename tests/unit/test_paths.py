@@ -80,7 +80,7 @@ def test_failed_build_writes_nothing(tmp_path: Path) -> None:
 CRASHING = """
 import os, sys
 from pathlib import Path
-from builder import locks, paths
+from builder.util import locks, paths
 from builder.progress import Silent
 
 outputs, step, exchange = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
@@ -222,4 +222,30 @@ def test_outputs_behind_a_link_that_leads_nowhere_are_told(tmp_path: Path, monke
         pytest.raises(UnfitEnvironmentError, match="no folder can be made there"),
         paths.working_folder(outputs, *VARIANT, progress=Silent()),
     ):
+        pass
+
+
+def test_a_folder_that_comes_and_goes_is_not_mistaken_for_a_file(tmp_path, monkeypatch):
+    # given a folder that other processes remove and make between any two looks at it
+    folder = tmp_path / "locks"
+    made = Path.mkdir
+    looks = iter([True, False] * 50)
+
+    def mkdir(path, *arguments, **settings):
+        if path == folder and next(looks, False):
+            raise FileExistsError(path)  # it was there for mkdir, and gone when pathlib looked
+        made(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path, **settings: path == folder or exists(path, **settings))
+
+    # when a lock is taken in it, then it is taken
+    with locks.exclusive(folder / "a.lock"):
+        assert (folder / "a.lock").is_file()
+
+
+def test_a_file_in_the_place_of_the_folder_of_a_lock_is_refused(tmp_path):
+    (tmp_path / "locks").write_text("")
+    with pytest.raises(FileExistsError), locks.exclusive(tmp_path / "locks" / "a.lock"):
         pass

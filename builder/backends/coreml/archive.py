@@ -11,7 +11,7 @@ from typing import Any
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.mlpackage import link_folder, write_package
 from builder.backends.coreml.seal import without_tool_builds
-from builder.store.objects import Objects
+from builder.store.objects import CorruptError, Objects
 
 _SPECIFICATION, _WEIGHTS = "model", "weights/"
 
@@ -29,7 +29,11 @@ def pack_model(model: Any, objects: Objects) -> str:
 def unpack_model(manifest: str, objects: Objects) -> Any:
     """Return a stored model; its files live as long as it does. Raises CorruptError."""
     models = import_coremltools().models
+    from google.protobuf.message import DecodeError
+
     files = objects.read_manifest(manifest)
+    if _SPECIFICATION not in files:
+        raise CorruptError(f"{manifest} is not the manifest of a model")
     data = objects.read_bytes(files[_SPECIFICATION])
     weights = {name.removeprefix(_WEIGHTS): digest for name, digest in files.items() if name.startswith(_WEIGHTS)}
     folder = Path(tempfile.mkdtemp(prefix="builder-stored-"))
@@ -46,8 +50,10 @@ def unpack_model(manifest: str, objects: Objects) -> Any:
         package = folder / "model.mlpackage"
         write_package(package, data, folder / "weights", place=link_folder)
         model = models.MLModel(str(package), skip_model_load=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, ValueError | RuntimeError | DecodeError):  # as coremltools refuses what is not a model
+            raise CorruptError(f"{manifest} is not a model: {error}") from error
         raise
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     return model

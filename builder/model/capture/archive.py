@@ -107,14 +107,21 @@ def _share(program: Any, original: Any) -> None:
             tensor.data = other.data
 
 
-def restored_program(file: Path, method: str) -> CapturedProgram:
-    """Return the program of an archive from the store; raises CorruptError where it is not one that a build wrote."""
+def restored_program(file: Path, method: str, digest: str) -> CapturedProgram:
+    """Return the program of an archive from the store.
+
+    Raises CorruptError where it is not one that a build wrote, or not the one that has `digest`.
+    """
     if method not in _WRITERS:
         raise CorruptError(f"there is no program of {method!r}")
     try:
-        return read_program(file, method)
+        program = read_program(file, method)
+        found = program_digest(file)
     except Exception as error:  # whatever torch raises; the store may be written by others
         raise CorruptError(f"the captured program cannot be read: {first_line(error)}") from error
+    if found != digest:
+        raise CorruptError("the captured program is another one than the result says")
+    return program
 
 
 def read_program(file: Path, method: str) -> CapturedProgram:

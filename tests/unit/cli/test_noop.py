@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import os
@@ -10,13 +11,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 
 import builder
 from builder import noop
 from builder.__main__ import main
+from builder.store.actions import SCHEMA
+from builder.store.digests import artifact_digest, canonical, digest_of
 
 RECIPE = """\
 schema: 1
@@ -274,12 +281,12 @@ def test_an_edit_during_a_build_leaves_nothing_that_answers_for_it(project: Proj
 def test_paranoid_compares_contents(project: Project) -> None:
     # given a manifest that says of a file with another content that it is unchanged
     path = Path(noop.manifest_path(ARGUMENTS))
-    manifest = json.loads(path.read_text())
+    manifest = noop.read_manifest(str(path))
     project.write("labels.txt", "a\nb\nf\n")
     for entry in manifest["files"]:
         if entry[0].endswith("labels.txt"):
             entry[1] = noop.stat_of(entry[0])
-    path.write_text(json.dumps(manifest))
+    noop.write_manifest(str(path), manifest)
     assert project.is_current_quickly()
     # then
     assert noop.answer([*ARGUMENTS, "--paranoid"]) is None
@@ -313,8 +320,8 @@ def test_the_fast_path_imports_next_to_nothing(project: Project) -> None:
     printed = subprocess.run(
         [sys.executable, "-S", "-c", identity], capture_output=True, text=True, check=True, env=environment
     ).stdout.splitlines()
-    manifest = json.loads(Path(noop.manifest_path(ARGUMENTS)).read_text())
-    Path(printed[0]).write_text(json.dumps({**manifest, "identity": json.loads(printed[1])}))
+    manifest = noop.read_manifest(noop.manifest_path(ARGUMENTS))
+    noop.write_manifest(printed[0], {**manifest, "identity": json.loads(printed[1])})
     # when
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     # then
@@ -389,3 +396,49 @@ def test_what_a_killed_build_left_is_tidied_away(project: Project) -> None:
     assert not lock.parent.parent.exists()
     assert project.is_current_quickly()
     assert project.is_current_slowly()
+
+
+DAMAGES = st.sampled_from([None, 5, "x", [], {}, "../../x", [[]], {"a": 1}, True, "sha256:" + "0" * 64])
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value in a JSON document."""
+    yield at
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, child in children:
+        yield from places(child, (*at, name))
+
+
+@pytest.mark.slow
+def test_whatever_a_result_says_a_build_ends_well(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every value of what the store has of each stage, one after the other, with a digest that fits."""
+    # given
+    found = []
+    for file in sorted((project.folder / "cache/store/actions").glob("*/*.json")):
+        body = json.loads(file.read_text())["action"]
+        for part in ("output", "record", "objects"):
+            found += [(file, body, (part, *place)) for place in places(body[part])]
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given_any(st.sampled_from(found), DAMAGES)
+    def check(where: tuple[Path, Any, tuple[Any, ...]], value: object) -> None:
+        file, body, place = where
+        whole = file.read_bytes()
+        changed = parent = copy.deepcopy(body)
+        for name in place[:-1]:
+            parent = parent[name]
+        parent[place[-1]] = value
+        file.write_text(canonical({"schema": SCHEMA, "digest": digest_of(changed), "action": changed}))
+        shutil.rmtree(project.folder / "outputs", ignore_errors=True)
+        # when
+        code = main(ARGUMENTS)
+        out, err = capsys.readouterr()
+        # then: a result that is well formed but another may be believed; what is published is what is said
+        assert "Traceback" not in err, (file, place, value, err)
+        if code == 0:
+            artifact = Path(out.splitlines()[-1])
+            said = json.loads((artifact.parent / "build.json").read_text())
+            assert said["artifact"]["digest"] == artifact_digest(artifact)
+        file.write_bytes(whole)
+
+    check()

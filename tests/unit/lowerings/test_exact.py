@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -234,7 +235,42 @@ def bags_with_padding(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
+def shifts(rng: random.Random) -> Case:
+    x = torch.tensor([5, -5, 2**30 + 1, -1, 77, -(2**31), 7, 8], dtype=torch.int32)
+    y = torch.tensor([1, 2, 30, 31, 32, 31, -1, 1000], dtype=torch.int32)
+    return (lambda x, y: (x << y, x >> y)), (x, y)
+
+
+def near_zero(rng: random.Random) -> Case:
+    x = torch.tensor([1e-3, -1e-3, 0.0, 2.0**-12])
+    return (lambda x: torch.expm1(x)), (x.half().float(),)
+
+
+def crossed(rng: random.Random) -> Case:
+    x, y = floats(rng, 5, 3, 3), floats(rng, 5, 3, 3)
+    powers = torch.tensor([-5, 0, 3], dtype=torch.int32)
+
+    def multiply(x: Tensor, y: Tensor, n: Tensor) -> tuple[Tensor, ...]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an axis that is not named
+            return torch.cross(x, y), torch.linalg.cross(x, y), torch.exp2(n), x.view_as(y) + 0
+
+    return multiply, (x, y, powers)
+
+
+def of_complex_numbers(rng: random.Random) -> Case:
+    x = floats(rng, 3, 2)
+    return (lambda x: torch.view_as_real(torch.view_as_complex(x).conj().resolve_conj())), (x,)
+
+
+def batch_norms_of_the_sample(rng: random.Random) -> Case:
+    return (lambda x: functional.batch_norm(x, torch.zeros(3), torch.ones(3), training=True)), (
+        floats(rng, 4, 3, 5, low=-900, high=900),
+    )
+
+
 @ways(
+    shifts, near_zero, crossed, of_complex_numbers, batch_norms_of_the_sample,
     logarithms, logarithms_of_infinities, logarithms_of_zero, logarithms_of_many, spreads, spreads_of_little,
     group_norms, instance_norms, similarities, truths, angles, whole_limits, limits_that_are_tensors, places,
     remainders_of_one, approximations, narrowed, weighted_products, vectors_by_stacks, einsums, masked, padded_round,
@@ -253,6 +289,7 @@ def hidden_rows(rng: random.Random) -> Case:
         scores, hidden = q @ k.transpose(-1, -2), (1.0 - shown.float())[:, None, None, :]
         least = torch.finfo(torch.float32).min
         filled = scores.masked_fill(shown[:, None, None, :] == 0, -1e9)
+        endless = torch.zeros(2, 6).masked_fill(shown == 0, -float("inf"))[:, None, None, :].expand(2, 3, 5, 6)
         return (
             torch.softmax(scores + hidden * least, -1) @ v,
             torch.softmax(scores / 8 + hidden * -1e9, -1) @ v,  # which swallows up to 32 in float32
@@ -260,6 +297,8 @@ def hidden_rows(rng: random.Random) -> Case:
             torch.softmax(filled, -1) @ v,
             functional.scaled_dot_product_attention(q, k, v, attn_mask=shown[:, None, None, :].expand(2, 3, 5, 6) > 0),
             functional.scaled_dot_product_attention(q, k, v, attn_mask=shown[:, None, None, :] > 0, scale=0.3),
+            functional.scaled_dot_product_attention(q, k, v, attn_mask=endless),
+            functional.scaled_dot_product_attention(q / 8, k, v, attn_mask=(hidden * least).expand(2, 3, 5, 6)),
         )
 
     return attend, (q, k, v, shown)

@@ -14,7 +14,7 @@ from builder.progress import Silent
 from builder.release.lock import FILE_NAME, lock_text
 from builder.store.actions import Action, Store
 from builder.store.collect import collect
-from builder.store.roots import remember_root, remembered_roots
+from builder.store.roots import AWAY, remember_root, remembered_roots
 
 DAY = 86400.0
 CHAIN = ("load", "prepare", "capture", "convert", "compress", "seal")
@@ -83,7 +83,7 @@ def test_the_locks_that_were_written_and_the_one_here_are_roots(
     store = Store(tmp_path / "cache" / "store", Silent())
     digests = {name: build(store, name, days_ago=90) for name in ("aa", "bb", "cc")}
     elsewhere = write_lock(tmp_path / "elsewhere", digests["aa"])
-    remember_root(store.root, elsewhere)
+    remember_root(store.root, elsewhere, [])  # what it names is read anew
     monkeypatch.chdir(write_lock(tmp_path / "here", digests["bb"]).parent)
     # when only asked, then nothing goes
     assert gc.run(["--dry-run"]) == 0
@@ -93,11 +93,16 @@ def test_the_locks_that_were_written_and_the_one_here_are_roots(
     # then
     assert "14 results for locks and releases" in capsys.readouterr().err
     assert [len(present(store, name)) for name in ("aa", "bb", "cc")] == [7, 7, 0]
-    # and when a lock is gone, it is forgotten
-    elsewhere.unlink()
-    assert remembered_roots(store.root) == []
-    assert list((store.root / "roots").iterdir()) == []
+    # and when a lock is away for the moment, what it named stays, and that is said
+    elsewhere.rename(tmp_path / "away")
+    assert gc.run([]) == 0
+    assert f"{elsewhere} is not there now" in capsys.readouterr().err
+    assert [len(present(store, name)) for name in ("aa", "bb")] == [7, 7]
+    # and when it is away for weeks, it is forgotten
+    for note in (store.root / "roots").iterdir():
+        os.utime(note, (time.time() - AWAY - DAY,) * 2)
     gc.run([])
+    assert [root.file for root in remembered_roots(store.root)] == [tmp_path / "here" / FILE_NAME]
     assert [len(present(store, name)) for name in ("aa", "bb")] == [0, 7]
 
 
@@ -108,7 +113,7 @@ def test_nothing_is_removed_while_a_lock_cannot_be_read(tmp_path: Path, monkeypa
     lock = tmp_path / "elsewhere" / FILE_NAME
     lock.parent.mkdir()
     lock.write_text("damaged")
-    remember_root(store.root, lock)
+    remember_root(store.root, lock, [])
     with pytest.raises(ConfigurationError, match="no lock of builder"):
         gc.run([])
     assert len(present(store, "aa")) == 7

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from builder.backends.coreml.lowerings.half_masks import MASKED
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, promoted, selected, zeros_like
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_bool, promoted, selected, zeros_like
 
 _HIDDEN = -3.4e38
-"""Score of what a mask hides; half precision takes another number for it (`half_masks`)."""
+"""Score of what a mask hides, and what traces write for minus infinity; `half_masks` makes it finite in half."""
 
 
 def grouped_attention(
@@ -34,7 +36,7 @@ def grouped_attention(
     if is_causal:
         sizes = [fixed_size(scores, axis, "causal attention") for axis in (-2, -1)]
         scores = mb.add(x=scores, y=np.triu(np.full(sizes, -MASKED, dtype=np.float32), 1))
-    if attn_mask is not None and is_bool(attn_mask):
+    if attn_mask is not None and _may_hide_rows(attn_mask):
         return mb.matmul(x=_masked_softmax(mb, scores, attn_mask), y=value)
     if attn_mask is not None:
         scores = mb.add(x=scores, y=attn_mask)
@@ -42,11 +44,23 @@ def grouped_attention(
 
 
 def _masked_softmax(mb: Builder, scores: Var, mask: Var) -> Var:
-    """Softmax over what the mask shows; zeros in rows where it shows nothing, as torch gives."""
-    shares = mb.softmax(x=selected(mb, mask, scores, _HIDDEN), axis=-1)
-    shown = mb.cast(x=mask, dtype="fp32")
-    shares, shown = promoted(shares, shown)
-    return mb.mul(x=shares, y=shown)
+    """Softmax over what the mask shows; zeros in rows where it shows nothing."""
+    if is_bool(mask):
+        shares, shown = promoted(
+            mb.softmax(x=selected(mb, mask, scores, _HIDDEN), axis=-1), mb.cast(x=mask, dtype="fp32")
+        )
+        return mb.mul(x=shares, y=shown)
+    shares = mb.softmax(x=mb.add(x=scores, y=mask), axis=-1)
+    return selected(mb, _shows_something(mb, mask), shares, zeros_like(mb, shares))
+
+
+def safe_softmax(mb: Builder, x: Var, dim: int, dtype: int | None = None) -> Var:
+    """Softmax with zeros where all along the axis is minus infinity."""
+    del dtype
+    x = as_float(x)
+    shares = mb.softmax(x=x, axis=dim)
+    some = mb.greater(x=mb.reduce_max(x=x, axes=[dim], keep_dims=True), y=_HIDDEN)
+    return selected(mb, some, shares, zeros_like(mb, shares))
 
 
 def masked_or_grouped_attention(
@@ -69,7 +83,7 @@ def masked_or_grouped_attention(
 def masked_attention(
     mb: Builder, query: Var, key: Var, value: Var, attn_mask: Var, dropout_p: float = 0.0, scale: float | None = None
 ) -> Var:
-    """`softmax(query @ key.T * scale) @ value` over the places where the mask is true, zeros where it nowhere is."""
+    """`softmax(query @ key.T * scale + mask) @ value`, zeros in rows where the mask shows nothing, as torch gives."""
     from coremltools import target
     from coremltools.converters.mil.mil.block import is_current_opset_version_compatible_with
 
@@ -77,12 +91,18 @@ def masked_attention(
         raise NotImplementedError("attention with dropout draws random numbers, in a model that is evaluated too")
     alike = query.rank > 2 and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
     if alike and scale is None and is_current_opset_version_compatible_with(target.iOS18):
-        fused = mb.scaled_dot_product_attention(query=query, key=key, value=value, attn_mask=attn_mask)
-        shown = mb.reduce_max(x=mb.cast(x=attn_mask, dtype="int32"), axes=[-1], keep_dims=True)
-        return selected(mb, mb.cast(x=shown, dtype="bool"), fused, zeros_like(mb, fused))
+        result = mb.scaled_dot_product_attention(query=query, key=key, value=value, attn_mask=attn_mask)
+        return selected(mb, _shows_something(mb, attn_mask), result, zeros_like(mb, result))
     factor = scale if scale is not None else fixed_size(query, -1, "attention with a mask") ** -0.5
     scores = mb.matmul(x=mb.mul(x=query, y=float(factor)), y=key, transpose_y=True)
     return mb.matmul(x=_masked_softmax(mb, scores, attn_mask), y=value)
+
+
+def _shows_something(mb: Builder, mask: Var) -> Var:
+    """Whether a row of a mask, of truths or of summands, leaves anything: (…, rows, 1)."""
+    if is_bool(mask):
+        return mb.cast(x=mb.reduce_max(x=mb.cast(x=mask, dtype="int32"), axes=[-1], keep_dims=True), dtype="bool")
+    return mb.greater(x=mb.reduce_max(x=mask, axes=[-1], keep_dims=True), y=-MASKED / 2)
 
 
 def flash_attention(
@@ -114,10 +134,31 @@ def _is_grouped(query: Var, key: Var, enable_gqa: bool = False) -> bool:
 
 
 def _may_hide_rows(attn_mask: Var | None = None) -> bool:
-    """Whether the mask is one of truths that may hide all of a row: one that the input decides, or such a constant."""
-    if attn_mask is None or not is_bool(attn_mask):
+    """Whether a mask may hide all of a row: one that the input decides, or such a constant.
+
+    Of summands only infinity hides: torch shows all of a row that has the least finite number everywhere.
+    """
+    import numpy as np
+
+    if attn_mask is None:
         return False
-    return attn_mask.val is None or not bool(attn_mask.val.any(axis=-1).all())
+    if attn_mask.val is not None:
+        value = np.asarray(attn_mask.val)
+        return not bool((value if is_bool(attn_mask) else value > _HIDDEN).any(axis=-1).all())
+    return is_bool(attn_mask) or _is_made_of_infinity(attn_mask, set())
+
+
+def _is_made_of_infinity(var: Var, seen: set[Any]) -> bool:
+    """Whether minus infinity is among the constants that a variable is made of; traces write it as -3.4e38."""
+    import numpy as np
+
+    seen.add(var)
+    if getattr(var, "val", None) is not None:
+        value = np.asarray(var.val)
+        return value.dtype.kind == "f" and bool((np.isneginf(value) | (value == np.float32(_HIDDEN))).any())
+    inputs = [] if var.op is None else var.op.inputs.values()
+    flat = [each for given in inputs for each in (given if isinstance(given, list | tuple) else (given,))]
+    return any(_is_made_of_infinity(each, seen) for each in flat if each not in seen)
 
 
 def _is_grouped_or_hides_rows(query: Var, key: Var, attn_mask: Var | None = None, enable_gqa: bool = False) -> bool:
@@ -127,6 +168,11 @@ def _is_grouped_or_hides_rows(query: Var, key: Var, attn_mask: Var | None = None
 _ROWS = "heads that share keys in groups, and rows of which a mask hides everything"
 
 ATTENTION = (
+    Lowering(
+        operator="_safe_softmax",
+        lower=safe_softmax,
+        wrong=Wrong(issue=None, said="makes NaN where everything is minus infinity"),
+    ),
     Lowering(
         operator="scaled_dot_product_attention",
         lower=masked_or_grouped_attention,

@@ -38,6 +38,13 @@ def conj(mb: Builder, x: Var) -> Var:
     return mb.complex(real_data=mb.complex_real(data=x), imag_data=mb.mul(x=mb.complex_imag(data=x), y=-1.0))
 
 
+def resolved(mb: Builder, x: Var) -> Var:
+    """X itself: torch writes out here what it had put off."""
+    if is_complex(x):
+        return mb.complex(real_data=mb.complex_real(data=x), imag_data=mb.complex_imag(data=x))
+    return mb.identity(x=x)
+
+
 def unsqueeze(mb: Builder, x: Var, dim: int) -> Var:
     """A new axis for both parts."""
     parts = (mb.expand_dims(x=part, axes=[dim]) for part in (mb.complex_real(data=x), mb.complex_imag(data=x)))
@@ -58,8 +65,6 @@ COMPLEX = (
     Lowering(operator="mul", lower=mul, lacks="complex numbers", applies=_one_is_complex),
     Lowering(operator="unsqueeze", lower=unsqueeze, lacks="complex numbers", applies=_is_complex),
     Lowering(operator="polar", lower=polar),
-    *(
-        Lowering(operator=name, lower=conj)
-        for name in ("conj", "_conj", "_conj_physical", "conj_physical", "resolve_conj")
-    ),
+    *(Lowering(operator=name, lower=conj) for name in ("conj", "_conj", "_conj_physical", "conj_physical")),
+    *(Lowering(operator=name, lower=resolved) for name in ("resolve_conj", "resolve_neg")),
 )

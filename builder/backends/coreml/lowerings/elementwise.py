@@ -139,7 +139,7 @@ def logit(mb: Builder, x: Var, eps: float | None = None) -> Var:
     """`log(x / (1 - x))`, with x kept between eps and 1 - eps."""
     if eps is not None:
         x = mb.clip(x=x, alpha=float(eps), beta=1.0 - float(eps))
-    return mb.log(x=mb.real_div(x=x, y=mb.sub(x=1.0, y=x)))
+    return mb.log(x=mb.real_div(x=x, y=mb.sub(x=1.0, y=x)), epsilon=0.0)
 
 
 def hypot(mb: Builder, x: Var, other: Var) -> Var:
@@ -197,6 +197,12 @@ def gelu(mb: Builder, x: Var, approximate: str = "none") -> Var:
     return mb.gelu(x=x, mode="TANH_APPROXIMATION" if approximate == "tanh" else "EXACT")
 
 
+def expm1(mb: Builder, x: Var) -> Var:
+    """`e^x - 1` as `tanh(x / 2) (e^x + 1)`, which takes nothing from a number that is almost the same."""
+    x = as_float(x)
+    return mb.mul(x=mb.tanh(x=mb.mul(x=x, y=0.5)), y=mb.add(x=mb.exp(x=x), y=1.0))
+
+
 def erfc(mb: Builder, x: Var) -> Var:
     """`1 - erf(x)`."""
     return mb.sub(x=1.0, y=mb.erf(x=x))
@@ -234,7 +240,7 @@ def _is_integer(x: Var) -> bool:
     return is_integer(x)
 
 
-_FLOAT_ONLY = ("sqrt", "rsqrt", "exp", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "atan", "asin", "acos")
+_FLOAT_ONLY = ("sqrt", "rsqrt", "exp", "exp2", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "atan", "asin", "acos")
 
 _SCALED = {"add": scaled_sum, "sub": scaled_difference, "rsub": reversed_difference}
 
@@ -260,6 +266,11 @@ ELEMENTWISE = (
         operator="reciprocal",
         lower=reciprocal,
         wrong=Wrong(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+    ),
+    Lowering(
+        operator="expm1",
+        lower=expm1,
+        wrong=Wrong(issue=None, said="takes 1 from a rounded exponential, which leaves few digits near zero"),
     ),
     Lowering(
         operator="gelu",

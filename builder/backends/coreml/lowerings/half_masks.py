@@ -111,6 +111,10 @@ def _absorb(mb: Any, block: Any, masks: set[Any]) -> None:
     """Let masks swallow what they are added to, in front of each softmax; `masks` grows by all that is made of them."""
     hidden: dict[Any, Any] = {}
     for op in list(block.operations):
+        if op.op_type == "scaled_dot_product_attention" and op.attn_mask in masks:
+            if not _leaves_something(op.attn_mask, -1):
+                _average_hidden_rows(mb, block, op)
+            continue
         if op.op_type not in _MAKES_MASKS | _MOVES or not any(var in masks for var in _inputs(op)):
             continue
         if op.op_type not in ("add", "sub") or not _is_attended(op.outputs[0], set()):
@@ -127,6 +131,17 @@ def _absorb(mb: Any, block: Any, masks: set[Any]) -> None:
                         hidden[var, sign] = (mb.less if sign < 0 else mb.greater)(x=var, y=limit)
                 conditions.append(hidden[var, sign])
         masks.update(op.outputs if not conditions else (_swallowed(mb, block, op, conditions),))
+
+
+def _average_hidden_rows(mb: Any, block: Any, op: Any) -> None:
+    """Give the mean of all values where the mask of fused attention hides a whole row, as swallowed scores do."""
+    (result,) = op.outputs
+    operations = list(block.operations)
+    with mb.set_before_op(operations[operations.index(op) + 1]):
+        most = mb.reduce_max(x=op.attn_mask, axes=[-1], keep_dims=True)
+        mean = mb.reduce_mean(x=op.value, axes=[-2], keep_dims=True)
+        new = mb.select(cond=mb.greater(x=most, y=-MASKED / 2), a=result, b=mean)
+    block.replace_uses_of_var_after_op(anchor_op=new.op, old_var=result, new_var=new)
 
 
 def _swallowed(mb: Any, block: Any, op: Any, conditions: list[Any]) -> Any:

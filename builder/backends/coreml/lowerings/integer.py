@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import selected
 
 _BITS = 31
 """Of an int32 without its sign."""
@@ -71,17 +72,28 @@ def _xor(mb: Builder, x: Var, y: Var) -> Var:
 
 
 def shift_left(mb: Builder, x: Var, y: Var) -> Var:
-    """`x << y` for 0 <= y < 32: x times 2^y, which wraps as int32 does."""
-    return mb.mul(x=mb.cast(x=x, dtype="int32"), y=_power_of_two(mb, y))
+    """`x << y` for 0 <= y < 32: x times 2^y, which wraps as int32 does; 0 for every other y."""
+    y = mb.cast(x=y, dtype="int32")
+    known = mb.logical_and(x=mb.greater_equal(x=y, y=0), y=mb.less(x=y, y=_BITS + 1))
+    shifted = mb.mul(x=mb.cast(x=x, dtype="int32"), y=_power_of_two(mb, _within(mb, y, _BITS)))
+    return selected(mb, known, shifted, mb.mul(x=shifted, y=0))
 
 
 def shift_right(mb: Builder, x: Var, y: Var) -> Var:
-    """`x >> y` for 0 <= y < 31, with the sign: x // 2^y, for a negative x as ~(~x // 2^y)."""
+    """`x >> y` with the sign: x // 2^y, for a negative x as ~(~x // 2^y); by 31 for a y below 0 or above 31."""
+    y = mb.cast(x=y, dtype="int32")
+    steps = mb.select(cond=mb.less(x=y, y=0), a=_BITS, b=_within(mb, y, _BITS))
     x = mb.cast(x=x, dtype="int32")
     sign = mb.cast(x=mb.less(x=x, y=0), dtype="int32")
     positive = mb.abs(x=mb.add(x=x, y=sign))
-    shifted = mb.floor_div(x=positive, y=_power_of_two(mb, y))
-    return mb.select(cond=mb.greater(x=sign, y=0), a=mb.sub(x=-1, y=shifted), b=shifted)
+    most = mb.select(cond=mb.greater(x=steps, y=_BITS - 1), a=_BITS - 1, b=steps)  # 2^31 is no int32
+    shifted = mb.floor_div(x=positive, y=_power_of_two(mb, most))
+    shifted = mb.floor_div(x=shifted, y=mb.add(x=mb.sub(x=steps, y=most), y=1))
+    return selected(mb, mb.greater(x=sign, y=0), mb.sub(x=-1, y=shifted), shifted)
+
+
+def _within(mb: Builder, y: Var, most: int) -> Var:
+    return mb.minimum(x=mb.maximum(x=y, y=0), y=most)
 
 
 def _power_of_two(mb: Builder, exponent: Var) -> Var:

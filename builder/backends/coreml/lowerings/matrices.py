@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
-from builder.backends.coreml.lowerings.variables import fixed_size, numpy_dtype, promoted, slice_axis, zeros_like
+from builder.backends.coreml.lowerings.variables import (
+    fixed_size,
+    is_float,
+    numpy_dtype,
+    promoted,
+    slice_axis,
+    zeros_like,
+)
 
 _LARGEST = 4
 """The largest matrix whose determinant is written out: 4 x 4 takes 40 products, the next five times as many."""
@@ -67,6 +74,8 @@ def addbmm(mb: Builder, x: Var, batch1: Var, batch2: Var, beta: float = 1, alpha
 def addmm(mb: Builder, x: Var, mat1: Var, mat2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * mat1 mat2`, of matrices or of batches of them."""
     x, mat1, mat2 = promoted(x, mat1, mat2)
+    if is_float(mat1) and abs(alpha) < 1:  # before the product may leave half precision
+        return _sum(mb, x, mb.matmul(x=mb.mul(x=mat1, y=float(alpha)), y=mat2), beta, 1)
     return _sum(mb, x, mb.matmul(x=mat1, y=mat2), beta, alpha)
 
 
@@ -120,6 +129,23 @@ def inner(mb: Builder, x: Var, other: Var) -> Var:
     return mb.reshape(x=product, shape=[*sizes, *others])
 
 
+def cross(mb: Builder, x: Var, other: Var, dim: int | None = None) -> Var:
+    """The cross product of vectors along an axis, the first one of three elements unless one is named."""
+    x, other = promoted(x, other)
+    axis = next(i for i, size in enumerate(x.shape) if size == 3) if dim is None else dim
+
+    def turned(value: Var, *order: int) -> Var:
+        return mb.gather(x=value, indices=list(order), axis=axis)
+
+    first = mb.mul(x=turned(x, 1, 2, 0), y=turned(other, 2, 0, 1))
+    return mb.sub(x=first, y=mb.mul(x=turned(x, 2, 0, 1), y=turned(other, 1, 2, 0)))
+
+
+def linalg_cross(mb: Builder, x: Var, other: Var, dim: int = -1) -> Var:
+    """The cross product along the last axis unless one is named."""
+    return cross(mb, x, other, dim)
+
+
 def outer(mb: Builder, x: Var, y: Var) -> Var:
     """Each element of a vector (N) times each of another (M), in their common dtype: (N, M)."""
     x, y = promoted(x, y)
@@ -143,6 +169,13 @@ MATRICES = (
     Lowering(operator="addmv", lower=addmv),
     Lowering(operator="addbmm", lower=addbmm),
     Lowering(operator="inner", lower=inner),
+    Lowering(operator="linalg_cross", lower=linalg_cross),
+    Lowering(
+        operator="cross",
+        lower=cross,
+        wrong=Wrong(issue=None, said="takes the wrong axis where none is named"),
+        applies=lambda dim=None: dim is None,
+    ),
     *(
         Lowering(operator=name, lower=outer, lacks="vectors of unlike dtypes", applies=lambda x, y: x.dtype != y.dtype)
         for name in ("outer", "ger")

@@ -133,11 +133,32 @@ def _is_learnt_or_a_volume(x: Var, use_input_stats: bool = True) -> bool:
     return not use_input_stats or x.rank > 4
 
 
+def batch_norm_by_sample(
+    mb: Builder,
+    x: Var,
+    weight: Var | None,
+    bias: Var | None,
+    running_mean: Var | None,
+    running_var: Var | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Var, ...]:
+    """Over all samples and places of each channel, by their own statistics; the learnt ones serve training alone."""
+    if not training:
+        return (_by_running_statistics(mb, x, weight, bias, running_mean, running_var, eps),)
+    del momentum
+    axes = [axis for axis in range(x.rank) if axis != 1]
+    result = normalized_by_spread(mb, x, axes, eps)
+    return (_scaled(mb, result, weight, bias, [1, -1, *[1] * (x.rank - 2)]),)
+
+
 _GROUPS = Wrong(issue=None, said="squares distances that half precision does not hold, and refuses a flexible batch")
 
 NORMALIZATION = (
     Lowering(operator="group_norm", lower=group_norm, wrong=_GROUPS),
     Lowering(operator="native_group_norm", lower=native_group_norm, wrong=_GROUPS),
+    Lowering(operator="_native_batch_norm_legit_functional", lower=batch_norm_by_sample),
     Lowering(
         operator="instance_norm",
         lower=instance_norm,

@@ -133,6 +133,12 @@ def matrix_transposed(mb: Builder, x: Var) -> Var:
     return swapaxes(mb, x, -2, -1)
 
 
+def view_as(mb: Builder, x: Var, other: Var) -> Var:
+    """X in the shape of another."""
+    fixed = all(isinstance(size, int) for size in other.shape)
+    return mb.reshape(x=x, shape=list(other.shape) if fixed else mb.shape(x=other))
+
+
 def ravel(mb: Builder, x: Var) -> Var:
     """All elements in one axis."""
     return mb.reshape(x=x, shape=[-1])
@@ -240,7 +246,8 @@ SHAPE = (
     ),
     Lowering(operator="flipud", lower=flipud),
     *(Lowering(operator=name, lower=matrix_transposed) for name in ("mt", "adjoint", "mh")),
-    *(Lowering(operator=name, lower=ravel) for name in ("ravel",)),
+    Lowering(operator="ravel", lower=ravel),
+    Lowering(operator="view_as", lower=view_as),
     *(
         Lowering(operator=name, lower=tensor_split)
         for name in ("tensor_split", "tensor_split.sections", "tensor_split.indices")

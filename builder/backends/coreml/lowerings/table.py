@@ -5,6 +5,7 @@ from __future__ import annotations
 from builder.backends.coreml.lowerings.activation import ACTIVATION
 from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
+from builder.backends.coreml.lowerings.cells import CELLS
 from builder.backends.coreml.lowerings.complex import COMPLEX
 from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.einsum import EINSUM
@@ -34,6 +35,7 @@ LOWERINGS = by_operator(
     ACTIVATION,
     ASSIGNMENT,
     ATTENTION,
+    CELLS,
     COMPLEX,
     DETECTION,
     EINSUM,

@@ -1,0 +1,75 @@
+"""Reads files that others may have written: regular ones alone, of bounded size and depth, so that it ends."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+MOST = 1 << 26
+"""Bytes of a document (64 MB); recipes, records and results have thousands."""
+
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a surrogate pair, which alone is not a text that can be written anywhere."""
+
+
+class UnfitFileError(OSError):
+    """A file is not a regular one, or too large to be what it should be."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file for reading; raises UnfitFileError for pipes, devices and folders, before it could block."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a NUL in the name, or half of a surrogate pair
+        raise UnfitFileError(path, "is not a name of a file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnfitFileError(path, "is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, *, most: int = MOST) -> bytes:
+    """The content of a regular file of at most `most` bytes; raises UnfitFileError, and OSError as `open` does."""
+    with open_regular(path) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise UnfitFileError(path, f"is larger than {most} bytes")
+    return content
+
+
+def read_json(path: Path, *, most: int = MOST) -> Any:
+    """The JSON document in a file; raises ValueError where it is damaged, and OSError as `read_regular` does."""
+    return parse_json(read_regular(path, most=most))
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The value of a JSON text; raises ValueError for any other, however deep or strange it is."""
+    try:
+        value = json.loads(content)
+        if _HALF.search(content if isinstance(content, bytes) else content.encode("utf-8")):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether a text is the name of a file or folder: no way to another one, and nothing that is not printed."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not name.isprintable():
+        return False
+    return len(name.encode("utf-8", "replace")) <= 255  # halves of surrogate pairs are not printable
+
+
+def is_inner_path(name: object) -> bool:
+    """Whether a text is a relative path of plain names, so that it stays inside the folder that it is joined to."""
+    return isinstance(name, str) and len(name) < 4096 and all(is_plain_name(part) for part in name.split("/"))
