@@ -213,13 +213,17 @@ def _with_remedies(patient: Patient, best: Attempt, attempts: Sequence[Attempt])
 
 
 def _remedy(patient: Patient, method: str, obstacle: Obstacle, by: Callable[[str], Attempt]) -> Remedy:
-    """The first of all ways that helps, the least change first; each that can be pasted was tried."""
+    """The first of all ways that helps, the least change first; each that can be pasted was tried.
+
+    Of a file that holds a program alone nobody can write the code otherwise, or replace modules.
+    """
+    has_modules = kind_of(patient.spec.source).has_modules
     return (
         _by_method(patient.spec, method, by)
-        or _by_substitution(patient, method, obstacle)
+        or (_by_substitution(patient, method, obstacle) if has_modules else None)
         or _by_target(patient, method, obstacle)
-        or rewriting(obstacle)
-        or reason(obstacle)
+        or (rewriting(obstacle) if has_modules else None)
+        or reason(obstacle, has_modules=has_modules)
     )
 
 
