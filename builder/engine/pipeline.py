@@ -21,6 +21,7 @@ from builder.artifacts import (
     PreparedModel,
 )
 from builder.auto.decided import decided
+from builder.backends import backend_of
 from builder.engine.branch import Branch
 from builder.engine.capture_method import Choice
 from builder.engine.failure import keep_log
@@ -39,7 +40,15 @@ from builder.spec.functions import specs_by_function
 from builder.stages.measure import is_measured, measure
 from builder.store.actions import Store
 from builder.store.digests import Remembered
-from builder.util.paths import artifact_name, broken_folder, publish, variant_folder, working_folder
+from builder.util.paths import (
+    artifact_name,
+    broken_folder,
+    carry_over,
+    publish,
+    refuse_foreign,
+    variant_folder,
+    working_folder,
+)
 
 if TYPE_CHECKING:  # a cached build must not import torch
     from builder.backends.coreml.preflight.obstacles import Diagnosis
@@ -64,6 +73,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
     """
     from builder.reports.files import build_logged, write_reports
 
+    backend_of(request.spec.format).check_installed()
     started = time.perf_counter()
     with working_folder(outputs, request.recipe, request.variant, progress=progress) as folder:
         try:
@@ -86,6 +96,9 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
             from builder.auto.recipe import write_beside
 
             write_beside(record, record.chosen, folder, progress)
+        refuse_foreign(final)
+        if kept := carry_over(final, folder, request.recipe):
+            progress.warn(f"kept beside the artifact, since no build made it: {', '.join(kept)}")
         publish(folder, final)
         if request.spec.tracking.kind != "none":
             from builder.tracking import track
