@@ -69,7 +69,7 @@ def _facts(record: BuildRecord) -> Iterator[Line]:
         yield Line(label="chosen", text=f"{record.chosen.said}; {len(record.chosen.tried)} builds measured")
     for note in record.chosen.notes if record.chosen else ():
         yield Line(text=note, style="yellow", loud=True)
-    yield Line(label="target", text=f"{spec.target.name}, {record.artifact.format}")
+    yield Line(label="target", text=f"{spec.system.name}, {record.artifact.format}")
 
 
 def _steps(record: BuildRecord) -> Iterator[str]:
