@@ -19,6 +19,7 @@ from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
 from builder.backends.coreml.lowerings.masks import MASKS
 from builder.backends.coreml.lowerings.matrices import MATRICES
+from builder.backends.coreml.lowerings.moved import MOVED
 from builder.backends.coreml.lowerings.normalization import NORMALIZATION
 from builder.backends.coreml.lowerings.order import ORDER
 from builder.backends.coreml.lowerings.packed import PACKED
@@ -49,6 +50,7 @@ LOWERINGS = by_operator(
     LOGARITHMS,
     MASKS,
     MATRICES,
+    MOVED,
     NORMALIZATION,
     ORDER,
     PACKED,
