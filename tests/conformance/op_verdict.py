@@ -14,7 +14,7 @@ from torch import Tensor
 
 from builder import runtime
 from builder.errors import BuilderError
-from tests.conformance.op_samples import Case
+from tests.conformance.op_samples import ANY_ORDER, Case
 from tests.unit.lowerings.agreement import captured, convert_program
 
 Outputs = tuple[Tensor, ...]
@@ -77,7 +77,11 @@ def _difference(artifact: Any, case: Case, inputs: Sequence[Tensor], *, half: bo
     for index, (wanted, tolerance) in enumerate(zip(expected, allowed, strict=True)):
         if half and wanted.is_floating_point() and _has_integers_beyond_half(inputs):
             continue
+        if case.name in ANY_ORDER and not wanted.is_floating_point() and _has_equal_values(inputs[0]):
+            continue
         found = np.asarray(got[f"y{index}"])
+        if not wanted.numel():
+            continue  # Core ML returns no tensor without elements
         if found.size != wanted.numel():
             return "wrong", f"output {index} has shape {found.shape}, not {tuple(wanted.shape)}"
         said = _compare(found.reshape(wanted.shape), wanted, tolerance, half=half)
@@ -95,9 +99,21 @@ def _reference(case: Case, inputs: Sequence[Tensor]) -> Outputs | None:
             return None
 
 
+def _has_equal_values(x: Tensor) -> bool:
+    return x.unique().numel() < x.numel()
+
+
 def _has_integers_beyond_half(inputs: Sequence[Tensor]) -> bool:
     """Integers that half precision cannot hold, so that no operator on them as floats can be asked to be right."""
     return any(not x.is_floating_point() and bool((x.abs() > _LARGEST).any()) for x in inputs)
+
+
+def _in_half(case: Case, inputs: Sequence[Tensor]) -> Outputs | None:
+    case.module.in_half = True
+    try:
+        return _reference(case, inputs)
+    finally:
+        case.module.in_half = False
 
 
 def _moved(x: Tensor, share: float) -> Tensor:
@@ -116,6 +132,10 @@ def _allowed(case: Case, inputs: Sequence[Tensor], expected: Outputs, *, half: b
         for index, size in enumerate(_reference(case, [x.abs() for x in inputs]) or ()):
             if size.is_floating_point() and size.shape == allowed[index].shape:
                 allowed[index] = torch.where(size.abs() > _LARGEST, float("inf"), allowed[index])
+        for index, own in enumerate(_in_half(case, inputs) or ()):  # what half precision itself gives is no error
+            if own.is_floating_point() and own.shape == expected[index].shape:
+                change = (own.double() - expected[index].double()).abs().nan_to_num(float("inf"), float("inf"))
+                allowed[index] = torch.maximum(allowed[index], torch.where(change > 50 * allowed[index], change, 0.0))
     for sign in (1, -1):
         moved = _reference(case, [_moved(x, sign * _ULPS[half]) for x in inputs])
         if moved is None or [m.shape for m in moved] != [w.shape for w in expected]:

@@ -6,6 +6,7 @@ from builder.backends.coreml.lowerings.activation import ACTIVATION
 from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
 from builder.backends.coreml.lowerings.complex import COMPLEX
+from builder.backends.coreml.lowerings.composed import COMPOSED
 from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.einsum import EINSUM
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
@@ -35,6 +36,7 @@ LOWERINGS = by_operator(
     ASSIGNMENT,
     ATTENTION,
     COMPLEX,
+    COMPOSED,
     DETECTION,
     EINSUM,
     ELEMENTWISE,
