@@ -94,7 +94,29 @@ def fit_array(array: Any, given: TensorInput, *, where: str, key: str) -> np.nda
         bad = "NaN" if np.isnan(values).any() else "infinity"
         at = tuple(int(place[0]) for place in np.nonzero(~np.isfinite(values)))
         raise SourceError(f"{where} holds {bad}, first at {at}; inputs are finite", key=key)
+    _check_range(values, given, where, key)
     return values
+
+
+def _check_range(values: np.ndarray, given: TensorInput, where: str, key: str) -> None:
+    """Raise SourceError for a value that the input's `low` and `high` rule out."""
+    if not values.size:
+        return
+    least, greatest = values.min(), values.max()
+    if given.low is not None and least < np.asarray(given.low, values.dtype):
+        raise SourceError(
+            f"{where} holds {least:g}, and the input has `low: {given.low:g}`",
+            hint="low and high say what the app gives: widen them, or leave them out",
+            key=key,
+        )
+    is_beyond = greatest >= given.high if given.high is not None and values.dtype == np.int32 else False
+    if given.high is not None and (is_beyond or greatest > np.asarray(given.high, values.dtype)):
+        raise SourceError(
+            f"{where} holds {greatest:g}, and the input has `high: {given.high:g}`"
+            + (", which is the first integer that it does not take" if is_beyond else ""),
+            hint="low and high say what the app gives: widen them, or leave them out",
+            key=key,
+        )
 
 
 def takes(given: ImageInput | TensorInput, shape: Sequence[int]) -> bool:

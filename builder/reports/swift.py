@@ -10,6 +10,7 @@ from builder.artifacts import BuildRecord
 from builder.reports.plain import system_name
 from builder.reports.swift_detector import detector_snippet
 from builder.reports.swift_words import literal, type_name
+from builder.spec.inputs import TensorInput
 
 _PIXELS = {"G": "kCVPixelFormatType_OneComponent8", "G16": "kCVPixelFormatType_OneComponent16Half"}
 _ARRAYS = {"float32": ".float32", "float16": ".float16", "int32": ".int32", "float64": ".double", "int8": ".int8"}
@@ -79,11 +80,33 @@ def _predict(record: BuildRecord) -> Iterator[str]:
         yield f"/// - Parameter {state}: one `model.makeState()` for each sequence"
     yield from (f"/// - Returns {_identifier(o['name'])}: {_gives(o, record.labels)}" for o in record.outputs)
     yield f"func predict({', '.join(parameters)}) throws -> {returns} {{"
+    for name, low, high in _promises(record):
+        yield from (f"    {line}" for line in _held(name, low, high))
     yield from (f"    {line}" for line in _given(record.inputs, features))
     using = f", using: {state}" if stateful else ""
     yield f"    let {answer} = try self.model.prediction(from: {features}{using})"
     yield from _return([_value(output, answer) for output in record.outputs])
     yield "}"
+
+
+def _promises(record: BuildRecord) -> Iterator[tuple[str, str | None, str | None]]:
+    """The arrays whose range the recipe declares, with the comparisons that must hold; checks rest on them."""
+    for name, given in record.request.spec.artifact_inputs.items():
+        if not isinstance(given, TensorInput) or given.default_value is not None:
+            continue
+        below = "<" if given.dtype == "int32" else "<="
+        low = None if given.low is None else f"$0.doubleValue >= {given.low:g}"
+        high = None if given.high is None else f"$0.doubleValue {below} {given.high:g}"
+        if low or high:
+            yield name, low, high
+
+
+def _held(name: str, low: str | None, high: str | None) -> Iterator[str]:
+    """A precondition of debug builds: the artifact was checked in this range alone."""
+    variable = _identifier(name)
+    holds = " && ".join(filter(None, (low, high)))
+    yield f"assert((0..<{variable}.count).map {{ {variable}[$0] }}.allSatisfy {{ {holds} }},"
+    yield f'       "{name} is beyond the range that the artifact was checked in")'
 
 
 def _given(inputs: Sequence[Mapping[str, Any]], features: str) -> Iterator[str]:

@@ -106,9 +106,10 @@ class TensorInput(Part):
     default_value: Finite | None = None
     """The value of every element when the app leaves the input out, which it then may."""
     low: Finite | None = None
-    """Least value of the seeded examples (uniform between low and high); normal distribution unless given."""
+    """Least value that the app gives: a promise, on which checks rest. Examples are uniform between low and high, and
+    normally distributed where neither is given; integers begin with 0 unless it is."""
     high: Finite | None = None
-    """Greatest value of the seeded examples; for int32 exclusive, and required."""
+    """Greatest value that the app gives; for int32 exclusive, and required."""
     source_name: str | None = None
     """What the model itself calls this input, where the artifact shall call it otherwise."""
 

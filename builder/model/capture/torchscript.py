@@ -70,8 +70,10 @@ def folded(traced: Any, inputs: tuple[torch.Tensor, ...], *, fixed: bool) -> Any
     for _ in range(3):  # what one round decides shows the shapes that decide the next
         if not any(kind in str(graph) for kind in _CONTROL):
             break
-        if fixed:
-            compiler._jit_pass_complete_shape_analysis(graph, (module._c, *inputs), False)
+        compiler._jit_pass_complete_shape_analysis(graph, (module._c, *inputs), False)
+        if not fixed:
+            _write_ranks(graph, graph)
+            compiler._jit_erase_non_input_shape_information(graph)
         compiler._jit_pass_peephole(graph, not fixed)
         compiler._jit_pass_constant_propagation(graph)
         _leave_out_errors(graph)
@@ -119,6 +121,20 @@ def _write_none(graph: Any, block: Any, known: dict[int, Any]) -> None:
             _write_none(graph, inner, known)
 
 
+def _write_ranks(graph: Any, block: Any) -> None:
+    """Write out how many dimensions tensors have, which is the same at all sizes that the app chooses."""
+    for node in list(block.nodes()):
+        for inner in node.blocks():
+            _write_ranks(graph, inner)
+        if node.kind() != "aten::dim":
+            continue
+        sizes = node.input().type().varyingSizes() if isinstance(node.input().type(), torch._C.TensorType) else None
+        if sizes is not None:
+            rank = graph.insertConstant(len(sizes))
+            rank.node().moveBefore(node)
+            node.output().replaceAllUsesWith(rank)
+
+
 def _read_once(graph: Any) -> None:
     """Let later reads of a buffer use what an operator in place made of it, as a trace does.
 
@@ -140,10 +156,21 @@ def _read_once(graph: Any) -> None:
 
 
 def _leave_out_errors(block: Any) -> None:
-    """Remove every `if …: raise …`."""
+    """Take the other way of every branch of which one way only raises an error.
+
+    Given:   %y = if %bad: raise … -> uninitialized;  else: f(…) -> %x
+    Result:  f(…), and %x for %y
+    """
     for node in list(block.nodes()):
-        for inner in node.blocks():
+        ways = list(node.blocks())
+        for inner in ways:
             _leave_out_errors(inner)
-        raises = any(n.kind() == "prim::RaiseException" for inner in node.blocks() for n in inner.nodes())
-        if node.kind() == "prim::If" and node.outputsSize() == 0 and raises:
-            node.destroy()
+        kept = [way for way in ways if all(n.kind() != "prim::RaiseException" for n in way.nodes())]
+        if node.kind() != "prim::If" or len(kept) != 1:
+            continue
+        (way,) = kept
+        for inner in list(way.nodes()):
+            inner.moveBefore(node)
+        for output, value in zip(node.outputs(), list(way.outputs()), strict=True):
+            output.replaceAllUsesWith(value)
+        node.destroy()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +129,32 @@ def test_inputs_that_the_original_refuses_are_not_asked_of_the_artifact() -> Non
     )
     assert report.data is not None
     assert report.data["refused_by_original"] == ["zeros in x", "sparse in x"]
+
+
+def test_own_data_is_taken_whole_until_its_time_is_over(tmp_path: Path) -> None:
+    # given 60 samples, and an original that takes 10 ms for each
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).standard_normal((60, 1, 8)).astype(np.float32))
+    data = {"kind": "tensors", "file": str(tmp_path / "samples.npz")}
+
+    def slow(x: Tensor) -> Tensor:
+        time.sleep(0.01)
+        return x * 2
+
+    whole, part = (
+        parity(
+            {"x": tensor(1, 8)},
+            slow,
+            lambda x: half(x * 2),
+            check={"data": data, "seconds": seconds, "stress": False, "search": 0.0},
+        )
+        for seconds in (60.0, 0.2)
+    )
+    assert whole.data is not None
+    assert part.data is not None
+    assert whole.data["description"] == "all 60 of your samples"
+    assert whole.data["synthetic"] == []
+    assert 4 <= part.data["samples"] < 25
+    assert part.data["description"] == f"{part.data['samples']} of your 60 samples"
 
 
 def test_what_a_check_was_made_on_is_recorded() -> None:

@@ -248,7 +248,7 @@ def test_a_picture_outside_of_sub_folders_has_no_label(folder: Path) -> None:
 INPUTS = {
     **_image("BGR"),
     "x": _input(kind="tensor", shape=[1, 3]),
-    "ids": _input(kind="tensor", shape=[2], dtype="int32", high=5),
+    "ids": _input(kind="tensor", shape=[2], dtype="int32", high=100),
 }
 ARRAYS: dict[str, np.ndarray] = {
     "image": np.stack([np.asarray(_picture(i)) for i in range(3)]),

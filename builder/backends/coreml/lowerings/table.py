@@ -5,6 +5,7 @@ from __future__ import annotations
 from builder.backends.coreml.lowerings.activation import ACTIVATION
 from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
+from builder.backends.coreml.lowerings.cells import CELLS
 from builder.backends.coreml.lowerings.complex import COMPLEX
 from builder.backends.coreml.lowerings.composed import COMPOSED
 from builder.backends.coreml.lowerings.detection import DETECTION
@@ -35,6 +36,7 @@ LOWERINGS = by_operator(
     ACTIVATION,
     ASSIGNMENT,
     ATTENTION,
+    CELLS,
     COMPLEX,
     COMPOSED,
     DETECTION,
