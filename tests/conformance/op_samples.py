@@ -40,10 +40,14 @@ class Operator(torch.nn.Module):
         self.template = (sample.input, tuple(sample.args), dict(sample.kwargs))
         self.in_half = False
         """Whether floats are halves, for what torch itself gives in half precision."""
+        self.is_wide = False
+        """Whether 32-bit integers are 64-bit ones, which do not overflow."""
         self.given = [leaf for leaf in _leaves(self.template) if _is_input(leaf)]
 
     def _restored(self, x: Tensor, own: Tensor) -> Tensor:
         x = x.reshape(()) if own.dim() == 0 else x
+        if self.is_wide and own.dtype == torch.int32:
+            return x.to(torch.int64)
         return x.to(torch.float16 if self.in_half and own.is_floating_point() else own.dtype)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -37,7 +37,10 @@ def logarithms_of_infinities(rng: random.Random) -> Case:
 
 
 def logarithms_of_zero(rng: random.Random) -> Case:
-    return (lambda x: (torch.log(x), torch.log2(x), torch.log10(x))), (torch.tensor([0.0, 1.0, 8.0, 100.0]),)
+    return (
+        lambda x: (torch.log(x), torch.log2(x), torch.log10(x), torch.rsqrt(x), torch.rsqrt(x + 1e-5)),
+        (torch.tensor([0.0, 1.0, 8.0, 100.0]),),
+    )
 
 
 def logarithms_of_many(rng: random.Random) -> Case:
@@ -349,20 +352,10 @@ def causal(rng: random.Random) -> Case:
     return attend, (q, k, v)
 
 
-def causal_with_large_scores(rng: random.Random) -> Case:
-    attend, (q, k, v) = causal(rng)
-    return attend, (q * 300, k * 300, v)
-
-
 @ways(causal)
 @pytest.mark.parametrize("target", ["iOS16", "iOS18"])
 def test_causal_attention(draw: Draw, method: str, half: bool, target: str, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path, count=1, target=target)
-
-
-@pytest.mark.parametrize("method", ["trace", "export"])
-def test_hidden_places_have_less_than_any_score(method: str, tmp_path: Path) -> None:
-    agree(causal_with_large_scores, method=method, half=False, folder=tmp_path, count=1, target="iOS16")
 
 
 def whole_numbers(rng: random.Random) -> Case:

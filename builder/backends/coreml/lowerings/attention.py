@@ -77,26 +77,9 @@ def masked_or_grouped_attention(
     enable_gqa: bool = False,
 ) -> Var:
     """The case of attention that the arguments are."""
-    if attn_mask is None and not _is_grouped(query, key, enable_gqa):
-        return causal_attention(mb, query, key, value, dropout_p, scale)
     if attn_mask is None or _is_grouped(query, key, enable_gqa):
         return grouped_attention(mb, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     return masked_attention(mb, query, key, value, attn_mask, dropout_p, scale)
-
-
-def causal_attention(
-    mb: Builder, query: Var, key: Var, value: Var, dropout_p: float = 0.0, scale: float | None = None
-) -> Var:
-    """Every query sees the keys up to its own place; what it does not see has the least score of all."""
-    import numpy as np
-
-    if dropout_p:
-        raise NotImplementedError("attention with dropout draws random numbers, in a model that is evaluated too")
-    factor = scale if scale is not None else fixed_size(query, -1, "causal attention") ** -0.5
-    scores = mb.matmul(x=mb.mul(x=query, y=float(factor)), y=key, transpose_y=True)
-    sizes = [fixed_size(scores, axis, "causal attention") for axis in (-2, -1)]
-    scores = mb.add(x=scores, y=np.triu(np.full(sizes, _HIDDEN, dtype=np.float32), 1))
-    return mb.matmul(x=mb.softmax(x=scores, axis=-1), y=value)
 
 
 def masked_attention(
@@ -180,25 +163,11 @@ def _is_made_of_infinity(var: Var, seen: set[Any]) -> bool:
     return any(_is_made_of_infinity(each, seen) for each in flat if each not in seen)
 
 
-def _differs(
-    query: Var, key: Var, attn_mask: Var | None = None, is_causal: bool = False, enable_gqa: bool = False
-) -> bool:
-    return _is_grouped(query, key, enable_gqa) or _hides(query, key, attn_mask, is_causal)
+def _is_grouped_or_hides_rows(query: Var, key: Var, attn_mask: Var | None = None, enable_gqa: bool = False) -> bool:
+    return _is_grouped(query, key, enable_gqa) or _may_hide_rows(attn_mask)
 
 
-def _hides(query: Var, key: Var, attn_mask: Var | None = None, is_causal: bool = False) -> bool:
-    """Whether coremltools' own would be off: rows that may be hidden, and -3e4 for what is hidden before iOS 18."""
-    from coremltools import target
-    from coremltools.converters.mil.mil.block import is_current_opset_version_compatible_with
-
-    if _may_hide_rows(attn_mask):
-        return True
-    fixed = isinstance(query.shape[-2], int) and isinstance(key.shape[-2], int)
-    is_hidden = (attn_mask is not None and is_bool(attn_mask)) or (is_causal and fixed and attn_mask is None)
-    return bool(is_hidden and not is_current_opset_version_compatible_with(target.iOS18))
-
-
-_ROWS = "heads that share keys in groups, rows of which a mask hides everything, and scores below -3e4"
+_ROWS = "heads that share keys in groups and rows of which a mask hides everything"
 
 ATTENTION = (
     Lowering(
@@ -210,12 +179,12 @@ ATTENTION = (
         operator="scaled_dot_product_attention",
         lower=masked_or_grouped_attention,
         lacks=_ROWS,
-        applies=_differs,
+        applies=_is_grouped_or_hides_rows,
     ),
     Lowering(
         operator="_scaled_dot_product_flash_attention_for_cpu",
         lower=flash_attention,
-        lacks="rows of which a mask hides everything, and scores below -3e4",
-        applies=_hides,
+        lacks="rows of which a mask hides everything",
+        applies=_may_hide_rows,
     ),
 )
