@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: build test test-slow lint conformance clean
+.PHONY: build test test-slow lint conformance real clean
 
 build: .venv/installed
 	$(BIN)/python -m builder recipe=mobilenet_v2_fp16
@@ -19,6 +19,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+real: .venv/installed  # downloads packages with trained weights into ~/.cache/builder-real-models
+	$(BIN)/python -m tests.real
 
 conformance: .venv/installed
 	$(BIN)/python -m tests.conformance

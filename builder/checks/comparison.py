@@ -29,6 +29,9 @@ Outputs = Mapping[str, torch.Tensor]
 OtherOutputs = Callable[[int], Sequence[Outputs]]
 """From the number of a sample to what the original answers for it where its rounding falls otherwise."""
 
+FAR_DB = 30.0
+"""An uncertainty that is so far below a difference is no part of what is said of it."""
+
 
 def judge(
     *,
@@ -64,7 +67,7 @@ def judge(
         if asked and others is not None:
             for each in sorted(asked):
                 measured |= _beside(each, pairs, partial(_others_of, others, output), enforced[each])
-                notes.append(_certainty(output, measured, each))
+                notes += _certainty(output, measured, each)
             missed = _missed(output, measured, pairs, enforced)
         if missed and half and (reason := _why_below_half(pairs)):
             measured["not_meaningful"] = reason
@@ -121,10 +124,14 @@ def _missed(output: str, measured: Mapping[str, Any], pairs: Pairs, limits: Mapp
     return missed
 
 
-def _certainty(output: str, measured: Mapping[str, Any], measure: str) -> str:
-    """What the original is sure of, for people."""
-    own = f"{measured['own_agreement']:.4g}" if measure == "agreement" else f"{measured['own_snr_db']:.1f} dB"
-    return f"{output}: the original, computed with other rounding, has {measure} {own} against itself"
+def _certainty(output: str, measured: Mapping[str, Any], measure: str) -> list[str]:
+    """What the original is sure of, for people; nothing where it is sure of far more than the difference."""
+    own_name = {"snr_db": "own_snr_db", "agreement": "own_agreement"}[measure]
+    own, found = measured[own_name], measured[measure]
+    if own >= (1.0 if measure == "agreement" else found + FAR_DB):
+        return []
+    shown = f"{own:.4g}" if measure == "agreement" else f"{own:.1f} dB"
+    return [f"{output}: the original, computed with other rounding, has {measure} {shown} against itself"]
 
 
 def measure(references: Sequence[Outputs], results: Sequence[Outputs], scores: str | None) -> dict[str, dict[str, Any]]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from builder.artifacts import Sample
+from builder.backends import backend_of, interface
 from builder.checks.subject import Subject
 from builder.data import levels
 from builder.spec.detection_names import CANDIDATES, DETECTED
@@ -18,6 +20,16 @@ from builder.spec.outputs import ImageOutput, Output
 
 Execute = Callable[[Sample], dict[str, torch.Tensor]]
 """Runs the artifact on one sample as the app gives it; returns every output as a tensor by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One way to execute the artifact here."""
+
+    name: str
+    execute: Execute
+    samples: int | None = None
+    """For how many samples at most, where it is slow; None for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +53,8 @@ class Kept:
         self.original[engine] = subject.states()
 
 
-def engines(subject: Subject, kept: Kept | None = None) -> list[tuple[str, Execute]]:
-    """Every engine that can execute the artifact here: ours always, Apple's on a Mac (not run by the tests).
+def engines(subject: Subject, kept: Kept | None = None) -> list[Engine]:
+    """Every engine that can execute the artifact here: ours always, Apple's where this machine has it.
 
     A model with states keeps them from one sample to the next, and goes on with those of `kept`; without it each call
     begins with zeros.
@@ -53,15 +65,26 @@ def engines(subject: Subject, kept: Kept | None = None) -> list[tuple[str, Execu
     ours = runtime.load(subject.sealed.path, subject.function or None)
     state = states.setdefault("runtime", ours.make_state()) if ours.states else None
     inner = CANDIDATES if subject.prepared.suppression is not None else None
-    found: list[tuple[str, Execute]] = [
-        (
-            "runtime",
-            lambda sample: _tensors(ours.predict(dict(sample.given), state=state, intermediates=inner), subject),
+    backend, spec = backend_of(subject.sealed.format), subject.spec
+    found = [
+        Engine(
+            name="runtime",
+            execute=lambda sample: _tensors(
+                ours.predict(backend.feeds(sample, spec), state=state, intermediates=inner), subject
+            ),
         )
     ]
-    if sys.platform == "darwin":
-        found.append(("coreml", _apples(subject, states)))
+    for apples in backend.engines(subject.sealed.path, subject.function):
+        found.append(Engine(name=apples.name, execute=_opened(apples, states, subject), samples=apples.samples))
+    if sys.platform == "darwin" and backend.name == "Core ML":
+        found.append(Engine(name="coreml", execute=_apples(subject, states)))
     return found
+
+
+def _opened(engine: interface.Engine, states: dict[str, Any], subject: Subject) -> Execute:
+    """A backend's engine on samples, with outputs as tensors."""
+    predict, backend = engine.open(states), backend_of(subject.sealed.format)
+    return lambda sample: _tensors(predict(backend.feeds(sample, subject.spec)), subject)
 
 
 def run_program(path: Path, subject: Subject) -> Execute:
@@ -74,7 +97,8 @@ def run_program(path: Path, subject: Subject) -> Execute:
     model = runtime.load(path)
     state = model.make_state() if model.states else None
     names = subject.prepared.output_names
-    return lambda sample: _named(model.predict(dict(sample.given), state=state), names, subject)
+    feeds = backend_of(subject.sealed.format).feeds
+    return lambda sample: _named(model.predict(feeds(sample, subject.spec), state=state), names, subject)
 
 
 def _apples(subject: Subject, states: dict[str, Any]) -> Execute:
@@ -107,7 +131,7 @@ def _named(predicted: Mapping[str, Any], names: Sequence[str], subject: Subject)
     labels = subject.prepared.labels
     return {
         name: _scores(predicted[name], labels)
-        if name == subject.scores and labels is not None
+        if name == subject.scores and labels is not None and isinstance(predicted[name], Mapping)
         else _tensor(predicted[name], subject.spec.output.get(name))
         for name in names
     }
@@ -116,7 +140,7 @@ def _named(predicted: Mapping[str, Any], names: Sequence[str], subject: Subject)
 def _tensor(value: Any, output: Output | None) -> torch.Tensor:
     """An array as a tensor; a picture as levels of 0 to 255, float32 (1, C, H, W), in the order of its channels."""
     if isinstance(output, ImageOutput):
-        return levels(value, output.color_layout)
+        return levels(value, output.color_layout) if isinstance(value, Image.Image) else torch.as_tensor(value).float()
     return torch.as_tensor(value)
 
 

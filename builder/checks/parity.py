@@ -11,7 +11,7 @@ from builder.checks.beside import make_judge
 from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
-from builder.checks.engine import Execute, Kept
+from builder.checks.engine import Engine, Execute, Kept
 from builder.checks.limits import given_limits, parity_limits
 from builder.checks.pictures import checked_picture
 from builder.checks.rounding import with_numbers, without_rounding
@@ -44,14 +44,14 @@ def check_parity(
     check: ParityCheck,
     subject: Subject,
     samples: Samples,
-    engine: str,
-    execute: Execute,
+    by: Engine,
     kept: Kept,
 ) -> CheckReport:
     """Compare with the model before compression: what declared substitutions changed is their own effect.
 
-    States go on from what `kept` has, on both sides.
+    States go on from what `kept` has, on both sides. A slow engine confirms a few samples, and nothing beside them.
     """
+    engine, execute, samples = by.name, by.execute, samples.first(by.samples)
     if subject.prepared.suppression is not None:
         taken = samples if not _is_limited(check, samples) else samples[:MOST_PICTURES]
         report = check_detections(name, check, subject, taken, engine, execute)
@@ -72,11 +72,14 @@ def check_parity(
         given=given_limits(check),
         half=subject.spec.precision.kind != "fp32" or bool(subject.spec.compression),
     )
+    pictures = tuple(picture for s, a, b in pairs.shown for picture in checked_picture(subject, s, a, b, engine))
+    report = replace(report, pictures=pictures, data=samples.described(len(pairs.references)))
+    if by.samples is not None:
+        kept.leave(engine, subject)
+        return report
     cost = time.process_time() - began
     beside = look_beside(name, check, subject, make_judge(check, subject, execute, pairs.references), cost)
     kept.leave(engine, subject)
-    pictures = tuple(picture for s, a, b in pairs.shown for picture in checked_picture(subject, s, a, b, engine))
-    report = replace(report, pictures=pictures, data=samples.described(len(pairs.references)))
     return with_beside(report, beside)
 
 

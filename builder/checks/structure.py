@@ -6,31 +6,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from builder.artifacts import CheckReport, PreparedModel, Suppression
-from builder.backends.coreml.description import SEEDED_KEY, ArtifactDescription, describe_artifact, shown_description
+from builder.backends import backend_of
+from builder.backends.description import SEEDED_KEY, ArtifactDescription, shown_description
+from builder.backends.interface import Backend
 from builder.checks.subject import Subject
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
 from builder.spec.detection_names import DETECTED, THRESHOLDS
-from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
-from builder.spec.outputs import ImageOutput
 
 
 def check_structure(name: str, check: StructureCheck, subject: Subject) -> CheckReport:
     """Read the saved file's own description and compare it with the recipe."""
     spec, prepared, sealed = subject.spec, subject.prepared, subject.sealed
+    backend = backend_of(sealed.format)
     try:
-        found = describe_artifact(sealed.path)
+        found = backend.describe(sealed.path)
     except Exception as error:
         return _report(name, check, {}, f"the artifact does not load: {error}")
     found = _function(subject, found)
     failures = [
         *_compare_suppression(prepared, found),
-        *_compare_inputs(spec, prepared, found),
+        *_compare_inputs(backend, spec, prepared, found),
         *_compare_states(spec, prepared, found),
-        *_compare_outputs(spec, prepared, found),
+        *_compare_outputs(backend, spec, prepared, found),
         *_compare_labels(prepared, found, is_named=spec.classifier is not None or prepared.suppression is not None),
         *_compare_metadata(spec, found, is_finished=subject.captured.method == "coreml"),
     ]
@@ -55,7 +54,9 @@ def _report(name: str, check: StructureCheck, values: Mapping[str, Any], failure
     )
 
 
-def _compare_inputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
+def _compare_inputs(
+    backend: Backend, spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription
+) -> Iterator[str]:
     declared = {feature["name"]: feature for feature in found.inputs}
     names = [*spec.artifact_inputs, *(THRESHOLDS if prepared.suppression is not None else ())]
     if list(declared) != names:
@@ -65,54 +66,16 @@ def _compare_inputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDes
         for name in THRESHOLDS:
             yield from _differences(f"input {name}", {"kind": "double", "optional": True}, declared[name])
     for name, given in spec.artifact_inputs.items():
-        wanted = _wanted_image(given) if isinstance(given, ImageInput) else _wanted_tensor(given)
         feature = dict(declared[name])
         for key in ("enumerated_shapes", "enumerated_sizes"):
             if key in feature:
                 feature[key] = sorted(feature[key])
+        wanted = backend.wanted_input(given)
         for key in ("ranges", "size_ranges"):  # -1: without an end, which no recipe can say
             if key in feature and wanted[key] is not None:
                 ends = zip(feature[key], wanted[key], strict=True)
                 feature[key] = [[low, top if high < 0 else high] for (low, high), (_, top) in ends]
         yield from _differences(f"input {name}", wanted, feature)
-
-
-def _wanted_image(given: ImageInput) -> dict[str, Any]:
-    shape = captured_shape(given)
-    wanted: dict[str, Any] = {
-        "kind": "image",
-        "height": shape[2],
-        "width": shape[3],
-        "color_layout": given.color_layout,
-        "size_ranges": _ranges(given)[2:] if _has_ranges(given) else None,
-        "enumerated_sizes": sorted(shape[2:] for shape in given.enumerated_shapes) if given.enumerated_shapes else None,
-    }
-    return wanted
-
-
-def _wanted_tensor(given: TensorInput) -> dict[str, Any]:
-    return {
-        "kind": "tensor",
-        "shape": list(captured_shape(given)),
-        "dtype": given.dtype,
-        "ranges": _ranges(given) if _has_ranges(given) else None,
-        "enumerated_shapes": sorted(given.enumerated_shapes) if given.enumerated_shapes else None,
-        "optional": None if given.default_value is None else True,
-        "default_value": _stored(given),
-    }
-
-
-def _stored(given: TensorInput) -> float | None:
-    """The default value as the file holds it, in the dtype of the input: 0.3 is 0.30000001192092896 in float32."""
-    return None if given.default_value is None else float(np.array(given.default_value, given.dtype))
-
-
-def _has_ranges(given: ImageInput | TensorInput) -> bool:
-    return any(isinstance(size, RangeDimension) for size in given.shape)
-
-
-def _ranges(given: ImageInput | TensorInput) -> list[list[int]]:
-    return [[size.min, size.max] if isinstance(size, RangeDimension) else [size, size] for size in given.shape]
 
 
 def _compare_states(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
@@ -126,28 +89,20 @@ def _compare_states(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDes
         yield from _differences(f"state {name}", wanted, declared[name])
 
 
-def _compare_outputs(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> Iterator[str]:
+def _compare_outputs(
+    backend: Backend, spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription
+) -> Iterator[str]:
     if prepared.suppression is not None:
         yield from _compare_detected(prepared, prepared.suppression, found)
         return
-    wanted = list(prepared.output_names)
-    if spec.classifier is not None:
-        wanted.append(spec.classifier.predicted_feature_name)
+    wanted = [*prepared.output_names, *backend.label_outputs(spec)]
     names = [feature["name"] for feature in found.outputs]
     if sorted(names) != sorted(wanted):
         yield f"outputs are {', '.join(names)}, and the recipe says {', '.join(wanted)}"
         return
     declared = {feature["name"]: feature for feature in found.outputs}
     for index, name in enumerate(prepared.output_names):
-        given = spec.output.get(name)
-        if index == 0 and spec.classifier is not None:
-            yield from _differences(f"output {name}", {"kind": "dictionary"}, declared[name])
-        elif isinstance(given, ImageOutput):
-            image = {"kind": "image", "color_layout": given.color_layout}
-            yield from _differences(f"output {name}", image, declared[name])
-        else:
-            dtype = {} if given is None or given.dtype is None else {"dtype": given.dtype}
-            yield from _differences(f"output {name}", {"kind": "tensor", **dtype}, declared[name])
+        yield from _differences(f"output {name}", backend.wanted_output(index, name, spec), declared[name])
 
 
 def _compare_detected(prepared: PreparedModel, stage: Suppression, found: ArtifactDescription) -> Iterator[str]:

@@ -29,7 +29,10 @@ def tell_cause(record: BuildRecord, overrides: Sequence[str], *, seconds: float 
         return
     with tempfile.TemporaryDirectory(prefix="builder-cause-") as folder:
         file = Path(folder) / "missed.json"
-        file.write_text(json.dumps(missed_by(record.checks).plain()), encoding="utf-8")
+        where = missed_by(record.checks)
+        file.write_text(json.dumps(where.plain()), encoding="utf-8")
+        if where.worst_input is not None:
+            file.with_suffix(".npz").write_bytes(where.worst_input)
         search = ["--missed", str(file), "--seconds", f"{max(seconds - ENDING, 0):g}"]
         command = [sys.executable, "-m", "builder", "debug", "--short", "-q", *search, *overrides]
         try:  # a process, since it can be stopped

@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -71,7 +72,11 @@ def run(arguments: Sequence[str]) -> int:
 def _missed(file: Path | None) -> Missed:
     from builder.analysis.numerics.samples import Missed
 
-    return Missed() if file is None else Missed(**json.loads(file.read_text(encoding="utf-8")))
+    if file is None:
+        return Missed()
+    worst = file.with_suffix(".npz")
+    found = Missed(**json.loads(file.read_text(encoding="utf-8")))
+    return replace(found, worst_input=worst.read_bytes()) if worst.exists() else found
 
 
 def _short(request: BuildRequest, missed: Missed, seconds: float, out: TextIO) -> None:

@@ -40,6 +40,12 @@ class Samples(Sequence[Sample]):
         places = range(self._count)[index]
         return self._make(places) if isinstance(places, int) else tuple(self._make(place) for place in places)
 
+    def first(self, count: int | None) -> Samples:
+        """The first `count` of them; all where that is None, or more than there are."""
+        if count is None or count >= self._count:
+            return self
+        return Samples(count, self._make, kind=self._kind, available=self.available)
+
     @property
     def kind(self) -> str:
         """The kind of data."""

@@ -125,7 +125,7 @@ def _conversion(
         progress=progress,
     )
     subject.reset()
-    (_, execute), *_ = engines(subject)
+    execute = engines(subject)[0].execute
     sums: dict[str, NoiseSum] = {}
     for sample in samples:
         expected, got = subject.run_original(prepared.uncompressed, sample), execute(sample)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
-from builder.backends.coreml.preflight.dry_run import Walk, dry_conversion, missing_operators
+from builder.backends.coreml.preflight.dry_run import Walk, dry_conversion
 from builder.backends.coreml.preflight.exported import exported_operators
 from builder.backends.coreml.preflight.known_bugs import bugs_met
 from builder.backends.coreml.preflight.obstacles import (
@@ -70,21 +70,6 @@ def diagnose(patient: Patient) -> Diagnosis:
     best = found.best
     healed = replace(best, obstacles=tuple(_with_remedies(patient, best, attempts)))
     return Diagnosis(attempts=tuple(healed if each is best else each for each in attempts))
-
-
-def refuse_what_cannot_convert(captured: CapturedProgram) -> None:
-    """Raise ConversionError for what surely does not convert, or converts to something else, before the long work.
-
-    Another method of capture may do better; it would not be tried after a conversion that only seems to succeed.
-    """
-    missing = [f"`{name}`" for name in missing_operators(captured)]
-    if missing:
-        have = "has" if len(missing) == 1 else "have"
-        raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours")
-    if captured.method in ("trace", "script") and (writes := lost_writes(captured.program)):
-        first, (obstacle, *_) = writes[0], lost(writes)
-        place = "" if first.place is None else f" in {first.place.file}:{first.place.line}"
-        raise ConversionError(f"`{first.name}`{place} {obstacle.what}")
 
 
 def attempt(patient: Patient, method: str) -> Attempt:
@@ -228,13 +213,17 @@ def _with_remedies(patient: Patient, best: Attempt, attempts: Sequence[Attempt])
 
 
 def _remedy(patient: Patient, method: str, obstacle: Obstacle, by: Callable[[str], Attempt]) -> Remedy:
-    """The first of all ways that helps, the least change first; each that can be pasted was tried."""
+    """The first of all ways that helps, the least change first; each that can be pasted was tried.
+
+    Of a file that holds a program alone nobody can write the code otherwise, or replace modules.
+    """
+    has_modules = kind_of(patient.spec.source).has_modules
     return (
         _by_method(patient.spec, method, by)
-        or _by_substitution(patient, method, obstacle)
+        or (_by_substitution(patient, method, obstacle) if has_modules else None)
         or _by_target(patient, method, obstacle)
-        or rewriting(obstacle)
-        or reason(obstacle)
+        or (rewriting(obstacle) if has_modules else None)
+        or reason(obstacle, has_modules=has_modules)
     )
 
 

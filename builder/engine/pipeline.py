@@ -21,6 +21,7 @@ from builder.artifacts import (
     PreparedModel,
 )
 from builder.auto.decided import decided
+from builder.backends import backend_of
 from builder.engine.branch import Branch
 from builder.engine.capture_method import Choice
 from builder.engine.failure import keep_log
@@ -64,6 +65,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
     """
     from builder.reports.files import build_logged, write_reports
 
+    backend_of(request.spec.format).check_installed()
     started = time.perf_counter()
     with working_folder(outputs, request.recipe, request.variant, progress=progress) as folder:
         try:

@@ -20,6 +20,7 @@ from builder.artifacts import (
     Suppression,
     UsedLowering,
 )
+from builder.backends.interface import Backend
 from builder.engine.runner import Packed, Packing, Stage
 from builder.store.digests import digest_of, digest_of_files
 from builder.store.objects import CorruptError
@@ -142,19 +143,15 @@ def restore_artifact(stage: Stage[SealedPackage], place: Path) -> None:
         stage.objects.restore_file(manifest, place)
 
 
-def pack_model(model: Any, record: Mapping[str, Any], packing: Packing) -> Packed:
-    """Keep a Core ML model beside its record."""
-    from builder.backends.coreml import archive
-
-    manifest = archive.pack_model(model, packing.objects)
+def pack_model(backend: Backend, model: Any, record: Mapping[str, Any], packing: Packing) -> Packed:
+    """Keep a model of a backend's beside its record."""
+    manifest = backend.pack_model(model, packing.objects)
     return Packed(output=manifest, record=record, objects={"model/": manifest})
 
 
-def unpack_model(stage: Stage[Any]) -> Any:
-    """Take a Core ML model out of the store."""
-    from builder.backends.coreml import archive
-
+def unpack_model(backend: Backend, stage: Stage[Any]) -> Any:
+    """Take a model of a backend's out of the store."""
     manifest = stage.stored("model/")
     if manifest != stage.output:
         raise CorruptError("the model is another one than the result says")
-    return archive.unpack_model(manifest, stage.objects)
+    return backend.unpack_model(manifest, stage.objects)

@@ -28,6 +28,7 @@ from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
 from builder.spec.compression import Palettize
 from builder.spec.precision import Fp16, Fp32, Mixed
+from builder.spec.source_kinds import kind_of
 
 Say = Callable[[str], None]
 """Takes a line for people as soon as it is known."""
@@ -151,6 +152,11 @@ class _Trials:
             self.failed.append(f"{what} ({_shown(candidate)})")
         return candidate
 
+    def rank(self, compared: Comparison, modules: Mapping[str, str]) -> None:
+        """Say what adds most of the error, where there was time to measure it."""
+        if any(each.noise is not None for each in compared.measured):
+            self.say(ranked_line(compared, modules, self.missed.outputs))
+
     def as_it_is(self) -> Candidate:
         """The artifact that missed its limits, which is not checked again."""
         story = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
@@ -162,6 +168,7 @@ class _Trials:
             limits={},
             passed=False,
             failed_on=self.missed.failed_on,
+            worst_input=self.missed.worst_input,
         )
         return Candidate(what="as it is", spec=self.spec, story=story, reports=(report,))
 
@@ -178,7 +185,7 @@ def _without_substitution(trials: _Trials) -> None:
 def _in_float32(trials: _Trials) -> None:
     """The fewest operators in float32; what of them is tried comes from their own errors on the samples that failed."""
     spec = trials.spec
-    if isinstance(spec.precision, Fp32) or spec.source.kind == "coreml":
+    if isinstance(spec.precision, Fp32) or kind_of(spec.source).is_finished:
         return
     if spec.format != "mlpackage" or spec.functions:
         trials.build("everything in float32", {"precision": Fp32(kind="fp32")})
@@ -197,7 +204,7 @@ def _in_float32(trials: _Trials) -> None:
         return samples_to_compare(spec, first.story.first.prepared.value(), trials.missed, SAMPLES)
 
     def ranking(compared: Comparison, modules: Mapping[str, str]) -> None:
-        trials.say(ranked_line(compared, modules, trials.missed.outputs))
+        trials.rank(compared, modules)
 
     halfway = (time.monotonic() + trials.until) / 2
     try:
@@ -232,7 +239,7 @@ def _compressed_less(trials: _Trials) -> None:
         outputs=trials.missed.outputs,
         until=(time.monotonic() + trials.until) / 2,
     )
-    trials.say(ranked_line(compared, _modules(first), trials.missed.outputs))
+    trials.rank(compared, _modules(first))
     for what, steps in _milder(spec, [each.given_name for each in worst_operators(compared)]):
         trials.build(what, {"compression": steps})
 

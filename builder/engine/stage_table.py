@@ -26,6 +26,7 @@ from builder.artifacts import (
     Preprocessing,
     SealedPackage,
 )
+from builder.backends import backend_of
 from builder.engine.branch import Branch
 from builder.engine.records import (
     RestoredPreparedModel,
@@ -67,6 +68,7 @@ class Steps:
         self._progress = progress
         self._began = time.perf_counter()
         self._examples = cache(self._make_examples)
+        self._backend = backend_of(spec.format)
 
     def _make_examples(self) -> ExampleInputs:
         from builder.data import make_examples
@@ -109,9 +111,14 @@ class Steps:
         """The substituted module; of it the store keeps names, labels, normalisation and effects."""
 
         def run() -> PreparedModel:
+            from builder.model.cautions import cautions
             from builder.stages.prepare import prepare
 
-            return prepare(loaded.value(), self._examples(), slice_for("prepare", self._spec))
+            spec = slice_for("prepare", self._spec)
+            prepared = prepare(loaded.value(), self._examples(), spec)
+            for caution in cautions(prepared, self._examples(), spec):
+                self._progress.warn(caution)
+            return prepared
 
         def say(prepared: PreparedModel) -> str:
             from builder.stages.prepare import describe_prepared
@@ -191,22 +198,19 @@ class Steps:
         return Work(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)
 
     def convert(self, prepared: Stage[PreparedModel], captured: Stage[CapturedProgram]) -> Work[ConvertedModel]:
-        """The Core ML model before compression."""
+        """The model in the backend's own form, before compression."""
 
         def run() -> ConvertedModel:
-            from builder.backends.coreml.convert import convert
-            from builder.engine.diagnose import refuse_what_cannot_convert
-
-            refuse_what_cannot_convert(captured.value())
+            self._backend.refuse(captured.value())
             spec = slice_for("convert", self._spec)
-            return convert(prepared.value(), captured.value(), self._examples(), spec)
+            return self._backend.convert(prepared.value(), captured.value(), self._examples(), spec)
 
         def pack(converted: ConvertedModel, packing: Packing) -> Packed:
             record = {"lowerings": [asdict(used) for used in converted.lowerings], "modules": dict(converted.modules)}
-            return pack_model(converted.model, record, packing)
+            return pack_model(self._backend, converted.model, record, packing)
 
         def unpack(stage: Stage[ConvertedModel]) -> ConvertedModel:
-            model, record = unpack_model(stage), stage.record
+            model, record = unpack_model(self._backend, stage), stage.record
             return ConvertedModel(
                 model=model, lowerings=lowerings(record), said=stage.action.line, modules=record["modules"]
             )
@@ -223,26 +227,24 @@ class Steps:
         )
 
     def compress(self, prepared: Stage[PreparedModel], converted: Stage[ConvertedModel]) -> Work[CompressedModel]:
-        """The Core ML model after compression; calibration prepares pictures as the weights say."""
+        """The model after compression; calibration prepares pictures as the weights say."""
         said = prepared.record["preprocessing"]
         published = None if said is None else Preprocessing(**said)
 
         def run() -> CompressedModel:
-            from builder.backends.coreml.compress import compress
-
             spec = slice_for("compress", self._spec)
-            return compress(converted.value(), spec, self._progress, published=published)
+            return self._backend.compress(converted.value(), spec, self._progress, published=published)
 
         def pack(compressed: CompressedModel, packing: Packing) -> Packed:
             record = {
                 "compression": [asdict(effect) for effect in compressed.effects],
                 "skipped": [asdict(layer) for layer in compressed.skipped],
             }
-            return pack_model(compressed.model, record, packing)
+            return pack_model(self._backend, compressed.model, record, packing)
 
         def unpack(stage: Stage[CompressedModel]) -> CompressedModel:
             return CompressedModel(
-                model=unpack_model(stage),
+                model=unpack_model(self._backend, stage),
                 effects=compression(stage.record),
                 skipped=skipped(stage.record),
                 said=stage.action.line,
@@ -264,23 +266,15 @@ class Steps:
         seeded = bool(loaded.record["seeded"])
 
         def run() -> SealedPackage:
-            from builder.backends.coreml.seal import seal
-
             _remove(self._artifact)  # half a restored one, where the store turned out to be damaged
             models = {name: stage.value() for name, stage in compressed.items()}
             spec, behind = slice_for("seal", self._spec), detector_stage(prepared)
-            return seal(models, spec, self._artifact, seeded=seeded, behind=behind)
-
-        def say(sealed: SealedPackage) -> str:
-            from builder.backends.coreml.seal import describe_sealed
-
-            return describe_sealed(sealed)
+            return self._backend.seal(models, spec, self._artifact, seeded=seeded, behind=behind)
 
         def pack(sealed: SealedPackage, packing: Packing) -> Packed:
             from builder.analysis.neural_engine.inspect import lint
-            from builder.backends.coreml.description import describe_artifact
 
-            described = describe_artifact(sealed.path)
+            described = self._backend.describe(sealed.path)
             record = {
                 "format": sealed.format,
                 "size_bytes": sealed.size_bytes,
@@ -301,18 +295,15 @@ class Steps:
         def unpack(stage: Stage[SealedPackage]) -> SealedPackage:
             _remove(self._artifact)
             restore_artifact(stage, self._artifact)
-            if self._artifact.is_dir():
-                from builder.backends.coreml.package_loader import why_refused
-
-                if (reason := why_refused(self._artifact)) is not None:
-                    raise CorruptError(f"the artifact does not open: {reason}")
+            if (reason := self._backend.why_refused(self._artifact)) is not None:
+                raise CorruptError(f"the artifact does not open: {reason}")
             return sealed_package(stage, self._artifact)
 
         after = {labelled("compress", name): stage.output for name, stage in compressed.items()}
         after["seeded"] = str(seeded)
         if detector_stage(prepared) is not None:
             after["names and labels"] = names_digest(prepared)
-        return Work(name="seal", run=run, say=say, pack=pack, unpack=unpack, after=after)
+        return Work(name="seal", run=run, say=describe_sealed, pack=pack, unpack=unpack, after=after)
 
     def verify(self, branches: Mapping[str, Branch], sealed: Stage[SealedPackage]) -> Work[tuple[CheckReport, ...]]:
         """The verdicts of all checks; those that missed a limit are not stored. `branches` are by function."""
@@ -346,6 +337,11 @@ class Steps:
             after=after,
             keep=lambda reports: all(report.passed is not False for report in reports),
         )
+
+
+def describe_sealed(sealed: SealedPackage) -> str:
+    """One line for people."""
+    return f"{sealed.size_bytes / 1e6:.1f} MB, {sealed.digest[:19]}…"
 
 
 def _remove(path: Path) -> None:

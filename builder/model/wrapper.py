@@ -107,6 +107,12 @@ class Deployed(torch.nn.Module):
         shown = (self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))
         return tuple(y if y.ndim else y.unsqueeze(0) for y in shown)
 
+    def scores(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The first output as the model itself gives it, before any softmax."""
+        with torch.no_grad():
+            returned = flatten_outputs(self.returned(*inputs))
+        return returned[(self._chosen or tuple(returned))[0]]
+
     def returned(self, *inputs: torch.Tensor) -> Any:
         """What the model itself returns for raw inputs."""
         normalized = self._normalized(inputs)

@@ -54,7 +54,11 @@ _MEANINGS = {
     "operators": "without constants",
 }
 """What the measures mean, as people read them; their names are those of recipes."""
-_EXECUTED = {"coreml": "Apple's Core ML", "runtime": "builder's own Core ML runtime"}
+_EXECUTED = {
+    "coreml": "Apple's Core ML",
+    "runtime": "builder's own runtime",
+    "coreai/cpu-interpreter": "Apple's Core AI interpreter (which says nothing of the GPU or the Neural Engine)",
+}
 
 
 def header(record: BuildRecord) -> Markup:

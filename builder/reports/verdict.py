@@ -9,7 +9,7 @@ from builder.artifacts import VERDICTS, BuildRecord, CheckReport, Verdict
 from builder.reports.plain import bounds, leaves, plain, value_text
 from builder.spec.coverage import uncovered_inputs
 
-_ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed"}
+_ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed", "coreai/cpu-interpreter": "Core AI"}
 _MORE_IS_BETTER = {
     "snr_db", "psnr_db", "cosine", "agreement", "top1_agreement", "top5_agreement", "accuracy", "original_accuracy",
     "top5_accuracy", "original_top5_accuracy", "sure_snr_db", "own_snr_db", "sure_agreement", "own_agreement",

@@ -8,18 +8,25 @@ from pydantic import AfterValidator
 
 from builder.spec.base import Part
 
-Format = Literal["mlpackage", "mlmodel"]
-"""`mlpackage` holds an ML program (iOS 15 on), `mlmodel` a neural network (up to iOS 14)."""
+Format = Literal["mlpackage", "mlmodel", "aimodel"]
+"""`mlpackage` holds an ML program (iOS 15 on), `mlmodel` a neural network (up to iOS 14), `aimodel` a Core AI program
+(iOS 27 on; experimental until coreai-core is 1.0)."""
+
+BACKENDS: dict[str, str] = {"mlpackage": "coreml", "mlmodel": "coreml", "aimodel": "coreai"}
+"""By format, the package in `builder/backends/` that makes it."""
 
 GENERATIONS = (13, 14, 15, 16, 17, 18, 26)
-"""The iOS releases that added something to the model format; every other system is counted by its iOS."""
+"""The iOS releases that added something to Core ML's format; every other system is counted by its iOS."""
+
+CORE_AI = 27
+"""The first iOS release with Core AI; coremltools knows no release after 26."""
 
 _SYSTEMS: dict[str, dict[str, int]] = {
-    "iOS": {str(g): g for g in GENERATIONS},
-    "macOS": {"10_15": 13, "11": 14, "12": 15, "13": 16, "14": 17, "15": 18, "26": 26},
-    "watchOS": {"6": 13, "7": 14, "8": 15, "9": 16, "10": 17, "11": 18, "26": 26},
-    "tvOS": {str(g): g for g in GENERATIONS},
-    "visionOS": {"1": 17, "2": 18, "26": 26},
+    "iOS": {str(g): g for g in (*GENERATIONS, CORE_AI)},
+    "macOS": {"10_15": 13, "11": 14, "12": 15, "13": 16, "14": 17, "15": 18, "26": 26, "27": 27},
+    "watchOS": {"6": 13, "7": 14, "8": 15, "9": 16, "10": 17, "11": 18, "26": 26, "27": 27},
+    "tvOS": {str(g): g for g in (*GENERATIONS, CORE_AI)},
+    "visionOS": {"1": 17, "2": 18, "26": 26, "27": 27},
 }
 
 _TARGETS: dict[str, tuple[str, str, int]] = {
@@ -45,7 +52,7 @@ class Target(Part):
 
     @property
     def generation(self) -> int:
-        """The iOS release with the same model format: 13 to 18, or 26."""
+        """The iOS release with the same model format: 13 to 18, 26, or 27."""
         return _TARGETS[self.name][2]
 
     @property
@@ -59,6 +66,13 @@ def same_system_name(target: Target, generation: int) -> str:
     """The name of `target`'s system in the release with the model format of iOS `generation`."""
     system = _TARGETS[target.name][0]
     return next(n for n, (s, _, g) in _TARGETS.items() if s == system and g >= generation)
+
+
+def target_of_format(target: Target, artifact_format: Format) -> Target:
+    """The oldest system that runs an artifact of this format where `target` was asked for: Core AI begins with 27."""
+    if BACKENDS[artifact_format] == "coreai" and target.generation < CORE_AI:
+        return Target(name=same_system_name(target, CORE_AI))
+    return target
 
 
 def last_neural_network_target(target: Target) -> str:

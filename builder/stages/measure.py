@@ -14,7 +14,7 @@ from typing import Any
 
 from builder.artifacts import CapturedProgram, Conversion, MeasuredSteps, SealedPackage
 from builder.artifacts.effects import worst_change
-from builder.backends.coreml.mlpackage import KeptPackage
+from builder.backends import backend_of
 from builder.engine.branch import Branch
 from builder.engine.records import names_digest
 from builder.engine.runner import Packed, Work
@@ -29,7 +29,7 @@ def is_measured(spec: BuildSpec) -> bool:
 
 
 def measure(
-    branch: Branch, between: Sequence[KeptPackage] | None, sealed: SealedPackage, progress: Progress
+    branch: Branch, between: Sequence[Any] | None, sealed: SealedPackage, progress: Progress
 ) -> Work[MeasuredSteps | None]:
     """The costs of a branch's steps; `between` is what all steps but the last made, None where that is not at hand."""
     spec = branch.spec
@@ -51,7 +51,8 @@ def measure(
             inner = branch.compressed.again().between
         first, last = branch.converted.value().model, branch.compressed.value().model
         with tempfile.TemporaryDirectory(prefix="builder-measure-") as folder:
-            programs = [_file(first, Path(folder) / "first"), *(p.path for p in inner or ()), _file(last, Path(folder))]
+            file = backend_of(spec.format).program_file
+            programs = [file(first, Path(folder) / "first"), *(p.path for p in inner or ()), file(last, Path(folder))]
             try:
                 return measure_steps(subject, programs)
             except RuntimeFailure as error:
@@ -77,16 +78,6 @@ def measure(
         after=after,
         keep=lambda measured: measured is not None,
     )
-
-
-def _file(model: Any, folder: Path) -> Path:
-    """Where a model of coremltools lies on disk; a neural network is written there first."""
-    if model.package_path is not None:
-        return Path(model.package_path)
-    folder.mkdir(exist_ok=True)
-    path = folder / "model.mlmodel"
-    path.write_bytes(model.get_spec().SerializeToString())
-    return path
 
 
 def _said(names: Sequence[str], measured: MeasuredSteps | None) -> str:

@@ -29,7 +29,13 @@ _WITH = {"coremltools": ("protobuf",)}
 _HARMLESS = {"hydra", "omegaconf", "pydantic", "platformdirs", "rich", "typing_extensions", "yaml"}
 """Packages that carry values and never change them."""
 
-_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "google": "protobuf", "cv2": "opencv-python"}
+_DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "google": "protobuf",
+    "cv2": "opencv-python",
+    "coreai": "coreai-core",
+}
 """Import names that differ from the names under which packages are installed."""
 
 

@@ -16,6 +16,7 @@ from builder import __version__
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile, IsImportPath
 from builder.spec.source_kinds import kind_of
+from builder.spec.target import BACKENDS
 from builder.store.code import Code, own_code, package_versions, user_code
 from builder.store.digests import Remembered
 
@@ -83,18 +84,18 @@ _READ_BY = {"artifact_inputs": "input"}
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
 """What no stage reads; named data stands in the places that refer to it (`builder.spec.named_data`)."""
 
-_ARCHIVES = ("model/capture/archive.py", "backends/coreml/archive.py")
-_CONVERSION = ("backends/coreml/convert.py", "backends/coreml/compress.py", "backends/coreml/seal.py")
+_ARCHIVES = ("model/capture/archive.py", "backends/{backend}/archive.py")
+_CONVERSION = ("backends/{backend}/convert.py", "backends/{backend}/compress.py", "backends/{backend}/seal.py")
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
     "load": ("stages/load.py", "data/__init__.py"),
     "prepare": ("stages/prepare.py",),
-    "capture": ("stages/capture.py", *_ARCHIVES),
-    "convert": ("backends/coreml/convert.py", *_ARCHIVES),
-    "compress": ("backends/coreml/compress.py", *_ARCHIVES),
+    "capture": ("stages/capture.py", "model/capture/archive.py"),
+    "convert": ("backends/{backend}/convert.py", *_ARCHIVES),
+    "compress": ("backends/{backend}/compress.py", *_ARCHIVES),
     "seal": (
-        "backends/coreml/seal.py",
-        "backends/coreml/description.py",
+        "backends/{backend}/seal.py",
+        "backends/{backend}/description.py",
         "analysis/neural_engine/inspect.py",
     ),
     "verify": ("stages/verify.py", "engine/verdicts.py"),
@@ -109,7 +110,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     "sensitivity": ("engine/sensitivity.py", "auto/sensitivity.py"),
 }
-"""The modules that each stage starts at, relative to the package; what they import is in the stage's key too."""
+"""The modules that each stage starts at, relative to the package; what they import is in the stage's key too.
+
+`{backend}` stands for the package that makes the recipe's format.
+"""
 
 CALLS_APPLES_FRAMEWORKS = ("seal", "verify", "choose")
 """The stages that call Core ML itself on a Mac, whose answers may change with the system's version: the lint's compute
@@ -157,9 +161,9 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[st
 
 
 def _roots(stage: str, spec: BuildSpec) -> tuple[str, ...]:
-    """The modules that a stage starts at; load's are those of its kind of source, not of all."""
+    """The modules that a stage starts at; of load and of backends, those of the recipe's own source and format."""
     if stage != "load":
-        return ROOTS[stage]
+        return tuple(module.format(backend=BACKENDS[spec.format]) for module in ROOTS[stage])
     loader = kind_of(spec.source).load.partition(":")[0].removeprefix("builder.").replace(".", "/")
     return (*ROOTS[stage], f"{loader}.py")
 

@@ -33,7 +33,7 @@ def broken_folder(outputs: Path, recipe: str, variant: str) -> Path:
 
 
 def artifact_name(recipe: str, artifact_format: str) -> str:
-    """The file name of the artifact; `artifact_format` is `mlpackage` or `mlmodel`."""
+    """The file name of the artifact; `artifact_format` is its suffix."""
     return f"{Path(recipe).name}.{artifact_format}"
 
 

@@ -47,22 +47,30 @@ def cases() -> Iterator[Case]:
             yield _case(test.name, model, [_array(file) for file in files])
 
 
-def stressed(given: Values) -> Iterator[tuple[str, Values]]:
-    """Other inputs of the same shapes, by a word for them: zeros, larger, values over decades, infinities, integers."""
+def stressed(given: Values, *, moves: bool) -> Iterator[tuple[str, Values]]:
+    """Other inputs of the same shapes, by a word for them: zeros, larger, values over decades, integers.
+
+    Infinities too, as masks have them, where the operators only move values (`moves`).
+    """
     floats = [name for name, array in given.items() if np.issubdtype(array.dtype, np.floating) and array.size]
     integers = [name for name, array in given.items() if np.issubdtype(array.dtype, np.integer) and array.size]
     for word, make in {
         "zeros": np.zeros_like,
         "a hundredfold": lambda array: array * 100,
         "decades": lambda array: np.resize(_FLOATS, array.shape).astype(array.dtype),
-        "infinities": lambda array: np.resize(_MASKED, array.shape).astype(array.dtype),
     }.items():
         if floats:
             yield word, {**given, **{name: make(given[name]) for name in floats}}
+    if floats and moves:
+        yield "infinities", {**given, **{name: _infinite(given[name]) for name in floats}}
     for name in integers:
         limits = np.iinfo(given[name].dtype)
         values = _INTEGERS[(limits.min <= _INTEGERS) & (limits.max >= _INTEGERS)]
         yield f"large {name}", {**given, name: np.resize(values, given[name].shape).astype(given[name].dtype)}
+
+
+def _infinite(array: np.ndarray) -> np.ndarray:
+    return np.resize(_MASKED, array.shape).astype(array.dtype)
 
 
 def _case(name: str, model: Any, arrays: list[Any]) -> Case:

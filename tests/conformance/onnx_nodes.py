@@ -49,7 +49,8 @@ def main() -> None:
     stored.parent.mkdir(parents=True, exist_ok=True)
     verdicts = _read(stored)
     done = {verdict["case"] for verdict in verdicts}
-    found = [case for case in cases() if chosen.only in case.name][:: chosen.every]
+    every = list(cases())
+    found = [case for case in every if chosen.only in case.name][:: chosen.every]
     started, complete = time.monotonic(), True
     with stored.open("a", encoding="utf-8") as file:
         for case in found:
@@ -62,9 +63,9 @@ def main() -> None:
                 verdicts.append(verdict)
                 file.write(json.dumps(verdict) + "\n")
             file.flush()
-    shown = totals(verdicts)
+    shown = totals(verdicts, of=len(every))
     print(json.dumps(shown["counts"]), file=sys.stderr)
-    if complete and not chosen.only and chosen.every == 1:
+    if complete and not chosen.only:
         _TOTALS.write_text(json.dumps(shown, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _PAGE.write_text(page(shown), encoding="utf-8")
     bad = [verdict for verdict in verdicts if verdict["verdict"] in ("wrong", BROKEN)]

@@ -11,8 +11,8 @@ _VERSIONS = ("onnx", "onnxruntime", "onnxsim", "coremltools", "torch", "numpy")
 _EXAMPLES = 4
 
 
-def totals(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts by precision and verdict, and the tests of each reason."""
+def totals(verdicts: Sequence[Mapping[str, Any]], *, of: int) -> dict[str, Any]:
+    """Counts by precision and verdict, and the tests of each reason; `of` is how many tests there are."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for verdict in verdicts:
         word = verdict["verdict"]
@@ -21,6 +21,7 @@ def totals(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ] += 1
     return {
         "counts": {precision: dict(sorted(count.items())) for precision, count in counts.items()},
+        "of": of,
         "tests": len({verdict["case"] for verdict in verdicts}),
         "compared": sum(verdict["compared"] for verdict in verdicts),
         "refused": _grouped(verdict for verdict in verdicts if verdict["verdict"] == "refused"),
@@ -58,7 +59,9 @@ def page(shown: Mapping[str, Any]) -> str:
         "comes with it and on others: zeros, a hundredfold, values over decades, infinities, large integers. Where an",
         "operator needs a parameter (a shape, axes) at conversion, the recipe bakes that input in with `constant`.",
         "",
-        f"{shown['tests']} tests, {shown['compared']} comparisons; {versions}, Python {shown['python']}.",
+        f"{shown['tests']} of {shown['of']} tests, {shown['compared']} comparisons.",
+        "",
+        f"{versions}, Python {shown['python']}.",
         "",
         f"| precision | {' | '.join(kinds)} |",
         f"|---|{'---:|' * len(kinds)}",

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,8 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
         elif language == "bash":
             ran += sum(run(line, capsys) for line in text.splitlines())
         elif language == "python":
+            if "coreai_torch" in text and find_spec("coreai_torch") is None:
+                continue  # an extra that has wheels for few machines
             ran += 1
             done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr

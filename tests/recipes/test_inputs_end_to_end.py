@@ -16,7 +16,8 @@ from PIL import Image
 
 from builder import runtime
 from builder.__main__ import main
-from builder.backends.coreml.description import ArtifactDescription, describe_artifact
+from builder.backends.coreml.description import describe_artifact
+from builder.backends.description import ArtifactDescription
 from builder.model.torchvision_import import import_torchvision
 
 MODELS = "tests.recipes.input_models"

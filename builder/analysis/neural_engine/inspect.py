@@ -20,9 +20,13 @@ def lint(path: Path) -> tuple[LintFinding, ...]:
     On a Mac the compute plan comes first. Raises SourceError where the file cannot be read.
     """
     from builder.analysis.neural_engine.read import read_model
+    from builder.backends import backend_of_file
     from builder.backends.coreml.compute_plan import planned
     from builder.runtime.errors import RuntimeFailure
 
+    known = backend_of_file(path).lint(path)
+    if known is not None:
+        return accepted(known, {})
     try:
         model = read_model(path)
     except RuntimeFailure as error:

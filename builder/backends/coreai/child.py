@@ -55,6 +55,7 @@ class Child:
 
     def __init__(self) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="builder-coreai-")  # noqa: SIM115 - lives as we do
+        self._owner = os.getpid()
         root = str(Path(__file__).resolve().parents[3])
         path = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
@@ -71,11 +72,13 @@ class Child:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the process now."""
+        """End the process now; a fork of its owner leaves it alone."""
+        if os.getpid() != self._owner:
+            return
         if self.is_alive():
             self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
@@ -94,8 +97,9 @@ class Child:
                 hint="the process was stopped; nothing was written",
             ) from None
         except (EOFError, BrokenPipeError) as error:
+            why = self._why_ended(before)
             self.end()
-            raise ChildError(f"Core AI ended its process ({what}): {self._why_ended(before)}") from error
+            raise ChildError(f"Core AI ended its process ({what}): {why}") from error
         except BaseException:
             self.end()  # half a message may be under way
             raise

@@ -12,7 +12,7 @@ from typing import Any
 
 from builder.artifacts import LayerWeights
 from builder.backends.coreai.child import call
-from builder.backends.coreai.seal import HASH, METADATA, PROGRAM
+from builder.backends.coreai.sealing import HASH, METADATA, PROGRAM
 from builder.errors import SourceError
 
 _SECONDS = 600.0

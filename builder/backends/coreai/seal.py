@@ -1,126 +1,52 @@
-"""An `.aimodel` that is the same to the byte wherever and whenever it is made: names by place, sorted metadata."""
+"""The seal stage for `.aimodel`: the artifact on disk with its metadata, and its digests."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.backends.coreai.child import call
-from builder.errors import ConversionError
-
-PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
-"""The files of an asset; the second holds the SHA-256 of the first, in bytes."""
-
-_SECONDS = 1800.0
-_MADE_UP = re.compile(r"resource_\d+")
-"""Names of resources that coreai-core makes from addresses of the process."""
-_SOURCE = re.compile(rb"/[\w./-]{4,}\.py\b")
-"""What the path of a Python file looks like; weights do not by chance."""
+from builder.artifacts import CompressedModel, SealedPackage
+from builder.backends.coreai import sealing
+from builder.backends.coreai.archive import Asset
+from builder.backends.coreai.describe import read_metadata
+from builder.backends.description import SEEDED_KEY, shown_description
+from builder.spec import BuildSpec
+from builder.store.digests import digest_of, digest_of_files, file_digest
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metadata:
-    """What an asset says about itself."""
-
-    author: str = ""
-    license: str = ""
-    description: str = ""
-    own: Mapping[str, Any] = field(default_factory=dict)
-    """Under `creatorDefinedMetadata`: version, labels, and what the recipe adds."""
-
-
-def seal(assets: Mapping[str, Path], destination: Path, metadata: Metadata) -> None:
-    """Write the functions of `assets`, by their names, to the asset `destination`; an empty name stands for `main`.
-
-    Weights that functions share are stored once.
-    """
-    given = {name or "main": str(path) for name, path in assets.items()}
-    call("seal:run", given, str(destination), metadata, seconds=_SECONDS)
+def seal(
+    compressed: Mapping[str, CompressedModel], spec: BuildSpec, destination: Path, *, seeded: bool
+) -> SealedPackage:
+    """Write the artifact to `destination`, which must not exist."""
+    models = {name: each.model for name, each in compressed.items()}
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    metadata = _metadata(spec, models, seeded=seeded)
+    sealing.seal({name: model.path for name, model in models.items()}, destination, metadata)
+    files = {file.name: file_digest(file) for file in sorted(destination.iterdir())}
+    return SealedPackage(
+        path=destination,
+        format=spec.format,
+        digest=digest_of_files(files),
+        size_bytes=sum(file.stat().st_size for file in destination.iterdir()),
+        semantic_digest=digest_of({"program": files[sealing.PROGRAM], "metadata": read_metadata(destination)}),
+    )
 
 
-def run(assets: Mapping[str, str], destination: str, metadata: Metadata) -> None:
-    """What `seal` does, in the child."""
-    from builder.backends.coreai import adapter
-
-    program = adapter.join_programs({name: Path(path) for name, path in assets.items()})
-    _rename_functions(program)
-    _rename_resources(program)
-    target = Path(destination)
-    with tempfile.TemporaryDirectory(prefix="builder-coreai-", dir=target.parent) as folder:
-        made = Path(folder) / "sealed.aimodel"
-        program.save_asset(made)
-        _check_free_of_paths(made / PROGRAM)
-        _write_metadata(made, metadata)
-        digest = hashlib.sha256((made / PROGRAM).read_bytes()).digest()
-        (made / HASH).write_bytes(digest)
-        if target.exists():
-            shutil.rmtree(target)
-        made.replace(target)
-
-
-def _rename_functions(program: Any) -> None:
-    """Names of private functions end in random letters: `silu_kdjf` becomes `silu_0`, by its place."""
-    from builder.backends.coreai import adapter
-
-    names: dict[str, str] = {}
-    for graph in adapter.graphs(program):
-        if adapter.is_private(graph):
-            old = adapter.name_of(graph)
-            names[old] = f"{old.rsplit('_', 1)[0]}_{len(names)}"
-    # in two steps, since a new name may be another's old one
-    adapter.rename_functions(program, {old: f"builder__{new}" for old, new in names.items()})
-    adapter.rename_functions(program, {f"builder__{new}": new for new in names.values()})
-
-
-def _rename_resources(program: Any) -> None:
-    """Constants that conversion did not name are named by their place."""
-    from builder.backends.coreai import adapter
-
-    module = adapter.module_of(program)
-    with module.context:
-        for number, op in enumerate(adapter.constants(program)):
-            name = adapter.resource_name(op)
-            if name is not None and _MADE_UP.fullmatch(name):
-                adapter.set_resource(op, adapter.constant_bytes(op), f"constant_{number:05d}")
-
-
-def _check_free_of_paths(program: Path) -> None:
-    """Raise ConversionError where the program names a file or folder of this machine."""
-    data = program.read_bytes()
-    found = next((place for place in machine_paths() if place in data), None) or _SOURCE.search(data)
-    if found is not None:
-        text = found if isinstance(found, bytes) else found[0]
-        raise ConversionError(f"the Core AI program names a file of this machine: {text.decode(errors='replace')}")
-
-
-def machine_paths() -> list[bytes]:
-    """Where this process runs, computes and keeps its libraries."""
-    places = (Path.cwd(), Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()), Path(__file__).parents[3])
-    return sorted({str(place).encode() for place in places if len(str(place)) > 3})
-
-
-def _write_metadata(asset: Path, metadata: Metadata) -> None:
-    """What Apple writes without the date, sorted, with what the recipe says."""
-    file = asset / METADATA
-    content = json.loads(file.read_text())
-    content.pop("creationDate", None)
-    for key, value in (
-        ("author", metadata.author),
-        ("license", metadata.license),
-        ("description", metadata.description),
-    ):
-        if value:
-            content[key] = value
-        else:
-            content.pop(key, None)
-    if metadata.own:
-        content["creatorDefinedMetadata"] = dict(metadata.own)
-    file.write_text(json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n")
+def _metadata(spec: BuildSpec, models: Mapping[str, Asset], *, seeded: bool) -> sealing.Metadata:
+    """What the recipe says, and what an app must know of inputs and labels."""
+    own: dict[str, Any] = dict(next(iter(models.values())).known)
+    if spec.functions:
+        own["functions"] = {name: {"inputs": model.known["inputs"]} for name, model in models.items()}
+        own.pop("inputs")
+    own["user"] = dict(spec.metadata.user)
+    if spec.metadata.version:
+        own["version"] = spec.metadata.version
+    if seeded:
+        own["user"][SEEDED_KEY] = "true"
+    return sealing.Metadata(
+        author=spec.metadata.author or "",
+        license=spec.metadata.license or "",
+        description=shown_description(spec.metadata.description, seeded=seeded),
+        own=own,
+    )

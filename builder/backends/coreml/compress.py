@@ -16,11 +16,15 @@ from builder.backends.coreml.compression.prune import numpy_with_exact_percentil
 from builder.backends.coreml.compression.steps import Step
 from builder.backends.coreml.convert import conversion_errors
 from builder.backends.coreml.mlpackage import KeptPackage
-from builder.backends.coreml.patches.conversion import fast_conversion, replaced, validate_program
+from builder.backends.coreml.patches.apply import patched
+from builder.backends.coreml.patches.conversion import fast_conversion, validate_program
 from builder.data import draw_samples
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.compression import QuantizeActivations
+
+_NETWORKS = "coremltools.models.neural_network.quantization_utils"
+_PASSES = "coremltools.optimize.coreml._quantization_passes"
 
 
 def compress(
@@ -124,10 +128,9 @@ def _compressed_network(step: Step, model: Any) -> Any:
     def unloaded(specification: Any, compute_units: Any) -> Any:
         return MLModel(specification, compute_units=compute_units, skip_model_load=True)
 
-    table = lookup_table(quantization_utils._get_kmeans_lookup_table_and_weight)
     with (
-        replaced(quantization_utils, "_get_model", unloaded),
-        replaced(quantization_utils, "_get_kmeans_lookup_table_and_weight", table),
+        patched(f"{_NETWORKS}:_get_model", lambda _: unloaded),
+        patched(f"{_NETWORKS}:_get_kmeans_lookup_table_and_weight", lookup_table),
     ):
         return compress_network(model, step, quantization_utils.quantize_weights)
 
@@ -135,18 +138,15 @@ def _compressed_network(step: Step, model: Any) -> Any:
 @contextmanager
 def _quiet_and_repeatable() -> Iterator[None]:
     """Our k-means, percentiles and ranges, no bars, and one thread: the sums of k-means of vectors depend on it."""
-    from coremltools.optimize import _utils as utils
-    from coremltools.optimize.coreml import _quantization_passes as passes
     from threadpoolctl import threadpool_limits
 
-    table = lookup_table(passes._get_kmeans_lookup_table_and_weight)
     with ExitStack() as scoped:
         with contextlib.suppress(ImportError):
             import sklearn.cluster  # noqa: F401 - its thread pools must be loaded to be limited
 
         scoped.enter_context(threadpool_limits(limits=1))
-        scoped.enter_context(replaced(passes, "np", numpy_with_exact_percentiles()))
-        scoped.enter_context(replaced(utils, "get_min_and_max_values", range_of))
-        scoped.enter_context(replaced(passes, "tqdm", lambda iterable, **_: iterable))
-        scoped.enter_context(replaced(passes, "_get_kmeans_lookup_table_and_weight", table))
+        scoped.enter_context(patched(f"{_PASSES}:np", lambda _: numpy_with_exact_percentiles()))
+        scoped.enter_context(patched("coremltools.optimize._utils:get_min_and_max_values", lambda _: range_of))
+        scoped.enter_context(patched(f"{_PASSES}:tqdm", lambda _: lambda iterable, **_: iterable))
+        scoped.enter_context(patched(f"{_PASSES}:_get_kmeans_lookup_table_and_weight", lookup_table))
         yield

@@ -24,7 +24,8 @@ from builder.backends.coreml.lowerings.writes import functional_writes, uses_of_
 from builder.backends.coreml.module_names import modules_of_operators
 from builder.backends.coreml.neural_network import declare_integers, halve_weights
 from builder.backends.coreml.onnx_import import mil_program
-from builder.backends.coreml.patches.conversion import fast_conversion, replaced, validate_program
+from builder.backends.coreml.patches.apply import patched
+from builder.backends.coreml.patches.conversion import fast_conversion, validate_program
 from builder.backends.coreml.patches.exact_passes import exact_passes
 from builder.backends.coreml.precision import MixedSelector, half_precision_selector, normalization_depth
 from builder.backends.coreml.refusals import refused_by, why_refused
@@ -38,6 +39,7 @@ COMPRESSED = "_COREML_/"
 """Part of the names of buffers by which coremltools.optimize.torch marks compressed weights."""
 
 _LOG = logging.getLogger("builder.convert")
+_FUSING = "coremltools.converters.mil.mil.passes.defs.optimize_elementwise_binary"
 
 
 def convert(
@@ -180,16 +182,16 @@ def _named_probabilities(prepared: PreparedModel, spec: BuildSpec) -> Iterator[N
     if spec.classifier is None or spec.format == "mlmodel":
         yield
         return
-    import coremltools.converters.mil.backend.mil.load as backend
 
-    add_classify_op = backend._add_classify_op
+    def naming(add_classify_op: Callable[[Any, Any], tuple[str, str]]) -> Callable[[Any, Any], tuple[str, str]]:
+        def add(program: Any, config: Any) -> tuple[str, str]:
+            label, _ = add_classify_op(program, config)
+            program.functions["main"].outputs[1].name = prepared.output_names[0]
+            return label, prepared.output_names[0]
 
-    def add(program: Any, config: Any) -> tuple[str, str]:
-        label, _ = add_classify_op(program, config)
-        program.functions["main"].outputs[1].name = prepared.output_names[0]
-        return label, prepared.output_names[0]
+        return add
 
-    with replaced(backend, "_add_classify_op", add):
+    with patched("coremltools.converters.mil.backend.mil.load:_add_classify_op", naming):
         yield
 
 
@@ -200,14 +202,11 @@ def _exact_normalization(prepared: PreparedModel) -> Iterator[None]:
     Its pass fuse_elementwise_to_batchnorm leaves epsilon at 1e-5 beside a variance of 1, so that the factor is too
     small by 5e-6: 2e-5 at level 255. Delete this when it compensates for epsilon.
     """
-    from coremltools.converters.mil.mil.passes.defs.optimize_elementwise_binary import fuse_elementwise_to_batchnorm
 
-    match = fuse_elementwise_to_batchnorm._match_pattern
+    def elsewhere(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda op: None if normalization_depth(op, prepared.normalization) else match(op)
 
-    def match_elsewhere(op: Any) -> Any:
-        return None if normalization_depth(op, prepared.normalization) else match(op)
-
-    with replaced(fuse_elementwise_to_batchnorm, "_match_pattern", staticmethod(match_elsewhere)):
+    with patched(f"{_FUSING}:fuse_elementwise_to_batchnorm._match_pattern", elsewhere):
         yield
 
 

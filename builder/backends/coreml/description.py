@@ -6,49 +6,18 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.artifacts import LayerWeights
 from builder.backends.coreml.importing import import_coremltools
+from builder.backends.description import ArtifactDescription
 from builder.runtime.labels import labels_of, program_operations, suppression_of
-
-SEEDED_KEY = "com.github.builder.seeded"
-"""In the artifact's metadata where its weights are untrained."""
 
 _COLOR_LAYOUTS = {10: "G", 20: "RGB", 30: "BGR", 40: "G16"}
 """`FeatureTypes.proto`, ImageFeatureType.ColorSpace."""
 _ARRAY_DTYPES = {0x10020: "float32", 0x10010: "float16", 0x10040: "float64", 0x20020: "int32", 0x20008: "int8"}
 """`FeatureTypes.proto`, ArrayFeatureType.ArrayDataType."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArtifactDescription:
-    """What the saved file says; features are dictionaries of name, kind, shape, dtype as in `build.json`."""
-
-    version: int
-    """The specification version of Core ML, from which the oldest system follows."""
-    inputs: tuple[Mapping[str, Any], ...]
-    outputs: tuple[Mapping[str, Any], ...]
-    labels: tuple[str, ...] | None
-    op_counts: Mapping[str, int]
-    metadata: Mapping[str, str]
-    """Metadata of the user's own."""
-    shown: Mapping[str, str]
-    """What Xcode shows: author, license, version, description."""
-    states: tuple[Mapping[str, Any], ...]
-    weights: tuple[LayerWeights, ...]
-    """The largest first."""
-    functions: Mapping[str, Mapping[str, Any]]
-    """Of an artifact with several functions: `inputs`, `outputs` and `states` of each; those above are the first's."""
-    suppression: Mapping[str, Any] | None
-    """Of a detector's last stage: its thresholds, and whether boxes of other classes stay."""
-
-
-def shown_description(description: str, *, seeded: bool) -> str:
-    """The description that Xcode shows: the recipe's, after the truth about weights that fell back."""
-    return f"UNTRAINED, seeded weights. {description}".strip() if seeded else description
 
 
 def describe_artifact(path: Path) -> ArtifactDescription:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from builder.artifacts import PreparedModel
-from builder.backends.coreml.patches.conversion import replaced
+from builder.backends.coreml.patches.apply import patched
 from builder.backends.coreml.precision import normalization_steps
 from builder.spec import BuildSpec
 from builder.spec.inputs import TensorInput
@@ -39,7 +39,8 @@ def halve_weights(model: Any, prepared: PreparedModel) -> Any:
         def do_quantize(self, layer: Any, **kwargs: Any) -> bool:
             return super().do_quantize(layer, **kwargs) and not kept.intersection(layer.output)
 
-    with replaced(quantization_utils, "_get_model", partial(_unloaded, MLModel)):
+    target = "coremltools.models.neural_network.quantization_utils:_get_model"
+    with patched(target, lambda _: partial(_unloaded, MLModel)):
         return quantization_utils.quantize_weights(model, nbits=16, selector=Selector())
 
 

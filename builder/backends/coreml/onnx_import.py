@@ -10,7 +10,7 @@ from typing import Any
 from builder.artifacts import PreparedModel
 from builder.backends.coreml.lowerings.onnx import operators
 from builder.backends.coreml.lowerings.onnx_lowerer import lowerer_class
-from builder.backends.coreml.patches.conversion import replaced
+from builder.backends.coreml.patches.apply import patched
 from builder.errors import ConversionError
 from builder.spec import BuildSpec
 from builder.spec.inputs import captured_shape
@@ -26,10 +26,9 @@ def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, n
     table = operators()
     try:
         plain = _without_functions(model, table)
-        lowerer = lowerer_class(coreml_export._Lowerer, table, plain)
         with (
-            replaced(coreml_export, "_Lowerer", lowerer),
-            replaced(coreml_export, "_resolve_quantized_target", _same_target),
+            patched("onnxsim.coreml_export:_Lowerer", lambda plain_lowerer: lowerer_class(plain_lowerer, table, plain)),
+            patched("onnxsim.coreml_export:_resolve_quantized_target", lambda _: _same_target),
             contextlib.redirect_stdout(io.StringIO()),
         ):
             program = coreml_export.convert_to_coreml(

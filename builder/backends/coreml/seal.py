@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from builder.artifacts import CompressedModel, SealedPackage, Suppression
-from builder.backends.coreml.description import SEEDED_KEY, shown_description
 from builder.backends.coreml.mlpackage import WEIGHTS, link_folder, write_package
 from builder.backends.coreml.multifunction import join_functions
 from builder.backends.coreml.nms_pipeline import with_suppression
 from builder.backends.coreml.package_loader import why_refused
 from builder.backends.coreml.state_names import rename_state
+from builder.backends.description import SEEDED_KEY, shown_description
 from builder.errors import ConversionError
 from builder.spec import BuildSpec
 from builder.store.digests import digest_of_files, file_digest, files_below
@@ -69,11 +69,6 @@ def seal(
         size_bytes=sum(file.stat().st_size for _, file in files_below(destination)),
         semantic_digest=semantic_digest(specification, files),
     )
-
-
-def describe_sealed(sealed: SealedPackage) -> str:
-    """One line for people."""
-    return f"{sealed.size_bytes / 1e6:.1f} MB, {sealed.digest[:19]}…"
 
 
 def semantic_digest(specification: Any, files: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from builder.artifacts import PreparedModel
+from builder.model.capture.onnx_branches import without_known_branches
 from builder.model.sources.onnx import DOMAIN, USUAL, OnnxModule, make_session
 from builder.model.sources.onnx_graph import opset_of
 from builder.model.sources.optional import optional_packages
@@ -59,6 +60,7 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
     if source is not None:
         model = _put_in(model, inner, source)
         _declare_outputs(model, prepared, inputs)
+        model = without_known_branches(model)
     return OnnxProgram(_inferred(_simplified(model, onnxsim)))
 
 

@@ -218,9 +218,12 @@ def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:
     import onnx
 
     form = value.type.WhichOneof("value")
-    if form != "tensor_type" or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+    kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    if form != "tensor_type" or kind == "string":
         what = "text" if form == "tensor_type" else str(form).removesuffix("_type").replace("_", " ")
         raise SourceError(f"{path} {does} as {what}, and Core ML takes and gives arrays of numbers", key=key)
+    if kind not in (*USUAL, "float", "double", "undefined", "int8", "uint8", "int16", "uint16", "uint32", "uint64"):
+        raise SourceError(f"{path} {does} as {kind}, and Core ML's numbers are float32, float16 and int32", key=key)
 
 
 def _dtype(kind: Any) -> Any:

@@ -10,6 +10,7 @@ from builder.runtime.coreai.dialect import Attribute, Blob, Dense
 from builder.runtime.coreai.graphs import Program
 from builder.runtime.dtypes import SUB_BYTE, stored, unpack
 from builder.runtime.errors import ModelError
+from builder.runtime.limits import check_size
 from builder.runtime.ops.context import TensorType
 
 _FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -21,10 +22,11 @@ def read_constant(program: Program, attribute: Attribute, declared: TensorType) 
     shape = tuple(size for size in declared.shape if size is not None)
     if len(shape) != len(declared.shape):
         raise ModelError(f"a constant of the unknown shape {declared.shape}")
+    check_size(declared, "a constant")
     elements = math.prod(shape)
     if isinstance(attribute, Dense):
         flat = _dense(program, attribute, declared.dtype, elements)
-        return flat.reshape(()).expand(shape) if attribute.splat and flat.numel() == 1 else flat.reshape(shape)
+        return flat.reshape(()).expand(shape).contiguous() if flat.numel() == 1 else flat.reshape(shape)
     if isinstance(attribute, Blob):
         return _blob(program, attribute, declared.dtype, elements).reshape(shape)
     raise ModelError(f"a constant holds {attribute!r}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from builder.runtime import mapping
 from builder.runtime.coreai.asset import Asset, open_asset
 from builder.runtime.coreai.dialect import GraphType, HandleType, TokenType, UnknownType
+from builder.runtime.coreai.fusion import KERNELS, fuse
 from builder.runtime.coreai.graphs import Graph, Port
 from builder.runtime.coreai.ops import operators
 from builder.runtime.coreai.translate import translate
@@ -18,6 +19,7 @@ from builder.runtime.features import ArrayFeature, Feature, Interface
 from builder.runtime.mlprogram import ProgramNetwork
 from builder.runtime.model import Model
 from builder.runtime.ops.context import TensorType
+from builder.runtime.ops.table import merge
 from builder.runtime.plan import Plan, make_plan
 from builder.runtime.program import Function
 
@@ -33,16 +35,20 @@ def load_asset(path: str | Path, function: str | None, precision: Precision) -> 
     def release() -> None:
         mapping.release(asset.content)
 
-    @lru_cache(maxsize=1)
-    def plan(function: Function = translated) -> Plan:
-        return make_plan(function, operators(), precision, release=release)
+    def plan(function: Function) -> Plan:
+        return make_plan(function, merge(operators(), KERNELS), precision, release=release)
 
+    fused = fuse(translated)
     return Model(
         path=asset.path,
         kind=KIND,
         function=graph.name,
         interface=read_interface(graph),
-        network=ProgramNetwork(plan=plan(), renamed=renamed),
+        network=ProgramNetwork(
+            plan=plan(fused),
+            detailed=None if fused is translated else lru_cache(lambda: plan(translated)),
+            renamed=renamed,
+        ),
         specification=asset,
     )
 

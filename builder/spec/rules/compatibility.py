@@ -10,19 +10,31 @@ from builder.spec.named_data import data_problems
 from builder.spec.problems import Path, Problem, needs
 from builder.spec.rules.auto import auto_problems
 from builder.spec.rules.compression import compression_problems
+from builder.spec.rules.coreai import coreai_problems
 from builder.spec.rules.detection import detection_problems
 from builder.spec.rules.features import find_feature_problems
 from builder.spec.rules.functions import function_problems
 from builder.spec.rules.module_compression import module_compression_problems
 from builder.spec.rules.source import source_problems
 from builder.spec.substitutions import FIXED_SIZE
-from builder.spec.target import last_neural_network_target
+from builder.spec.target import (
+    BACKENDS,
+    CORE_AI,
+    GENERATIONS,
+    last_neural_network_target,
+    same_system_name,
+    target_of_format,
+)
 
 __all__ = ["Problem", "find_incompatibilities"]
 
 
 def find_incompatibilities(spec: BuildSpec) -> list[Problem]:
-    """Return every combination of settings in `spec` that cannot work, each with the change that would help."""
+    """Return every combination of settings in `spec` that cannot work, each with the change that would help.
+
+    A recipe for an older system builds for the first with Core AI in `format: aimodel`, so that one recipe makes both.
+    """
+    spec = spec.model_copy(update={"target": target_of_format(spec.target, spec.format)})
     return [
         *_schema(spec),
         *_format(spec),
@@ -54,7 +66,16 @@ def _needs(spec: BuildSpec, path: Path, what: str, generation: int) -> Iterator[
 
 
 def _format(spec: BuildSpec) -> Iterator[Problem]:
-    if spec.format == "mlpackage":
+    if BACKENDS[spec.format] == "coreai":
+        yield from coreai_problems(spec)
+    elif spec.target.generation >= CORE_AI:
+        last = same_system_name(spec.target, GENERATIONS[-1])
+        yield Problem(
+            path=("target",),
+            message=f"coremltools does not know {spec.target.name} yet, and the format is {spec.format}",
+            hint=f"write `target: {last}`, which later systems run as well, or `format: aimodel`",
+        )
+    elif spec.format == "mlpackage":
         yield from _needs(spec, ("format",), "format mlpackage (an ML program)", 15)
     elif spec.target.generation > 14:
         newest = last_neural_network_target(spec.target)

@@ -52,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    _import_torchvision()
     config.addinivalue_line("markers", "asyncio: a coroutine")
     _install()
     config.pluginmanager.register(Writer(config), "coreai-writer")
@@ -68,6 +69,13 @@ def pytest_load_initial_conftests() -> None:
             if member:
                 setattr(module, member, _Missing)
             sys.modules[name] = module
+
+
+def _import_torchvision() -> None:
+    """Some tests import transformers, which imports torchvision, which lacks its operators beside a torch for CPUs."""
+    from builder.model.torchvision_import import import_torchvision
+
+    import_torchvision()
 
 
 class _Missing:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from builder.artifacts import CheckReport, Sample
-from builder.checks.engine import Kept
+from builder.checks.engine import Engine, Kept
 from builder.checks.parity import check_parity
 from builder.checks.samples import check_samples
 from builder.checks.subject import Subject
@@ -74,7 +74,8 @@ def parity(
         with torch.no_grad():
             return {"y": artifact(*sample.tensors.values())}
 
-    return check_parity("parity", given, subject, check_samples("parity", given, subject), "runtime", execute, Kept())
+    engine = Engine(name="runtime", execute=execute)
+    return check_parity("parity", given, subject, check_samples("parity", given, subject), engine, Kept())
 
 
 def tensor(*shape: Any, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from builder.checks.limits import CAPTURE, HALF
 from builder.model.uncertainty import Uncertainty
 
 
-def verdict(original, artifact, samples, limits=HALF):
+def verdict(original, artifact, samples, limits=HALF, **more):
     """`artifact` against `original`, both functions of one tensor that return one tensor."""
     module = _Tuple(original) if isinstance(original, torch.nn.Module) else None
     answers = Uncertainty(module, [(x,) for x in samples], {}) if module is not None else None
@@ -26,6 +26,7 @@ def verdict(original, artifact, samples, limits=HALF):
             scores=None,
             limits=limits,
             others=None if answers is None else lambda number: [{"y": each[0]} for each in answers(number)],
+            **more,
         )
 
 
@@ -156,6 +157,32 @@ def test_nothing_is_no_licence_for_something():
     zeros = torch.zeros(1, 8)
     assert verdict(lambda x: zeros, lambda x: zeros + 1e-4, [torch.rand(2)] * 2).passed is None
     assert verdict(lambda x: zeros, lambda x: zeros + 0.5, [torch.rand(2)] * 2).passed is False
+
+
+def test_what_half_holds_with_few_bits_on_all_samples_is_inconclusive():
+    pages_ = [0.3 * torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+
+    def rough(x):
+        return Finder()(x) * (1 + 0.5 * torch.rand(x.shape, generator=torch.Generator().manual_seed(9)))
+
+    report = verdict(Finder(), rough, pages_, half=True)
+    assert report.passed is None
+    assert "nearly zero on all samples" in str(report.reason)
+    assert verdict(Finder(), rough, pages_).passed is False  # float32 holds it
+    assert verdict(Finder(), lambda x: Finder()(x) + 0.1, pages_, half=True).passed is False
+    assert verdict(Finder(), rough, pages(), half=True).passed is False  # with text on a page there is a scale
+
+
+def test_a_limit_that_the_recipe_gives_is_held_as_it_is():
+    samples = [torch.rand(1, 64, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    assert verdict(Cancels(), lambda x: x, samples, CAPTURE).passed is True
+    assert verdict(Cancels(), lambda x: x, samples, CAPTURE, given=("snr_db",)).passed is False
+
+
+def test_an_uncertainty_far_below_the_difference_is_not_mentioned():
+    samples = [torch.rand(1, 64, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    assert "other rounding" not in str(verdict(Finder(), lambda x: Finder()(x) * 2, pages()).reason)
+    assert "other rounding" in str(verdict(Cancels(), lambda x: x * 1.0003, samples, CAPTURE).reason)
 
 
 class Nearest(torch.nn.Module):

@@ -8,7 +8,7 @@ import pytest
 
 from builder.config.folders import GROUPS, head_comment, open_library, shipped
 from builder.errors import ConfigurationError
-from builder.spec.target import TARGET_NAMES
+from builder.spec.target import TARGET_NAMES, Target
 from tests.unit.config.conftest import LEAST, Compose, Write
 
 PROMISED = {
@@ -51,10 +51,11 @@ def test_every_option_composes_and_validates(group: str, option: str, composed: 
         for suffix in ("pth", "pt", "pt2", "onnx", "mlmodel"):
             write(f"recipes/net.{suffix}", "")
     target = [] if group == "target" else ["target=ios26"]
-    old = group == "target" and option in _neural_network_targets()
+    made = {13: "mlmodel", 14: "mlmodel", 27: "aimodel"}
+    generation = Target(name=option).generation if group == "target" else 26
 
     # when the option is chosen
-    request = composed(f"{group}={option}", *target, *(["format=mlmodel"] if old else []), text=text)
+    request = composed(f"{group}={option}", *target, f"format={made.get(generation, 'mlpackage')}", text=text)
 
     # then it is in the spec
     chosen = getattr(request.spec, group)
@@ -66,12 +67,6 @@ def test_every_option_composes_and_validates(group: str, option: str, composed: 
         assert chosen == {}
     else:
         assert chosen
-
-
-def _neural_network_targets() -> set[str]:
-    from builder.spec.target import Target
-
-    return {name for name in TARGET_NAMES if Target(name=name).generation < 15}
 
 
 def test_there_is_one_target_option_for_each_target_name() -> None:

@@ -94,7 +94,7 @@ def test_what_comes_from_outside_is_escaped(make_record: Callable[..., BuildReco
         (
             {},
             "It computes what the original computes, executed on 4 photographs, 7 stress inputs and a "
-            "search of 1,234 inputs by builder's own Core ML runtime.",
+            "search of 1,234 inputs by builder's own runtime.",
         ),
         ({"checks": ()}, "Nothing executed this artifact: what it computes is not proven."),
     ],

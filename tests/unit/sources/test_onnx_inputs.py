@@ -155,3 +155,44 @@ def test_what_does_not_fit_the_file_is_refused(text, change, said, tmp_path):
     spec = spec_of(file_of(tmp_path, text), input={"x": X} | change)
     with pytest.raises(SourceError, match=said):
         load_source(spec, make_examples(spec), Silent())
+
+
+BRANCHES_IN_BRANCHES = """g (float[1,2,3] x, int64 rate) => (float[n,m] y) {
+    limit = Constant <value: tensor = int64 {16000}> ()
+    fast = Equal(rate, limit)
+    y = If (fast) <
+        then_branch = a () => (float[n,m] r) {
+            sizes = Shape(x)
+            zero = Constant <value: tensor = int64[1] {0}> ()
+            first = Gather <axis: int = 0> (sizes, zero)
+            one = Constant <value: tensor = int64[1] {1}> ()
+            single = Equal(first, one)
+            r = If (single) <
+                then_branch = c () => (float[p,q] t) { t = Squeeze(x, zero) },
+                else_branch = d () => (float[p,q,z] u) { u = Identity(x) }>
+        },
+        else_branch = b () => (float[n,m,k] s) { s = Neg(x) }>
+}"""
+
+
+def test_branches_within_branches_that_sizes_decide_are_written_out(tmp_path):
+    file = file_of(tmp_path, BRANCHES_IN_BRANCHES)
+    inputs = {"x": {"kind": "tensor", "shape": [1, 2, 3]}, "rate": {"constant": 16000}}
+    artifact, _, examples = built(file, tmp_path, input=inputs)
+    x = examples.samples[0].given["x"]
+    np.testing.assert_array_equal(artifact.predict({"x": x})["y"], x[0])
+
+
+def test_a_graph_that_onnxsim_fails_on_is_converted_as_it_is(tmp_path, monkeypatch, caplog):
+    import onnxsim
+
+    def fails(_model):
+        raise RuntimeError("Nodes in a graph must be topologically sorted,\nhowever input of node")
+
+    monkeypatch.setattr(onnxsim, "simplify", fails)
+    file = file_of(tmp_path, "g (float[2,3] x) => (float[6] y) { shape = Constant <value_ints = [-1]> () "
+                             "y = Reshape(x, shape) }")  # fmt: skip
+    artifact, _, examples = built(file, tmp_path, input={"x": X})
+    x = examples.samples[0].given["x"]
+    np.testing.assert_array_equal(artifact.predict({"x": x})["y"], x.ravel())
+    assert "however input of node" in caplog.text, "the whole message"

@@ -15,6 +15,7 @@ import torch
 
 from builder.backends.coreml import convert as convert_stage
 from builder.backends.coreml.convert import convert
+from builder.backends.coreml.patches.apply import find_owner
 from builder.backends.coreml.patches.conversion import (
     _quick_equal,
     _quick_overflow,
@@ -118,8 +119,8 @@ def test_threads_convert_one_after_the_other() -> None:
 
 
 def _state(tmp_path: Path) -> list[Any]:
-    replaced = [*_without_waste(), *_without_copies(tmp_path)]
-    return [vars(owner)[name] for owner, name, _ in replaced]
+    found = [find_owner(target) for target, _ in [*_without_waste(), *_without_copies(tmp_path)]]
+    return [vars(owner)[name] for owner, name in found]
 
 
 def test_everything_is_restored_also_after_an_exception(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from builder.artifacts import CompressedModel, SealedPackage
-from builder.backends.coreml.description import SEEDED_KEY
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.seal import seal, semantic_digest
+from builder.backends.description import SEEDED_KEY
 from builder.spec import BuildSpec
 from builder.store.digests import artifact_digest
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec

@@ -1,4 +1,4 @@
-"""If and Loop of ONNX. Where a condition is known they are gone already: onnxsim's simplifier writes out the branch."""
+"""If and Loop of ONNX. Where a condition is known an If is mostly gone: onnxsim's simplifier writes out the branch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def _if(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
-    """Both branches, whose outputs must be of one shape."""
+    """Both branches, whose outputs must be of one shape; of a condition that is known the one that it chooses."""
+    if inputs[0].val is not None:
+        chosen = "then_branch" if bool(inputs[0].val) else "else_branch"
+        return list(_lowered(lowerer, attributes[chosen]))
     results = lowerer.mb.cond(
         pred=_scalar(lowerer, node, inputs[0]),
         _true_fn=lambda: _lowered(lowerer, attributes["then_branch"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ def _matmul(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]
 def _gemm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
     mb, (a, b, c) = lowerer.mb, [*inputs, None][:3]
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    if abs(alpha) < 1:  # before the product, which may overflow half precision without it
+        a, alpha = mb.mul(x=a, y=number(lowerer, a, alpha)), 1.0
     y = mb.matmul(
         x=a, y=b, transpose_x=bool(attributes.get("transA", 0)), transpose_y=bool(attributes.get("transB", 0)),
         name=lowerer.fresh_name(node),
@@ -38,14 +41,21 @@ def _gemm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> li
     return [mb.add(x=y, y=c if beta == 1.0 else mb.mul(x=c, y=number(lowerer, c, beta)))]
 
 
-def _centred(lowerer: Any, x: Any, axes: list[int], epsilon: float) -> tuple[Any, Any, Any]:
-    """X - mean, the mean, and 1 / sqrt(variance + epsilon), over axes that are kept."""
-    mb = lowerer.mb
+def _normalized(lowerer: Any, x: Any, axes: list[int], epsilon: float) -> tuple[Any, Any, Any]:
+    """(x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(variance + epsilon), over axes that are kept.
+
+    Computed with x - mean divided by its largest value s where that is above 1: squares of what is 256 or more overflow
+    half precision. (x - mean) / sqrt(variance + epsilon) = z / sqrt(mean(z²) + epsilon / s²) with z = (x - mean) / s.
+    """
+    mb, one = lowerer.mb, number(lowerer, x, 1.0)
     mean = mb.reduce_mean(x=x, axes=axes, keep_dims=True)
     centred = mb.sub(x=x, y=mean)
-    variance = mb.reduce_mean(x=mb.mul(x=centred, y=centred), axes=axes, keep_dims=True)
-    root = mb.sqrt(x=mb.add(x=variance, y=number(lowerer, x, epsilon)))
-    return centred, mean, mb.real_div(x=number(lowerer, x, 1.0), y=root)
+    inverse = mb.real_div(x=one, y=mb.maximum(x=mb.reduce_max(x=mb.abs(x=centred), axes=axes, keep_dims=True), y=one))
+    scaled = mb.mul(x=centred, y=inverse)
+    squares = mb.reduce_mean(x=mb.mul(x=scaled, y=scaled), axes=axes, keep_dims=True)
+    least = mb.mul(x=mb.mul(x=inverse, y=inverse), y=number(lowerer, x, epsilon))
+    root = mb.real_div(x=one, y=mb.sqrt(x=mb.add(x=squares, y=least)))
+    return mb.mul(x=scaled, y=root), mean, mb.mul(x=root, y=inverse)
 
 
 def _layer_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
@@ -61,8 +71,7 @@ def _layer_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes)
         return [
             mb.layer_norm(x=x, axes=axes, epsilon=number(lowerer, x, epsilon), name=lowerer.fresh_name(node), **how)
         ]
-    centred, mean, inverse = _centred(lowerer, x, axes, epsilon)
-    y = mb.mul(x=centred, y=inverse)
+    y, mean, inverse = _normalized(lowerer, x, axes, epsilon)
     y = y if scale is None else mb.mul(x=y, y=scale)
     return [y if offset is None else mb.add(x=y, y=offset), mean, inverse]
 
@@ -78,8 +87,8 @@ def _instance_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attribut
     if x.rank in (3, 4) and scale.val is not None and offset.val is not None:
         how = {"gamma": scale, "beta": offset, "epsilon": number(lowerer, x, epsilon)}
         return [mb.instance_norm(x=x, name=lowerer.fresh_name(node), **how)]
-    centred, _, inverse = _centred(lowerer, x, list(range(2, x.rank)), epsilon)
-    y = mb.mul(x=mb.mul(x=centred, y=inverse), y=_by_channel(lowerer, x, scale))
+    normalized, _, _ = _normalized(lowerer, x, list(range(2, x.rank)), epsilon)
+    y = mb.mul(x=normalized, y=_by_channel(lowerer, x, scale))
     return [mb.add(x=y, y=_by_channel(lowerer, x, offset))]
 
 
@@ -97,12 +106,28 @@ def _batch_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes)
     return [mb.add(x=mb.mul(x=centred, y=_by_channel(lowerer, x, factor)), y=_by_channel(lowerer, x, offset))]
 
 
-def _mean_variance(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _mean_variance(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
     """(x - mean) / deviation. ONNX's own definition has E[x²] - E[x]², which cancels in half precision."""
     x = inputs[0]
     axes = [int(axis) % x.rank for axis in attributes.get("axes") or (0, 2, 3)]
-    centred, _, inverse = _centred(lowerer, x, axes, 1e-9)
-    return [lowerer.mb.mul(x=centred, y=inverse, name=lowerer.fresh_name(node))]
+    return [_normalized(lowerer, x, axes, 1e-9)[0]]
+
+
+def _group_norm(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+    """Each group of channels by itself; scale and offset are of each channel, and before opset 21 of each group."""
+    mb, (x, scale, offset) = lowerer.mb, inputs
+    if not all(isinstance(size, int) for size in x.shape[1:]):
+        raise RuntimeError("GroupNormalization needs fixed sizes behind the batch")
+    groups, batch = int(attributes["num_groups"]), x.shape[0] if isinstance(x.shape[0], int) else -1
+    grouped = mb.reshape(x=x, shape=[batch, groups, math.prod(x.shape[1:]) // groups])
+    y, _, _ = _normalized(lowerer, grouped, [2], float(attributes.get("epsilon", 1e-5)))
+    by_group = scale.shape[0] == groups and groups != x.shape[1]
+    if by_group:
+        y = mb.add(x=mb.mul(x=y, y=mb.expand_dims(x=scale, axes=[1])), y=mb.expand_dims(x=offset, axes=[1]))
+    y = mb.reshape(x=y, shape=[batch, *x.shape[1:]])
+    if by_group:
+        return [y]
+    return [mb.add(x=mb.mul(x=y, y=_by_channel(lowerer, x, scale)), y=_by_channel(lowerer, x, offset))]
 
 
 def _local_response(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
@@ -232,6 +257,7 @@ LINEAR: Mapping[str, Lowering] = {
     "DequantizeLinear": _dequantize,
     "Dropout": _dropout,
     "Gemm": _gemm,
+    "GroupNormalization": _group_norm,
     "InstanceNormalization": _instance_norm,
     "LRN": _local_response,
     "LayerNormalization": _layer_norm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -175,9 +176,8 @@ def _by_hand(
     import numpy as np
 
     mb = lowerer.mb
-    power = float(attributes.get("p", 2))
     if kind == "lp":
-        x, largest = _scaled_powers(lowerer, x, power)
+        return _powers(lowerer, x, kernel, strides, dilations, pads, attributes)
     lowest = number(lowerer, x, -np.inf if kind == "max" else 0.0)
     inside = np.ones(x.shape[2:], dtype=np.float64)
     for axis, (k, s, d, pair) in enumerate(zip(kernel, strides, dilations, pads, strict=True), start=2):
@@ -186,7 +186,35 @@ def _by_hand(
         x, inside = _slid(kind, lowerer, x, inside, axis, (k, s, d), pair, given, lowest)
     if kind == "avg":
         return mb.real_div(x=x, y=inside.astype(lowerer.types.nptype_from_builtin(x.dtype)))
-    return mb.mul(x=mb.pow(x=x, y=number(lowerer, x, 1 / power)), y=largest) if kind == "lp" else x
+    return x
+
+
+def _powers(
+    lowerer: Any,
+    x: Any,
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    pads: list[tuple[int, int]],
+    attributes: Attributes,
+) -> Any:
+    """(sum of |x|^p)^(1/p) of each window, of values divided by its largest: powers may be beyond half precision."""
+    mb, power = lowerer.mb, number(lowerer, x, float(attributes.get("p", 2)))
+    x = mb.abs(x=x)
+    largest = _by_hand("max", lowerer, x, kernel, strides, dilations, pads, attributes)
+    divisor = mb.maximum(x=largest, y=number(lowerer, x, 1e-4))  # for windows of zeros
+    pad = [0, 0, 0, 0, *_flat(pads)]
+    padded = mb.pad(x=x, pad=pad, mode="constant", constant_val=number(lowerer, x, 0.0)) if any(pad) else x
+    total = None
+    for places in itertools.product(*map(range, kernel)):
+        begin = [0, 0, *(place * d for place, d in zip(places, dilations, strict=True))]
+        ends = [b + (n - 1) * s + 1 for b, n, s in zip(begin[2:], largest.shape[2:], strides, strict=True)]
+        mask = [True, True, *[False] * len(kernel)]
+        part = mb.slice_by_index(x=padded, begin=begin, end=[0, 0, *ends], stride=[1, 1, *strides], end_mask=mask)
+        raised = mb.pow(x=mb.real_div(x=part, y=divisor), y=power)
+        total = raised if total is None else mb.add(x=total, y=raised)
+    root = number(lowerer, x, 1 / float(attributes.get("p", 2)))
+    return mb.mul(x=mb.pow(x=total, y=root), y=divisor)
 
 
 def _scaled_powers(lowerer: Any, x: Any, power: float) -> tuple[Any, Any]:

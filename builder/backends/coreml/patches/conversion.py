@@ -8,48 +8,25 @@ from __future__ import annotations
 
 import copy
 import gc
-import importlib
 import logging
 import shutil
 import tempfile
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from builder.backends.coreml.importing import import_coremltools, messages_to_log
 from builder.backends.coreml.mlpackage import write_package
+from builder.backends.coreml.patches.apply import LOCK, ModuleOverlay, patched
 from builder.util.lazy_import import paused_collector
 
-_LOCK = threading.RLock()
-"""coremltools keeps the state of a conversion in module globals: one at a time."""
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Let attribute `name` of a module or class be `value` within the block."""
-    before = vars(owner)[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-class _Standing:
-    """A module with some names replaced, for code that says `module.name`."""
-
-    def __init__(self, module: ModuleType, **names: Any) -> None:
-        self.__dict__.update(names)
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
+_Rows = Iterator[tuple[str, Callable[[Any], Any]]]
+"""Targets of the table, each with what makes its replacement of the original."""
 
 
 @contextmanager
@@ -59,14 +36,14 @@ def fast_conversion() -> Iterator[Callable[[Any], Any]]:
     Whatever temporary package is not kept is removed at the end of the block. Conversions wait for each other.
     """
     import_coremltools()
-    with _LOCK, ExitStack() as scoped:
+    with LOCK, ExitStack() as scoped:
         folder = Path(tempfile.mkdtemp(prefix="builder-convert-"))
         kept: list[Any] = []
         scoped.callback(lambda: None if kept else shutil.rmtree(folder, ignore_errors=True))
         scoped.enter_context(paused_collector())
         scoped.enter_context(messages_to_log("coremltools"))
-        for owner, name, value in [*_without_waste(), *_without_copies(folder)]:
-            scoped.enter_context(replaced(owner, name, value))
+        for target, make in [*_without_waste(), *_without_copies(folder)]:
+            scoped.enter_context(patched(target, make))
 
         def keep(model: Any) -> Any:
             kept.append(folder)
@@ -81,55 +58,56 @@ def validate_program(program: Any) -> None:
     program.validate(check_essential_scope=True)
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(f"coremltools.{name}")
+_MIL = "coremltools.converters.mil"
+_PRECISION = f"{_MIL}.mil.passes.defs.quantization:FP16ComputePrecision"
+_MODEL = "coremltools.models.model"
 
 
-def _without_waste() -> Iterator[tuple[Any, str, Any]]:
-    program = _module("converters.mil.mil.program").Program
-    yield program, "validate", lambda *_, **__: None
-    # The pass manager formats the whole program for debug messages that nobody asked for.
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda _: value
+
+
+def _without_waste() -> _Rows:
+    yield f"{_MIL}.mil.program:Program.validate", _always(lambda *_, **__: None)
     if not logging.getLogger("coremltools").isEnabledFor(logging.DEBUG):
-        yield program, "__str__", object.__repr__
-        yield _module("converters.mil.mil.block").Function, "__str__", object.__repr__
-    yield _module("converters.mil.mil.passes.pass_pipeline"), "tqdm", _plain_iterable
-    yield _module("converters.mil.frontend.torch.ops"), "_tqdm", _plain_iterable
-    yield _module("converters.mil.backend.nn.op_mapping"), "_tqdm", _plain_iterable
-    # Reasons why weights are left alone go to the root logger otherwise.
-    yield _module("optimize._utils"), "_logger", logging.getLogger("coremltools.optimize")
-    entry = _module("converters._converters_entry")
-    yield entry, "gc", _Standing(gc, collect=lambda *_: 0)
+        yield f"{_MIL}.mil.program:Program.__str__", _always(object.__repr__)
+        yield f"{_MIL}.mil.block:Function.__str__", _always(object.__repr__)
+    yield f"{_MIL}.mil.passes.pass_pipeline:tqdm", _always(_plain_iterable)
+    yield f"{_MIL}.frontend.torch.ops:_tqdm", _always(_plain_iterable)
+    yield f"{_MIL}.backend.nn.op_mapping:_tqdm", _always(_plain_iterable)
+    yield "coremltools.optimize._utils:_logger", _always(logging.getLogger("coremltools.optimize"))
+    yield "coremltools.converters._converters_entry:gc", _always(ModuleOverlay(gc, collect=lambda *_: 0))
     yield from _propagation_where_needed()
-    precision = _module("converters.mil.mil.passes.defs.quantization").FP16ComputePrecision
-    yield precision, "fp16_overflow", staticmethod(_quick_overflow(precision.fp16_overflow))
-    yield precision, "_check_underflow_to_zero", _quick_underflow(precision._check_underflow_to_zero)
-    variables = _module("converters.mil.mil.var")
-    yield variables, "copy", _Standing(copy, deepcopy=_copy_scopes)
-    is_tensor = _remembering(_module("converters.mil.mil.types").is_tensor)
+    yield f"{_PRECISION}.fp16_overflow", _quick_overflow
+    yield f"{_PRECISION}._check_underflow_to_zero", _quick_underflow
+    yield f"{_MIL}.mil.var:copy", _always(ModuleOverlay(copy, deepcopy=_copy_scopes))
+    answers: dict[type, bool] = {}
     for name in ("types", "types.type_mapping", "types.type_tensor"):
-        yield _module(f"converters.mil.mil.{name}"), "is_tensor", is_tensor
-    script = _module("converters.mil.frontend.torch.torchscript_utils")
-    yield script, "torch", _Standing(script.torch, equal=_quick_equal(script.torch.equal))
+        yield f"{_MIL}.mil.{name}:is_tensor", lambda original: _remembering(original, answers)
+    yield (
+        f"{_MIL}.frontend.torch.torchscript_utils:torch",
+        lambda torch: ModuleOverlay(torch, equal=_quick_equal(torch.equal)),
+    )
 
 
 def _plain_iterable(iterable: Any, **_: Any) -> Any:
     return iterable
 
 
-def _propagation_where_needed() -> Iterator[tuple[Any, str, Any]]:
+def _propagation_where_needed() -> _Rows:
     """Walk the block to tell variables which constexpr variables they depend on only once there are any.
 
     Constants, three of four operators, depend on none.
     """
-    var = _module("converters.mil.mil.var").Var
-    block = _module("converters.mil.mil.block").Block
-    is_nonreplaceable = var._is_nonreplaceable_var
     seen: set[bool] = set()
 
-    def note_nonreplaceable(variable: Any) -> bool:
-        answer = bool(is_nonreplaceable(variable))
-        seen.add(answer)
-        return answer
+    def noting(is_nonreplaceable: Callable[[Any], Any]) -> Callable[[Any], bool]:
+        def note_nonreplaceable(variable: Any) -> bool:
+            answer = bool(is_nonreplaceable(variable))
+            seen.add(answer)
+            return answer
+
+        return note_nonreplaceable
 
     def propagate(self: Any) -> None:
         for operation in self.operations:
@@ -144,8 +122,8 @@ def _propagation_where_needed() -> Iterator[tuple[Any, str, Any]]:
         if True in seen:
             propagate(self)
 
-    yield var, "_is_nonreplaceable_var", staticmethod(note_nonreplaceable)
-    yield block, "_propagate_nonreplaceable_vars", propagate_if_any
+    yield f"{_MIL}.mil.var:Var._is_nonreplaceable_var", noting
+    yield f"{_MIL}.mil.block:Block._propagate_nonreplaceable_vars", _always(propagate_if_any)
 
 
 def _quick_overflow(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -183,9 +161,8 @@ def _copy_scopes(scopes: Any) -> Any:
     return copied
 
 
-def _remembering(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _remembering(original: Callable[[Any], bool], answers: dict[type, bool]) -> Callable[[Any], bool]:
     """A question about a type, which never changes, answered once for each type while a conversion lasts."""
-    answers: dict[type, bool] = {}
 
     def ask(kind: Any) -> bool:
         if not isinstance(kind, type):
@@ -209,7 +186,7 @@ def _quick_equal(original: Callable[[Any, Any], bool]) -> Callable[[Any, Any], b
     return equal
 
 
-def _without_copies(folder: Path) -> Iterator[tuple[Any, str, Any]]:
+def _without_copies(folder: Path) -> _Rows:
     """Write weights once, where the package will be, and hand the specification on instead of reading it again."""
     made: dict[str, Any] = {}
 
@@ -225,15 +202,12 @@ def _without_copies(folder: Path) -> Iterator[tuple[Any, str, Any]]:
     def save_spec(spec: Any, filename: str, **_: Any) -> None:
         made[filename] = spec
 
-    load = _module("models.model")._load_spec
+    def reading(load: Callable[[str], Any]) -> Callable[[str], Any]:
+        return lambda filename: made.pop(filename) if filename in made else load(filename)
 
-    def load_spec(filename: str) -> Any:
-        return made.pop(filename) if filename in made else load(filename)
-
-    converter, model = _module("converters.mil.converter"), _module("models.model")
-    yield converter, "_tempfile", _Standing(tempfile, TemporaryDirectory=new_folder)
-    yield model, "_create_mlpackage", create_package
-    yield model, "_save_spec", save_spec
-    yield model, "_load_spec", load_spec
+    yield f"{_MIL}.converter:_tempfile", _always(ModuleOverlay(tempfile, TemporaryDirectory=new_folder))
+    yield f"{_MODEL}:_create_mlpackage", _always(create_package)
+    yield f"{_MODEL}:_save_spec", _always(save_spec)
+    yield f"{_MODEL}:_load_spec", reading
     # The private folder goes with the model: no package is registered for removal at the end of the process.
-    yield model, "_atexit", SimpleNamespace(register=lambda *_: None)
+    yield f"{_MODEL}:_atexit", _always(SimpleNamespace(register=lambda *_: None))

@@ -9,12 +9,11 @@ Delete each when the oldest version of coremltools that we support does the same
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from builder.backends.coreml.patches.conversion import replaced
+from builder.backends.coreml.patches.apply import patched
 
 _PASSES = "coremltools.converters.mil.mil.passes.defs"
 
@@ -24,11 +23,9 @@ _MOST = {"uint16": 2**16 - 1, "int16": 2**15 - 1}
 @contextmanager
 def exact_passes() -> Iterator[None]:
     """Within the block, no pass changes what a program computes."""
-    cast = importlib.import_module(f"{_PASSES}.quantization").add_int16_cast
-    noop = importlib.import_module(f"{_PASSES}.cleanup.noop_elimination").noop_elimination
     with (
-        replaced(cast, "should_cast_parameter", _only_what_is_held(cast.should_cast_parameter)),
-        replaced(noop, "_match_pattern", staticmethod(_not_floors(noop._match_pattern))),
+        patched(f"{_PASSES}.quantization:add_int16_cast.should_cast_parameter", _only_what_is_held),
+        patched(f"{_PASSES}.cleanup.noop_elimination:noop_elimination._match_pattern", _not_floors),
     ):
         yield
 

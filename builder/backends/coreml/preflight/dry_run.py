@@ -22,7 +22,8 @@ from builder.backends.coreml.lowerings.assignment import assignments
 from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.lowerings.writes import functional_writes
 from builder.backends.coreml.onnx_import import mil_program
-from builder.backends.coreml.patches.conversion import fast_conversion, replaced
+from builder.backends.coreml.patches.apply import patched
+from builder.backends.coreml.patches.conversion import fast_conversion
 from builder.backends.coreml.preflight.operators import Operator, TensorFact
 from builder.backends.coreml.preflight.rules import MOST_DIMENSIONS
 from builder.backends.coreml.preflight.torchscript import top_level_names
@@ -226,13 +227,12 @@ def _stand_in(fact: TensorFact) -> Any:
 @contextmanager
 def _walked(walker: _Walker, captured: CapturedProgram) -> Iterator[None]:
     """Let `walker` see each node, and let the frontend accept an exported program whose operators it does not know."""
-    from coremltools.converters.mil.frontend.torch import ops
 
-    original = ops.convert_single_node
+    def walking(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        return lambda context, node: walker.convert(original, context, node)
+
     with ExitStack() as scoped:
-        scoped.enter_context(
-            replaced(ops, "convert_single_node", lambda context, node: walker.convert(original, context, node))
-        )
+        scoped.enter_context(patched("coremltools.converters.mil.frontend.torch.ops:convert_single_node", walking))
         if captured.method == "export":
             scoped.enter_context(_known_for_now(captured.program))
         yield

@@ -118,18 +118,15 @@ def rewriting(obstacle: Obstacle) -> Remedy | None:
     return None
 
 
-def reason(obstacle: Obstacle) -> Remedy:
-    """That it is not convertible, and why."""
+def reason(obstacle: Obstacle, *, has_modules: bool) -> Remedy:
+    """That it is not convertible, and why; a file that holds a program alone `has_modules` of none to replace."""
     name = (obstacle.operator or "").strip("_")
     why = next(
         (said for patterns, said in _NO_COUNTERPART.items() if _matches(name, patterns)),
         "neither coremltools nor builder has a lowering for this case",
     )
-    return Remedy(
-        kind="none",
-        said=f"not convertible, because {why}: compute it outside of the model, or replace its module by one of your "
-        "own (`kind: replace`)",
-    )
+    instead = ", or replace its module by one of your own (`kind: replace`)" if has_modules else ""
+    return Remedy(kind="none", said=f"not convertible, because {why}: compute it outside of the model{instead}")
 
 
 def _matches(name: str, patterns: str) -> bool:

@@ -14,7 +14,7 @@ from builder.runtime.ops.table import Ints, Kernel, ListValue, decompresses, exa
 @exact
 @decompresses
 def blockwise_shift_scale(*, data: Tensor, scale: Tensor, offset1: Tensor, offset2: Tensor, context: Context) -> Tensor:
-    """Scale * (data - offset1) + offset2; each parameter covers a block of data.shape / scale.shape elements."""
+    """scale * (data - offset1) + offset2; each parameter covers a block of data.shape / scale.shape elements."""
     zero = bool((offset1 == 0).all())
     dense = constexpr.constexpr_blockwise_shift_scale(
         data=data, scale=scale, offset=None if zero else offset1, context=context

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder.backends.coreai.convert import Declared, Halves, convert
+from builder.backends.coreai.conversion import Declared, Halves, convert
 
 pytest.importorskip("coreai", reason="needs the extra coreai, which has wheels for Linux x86-64 and macOS alone")
 

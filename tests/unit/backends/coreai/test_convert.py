@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builder.backends.coreai import engine
-from builder.backends.coreai.convert import Declared, Halves, convert
+from builder.backends.coreai.conversion import Declared, Halves, convert
 from builder.backends.coreai.describe import describe
 from builder.errors import ConfigurationError, SourceError
 from tests.unit.backends.coreai.conftest import export, plain, snr

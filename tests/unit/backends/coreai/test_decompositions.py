@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 
 from builder.backends.coreai import engine
-from builder.backends.coreai.convert import convert
+from builder.backends.coreai.conversion import convert
 from builder.errors import ConversionError
 from tests.unit.backends.coreai.conftest import export, plain
 

@@ -13,7 +13,7 @@ import pytest
 
 from builder.backends.coreai import engine
 from builder.backends.coreai.describe import describe
-from builder.backends.coreai.seal import Metadata, _check_free_of_paths, machine_paths, seal
+from builder.backends.coreai.sealing import Metadata, _check_free_of_paths, machine_paths, seal
 from builder.errors import ConversionError
 from tests.unit.backends.coreai.conftest import snr
 
@@ -24,8 +24,8 @@ import sys
 from pathlib import Path
 from tests.unit.backends.coreai.conftest import Small, export
 from tests.unit.backends.coreai.test_seal import METADATA
-from builder.backends.coreai.convert import Declared, Halves, convert
-from builder.backends.coreai.seal import seal
+from builder.backends.coreai.conversion import Declared, Halves, convert
+from builder.backends.coreai.sealing import seal
 import torch
 torch.manual_seed(0)
 model, x = Small().eval(), torch.rand(1, 4, 8, 8)

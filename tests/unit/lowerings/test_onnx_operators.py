@@ -1,0 +1,149 @@
+"""ONNX operators against onnxruntime, in half precision too, where values are large, zero, infinite or wide integers.
+
+All operators of a test are in one file, which is converted once for each precision.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builder import runtime
+from builder.artifacts import ExampleInputs, Sample
+from builder.backends.coreml.convert import convert
+from builder.errors import ConversionError
+from builder.model.sources.onnx import load_onnx
+from builder.spec import BuildSpec
+from builder.stages.capture import capture
+from builder.stages.prepare import prepare
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("onnxsim") is None, reason="optional packages"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:onnx"),
+]
+
+FLOATS = np.array([[0, 1, -1, 12, -12, 40], [300, -300, 0.5, 2.5, -2.5, 1e-3]], np.float32)
+INTEGERS = np.array([[0, 1, -1, 2049, -2049, 7], [40000, -40000, 70000, 3, -7, 5]], np.int32)
+
+
+def compared(folder, text: str, given: dict[str, np.ndarray], precision: str) -> None:
+    """Build the graph `text` in one precision and compare every output with onnxruntime's."""
+    import onnx
+    import torch
+
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 21]> {text}')
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)  # which declares the outputs' shapes
+    onnx.save(model, str(folder / "m.onnx"))
+    spec = BuildSpec.model_validate(
+        {
+            "source": {"kind": "onnx", "file": str(folder / "m.onnx")},
+            "input": {
+                name: {"kind": "tensor", "shape": list(array.shape), "dtype": array.dtype.name}
+                | ({"low": -100000, "high": 100000} if array.dtype == np.int32 else {})
+                for name, array in given.items()
+            },
+            "precision": {"kind": precision},
+            "target": {"name": "ios17"},
+            "tracking": {"kind": "none"},
+        }
+    )
+    tensors = {name: torch.from_numpy(array) for name, array in given.items()}
+    examples = ExampleInputs(samples=(Sample(given=given, tensors=tensors),), digest="")
+    source: Any = spec.source
+    prepared = prepare(load_onnx(source, spec), examples, spec)
+    converted = convert(prepared, capture(prepared, examples, "onnx", {}), examples, spec)
+    converted.model.save(str(folder / "m.mlpackage"))
+    predicted = runtime.load(folder / "m.mlpackage").predict(dict(given))
+    # one unit in the last place of half precision, and a few of them where operators follow each other
+    relative, absolute = (2e-5, 2e-6) if precision == "fp32" else (1e-2, 2e-3)
+    for name, wanted in zip(prepared.output_names, prepared.reference(*tensors.values()), strict=True):
+        expected = wanted.numpy()
+        largest = np.max(abs(expected[np.isfinite(expected)]), initial=1.0)  # sums round at the scale of their parts
+        np.testing.assert_allclose(predicted[name], expected, relative, absolute * largest, err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_functions_of_numbers(precision, tmp_path):
+    outputs = {
+        "softplus": "Softplus(x)", "mish": "Mish(x)", "asinh": "Asinh(x)", "log": "Log(size)", "neg": "Neg(i)",
+        "logsumexp": "ReduceLogSumExp(x, last)", "logsoftmax": "LogSoftmax(x)", "norm": "ReduceL2(x, last)",
+        "prelu": "PRelu(x, slope)", "truncated": "Div(i, three)", "remainder": "Mod<fmod: int = 1>(i, three)",
+        "last_of_most": "ArgMax<axis: int = 1, select_last_index: int = 1>(i)", "mean": "ReduceMean(x, last)",
+    }  # fmt: skip
+    kinds = dict.fromkeys(("neg", "truncated", "remainder"), "int32") | {"last_of_most": "int64"}
+    declared = ", ".join(f"{kinds.get(name, 'float')}[] {name}" for name in outputs)
+    body = " ".join(f"{name} = {call}" for name, call in outputs.items())
+    text = f"""g (float[2,6] x, int32[2,6] i) => ({declared}) {{
+        size = Abs(x)
+        last = Constant <value_ints = [1]> ()
+        three = Constant <value: tensor = int32 {{3}}> ()
+        slope = Constant <value: tensor = float[6] {{0.1, 0.2, 0.3, 0.4, 0.5, 0.6}}> ()
+        {body} }}"""
+    compared(tmp_path, text, {"x": FLOATS, "i": INTEGERS}, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_values_that_move(precision, tmp_path):
+    masked = np.array([[1, -np.inf, 2], [np.inf, 0.5, -3], [4, -np.inf, 6]], np.float32)
+    outputs = {
+        "upper": "Trilu(x)", "below": "Trilu<upper: int = 0>(x, less)", "chosen": "Where(positive, x, zero)",
+        "taken": "Gather<axis: int = 1>(i, places)", "reflected": 'Pad<mode: string = "reflect">(i, pads)',
+        "padded": "Pad(i, pads, value)", "cut": "Pad(x, cuts)", "each": "Tile(i, twice)",
+        "wide": "Cast<to: int = 2>(i)",
+    }  # fmt: skip
+    kinds = dict.fromkeys(("taken", "reflected", "padded", "each"), "int32") | {"wide": "uint8"}
+    declared = ", ".join(f"{kinds.get(name, 'float')}[] {name}" for name in outputs)
+    text = f"""g (float[3,3] x, int32[2,6] i) => ({declared}) {{
+        less = Constant <value_int = -1> ()
+        zero = Constant <value_float = 0.0> ()
+        positive = Greater(x, zero)
+        places = Constant <value_ints = [0, -1, 2]> ()
+        pads = Constant <value_ints = [1, 2, 0, 1]> ()
+        cuts = Constant <value_ints = [-1, 0, 0, 1]> ()
+        value = Constant <value: tensor = int32 {{70000}}> ()
+        twice = Constant <value_ints = [1, 2]> ()
+        {" ".join(f"{name} = {call}" for name, call in outputs.items())} }}"""
+    compared(tmp_path, text, {"x": masked, "i": INTEGERS}, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_pictures(precision, tmp_path):
+    random = np.random.default_rng(0)
+    outputs = {
+        "rounded_up": "MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(x)",
+        "spread": "MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(x)",
+        "averaged": "AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 0, 0, 1], ceil_mode = 1>(x)",
+        "powers": "LpPool<kernel_shape = [2, 2], p = 3>(x)",
+        "cubic": 'Resize<mode = "cubic", antialias = 1>(x, none, none, sizes)',
+        "shrunk": 'Resize<mode = "linear", coordinate_transformation_mode = "asymmetric">(x, none, scales)',
+        "nearest": 'Resize<coordinate_transformation_mode = "half_pixel", nearest_mode = "ceil">(x, none, scales)',
+        "turned": "DepthToSpace<blocksize = 2>(x)",
+        "grouped": "GroupNormalization<num_groups = 2>(x, factor, offset)",
+        "response": "LRN<size = 3>(x)",
+        "steps": "DequantizeLinear(q, scale, point)",
+    }  # fmt: skip
+    declared = ", ".join(f"float[n{i},c{i},h{i},w{i}] {name}" for i, name in enumerate(outputs))
+    text = f"""g (float[1,4,7,6] x) => ({declared}) {{
+        none = Constant <value_floats = [1.0]> ()
+        sizes = Constant <value_ints = [1, 4, 5, 9]> ()
+        scales = Constant <value_floats = [1.0, 1.0, 0.6, 1.5]> ()
+        factor = Constant <value_floats = [1.0, 2.0, 0.5, -1.0]> ()
+        offset = Constant <value_floats = [0.5, -0.5, 0.0, 1.0]> ()
+        scale = Constant <value_float = 0.5> ()
+        point = Constant <value: tensor = uint8 {{128}}> ()
+        q = QuantizeLinear(x, scale, point)
+        {" ".join(f"{name} = {call}" for name, call in outputs.items())} }}"""
+    text = text.replace("(x, none, none, sizes)", "(x, , , sizes)").replace("(x, none, scales)", "(x, , scales)")
+    compared(
+        tmp_path, text, {"x": 300 * random.normal(size=(1, 4, 7, 6)).astype(np.float16).astype(np.float32)}, precision
+    )
+
+
+def test_integers_beyond_32_bits_are_refused_by_name(tmp_path):
+    text = """g (int32[2,6] i) => (int64[] y) { wide = Cast<to: int = 7>(i)
+        large = Constant <value: tensor = int64 {1099511627776}> () y = Add(wide, large) }"""
+    with pytest.raises(ConversionError, match=r"\(Add\) computes with 1099511627776"):
+        compared(tmp_path, text, {"i": INTEGERS}, "fp32")
