@@ -90,7 +90,7 @@ def _is_limited(check: ParityCheck, samples: Samples) -> bool:
 
 def _run(name: str, check: ParityCheck, subject: Subject, samples: Samples, engine: str, execute: Execute) -> _Pairs:
     """Both on each sample; of a user's own on as many as fit into the time that the recipe allows, by the first few."""
-    original = partial(subject.run_original, subject.prepared.uncompressed)
+    original = partial(subject.known_original, subject.prepared.uncompressed)
     is_limited = _is_limited(check, samples) and len(samples) > LEAST
     first = LEAST if is_limited else len(samples)
     began = time.perf_counter()
