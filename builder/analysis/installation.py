@@ -54,6 +54,7 @@ def examine_installation(outputs: Path) -> tuple[Finding, ...]:
         _tested_set(),
         *_native_libraries(),
         *_torchvision(),
+        _core_ai(),
         _folder("cache", Path(cache_folder())),
         _folder("outputs", outputs),
         _folder("temporary files", Path(tempfile.gettempdir())),
@@ -199,6 +200,20 @@ def _torchvision() -> Iterator[Finding]:
     if stands_in():
         said += "; torchvision's compiled operators do not load, and builder's stand in for them"
     yield Finding(about="torch and torchvision", said=said)
+
+
+def _core_ai() -> Finding:
+    """Whether `format: aimodel` can be built here: an extra, for which Apple has wheels for few machines."""
+    from builder.backends.coreai.installed import COMMAND, check_installed, why_no_wheel
+
+    reason = why_no_wheel()
+    if reason is not None:
+        return Finding(about="Core AI", said=f"cannot be built here: {reason}")
+    try:
+        check_installed()
+    except UnfitEnvironmentError:
+        return Finding(about="Core AI", said="`format: aimodel` needs the extra coreai", hint=COMMAND)
+    return Finding(about="Core AI", said="coreai-core and coreai-torch are in the pinned versions")
 
 
 def _folder(about: str, folder: Path) -> Finding:

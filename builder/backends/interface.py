@@ -44,6 +44,8 @@ class Backend(Protocol):
 
     name: str
     """What people call it: `Core ML`."""
+    notice: str | None
+    """What every report of its artifacts must say."""
 
     def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:
         """The methods of capture that it converts, in order; None for those that the recipe and its source allow."""

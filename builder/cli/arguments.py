@@ -13,7 +13,7 @@ from builder.errors import ConfigurationError
 from builder.util.locations import shown
 from builder.util.suggest import did_you_mean
 
-_MODELS = (".mlpackage", ".mlmodel")
+_MODELS = (".mlpackage", ".mlmodel", ".aimodel")
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,7 +79,7 @@ def model_file(text: str) -> Path:
     if path.exists():
         return path
     built = [shown(found) for suffix in _MODELS for found in Path("outputs").glob(f"*/*/*{suffix}")]
-    hint = did_you_mean(text, built) or _same_name(path, built) or "give the path of a .mlpackage or .mlmodel"
+    hint = did_you_mean(text, built) or _same_name(path, built) or "give the path of a .mlpackage, .mlmodel or .aimodel"
     raise ConfigurationError(f"there is no model {path}", hint=hint)
 
 

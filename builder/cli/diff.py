@@ -51,7 +51,7 @@ def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
     """The artifact that a path means, and the record beside it, if there is one."""
     if not path.exists():
         raise ConfigurationError(f"{path} does not exist")
-    is_artifact = path.suffix in (".mlpackage", ".mlmodel")
+    is_artifact = path.suffix in (".mlpackage", ".mlmodel", ".aimodel")
     record = (path.parent if is_artifact else path if path.is_dir() else path.parent) / FILE_NAME
     document = None
     if record.is_file():

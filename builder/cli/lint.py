@@ -16,7 +16,7 @@ each with its confidence and its source (docs/reference/lint.md), the surest fir
 def run(arguments: Sequence[str]) -> int:
     """Print what was found; returns the exit code."""
     parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
-    parser.add_argument("model", metavar="MODEL", help="a .mlpackage or .mlmodel")
+    parser.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
     path = model_file(parser.read(arguments).model)
     from builder.analysis.neural_engine.inspect import lint, told
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.cli.arguments import Parser, model_file
+from builder.cli.coreai_inputs import color_layout, read_picture, with_labels
 from builder.errors import ConfigurationError, ConversionError, SourceError
+from builder.runtime.coreai.asset import is_asset
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ MOST_PRINTED = 8
 def run(arguments: Sequence[str]) -> int:
     """Predict and print; returns the exit code."""
     parser = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
-    parser.add_argument("model", help="a .mlpackage or .mlmodel")
+    parser.add_argument("model", help="a .mlpackage, .mlmodel or .aimodel")
     parser.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
     parser.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
     parser.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
@@ -38,7 +40,11 @@ def run(arguments: Sequence[str]) -> int:
     files = _pairs(given.inputs)
     outputs = _predict(path, files, given.function)
     folder = _folder(given.output)
-    labels = detector_labels(path)
+    labels = None
+    if is_asset(path):
+        outputs = with_labels(path, outputs)
+    else:
+        labels = detector_labels(path)
     for name, value in outputs.items():
         described = _objects(value, outputs["coordinates"], labels) if labels and name == "confidence" else ""
         described = described or _described(value, given.top)
@@ -91,7 +97,12 @@ def read_inputs(model: Model, files: Mapping[str, str]) -> dict[str, Any]:
     if missing:
         wanted = " ".join(f"{name}=FILE" for name in missing)
         raise ConfigurationError(f"no value for {', '.join(missing)}", hint=f"add {wanted}")
-    return {name: _read(model.inputs[name], name, text) for name, text in files.items()}
+    return {
+        name: _read(model.inputs[name], name, text)
+        if text.endswith(".npy") or (layout := color_layout(model, name)) is None
+        else read_picture(model.inputs[name], layout, name, text)
+        for name, text in files.items()
+    }
 
 
 def _is_optional(feature: Any) -> bool:

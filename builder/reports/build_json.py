@@ -8,6 +8,8 @@ from typing import Any
 
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import plain
+from builder.spec import BuildSpec
+from builder.spec.target import BACKENDS
 from builder.util.paths import write_atomically
 
 FILE_NAME = "build.json"
@@ -39,8 +41,8 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "versions": dict(sorted(record.versions.items())),
         "functions": plain(record.functions),
         "target": {
-            "name": record.request.spec.target.name,
-            "coremltools": record.request.spec.target.coremltools_name,
+            "name": record.request.spec.system.name,
+            "coremltools": _coremltools_name(record.request.spec),
         },
         "seeded": record.seeded,
         "overrides": list(record.request.overrides),
@@ -100,3 +102,8 @@ def read_build_json(path: Path) -> dict[str, Any]:
     if beside.exists():
         document["artifact"]["path"] = str(beside.absolute())
     return document
+
+
+def _coremltools_name(spec: BuildSpec) -> str | None:
+    """What coremltools calls the target; None of a format that it does not make."""
+    return spec.target.coremltools_name if BACKENDS[spec.format] == "coreml" else None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from html import escape
 
 from builder.artifacts import BuildRecord, CheckedOutput, CheckedPicture, CheckReport
+from builder.backends import backend_of
 from builder.reports.markup import Content, Markup, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import bounds, duration, leaves, plain, size, system_name, value_text
 from builder.reports.verdict import (
@@ -120,7 +121,10 @@ def _notices(record: BuildRecord) -> Iterator[str]:
             "4-bit palettised models are reported to be wrong or to crash on some Neural Engines "
             "(apple/coremltools#2716, open): try this one on the devices that you support."
         )
-    if record.request.spec.target.name.startswith("visionos"):
+    backend = backend_of(record.artifact.format)
+    if backend.notice is not None:
+        yield backend.notice
+    elif record.request.spec.system.name.startswith("visionos"):
         made_for = record.request.spec.target.coremltools_name
         yield f"coremltools has no visionOS target: the artifact was made for {made_for}, which has the same format."
 
@@ -133,7 +137,7 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, Content]]:
         yield "Against the source", f"{share:.0f} % of {size(record.source_bytes)}"
     yield "Precision", spec.precision.kind
     yield "Compression", ", ".join(spec.compression) or "none"
-    yield "Oldest system", system_name(spec.target.name)
+    yield "Oldest system", system_name(spec.system.name)
     yield "Format", artifact.format
     yield "Checks", outcome(record).partition(": ")[2] or "none"
     yield "Built in", duration(record.seconds)

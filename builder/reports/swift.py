@@ -40,7 +40,7 @@ def swift_snippet(record: BuildRecord) -> str:
         "",
         f"/// Calls {file}.",
         f"/// Add that to the app's target: Xcode compiles it to {name}.mlmodelc.",
-        f"@available({system_name(record.request.spec.target.name)}, *)",
+        f"@available({system_name(record.request.spec.system.name)}, *)",
         f"struct {type_name(name)} {{",
         "    let model: MLModel",
         "",

@@ -20,7 +20,7 @@ from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import AutoPrecision, Precision
 from builder.spec.source import Source
 from builder.spec.substitutions import Substitution
-from builder.spec.target import Format, Target
+from builder.spec.target import Format, Target, target_of_format
 from builder.spec.tracking import Tracking
 
 SCHEMA_VERSION = 1
@@ -76,6 +76,11 @@ class BuildSpec(Part):
     tracking: Tracking
     seed: Seed = 0
     """The seed of the example inputs and of everything else that is drawn."""
+
+    @property
+    def system(self) -> Target:
+        """The oldest system that the artifact runs on: `target`, or the first with Core AI where the format is that."""
+        return target_of_format(self.target, self.format)
 
     @property
     def artifact_inputs(self) -> dict[str, ImageInput | TensorInput]:

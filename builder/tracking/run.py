@@ -124,7 +124,7 @@ def _tags(record: BuildRecord) -> dict[str, str]:
         "artifact.digest": record.artifact.digest,
         "artifact.semantic_digest": record.artifact.semantic_digest,
         "source.digest": str(record.source.get("digest", "")),
-        "target": record.request.spec.target.name,
+        "target": record.request.spec.system.name,
         "precision": record.spec.precision.kind,
         "format": record.artifact.format,
         "engine": ",".join(engines) or "none",
@@ -156,7 +156,7 @@ def _note(record: BuildRecord) -> str:
     """The description at the head of the run's page, in Markdown."""
     spec = record.spec
     notice, synthetic = seeded_notice(record), synthetic_notice(record)
-    facts = (size(record.artifact.size_bytes), spec.precision.kind, spec.target.name, record.artifact.format)
+    facts = (size(record.artifact.size_bytes), spec.precision.kind, spec.system.name, record.artifact.format)
     rows = [
         f"| {check.name} | {engine(check)} | {check.verdict} | {headline(check)} | {made_on(check)} |"
         for check in record.checks

@@ -32,6 +32,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/releases.md", marks=pytest.mark.slow),
         "docs/guide/conversion.md",
+        pytest.param("docs/guide/coreai.md", marks=pytest.mark.slow),
         "docs/guide/detectors.md",
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/runtime.md", marks=pytest.mark.slow),

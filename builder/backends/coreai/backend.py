@@ -32,6 +32,9 @@ class CoreAI:
     """`.aimodel`, by coreai-torch in a child process."""
 
     name = "Core AI"
+    notice: str | None = (
+        "Core AI (.aimodel) is experimental here until Apple's coreai-core is 1.0: its bindings change with every beta."
+    )
 
     def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - the same for all
         """torch.export alone."""

@@ -32,6 +32,7 @@ class CoreML:
     """`.mlpackage` and `.mlmodel`, by coremltools."""
 
     name = "Core ML"
+    notice: str | None = None
 
     def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - it converts all of them
         """All of them."""

@@ -39,7 +39,7 @@ def aminmax(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) 
 def count_nonzero(mb: Builder, x: Var, dim: Axes = None) -> Var:
     """How many elements are not zero."""
     axes = list(range(x.rank)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else list(dim)
-    ones = mb.cast(x=mb.not_equal(x=x, y=zeros_like(mb, x)), dtype="int32")
+    ones = mb.cast(x=x if is_bool(x) else mb.not_equal(x=x, y=zeros_like(mb, x)), dtype="int32")
     return mb.reduce_sum(x=ones, axes=axes, keep_dims=False)
 
 
