@@ -24,12 +24,14 @@ SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
 LEAST_SECONDS = {True: 1.0, False: 0.0}
 """For how long they are tried in any case."""
-LEAST = {True: 12, False: 3}
+LEAST = {True: 12, False: 2}
 """So many are tried however long they take."""
 MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.25, 0.25
 """How long a search takes where some input has no data, in seconds, as a share of the build, and at least."""
 SEARCH_OF_SAMPLES = 0.1
 """How long it takes where all inputs have data, as a share of the time of the samples."""
+WORTH_SECONDS = 0.1
+"""No search is begun for less."""
 NAMED = 3
 """So many inputs that miss a limit are named."""
 
@@ -138,7 +140,8 @@ def _search_seconds(check: ParityCheck, subject: Subject, cost: float, *, has_sy
     if check.search is not None:
         return check.search
     if not has_synthetic:
-        return min(MOST_SEARCH, SEARCH_OF_SAMPLES * cost)
+        share = SEARCH_OF_SAMPLES * cost
+        return min(MOST_SEARCH, share) if share >= WORTH_SECONDS else 0.0
     return min(MOST_SEARCH, max(LEAST_SEARCH, SEARCH_OF_BUILD * subject.build_seconds))
 
 
