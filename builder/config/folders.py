@@ -8,6 +8,7 @@ from pathlib import Path
 
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
+from builder.util.reading import is_plain_name
 
 GROUPS = ("source", "input", "substitutions", "precision", "compression", "target", "checks", "tracking")
 """The questions that a recipe answers by choosing an option; each is a folder of `conf/`."""
@@ -75,10 +76,17 @@ class Library:
 
     def recipe(self, name: str) -> Path | None:
         """Return the file of a recipe, None where there is none; two different ones are an error."""
+        if not is_plain_name(name):
+            return None
         return _only(name, "recipe", [folder / f"{name}{SUFFIX}" for folder in self.recipes])
 
     def option(self, group: str, name: str) -> Path | None:
-        """Return the file of a group option, None where there is none; two different ones are an error."""
+        """Return the file of a group option, None where there is none; two different ones are an error.
+
+        An option is one name: a way to a file elsewhere is not, and whether that file changes nobody would notice.
+        """
+        if not is_plain_name(name) or not is_plain_name(group):
+            return None
         return _only(f"{group}/{name}", "option", [folder / group / f"{name}{SUFFIX}" for folder in self.options])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from builder.artifacts import BuildRecord
 from builder.errors import CheckError, ConversionError
 from builder.util.locations import shown
-from builder.util.paths import earlier_good_folder, publish
+from builder.util.paths import carry_over, earlier_good_folder, publish
 
 
 def keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
@@ -18,6 +18,7 @@ def keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
     for path in folder.iterdir():
         if path.name != "build.log":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    carry_over(broken, folder, broken.parent.name)
     publish(folder, broken)
     said = f"all that was said is in {shown(broken / 'build.log')}"
     error.hint = said if error.hint is None else f"{error.hint}; {said}"

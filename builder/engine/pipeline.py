@@ -40,7 +40,15 @@ from builder.spec.functions import specs_by_function
 from builder.stages.measure import is_measured, measure
 from builder.store.actions import Store
 from builder.store.digests import Remembered
-from builder.util.paths import artifact_name, broken_folder, publish, variant_folder, working_folder
+from builder.util.paths import (
+    artifact_name,
+    broken_folder,
+    carry_over,
+    publish,
+    refuse_foreign,
+    variant_folder,
+    working_folder,
+)
 
 if TYPE_CHECKING:  # a cached build must not import torch
     from builder.backends.coreml.preflight.obstacles import Diagnosis
@@ -88,6 +96,9 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
             from builder.auto.recipe import write_beside
 
             write_beside(record, record.chosen, folder, progress)
+        refuse_foreign(final)
+        if kept := carry_over(final, folder, request.recipe):
+            progress.warn(f"kept beside the artifact, since no build made it: {', '.join(kept)}")
         publish(folder, final)
         if request.spec.tracking.kind != "none":
             from builder.tracking import track

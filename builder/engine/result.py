@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from builder.spec import BuildSpec
 from builder.stages.measure import measured_steps
 from builder.store.keys import tool_versions
 from builder.util.git import git_state
+from builder.util.redact import redacted_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
     modules = converted["modules"]
     costs = None if story.measured is None else measured_steps(story.measured.record)
     return BuildRecord(
-        request=request,
+        request=recorded(request),
         variant=variant_of(request.variant, seeded=loaded["seeded"]),
         status="broken" if any(check.passed is False for check in checks) else "built",
         key=next(report.key for report in reports if report.name == "seal"),
@@ -94,6 +95,12 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
         chosen=None if story.chosen is None else chosen_of(story.chosen.record),
         decided=None if story.chosen is None else story.spec,
     )
+
+
+def recorded(request: BuildRequest) -> BuildRequest:
+    """A request as it is recorded, shown and sent: without the passwords and queries of addresses."""
+    arguments = tuple(redacted_values(argument) for argument in request.overrides)
+    return replace(request, config=redacted_values(dict(request.config)), overrides=arguments)
 
 
 def variant_of(requested: str, *, seeded: bool) -> str:

@@ -19,6 +19,7 @@ from builder.store.versions import installed_version
 from builder.util.locks import exclusive
 from builder.util.paths import write_atomically, writing
 from builder.util.reading import read_regular
+from builder.util.redact import redacted_values
 
 FILE_NAME = "builder.lock"
 SCHEMA = 1
@@ -52,7 +53,7 @@ def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> d
         "config": config_digest(request.spec),
         "data": data,
         "files": {name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for name, file in files.items()},
-        "overrides": list(request.overrides),
+        "overrides": redacted_values(list(request.overrides)),
         "settings": chosen_settings(request.spec),
         "source": {name: value for name, value in built["source"].items() if name != "path"},
         "tools": locked_tools(kind_of(request.spec.source)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from builder.artifacts import BuildRequest, StageReport
 from builder.reports.build_json import read_build_json
 from builder.reports.plain import plain
+from builder.util.redact import redacted_values
 
 _FILES = ("build.json", "build.log", "report.html")
 
@@ -22,7 +23,7 @@ def is_recorded(folder: Path, request: BuildRequest, stages: Sequence[StageRepor
         return False
     return bool(
         document.get("status") == "built"
-        and document.get("config") == plain(request.config)
-        and document.get("overrides") == list(request.overrides)
+        and document.get("config") == redacted_values(plain(request.config))
+        and document.get("overrides") == redacted_values(list(request.overrides))
         and [entry.get("key") for entry in document.get("stages", ())] == [stage.key for stage in stages]
     )

@@ -16,6 +16,7 @@ from builder.reports.verdict import engine, headline, made_on, seeded_notice, sy
 from builder.spec.tracking import MlflowTracking
 from builder.util import paths
 from builder.util.locations import shown
+from builder.util.redact import redacted
 
 _MARKS = {True: ("✓", "+", "green"), False: ("✗", "x", "bold red"), None: ("–", "-", "yellow")}
 
@@ -138,10 +139,8 @@ def mlflow_command() -> str:
 
 
 def without_password(uri: str) -> str:
-    """`uri` as it may be shown: a user and password before the host are left out."""
-    scheme, separator, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    """`uri` as it may be shown: a user and password before the host, and the query, are left out."""
+    return redacted(uri)
 
 
 def _end(record: BuildRecord) -> Iterator[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from builder.tracking import mlflow_store, outbox
 from builder.util import paths
 from builder.util.locks import exclusive, exclusive_or_none
+from builder.util.redact import redacted
 
 _LOG_LIMIT = 1_000_000
 
@@ -87,7 +89,7 @@ def _run_flusher(outputs: Path, script: str, *options: str) -> None:
     log = paths.outbox_folder(outputs) / "flush.log"
     mode = "w" if log.exists() and log.stat().st_size > _LOG_LIMIT else "a"
     command = [sys.executable, "-m", "builder.tracking", str(outputs.absolute()), *options]
-    with log.open(mode, encoding="utf-8") as stream:
+    with open(log, mode, encoding="utf-8", opener=_privately) as stream:
         subprocess.run(
             ["/bin/sh", "-c", script, "sh", *command],
             stdin=subprocess.DEVNULL,
@@ -96,6 +98,11 @@ def _run_flusher(outputs: Path, script: str, *options: str) -> None:
             start_new_session=True,
             check=False,
         )
+
+
+def _privately(path: str, flags: int) -> int:
+    """Open a file that only its owner may read: what libraries say may hold addresses."""
+    return os.open(path, flags, 0o600)
 
 
 def _send_all(outputs: Path, names: list[str], say: Callable[[str], None]) -> list[tuple[str, str | None]]:
@@ -142,7 +149,7 @@ def _send_one(client: object, outputs: Path, entry: outbox.Entry, say: Callable[
 
 def _keep(outputs: Path, name: str, error: Exception, say: Callable[[str], None]) -> str:
     said = str(error) if isinstance(error, (ConnectionError, ValueError)) else f"{type(error).__name__}: {error}"
-    reason = (said.splitlines() or [type(error).__name__])[0][:500]
+    reason = redacted((said.splitlines() or [type(error).__name__])[0])[:500]
     outbox.note_failure(outputs, name, reason)
     say(f"kept {name}: {reason}")
     return reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -9,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from builder.reports.summary import without_password
 from builder.tracking.outbox import ARTIFACT, Entry
 from builder.util import paths
 from builder.util.locks import exclusive
+from builder.util.redact import redacted
 
 RECORD_TAG = "builder.record_id"
 COMPLETE_TAG = "builder.complete"
@@ -56,7 +57,7 @@ def connected(uri: str) -> Iterator[Any]:
         try:
             client.search_experiments(max_results=1)
         except Exception as error:
-            raise ConnectionError(f"{without_password(uri)} does not answer: {cause_of(error)}") from error
+            raise ConnectionError(f"{redacted(uri)} does not answer: {redacted(cause_of(error))}") from error
         yield client
 
 
@@ -92,7 +93,7 @@ def _experiment(client: Any, name: str, outputs: Path) -> str:
     if found is None:
         location = None
         if not urlsplit(client.tracking_uri).scheme.startswith("http"):
-            location = (paths.tracking_artifacts(outputs).absolute() / name).as_uri()
+            location = (paths.tracking_artifacts(outputs).absolute() / folder_name(name)).as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location, tags=_TRAINING))
         except MlflowException:
@@ -102,6 +103,14 @@ def _experiment(client: Any, name: str, outputs: Path) -> str:
     if found.lifecycle_stage != "active":
         raise ValueError(f"the experiment {name} was deleted: restore it, or name another in `tracking.experiment`")
     return str(found.experiment_id)
+
+
+def folder_name(experiment: str) -> str:
+    """The folder of an experiment: its name where that is one of a folder, else quoted, else (too long) a digest."""
+    quoted = quote(experiment, safe=" ")
+    if quoted.startswith("."):
+        quoted = f"%2E{quoted[1:]}"
+    return quoted if len(quoted) <= 200 else hashlib.sha256(experiment.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _find_run(client: Any, experiment: str, identifier: str) -> Any | None:

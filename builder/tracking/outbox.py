@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from builder.artifacts import BuildRecord
 from builder.reports.plain import plain
 from builder.spec.tracking import MlflowTracking
 from builder.tracking.run import CONFIG_FILE, TrackedRun, tracked_run
 from builder.util import paths
+from builder.util.reading import read_json, read_regular
 
 SCHEMA = 1
 ARTIFACT = "artifact"
@@ -136,14 +138,16 @@ def is_waiting(outputs: Path, identifier: str) -> bool:
 def read(outputs: Path, identifier: str) -> Entry:
     """Read an entry; raises ValueError when this builder does not understand it."""
     try:
-        document: dict[str, Any] = json.loads(entry_path(outputs, identifier).read_text(encoding="utf-8"))
+        document: dict[str, Any] = read_json(entry_path(outputs, identifier))
         if document.pop("schema") != SCHEMA:
             raise ValueError("it was written by another version of builder")
-        run = TrackedRun(**document.pop("run"))
-        files = tuple(SentFile(**file) for file in document.pop("files"))
-        return Entry(**document, run=run, files=files)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        if document["identifier"] != identifier:  # names the folder that is sent and removed
+            raise ValueError("the entry is damaged: it is of another name than its file")
+        return TypeAdapter(Entry).validate_json(json.dumps(document), strict=True)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the entry is damaged: {error}") from error
+    except ValidationError as error:
+        raise ValueError(f"the entry is damaged: {error.errors()[0]['msg']}") from error
 
 
 def changed_files(outputs: Path, entry: Entry) -> list[str]:
@@ -169,13 +173,13 @@ def remove_forgotten(outputs: Path) -> None:
 
 def note_failure(outputs: Path, identifier: str, reason: str) -> None:
     """Keep the reason why an entry could not be sent, for the next build to tell."""
-    paths.write_atomically(_failure_path(outputs, identifier), reason + "\n")
+    paths.write_atomically(_failure_path(outputs, identifier), reason + "\n", private=True)
 
 
 def read_failure(outputs: Path, identifier: str) -> str | None:
     """The reason why the last attempt failed, if there was one."""
     path = _failure_path(outputs, identifier)
-    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+    return read_regular(path).decode("utf-8", "replace").strip() if path.exists() else None
 
 
 def _failure_path(outputs: Path, identifier: str) -> Path:

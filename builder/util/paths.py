@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.errors import UnfitEnvironmentError
+from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.progress import Progress
+from builder.util.locations import shown
 from builder.util.locks import exclusive
 
 _WORKING = ".building"
@@ -79,8 +80,9 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
 
     try:
         with writing(outputs), exclusive(lock, on_wait=waiting):
-            _recover(variant_folder(outputs, recipe, variant))
-            _recover(broken_folder(outputs, recipe, variant))
+            for final in (variant_folder(outputs, recipe, variant), broken_folder(outputs, recipe, variant)):
+                _recover(final)
+                refuse_foreign(final)
             try:
                 _remove(folder)
                 folder.mkdir(parents=True)
@@ -92,6 +94,51 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
         if new:
             with contextlib.suppress(OSError):  # not empty: something was published
                 outputs.rmdir()
+
+
+_RECORDS = ("build.json", "build.log")
+"""One of these lies in every folder that a build published."""
+_MADE = ("build.json", "build.log", "report.html", "worst_inputs", "__pycache__", ".DS_Store")
+_MADE_SUFFIXES = (".mlpackage", ".mlmodel", ".aimodel", ".yaml")
+"""Files beside an artifact that a build makes, named after its recipe."""
+
+
+def refuse_foreign(final: Path) -> None:
+    """Raise ConfigurationError where something lies at `final` that no build published: it would be replaced."""
+    if not os.path.lexists(final):
+        return
+    empty = final.is_dir() and not any(final.iterdir())
+    if not empty and not any((final / name).is_file() for name in _RECORDS):
+        raise ConfigurationError(
+            f"{shown(final)} exists, and no build made it",
+            hint="move it away, or build into another folder: `--outputs FOLDER`",
+        )
+
+
+def foreign_names(final: Path, recipe: str) -> list[str]:
+    """The names of what lies beside an artifact of a recipe that no build makes."""
+    if not final.is_dir():
+        return []
+    stem = Path(recipe).name.casefold()
+    return [
+        name
+        for name in sorted(path.name for path in final.iterdir())
+        if name not in _MADE and not (name.endswith(_MADE_SUFFIXES) and name.casefold().startswith(stem))
+    ]
+
+
+def carry_over(final: Path, finished: Path, recipe: str) -> list[str]:
+    """Copy what a person put beside the artifact at `final` into `finished`, and return the names.
+
+    It is copied, and not moved: whenever a build is killed, it lies in one of the two places.
+    """
+    names = [name for name in foreign_names(final, recipe) if not os.path.lexists(finished / name)]
+    for name in names:
+        if (final / name).is_dir() and not (final / name).is_symlink():
+            shutil.copytree(final / name, finished / name, symlinks=True)
+        else:
+            shutil.copy2(final / name, finished / name, follow_symlinks=False)
+    return names
 
 
 def publish(finished: Path, final: Path) -> None:

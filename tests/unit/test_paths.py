@@ -16,6 +16,7 @@ from builder.progress import Silent
 from builder.util import locks, paths
 
 VARIANT = ("net", "default")
+NAMES = ["build.json", "build.log", "report.html"]
 
 
 class Listener(Silent):
@@ -30,14 +31,14 @@ class Listener(Silent):
 
 def _fill(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for index in range(3):
-        (folder / f"{index}.txt").write_text(text)
+    for name in NAMES:
+        (folder / name).write_text(text)
     return folder
 
 
 def _content(folder: Path) -> set[str]:
     files = sorted(folder.iterdir())
-    assert [file.name for file in files] == ["0.txt", "1.txt", "2.txt"]
+    assert [file.name for file in files] == NAMES
     return {file.read_text() for file in files}
 
 
@@ -96,8 +97,8 @@ def crash_at(real):
         return real(*arguments, **keywords)
     return call
 with paths.working_folder(outputs, "net", "default", progress=Silent()) as folder:
-    for index in range(3):
-        (folder / f"{index}.txt").write_text("new")
+    for name in ("build.json", "build.log", "report.html"):
+        (folder / name).write_text("new")
     Path.rename, paths._exchange = crash_at(Path.rename), crash_at(paths._exchange)
     os.unlink, os.rmdir = crash_at(os.unlink), crash_at(os.rmdir)
     paths.publish(folder, outputs / "net" / "default")

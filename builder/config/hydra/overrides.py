@@ -18,9 +18,10 @@ from builder.config.folders import SUFFIX, Library
 from builder.config.hydra.defaults import Choice, choice_findings
 from builder.config.problems import Finding, command_line_spot
 from builder.errors import SourceSpan
+from builder.util.reading import is_plain_name
 from builder.util.suggest import nearest
 
-RESERVED = ("broken", "mlflow.db", "mlartifacts", "search", "sweeps")
+RESERVED = ("broken", "mlflow.db", "mlartifacts", "releases", "search", "sweeps")
 """What lies in `outputs/` beside the folders of recipes (builder.util.paths); so do names that begin with a dot."""
 
 LONGEST_NAME = 200
@@ -211,8 +212,10 @@ class _Reader:
 
 def why_unfit(name: str) -> str | None:
     """Say why `outputs/` cannot have a folder of this recipe, or None."""
-    if name in RESERVED or name.startswith("."):
+    if name.casefold() in RESERVED or name.startswith("."):  # some file systems know no case
         return f"`{name}` is no name for a recipe: in `outputs/`, where each recipe has its folder, it is builder's own"
+    if name and not is_plain_name(name):
+        return f"{name!r} is no name for a recipe: it names files and folders, and has to be printed"
     if len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
         return f"a recipe's name has at most {LONGEST_NAME} bytes, for it names files and folders"
     return None
