@@ -44,9 +44,11 @@ def doing(what: str) -> Iterator[None]:
 
 def run_in_child(work: Callable[[], int]) -> int:
     """Return the exit code of `work`, run in a child; where it ended without one, what ended it is on stderr."""
+    _fill_closed_streams()
     reading, writing = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -71,6 +73,15 @@ def run_in_child(work: Callable[[], int]) -> int:
     return _told(status, text, stopped=bool(stopped))
 
 
+def _fill_closed_streams() -> None:
+    """Open nothing in the place of a stream that the caller closed (`>&-`), so that no pipe gets its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 def _be_child(work: Callable[[], int], pipe: int, parent: int) -> None:
     """Run `work` and end; nothing of the parent's is run after it."""
     code = 1
@@ -78,7 +89,7 @@ def _be_child(work: Callable[[], int], pipe: int, parent: int) -> None:
         _die_with(parent)
         _pipe.append(pipe)
         os.set_inheritable(pipe, False)
-        with contextlib.suppress(ValueError, OSError, AttributeError):  # where stderr is no file
+        with contextlib.suppress(ValueError, OSError, AttributeError, RuntimeError):  # where there is no stderr
             faulthandler.enable()
         signal.signal(signal.SIGINT, _interrupt_once())
         code = work()

@@ -53,9 +53,8 @@ def test_code_that_ends_the_process_is_told(body: str, code: int, said: str, tmp
 def test_what_never_ends_is_ended(number: int, tmp_path: Path) -> None:
     # given native code that hears no signal
     mark = tmp_path / "running"
-    process = start(
-        tmp_path, f"open({str(mark)!r}, 'w'); ctypes.PyDLL(None).pause(); time.sleep(99); ctypes.PyDLL(None).sleep(99)"
-    )
+    body = f"open({str(mark)!r}, 'w'); ctypes.PyDLL(None).sleep(99)"  # which holds Python's lock
+    process = start(tmp_path, body)
     until = time.monotonic() + 60
     while not mark.exists() and time.monotonic() < until:
         time.sleep(0.05)
