@@ -49,7 +49,9 @@ class State:
 
     def read_state(self, name: str) -> np.ndarray[Any, Any]:
         """A copy of the state's value (fp16 as float32)."""
-        return to_numpy(self._find(name).to(torch.float32, copy=True))
+        value = self._find(name)
+        array = to_numpy(value.to(torch.float32, copy=True) if value.is_floating_point() else value.clone())
+        return array.reshape(()) if self._features[name].scalar else array
 
     def write_state(self, name: str, value: Any) -> None:
         """Replace the state's value by one of the same shape."""

@@ -281,7 +281,11 @@ def _overflows(prepared: Any, spec: BuildSpec, values: Values) -> bool:
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(between))
     every = OnnxModule(model, source.inputs)
     results = every(*Arguments(spec.artifact_inputs).of(list(_sample(spec, values).tensors.values())))
-    return any(bool((y.isfinite() & (y.abs() > 60000)).any()) for y in results.values() if torch.is_floating_point(y))
+    return any(
+        bool((~y.isnan() & (y.abs() > 60000) & (y > -torch.inf)).any())
+        for y in results.values()
+        if torch.is_floating_point(y)
+    )
 
 
 def _rounded(array: np.ndarray, precision: str) -> np.ndarray:

@@ -81,7 +81,7 @@ def _import_torchvision() -> None:
 class _Missing:
     """Stands for a class of filecheck: the tests that use it are skipped."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
         """Skip the test."""
         pytest.skip("compares texts of programs, which needs the package filecheck")
 

@@ -43,6 +43,23 @@ STATE = Program(
     states={"total": np.zeros(3, np.float32)},
 )
 
+COUNTER = Program(
+    name="counter",
+    text="""module { coreai.graph @main(%s: !coreai.handle<tensor<si32>> {coreai.name = "step"},
+        %x: tensor<si32> {coreai.name = "x"})
+        -> (!coreai.token {coreai.name = "step"}, tensor<si32> {coreai.name = "y"}) {
+      %t = coreai.create_token : !coreai.token
+      %old, %t1 = coreai.read_handle %s, %t : (!coreai.handle<tensor<si32>>, !coreai.token)
+        -> (tensor<si32>, !coreai.token)
+      %new = coreai.add %old, %x : (tensor<si32>, tensor<si32>) -> tensor<si32>
+      %t2 = coreai.write_handle %s, %new, %t1 : (!coreai.handle<tensor<si32>>, tensor<si32>, !coreai.token)
+        -> !coreai.token
+      coreai.output %t2, %new : !coreai.token, tensor<si32> } }""",
+    calls=tuple(("main", {"x": np.array(number, np.int32)}) for number in (3, 16777217)),
+    states={"step": np.array(0, np.int32)},
+)
+"""An integer that a float would not hold, of rank 0."""
+
 CHOICE = Program(
     name="choice",
     text="""module { coreai.graph @main(%p: tensor<i1> {coreai.name = "p"}, %x: tensor<2xf32> {coreai.name = "x"})
@@ -161,7 +178,7 @@ COMPLEX = Program(
     calls=(("main", {"x": _floats(1, 2), "y": _floats(-3, 0.5)}),),
 )
 
-PROGRAMS = (STATE, CHOICE, LOOP, SCATTER, COMPOSITE, SPARSE, COMPLEX)
+PROGRAMS = (STATE, COUNTER, CHOICE, LOOP, SCATTER, COMPOSITE, SPARSE, COMPLEX)
 
 _WEIGHT = np.random.default_rng(1).standard_normal((8, 3, 3, 3)).astype(np.float16)
 _CODES = np.random.default_rng(2).integers(0, 256, 8 * 4 // 2, np.uint8)

@@ -170,7 +170,7 @@ def heaviside(mb: Builder, x: Var, values: Var) -> Var:
 
 def celu(mb: Builder, x: Var, alpha: float = 1.0) -> Var:
     """`max(0, x) + min(0, alpha * (e^(x / alpha) - 1))`."""
-    below = mb.mul(x=mb.sub(x=mb.exp(x=mb.mul(x=mb.minimum(x=x, y=0.0), y=1.0 / alpha)), y=1.0), y=float(alpha))
+    below = mb.mul(x=expm1(mb, mb.mul(x=mb.minimum(x=x, y=0.0), y=1.0 / alpha)), y=float(alpha))
     return mb.add(x=mb.maximum(x=x, y=0.0), y=below)
 
 
@@ -195,6 +195,32 @@ def xlogy(mb: Builder, x: Var, other: Var) -> Var:
 def gelu(mb: Builder, x: Var, approximate: str = "none") -> Var:
     """`x` times the normal distribution's share below it, or its approximation by tanh."""
     return mb.gelu(x=x, mode="TANH_APPROXIMATION" if approximate == "tanh" else "EXACT")
+
+
+def rsqrt(mb: Builder, x: Var) -> Var:
+    """`1 / sqrt(x)`, infinite at zero: MIL adds 1e-12 otherwise."""
+    return mb.rsqrt(x=as_float(x), epsilon=0.0)
+
+
+def _may_be_tiny(x: Var) -> bool:
+    """Whether x may come near 1e-12; not where the model adds a larger epsilon itself, as its norms do."""
+    if x.op is None or x.op.op_type != "add":
+        return True
+    added = [value.val for value in (x.op.x, x.op.y) if is_constant(value) and value.val.size == 1]
+    return not any(float(value) >= 1e-9 for value in added)
+
+
+def softplus(mb: Builder, x: Var, beta: float = 1, threshold: float = 20) -> Var:
+    """`log(1 + e^(beta x)) / beta` as `max(x, 0) + log(1 + e^-|beta x|) / beta`; x itself beyond the threshold."""
+    x = as_float(x)
+    product = mb.mul(x=x, y=float(beta))
+    rest = mb.mul(x=mb.softplus(x=mb.mul(x=mb.abs(x=product), y=-1.0)), y=1 / float(beta))
+    smooth = mb.add(x=mb.maximum(x=x, y=0.0), y=rest)
+    return selected(mb, mb.greater(x=product, y=float(threshold)), x, smooth)
+
+
+def _is_unusual_softplus(x: Var, beta: float = 1, threshold: float = 20) -> bool:
+    return not is_float(x) or (beta, threshold) != (1, 20)
 
 
 def expm1(mb: Builder, x: Var) -> Var:
@@ -240,7 +266,7 @@ def _is_integer(x: Var) -> bool:
     return is_integer(x)
 
 
-_FLOAT_ONLY = ("sqrt", "rsqrt", "exp", "exp2", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "atan", "asin", "acos")
+_FLOAT_ONLY = ("sqrt", "exp", "exp2", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "atan", "asin", "acos")
 
 _SCALED = {"add": scaled_sum, "sub": scaled_difference, "rsub": reversed_difference}
 
@@ -266,6 +292,18 @@ ELEMENTWISE = (
         operator="reciprocal",
         lower=reciprocal,
         wrong=Wrong(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+    ),
+    Lowering(
+        operator="rsqrt",
+        lower=rsqrt,
+        wrong=Wrong(issue=None, said="adds an epsilon, so that nothing is infinite"),
+        applies=_may_be_tiny,
+    ),
+    Lowering(
+        operator="softplus",
+        lower=softplus,
+        wrong=Wrong(issue=None, said="overlooks the threshold"),
+        applies=_is_unusual_softplus,
     ),
     Lowering(
         operator="expm1",

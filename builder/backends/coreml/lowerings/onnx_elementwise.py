@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
 
+import numpy as np
+
 from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
 
 Inputs = Sequence[Any]
@@ -149,11 +151,21 @@ def _clip(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> li
     low, high = given[1], given[2]
     low = number(lowerer, x, attributes["min"]) if low is None and "min" in attributes else low
     high = number(lowerer, x, attributes["max"]) if high is None and "max" in attributes else high
+    bounds = [_number_of(bound) for bound in (low, high)]
+    if None not in bounds and bounds[0] <= bounds[1] and is_float(lowerer, x):
+        return [mb.clip(x=x, alpha=bounds[0], beta=bounds[1], name=lowerer.fresh_name(node))]
     if low is not None:
         x = mb.maximum(x=x, y=_scalar(low))
     if high is not None:
         x = mb.minimum(x=x, y=_scalar(high))
     return [mb.identity(x=x, name=lowerer.fresh_name(node))]
+
+
+def _number_of(bound: Any) -> Any:
+    """A constant bound as a Python number; None where there is none, or only the app decides it."""
+    value = _scalar(bound)
+    value = getattr(value, "val", value)
+    return None if value is None or np.size(value) != 1 or not np.isfinite(value).all() else float(np.ravel(value)[0])
 
 
 def _scalar(value: Any) -> Any:

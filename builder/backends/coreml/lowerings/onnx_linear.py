@@ -33,12 +33,13 @@ def _gemm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> li
         a, alpha = mb.mul(x=a, y=number(lowerer, a, alpha)), 1.0
     y = mb.matmul(
         x=a, y=b, transpose_x=bool(attributes.get("transA", 0)), transpose_y=bool(attributes.get("transB", 0)),
-        name=lowerer.fresh_name(node),
+        name=lowerer.fresh_name(node, "matmul"),
     )  # fmt: skip
     y = y if alpha == 1.0 else mb.mul(x=y, y=number(lowerer, y, alpha))
     if c is None or beta == 0.0:
         return [y]
-    return [mb.add(x=y, y=c if beta == 1.0 else mb.mul(x=c, y=number(lowerer, c, beta)))]
+    c = c if beta == 1.0 else mb.mul(x=c, y=number(lowerer, c, beta))
+    return [mb.add(x=y, y=c, name=lowerer.fresh_name(node))]
 
 
 def _normalized(lowerer: Any, x: Any, axes: list[int], epsilon: float) -> tuple[Any, Any, Any]:

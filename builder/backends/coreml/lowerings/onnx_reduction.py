@@ -117,7 +117,7 @@ def _exponentials(lowerer: Any, x: Any, axes: list[int]) -> tuple[Any, Any]:
 
 
 def _over_axis(
-    compute: Callable[[Any, Any, int], Any],
+    compute: Callable[..., Any],
     lowerer: Any,
     node: Any,
     inputs: Sequence[Any],
@@ -127,24 +127,24 @@ def _over_axis(
     mb, x = lowerer.mb, inputs[0]
     axis = int(attributes.get("axis", -1 if lowerer.opset >= 13 else 1)) % max(x.rank, 1)
     if lowerer.opset >= 13 or axis == x.rank - 1:
-        return [compute(lowerer, x, axis)]
+        return [compute(lowerer, x, axis, name=lowerer.fresh_name(node))]
     if not all(isinstance(size, int) for size in x.shape):
         raise RuntimeError("before opset 13 it needs fixed sizes: upgrade the file with onnx.version_converter")
     flat = mb.reshape(x=x, shape=[1, *x.shape[:axis], -1])
     return [mb.reshape(x=compute(lowerer, flat, flat.rank - 1), shape=list(x.shape), name=lowerer.fresh_name(node))]
 
 
-def _softmax(lowerer: Any, x: Any, axis: int) -> Any:
-    return lowerer.mb.softmax(x=x, axis=axis)
+def _softmax(lowerer: Any, x: Any, axis: int, **named: str) -> Any:
+    return lowerer.mb.softmax(x=x, axis=axis, **named)
 
 
-def _log_softmax(lowerer: Any, x: Any, axis: int) -> Any:
+def _log_softmax(lowerer: Any, x: Any, axis: int, **named: str) -> Any:
     """X - max - ln(sum(exp(x - max))), which never takes the logarithm of a probability that is 0."""
     largest, total = _exponentials(lowerer, x, [axis])
-    return lowerer.mb.sub(x=lowerer.mb.sub(x=x, y=largest), y=log(lowerer, total))
+    return lowerer.mb.sub(x=lowerer.mb.sub(x=x, y=largest), y=log(lowerer, total), **named)
 
 
-def _hardmax(lowerer: Any, x: Any, axis: int) -> Any:
+def _hardmax(lowerer: Any, x: Any, axis: int, **named: str) -> Any:
     """1 at the first of the largest values, 0 elsewhere."""
     mb = lowerer.mb
     first = mb.reduce_argmax(x=x, axis=axis, keep_dims=False)
@@ -152,7 +152,7 @@ def _hardmax(lowerer: Any, x: Any, axis: int) -> Any:
     if not isinstance(depth, int):
         raise RuntimeError("Hardmax needs a fixed size along its axis")
     hot = mb.one_hot(indices=first, one_hot_vector_size=depth, axis=axis, on_value=1, off_value=0)
-    return mb.cast(x=hot, dtype=lowerer.types.builtin_to_string(x.dtype))
+    return mb.cast(x=hot, dtype=lowerer.types.builtin_to_string(x.dtype), **named)
 
 
 def _argument(

@@ -53,7 +53,7 @@ def _flatten(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) ->
     axis = axis + x.rank if axis < 0 else axis
     if x.rank == 0:
         return [lowerer.mb.reshape(x=x, shape=[1, 1], name=lowerer.fresh_name(node))]
-    if is_fixed(x):
+    if is_fixed(x) and not 0 < axis < x.rank:
         shape = [math.prod(x.shape[:axis]), math.prod(x.shape[axis:])]
         return _reshape(lowerer, node, [x, lowerer.mb.const(val=shape)], {})
     return [lowerer.mb.flatten2d(x=x, axis=axis, name=lowerer.fresh_name(node))]

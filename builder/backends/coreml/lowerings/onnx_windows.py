@@ -47,8 +47,10 @@ def _window(x: Any, kernel: Sequence[int], attributes: Attributes) -> dict[str, 
     pads = _flat(_pads(x, kernel, attributes))
     return {
         "strides": [int(s) for s in attributes.get("strides") or [1] * count],
+        "pad_type": "custom" if any(pads) else "valid",
         "dilations": [int(d) for d in attributes.get("dilations") or [1] * count],
-        **({"pad_type": "custom", "pad": pads} if any(pads) else {"pad_type": "valid"}),
+        "groups": int(attributes.get("group", 1)),
+        **({"pad": pads} if any(pads) or attributes.get("pads") else {}),
     }
 
 
@@ -56,7 +58,7 @@ def _convolution(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes
     x, weight, bias = [*inputs, None][:3]
     if x.rank < 3 or x.rank > 5:
         raise RuntimeError(f"Core ML convolves arrays of 3 to 5 dimensions, and this has {x.rank}")
-    how = _window(x, weight.shape[2:], attributes) | {"groups": int(attributes.get("group", 1))}
+    how = _window(x, weight.shape[2:], attributes)
     constant = bias is not None and bias.val is not None and weight.val is not None
     if constant:
         how["bias"] = bias

@@ -7,6 +7,7 @@ from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
 from builder.backends.coreml.lowerings.cells import CELLS
 from builder.backends.coreml.lowerings.complex import COMPLEX
+from builder.backends.coreml.lowerings.composed import COMPOSED
 from builder.backends.coreml.lowerings.counting import COUNTING
 from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.einsum import EINSUM
@@ -19,6 +20,7 @@ from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
 from builder.backends.coreml.lowerings.masks import MASKS
 from builder.backends.coreml.lowerings.matrices import MATRICES
+from builder.backends.coreml.lowerings.moved import MOVED
 from builder.backends.coreml.lowerings.normalization import NORMALIZATION
 from builder.backends.coreml.lowerings.order import ORDER
 from builder.backends.coreml.lowerings.packed import PACKED
@@ -38,6 +40,7 @@ LOWERINGS = by_operator(
     ATTENTION,
     CELLS,
     COMPLEX,
+    COMPOSED,
     COUNTING,
     DETECTION,
     EINSUM,
@@ -49,6 +52,7 @@ LOWERINGS = by_operator(
     LOGARITHMS,
     MASKS,
     MATRICES,
+    MOVED,
     NORMALIZATION,
     ORDER,
     PACKED,
