@@ -119,9 +119,9 @@ def _stress(
 ) -> None:
     began = time.process_time()
     inputs = _stress_inputs(check, subject.spec)
-    for number, one in enumerate(inputs):
+    for one in inputs:
         late = time.process_time() - began > max(LEAST_SECONDS[has_synthetic], SHARES[has_synthetic] * cost)
-        if late and number >= LEAST[has_synthetic]:
+        if late and len(tried.entries) + len(tried.refused) >= LEAST[has_synthetic]:
             break
         sample = one.make()
         judgement = judge(sample)

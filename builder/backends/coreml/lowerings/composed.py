@@ -73,6 +73,9 @@ def asinh(mb: Builder, x: Var) -> Var:
     small = mb.minimum(x=size, y=_SQUARED)
     below = mb.log(x=mb.add(x=small, y=mb.sqrt(x=mb.add(x=mb.mul(x=small, y=small), y=1.0))))
     above = mb.add(x=mb.log(x=mb.maximum(x=size, y=1.0)), y=math.log(2))
+    square = mb.mul(x=small, y=small)
+    series = mb.sub(x=1.0, y=mb.mul(x=square, y=mb.sub(x=1 / 6, y=mb.mul(x=square, y=3 / 40))))
+    below = selected(mb, mb.less(x=size, y=_NEAR), mb.mul(x=small, y=series), below)
     return mb.mul(x=mb.sign(x=x), y=selected(mb, mb.greater(x=size, y=_SQUARED), above, below))
 
 
@@ -85,6 +88,8 @@ def acosh(mb: Builder, x: Var) -> Var:
     return selected(mb, mb.greater(x=x, y=_SQUARED), mb.add(x=mb.log(x=x), y=math.log(2)), below)
 
 
+_NEAR = 2.0**-4
+"""Below it three terms of the series are exact, and the logarithm of 1 and a little is not."""
 _SQUARED = 200.0
 """Half precision holds its square; beyond it 1 is nothing beside the square."""
 

@@ -143,9 +143,11 @@ def logit(mb: Builder, x: Var, eps: float | None = None) -> Var:
 
 
 def hypot(mb: Builder, x: Var, other: Var) -> Var:
-    """`sqrt(x^2 + other^2)`."""
-    x, other = promoted(x, other)
-    return mb.sqrt(x=mb.add(x=mb.mul(x=x, y=x), y=mb.mul(x=other, y=other)))
+    """`sqrt(x^2 + other^2)`, from the larger magnitude, whose square half precision may not hold."""
+    x, other = (mb.abs(x=value) for value in promoted(as_float(x), as_float(other)))
+    largest = mb.maximum(x=mb.maximum(x=x, y=other), y=promoted(x, 2.0**-14)[1])
+    x, other = (mb.real_div(x=value, y=largest) for value in (x, other))
+    return mb.mul(x=largest, y=mb.sqrt(x=mb.add(x=mb.mul(x=x, y=x), y=mb.mul(x=other, y=other))))
 
 
 def trunc(mb: Builder, x: Var) -> Var:
@@ -236,14 +238,14 @@ def erfc(mb: Builder, x: Var) -> Var:
 
 def isinf(mb: Builder, x: Var) -> Var:
     """Whether an element is infinite: of all but zero that alone is its own half, in either precision."""
-    x = as_float(x)
+    if not is_float(x):
+        return mb.not_equal(x=x, y=x)
     return mb.logical_and(x=mb.equal(x=mb.mul(x=x, y=0.5), y=x), y=mb.not_equal(x=x, y=0.0))
 
 
 def isfinite(mb: Builder, x: Var) -> Var:
     """Whether an element is neither infinite nor NaN: less itself it is 0."""
-    x = as_float(x)
-    return mb.equal(x=mb.sub(x=x, y=x), y=0.0)
+    return mb.equal(x=mb.sub(x=x, y=x), y=0.0) if is_float(x) else mb.equal(x=x, y=x)
 
 
 def scaled(factor: float, mb: Builder, x: Var) -> Var:
