@@ -15,9 +15,9 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     quickly = noop.answer(given)
     if quickly is not None:
         return quickly
-    from builder.cli.main import run
+    from builder.cli.main import run, run_apart
 
-    return run(given)
+    return run_apart(given) if arguments is None else run(given)
 
 
 if __name__ == "__main__":

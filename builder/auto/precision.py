@@ -63,7 +63,7 @@ def choose_precision(
         return PrecisionChoice(precision=half.spec.precision)  # type: ignore[arg-type]  # not `auto`
     full = attempt("everything in float32", Mixed(kind="mixed", fp32_names=["*"]))
     if not full.passes:
-        better = half if half.failures <= full.failures and half.snr_db >= full.snr_db else full
+        better = full if (full.failures, -full.snr_db) < (half.failures, -half.snr_db) else half
         kept = half.spec.precision if better is half else Fp32(kind="fp32")
         note = f"precision auto: everything in float32 does not pass the checks either; {kept.kind} is no worse"
         return PrecisionChoice(precision=kept, notes=(note,))  # type: ignore[arg-type]  # nor here

@@ -30,6 +30,9 @@ from builder.util.measures import MULTIPLE
 OtherAnswers = Callable[[], list[Outputs]]
 """What the original answers for one input where its own rounding falls otherwise."""
 
+MOVES, SMALLEST = 5, 1e-4
+"""So many times inputs are moved, by a unit in the last place of their own value, or of this one if that is less."""
+
 SPREAD_DB = 10.0
 """So much lower than the limit of the check's samples is that of compressed weights: what is left of them says more of
 one input than of another, and no rounding explains it."""
@@ -157,7 +160,8 @@ class _Others:
     """What the original answers for inputs where its own rounding falls otherwise, made when somebody asks.
 
     Where the artifact computes in half precision, its inputs are rounded too: what the original answers for inputs
-    that are rounded so, or moved by half a unit in the last place, is no error of the artifact either.
+    that are rounded so, or moved within that rounding, is no error of the artifact either. Moves break ties: which of
+    two equal values a model chooses, it says nothing of.
     """
 
     def __init__(self, subject: Subject, *, half: bool) -> None:
@@ -173,24 +177,26 @@ class _Others:
             if self._subject.prepared.states:
                 return []
             self._samples.append(sample)
-            moved = [self._run(sample, move) for move in (_rounded, _raised)] if self._half else []
+            moved = [self._run(sample, seed) for seed in range(MOVES)]
             return [*moved, *self._answers(len(self._samples) - 1)]
 
         return answers
 
-    def _run(self, sample: Sample, move: Callable[[torch.Tensor], torch.Tensor]) -> Outputs:
-        tensors = {name: move(t) if t.is_floating_point() else t for name, t in sample.tensors.items()}
+    def _run(self, sample: Sample, seed: int) -> Outputs:
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {name: self._moved(tensor, seed, generator) for name, tensor in sample.tensors.items()}
         moved = Sample(given=sample.given, tensors=tensors)
         return self._subject.run_original(self._subject.prepared.uncompressed, moved)
 
-
-def _rounded(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.half().to(tensor.dtype)
-
-
-def _raised(tensor: torch.Tensor) -> torch.Tensor:
-    """Half a unit in the last place of half precision more."""
-    return tensor * (1 + 2.0**-12)
+    def _moved(self, tensor: torch.Tensor, seed: int, generator: torch.Generator) -> torch.Tensor:
+        """Rounded to half precision for seed 0, else each value moved by at most a unit in the last place."""
+        if not tensor.is_floating_point():
+            return tensor
+        if seed == 0 and self._half:
+            return tensor.half().to(tensor.dtype)
+        unit = 2.0**-11 if self._half else 2.0**-23
+        moves = (2 * torch.rand(tensor.shape, generator=generator) - 1) * unit
+        return tensor + moves * tensor.abs().clamp(min=SMALLEST)
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -19,7 +19,7 @@ def check_capture(name: str, check: CaptureCheck, subject: Subject) -> CheckRepo
     names = subject.prepared.output_names
     subject.reset()
     others = subject.other_outputs(subject.prepared.module, samples)
-    references = [subject.run_original(subject.prepared.module, sample) for sample in samples]
+    references = [subject.known_original(subject.prepared.module, sample) for sample in samples]
     subject.reset()  # a trace keeps its states in the buffers of the module that was traced
     report = judge(
         name=name,

@@ -46,40 +46,37 @@ class Search:
     seconds: float
 
 
-def search(judge: Judge, first: Sequence[Point], seconds: float, seed: int) -> Search:
-    """Look for `seconds` for the worst point, from `first` on, and end at once where one misses a limit.
+def search(judge: Judge, known: Sequence[Found], seconds: float, seed: int) -> Search:
+    """Look for `seconds` for the worst point, beginning with `known` ones, and end at once where one misses a limit.
 
     New points are drawn, the worst so far are changed, and where the original can be differentiated, the gradient is
     followed that makes the values inside of it larger. Which points are tried depends on `seed` alone, how many on the
     time.
     """
     began, tries = time.perf_counter(), 0
-    hunt = _Hunt(judge, seed)
-    starts = iter(first)
+    hunt = _Hunt(judge, known, seed)
+    worst: Found | None = None
     while tries < MOST_TRIES and time.perf_counter() - began < seconds:
-        point = next(starts, None)
-        found = hunt.attempt(point if point is not None else hunt.propose())
+        found = hunt.attempt(hunt.propose())
         tries += 1
-        if found is not None and found.judgement.failure:
+        if found is None:
+            continue
+        worst = found if worst is None else min(worst, found, key=_badness)
+        if found.judgement.failure:
             break
-    return Search(worst=hunt.worst, tries=tries, seconds=time.perf_counter() - began)
+    return Search(worst=worst, tries=tries, seconds=time.perf_counter() - began)
 
 
 class _Hunt:
     """The points so far."""
 
-    def __init__(self, judge: Judge, seed: int) -> None:
+    def __init__(self, judge: Judge, known: Sequence[Found], seed: int) -> None:
         self._judge = judge
         self._domain = Domain(inputs=judge.subject.spec.artifact_inputs)
         self._generator = np.random.default_rng([seed, 0x5EA])
-        self._pool: list[Found] = []
+        self._pool = sorted(known, key=_badness)[:POOL]
         self._shapes = [*shapes_to_try(self._domain.inputs), *sizes_between(self._domain.inputs)]
         self._floats = [n for n, g in self._domain.inputs.items() if isinstance(g, TensorInput) and g.dtype != "int32"]
-
-    @property
-    def worst(self) -> Found | None:
-        """The point with the largest difference."""
-        return self._pool[0] if self._pool else None
 
     def attempt(self, point: Point) -> Found | None:
         """Judge a point, and keep it if it is among the worst; None where the original refuses it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from builder.artifacts import CheckReport
 from builder.checks.beside import Judge, Judgement
-from builder.checks.counterexample import Search, search
+from builder.checks.counterexample import Found, Search, search
 from builder.checks.domain import Domain, Point
 from builder.checks.subject import Subject
 from builder.checks.worst import encoded, recall, remember
@@ -19,18 +19,19 @@ from builder.data.wording import DRAWN_KINDS
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
 from builder.spec.coverage import data_of, synthetic_inputs
-from builder.spec.inputs import ImageInput
 
 SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
 LEAST_SECONDS = {True: 1.0, False: 0.0}
 """For how long they are tried in any case."""
-LEAST = {True: 12, False: 4}
-"""So many are tried however long they take: of arrays, and of pictures alone."""
+LEAST = {True: 12, False: 2}
+"""So many are tried however long they take."""
 MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.25, 0.25
 """How long a search takes where some input has no data, in seconds, as a share of the build, and at least."""
 SEARCH_OF_SAMPLES = 0.1
 """How long it takes where all inputs have data, as a share of the time of the samples."""
+WORTH_SECONDS = 0.1
+"""No search is begun for less."""
 NAMED = 3
 """So many inputs that miss a limit are named."""
 
@@ -68,7 +69,7 @@ def look_beside(name: str, check: ParityCheck, subject: Subject, judge: Judge, c
     if seconds and subject.prepared.states:
         why_not = "a model with states is not searched"
     elif seconds and not tried.fails:
-        found = search(judge, tried.points(), seconds, subject.spec.seed)
+        found = search(judge, tried.known(), seconds, subject.spec.seed)
         if found.worst is not None:
             tried.add("an input that the search found", found.worst.point, found.worst.judgement)
     return _summed(name, subject, tried, found, why_not, synthetic)
@@ -95,10 +96,10 @@ class _Tried:
         """Whether the artifact missed a limit on one of them: then nothing is left to be looked for."""
         return any(judgement.failure for _, _, judgement in self.entries)
 
-    def points(self) -> list[Point]:
-        """The worst of those that have values for all inputs: where a search begins."""
-        whole = [entry for entry in self.entries if set(entry[1]) == set(self.subject.spec.artifact_inputs)]
-        return [point for _, point, _ in sorted(whole, key=_badness)[:2]]
+    def known(self) -> list[Found]:
+        """Those that have values for all inputs: where a search begins."""
+        names = set(self.subject.spec.artifact_inputs)
+        return [Found(point=point, judgement=found) for _, point, found in self.entries if set(point) == names]
 
 
 def _badness(entry: tuple[str, Point, Judgement]) -> tuple[bool, float]:
@@ -118,10 +119,9 @@ def _stress(
 ) -> None:
     began = time.process_time()
     inputs = _stress_inputs(check, subject.spec)
-    arrays = any(not isinstance(given, ImageInput) for given in subject.spec.artifact_inputs.values())
-    for number, one in enumerate(inputs):
+    for one in inputs:
         late = time.process_time() - began > max(LEAST_SECONDS[has_synthetic], SHARES[has_synthetic] * cost)
-        if late and number >= LEAST[arrays]:
+        if late and len(tried.entries) + len(tried.refused) >= LEAST[has_synthetic]:
             break
         sample = one.make()
         judgement = judge(sample)
@@ -140,7 +140,8 @@ def _search_seconds(check: ParityCheck, subject: Subject, cost: float, *, has_sy
     if check.search is not None:
         return check.search
     if not has_synthetic:
-        return min(MOST_SEARCH, SEARCH_OF_SAMPLES * cost)
+        share = SEARCH_OF_SAMPLES * cost
+        return min(MOST_SEARCH, share) if share >= WORTH_SECONDS else 0.0
     return min(MOST_SEARCH, max(LEAST_SEARCH, SEARCH_OF_BUILD * subject.build_seconds))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from builder.artifacts import CapturedProgram, PreparedModel, Sample, SealedPackage
+from builder.data.collection import samples_digest
 from builder.errors import SourceError
 from builder.model.uncertainty import Uncertainty
 from builder.progress import Progress
@@ -16,6 +17,9 @@ from builder.spec import BuildSpec
 
 Outputs = Mapping[str, torch.Tensor]
 """By output name, the values for one sample."""
+
+MOST_KNOWN, MOST_SAMPLES = 2**22, 16
+"""Outputs of so many values are kept, of so many samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,8 @@ class Subject:
     progress: Progress
     function: str = ""
     """The function of the artifact that is looked at; empty where it has none."""
+    known: dict[tuple[int, str], Outputs] = field(default_factory=dict, repr=False)
+    """What the original gave for samples that several checks have in common."""
     build_seconds: float = 0.0
     """How long the build took up to its checks."""
 
@@ -66,6 +72,18 @@ class Subject:
                 key="checks",
             ) from error
         return dict(zip(self.prepared.output_names, outputs, strict=True))
+
+    def known_original(self, module: torch.nn.Module, sample: Sample) -> Outputs:
+        """As `run_original`, but what another check of this artifact has computed is not computed again."""
+        if self.prepared.states:
+            return self.run_original(module, sample)
+        key = (id(module), samples_digest([sample]))
+        if key in self.known:
+            return self.known[key]
+        outputs = self.run_original(module, sample)
+        if sum(value.numel() for value in outputs.values()) <= MOST_KNOWN and len(self.known) < MOST_SAMPLES:
+            self.known[key] = outputs
+        return outputs
 
     def other_outputs(self, module: torch.nn.Module, samples: Sequence[Sample]) -> Callable[[int], list[Outputs]]:
         """What `module` answers for each sample where its rounding falls otherwise; states begin as they are now."""

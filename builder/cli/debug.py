@@ -56,10 +56,10 @@ def run(arguments: Sequence[str]) -> int:
     ):
         try:
             with build_logged(Path(folder), terminal) as logged:  # what libraries say is no part of the answer
-                if given.short:
-                    _short(request, _missed(given.missed), given.seconds, out)
-                    return 0
                 missed = _missed(given.missed) if given.missed else found_missed(request)
+                if given.short:
+                    _short(request, missed, given.seconds, out)
+                    return 0
                 findings = debug(request, folder=Path(folder), progress=logged, missed=missed)
         except BuilderError as error:
             if error.key is not None and error.spot is None:
@@ -69,11 +69,9 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _missed(file: Path | None) -> Missed:
+def _missed(file: Path) -> Missed:
     from builder.analysis.numerics.samples import Missed
 
-    if file is None:
-        return Missed()
     worst = file.with_suffix(".npz")
     found = Missed(**json.loads(file.read_text(encoding="utf-8")))
     return replace(found, worst_input=worst.read_bytes()) if worst.exists() else found

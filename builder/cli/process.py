@@ -18,7 +18,10 @@ def settle() -> None:
     # Looking through all installed packages for plugins is a twentieth of a cached build.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half done is left behind
+        interrupt = signal.getsignal(signal.SIGINT)  # as Ctrl-C: nothing half done is left behind
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if callable(interrupt) and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
+                signal.signal(number, interrupt)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller (`>&-`); what is said to it goes nowhere
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open while we are

@@ -111,8 +111,8 @@ def _saturated(size: tuple[int, int], generator: np.random.Generator) -> Image.I
 
 PICTURES: Mapping[str, Drawing] = {
     "white": _plain(255),
-    "text": text_page,
     "black": _plain(0),
+    "text": text_page,
     "gradient": _gradient,
     "saturated noise": _saturated,
     "chequered": _checkered,

@@ -31,6 +31,9 @@ def outcome_of(job: Job, exit: Exit, task: Task, outputs: Path, *, stopped: bool
     log = _read(Path(task.log))
     status, message = _status(exit, log, stopped=stopped)
     artifact = (_read(Path(task.out)).splitlines() or [""])[-1] if exit.code == 0 else ""
+    if exit.code == 0 and not (artifact and (Path(task.folder) / artifact).exists()):
+        message = "it ended without an artifact, as where its code calls os._exit"
+        return Outcome(job=job, status="failed", exit_code=3, seconds=exit.seconds, message=message)
     document = None
     if exit.code == 0:
         document = _document(Path(task.folder) / artifact)

@@ -75,7 +75,7 @@ def _card(facts: Facts) -> dict[str, Any]:
         "outputs": [{"format": _format(feature)} for feature in facts.build["outputs"]],
     }
     limits = [
-        f"{check['name']} was not judged: {check['reason']}"
+        f"{check['name']} is {check.get('verdict', 'inconclusive')}: {check['reason']}"
         for check in facts.build["checks"]
         if check["passed"] is None
     ]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 from pydantic import BaseModel
 
 from builder import __version__
+from builder.errors import SourceError
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile, IsImportPath
 from builder.spec.source_kinds import kind_of
@@ -178,6 +179,8 @@ def _contents(entry: Named, remembered: Remembered) -> dict[str, Any]:
     """What a file or a piece of user code adds to the inputs."""
     if not entry.is_code:
         path = Path(entry.text)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise SourceError(f"{path} is not a regular file", key=entry.key)  # it may never end
         return {f"file {entry.key}": remembered.digest(path) if path.exists() else "missing"}
     code = user_code(entry.text.partition(":")[0], remembered)
     found: dict[str, Any] = {f"code {entry.key} {_shown(file)}": remembered.digest(file) for file in code.files}

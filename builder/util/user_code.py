@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from builder.errors import BuilderError, SourceError
+from builder.util.child import doing as running
 from builder.util.suggest import did_you_mean
 
 
@@ -23,7 +24,7 @@ def import_object(path: str, *, key: str) -> Any:
     is imported, or has no such name.
     """
     module_name, _, name = path.partition(":")
-    with _working_directory_on_path(), _working_directory_kept():
+    with _working_directory_on_path(), _working_directory_kept(), running(f"while importing {module_name} for {path}"):
         try:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -56,7 +57,7 @@ def call(
     Anything that it raises becomes `error`, naming the user's line.
     """
     try:
-        with _working_directory_kept():
+        with _working_directory_kept(), running(f"while calling {what}"):
             return function(*args, **arguments)
     except (Exception, SystemExit) as raised:  # a script's sys.exit() must not pass for a finished build
         raise _raised(f"calling {what}", raised, error, key) from raised

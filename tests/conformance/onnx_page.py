@@ -44,6 +44,7 @@ def _grouped(verdicts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _reason(text: str) -> str:
     """A reason without what is of one test alone: names of files and nodes."""
     text = re.sub(r"\S*m\.onnx", "the file", text)
+    text = re.sub(r"/\S*/(onnxruntime|onnx)\S*/", "", text)
     return re.sub(r"\bnode '[^']*' ", "", text).replace("|", "/").replace("\n", " ")[:160]
 
 

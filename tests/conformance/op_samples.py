@@ -17,6 +17,20 @@ VALUES = ("own", "large", "small", "zero", "ends")
 (of 32-bit integers: near the ends of int16, and beyond)."""
 
 
+OWN_VALUES = frozenset(
+    {"bucketize", "searchsorted", "byte", "char", "short", "int", "long", "bitwise_left_shift", "__rlshift__"}
+)
+"""Operators that are not defined for other values: boundaries that are not sorted, numbers beyond the dtype."""
+
+UNDEFINED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"})
+"""Operators whose result is whatever memory holds."""
+
+ANY_ORDER = frozenset(
+    {"argsort", "sort", "topk", "kthvalue", "median", "nanmedian", "mode", "msort", "argmax", "argmin"}
+)
+"""Operators that may give any place of several equal values."""
+
+
 class Operator(torch.nn.Module):
     """One operator with one sample's constants; takes the sample's tensors, gives every tensor of the result."""
 
@@ -24,12 +38,20 @@ class Operator(torch.nn.Module):
         super().__init__()
         self.function = function
         self.template = (sample.input, tuple(sample.args), dict(sample.kwargs))
+        self.in_half = False
+        """Whether floats are halves, for what torch itself gives in half precision."""
+        self.is_wide = False
+        """Whether 32-bit integers are 64-bit ones, which do not overflow."""
         self.given = [leaf for leaf in _leaves(self.template) if _is_input(leaf)]
 
+    def _restored(self, x: Tensor, own: Tensor) -> Tensor:
+        x = x.reshape(()) if own.dim() == 0 else x
+        if self.is_wide and own.dtype == torch.int32:
+            return x.to(torch.int64)
+        return x.to(torch.float16 if self.in_half and own.is_floating_point() else own.dtype)
+
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        restored = (
-            (x.reshape(()) if own.dim() == 0 else x).to(own.dtype) for x, own in zip(tensors, self.given, strict=True)
-        )
+        restored = (self._restored(x, own) for x, own in zip(tensors, self.given, strict=True))
         first, args, kwargs = _filled(self.template, restored)
         result = self.function(first, *args, **kwargs)
         return tuple(_plain(leaf) for leaf in _leaves(result) if isinstance(leaf, Tensor))
@@ -71,6 +93,8 @@ def _plain(result: Tensor) -> Tensor:
 class Case:
     """A module and the sets of inputs on which artifact and torch are compared; the first is what it is traced on."""
 
+    name: str
+    """Of the operator."""
     module: Operator
     inputs: tuple[Tensor, ...]
     others: dict[str, tuple[Tensor, ...]]
@@ -78,6 +102,8 @@ class Case:
 
 def cases(operator: Any, dtype: torch.dtype, count: int) -> list[Case]:
     """Up to `count` samples, spread over all of them. An operator that draws random numbers has none."""
+    if operator.name in UNDEFINED:
+        return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
@@ -92,12 +118,22 @@ def _spread(operator: Any, dtype: torch.dtype, count: int) -> list[Any]:
 
 
 def _case(operator: Any, sample: Any) -> Case | None:
+    operator_name = operator.formatted_name
     module = Operator(operator.op, sample).eval()
     inputs = tuple(_held(tensor) for tensor in module.given)
     if not inputs or any(not x.numel() or not _has_a_dtype(x) for x in module.given):
         return None
-    others = {name: made for name in VALUES[1:] if (made := _valued(name, module.given, inputs)) is not None}
-    return Case(module=module, inputs=inputs, others=others)
+    if _draws_random_numbers(module, inputs):
+        return None
+    names = VALUES[1:] if operator_name not in OWN_VALUES else ()
+    others = {name: made for name in names if (made := _valued(name, module.given, inputs)) is not None}
+    return Case(name=operator.name, module=module, inputs=inputs, others=others)
+
+
+def _draws_random_numbers(module: Operator, inputs: Sequence[Tensor]) -> bool:
+    with torch.no_grad():
+        first, second = (module(*(x.clone() for x in inputs)) for _ in range(2))
+    return not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True))
 
 
 def _has_a_dtype(x: Tensor) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from builder import runtime
 from builder.errors import BuilderError
-from tests.conformance.op_samples import Case
+from tests.conformance.op_samples import ANY_ORDER, Case
 from tests.unit.lowerings.agreement import captured, convert_program
 
 Outputs = tuple[Tensor, ...]
@@ -36,9 +36,31 @@ def verdicts(case: Case, methods: Sequence[str]) -> Iterator[tuple[str, dict[str
         except Exception as error:
             yield from ((name, {"verdict": "refused", "why": f"{method} failed: {_first(error)}"}) for name in names)
             continue
+        if method == "trace" and _is_frozen(case, program):
+            frozen = {"verdict": "refused", "why": "trace froze something: on other values it gives something else"}
+            yield from ((name, frozen) for name in names)
+            continue
         single = verdict(case, program, half=False)
         yield names[0], single
         yield names[1], single if single["verdict"] == "refused" else verdict(case, program, half=True)
+
+
+def _is_frozen(case: Case, program: Any) -> bool:
+    """Whether the trace gives something else than the operator, as the capture stage compares them."""
+    for inputs in case.others.values():
+        expected = _reference(case, inputs)
+        if expected is None:
+            continue
+        try:
+            with torch.no_grad():
+                got = program(*(x.clone() for x in inputs))
+        except Exception:
+            return True
+        got = got if isinstance(got, tuple) else (got,)
+        for a, b in zip(got, expected, strict=True):
+            if a.shape != b.shape or not torch.allclose(a.double(), b.double(), 1e-3, 1e-6, equal_nan=True):
+                return True
+    return False
 
 
 def verdict(case: Case, program: Any, *, half: bool) -> dict[str, Any]:
@@ -73,11 +95,17 @@ def _difference(artifact: Any, case: Case, inputs: Sequence[Tensor], *, half: bo
         got = artifact.predict({f"x{i}": x.numpy() for i, x in enumerate(inputs)})
     except Exception as error:
         return "breaks", _first(error)
+    if all(not output.is_floating_point() for output in expected) and _overflows(case, inputs, expected):
+        return None
     allowed = _allowed(case, inputs, expected, half=half)
     for index, (wanted, tolerance) in enumerate(zip(expected, allowed, strict=True)):
         if half and wanted.is_floating_point() and _has_integers_beyond_half(inputs):
             continue
+        if case.name in ANY_ORDER and not wanted.is_floating_point() and _has_equal_values(inputs[0]):
+            continue
         found = np.asarray(got[f"y{index}"])
+        if not wanted.numel():
+            continue  # Core ML returns no tensor without elements
         if found.size != wanted.numel():
             return "wrong", f"output {index} has shape {found.shape}, not {tuple(wanted.shape)}"
         said = _compare(found.reshape(wanted.shape), wanted, tolerance, half=half)
@@ -95,9 +123,31 @@ def _reference(case: Case, inputs: Sequence[Tensor]) -> Outputs | None:
             return None
 
 
+def _has_equal_values(x: Tensor) -> bool:
+    return x.unique().numel() < x.numel()
+
+
 def _has_integers_beyond_half(inputs: Sequence[Tensor]) -> bool:
     """Integers that half precision cannot hold, so that no operator on them as floats can be asked to be right."""
-    return any(not x.is_floating_point() and bool((x.abs() > _LARGEST).any()) for x in inputs)
+    return any(not x.is_floating_point() and bool((x.abs() > 2048).any()) for x in inputs)
+
+
+def _in_half(case: Case, inputs: Sequence[Tensor]) -> Outputs | None:
+    case.module.in_half = True
+    try:
+        return _reference(case, inputs)
+    finally:
+        case.module.in_half = False
+
+
+def _overflows(case: Case, inputs: Sequence[Tensor], expected: Outputs) -> bool:
+    """Whether integers leave 32 bits on the way, which no dtype of Core ML holds and no standard defines."""
+    case.module.is_wide = True
+    try:
+        wide = _reference(case, inputs)
+    finally:
+        case.module.is_wide = False
+    return wide is None or any(not torch.equal(a, b) for a, b in zip(wide, expected, strict=True))
 
 
 def _moved(x: Tensor, share: float) -> Tensor:
@@ -116,6 +166,10 @@ def _allowed(case: Case, inputs: Sequence[Tensor], expected: Outputs, *, half: b
         for index, size in enumerate(_reference(case, [x.abs() for x in inputs]) or ()):
             if size.is_floating_point() and size.shape == allowed[index].shape:
                 allowed[index] = torch.where(size.abs() > _LARGEST, float("inf"), allowed[index])
+        for index, own in enumerate(_in_half(case, inputs) or ()):  # what half precision itself gives is no error
+            if own.is_floating_point() and own.shape == expected[index].shape:
+                change = (own.double() - expected[index].double()).abs().nan_to_num(float("inf"), float("inf"))
+                allowed[index] = torch.maximum(allowed[index], torch.where(change > 50 * allowed[index], change, 0.0))
     for sign in (1, -1):
         moved = _reference(case, [_moved(x, sign * _ULPS[half]) for x in inputs])
         if moved is None or [m.shape for m in moved] != [w.shape for w in expected]:

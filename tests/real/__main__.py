@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Row:
     snr_db: float
     """On realistic inputs, the worst over samples and outputs; on the artifact of the build, or with the remedy."""
     remedy: str = ""
-    """What the build said to change, where it passed with that."""
+    """What was said to change, where it passed with that."""
+    date: str = ""
 
     @property
     def outcome(self) -> str:
@@ -55,16 +56,23 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="name", help="recipes, all of them unless given")
     names = parser.parse_args().names or list(TASKS)
     cache = Path(os.environ.get("BUILDER_REAL_MODELS", Path.home() / ".cache/builder-real-models"))
-    rows = []
+    known = cache / "results.json"
+    rows = {}
+    if known.exists():
+        rows = {name: Row(**row) for name, row in json.loads(known.read_text()).items() if name in TASKS}
     with tempfile.TemporaryDirectory(prefix="builder-real-") as folder:
         project = Path(folder)
         lay_out(cache, project)
         for name in names:
-            rows.append(judge(name, TASKS[name], project))
-            print(json.dumps({**asdict(rows[-1]), "outcome": rows[-1].outcome}), flush=True)
-    if len(rows) == len(TASKS):
-        _PAGE.write_text(page(rows), encoding="utf-8")
-    return int(any(row.outcome != "good" for row in rows))
+            rows[name] = replace(judge(name, TASKS[name], project), date=_today())
+            print(json.dumps({**asdict(rows[name]), "outcome": rows[name].outcome}), flush=True)
+            known.write_text(json.dumps({each: asdict(row) for each, row in rows.items()}, indent=1))
+    _PAGE.write_text(page([rows[name] for name in TASKS if name in rows]), encoding="utf-8")
+    return int(any(rows[name].outcome != "good" for name in names))
+
+
+def _today() -> str:
+    return f"{datetime.date.today():%Y-%m-%d}"
 
 
 def judge(name: str, task: Task, project: Path) -> Row:
@@ -78,7 +86,10 @@ def judge(name: str, task: Task, project: Path) -> Row:
     seconds, remedy = time.perf_counter() - began, ""
     verdict = "passed" if code == 0 else _reason(said)
     artifact = project / "outputs" / ("broken" if code else ".") / name / "default" / f"{name}.mlpackage"
-    if code == 5 and (section := _pasted(said)):
+    section = _pasted(said) if code == 5 else None
+    if code == 5 and section is None:  # a build looks for a change for a minute, and `debug` for ten
+        section = _pasted(_run(project, "debug", "--short", f"recipe={name}").stdout)
+    if section is not None:
         recipe = {**yaml.safe_load((project / f"recipes/{name}.yaml").read_text()), **section}
         recipe["defaults"] = [each for each in recipe["defaults"] if not set(each) & set(section)]
         (project / f"recipes/{name}_mended.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
@@ -86,7 +97,7 @@ def judge(name: str, task: Task, project: Path) -> Row:
             remedy = yaml.safe_dump(section, default_flow_style=True, width=1000).strip()
             artifact = project / f"outputs/{name}_mended/default/{name}_mended.mlpackage"
     if not artifact.exists():
-        return Row(name=name, verdict=verdict, seconds=seconds, agree=0, of=len(samples), snr_db=float("nan"))
+        return Row(name=name, verdict=verdict, seconds=seconds, agree=0, of=len(samples), snr_db=0.0)
     original, model = task.original(project), runtime.load(artifact)
     pairs = [_pair(original(sample), model.predict(dict(sample))) for sample in samples]
     agree = sum(task.same(*pair) for pair in pairs)
@@ -95,10 +106,14 @@ def judge(name: str, task: Task, project: Path) -> Row:
 
 
 def _build(project: Path, name: str) -> tuple[int, str]:
-    environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{project}"}
-    command = [sys.executable, "-m", "builder", f"recipe={name}", "tracking=none"]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    done = _run(project, f"recipe={name}", "tracking=none")
     return done.returncode, done.stderr
+
+
+def _run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{project}"}
+    command = [sys.executable, "-m", "builder", *arguments]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
 def _reason(said: str) -> str:
@@ -108,11 +123,11 @@ def _reason(said: str) -> str:
 
 def _pasted(said: str) -> dict[str, Any] | None:
     """The section behind the last `->` of the output."""
-    lines = said.splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("  -> ")]
+    lines = [line.removeprefix("  ") for line in said.splitlines()]
+    starts = [number for number, line in enumerate(lines) if line.startswith("-> ")]
     if not starts:
         return None
-    rest = [line[5:] for line in lines[starts[-1] :]]
+    rest = [line[3:] for line in lines[starts[-1] :]]
     end = next((n for n, line in enumerate(rest[1:], start=1) if not line.startswith(" ")), len(rest))
     section = yaml.safe_load("\n".join(rest[:end]))
     return section if isinstance(section, dict) else None
@@ -139,20 +154,20 @@ def page(rows: list[Row]) -> str:
     lines = [
         "# Trained models",
         "",
-        f"Written by `make real` on {datetime.date.today():%Y-%m-%d}. Models that packages on the index ship with",
-        f"their weights ({packages})",
+        f"Written by `make real` on {_today()}. Models that packages on the index ship with their weights",
+        f"({packages})",
         "are built in float16 as a user would, and judged by what they are for, on inputs as apps give them:",
         "speech-like sound, chords, lines and pages of text, photographs, files. Where a build is refused, the change",
         "that it names is pasted, and the artifact with it is judged.",
         "",
-        "| model | the build says | on realistic inputs | SNR, worst | outcome |",
-        "|---|---|---|---|---|",
+        "| model | the build says | on realistic inputs | SNR, worst | outcome | measured |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         mended = f"; with `{row.remedy}` passed" if row.remedy else ""
         said = row.verdict if row.verdict == "passed" else f"failed{mended}"
         agree = f"{row.agree} of {row.of}: {TASKS[row.name].what}"
-        lines.append(f"| {row.name} | {said} | {agree} | {row.snr_db:.1f} dB | {row.outcome} |")
+        lines.append(f"| {row.name} | {said} | {agree} | {row.snr_db:.1f} dB | {row.outcome} | {row.date} |")
     reasons = [row for row in rows if row.verdict != "passed"]
     if reasons:
         lines += ["", "What failed, and why:", "", *(f"- {row.name}: {row.verdict}" for row in reasons)]

@@ -10,6 +10,7 @@ from builder.analysis.init.files import HIGH, as_picture, tensor_section
 from builder.errors import SourceError
 from builder.model.sources.onnx_graph import feature_names
 from builder.model.sources.optional import optional_packages
+from builder.spec.base import RESERVED_NAMES
 
 OPEN_SIZES = {2: 224, 3: 224}
 """The sizes that open dimensions of pictures are built at; others are 1 for the first, and 16."""
@@ -33,9 +34,11 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
         if value.name in tables:
             continue
         kind, own = value.type.tensor_type, features[value.name]
+        reserved = own in RESERVED_NAMES
+        own = f"{own}_input" if reserved else own
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         sizes, is_open = _sizes(kind)
-        inputs[own] = tensor_section(sizes, dtype)
+        inputs[own] = tensor_section(sizes, dtype) | ({"source_name": value.name} if reserved else {})
         why[f"input.{own}.shape"] = (
             "The file leaves sizes open: they are built at these, which are A GUESS." if is_open else "As in the file."
         )

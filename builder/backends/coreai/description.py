@@ -18,6 +18,8 @@ _PARTS = ("data", "scale", "zero", "table", "indices", "mask", "values")
 """What compression puts behind a weight's name."""
 _STORAGE = ("lut_to_dense", "blockwise_shift_scale", "build_sparse_with_bitmask", "sparse_with_bitmask_to_dense")
 _ONLY_RELAY = ("transpose", "reshape", "cast", *_STORAGE)
+_AS_NUMPY = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
+"""How recipes and numpy call what the runtime calls as MIL does."""
 _STRUCTURE = frozenset({"constant", "output", "graph", "yield", "invoke", "create_token", "join_token"})
 
 
@@ -72,7 +74,8 @@ def _interface(interface: Any, known: Mapping[str, Any]) -> dict[str, tuple[Mapp
 
 
 def _feature(feature: Any, kind: str) -> dict[str, Any]:
-    return {"name": feature.name, "kind": kind, "shape": list(feature.shape), "dtype": feature.dtype}
+    dtype = _AS_NUMPY.get(feature.dtype, feature.dtype)
+    return {"name": feature.name, "kind": kind, "shape": list(feature.shape), "dtype": dtype}
 
 
 def _weights(constants: tuple[ConstantInfo, ...]) -> list[LayerWeights]:

@@ -186,7 +186,10 @@ def _named_probabilities(prepared: PreparedModel, spec: BuildSpec) -> Iterator[N
     def naming(add_classify_op: Callable[[Any, Any], tuple[str, str]]) -> Callable[[Any, Any], tuple[str, str]]:
         def add(program: Any, config: Any) -> tuple[str, str]:
             label, _ = add_classify_op(program, config)
-            program.functions["main"].outputs[1].name = prepared.output_names[0]
+            main = program.functions["main"]
+            main.outputs[1].name = prepared.output_names[0]
+            if main.output_types is not None and len(main.outputs) > 2:  # label and dictionary stand for the scores
+                main.output_types = [main.output_types[0], *main.output_types]
             return label, prepared.output_names[0]
 
         return add

@@ -12,6 +12,8 @@ from builder.backends.coreml.lowerings.onnx import operators
 from builder.backends.coreml.lowerings.onnx_lowerer import lowerer_class
 from builder.backends.coreml.patches.apply import patched
 from builder.errors import ConversionError
+from builder.model.capture.onnx import simplified
+from builder.model.capture.onnx_branches import without_known_branches
 from builder.spec import BuildSpec
 from builder.spec.inputs import captured_shape
 
@@ -64,6 +66,7 @@ def _without_functions(model: Any, handlers: Any) -> Any:
     """Write operators that ONNX itself defines by others (HardSwish, LogSoftmax, …) as those, unless known."""
     import onnx
 
+    given = model
     for _ in range(4):  # what an operator is defined by may be defined by others again
         unknown = sorted(
             {
@@ -81,7 +84,8 @@ def _without_functions(model: Any, handlers: Any) -> Any:
             exclude=False,
             inline_schema_functions=True,
         )
-    return model
+    # definitions compute with sizes, which can be folded now that they are written out
+    return model if model is given else simplified(without_known_branches(model))
 
 
 def _with_defaults(onnx: Any, model: Any, names: Sequence[str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from builder.util.suggest import nearest
 
 RESERVED = ("broken", "mlflow.db", "mlartifacts", "releases", "search", "sweeps")
 """What lies in `outputs/` beside the folders of recipes (builder.util.paths); so do names that begin with a dot."""
+
+MOST_JOBS = 10_000
+"""Jobs of a sweep, counted before any of them is made."""
 
 LONGEST_NAME = 200
 """File systems allow 255 bytes, and suffixes and digests follow the name."""
@@ -261,7 +265,10 @@ def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator
             message = "an interval has no end of values: use choice, range or glob"
             findings.append(Finding(message=message, spot=command_line_spot(argument)))
         else:
-            values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+            texts = itertools.islice(
+                parsed.sweep_string_iterator(), MOST_JOBS + 1
+            )  # a range may have no end to speak of
+            values = [f"{parsed.get_key_element()}={value}" for value in texts]
             if not values:
                 group = parsed.key_or_group
                 allowed = loader.get_group_options(group)
@@ -269,6 +276,11 @@ def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator
                     Finding(key=group, message="nothing matches", spot=command_line_spot(argument), allowed=allowed)
                 )
             axes.append(values)
+    if (jobs := math.prod(map(len, axes))) > MOST_JOBS:
+        message = f"a sweep has at most {MOST_JOBS} jobs, and these arguments make more"
+        findings.append(
+            Finding(message=message, spot=command_line_spot(max(arguments, key=len)), hint=f"{jobs} or more")
+        )
     return findings or itertools.product(*axes)
 
 

@@ -52,7 +52,7 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
     """
     with optional_packages("onnx"):
         import onnx
-        import onnxsim
+        import onnxsim  # noqa: F401 - what is missing is said first
     source = next((m for m in prepared.module.modules() if isinstance(m, OnnxModule)), None)
     inner = None if source is None else _upgraded(source.graph)
     opset = _OPSET if inner is None else min(max(opset_of(inner), _OPSETS.start), _OPSETS.stop - 1)
@@ -61,24 +61,26 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
         model = _put_in(model, inner, source)
         _declare_outputs(model, prepared, inputs)
         model = without_known_branches(model)
-    return OnnxProgram(_inferred(_simplified(model, onnxsim)))
+    return OnnxProgram(_inferred(simplified(model)))
 
 
-def _simplified(model: Any, onnxsim: Any) -> Any:
+def simplified(model: Any) -> Any:
     """The graph with its constants folded; as it is where onnxsim fails on it or changes what it computes.
 
     Constants of a shape that follows from a fixed input are folded; what stays open is for the app to choose.
     """
+    import onnxsim
+
     try:
         with _silence():
-            simplified, agrees = onnxsim.simplify(model)
+            folded, agrees = onnxsim.simplify(model)
     except Exception as error:  # its C++ code raises RuntimeError and others, for valid files too
         _LOG.warning("not simplified: onnxsim fails: %s", error)
         return model
     if not agrees:
         _LOG.warning("not simplified: onnxsim changes what the graph computes")
         return model
-    return simplified
+    return folded
 
 
 def read_onnx(data: bytes) -> OnnxProgram:

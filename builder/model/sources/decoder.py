@@ -45,6 +45,11 @@ class BufferCache:
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write those of the new tokens (1, heads, tokens, size) behind the earlier ones; return those of all."""
+        if torch.compiler.is_exporting():  # which takes no slice whose place a tensor says
+            places = self._position + torch.arange(keys.shape[-2])
+            self._keys[layer].index_copy_(2, places, keys.to(self._keys.dtype))
+            self._values[layer].index_copy_(2, places, values.to(self._values.dtype))
+            return self._keys[layer].to(keys.dtype), self._values[layer].to(values.dtype)
         end = self._position + keys.shape[-2]
         self._keys[layer, :, :, self._position : end, :] = keys
         self._values[layer, :, :, self._position : end, :] = values

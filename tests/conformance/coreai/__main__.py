@@ -54,8 +54,8 @@ def read(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
 
 
-def markdown(found: list[dict[str, Any]], every: int) -> str:
-    """The page docs/conformance_coreai.md."""
+def markdown(found: list[dict[str, Any]], share: str) -> str:
+    """The page docs/conformance_coreai.md; `share` says which tests ran."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("coreai-core", "coreai-torch", "torch"))
     by_file: dict[str, Counter[str]] = defaultdict(Counter)
     for each in found:
@@ -64,7 +64,6 @@ def markdown(found: list[dict[str, Any]], every: int) -> str:
     operators = sorted(
         {name for each in found if each["kind"] == "passed" for name in each["operators"]} - {"identity"}
     )
-    share = "All tests" if every == 1 else f"Every {every}th test"
     lines = [
         "# Conformance of Core AI",
         "",
@@ -110,7 +109,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         results = options.results.resolve() if options.results else Path(name) / "results.jsonl"
         found = run(options.checkout, results, options.every, options.tests)
-    _PAGE.write_text(markdown(found, options.every), encoding="utf-8")
+    share = "All tests" if options.every == 1 else f"Every {options.every}th test"
+    _PAGE.write_text(markdown(found, share), encoding="utf-8")
     print(json.dumps(Counter(each["kind"] for each in found)))
     missed = [each["test"] for each in found if each["kind"] == _FAILED]
     if missed:

@@ -42,3 +42,12 @@ def test_a_glob_without_a_match_is_an_error(write: Write) -> None:
     write("recipes/x.yaml", LEAST)
     with pytest.raises(ConfigurationError, match="nothing matches"):
         sweep(["recipe=glob(zzz*)"])
+
+
+@pytest.mark.parametrize("values", ["range(0,1000000000)", "range(0,1,1e-12)"])
+def test_a_sweep_is_counted_before_it_is_made(values):
+    from builder.config.hydra.overrides import MOST_JOBS, expand_sweep
+
+    found = expand_sweep([f"seed={values}"], None)
+    assert isinstance(found, list)
+    assert f"at most {MOST_JOBS} jobs" in found[0].message

@@ -37,7 +37,10 @@ def logarithms_of_infinities(rng: random.Random) -> Case:
 
 
 def logarithms_of_zero(rng: random.Random) -> Case:
-    return (lambda x: (torch.log(x), torch.log2(x), torch.log10(x))), (torch.tensor([0.0, 1.0, 8.0, 100.0]),)
+    return (
+        lambda x: (torch.log(x), torch.log2(x), torch.log10(x), torch.rsqrt(x), torch.rsqrt(x + 1e-5)),
+        (torch.tensor([0.0, 1.0, 8.0, 100.0]),),
+    )
 
 
 def logarithms_of_many(rng: random.Random) -> Case:
@@ -269,8 +272,36 @@ def batch_norms_of_the_sample(rng: random.Random) -> Case:
     )
 
 
+def composed(rng: random.Random) -> Case:
+    x, y, flat = floats(rng, 3, 5), floats(rng, 2, 2), floats(rng, 4, low=1.0, high=300.0)
+    return (
+        lambda x, y, v: (
+            *torch.cummax(x, 1), *torch.cummin(x, 0), *torch.cummax(x * 0, 1), torch.broadcast_to(v, (3, 4)),
+            torch.asinh(v), torch.asinh(-v), torch.acosh(v), torch.isclose(x, x + 1e-9), torch.isposinf(x / 0),
+            torch.isneginf(x / 0), torch.nansum(x), torch.nanmean(x, 1), torch.fmax(x, x[:1]), torch.fmin(x, x[:1]),
+            torch.logaddexp2(x, -x), torch.diag(v), torch.diag(v, 1), torch.diag(v, -2), torch.diag(x, 1),
+            torch.block_diag(x, y, v), *torch.hsplit(x, [2, 4]), *torch.vsplit(x, 3), torch.float_power(v, 0.5),
+        ),
+        (x, y, flat),
+    )  # fmt: skip
+
+
+def powers_of_far_numbers(rng: random.Random) -> Case:
+    x = floats(rng, 3, 4, low=-100, high=100)
+    return (
+        lambda x: (
+            functional.softplus(x, 8, 0.2),
+            functional.softplus(x * 500, 0.5),
+            torch.linalg.vector_norm(x, 6),
+            torch.linalg.vector_norm(x, 3, dim=1),
+            functional.celu(x / 2**16),
+        ),
+        (x,),
+    )
+
+
 @ways(
-    shifts, near_zero, crossed, of_complex_numbers, batch_norms_of_the_sample,
+    composed, powers_of_far_numbers, shifts, near_zero, crossed, of_complex_numbers, batch_norms_of_the_sample,
     logarithms, logarithms_of_infinities, logarithms_of_zero, logarithms_of_many, spreads, spreads_of_little,
     group_norms, instance_norms, similarities, truths, angles, whole_limits, limits_that_are_tensors, places,
     remainders_of_one, approximations, narrowed, weighted_products, vectors_by_stacks, einsums, masked, padded_round,
@@ -307,6 +338,23 @@ def hidden_rows(rng: random.Random) -> Case:
 @ways(hidden_rows)
 @pytest.mark.parametrize("target", ["iOS16", "iOS18"])
 def test_rows_that_are_hidden_altogether(draw: Draw, method: str, half: bool, target: str, tmp_path: Path) -> None:
+    agree(draw, method=method, half=half, folder=tmp_path, count=1, target=target)
+
+
+def causal(rng: random.Random) -> Case:
+    q, k, v = floats(rng, 2, 3, 8), floats(rng, 2, 6, 8), floats(rng, 2, 6, 8)
+    diagonal = torch.ones(3, 6, dtype=torch.bool).tril(2)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        attention = functional.scaled_dot_product_attention
+        return attention(q, k, v, is_causal=True), attention(q, k, v, attn_mask=diagonal), attention(q[0], k[0], v[0])
+
+    return attend, (q, k, v)
+
+
+@ways(causal)
+@pytest.mark.parametrize("target", ["iOS16", "iOS18"])
+def test_causal_attention(draw: Draw, method: str, half: bool, target: str, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path, count=1, target=target)
 
 

@@ -123,6 +123,7 @@ def test_pictures(precision, tmp_path):
         "turned": "DepthToSpace<blocksize = 2>(x)",
         "grouped": "GroupNormalization<num_groups = 2>(x, factor, offset)",
         "response": "LRN<size = 3>(x)",
+        "widened": "ConvTranspose<strides = [2, 2], pads = [1, 1, 0, 0], output_padding = [1, 1]>(x, kernel)",
         "steps": "DequantizeLinear(q, scale, point)",
     }  # fmt: skip
     declared = ", ".join(f"float[n{i},c{i},h{i},w{i}] {name}" for i, name in enumerate(outputs))
@@ -133,6 +134,9 @@ def test_pictures(precision, tmp_path):
         factor = Constant <value_floats = [1.0, 2.0, 0.5, -1.0]> ()
         offset = Constant <value_floats = [0.5, -0.5, 0.0, 1.0]> ()
         scale = Constant <value_float = 0.5> ()
+        ones = Constant <value_floats = [1.0]> ()
+        four = Constant <value_ints = [4, 1, 3, 3]> ()
+        kernel = Expand(ones, four)
         point = Constant <value: tensor = uint8 {{128}}> ()
         q = QuantizeLinear(x, scale, point)
         {" ".join(f"{name} = {call}" for name, call in outputs.items())} }}"""

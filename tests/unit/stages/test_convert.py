@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from builder import runtime
 from builder.backends.coreml import convert as convert_stage
 from builder.errors import ConfigurationError, ConversionError
 from tests.unit.stages.small_builds import (
@@ -229,3 +231,39 @@ def test_the_final_program_is_validated_once(monkeypatch: pytest.MonkeyPatch) ->
     converted = convert_module(Convolutions(), make_spec())
     # then it was its final program
     assert validated == [converted.model._mil_program]
+
+
+class Heads(nn.Module):
+    """Scores, and two outputs more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.other = nn.Linear(4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.scores(x), self.other(x), self.other(x).sum(1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_classifier_may_have_further_outputs(precision: str, tmp_path: Path) -> None:
+    # given
+    torch.manual_seed(0)
+    module = Heads().eval()
+    spec = make_spec(
+        input={"x": {"kind": "tensor", "shape": [1, 4]}},
+        output={"scores": None, "other": None, "total": None},
+        classifier={"labels": ["a", "b", "c"]},
+        precision={"kind": precision},
+        target={"name": "ios16"},
+    )
+    # when
+    convert_module(module, spec).model.save(str(tmp_path / "m.mlpackage"))
+    x = torch.ones(1, 4)
+    found = runtime.load(tmp_path / "m.mlpackage").predict({"x": x.numpy()})
+    # then
+    scores, other, total = module(x)
+    best = int(scores.argmax())
+    assert found["classLabel"] == "abc"[best]
+    assert found["scores"]["abc"[best]] == pytest.approx(float(scores.softmax(-1)[0, best]), rel=1e-2)
+    torch.testing.assert_close(torch.as_tensor(found["other"]), other, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(torch.as_tensor(found["total"]), total, rtol=1e-2, atol=1e-2)

@@ -35,8 +35,8 @@ def grouped_attention(
     scores = mb.matmul(x=mb.mul(x=query, y=float(factor)), y=key, transpose_y=True)
     if is_causal:
         sizes = [fixed_size(scores, axis, "causal attention") for axis in (-2, -1)]
-        scores = mb.add(x=scores, y=np.triu(np.full(sizes, -MASKED, dtype=np.float32), 1))
-    if attn_mask is not None and _may_hide_rows(attn_mask):
+        scores = mb.add(x=scores, y=np.triu(np.full(sizes, _HIDDEN, dtype=np.float32), 1))
+    if attn_mask is not None and (is_bool(attn_mask) or _may_hide_rows(attn_mask)):
         return mb.matmul(x=_masked_softmax(mb, scores, attn_mask), y=value)
     if attn_mask is not None:
         scores = mb.add(x=scores, y=attn_mask)
@@ -45,6 +45,8 @@ def grouped_attention(
 
 def _masked_softmax(mb: Builder, scores: Var, mask: Var) -> Var:
     """Softmax over what the mask shows; zeros in rows where it shows nothing."""
+    if is_bool(mask) and not _may_hide_rows(mask):
+        return mb.softmax(x=selected(mb, mask, scores, _HIDDEN), axis=-1)
     if is_bool(mask):
         shares, shown = promoted(
             mb.softmax(x=selected(mb, mask, scores, _HIDDEN), axis=-1), mb.cast(x=mask, dtype="fp32")
@@ -165,7 +167,7 @@ def _is_grouped_or_hides_rows(query: Var, key: Var, attn_mask: Var | None = None
     return _is_grouped(query, key, enable_gqa) or _may_hide_rows(attn_mask)
 
 
-_ROWS = "heads that share keys in groups, and rows of which a mask hides everything"
+_ROWS = "heads that share keys in groups and rows of which a mask hides everything"
 
 ATTENTION = (
     Lowering(

@@ -143,9 +143,11 @@ def logit(mb: Builder, x: Var, eps: float | None = None) -> Var:
 
 
 def hypot(mb: Builder, x: Var, other: Var) -> Var:
-    """`sqrt(x^2 + other^2)`."""
-    x, other = promoted(x, other)
-    return mb.sqrt(x=mb.add(x=mb.mul(x=x, y=x), y=mb.mul(x=other, y=other)))
+    """`sqrt(x^2 + other^2)`, from the larger magnitude, whose square half precision may not hold."""
+    x, other = (mb.abs(x=value) for value in promoted(as_float(x), as_float(other)))
+    largest = mb.maximum(x=mb.maximum(x=x, y=other), y=promoted(x, 2.0**-14)[1])
+    x, other = (mb.real_div(x=value, y=largest) for value in (x, other))
+    return mb.mul(x=largest, y=mb.sqrt(x=mb.add(x=mb.mul(x=x, y=x), y=mb.mul(x=other, y=other))))
 
 
 def trunc(mb: Builder, x: Var) -> Var:
@@ -170,7 +172,7 @@ def heaviside(mb: Builder, x: Var, values: Var) -> Var:
 
 def celu(mb: Builder, x: Var, alpha: float = 1.0) -> Var:
     """`max(0, x) + min(0, alpha * (e^(x / alpha) - 1))`."""
-    below = mb.mul(x=mb.sub(x=mb.exp(x=mb.mul(x=mb.minimum(x=x, y=0.0), y=1.0 / alpha)), y=1.0), y=float(alpha))
+    below = mb.mul(x=expm1(mb, mb.mul(x=mb.minimum(x=x, y=0.0), y=1.0 / alpha)), y=float(alpha))
     return mb.add(x=mb.maximum(x=x, y=0.0), y=below)
 
 
@@ -197,6 +199,32 @@ def gelu(mb: Builder, x: Var, approximate: str = "none") -> Var:
     return mb.gelu(x=x, mode="TANH_APPROXIMATION" if approximate == "tanh" else "EXACT")
 
 
+def rsqrt(mb: Builder, x: Var) -> Var:
+    """`1 / sqrt(x)`, infinite at zero: MIL adds 1e-12 otherwise."""
+    return mb.rsqrt(x=as_float(x), epsilon=0.0)
+
+
+def _may_be_tiny(x: Var) -> bool:
+    """Whether x may come near 1e-12; not where the model adds a larger epsilon itself, as its norms do."""
+    if x.op is None or x.op.op_type != "add":
+        return True
+    added = [value.val for value in (x.op.x, x.op.y) if is_constant(value) and value.val.size == 1]
+    return not any(float(value) >= 1e-9 for value in added)
+
+
+def softplus(mb: Builder, x: Var, beta: float = 1, threshold: float = 20) -> Var:
+    """`log(1 + e^(beta x)) / beta` as `max(x, 0) + log(1 + e^-|beta x|) / beta`; x itself beyond the threshold."""
+    x = as_float(x)
+    product = mb.mul(x=x, y=float(beta))
+    rest = mb.mul(x=mb.softplus(x=mb.mul(x=mb.abs(x=product), y=-1.0)), y=1 / float(beta))
+    smooth = mb.add(x=mb.maximum(x=x, y=0.0), y=rest)
+    return selected(mb, mb.greater(x=product, y=float(threshold)), x, smooth)
+
+
+def _is_unusual_softplus(x: Var, beta: float = 1, threshold: float = 20) -> bool:
+    return not is_float(x) or (beta, threshold) != (1, 20)
+
+
 def expm1(mb: Builder, x: Var) -> Var:
     """`e^x - 1` as `tanh(x / 2) (e^x + 1)`, which takes nothing from a number that is almost the same."""
     x = as_float(x)
@@ -210,14 +238,14 @@ def erfc(mb: Builder, x: Var) -> Var:
 
 def isinf(mb: Builder, x: Var) -> Var:
     """Whether an element is infinite: of all but zero that alone is its own half, in either precision."""
-    x = as_float(x)
+    if not is_float(x):
+        return mb.not_equal(x=x, y=x)
     return mb.logical_and(x=mb.equal(x=mb.mul(x=x, y=0.5), y=x), y=mb.not_equal(x=x, y=0.0))
 
 
 def isfinite(mb: Builder, x: Var) -> Var:
     """Whether an element is neither infinite nor NaN: less itself it is 0."""
-    x = as_float(x)
-    return mb.equal(x=mb.sub(x=x, y=x), y=0.0)
+    return mb.equal(x=mb.sub(x=x, y=x), y=0.0) if is_float(x) else mb.equal(x=x, y=x)
 
 
 def scaled(factor: float, mb: Builder, x: Var) -> Var:
@@ -240,7 +268,7 @@ def _is_integer(x: Var) -> bool:
     return is_integer(x)
 
 
-_FLOAT_ONLY = ("sqrt", "rsqrt", "exp", "exp2", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "atan", "asin", "acos")
+_FLOAT_ONLY = ("sqrt", "exp", "exp2", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "atan", "asin", "acos")
 
 _SCALED = {"add": scaled_sum, "sub": scaled_difference, "rsub": reversed_difference}
 
@@ -266,6 +294,18 @@ ELEMENTWISE = (
         operator="reciprocal",
         lower=reciprocal,
         wrong=Wrong(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+    ),
+    Lowering(
+        operator="rsqrt",
+        lower=rsqrt,
+        wrong=Wrong(issue=None, said="adds an epsilon, so that nothing is infinite"),
+        applies=_may_be_tiny,
+    ),
+    Lowering(
+        operator="softplus",
+        lower=softplus,
+        wrong=Wrong(issue=None, said="overlooks the threshold"),
+        applies=_is_unusual_softplus,
     ),
     Lowering(
         operator="expm1",

@@ -155,13 +155,20 @@ def _swallowed(mb: Any, block: Any, op: Any, conditions: list[Any]) -> Any:
 
 
 def _leaves_something(mask: Any, sign: int) -> bool:
-    """Whether a constant mask leaves an element of every row, as those of causal attention do."""
+    """Whether a mask leaves an element of every row, as those of causal attention do: one that no input decides."""
     import numpy as np
 
     if mask.val is None:
-        return False
+        return not _depends_on_input(mask, set())
     value = np.atleast_1d(mask.val) * sign
     return bool((value.min(axis=-1) < MASKED / 2).all())
+
+
+def _depends_on_input(var: Any, seen: set[Any]) -> bool:
+    seen.add(var)
+    if var.val is not None:
+        return False
+    return var.op is None or any(_depends_on_input(given, seen) for given in _inputs(var.op) if given not in seen)
 
 
 def _inputs(op: Any) -> Iterator[Any]:

@@ -133,6 +133,35 @@ def _is_learnt_or_a_volume(x: Var, use_input_stats: bool = True) -> bool:
     return not use_input_stats or x.rank > 4
 
 
+def batch_norm(
+    mb: Builder,
+    x: Var,
+    weight: Var | None,
+    bias: Var | None,
+    running_mean: Var | None,
+    running_var: Var | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = True,
+) -> Var:
+    """Over all samples and places of each channel, by their own statistics."""
+    del running_mean, running_var, training, cudnn_enabled
+    return batch_norm_by_sample(mb, x, weight, bias, None, None, True, momentum, eps)[0]
+
+
+def batch_norm_without_statistics(
+    mb: Builder, x: Var, weight: Var | None, bias: Var | None, training: bool, momentum: float, eps: float
+) -> tuple[Var, ...]:
+    """What exported programs call it where there are no learnt statistics."""
+    del training
+    return batch_norm_by_sample(mb, x, weight, bias, None, None, True, momentum, eps)
+
+
+def _is_by_sample(training: bool, running_mean: Var | None = None, running_var: Var | None = None) -> bool:
+    return bool(training) or running_mean is None or running_var is None
+
+
 def batch_norm_by_sample(
     mb: Builder,
     x: Var,
@@ -153,11 +182,15 @@ def batch_norm_by_sample(
     return (_scaled(mb, result, weight, bias, [1, -1, *[1] * (x.rank - 2)]),)
 
 
+_SQUARES = Wrong(issue=None, said="squares distances that half precision does not hold")
+
 _GROUPS = Wrong(issue=None, said="squares distances that half precision does not hold, and refuses a flexible batch")
 
 NORMALIZATION = (
     Lowering(operator="group_norm", lower=group_norm, wrong=_GROUPS),
     Lowering(operator="native_group_norm", lower=native_group_norm, wrong=_GROUPS),
+    Lowering(operator="batch_norm", lower=batch_norm, wrong=_SQUARES, applies=_is_by_sample),
+    Lowering(operator="_native_batch_norm_legit.no_stats", lower=batch_norm_without_statistics, wrong=_SQUARES),
     Lowering(operator="_native_batch_norm_legit_functional", lower=batch_norm_by_sample),
     Lowering(
         operator="instance_norm",

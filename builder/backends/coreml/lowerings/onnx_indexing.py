@@ -48,13 +48,26 @@ def _gather_nd(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) 
     return _again(lowerer, node, x, lowerer.mb.gather_nd(x=as_numbers(lowerer, x), indices=indices, **how))
 
 
+def _from_start(lowerer: Any, indices: Any, size: Any) -> Any:
+    """Indices from 0, of such that may count from the end; where the app decides the size, as they are."""
+    import numpy as np
+
+    if not isinstance(size, int):
+        return indices
+    if indices.val is not None:
+        values = np.asarray(indices.val)
+        return np.where(values < 0, values + size, values).astype(np.int32)
+    mb = lowerer.mb
+    return mb.select(cond=mb.less(x=indices, y=0), a=mb.add(x=indices, y=size), b=indices)
+
+
 def _scatter_elements(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
     x, indices, updates = inputs
     axis = int(attributes.get("axis", 0)) % x.rank
     x, updates = as_numbers(lowerer, x), as_numbers(lowerer, updates)
-    written = lowerer.mb.scatter_along_axis(
-        data=x, indices=indices, updates=updates, axis=axis, mode=_MODES[attributes.get("reduction", "none")]
-    )
+    mode = _MODES[attributes.get("reduction", "none")]
+    places = _from_start(lowerer, indices, x.shape[axis])
+    written = lowerer.mb.scatter_along_axis(data=x, indices=places, updates=updates, axis=axis, mode=mode)
     return _again(lowerer, node, inputs[0], written)
 
 

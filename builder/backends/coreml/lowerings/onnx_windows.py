@@ -92,7 +92,7 @@ def _transposed(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes
     if any(missing):
         pad = [0, 0, 0, 0, *(amount for m in missing for amount in (0, m))]
         result = mb.pad(x=result, pad=pad, mode="constant", constant_val=number(lowerer, x, 0.0))
-    if sizes != full:
+    if sizes != full or any(begins):
         begin, size = [0, 0, *begins], [x.shape[0], int(result.shape[1]), *sizes]
         result = mb.slice_by_size(x=result, begin=begin, size=size)
     return [result if bias is None else _biased(lowerer, result, bias)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
-from builder.backends.coreml.lowerings.variables import as_float, is_bool, promoted, zeros_like
+from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_bool, promoted, zeros_like
 
 Axes = Sequence[int] | int | None
 
@@ -112,6 +112,32 @@ def norm(mb: Builder, x: Var, p: float, *, keepdim: bool = False) -> Var:
     return mb.pow(x=total, y=1 / p)
 
 
+def vector_norm(
+    mb: Builder,
+    x: Var,
+    ord: float = 2,
+    dim: Axes = None,
+    keepdim: bool = False,
+    dtype: int | None = None,
+) -> Var:
+    """The p-norm for any p above 0, from the greatest magnitude m: `m (sum (|x| / m)^p)^(1 / p)`."""
+    del dtype
+    x, axes = as_float(x), all_axes(dim, x.rank)
+    if not axes:
+        return mb.abs(x=x)
+    size = mb.abs(x=x)
+    largest = mb.reduce_max(x=size, axes=axes, keep_dims=True)
+    largest = mb.maximum(x=largest, y=promoted(largest, _LEAST)[1])
+    powers = mb.pow(x=mb.real_div(x=size, y=largest), y=float(ord))
+    total = mb.pow(x=mb.reduce_sum(x=powers, axes=axes, keep_dims=True), y=1 / float(ord))
+    result = mb.mul(x=total, y=largest)
+    return result if keepdim else mb.squeeze(x=result, axes=axes)
+
+
+def _is_a_power(ord: float = 2) -> bool:
+    return isinstance(ord, int | float) and 0 < ord < 1e30 and ord != 2
+
+
 def bucketize(mb: Builder, x: Var, boundaries: Var, out_int32: bool = False, right: bool = False) -> Var:
     """The index of the bucket of each element: how many of the sorted boundaries (B,) lie below it."""
     del out_int32  # Core ML has but one kind of integer
@@ -146,6 +172,12 @@ REDUCTION = (
     ),
     *(Lowering(operator=name, lower=count_nonzero) for name in ("count_nonzero", "count_nonzero.dim_intlist")),
     *(Lowering(operator=name, lower=cdist) for name in ("cdist", "_cdist_forward", "_euclidean_dist")),
+    Lowering(
+        operator="linalg_vector_norm",
+        lower=vector_norm,
+        wrong=Wrong(issue=None, said="takes powers that half precision does not hold"),
+        applies=_is_a_power,
+    ),
     Lowering(operator="pairwise_distance", lower=pairwise_distance),
     Lowering(operator="bucketize", lower=bucketize),
 )

@@ -7,6 +7,7 @@ from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
 from builder.backends.coreml.lowerings.cells import CELLS
 from builder.backends.coreml.lowerings.complex import COMPLEX
+from builder.backends.coreml.lowerings.composed import COMPOSED
 from builder.backends.coreml.lowerings.counting import COUNTING
 from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.einsum import EINSUM
@@ -39,6 +40,7 @@ LOWERINGS = by_operator(
     ATTENTION,
     CELLS,
     COMPLEX,
+    COMPOSED,
     COUNTING,
     DETECTION,
     EINSUM,

@@ -134,5 +134,6 @@ def test_a_build_through_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert described.inputs[0] == {
         "name": "image", "kind": "tensor", "shape": [1, 3, 8, 8], "dtype": "uint8", "color_layout": "BGR",
     }  # fmt: skip
+    assert described.outputs == ({"name": "probabilities", "kind": "tensor", "shape": [1, 3], "dtype": "float32"},)
     assert {weight.name for weight in described.weights} >= {"0.weight", "4.weight"}
     assert "experimental" in (artifact.parent / "report.html").read_text()
