@@ -68,6 +68,11 @@ def any_or_all(every: bool, mb: Builder, x: Var, dim: Sequence[int] | int | None
     return mb.cast(x=truth, dtype="bool")
 
 
+def _is_number(x: Var) -> bool:
+    """Of truths coremltools is right."""
+    return not is_bool(x)
+
+
 LIMITS = (
     *(
         Lowering(
@@ -92,6 +97,7 @@ LIMITS = (
             operator=f"{name}{overload}",
             lower=partial(any_or_all, name == "all"),
             wrong=Wrong(issue=None, said="takes fractions for zeros, and negative numbers for less than zero"),
+            applies=_is_number,
         )
         for name in ("any", "all")
         for overload in ("", ".dim", ".dims")
