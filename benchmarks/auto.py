@@ -34,10 +34,10 @@ MODELS: Mapping[str, Sequence[str]] = {
     "resnet18": ("recipe=resnet18", "input.image.shape=[1,3,64,64]"),
     "vit": ("recipe=vit_small",),
 }  # fmt: skip
-"""By name, the command line; a few more wrong digits of 60 are no reason to end the sweep with a missed limit."""
+"""By name, the command line; a few more wrong digits of 60 are not a reason to end the sweep with a missed limit."""
 
 
-class Chosen(NamedTuple):
+class AutoResult(NamedTuple):
     """What the automatic choice found."""
 
     said: str
@@ -93,12 +93,12 @@ def _run(folder: Path, command: Sequence[str]) -> Taken:
     return taken()
 
 
-def _chosen(folder: Path) -> Chosen:
+def _chosen(folder: Path) -> AutoResult:
     (path,) = folder.glob("outputs/*/*/build.json")
     record = json.loads(path.read_text(encoding="utf-8"))
     tried = record["chosen"]["tried"]
     uniform = [entry["bytes"] for entry in tried if entry["passed"] and not entry["what"].startswith("mixture")]
-    return Chosen(record["chosen"]["said"], len(tried), record["artifact"]["bytes"], min(uniform))
+    return AutoResult(record["chosen"]["said"], len(tried), record["artifact"]["bytes"], min(uniform))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from builder.config.compose import compose
 from builder.engine.pipeline import seal_only
-from builder.engine.result import Story
+from builder.engine.result import BuildResult
 from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
@@ -50,7 +50,7 @@ def main() -> None:
     sys.exit(missed)
 
 
-def verify_seconds(story: Story, spec: BuildSpec) -> float:
+def verify_seconds(story: BuildResult, spec: BuildSpec) -> float:
     """How long the checks of `spec` take on what was built."""
     specs = specs_by_function(spec)
     programs = {name: branch.program(specs[name]) for name, branch in story.branches.items()}

@@ -302,10 +302,10 @@ class CheckedPicture:
     reference_top: tuple[tuple[str, float], ...]
     """The original's best classes, each with its probability (or score)."""
     artifact_top: tuple[tuple[str, float], ...]
-    """The artifact's; empty for what is no classifier."""
+    """The artifact's; empty for what is not a classifier."""
     engine: str
     outputs: tuple[CheckedOutput, ...] = ()
-    """What the tops do not tell: every output that is no classifier's."""
+    """What the tops do not tell: every output that is not a classifier's."""
 
 
 Verdict = Literal["passed", "failed", "inconclusive", "skipped"]
@@ -359,7 +359,7 @@ class LayerWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TriedArtifact:
     """An artifact that was built and measured on the way to a choice."""
 
     what: str
@@ -371,7 +371,7 @@ class Tried:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class Float32Operator:
     """An operator that computes in float32."""
 
     name: str
@@ -382,7 +382,7 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class AutoResult:
     """What `auto` was found to stand for."""
 
     precision: Mapping[str, Any] | None
@@ -390,8 +390,8 @@ class Chosen:
     compression: Mapping[str, Any] | None
     said: str
     """One line for people."""
-    kept: tuple[Kept, ...] = ()
-    tried: tuple[Tried, ...] = ()
+    kept: tuple[Float32Operator, ...] = ()
+    tried: tuple[TriedArtifact, ...] = ()
     """Everything that was built on the way, in order."""
     notes: tuple[str, ...] = ()
     """What could not be met, measured or used."""
@@ -467,7 +467,7 @@ class BuildRecord:
     """The largest first; the report plots them."""
     lint: tuple[LintFinding, ...] = ()
     """What probably keeps the artifact off the Neural Engine, the surest first."""
-    chosen: Chosen | None = None
+    chosen: AutoResult | None = None
     """What `auto` stands for, where the recipe says it."""
     decided: BuildSpec | None = None
     """The request's spec with that in the place of `auto`."""

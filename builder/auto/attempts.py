@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.artifacts import CheckReport, Tried
+from builder.artifacts import CheckReport, TriedArtifact
 from builder.spec import BuildSpec
 
-if TYPE_CHECKING:  # a story is made by the module that calls us
-    from builder.engine.result import Story
+if TYPE_CHECKING:  # a result is made by the module that calls us
+    from builder.engine.result import BuildResult
 
 _TOLD = ("snr_db", "accuracy", "drop", "top1_agreement")
 """The measures that are kept of what was tried."""
 _WORST_IS_LARGEST = ("drop",)
 
 
-Attempting = Callable[[BuildSpec], "Story"]
+Attempting = Callable[[BuildSpec], "BuildResult"]
 """Builds and checks what a spec says; raises what a build raises, but not for missed limits."""
 
 
@@ -29,18 +29,18 @@ class Candidate:
 
     what: str
     spec: BuildSpec
-    story: Story
+    result: BuildResult
     reports: tuple[CheckReport, ...]
 
     @property
     def path(self) -> Path:
         """The artifact, as long as the choice lasts."""
-        return self.story.sealed.value().path
+        return self.result.sealed.value().path
 
     @property
     def bytes(self) -> int:
         """The size of the artifact."""
-        return int(self.story.sealed.record["size_bytes"])
+        return int(self.result.sealed.record["size_bytes"])
 
     @property
     def passes(self) -> bool:
@@ -55,11 +55,11 @@ class Candidate:
 
     @property
     def snr_db(self) -> float:
-        """The worst SNR of all parity checks; -inf where an output is no number, or nothing was measured."""
+        """The worst SNR of all parity checks; -inf where an output is not a number, or nothing was measured."""
         found = [value for report in self.reports if report.kind == "parity" for value in _values(report, "snr_db")]
         return -math.inf if not found or any(value != value for value in found) else min(found)
 
-    def tried(self) -> Tried:
+    def tried(self) -> TriedArtifact:
         """What the record keeps of it."""
         values: dict[str, float] = {}
         for report in self.reports:
@@ -67,12 +67,12 @@ class Candidate:
                 found = [value for value in _values(report, measure) if math.isfinite(value)]
                 if found:
                     values[f"{report.name}.{measure}"] = (max if measure in _WORST_IS_LARGEST else min)(found)
-        return Tried(what=self.what, bytes=self.bytes, passed=self.passes, values=values)
+        return TriedArtifact(what=self.what, bytes=self.bytes, passed=self.passes, values=values)
 
 
-def measured(what: str, spec: BuildSpec, story: Story) -> Candidate:
+def measured(what: str, spec: BuildSpec, result: BuildResult) -> Candidate:
     """The candidate of a build, whose checks have run."""
-    return Candidate(what=what, spec=spec, story=story, reports=story.verified.value())
+    return Candidate(what=what, spec=spec, result=result, reports=result.verified.value())
 
 
 def _values(report: CheckReport, measure: str) -> Iterator[float]:

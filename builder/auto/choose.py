@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from builder.analysis.numerics.samples import missed_by, samples_to_compare
-from builder.artifacts import Chosen, Sample, Tried
+from builder.artifacts import AutoResult, Sample, TriedArtifact
 from builder.auto.attempts import Attempting, Candidate, measured
 from builder.auto.compression import CompressionChoice, choose_compression
 from builder.auto.precision import PrecisionChoice, choose_precision
@@ -25,7 +25,7 @@ SAMPLES = 4
 """On how many samples operators are ranked; what passes is decided by the checks, on theirs."""
 
 
-def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progress) -> Chosen:
+def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progress) -> AutoResult:
     """Find what to put in the place of `auto`, by builds whose checks are the recipe's own.
 
     `keep` returns what was measured on artifacts, from the store where it is known.
@@ -48,8 +48,8 @@ def _measured(trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping
     samples = trials.samples(plain)
     after = {
         "samples": digest_of([bytes_digest(t.numpy().tobytes()) for s in samples for t in s.tensors.values()]),
-        **{option: candidate.story.sealed.output for option, candidate in uniform.items()},
-        "none": plain.story.sealed.output,
+        **{option: candidate.result.sealed.output for option, candidate in uniform.items()},
+        "none": plain.result.sealed.output,
     }
     return keep(after, lambda: measure_layers(plain, uniform, samples))
 
@@ -65,7 +65,7 @@ class _Trials:
         self._known: dict[str, Candidate] = {}
 
     @property
-    def tried(self) -> tuple[Tried, ...]:
+    def tried(self) -> tuple[TriedArtifact, ...]:
         """Everything, in order."""
         return tuple(candidate.tried() for candidate in self._known.values())
 
@@ -94,19 +94,19 @@ class _Trials:
 
     def samples(self, candidate: Candidate) -> Sequence[Sample]:
         """What operators are ranked on: where the candidate failed a check, the samples that missed its limits."""
-        prepared = candidate.story.first.prepared.value()
+        prepared = candidate.result.first.prepared.value()
         return samples_to_compare(self._spec, prepared, missed_by(candidate.reports), SAMPLES)
 
 
 def _modules(candidate: Candidate) -> Mapping[str, str]:
-    modules: Mapping[str, str] = candidate.story.first.converted.record["modules"]
+    modules: Mapping[str, str] = candidate.result.first.converted.record["modules"]
     return modules
 
 
-def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | None, trials: _Trials) -> Chosen:
+def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | None, trials: _Trials) -> AutoResult:
     said = [*([_said(precision)] if precision else []), *([compression.said] if compression else [])]
     steps = {} if compression is None else {name: _plain(step) for name, step in compression.steps.items()}
-    return Chosen(
+    return AutoResult(
         precision=None if precision is None else _plain(precision.precision),
         compression=None if compression is None else steps,
         said="; ".join(said),

@@ -12,7 +12,7 @@ from builder.spec.compression import (
     Prune,
     WeightCompression,
 )
-from builder.spec.rules.compression import least_generation
+from builder.spec.rules.compression import minimum_generation
 from builder.spec.target import Target
 
 Steps = Mapping[str, WeightCompression]
@@ -47,7 +47,7 @@ def options(auto: AutoCompression, target: Target) -> dict[str, Steps]:
     return {
         name: steps
         for name, steps in found.items()
-        if target.generation >= max(18 if len(steps) > 1 else 16, *(least_generation(s) for s in steps.values()))
+        if target.generation >= max(18 if len(steps) > 1 else 16, *(minimum_generation(s) for s in steps.values()))
     }
 
 

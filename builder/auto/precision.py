@@ -17,7 +17,7 @@ from builder.analysis.numerics.findings import Range, decibels
 from builder.analysis.numerics.graph import Node, read_nodes, readers
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
 from builder.analysis.numerics.samples import missed_by
-from builder.artifacts import Kept, Sample
+from builder.artifacts import Float32Operator, Sample
 from builder.auto.attempts import Candidate
 from builder.spec.precision import Fp16, Fp32, Mixed
 
@@ -39,7 +39,7 @@ class PrecisionChoice:
     """A precision, what it keeps in float32 and why, and what could not be met."""
 
     precision: Fp16 | Fp32 | Mixed
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[Float32Operator, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -212,10 +212,10 @@ def _without_needless(names: frozenset[str], fatal: frozenset[str], program: _Pr
 
 def _kept(
     names: Sequence[str], program: _Program, compared: Comparison, modules: Mapping[str, str]
-) -> tuple[Kept, ...]:
+) -> tuple[Float32Operator, ...]:
     noise = {each.name: each.noise for each in compared.measured if each.noise is not None}
     return tuple(
-        Kept(
+        Float32Operator(
             name=name,
             operator=compared.operators[name],
             module=modules.get(name, ""),

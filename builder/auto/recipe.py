@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, BuildRequest, Chosen
+from builder.artifacts import AutoResult, BuildRecord, BuildRequest
 from builder.config.derived import decided_recipe
 from builder.config.folders import open_library
 from builder.errors import ConfigurationError
 from builder.progress import Progress
 from builder.util.paths import write_atomically
 
-MARK = "Chosen by `auto` for"
+MARK = "AutoResult by `auto` for"
 """By this a recipe tells that it is ours to write again."""
 
 
@@ -21,7 +21,7 @@ def recipe_name(request: BuildRequest) -> str:
     return f"{request.recipe}_chosen"
 
 
-def chosen_recipe(request: BuildRequest, chosen: Chosen, name: str) -> str:
+def chosen_recipe(request: BuildRequest, chosen: AutoResult, name: str) -> str:
     """Its text. Raises FindingsError where a recipe cannot say what the command line does."""
     head = f"""{request.recipe} with what was found by measuring: {chosen.said}.
 {MARK} {" ".join(request.overrides)}
@@ -30,7 +30,7 @@ def chosen_recipe(request: BuildRequest, chosen: Chosen, name: str) -> str:
     return decided_recipe(request.overrides, decided_sections(chosen), head, open_library())
 
 
-def write_beside(record: BuildRecord, chosen: Chosen, folder: Path, progress: Progress) -> None:
+def write_beside(record: BuildRecord, chosen: AutoResult, folder: Path, progress: Progress) -> None:
     """Write it beside the artifact, where a recipe can say the rest of the command line."""
     name = recipe_name(record.request)
     try:
@@ -41,7 +41,7 @@ def write_beside(record: BuildRecord, chosen: Chosen, folder: Path, progress: Pr
         write_atomically(folder / f"{name}.yaml", text)
 
 
-def decided_sections(chosen: Chosen) -> dict[str, Any]:
+def decided_sections(chosen: AutoResult) -> dict[str, Any]:
     """The sections that were open, as they are now."""
     sections = {"precision": chosen.precision, "compression": chosen.compression}
     return {section: dict(said) for section, said in sections.items() if said is not None}

@@ -108,4 +108,4 @@ class Backend(Protocol):
         """What it must declare of an output."""
 
     def label_outputs(self, spec: BuildSpec) -> tuple[str, ...]:
-        """The outputs of a classifier that are no tensor of the model's, such as the predicted label."""
+        """The outputs of a classifier that are not tensor of the model's, such as the predicted label."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from builder.artifacts import CheckReport
 from builder.checks.accuracy import check_accuracy
 from builder.checks.capture import check_capture
-from builder.checks.engine import Kept, engines
+from builder.checks.engine import StateCarry, engines
 from builder.checks.parity import check_parity
 from builder.checks.samples import check_samples
 from builder.checks.structure import check_structure
@@ -26,13 +26,13 @@ def run_checks(subjects: Sequence[Subject]) -> tuple[CheckReport, ...]:
     """
     reports: list[CheckReport] = []
     for name, check in subjects[0].spec.checks.items():
-        kept = Kept()
+        kept = StateCarry()
         for subject in subjects:
             reports += _run(name, check, subject, kept)
     return tuple(reports)
 
 
-def _run(check_name: str, check: Check, subject: Subject, kept: Kept) -> Iterator[CheckReport]:
+def _run(check_name: str, check: Check, subject: Subject, kept: StateCarry) -> Iterator[CheckReport]:
     """Run one check, on every engine that this machine has when it executes the artifact."""
     name = labelled(check_name, subject.function)
     match check:

@@ -1,7 +1,7 @@
 """Inputs beside the samples of a parity check: stress inputs and what the search finds, each judged on its own.
 
 An output is judged on the scale that it has over the check's samples: where an input makes it nearly zero, a difference
-counts as it would where it is of its usual size. What the original is not sure of itself is no error.
+counts as it would where it is of its usual size. What the original is not sure of itself is not an error.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ class _Others:
     """What the original answers for inputs where its own rounding falls otherwise, made when somebody asks.
 
     Where the artifact computes in half precision, its inputs are rounded too: what the original answers for inputs
-    that are rounded so, or moved within that rounding, is no error of the artifact either. Moves break ties: which of
-    two equal values a model chooses, it says nothing of.
+    that are rounded so, or moved within that rounding, is not an error of the artifact either. Moves break ties: which
+    of two equal values it takes a model does not say.
     """
 
     def __init__(self, subject: Subject, *, half: bool) -> None:

@@ -30,7 +30,7 @@ OtherOutputs = Callable[[int], Sequence[Outputs]]
 """From the number of a sample to what the original answers for it where its rounding falls otherwise."""
 
 FAR_DB = 30.0
-"""An uncertainty that is so far below a difference is no part of what is said of it."""
+"""An uncertainty that is so far below a difference is not part of what is said of it."""
 
 
 def judge(
@@ -50,8 +50,8 @@ def judge(
 
     `scores` names the output whose largest value along the last axis is the best class, if any. `others` gives what
     the original answers where its rounding falls otherwise; it is asked where a limit is missed, and what the original
-    is not sure of itself is no error then. `given` are the measures whose limits the recipe gives, which are held as
-    they are. `half` says that the artifact computes in half precision or with compressed weights. An output whose
+    is not sure of itself is not an error then. `given` are the measures whose limits the recipe gives: they are held
+    as they are. `half` says that the artifact computes in half precision or with compressed weights. An output whose
     reference proves nothing cannot pass; where all are such, `passed` is None.
     """
     values = measure(references, results, scores)

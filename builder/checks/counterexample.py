@@ -132,7 +132,7 @@ def _slopes(
 ) -> Mapping[str, torch.Tensor] | None:
     """How the largest value inside of `module` (as a logarithm, summed over its layers) changes with its inputs.
 
-    None where it cannot be differentiated, as what is no PyTorch module, or takes only integers.
+    None where it cannot be differentiated, as what is not PyTorch module, or takes only integers.
     """
     tensors = {
         name: tensor.clone().requires_grad_() if name in names else tensor for name, tensor in sample.tensors.items()

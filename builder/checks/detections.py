@@ -17,7 +17,7 @@ from builder.checks.engine import Execute
 from builder.checks.limits import boxes_limits, parity_limits
 from builder.checks.subject import Subject
 from builder.model.detection.boxes import to_corners
-from builder.model.detection.kept import Kept, described, read_kept
+from builder.model.detection.kept import Detections, described, read_kept
 from builder.spec.base import Limit
 from builder.spec.checks import ParityCheck
 from builder.spec.detection_names import CANDIDATES, DETECTED
@@ -36,8 +36,8 @@ DRAWN, COLOUR = 20, (255, 64, 64)
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
     sample: Sample
-    original: Kept
-    artifact: Kept
+    original: Detections
+    artifact: Detections
     sure: int
     """How many candidates of the original are over the threshold, of twice as many as the artifact has."""
 
@@ -110,7 +110,7 @@ def _nearest(
     return nearest.indices, nearest.values.isfinite()
 
 
-def matches(one: Kept, other: Kept) -> int:
+def matches(one: Detections, other: Detections) -> int:
     """How many boxes both keep: pairs of one class on the same place, each box in one pair at most."""
     mine, theirs = to_corners(one.boxes.double()), to_corners(other.boxes.double())
     near = (mine[:, None] - theirs[None]).abs().amax(-1) <= SAME_EDGE
@@ -199,7 +199,7 @@ def _picture(subject: Subject, seen: _Seen, engine: str) -> CheckedPicture:
     )
 
 
-def _drawn(picture: Image.Image, kept: Kept) -> bytes:
+def _drawn(picture: Image.Image, kept: Detections) -> bytes:
     canvas = picture.copy()
     pen = ImageDraw.Draw(canvas)
     width, height = canvas.size

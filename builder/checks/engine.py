@@ -33,7 +33,7 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class StateCarry:
     """The states that the functions of an artifact hand on from one to the next, by engine, on both sides.
 
     A function goes on with what the one before it left, as an app does that calls them with one `MLState`.
@@ -53,7 +53,7 @@ class Kept:
         self.original[engine] = subject.states()
 
 
-def engines(subject: Subject, kept: Kept | None = None) -> list[Engine]:
+def engines(subject: Subject, kept: StateCarry | None = None) -> list[Engine]:
     """Every engine that can execute the artifact here: ours always, Apple's where this machine has it.
 
     A model with states keeps them from one sample to the next, and goes on with those of `kept`; without it each call
@@ -61,7 +61,7 @@ def engines(subject: Subject, kept: Kept | None = None) -> list[Engine]:
     """
     from builder import runtime
 
-    states = Kept().artifact if kept is None else kept.artifact
+    states = StateCarry().artifact if kept is None else kept.artifact
     ours = runtime.load(subject.sealed.path, subject.function or None)
     state = states.setdefault("runtime", ours.make_state()) if ours.states else None
     inner = CANDIDATES if subject.prepared.suppression is not None else None

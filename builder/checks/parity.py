@@ -11,7 +11,7 @@ from builder.checks.beside import make_judge
 from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
-from builder.checks.engine import Engine, Execute, Kept
+from builder.checks.engine import Engine, Execute, StateCarry
 from builder.checks.limits import given_limits, parity_limits
 from builder.checks.pictures import checked_picture
 from builder.checks.rounding import with_numbers, without_rounding
@@ -47,7 +47,7 @@ def check_parity(
     subject: Subject,
     samples: Samples,
     by: Engine,
-    kept: Kept,
+    kept: StateCarry,
 ) -> CheckReport:
     """Compare with the model before compression: what declared substitutions changed is their own effect.
 

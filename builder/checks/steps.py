@@ -1,6 +1,6 @@
 """What the conversion and each compression step on the program cost, executed by our runtime.
 
-It is no verdict: limits hold for the sealed artifact, which is what the last step made.
+It is not a verdict: limits hold for the sealed artifact, which is what the last step made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from builder.checks.subject import Subject
 from builder.spec.checks import AccuracyCheck, Check, ParityCheck
 
 MOST_SAMPLES = 16
-"""On so many samples of the check each step is measured: it is no verdict."""
+"""On so many samples of the check each step is measured: it is not a verdict."""
 
 
 def measure_steps(subject: Subject, programs: Sequence[Path]) -> MeasuredSteps:

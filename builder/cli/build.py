@@ -65,9 +65,9 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
             record = build_and_report(request, outputs=outputs, verbosity=verbosity)
         except CheckError as error:
             if verbosity >= 0:
-                from builder.cli.cause import tell_cause
+                from builder.cli.cause import report_cause
 
-                tell_cause(error.record, overrides)
+                report_cause(error.record, overrides)
             raise
         artifact, fallback, seeded = record.artifact.path, record.fallback, record.seeded
     else:

@@ -22,7 +22,7 @@ _ONE_OF_MANY = ("BUILDER_SWEEP_ID", BOUNDS_VARIABLE)
 """Variables that say that nobody waits for this build alone."""
 
 
-def tell_cause(record: BuildRecord, overrides: Sequence[str], *, seconds: float = SECONDS) -> None:
+def report_cause(record: BuildRecord, overrides: Sequence[str], *, seconds: float = SECONDS) -> None:
     """Print the short form of `debug` on stderr, on the samples that missed a limit; what is not found in time too."""
     missed = any(check.passed is False and check.engine == "runtime" for check in record.checks)
     if not missed or any(os.environ.get(name) for name in _ONE_OF_MANY):

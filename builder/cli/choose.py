@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.artifacts import BuildRequest, Chosen
+from builder.artifacts import AutoResult, BuildRequest
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError, ConfigurationError
 
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _choose(request: BuildRequest, verbosity: int) -> Chosen:
+def _choose(request: BuildRequest, verbosity: int) -> AutoResult:
     from builder.config.places import place_of
     from builder.engine.pipeline import find_choice
     from builder.reports.files import build_logged
@@ -62,7 +62,7 @@ def _choose(request: BuildRequest, verbosity: int) -> Chosen:
         tempfile.TemporaryDirectory() as folder,
     ):
         try:
-            with build_logged(Path(folder), terminal) as logged:  # what libraries say is no part of the answer
+            with build_logged(Path(folder), terminal) as logged:  # what libraries say is not part of the answer
                 return find_choice(request, progress=logged)
         except BuilderError as error:
             if error.key is not None and error.spot is None:
@@ -70,13 +70,13 @@ def _choose(request: BuildRequest, verbosity: int) -> Chosen:
             raise
 
 
-def _prove(file: Path, request: BuildRequest, chosen: Chosen) -> None:
+def _prove(file: Path, request: BuildRequest, chosen: AutoResult) -> None:
     """Compose the recipe: it must be what was chosen."""
-    from builder.auto.decided import decided
+    from builder.auto.decided import resolve_auto
     from builder.auto.recipe import decided_sections
     from builder.config.compose import compose
 
-    if compose([f"recipe={file.stem}"]).spec != decided(request.spec, decided_sections(chosen)):
+    if compose([f"recipe={file.stem}"]).spec != resolve_auto(request.spec, decided_sections(chosen)):
         file.unlink()
         raise ConfigurationError(
             f"the recipe composes to something else than what was chosen for {request.recipe}",

@@ -18,7 +18,7 @@ from builder.cli.remember import UndecidableError, configuration_inputs
 from builder.store.code import PACKAGE
 from builder.store.inputs import named_in
 
-_ROOMS = ("config", "spec")
+_PACKAGES = ("config", "spec")
 """The rooms of builder that decide how a command line is composed."""
 
 
@@ -66,7 +66,7 @@ def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
 def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, started: int) -> None:
     try:
         inputs = configuration_inputs(request, overrides)
-        own = {file for room in _ROOMS for file in (PACKAGE / room).rglob("*.py")}
+        own = {file for room in _PACKAGES for file in (PACKAGE / room).rglob("*.py")}
         entries = [noop.file_entry(str(file)) for file in sorted({*inputs.files, *own})]
         if any(max(entry[1][:2]) >= started for entry in entries):
             return

@@ -10,7 +10,7 @@ from builder.errors import ConfigurationError
 
 
 def color_layout(model: Any, name: str) -> str | None:
-    """How the channels of a picture lie that this input takes; None where it is no picture of an `.aimodel`."""
+    """How the channels of a picture lie that this input takes; None where it is not a picture of an `.aimodel`."""
     own = _own(model)
     functions = own.get("functions", {})
     inputs = functions.get(model.function, {}).get("inputs") if functions else own.get("inputs")

@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         tempfile.TemporaryDirectory() as folder,
     ):
         try:
-            with build_logged(Path(folder), terminal) as logged:  # what libraries say is no part of the answer
+            with build_logged(Path(folder), terminal) as logged:  # what libraries say is not part of the answer
                 missed = _missed(given.missed) if given.missed else found_missed(request)
                 if given.short:
                     _short(request, missed, given.seconds, out)

@@ -1,4 +1,4 @@
-"""`python -m builder doctor [recipe=…]`: what stands in the way of a conversion, or of any work on this machine."""
+"""`python -m builder doctor [recipe=…]`: what prevents a conversion, or of any work on this machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _look_at_recipe(overrides: Sequence[str], *, verbosity: int) -> int:
     request = compose(overrides)
     with Terminal(verbosity=verbosity, stream=sys.stderr) as terminal, tempfile.TemporaryDirectory() as folder:
         try:
-            with build_logged(Path(folder), terminal) as logged:  # what libraries say is no part of the answer
+            with build_logged(Path(folder), terminal) as logged:  # what libraries say is not part of the answer
                 found = examine(request, progress=logged)
         except BuilderError as error:
             if error.key is not None and error.spot is None:

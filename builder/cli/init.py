@@ -82,7 +82,7 @@ def _where(file: Path) -> str:
 
 def _check_output(file: Path) -> None:
     if file.suffix != ".yaml":
-        raise ConfigurationError(f"--output {file} is no name of a recipe", hint="recipes are called NAME.yaml")
+        raise ConfigurationError(f"--output {file} is not a name of a recipe", hint="recipes are called NAME.yaml")
     if file.exists():
         raise ConfigurationError(f"{file} is there already", hint="name another with --output, or remove it")
 

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder import __version__
-from builder.cli.process import settle
+from builder.cli.process import setup_process
 from builder.errors import BuilderError, ConfigurationError
 from builder.util.child import run_in_child
 
 VERBS = {
     "build": "build a recipe (the word may be left out)",
     "plan": "say which stages a build would run, and why",
-    "doctor": "say what stands in the way of converting a recipe, or of any work on this machine",
+    "doctor": "check a recipe's model, or this installation, for problems",
     "debug": "say which operators of an artifact add the error, and what to change",
     "choose": "find what `auto` stands for, and write it as a recipe",
     "lint": "say what probably keeps an artifact off the Neural Engine",
@@ -37,7 +37,7 @@ VERBS = {
 }
 """The module of each verb is `builder.cli.<verb>`."""
 
-_NOTHING_SAID = 2
+EXIT_USAGE = 2
 _WITH_VALUE = ("--outputs", "--output")
 
 
@@ -53,7 +53,7 @@ def run(given: list[str]) -> int:
     from builder.util.paths import DISK_FULL, NOT_WRITABLE
 
     try:
-        settle()
+        setup_process()
         code = _dispatch(given)
         sys.stdout.flush()
     except BuilderError as error:
@@ -99,7 +99,7 @@ def _dispatch(arguments: list[str]) -> int:
             return 0
     if first is None and not any(argument.startswith("-") for argument in arguments):
         print(_help(), file=sys.stderr)
-        return _NOTHING_SAID
+        return EXIT_USAGE
     if first is None or first.startswith(("+", "~")) or "=" in first:
         verb, rest = "build", arguments
     else:
@@ -132,19 +132,19 @@ def _verb(word: str, following: Sequence[str]) -> str:
 
     if word == "recipe":
         name = next((text for text in following if not text.startswith("-")), "NAME")
-        raise ConfigurationError("`recipe` is no verb", hint=f"to build one, write `recipe={name}`")
+        raise ConfigurationError("`recipe` is not a command", hint=f"to build one, write `recipe={name}`")
     name = Path(word).name.removesuffix(".yaml")
     if name in open_library().recipe_names():
-        raise ConfigurationError(f"there is no verb `{word}`", hint=f"to build it, write `recipe={name}`")
+        raise ConfigurationError(f"unknown command `{word}`", hint=f"to build it, write `recipe={name}`")
     if "/" in word or "." in word:
-        what = "is a path, and no verb was given" if Path(word).exists() else "does not exist, and is no verb"
+        what = "is a path, and no command was given" if Path(word).exists() else "does not exist, and is not a command"
         raise ConfigurationError(f"{word} {what}", hint="recipes are built by name: `recipe=…`; `list` prints them")
     verb = nearest(word, VERBS)
     recipe = nearest(word, open_library().recipe_names())
     hint = f"did you mean `{verb}`?" if verb else f"verbs: {', '.join(VERBS)}"
     if not verb and recipe:
         hint = f"did you mean `recipe={recipe}`?"
-    raise ConfigurationError(f"there is no verb `{word}`", hint=hint)
+    raise ConfigurationError(f"unknown command `{word}`", hint=hint)
 
 
 def _help() -> str:

@@ -129,7 +129,7 @@ def _read(feature: Any, name: str, text: str) -> Any:
     try:
         return float(text) if feature.kind == "double" else int(text) if feature.kind == "int64" else text
     except ValueError as error:
-        raise ConfigurationError(f"input {name}: {text} is no number") from error
+        raise ConfigurationError(f"input {name}: {text} is not a number") from error
 
 
 def _picture(feature: Any, name: str, text: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from builder.errors import UnfitEnvironmentError
 
 
-def settle() -> None:
+def setup_process() -> None:
     """Make this process fit for a command; raises UnfitEnvironmentError where its working directory is gone."""
     # Threads that wait by spinning make a build on a busy machine 20 times slower; read when torch loads OpenMP.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -14,7 +14,7 @@ from builder import noop
 from builder.artifacts import BuildRequest
 from builder.config.folders import open_library
 from builder.store.code import PACKAGE, package_stats
-from builder.store.digests import Remembered, files_below
+from builder.store.digests import StatCache, files_below
 from builder.store.inputs import Named, named_in, user_codes
 from builder.util.paths import lock_of
 
@@ -101,7 +101,7 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
         if place.is_dir():
             listed |= {place, *(folder for folder in place.rglob("*") if folder.is_dir())}
         inputs |= {file for _, file in files_below(place)}
-    for code in user_codes(request.spec, Remembered(Path(noop.cache_folder()) / "remembered.json")):
+    for code in user_codes(request.spec, StatCache(Path(noop.cache_folder()) / "remembered.json")):
         inputs |= set(code.files)
         absent |= set(code.missing)
     entries = [noop.file_entry(str(file)) for file in sorted(inputs)]

@@ -161,7 +161,7 @@ class _Session:
         options = tuple(["-v"] * self._verbosity)
         place = Place(outputs=self._outputs, folder=self._folder, identifier=identifier, options=options)
         with self._display:
-            self._tell_of_earlier()
+            self._report_resumed()
             running = SearchRun(
                 self._study,
                 self._search,
@@ -181,7 +181,7 @@ class _Session:
             code = code or self._track(trials, front, winner, identifier, files)
         return code if finished else 130
 
-    def _tell_of_earlier(self) -> None:
+    def _report_resumed(self) -> None:
         known = [trial for trial in self._study.trials() if trial.state != "running"]
         if self._study.resumed:
             self._display.say(f"going on: {len(known)} of {self._search.trials} trials are done")
@@ -265,10 +265,10 @@ class _Session:
 
 def _inputs_digest(request: BuildRequest) -> str:
     """A digest of all that the builds read: recipe, files, user code, versions of the tools."""
-    from builder.engine.pipeline import open_ledger, stages_of
+    from builder.engine.pipeline import open_runner, stages_of
     from builder.progress import Silent
 
-    ledger = open_ledger(request, Silent(), peek=True)
-    inputs = {stage: ledger.inputs(stage, {}) for stage in stages_of(request.spec)}
-    ledger.remembered.save()
+    runner = open_runner(request, Silent(), peek=True)
+    inputs = {stage: runner.inputs(stage, {}) for stage in stages_of(request.spec)}
+    runner.remembered.save()
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()

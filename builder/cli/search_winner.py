@@ -32,7 +32,7 @@ def recipe_file(given: str | None, name: str, mark: str) -> Path:
     unfit = why_unfit(file.stem)
     if file.suffix != ".yaml" or unfit:
         raise ConfigurationError(
-            f"--output {file} is no name of a recipe", hint=unfit or "recipes are called NAME.yaml"
+            f"--output {file} is not a name of a recipe", hint=unfit or "recipes are called NAME.yaml"
         )
     known = [Path("recipes").resolve(), *(place.resolve() for place in open_library().recipes)]
     if file.parent.resolve() not in known:

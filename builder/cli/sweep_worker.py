@@ -8,7 +8,7 @@ import socket
 import sys
 
 from builder.cli.main import run as run_command
-from builder.cli.process import settle
+from builder.cli.process import setup_process
 from builder.errors import BuilderError
 from builder.jobs.fork_server import serve
 
@@ -47,7 +47,7 @@ def import_shared() -> None:
 
 def run(descriptor: int) -> int:
     """Import, then fork for every job; in a job, build and return its exit code."""
-    settle()
+    setup_process()
     import_shared()
     with socket.socket(fileno=descriptor) as channel:
         task = serve(channel)

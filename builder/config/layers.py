@@ -58,7 +58,7 @@ class Tree:
     def _open(self, path: Path, origin: Origin | None) -> Any:
         """Return the container at `path`; what is missing, or a single value, becomes an empty mapping.
 
-        Raises ValueError or IndexError for a key that is no place in a list.
+        Raises ValueError or IndexError for a key that is not a place in a list.
         """
         node: Any = self.data
         for depth, key in enumerate(path, start=1):
@@ -91,7 +91,7 @@ class Tree:
         try:
             self.put(setting.path, setting.value, origins)
         except (ValueError, IndexError):
-            message = f"`{setting.path[-1]}` is no place in a list"
+            message = f"`{setting.path[-1]}` is not a place in a list"
             return Finding(key=".".join(setting.path), message=message, spot=setting.spot)
         return None
 

@@ -28,7 +28,7 @@ def list_pictures(data: FolderData, key: str) -> list[LabelledFile]:
     """Return all pictures in the order of their names; raises SourceError where there are none, or one has no label."""
     folder = Path(data.folder)
     if not folder.is_dir():
-        raise SourceError(f"{data.folder} is no folder", key=f"{key}.folder")
+        raise SourceError(f"{data.folder} is not a folder", key=f"{key}.folder")
     table = None if data.labels in (None, "folders") else Path(str(data.labels))
     names = [name for name in _names_below(folder) if table is None or not (folder / name).samefile(table)]
     if not names:
@@ -50,7 +50,7 @@ def open_picture(path: Path, key: str) -> Image.Image:
             return ImageOps.exif_transpose(opened)
     except UnidentifiedImageError as error:
         raise SourceError(
-            f"{path} is no picture that can be read",
+            f"{path} is not a picture that can be read",
             hint="leave only pictures in the folder, or let the name begin with a dot",
             key=key,
         ) from error

@@ -11,7 +11,7 @@ Inputs = Mapping[str, ImageInput | TensorInput]
 Shapes = dict[str, tuple[int, ...]]
 
 FURTHEST = 2
-"""Sizes between the ends are at most this many times the captured one: a check is no benchmark."""
+"""Sizes between the ends are at most this many times the captured one: a check is not a benchmark."""
 
 
 def sizes_between(inputs: Inputs) -> tuple[Shapes, ...]:

@@ -56,7 +56,7 @@ def read_arrays(data: TensorsData, inputs: Mapping[str, Any], key: str) -> Array
     unknown = [name for name in found if name not in wanted]
     if unknown:
         raise SourceError(
-            f"{path} holds {unknown[0]}, which is no input; the inputs are {', '.join(inputs)}",
+            f"{path} holds {unknown[0]}, which is not an input; the inputs are {', '.join(inputs)}",
             hint=f"`labels: {unknown[0]}` takes it as labels",
             key=f"{key}.file",
         )

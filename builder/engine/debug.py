@@ -10,14 +10,14 @@ from builder import runtime
 from builder.analysis.numerics.findings import Findings, Suspect, noise_of, ranked
 from builder.analysis.numerics.graph import read_nodes
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
-from builder.analysis.numerics.remedies import Circumstances, conversion_remedy, operator_remedy, substitution_remedy
+from builder.analysis.numerics.remedies import RemedyContext, conversion_remedy, operator_remedy, substitution_remedy
 from builder.analysis.numerics.samples import Missed, samples_to_compare
 from builder.analysis.numerics.sums import NoiseSum
 from builder.artifacts import BuildRequest, CapturedProgram, Sample
 from builder.checks.engine import engines
 from builder.checks.subject import Subject
 from builder.engine.pipeline import seal_only
-from builder.engine.result import Story
+from builder.engine.result import BuildResult
 from builder.errors import ConfigurationError
 from builder.progress import Progress
 from builder.spec.precision import Fp32
@@ -36,21 +36,21 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress, missed: Mi
     """
     _refuse(request)
     request = _with_all_boxes(request)
-    story = seal_only(request, folder=_made(folder / "artifact"), progress=progress)
+    result = seal_only(request, folder=_made(folder / "artifact"), progress=progress)
     plain = request.spec.model_copy(update={"precision": Fp32(kind="fp32"), "compression": {}})
     original = seal_only(replace(request, spec=plain), folder=_made(folder / "reference"), progress=progress)
     missed = missed or Missed()
-    samples = samples_to_compare(request.spec, story.first.prepared.value(), missed, SAMPLES)
+    samples = samples_to_compare(request.spec, result.first.prepared.value(), missed, SAMPLES)
     compared = compare_programs(
-        runtime.load(story.sealed.value().path),
+        runtime.load(result.sealed.value().path),
         runtime.load(original.sealed.value().path),
         [dict(sample.given) for sample in samples],
         outputs=missed.outputs,
     )
     suspects = [
-        *_rewrites(story),
+        *_rewrites(result),
         *_conversion(request, original, samples, missed.outputs, progress),
-        *_operators(story, original, compared),
+        *_operators(result, original, compared),
     ]
     return Findings(
         noise=compared.noise,
@@ -95,7 +95,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _rewrites(story: Story) -> list[Suspect]:
+def _rewrites(result: BuildResult) -> list[Suspect]:
     return [
         Suspect(
             kind="substitution",
@@ -104,13 +104,13 @@ def _rewrites(story: Story) -> list[Suspect]:
             modules=effect.replaced,
             remedy=substitution_remedy(effect),
         )
-        for effect in story.first.prepared.value().substitutions
+        for effect in result.first.prepared.value().substitutions
     ]
 
 
 def _conversion(
     request: BuildRequest,
-    original: Story,
+    original: BuildResult,
     samples: Sequence[Sample],
     outputs: Sequence[str],
     progress: Progress,
@@ -136,18 +136,18 @@ def _conversion(
     return [Suspect(kind="conversion", name=method, noise=noise, remedy=conversion_remedy(used))]
 
 
-def _operators(story: Story, original: Story, compared: Comparison) -> list[Suspect]:
+def _operators(result: BuildResult, original: BuildResult, compared: Comparison) -> list[Suspect]:
     """Every operator whose part in the error was measured."""
-    steps = (*story.first.prepared.value().compression, *story.first.compressed.value().effects)
-    around = Circumstances(
-        spec=story.spec,
-        artifact=read_nodes(story.sealed.value().path),
+    steps = (*result.first.prepared.value().compression, *result.first.compressed.value().effects)
+    around = RemedyContext(
+        spec=result.spec,
+        artifact=read_nodes(result.sealed.value().path),
         reference=read_nodes(original.sealed.value().path),
         ranges=compared.ranges,
         changed={effect.name: effect.changed for effect in steps},
         modules=original.first.converted.record["modules"],
     )
-    modules = {**original.first.converted.record["modules"], **story.first.converted.record["modules"]}
+    modules = {**original.first.converted.record["modules"], **result.first.converted.record["modules"]}
 
     def suspect(measured: Measured, noise: float) -> Suspect:
         module = modules.get(measured.name, modules.get(measured.given_name))  # a cast may bear its reader's
@@ -170,7 +170,7 @@ def _operators(story: Story, original: Story, compared: Comparison) -> list[Susp
     return list(worst.values())
 
 
-def _unfit(original: Story, compared: Comparison) -> tuple[Suspect, ...]:
+def _unfit(original: BuildResult, compared: Comparison) -> tuple[Suspect, ...]:
     modules = original.first.converted.record["modules"]
     return tuple(
         Suspect(

@@ -48,7 +48,7 @@ _MISSING = "has no lowering, neither coremltools' nor ours"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patient:
+class PreflightInput:
     """What is examined: a model with the recipe that would build it."""
 
     loaded: LoadedModel
@@ -57,7 +57,7 @@ class Patient:
     spec: BuildSpec
 
 
-def diagnose(patient: Patient) -> Diagnosis:
+def diagnose(patient: PreflightInput) -> Diagnosis:
     """Capture by the methods that a build would try, up to the first with nothing in the way, and look for remedies."""
     attempts: list[Attempt] = []
     for method in methods_to_try(patient.spec):
@@ -68,11 +68,11 @@ def diagnose(patient: Patient) -> Diagnosis:
     if not found.best.in_the_way:
         return found
     best = found.best
-    healed = replace(best, obstacles=tuple(_with_remedies(patient, best, attempts)))
-    return Diagnosis(attempts=tuple(healed if each is best else each for each in attempts))
+    with_remedies = replace(best, obstacles=tuple(_with_remedies(patient, best, attempts)))
+    return Diagnosis(attempts=tuple(with_remedies if each is best else each for each in attempts))
 
 
-def attempt(patient: Patient, method: str) -> Attempt:
+def attempt(patient: PreflightInput, method: str) -> Attempt:
     """Everything that capture by one method meets, without remedies."""
     if method == "coreml":
         return Attempt(method=method, obstacles=())
@@ -109,7 +109,7 @@ def attempt(patient: Patient, method: str) -> Attempt:
     )
 
 
-def _captured(patient: Patient, method: str, watch: Watch) -> tuple[CapturedProgram, ConversionError | None]:
+def _captured(patient: PreflightInput, method: str, watch: Watch) -> tuple[CapturedProgram, ConversionError | None]:
     """The program, and the error that it computes something else for other values, if it does.
 
     Raises ConversionError when there is no program at all.
@@ -122,7 +122,7 @@ def _captured(patient: Patient, method: str, watch: Watch) -> tuple[CapturedProg
         return capture(patient.prepared, patient.examples, method, {}), error
 
 
-def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operator], Walk]:
+def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[Operator], Walk]:
     """The operators of the program that a build converts, which is the one that it reads back from its archive."""
     with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
         converted = archived(captured, Path(folder) / "program") or captured
@@ -137,7 +137,7 @@ def _walk(captured: CapturedProgram, patient: Patient) -> tuple[Sequence[Operato
     return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
 
 
-def _without_program(error: BuilderError, patient: Patient, watch: Watch) -> Iterator[Obstacle]:
+def _without_program(error: BuilderError, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:
     """What kept capture from giving a program, with the lines that fix a size where that is the reason."""
     differing = list(watch.differing)
     if "export froze a size" in error.message:  # torch says which size, and not where
@@ -166,7 +166,7 @@ def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
 
 
 def _frozen(noted: Sequence[tuple[Site, str]]) -> list[Obstacle]:
-    """What of the model's own code reads values; how a graph is run by us (ONNX) is no part of the model."""
+    """What of the model's own code reads values; how a graph is run by us (ONNX) is not part of the model."""
     frozen = [(site, what) for site, what in noted if site.place is not None or site.module]
     whats = dict.fromkeys(what for _, what in frozen)
     return [
@@ -200,7 +200,7 @@ def _refused(walk: Walk) -> list[Obstacle]:
     return obstacles
 
 
-def _with_remedies(patient: Patient, best: Attempt, attempts: Sequence[Attempt]) -> Iterator[Obstacle]:
+def _with_remedies(patient: PreflightInput, best: Attempt, attempts: Sequence[Attempt]) -> Iterator[Obstacle]:
     tried = {each.method: each for each in attempts}
 
     def by(method: str) -> Attempt:
@@ -212,7 +212,7 @@ def _with_remedies(patient: Patient, best: Attempt, attempts: Sequence[Attempt])
         yield replace(obstacle, remedy=_remedy(patient, best.method, obstacle, by)) if obstacle.in_the_way else obstacle
 
 
-def _remedy(patient: Patient, method: str, obstacle: Obstacle, by: Callable[[str], Attempt]) -> Remedy:
+def _remedy(patient: PreflightInput, method: str, obstacle: Obstacle, by: Callable[[str], Attempt]) -> Remedy:
     """The first of all ways that helps, the least change first; each that can be pasted was tried.
 
     Of a file that holds a program alone nobody can write the code otherwise, or replace modules.
@@ -227,7 +227,7 @@ def _remedy(patient: Patient, method: str, obstacle: Obstacle, by: Callable[[str
     )
 
 
-def _is_gone(obstacle: Obstacle, patient: Patient, method: str) -> bool:
+def _is_gone(obstacle: Obstacle, patient: PreflightInput, method: str) -> bool:
     """Whether capture by `method` meets nothing like `obstacle` at its places, and nothing that it did not meet."""
     return not any(
         other.rule in ("capture", "sizes") or (other.rule == obstacle.rule and other.operator == obstacle.operator)
@@ -244,7 +244,7 @@ def _by_method(spec: BuildSpec, method: str, by: Callable[[str], Attempt]) -> Re
     return None
 
 
-def _by_substitution(patient: Patient, method: str, obstacle: Obstacle) -> Remedy | None:
+def _by_substitution(patient: PreflightInput, method: str, obstacle: Obstacle) -> Remedy | None:
     """A shipped rewrite of the modules that it comes from, tried: after it the obstacle is gone."""
     model = patient.loaded.module
     for kind, modules in candidates(model, obstacle):
@@ -259,7 +259,7 @@ def _by_substitution(patient: Patient, method: str, obstacle: Obstacle) -> Remed
     return None
 
 
-def _by_target(patient: Patient, method: str, obstacle: Obstacle) -> Remedy | None:
+def _by_target(patient: PreflightInput, method: str, obstacle: Obstacle) -> Remedy | None:
     """The oldest later target with which the obstacle is gone, where coremltools says that a target is in the way."""
     target = patient.spec.target
     later = [g for g in GENERATIONS if g > target.generation and g >= 15]

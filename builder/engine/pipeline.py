@@ -1,4 +1,4 @@
-"""The story of a build on one page: every stage in order, from a request to a record."""
+"""The result of a build on one page: every stage in order, from a request to a record."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from builder.analysis.preflight.explain import explained
 from builder.artifacts import (
+    AutoResult,
     BuildRecord,
     BuildRequest,
     CapturedProgram,
-    Chosen,
     ConvertedModel,
     LoadedModel,
     PreparedModel,
 )
-from builder.auto.decided import decided
+from builder.auto.decided import resolve_auto
 from builder.backends import backend_of
 from builder.engine.branch import Branch
-from builder.engine.capture_method import Choice
+from builder.engine.capture_method import CaptureMethodMemo
 from builder.engine.failure import keep_log
 from builder.engine.records import sealed_package
-from builder.engine.result import Story, make_record, tell_details
-from builder.engine.runner import Ledger, Stage, StaleError
+from builder.engine.result import BuildResult, log_details, make_record
+from builder.engine.runner import Stage, StageRunner, UnstableStageError
 from builder.engine.sensitivity import sensitivity
 from builder.engine.stage_table import Steps
 from builder.engine.stored import is_readable
@@ -39,7 +39,7 @@ from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
 from builder.stages.measure import is_measured, measure
 from builder.store.actions import Store
-from builder.store.digests import Remembered
+from builder.store.digests import StatCache
 from builder.util.paths import (
     artifact_name,
     broken_folder,
@@ -79,7 +79,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
         try:
             with build_logged(folder, progress) as logged:
                 record = _run_stages(request, folder, logged)
-                tell_details(record, logged)
+                log_details(record, logged)
         except ConversionError as error:
             keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
             raise
@@ -108,149 +108,151 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
 
 
 def examine(request: BuildRequest, *, progress: Progress) -> Diagnosis:
-    """Say what stands in the way of a build, without converting; raises SourceError and its like as a build does."""
-    ledger = open_ledger(request, progress)
+    """Say what prevents a build, without converting; raises SourceError and its like as a build does."""
+    runner = open_runner(request, progress)
     steps = Steps(request.spec, Path(), progress)
     try:
-        loaded = ledger.stage(steps.load())
-        return steps.diagnose(loaded, ledger.stage(steps.prepare(loaded)))
+        loaded = runner.stage(steps.load())
+        return steps.diagnose(loaded, runner.stage(steps.prepare(loaded)))
     finally:
-        ledger.remembered.save()
+        runner.remembered.save()
 
 
-def seal_only(request: BuildRequest, *, folder: Path, progress: Progress) -> Story:
+def seal_only(request: BuildRequest, *, folder: Path, progress: Progress) -> BuildResult:
     """Build up to the sealed artifact, which lies in `folder` then, without any check; nothing is published."""
     while True:
-        ledger = open_ledger(request, progress)
+        runner = open_runner(request, progress)
         try:
-            story = tell(request, folder, ledger, progress, checked=False)
-            for branch in story.branches.values():
+            result = run_stages(request, folder, runner, progress, checked=False)
+            for branch in result.branches.values():
                 for stage in (branch.prepared, branch.converted, branch.compressed):
                     stage.value()  # of a stage that is run again, here where another result can be dealt with
-            story.sealed.value()
-            return story
-        except StaleError as error:
+            result.sealed.value()
+            return result
+        except UnstableStageError as error:
             progress.detail(f"{error} gave something else than before: starting over")
         finally:
-            ledger.remembered.save()
+            runner.remembered.save()
 
 
-def try_out(request: BuildRequest, *, folder: Path) -> Story:
+def try_out(request: BuildRequest, *, folder: Path) -> BuildResult:
     """Build and check, in `folder`, without a word; nothing is published, and missed limits are in the reports."""
     while True:
-        ledger = open_ledger(request, Silent())
+        runner = open_runner(request, Silent())
         steps = Steps(request.spec, Path(), Silent())
         try:
-            story = _tell_rest(request, folder, ledger, Silent(), ledger.stage(steps.load()), None)
-            story.verified.value()
-            return story
-        except StaleError:
+            result = _run_from_prepared(request, folder, runner, Silent(), runner.stage(steps.load()), None)
+            result.verified.value()
+            return result
+        except UnstableStageError:
             continue
         finally:
-            ledger.remembered.save()
+            runner.remembered.save()
 
 
-def open_ledger(request: BuildRequest, progress: Progress, *, peek: bool = False) -> Ledger:
-    """Return a ledger over the user's store."""
+def open_runner(request: BuildRequest, progress: Progress, *, peek: bool = False) -> StageRunner:
+    """Return a runner over the user's store."""
     cache = Path(cache_folder())
-    remembered = Remembered(cache / "remembered.json")
-    return Ledger(
+    remembered = StatCache(cache / "remembered.json")
+    return StageRunner(
         request.spec, progress, Store(cache / "store", progress, is_readable=is_readable), remembered, peek=peek
     )
 
 
-def find_choice(request: BuildRequest, *, progress: Progress) -> Chosen:
+def find_choice(request: BuildRequest, *, progress: Progress) -> AutoResult:
     """What `auto` of a request stands for: from the store, or found now; nothing is built for the user."""
     while True:
-        ledger = open_ledger(request, progress)
+        runner = open_runner(request, progress)
         steps = Steps(request.spec, Path(), progress)
         try:
-            loaded = ledger.stage(steps.load())
-            return _choose(request, loaded, ledger.stage(steps.prepare(loaded)), ledger, progress).value()
-        except StaleError as error:
+            loaded = runner.stage(steps.load())
+            return _choose(request, loaded, runner.stage(steps.prepare(loaded)), runner, progress).value()
+        except UnstableStageError as error:
             progress.detail(f"{error} gave something else than before: starting over")
         finally:
-            ledger.remembered.save()
+            runner.remembered.save()
 
 
-def tell(request: BuildRequest, folder: Path, ledger: Ledger, progress: Progress, *, checked: bool = True) -> Story:
+def run_stages(
+    request: BuildRequest, folder: Path, runner: StageRunner, progress: Progress, *, checked: bool = True
+) -> BuildResult:
     """Go through the stages in their order; each is found in the store or run. Unless `checked`, without any check."""
     steps = Steps(request.spec, Path(), progress)
-    loaded = ledger.stage(steps.load())
+    loaded = runner.stage(steps.load())
     prepared = chosen = None
     if request.spec.is_open:
-        prepared = ledger.stage(steps.prepare(loaded))
-        chosen = _choose(request, loaded, prepared, ledger, progress)
-        request = replace(request, spec=decided(request.spec, chosen.record))
+        prepared = runner.stage(steps.prepare(loaded))
+        chosen = _choose(request, loaded, prepared, runner, progress)
+        request = replace(request, spec=resolve_auto(request.spec, chosen.record))
     if not checked:
         request = replace(request, spec=request.spec.model_copy(update={"checks": {}}))
-    ledger.decide(request.spec)
-    return replace(_tell_rest(request, folder, ledger, progress, loaded, prepared, last=True), chosen=chosen)
+    runner.decide(request.spec)
+    return replace(_run_from_prepared(request, folder, runner, progress, loaded, prepared, last=True), chosen=chosen)
 
 
 def _choose(
     request: BuildRequest,
     loaded: Stage[LoadedModel],
     prepared: Stage[PreparedModel],
-    ledger: Ledger,
+    runner: StageRunner,
     progress: Progress,
-) -> Stage[Chosen]:
+) -> Stage[AutoResult]:
     """What `auto` stands for, by builds of the same model that the store keeps like all others."""
 
-    def run() -> Chosen:
+    def run() -> AutoResult:
         from builder.auto.choose import choose
 
         with tempfile.TemporaryDirectory(prefix="builder-choose-") as room:
 
-            def attempt(spec: BuildSpec) -> Story:
+            def attempt(spec: BuildSpec) -> BuildResult:
                 folder, inner = Path(tempfile.mkdtemp(dir=room)), replace(request, spec=spec)
-                inner_ledger = open_ledger(inner, Silent())
+                inner_runner = open_runner(inner, Silent())
                 try:
-                    return _tell_rest(inner, folder, inner_ledger, Silent(), loaded, prepared)
+                    return _run_from_prepared(inner, folder, inner_runner, Silent(), loaded, prepared)
                 finally:
-                    inner_ledger.remembered.save()
+                    inner_runner.remembered.save()
 
             def keep(after: Mapping[str, str], measure: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
-                return open_ledger(request, Silent()).stage(sensitivity(after, measure)).value()
+                return open_runner(request, Silent()).stage(sensitivity(after, measure)).value()
 
             return choose(request.spec, attempt, keep, progress)
 
-    return ledger.stage(Steps(request.spec, Path(), progress).choose(prepared, run))
+    return runner.stage(Steps(request.spec, Path(), progress).choose(prepared, run))
 
 
-def _tell_rest(
+def _run_from_prepared(
     request: BuildRequest,
     folder: Path,
-    ledger: Ledger,
+    runner: StageRunner,
     progress: Progress,
     loaded: Stage[LoadedModel],
     prepared: Stage[PreparedModel] | None,
     *,
     last: bool = False,
-) -> Story:
+) -> BuildResult:
     """What follows when nothing is open any more; `prepared` where that is done.
 
     Only in the `last` of several that are tried it is measured what each step costs.
     """
     steps = Steps(request.spec, folder / artifact_name(request.recipe, request.spec.format), progress)
     branches = {
-        function: _branch(replace(request, spec=spec), loaded, prepared, ledger.of_function(function, spec), progress)
+        function: _branch(replace(request, spec=spec), loaded, prepared, runner.of_function(function, spec), progress)
         for function, spec in specs_by_function(request.spec).items()
     }
     first = next(iter(branches.values()))
-    sealed = ledger.stage(steps.seal(first.prepared, {name: b.compressed for name, b in branches.items()}, loaded))
+    sealed = runner.stage(steps.seal(first.prepared, {name: b.compressed for name, b in branches.items()}, loaded))
     between = None if first.compressed.held is None else first.compressed.held.between
     for branch in branches.values():  # checks look at the file: of a large model these are gigabytes
         branch.converted.forget()
         branch.compressed.forget()
     size = float(sealed.record["size_bytes"])
     progress.bound(lambda: {"artifact.bytes": Bound(at_least=size, at_most=size)})
-    verified = ledger.stage(steps.verify(branches, sealed))
+    verified = runner.stage(steps.verify(branches, sealed))
     measured = None
     if last and is_measured(first.spec):
         work = measure(first, between, sealed_package(sealed, Path()), progress)
-        measured = ledger.of_function("", first.spec).stage(work)
-    return Story(
+        measured = runner.of_function("", first.spec).stage(work)
+    return BuildResult(
         spec=request.spec,
         loaded=loaded,
         chosen=None,
@@ -265,14 +267,14 @@ def _branch(
     request: BuildRequest,
     loaded: Stage[LoadedModel],
     prepared: Stage[PreparedModel] | None,
-    ledger: Ledger,
+    runner: StageRunner,
     progress: Progress,
 ) -> Branch:
     """From the loaded model to a compressed program: of the artifact, or of one of its functions."""
     steps = Steps(request.spec, Path(), progress)
-    prepared = prepared or ledger.stage(steps.prepare(loaded))
-    captured, converted, failures = _capture_and_convert(request, steps, loaded, prepared, ledger, progress)
-    compressed = ledger.stage(steps.compress(prepared, converted))
+    prepared = prepared or runner.stage(steps.prepare(loaded))
+    captured, converted, failures = _capture_and_convert(request, steps, loaded, prepared, runner, progress)
+    compressed = runner.stage(steps.compress(prepared, converted))
     return Branch(
         spec=request.spec,
         prepared=prepared,
@@ -286,14 +288,14 @@ def _branch(
 def _run_stages(request: BuildRequest, folder: Path, progress: Progress) -> BuildRecord:
     began = datetime.now(UTC).isoformat(timespec="seconds")
     while True:
-        ledger = open_ledger(request, progress)
-        ledger.store.tidy()
+        runner = open_runner(request, progress)
+        runner.store.tidy()
         try:
-            return make_record(request, tell(request, folder, ledger, progress), ledger.reports, began)
-        except StaleError as error:  # its result is dropped, so this ends
+            return make_record(request, run_stages(request, folder, runner, progress), runner.reports, began)
+        except UnstableStageError as error:  # its result is dropped, so this ends
             progress.detail(f"{error} gave something else than before: starting over")
         finally:
-            ledger.remembered.save()
+            runner.remembered.save()
 
 
 def _capture_and_convert(
@@ -301,19 +303,19 @@ def _capture_and_convert(
     steps: Steps,
     loaded: Stage[LoadedModel],
     prepared: Stage[PreparedModel],
-    ledger: Ledger,
+    runner: StageRunner,
     progress: Progress,
 ) -> tuple[Stage[CapturedProgram], Stage[ConvertedModel], dict[str, str]]:
     """Capture and convert with the first method that does both; the reasons why others did not are kept.
 
     The store also knows which method that was, so that methods that fail are not tried in every build.
     """
-    choice = Choice(request, prepared, ledger)
+    choice = CaptureMethodMemo(request, prepared, runner)
     methods, failures = choice.recall() or (methods_to_try(request.spec), {})
     for method in methods:
         try:
-            captured = ledger.stage(steps.capture(prepared, method))
-            converted = ledger.stage(steps.convert(prepared, captured))
+            captured = runner.stage(steps.capture(prepared, method))
+            converted = runner.stage(steps.convert(prepared, captured))
         except ConversionError as error:
             failures[method] = error.message
             if method == methods[-1]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import BuildRequest, StageReport
-from builder.engine.pipeline import open_ledger, stages_of, tell
+from builder.engine.pipeline import open_runner, run_stages, stages_of
 from builder.engine.result import variant_of
-from builder.engine.runner import MissedError
+from builder.engine.runner import CacheMissError
 from builder.progress import Progress, Silent
 from builder.store.digests import artifact_digest
 from builder.store.explain import Change, nearest_changes
@@ -38,20 +38,20 @@ def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
     published = (variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=s)) for s in (False, True))
     if not any(folder.is_dir() for folder in published):
         return None
-    ledger = open_ledger(request, Silent(), peek=True)
+    runner = open_runner(request, Silent(), peek=True)
     try:
-        story = tell(request, Path(), ledger, Silent())
-    except MissedError:
+        result = run_stages(request, Path(), runner, Silent())
+    except CacheMissError:
         return None
     finally:
-        ledger.remembered.save()
-    loaded = story.loaded.record
+        runner.remembered.save()
+    loaded = result.loaded.record
     folder = variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=loaded["seeded"]))
-    artifact = folder / artifact_name(request.recipe, story.sealed.record["format"])
-    if not is_recorded(folder, request, ledger.reports):
+    artifact = folder / artifact_name(request.recipe, result.sealed.record["format"])
+    if not is_recorded(folder, request, runner.reports):
         return None
     try:
-        is_whole = artifact_digest(artifact) == story.sealed.output
+        is_whole = artifact_digest(artifact) == result.sealed.output
     except OSError:
         return None
     return Current(artifact=artifact, fallback=loaded["fallback"]) if is_whole else None
@@ -70,16 +70,16 @@ class Plan:
 
 def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
     """Look up every stage without running any; what follows a miss is compared by its own inputs alone."""
-    ledger = open_ledger(request, progress, peek=True)
+    runner = open_runner(request, progress, peek=True)
     missed: dict[str, Sequence[Change] | None] = {}
     try:
-        tell(request, Path(), ledger, progress)
-    except MissedError as miss:
-        missed[miss.stage] = nearest_changes(ledger.store, miss.stage, miss.inputs)
+        run_stages(request, Path(), runner, progress)
+    except CacheMissError as miss:
+        missed[miss.stage] = nearest_changes(runner.store, miss.stage, miss.inputs)
         stages = stages_of(request.spec)
         for stage in stages[stages.index(miss.stage) + 1 :]:
-            missed[stage] = nearest_changes(ledger.store, stage, ledger.inputs(stage, {}))
+            missed[stage] = nearest_changes(runner.store, stage, runner.inputs(stage, {}))
     finally:
-        ledger.remembered.save()
+        runner.remembered.save()
     current = None if missed else current_artifact(request, outputs=outputs)
-    return Plan(found=ledger.reports, missed=missed, artifact=None if current is None else current.artifact)
+    return Plan(found=runner.reports, missed=missed, artifact=None if current is None else current.artifact)

@@ -18,7 +18,7 @@ from builder.analysis.numerics.samples import Missed, missed_by, samples_to_comp
 from builder.analysis.numerics.screen import ranked_line, worst_operators
 from builder.artifacts import BuildRequest, CheckReport, Sample
 from builder.auto.attempts import Candidate, measured
-from builder.auto.decided import decided
+from builder.auto.decided import resolve_auto
 from builder.auto.precision import choose_precision
 from builder.engine.pipeline import find_choice, seal_only, try_out
 from builder.errors import BuilderError
@@ -77,7 +77,7 @@ def find_remedy(request: BuildRequest, missed: Missed, *, seconds: float, say: S
     if request.spec.is_open:
         chosen = find_choice(request, progress=Silent())
         sections = {"precision": chosen.precision, "compression": chosen.compression}
-        request = replace(request, spec=decided(request.spec, sections))
+        request = replace(request, spec=resolve_auto(request.spec, sections))
     with tempfile.TemporaryDirectory(prefix="builder-remedy-") as room:
         until = time.monotonic() + seconds
         trials = _Trials(request=request, missed=missed, room=Path(room), until=until, say=say)
@@ -159,7 +159,7 @@ class _Trials:
 
     def as_it_is(self) -> Candidate:
         """The artifact that missed its limits, which is not checked again."""
-        story = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
+        result = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
         report = CheckReport(
             name=self.missed.check,
             kind="parity",
@@ -170,13 +170,13 @@ class _Trials:
             failed_on=self.missed.failed_on,
             worst_input=self.missed.worst_input,
         )
-        return Candidate(what="as it is", spec=self.spec, story=story, reports=(report,))
+        return Candidate(what="as it is", spec=self.spec, result=result, reports=(report,))
 
 
 def _without_substitution(trials: _Trials) -> None:
     """Leave out each rewrite that is not exact; an exact one changes nothing."""
     substitutions = trials.spec.substitutions
-    for effect in trials.as_it_is().story.first.prepared.value().substitutions if substitutions else ():
+    for effect in trials.as_it_is().result.first.prepared.value().substitutions if substitutions else ():
         if effect.replaced and not effect.exact:
             rest = {name: each for name, each in substitutions.items() if name != effect.name}
             trials.build(f"without substitution {effect.name}", {"substitutions": rest})
@@ -201,7 +201,7 @@ def _in_float32(trials: _Trials) -> None:
         return found
 
     def samples(_: Candidate) -> Sequence[Sample]:
-        return samples_to_compare(spec, first.story.first.prepared.value(), trials.missed, SAMPLES)
+        return samples_to_compare(spec, first.result.first.prepared.value(), trials.missed, SAMPLES)
 
     def ranking(compared: Comparison, modules: Mapping[str, str]) -> None:
         trials.rank(compared, modules)
@@ -214,7 +214,7 @@ def _in_float32(trials: _Trials) -> None:
 
 
 def _modules(candidate: Candidate) -> Mapping[str, str]:
-    modules: Mapping[str, str] = candidate.story.first.converted.record["modules"]
+    modules: Mapping[str, str] = candidate.result.first.converted.record["modules"]
     return modules
 
 
@@ -231,7 +231,7 @@ def _compressed_less(trials: _Trials) -> None:
     if without is None or not without.passes or spec.format != "mlpackage" or spec.functions:
         return
     first = trials.as_it_is()
-    samples = samples_to_compare(spec, first.story.first.prepared.value(), trials.missed, SAMPLES)
+    samples = samples_to_compare(spec, first.result.first.prepared.value(), trials.missed, SAMPLES)
     compared = compare_programs(
         runtime.load(first.path),
         runtime.load(without.path),
@@ -269,7 +269,7 @@ def _captured_otherwise(trials: _Trials) -> None:
     """The other ways of capture, of a source that has some."""
     spec = trials.spec
     possible = methods_to_try(spec.model_copy(update={"capture": spec.capture.model_copy(update={"method": "auto"})}))
-    used = trials.as_it_is().story.first.captured.record["method"] if len(possible) > 1 else possible[0]
+    used = trials.as_it_is().result.first.captured.record["method"] if len(possible) > 1 else possible[0]
     for method in possible:
         if method != used:
             capture = spec.capture.model_copy(update={"method": method})

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import (
+    AutoResult,
     BuildRecord,
     BuildRequest,
     CheckReport,
-    Chosen,
     LayerWeights,
     LoadedModel,
     MeasuredSteps,
@@ -32,13 +32,13 @@ from builder.util.redact import redacted_values
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
+class BuildResult:
     """Every stage of one build, done."""
 
     spec: BuildSpec
     """What was built: the request's, with what was chosen in the place of `auto`."""
     loaded: Stage[LoadedModel]
-    chosen: Stage[Chosen] | None
+    chosen: Stage[AutoResult] | None
     branches: Mapping[str, Branch]
     """By function, in order; one under an empty name where the artifact has no functions."""
     sealed: Stage[SealedPackage]
@@ -52,15 +52,17 @@ class Story:
         return next(iter(self.branches.values()))
 
 
-def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport, ...], began: str) -> BuildRecord:
+def make_record(
+    request: BuildRequest, result: BuildResult, reports: tuple[StageReport, ...], began: str
+) -> BuildRecord:
     """Write down what a build did; where it lies and how long it took are filled in when it is published."""
     from builder.analysis.neural_engine.inspect import accepted
 
-    loaded, prepared, sealed = story.loaded.record, story.first.prepared.record, story.sealed.record
-    converted, compressed = story.first.converted.record, story.first.compressed.record
-    checks, artifact = story.verified.value(), story.sealed.value()
+    loaded, prepared, sealed = result.loaded.record, result.first.prepared.record, result.sealed.record
+    converted, compressed = result.first.converted.record, result.first.compressed.record
+    checks, artifact = result.verified.value(), result.sealed.value()
     modules = converted["modules"]
-    costs = None if story.measured is None else measured_steps(story.measured.record)
+    costs = None if result.measured is None else measured_steps(result.measured.record)
     return BuildRecord(
         request=recorded(request),
         variant=variant_of(request.variant, seeded=loaded["seeded"]),
@@ -79,7 +81,7 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
         conversion=None if costs is None else costs.conversion,
         skipped_layers=skipped(prepared) + skipped(compressed),
         op_counts=sealed["op_counts"],
-        capture={**story.first.captured.record, "failures": dict(story.first.failures)},
+        capture={**result.first.captured.record, "failures": dict(result.first.failures)},
         versions=tool_versions(),
         git=git_state(),
         started=began,
@@ -92,8 +94,8 @@ def make_record(request: BuildRequest, story: Story, reports: tuple[StageReport,
             LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
         ),
         lint=accepted(findings(sealed), request.spec.lint.ignore),
-        chosen=None if story.chosen is None else chosen_of(story.chosen.record),
-        decided=None if story.chosen is None else story.spec,
+        chosen=None if result.chosen is None else chosen_of(result.chosen.record),
+        decided=None if result.chosen is None else result.spec,
     )
 
 
@@ -110,7 +112,7 @@ def variant_of(requested: str, *, seeded: bool) -> str:
     return "seeded" if requested == "default" else f"{requested},seeded"
 
 
-def tell_details(record: BuildRecord, progress: Progress) -> None:
+def log_details(record: BuildRecord, progress: Progress) -> None:
     """What only `-v` and the log show: every replacement, every weight left alone, every value of every check."""
     for kept in record.chosen.kept if record.chosen else ():
         progress.detail(f"choose {kept.operator} {kept.name} of {kept.module or 'no module'}: {kept.reason}")

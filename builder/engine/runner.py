@@ -13,8 +13,8 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.functions import labelled
 from builder.store import fallback
-from builder.store.actions import Action, Store
-from builder.store.digests import Remembered
+from builder.store.actions import ActionResult, Store
+from builder.store.digests import StatCache
 from builder.store.inputs import stage_inputs
 from builder.store.keys import stage_key
 from builder.store.objects import CorruptError, Objects
@@ -43,7 +43,7 @@ class Packing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work(Generic[Result]):
+class StageTask(Generic[Result]):
     """How one stage is run, put into the store and taken out of it."""
 
     name: str
@@ -59,7 +59,7 @@ class Work(Generic[Result]):
     """Whether the result may be stored: failures are not."""
 
 
-class MissedError(Exception):
+class CacheMissError(Exception):
     """A stage has no stored result, and nothing shall be run now."""
 
     def __init__(self, stage: str, key: str, inputs: Mapping[str, Any]) -> None:
@@ -67,16 +67,16 @@ class MissedError(Exception):
         self.stage, self.key, self.inputs = stage, key, inputs
 
 
-class StaleError(Exception):
-    """A stage that was run again gave something else than the store said: the story must be told from its start."""
+class UnstableStageError(Exception):
+    """A stage that was run again gave something else than the store said: the result must be told from its start."""
 
 
 class Stage(Generic[Result]):
     """A stage that is done: its digest and record are at hand; its value is made when somebody needs it."""
 
-    def __init__(self, work: Work[Result], action: Action, ledger: Ledger) -> None:
+    def __init__(self, work: StageTask[Result], action: ActionResult, runner: StageRunner) -> None:
         self.action = action
-        self._work, self._ledger = work, ledger
+        self._work, self._runner = work, runner
         self._value: Result | None = None
 
     @property
@@ -92,7 +92,7 @@ class Stage(Generic[Result]):
     @property
     def objects(self) -> Objects:
         """Where the result's objects lie."""
-        return self._ledger.store.objects
+        return self._runner.store.objects
 
     def stored(self, name: str) -> str:
         """The digest of an object of the result; raises CorruptError where the store's result has none of that name."""
@@ -107,7 +107,7 @@ class Stage(Generic[Result]):
             try:
                 self._value = self._work.unpack(self)
             except CorruptError as error:
-                self._ledger.store.drop(self.action, str(error))
+                self._runner.store.drop(self.action, str(error))
                 self._value = self.again()
         return self._value
 
@@ -125,19 +125,19 @@ class Stage(Generic[Result]):
         self._value = None
 
     def again(self) -> Result:
-        """Run the stage again; raises StaleError when it gives something else than the store said."""
-        value, action = self._ledger.run(self._work, self.action.key, self.action.inputs)
+        """Run the stage again; raises UnstableStageError when it gives something else than the store said."""
+        value, action = self._runner.run(self._work, self.action.key, self.action.inputs)
         if action.output != self.action.output:
-            self._ledger.store.drop(self.action, "it gives something else now")
-            raise StaleError(self._work.name)
+            self._runner.store.drop(self.action, "it gives something else now")
+            raise UnstableStageError(self._work.name)
         return value
 
 
-class Ledger:
+class StageRunner:
     """The stages of one build so far. With `peek` nothing is run: the first stage without a result raises."""
 
     def __init__(
-        self, spec: BuildSpec, progress: Progress, store: Store, remembered: Remembered, *, peek: bool = False
+        self, spec: BuildSpec, progress: Progress, store: Store, remembered: StatCache, *, peek: bool = False
     ) -> None:
         self.store = store
         self.remembered = remembered
@@ -148,7 +148,7 @@ class Ledger:
         self._reports: list[StageReport] = []
 
     def of_function(self, name: str, spec: BuildSpec) -> Self:
-        """Return a ledger for the stages of one function, whose recipe is `spec`; they are reported in this one."""
+        """Return a runner for the stages of one function, whose recipe is `spec`; they are reported in this one."""
         own = copy.copy(self)
         own._spec, own._function = spec, name
         return own
@@ -166,7 +166,7 @@ class Ledger:
         """Everything that the key of a stage is made of."""
         return stage_inputs(stage, self._spec, self.remembered) | {f"after {n}": d for n, d in after.items()}
 
-    def stage(self, work: Work[Result]) -> Stage[Result]:
+    def stage(self, work: StageTask[Result]) -> Stage[Result]:
         """Return a stage that is done: found in the store, or run now by one process of all that want it."""
         if not self.is_peek:
             self._progress.begin(labelled(work.name, self._function))
@@ -177,7 +177,7 @@ class Ledger:
         if action is not None:
             return self._done(Stage(work, action, self), action, start, cached=True)
         if self.is_peek:
-            raise MissedError(work.name, key, inputs)
+            raise CacheMissError(work.name, key, inputs)
         with self.store.alone(work.name, key):
             action = self._find(work.name, key)
             if action is not None:
@@ -187,13 +187,13 @@ class Ledger:
         stage.hold(value)
         return self._done(stage, action, start, cached=False)
 
-    def run(self, work: Work[Result], key: str, inputs: Mapping[str, Any]) -> tuple[Result, Action]:
+    def run(self, work: StageTask[Result], key: str, inputs: Mapping[str, Any]) -> tuple[Result, ActionResult]:
         """Run a stage and store what it gave, unless that is a failure or an input changed meanwhile."""
         start = time.perf_counter()
         give_back_memory()  # of what stages before have forgotten
         value = work.run()
         packed = work.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
-        action = Action(
+        action = ActionResult(
             stage=work.name,
             key=key,
             inputs=inputs,
@@ -211,14 +211,14 @@ class Ledger:
             self.store.put(action)
         return value, action
 
-    def _find(self, stage: str, key: str) -> Action | None:
+    def _find(self, stage: str, key: str) -> ActionResult | None:
         action = self.store.find(stage, key)
         if action is not None and not fallback.still_offline(action.record.get("fallback")):
             self._progress.detail(f"{stage} fell back to untrained weights; it is tried again")
             return None
         return action
 
-    def _done(self, stage: Stage[Result], action: Action, start: float, *, cached: bool) -> Stage[Result]:
+    def _done(self, stage: Stage[Result], action: ActionResult, start: float, *, cached: bool) -> Stage[Result]:
         seconds = time.perf_counter() - start
         name = labelled(action.stage, self._function)
         self._reports.append(StageReport(name=name, key=action.key, cached=cached, seconds=seconds, result=action.line))

@@ -1,4 +1,4 @@
-"""Each stage as the ledger takes it: how to run it, what the store keeps of it, how to take that out again.
+"""Each stage as the runner takes it: how to run it, what the store keeps of it, how to take that out again.
 
 Nothing heavy is imported before a stage runs.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from builder.artifacts import (
+    AutoResult,
     CapturedProgram,
     CheckReport,
-    Chosen,
     CompressedModel,
     ConvertedModel,
     ExampleInputs,
@@ -41,13 +41,13 @@ from builder.engine.records import (
     skipped,
     unpack_model,
 )
-from builder.engine.runner import Packed, Packing, Stage, Work
+from builder.engine.runner import Packed, Packing, Stage, StageTask
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.functions import labelled
 from builder.store.digests import digest_of
 from builder.store.fallback import evidence
-from builder.store.inputs import slice_for
+from builder.store.inputs import spec_view
 from builder.store.objects import CorruptError
 
 if TYPE_CHECKING:
@@ -73,15 +73,15 @@ class Steps:
     def _make_examples(self) -> ExampleInputs:
         from builder.data import make_examples
 
-        return make_examples(slice_for("load", self._spec))
+        return make_examples(spec_view("load", self._spec))
 
-    def load(self) -> Work[LoadedModel]:
+    def load(self) -> StageTask[LoadedModel]:
         """The source's module; of it the store keeps what is known about it."""
 
         def run() -> LoadedModel:
             from builder.stages.load import load
 
-            return load(slice_for("load", self._spec), self._examples(), self._progress)
+            return load(spec_view("load", self._spec), self._examples(), self._progress)
 
         def say(loaded: LoadedModel) -> str:
             from builder.stages.load import describe_load
@@ -105,16 +105,16 @@ class Steps:
                 output=output, record={**known, "fallback": evidence(loaded.origin) if loaded.seeded else None}
             )
 
-        return Work(name="load", run=run, say=say, pack=pack, unpack=lambda stage: stage.again())
+        return StageTask(name="load", run=run, say=say, pack=pack, unpack=lambda stage: stage.again())
 
-    def prepare(self, loaded: Stage[LoadedModel]) -> Work[PreparedModel]:
+    def prepare(self, loaded: Stage[LoadedModel]) -> StageTask[PreparedModel]:
         """The substituted module; of it the store keeps names, labels, normalisation and effects."""
 
         def run() -> PreparedModel:
             from builder.model.cautions import cautions
             from builder.stages.prepare import prepare
 
-            spec = slice_for("prepare", self._spec)
+            spec = spec_view("prepare", self._spec)
             prepared = prepare(loaded.value(), self._examples(), spec)
             for caution in cautions(prepared, self._examples(), spec):
                 self._progress.warn(caution)
@@ -132,16 +132,18 @@ class Steps:
         def unpack(stage: Stage[PreparedModel]) -> PreparedModel:
             return cast(PreparedModel, RestoredPreparedModel(stage.record, stage.again))
 
-        return Work(name="prepare", run=run, say=say, pack=pack, unpack=unpack, after={"load": loaded.output})
+        return StageTask(name="prepare", run=run, say=say, pack=pack, unpack=unpack, after={"load": loaded.output})
 
-    def choose(self, prepared: Stage[PreparedModel], run: Callable[[], Chosen]) -> Work[Chosen]:
+    def choose(self, prepared: Stage[PreparedModel], run: Callable[[], AutoResult]) -> StageTask[AutoResult]:
         """What `auto` stands for; `run` finds it, by builds of its own."""
         from builder.engine.auto_stage import pack_chosen, unpack_chosen
 
         after = {"prepare": prepared.output, "names and labels": names_digest(prepared)}
-        return Work(name="choose", run=run, say=lambda c: c.said, pack=pack_chosen, unpack=unpack_chosen, after=after)
+        return StageTask(
+            name="choose", run=run, say=lambda c: c.said, pack=pack_chosen, unpack=unpack_chosen, after=after
+        )
 
-    def capture(self, prepared: Stage[PreparedModel], method: str) -> Work[CapturedProgram]:
+    def capture(self, prepared: Stage[PreparedModel], method: str) -> StageTask[CapturedProgram]:
         """The program as an archive. Even the build that captures it goes on with what it reads back.
 
         So what is converted does not depend on whether the archive came from the store.
@@ -150,7 +152,7 @@ class Steps:
 
         def run() -> CapturedProgram:
             from builder.backends.coreml.preflight.operators import MODEL
-            from builder.backends.coreml.preflight.raised import Watch, told_frozen
+            from builder.backends.coreml.preflight.raised import Watch, trace_constants
             from builder.model.capture.archive import archived
             from builder.stages.capture import capture
 
@@ -158,7 +160,7 @@ class Steps:
             watch = Watch(prepared.value().module.get_submodule(MODEL)) if method == "trace" else None
             captured = capture(prepared.value(), self._examples(), method, {}, strict=strict, watch=watch)
             if watch is not None:
-                captured = replace(captured, frozen=told_frozen([*watch.values, *watch.branches]))
+                captured = replace(captured, frozen=trace_constants([*watch.values, *watch.branches]))
             file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM
             try:
                 found = archived(captured, file)
@@ -195,14 +197,14 @@ class Steps:
                 return restored_program(file, stage.record["method"], stage.output)
 
         after = {"prepare": prepared.output, "method": method}
-        return Work(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)
+        return StageTask(name="capture", run=run, say=lambda c: c.method, pack=pack, unpack=unpack, after=after)
 
-    def convert(self, prepared: Stage[PreparedModel], captured: Stage[CapturedProgram]) -> Work[ConvertedModel]:
+    def convert(self, prepared: Stage[PreparedModel], captured: Stage[CapturedProgram]) -> StageTask[ConvertedModel]:
         """The model in the backend's own form, before compression."""
 
         def run() -> ConvertedModel:
             self._backend.refuse(captured.value())
-            spec = slice_for("convert", self._spec)
+            spec = spec_view("convert", self._spec)
             return self._backend.convert(prepared.value(), captured.value(), self._examples(), spec)
 
         def pack(converted: ConvertedModel, packing: Packing) -> Packed:
@@ -216,23 +218,23 @@ class Steps:
             )
 
         after = {"capture": captured.output, "names and labels": names_digest(prepared)}
-        return Work(name="convert", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
+        return StageTask(name="convert", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
 
     def diagnose(self, loaded: Stage[LoadedModel], prepared: Stage[PreparedModel]) -> Diagnosis:
-        """What stands in the way of a conversion; no stage, since nothing follows from it that a store could keep."""
-        from builder.engine.diagnose import Patient, diagnose
+        """What prevents a conversion; no stage, since nothing follows from it that a store could keep."""
+        from builder.engine.diagnose import PreflightInput, diagnose
 
         return diagnose(
-            Patient(loaded=loaded.value(), prepared=prepared.value(), examples=self._examples(), spec=self._spec)
+            PreflightInput(loaded=loaded.value(), prepared=prepared.value(), examples=self._examples(), spec=self._spec)
         )
 
-    def compress(self, prepared: Stage[PreparedModel], converted: Stage[ConvertedModel]) -> Work[CompressedModel]:
+    def compress(self, prepared: Stage[PreparedModel], converted: Stage[ConvertedModel]) -> StageTask[CompressedModel]:
         """The model after compression; calibration prepares pictures as the weights say."""
         said = prepared.record["preprocessing"]
         published = None if said is None else Preprocessing(**said)
 
         def run() -> CompressedModel:
-            spec = slice_for("compress", self._spec)
+            spec = spec_view("compress", self._spec)
             return self._backend.compress(converted.value(), spec, self._progress, published=published)
 
         def pack(compressed: CompressedModel, packing: Packing) -> Packed:
@@ -251,14 +253,14 @@ class Steps:
             )
 
         after = {"convert": converted.output, "published preparation": digest_of(said)}
-        return Work(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
+        return StageTask(name="compress", run=run, say=lambda c: c.said, pack=pack, unpack=unpack, after=after)
 
     def seal(
         self,
         prepared: Stage[PreparedModel],
         compressed: Mapping[str, Stage[CompressedModel]],
         loaded: Stage[LoadedModel],
-    ) -> Work[SealedPackage]:
+    ) -> StageTask[SealedPackage]:
         """The artifact on disk, and what it declares of itself; `compressed` is by function.
 
         Of a detector, which has one function, its last stage too: `prepared` knows it.
@@ -268,7 +270,7 @@ class Steps:
         def run() -> SealedPackage:
             _remove(self._artifact)  # half a restored one, where the store turned out to be damaged
             models = {name: stage.value() for name, stage in compressed.items()}
-            spec, behind = slice_for("seal", self._spec), detector_stage(prepared)
+            spec, behind = spec_view("seal", self._spec), detector_stage(prepared)
             return self._backend.seal(models, spec, self._artifact, seeded=seeded, behind=behind)
 
         def pack(sealed: SealedPackage, packing: Packing) -> Packed:
@@ -303,9 +305,11 @@ class Steps:
         after["seeded"] = str(seeded)
         if detector_stage(prepared) is not None:
             after["names and labels"] = names_digest(prepared)
-        return Work(name="seal", run=run, say=describe_sealed, pack=pack, unpack=unpack, after=after)
+        return StageTask(name="seal", run=run, say=describe_sealed, pack=pack, unpack=unpack, after=after)
 
-    def verify(self, branches: Mapping[str, Branch], sealed: Stage[SealedPackage]) -> Work[tuple[CheckReport, ...]]:
+    def verify(
+        self, branches: Mapping[str, Branch], sealed: Stage[SealedPackage]
+    ) -> StageTask[tuple[CheckReport, ...]]:
         """The verdicts of all checks; those that missed a limit are not stored. `branches` are by function."""
 
         def run() -> tuple[CheckReport, ...]:
@@ -313,7 +317,7 @@ class Steps:
 
             if not self._spec.checks:  # so no program need be read
                 return ()
-            programs = {name: branch.program(slice_for("verify", branch.spec)) for name, branch in branches.items()}
+            programs = {name: branch.program(spec_view("verify", branch.spec)) for name, branch in branches.items()}
             return verify(programs, sealed.value(), self._progress, build_seconds=time.perf_counter() - self._began)
 
         def say(reports: tuple[CheckReport, ...]) -> str:
@@ -328,7 +332,7 @@ class Steps:
             after[labelled("prepare", name)] = branch.prepared.output
             after[labelled("names and labels", name)] = names_digest(branch.prepared)
             after[labelled("capture", name)] = branch.captured.output
-        return Work(
+        return StageTask(
             name="verify",
             run=run,
             say=say,

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from builder.artifacts import (
+    AutoResult,
     CheckReport,
-    Chosen,
     CompressionEffect,
     FlexibleSize,
     LayerWeights,
@@ -138,7 +138,7 @@ _RECORDS: Mapping[str, Any] = {
     "seal": _Seal,
     "verify": _Verify,
     "measure": MeasuredSteps,
-    "choose": Chosen,
+    "choose": AutoResult,
     "method": _Method,
     "sensitivity": dict[str, Any],
 }

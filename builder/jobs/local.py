@@ -50,7 +50,7 @@ class LocalLauncher:
             self._worker = None
             return None
 
-    def lacks(self, job: Job) -> str | None:
+    def blocked_reason(self, job: Job) -> str | None:
         """Return what is missing in words, None if the job fits."""
         estimate = self._estimate(job)
         if memory.fits(estimate, self._running.values(), limit=self._settings.memory):

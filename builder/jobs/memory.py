@@ -76,7 +76,7 @@ def _of_containers(root: Path) -> list[int]:
         (root / "memory.max", root / "memory.current"),
         (root / "memory" / "memory.limit_in_bytes", root / "memory" / "memory.usage_in_bytes"),
     ):
-        with contextlib.suppress(OSError, ValueError):  # `max` is no limit
+        with contextlib.suppress(OSError, ValueError):  # `max` is not a limit
             statistics = dict(line.split() for line in (limit.parent / "memory.stat").read_text().splitlines())
             cache = int(statistics.get("inactive_file", 0))
             left.append(int(limit.read_text()) - int(used.read_text()) + cache)

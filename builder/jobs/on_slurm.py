@@ -54,7 +54,7 @@ class SubmititLauncher:
         except submitit.core.utils.FailedJobError as error:
             raise OSError(str(error).strip().splitlines()[-1]) from error
 
-    def lacks(self, _job: Job) -> str | None:
+    def blocked_reason(self, _job: Job) -> str | None:
         """Nothing: Slurm keeps a job until there is room."""
         return None
 

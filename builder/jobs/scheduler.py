@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from builder.jobs.jobs import Exit, Job, Task
-from builder.jobs.watch import Said, Watch, next_stage
+from builder.jobs.watch import LogEvent, Watch, next_stage
 
 GRACE_SECONDS = 10.0
 """How long a job that was asked to stop may take before it is killed."""
@@ -46,7 +46,7 @@ class Launcher(Protocol):
     def start(self, job: Job, task: Task, /) -> Handle:
         """Start a job."""
 
-    def lacks(self, job: Job, /) -> str | None:
+    def blocked_reason(self, job: Job, /) -> str | None:
         """Return what is missing for one more job beside those that run, None if it can start."""
 
     def finished(self, job: Job, exit: Exit, /) -> None:
@@ -135,7 +135,7 @@ class Scheduler:
                     starved_since = starved_since or time.monotonic()
                     if time.monotonic() - starved_since > PATIENCE_SECONDS:
                         waiting.remove(starved)
-                        said = self.launcher.lacks(starved) or "there was no room for it"
+                        said = self.launcher.blocked_reason(starved) or "there was no room for it"
                         self.listener.ended(starved, Exit(code=7, seconds=0.0, said=said), stopped=False)
                         starved_since = None
                 if waiting or self.active:
@@ -156,7 +156,7 @@ class Scheduler:
                 self.launcher.finished(active.job, exit)
                 self.listener.ended(active.job, exit, stopped=stopped)
 
-    def _tell(self, job: Job, said: Said) -> None:
+    def _tell(self, job: Job, said: LogEvent) -> None:
         for stage in said.ended:
             if stage in job.prefixes:
                 self.computed.add((stage, job.prefixes[stage]))
@@ -173,7 +173,7 @@ class Scheduler:
                 break
             if self._is_shared_work_running(job):
                 continue
-            if self.launcher.lacks(job):
+            if self.launcher.blocked_reason(job):
                 starved = starved or job
                 continue
             waiting.remove(job)

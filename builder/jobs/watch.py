@@ -19,7 +19,7 @@ UP_TO_DATE = "up to date"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class LogEvent:
     """What was said since the last look."""
 
     ended: tuple[str, ...] = ()
@@ -34,18 +34,18 @@ class Watch:
         self._position = 0
         self._rest = ""
 
-    def news(self) -> Said:
+    def news(self) -> LogEvent:
         """Return what complete lines said since the last call."""
         try:
             with self._log.open("rb") as stream:
                 stream.seek(self._position)
                 read = stream.read()
         except FileNotFoundError:  # the job of a cluster has not begun
-            return Said()
+            return LogEvent()
         self._position += len(read)
         *lines, self._rest = (self._rest + read.decode("utf-8", errors="replace")).split("\n")
         ended = tuple(found[1] for line in lines if (found := _ENDED.fullmatch(line)))
-        return Said(ended=ended, warnings=tuple(found[1] for line in lines if (found := _WARNING.fullmatch(line))))
+        return LogEvent(ended=ended, warnings=tuple(found[1] for line in lines if (found := _WARNING.fullmatch(line))))
 
 
 def next_stage(ended: str) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from builder.artifacts import ExampleInputs, PreparedModel
 from builder.model.states import reset_states
-from builder.model.wrapper import Deployed
+from builder.model.wrapper import ExportWrapper
 from builder.spec import BuildSpec
 from builder.spec.inputs import State
 
@@ -29,7 +29,7 @@ def _softmax_twice(prepared: PreparedModel, examples: ExampleInputs, spec: Build
     if spec.classifier is None or not spec.classifier.softmax:
         return
     deployed = prepared.reference
-    assert isinstance(deployed, Deployed), "what is prepared is deployed"
+    assert isinstance(deployed, ExportWrapper), "what is prepared is deployed"
     scores = [deployed.scores(*sample.tensors.values()) for sample in examples.samples]
     if all(bool((s >= 0).all()) and bool(((s.sum(-1) - 1).abs() < _SUM).all()) for s in scores):
         yield (

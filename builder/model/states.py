@@ -12,7 +12,7 @@ from builder.util.suggest import did_you_mean
 
 
 def check_states(module: torch.nn.Module, states: Mapping[str, State]) -> None:
-    """Raise ConfigurationError for a state that is no buffer of `module` that begins with floating-point zeros."""
+    """Raise ConfigurationError for a state that is not a buffer of `module` that begins with floating-point zeros."""
     buffers = dict(module.named_buffers(remove_duplicate=False))
     for name, state in states.items():
         key = f"state.{name}.buffer"

@@ -10,7 +10,7 @@ import torch
 from builder.artifacts import Suppression
 from builder.model.calling import Arguments, call_model
 from builder.model.detection.detect import Detect
-from builder.model.detection.kept import Kept
+from builder.model.detection.kept import Detections
 from builder.model.flatten import flatten_outputs
 from builder.model.normalization import Normalization
 
@@ -67,7 +67,7 @@ class ToLevels(torch.nn.Module):
         return levels.clamp(0, 255) if self._clips else levels
 
 
-class Deployed(torch.nn.Module):
+class ExportWrapper(torch.nn.Module):
     """The model as the app calls it: raw inputs in order, a tuple with one tensor for each output.
 
     Scalars (rank 0), which Core ML does not have, are arrays of shape (1,) on both sides.
@@ -125,7 +125,7 @@ class Deployed(torch.nn.Module):
         assert self.detect is not None, "only a detector has candidates"
         return self.detect.more(self.model, *self._normalized((picture,)))
 
-    def original(self, picture: torch.Tensor, suppression: Suppression) -> Kept:
+    def original(self, picture: torch.Tensor, suppression: Suppression) -> Detections:
         """What a detector's own post-processing keeps."""
         assert self.detect is not None, "only a detector keeps boxes"
         (normalized,) = self._normalized((picture,))

@@ -64,14 +64,14 @@ def manifest_problems(folder: Path, listed: Mapping[str, str]) -> list[str]:
         elif name not in listed:
             problems.append(f"{name} was added")
         elif present[name].is_symlink() or not present[name].is_file():
-            problems.append(f"{name} is no plain file any more")
+            problems.append(f"{name} is not a plain file any more")
         elif file_sha256(present[name]) != listed[name]:
             problems.append(f"{name} was changed")
     return problems
 
 
 FINDERS = ".DS_Store"
-"""What Finder writes into every folder that it shows; it is no part of a release."""
+"""What Finder writes into every folder that it shows; it is not part of a release."""
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -72,7 +72,7 @@ def read_lock(folder: Path) -> dict[str, Entry]:
         recipes: dict[str, Entry] = document["recipes"]
         complete = all(_is_complete(entry) for entry in recipes.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} is no lock of builder: {error}", hint="write it again: `lock`") from error
+        raise ConfigurationError(f"{path} is not a lock of builder: {error}", hint="write it again: `lock`") from error
     if not complete:
         raise ConfigurationError(f"{path} is incomplete", hint="write it again: `python -m builder lock`")
     return recipes

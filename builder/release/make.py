@@ -1,4 +1,4 @@
-"""The story of a release on one page: refuse, build twice, compare, write everything down, sign."""
+"""The result of a release on one page: refuse, build twice, compare, write everything down, sign."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _check_order(order: Order) -> None:
         empty = order.final.is_dir() and not any(order.final.iterdir())
         if not empty:
             raise ConfigurationError(
-                f"{order.final} exists and is no release", hint="give another --output, or remove it yourself"
+                f"{order.final} exists and is not a release", hint="give another --output, or remove it yourself"
             )
 
 

@@ -148,7 +148,7 @@ def read_resolved(folder: Path) -> Resolved:
         values["overrides"], values["python_path"] = tuple(values["overrides"]), tuple(values["python_path"])
         return Resolved(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise VerificationError(f"{folder / FILE_NAME} is no resolved recipe: {error}") from error
+        raise VerificationError(f"{folder / FILE_NAME} is not a resolved recipe: {error}") from error
 
 
 def request_in(folder: Path, resolved: Resolved) -> dict[str, Any]:

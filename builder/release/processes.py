@@ -21,7 +21,7 @@ _PARENT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class BuildEnvironment:
     """What a build must not depend on."""
 
     name: str
@@ -42,8 +42,8 @@ class Surroundings:
 
 
 _UTF8 = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
-HERE = Surroundings(name="here", hash_seed="1", time_zone="Pacific/Auckland", locale=_UTF8, threads="1")
-ELSEWHERE = Surroundings(
+HERE = BuildEnvironment(name="here", hash_seed="1", time_zone="Pacific/Auckland", locale=_UTF8, threads="1")
+ELSEWHERE = BuildEnvironment(
     name="some where else", hash_seed="4242", time_zone="America/Los_Angeles", locale="POSIX", threads="2"
 )
 
@@ -66,7 +66,7 @@ def build_here(
     *,
     root: Path,
     besides: list[Path],
-    surroundings: Surroundings | None,
+    surroundings: BuildEnvironment | None,
     network: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def build_here(
 
 
 def build_from(
-    release: Path, resolved: Resolved, room: Path, surroundings: Surroundings | None, *, checks: bool = False
+    release: Path, resolved: Resolved, room: Path, surroundings: BuildEnvironment | None, *, checks: bool = False
 ) -> dict[str, Any]:
     """Build what a release carries, from its files alone."""
     job = request_in(release, resolved)
@@ -91,7 +91,7 @@ def build_from(
 
 
 def _run(
-    job: dict[str, Any], room: Path, folder: Path, surroundings: Surroundings | None, python_path: list[str] | None
+    job: dict[str, Any], room: Path, folder: Path, surroundings: BuildEnvironment | None, python_path: list[str] | None
 ) -> dict[str, Any]:
     """Run a job; raises the error that stopped it."""
     for name in ("temporary", "cache"):
@@ -123,7 +123,7 @@ def _run(
 
 
 def _variables(
-    room: Path, surroundings: Surroundings | None, python_path: list[str] | None, *, network: bool
+    room: Path, surroundings: BuildEnvironment | None, python_path: list[str] | None, *, network: bool
 ) -> dict[str, str]:
     """The environment of a build; `python_path` replaces the user's, None keeps it."""
     user = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]

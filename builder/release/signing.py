@@ -37,7 +37,7 @@ def read_private_key(path: Path) -> Any:
             key="release.sign_key",
         ) from error
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise ConfigurationError(f"{path} is no elliptic-curve key", key="release.sign_key")
+        raise ConfigurationError(f"{path} is not an elliptic-curve key", key="release.sign_key")
     return key
 
 
@@ -89,7 +89,7 @@ def _check_envelope(release: Path, key: Any, public_key: Path) -> None:
         signatures = [base64.b64decode(entry["sig"], validate=True) for entry in envelope["signatures"]]
         payload_type = envelope["payloadType"]
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
-        raise VerificationError(f"{ENVELOPE} is no DSSE envelope: {error}") from error
+        raise VerificationError(f"{ENVELOPE} is not a DSSE envelope: {error}") from error
     for signature in signatures:
         try:
             key.verify(signature, _pre_authentication(payload_type, payload), ECDSA(_hash(key)))
@@ -122,7 +122,7 @@ def _read_public_key(path: Path) -> Any:
     except ValueError as error:
         raise ConfigurationError(f"{path} holds no public key: {error}") from error
     if not isinstance(key, EllipticCurvePublicKey):
-        raise ConfigurationError(f"{path} is no elliptic-curve key")
+        raise ConfigurationError(f"{path} is not an elliptic-curve key")
     return key
 
 

@@ -108,7 +108,7 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise VerificationError(f"{path.name} is missing") from error
     except ValueError as error:
-        raise VerificationError(f"{path.name} is no JSON: {error}") from error
+        raise VerificationError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise VerificationError(f"{path.name} is no JSON object")
+        raise VerificationError(f"{path.name} is not JSON object")
     return document

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from builder.artifacts import BuildRecord, Chosen, Tried
+from builder.artifacts import AutoResult, BuildRecord, TriedArtifact
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import number, size
 
@@ -13,10 +13,10 @@ def chosen(record: BuildRecord) -> Markup | None:
     """The choice, with its evidence."""
     if record.chosen is None:
         return None
-    return section("Chosen by measuring", *_parts(record.chosen))
+    return section("AutoResult by measuring", *_parts(record.chosen))
 
 
-def _parts(found: Chosen) -> Iterator[Content]:
+def _parts(found: AutoResult) -> Iterator[Content]:
     yield element("p", f"{found.said}. It stands beside the artifact as a recipe that chooses nothing.")
     for note in found.notes:
         yield element("p", note, class_="quiet")
@@ -30,10 +30,10 @@ def _parts(found: Chosen) -> Iterator[Content]:
         names = step.get("names") or ["all weights"]
         said = ", ".join(f"{key} {value}" for key, value in step.items() if key != "names")
         yield details(f"{name}: {said}, for {len(names)}", element("p", ", ".join(names), class_="quiet"))
-    yield element("h3", f"Tried ({len(found.tried)})")
+    yield element("h3", f"TriedArtifact ({len(found.tried)})")
     yield table(("what", "size", "checks", "measured"), [_tried(entry) for entry in found.tried])
 
 
-def _tried(entry: Tried) -> tuple[Content, ...]:
+def _tried(entry: TriedArtifact) -> tuple[Content, ...]:
     values = ", ".join(f"{name} {number(value)}" for name, value in entry.values.items())
     return entry.what, size(entry.bytes), "passed" if entry.passed else "not passed", values

@@ -35,7 +35,7 @@ _MEANINGS = {
     "relative_error": "largest difference over the largest value",
     "psnr_db": "largest value over error, in dB",
     "cosine": "similarity of directions",
-    "nan_count": "values that are no number",
+    "nan_count": "values that are not a number",
     "overflow_count": "values that half precision does not hold",
     "top1_agreement": "share of the same best class",
     "top5_agreement": "share with the original's best class among the best five",

@@ -30,7 +30,7 @@ GRU_LOOP = "while_loop (gru)"
 
 
 @dataclass(frozen=True, slots=True)
-class Is:
+class OpPattern:
     """Matches a constant of these numbers, or this text."""
 
     value: Any
@@ -52,15 +52,15 @@ class Op:
     optional: Mapping[str, Pattern] = field(default_factory=dict)
 
 
-Pattern = Is | Var | Op
+Pattern = OpPattern | Var | Op
 
 
 def _gather(x: str) -> Op:
     row = Op(
-        "gather", {"x": Var(x), "indices": Var("i"), "axis": Is([0])},
-        {"batch_dims": Is([0]), "validate_indices": Is([False])},
+        "gather", {"x": Var(x), "indices": Var("i"), "axis": OpPattern([0])},
+        {"batch_dims": OpPattern([0]), "validate_indices": OpPattern([False])},
     )  # fmt: skip
-    return Op("squeeze", {"x": row, "axes": Is([0])})
+    return Op("squeeze", {"x": row, "axes": OpPattern([0])})
 
 
 def _linear(x: str, name: str) -> Op:
@@ -76,21 +76,21 @@ _NEW = Op("tanh", {"x": Op("add", {"x": _linear("x", "in"), "y": _RESET})})
 _STATE = Op(
     "add",
     {
-        "x": Op("mul", {"x": Op("sub", {"x": Is([1.0]), "y": _gate("z")}), "y": _NEW}),
+        "x": Op("mul", {"x": Op("sub", {"x": OpPattern([1.0]), "y": _gate("z")}), "y": _NEW}),
         "y": Op("mul", {"x": _gate("z"), "y": _gather("states")}),
     },
 )
-_NEXT = Op("add", {"x": Var("i"), "y": Is([1])})
+_NEXT = Op("add", {"x": Var("i"), "y": OpPattern([1])})
 _STATES = Op(
     "scatter",
     {
-        "data": Var("states"), "indices": _NEXT, "updates": Op("expand_dims", {"x": _STATE, "axes": Is([0])}),
-        "axis": Is([0]), "mode": Is("add"),
+        "data": Var("states"), "indices": _NEXT, "updates": Op("expand_dims", {"x": _STATE, "axes": OpPattern([0])}),
+        "axis": OpPattern([0]), "mode": OpPattern("add"),
     },
-    {"validate_indices": Is([False])},
+    {"validate_indices": OpPattern([False])},
 )  # fmt: skip
 _COUNTER = Var("i")
-_NOT_NEGATIVE = Op("greater_equal", {"x": _COUNTER, "y": Is([0])})
+_NOT_NEGATIVE = Op("greater_equal", {"x": _COUNTER, "y": OpPattern([0])})
 _FLOATS, _INTEGERS = frozenset({"fp16", "fp32"}), frozenset({"int16", "uint16", "int32"})
 _GOES_ON = Op("less", {"x": Var("i"), "y": Var("length")})
 
@@ -113,7 +113,7 @@ def _fused(operation: Operation, outer: Producers, rounds: bool) -> Operation:
     if operation.type != "while_loop" or len(loop_vars) != 2 or [len(each.inputs) for each in blocks] != [2, 2]:
         return operation
     condition, body = (_Match(block=each, outer=outer) for each in blocks)
-    fits = condition.outputs(_GOES_ON) and body.outputs(_NEXT, _STATES) and body.matches(Is([0]), loop_vars[0])
+    fits = condition.outputs(_GOES_ON) and body.outputs(_NEXT, _STATES) and body.matches(OpPattern([0]), loop_vars[0])
     values = {"length": condition.values.get("length"), **body.values}
     outside = {name: body.outside(value) for name, value in values.items() if value and name not in ("i", "states")}
     if not fits or None in outside.values():
@@ -160,7 +160,7 @@ class _Match:
 
     def matches(self, pattern: Pattern, value: Reference | Constant) -> bool:
         """Whether the value is what the pattern describes."""
-        if isinstance(pattern, Is):
+        if isinstance(pattern, OpPattern):
             return self._is(pattern, value)
         value = self._uncast(value, _INTEGERS if pattern == _COUNTER else _FLOATS)
         if pattern == _COUNTER:
@@ -177,7 +177,7 @@ class _Match:
             self.state = made.outputs[0].type.dtype
         return all(len(given) == 1 and self.matches(known[name], given[0]) for name, given in made.inputs.items())
 
-    def _is(self, pattern: Is, value: Reference | Constant) -> bool:
+    def _is(self, pattern: OpPattern, value: Reference | Constant) -> bool:
         found = self.outside(value)
         if not isinstance(found, Constant):
             return False

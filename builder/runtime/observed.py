@@ -25,7 +25,7 @@ def run_observed(
 ) -> dict[str, Any]:
     """The outputs by name, as the program holds them. Operators inside control flow are one with their outer one.
 
-    Raises UnsupportedError for what is no ML program.
+    Raises UnsupportedError for what is not a ML program.
     """
     network = model.network
     if not isinstance(network, ProgramNetwork):

@@ -83,14 +83,14 @@ class Packer:
             return None
         packed, reorder = prepared
         self.expect()
-        lazy = _Lazy(kernel=packed, packer=self, reorder=reorder, original=weight[0])
+        lazy = PrepackedKernel(kernel=packed, packer=self, reorder=reorder, original=weight[0])
         return lazy, Bound(known={}, tensors=bound.tensors, groups=(), converted=(), context=False)
 
     def expect(self) -> None:
         """Count a weight that is to be packed: memory is given back when the last one was."""
         self._waiting += 1
 
-    def reordered(self, lazy: _Lazy) -> Tensor:
+    def reordered(self, lazy: PrepackedKernel) -> Tensor:
         """The packed weight of `lazy`, which gives its original up."""
         with self._lock:
             if lazy.original is None:
@@ -125,7 +125,7 @@ def _give_back_freed_memory() -> None:
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class _Lazy:
+class PrepackedKernel:
     """Calls `kernel` with a weight that is packed by the first call; either `original` or `packed` is None."""
 
     kernel: Kernel
@@ -142,7 +142,7 @@ class _Lazy:
         return result
 
 
-class Late:
+class ShapeSpecializedKernel:
     """An operation on a constant weight and on inputs whose shape only its calls tell.
 
     The first call packs the weight for the shape of its input; oneDNN takes it for other shapes too.
@@ -155,7 +155,7 @@ class Late:
         outline = weight.outline
         self._packs = available() and outline is not None and _fits(outline, weight.dtype)
         self._size = torch.Size() if outline is None else outline.shape
-        self._weight: Known | _Lazy = weight
+        self._weight: Known | PrepackedKernel = weight
         self._lock = threading.Lock()
         self._kernel: tuple[torch.Size | None, Kernel | None] = (None, None)
         if self._packs:
@@ -186,7 +186,9 @@ class Late:
         kernel, reorder = prepared
         with self._lock:
             if isinstance(self._weight, Known):
-                self._weight = _Lazy(kernel=kernel, packer=self._packer, reorder=reorder, original=self._weight)
+                self._weight = PrepackedKernel(
+                    kernel=kernel, packer=self._packer, reorder=reorder, original=self._weight
+                )
         self._kernel = (shape, kernel)
         return kernel
 

@@ -183,7 +183,7 @@ def _kinds() -> dict[str, _Kind]:
 
 
 def _single(descriptor: Any, leading: set[str]) -> frozenset[int]:
-    """Fields that lead to weights and are no list: protobuf merges them where a file has them twice."""
+    """Fields that lead to weights and are not a list: protobuf merges them where a file has them twice."""
     return frozenset(field.number for field in descriptor.fields if _type(field) in leading and not field.is_repeated)
 
 

@@ -135,9 +135,9 @@ class PruningLauncher:
 
         return _Watched(self.unpruned.start(job, task), hopeless)
 
-    def lacks(self, job: Job) -> str | None:
+    def blocked_reason(self, job: Job) -> str | None:
         """Ask the other launcher."""
-        return self.unpruned.lacks(job)
+        return self.unpruned.blocked_reason(job)
 
     def finished(self, job: Job, exit: Exit) -> None:
         """Tell the other launcher."""

@@ -18,7 +18,7 @@ from builder.progress import BOUNDS_VARIABLE
 from builder.search.pruning import PruningLauncher
 from builder.search.settings import Search
 from builder.search.space import arguments_of
-from builder.search.study import Asked, Study
+from builder.search.study import PendingTrial, Study
 from builder.search.table import render_csv
 from builder.search.tracking import trial_run
 from builder.search.trials import Trial, finished
@@ -67,7 +67,7 @@ class SearchRun:
         self._display = display
         self._record = record
         self._launcher = PruningLauncher(launcher, search, study.trials, self._bounds)
-        self._asked: dict[int, Asked] = {}
+        self._asked: dict[int, PendingTrial] = {}
         self.done = 0
         """How many trials were finished now."""
 

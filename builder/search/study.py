@@ -27,7 +27,7 @@ _TRIES_BY_SAMPLER, _TRIES_AT_RANDOM = 20, 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PendingTrial:
     """Settings that are to be built, as a trial of the study."""
 
     number: int
@@ -65,12 +65,12 @@ class Study:
             self._left = [t.number for t in self._trials() if t.state.name == "RUNNING"]
         self.resumed = before is not None
 
-    def ask(self) -> Asked | None:
+    def ask(self) -> PendingTrial | None:
         """Return settings that no trial had before; None where there are enough trials, or no more settings."""
         with _quiet(self._optuna):
             return self._ask()
 
-    def _ask(self) -> Asked | None:
+    def _ask(self) -> PendingTrial | None:
         if self._left:  # of a search that was killed while they ran
             return self._asked(self._handle(self._left.pop(0)))
         trials = self._trials()
@@ -85,15 +85,15 @@ class Study:
         self._study.enqueue_trial(dict(point))
         return self._asked(self._study.ask())
 
-    def _asked(self, handle: Any) -> Asked:
+    def _asked(self, handle: Any) -> PendingTrial:
         point = suggest(self._search.space, handle)
-        return Asked(number=handle.number + 1, point=point, handle=handle)
+        return PendingTrial(number=handle.number + 1, point=point, handle=handle)
 
     def _handle(self, number: int) -> Any:
         trial = next(t for t in self._trials() if t.number == number)
         return self._optuna.trial.Trial(self._study, trial._trial_id)
 
-    def tell(self, asked: Asked, trial: Trial) -> None:
+    def tell(self, asked: PendingTrial, trial: Trial) -> None:
         """Keep what became of a trial."""
         states = self._optuna.trial.TrialState
         with _quiet(self._optuna):

@@ -41,7 +41,7 @@ class ComparisonLimits(Part):
     top5_agreement: Limit | None = None
     """Share of samples in which the reference's best class is among the five best of the result, 0 to 1."""
     nan_count: Limit | None = None
-    """Values of the result that are no number, over all samples; none are allowed unless given."""
+    """Values of the result that are not a number, over all samples; none are allowed unless given."""
     overflow_count: Limit | None = None
     """Values of the result that are infinite or beyond 65504, the largest in half precision, over all samples."""
 

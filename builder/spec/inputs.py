@@ -79,7 +79,7 @@ class ImageInput(Part):
 
 
 def _of_numbers(value: Any) -> Any:
-    """Refuse lists that are no array of numbers."""
+    """Refuse lists that are not an array of numbers."""
     if isinstance(value, list) and _lengths(value) is None:
         raise ValueError("must be numbers in lists of one length at each depth, as an array is")
     return value

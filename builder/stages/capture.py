@@ -15,7 +15,7 @@ import torch
 
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.backends.coreml.lowerings.writes import mark_copies
-from builder.backends.coreml.preflight.raised import Watch, told_frozen
+from builder.backends.coreml.preflight.raised import Watch, trace_constants
 from builder.checks.comparison import judge
 from builder.checks.limits import CAPTURE
 from builder.errors import BuilderError, ConversionError
@@ -136,7 +136,7 @@ def _program(method: str, prepared: PreparedModel, inputs: tuple[torch.Tensor, .
             return onnx(prepared, inputs, names)
         case "coreml":
             return prepared.module  # the file is a Core ML model already
-    raise AssertionError(f"{method} is no method of capture")
+    raise AssertionError(f"{method} is not a method of capture")
 
 
 def capture(
@@ -223,7 +223,7 @@ def _trace_again(prepared: PreparedModel, watch: Watch | None, sample: Sample, *
     finally:
         reset_states(prepared.module, prepared.states.values())
     watch.compare(other, is_wrong=is_wrong)
-    return told_frozen(watch.differing)
+    return trace_constants(watch.differing)
 
 
 _GUARD = re.compile(r"Not all values of (?P<size>\S+) = .* satisfy the generated guard (?P<guard>.+)\.$", re.M)

@@ -17,10 +17,10 @@ from builder.artifacts.effects import worst_change
 from builder.backends import backend_of
 from builder.engine.branch import Branch
 from builder.engine.records import names_digest
-from builder.engine.runner import Packed, Work
+from builder.engine.runner import Packed, StageTask
 from builder.progress import Progress
 from builder.spec import BuildSpec
-from builder.store.inputs import slice_for
+from builder.store.inputs import spec_view
 
 
 def is_measured(spec: BuildSpec) -> bool:
@@ -30,7 +30,7 @@ def is_measured(spec: BuildSpec) -> bool:
 
 def measure(
     branch: Branch, between: Sequence[Any] | None, sealed: SealedPackage, progress: Progress
-) -> Work[MeasuredSteps | None]:
+) -> StageTask[MeasuredSteps | None]:
     """The costs of a branch's steps; `between` is what all steps but the last made, None where that is not at hand."""
     spec = branch.spec
 
@@ -40,7 +40,7 @@ def measure(
         from builder.runtime.errors import RuntimeFailure
 
         subject = Subject(
-            spec=slice_for("measure", spec),
+            spec=spec_view("measure", spec),
             prepared=branch.prepared.value(),
             captured=CapturedProgram(program=None, method=branch.captured.record["method"]),  # nothing looks at it
             sealed=sealed,
@@ -69,7 +69,7 @@ def measure(
         "compress": branch.compressed.output,
     }
     names = tuple(spec.program_compression)
-    return Work(
+    return StageTask(
         name="measure",
         run=run,
         say=lambda measured: _said(names, measured),

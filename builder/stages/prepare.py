@@ -22,7 +22,7 @@ from builder.model.states import check_states, reset_states, undeclared
 from builder.model.substitutions import substitute
 from builder.model.substitutions.rewrite import copy_module
 from builder.model.uncertainty import Uncertainty
-from builder.model.wrapper import Deployed, Normalize, NormalizeAsTrained, ToLevels
+from builder.model.wrapper import ExportWrapper, Normalize, NormalizeAsTrained, ToLevels
 from builder.spec import BuildSpec
 from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
@@ -148,7 +148,7 @@ def _normalizations(loaded: LoadedModel, spec: BuildSpec) -> dict[int, Normaliza
 
 def _deploy(
     spec: BuildSpec, normalize: Mapping[int, torch.nn.Module], detect: Detect | None, module: torch.nn.Module
-) -> Deployed:
+) -> ExportWrapper:
     """The module as the app calls it, in eval mode, without gradients."""
     levels = {
         index: ToLevels(resolve_levels(output), clips=output.color_layout != "G16")
@@ -156,7 +156,7 @@ def _deploy(
         if isinstance(output, ImageOutput)
     }
     softmax = spec.classifier is not None and spec.classifier.softmax
-    deployed = Deployed(module, Arguments(spec.input), normalize, levels, softmax=softmax, detect=detect)
+    deployed = ExportWrapper(module, Arguments(spec.input), normalize, levels, softmax=softmax, detect=detect)
     return deployed.eval().requires_grad_(False)
 
 
@@ -166,7 +166,7 @@ def _as_trained(normalization: Normalization) -> torch.nn.Module:
     return NormalizeAsTrained(normalization.mean, normalization.std)
 
 
-def _try_out(reference: Deployed, examples: ExampleInputs, spec: BuildSpec) -> dict[str, torch.Tensor]:
+def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec) -> dict[str, torch.Tensor]:
     """Run the model at every shape that the app may choose; return its outputs at the captured one.
 
     They are what the model itself returns, before any softmax, by the names that it gives them.
@@ -212,11 +212,11 @@ def _refuse_other_floats(model: torch.nn.Module) -> None:
         )
 
 
-def _kept(reference: Deployed) -> dict[str, torch.Tensor]:
+def _kept(reference: ExportWrapper) -> dict[str, torch.Tensor]:
     return {name: buffer.clone() for name, buffer in reference.model.named_buffers()}
 
 
-def _returned(reference: Deployed, sample: Sample) -> dict[str, torch.Tensor]:
+def _returned(reference: ExportWrapper, sample: Sample) -> dict[str, torch.Tensor]:
     tensors = list(sample.tensors.values())
     try:
         with torch.no_grad():

@@ -24,7 +24,7 @@ SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Action:
+class ActionResult:
     """The result of one stage for one key: plain values, and digests of what lies beside it in the store."""
 
     stage: str
@@ -58,7 +58,7 @@ class ForeignError(OSError):
 class Store:
     """A store below one folder, which may be shared, on a network, or not writable: then it is only read.
 
-    A result says itself what its digest is, so whoever can write it can forge it: results of other users are no hits,
+    A result says itself what its digest is, so whoever can write it can forge it: results of other users are not hits,
     unless `BUILDER_TRUSTED_OWNERS` names them. Objects are what their names say, whoever wrote them.
     """
 
@@ -73,7 +73,7 @@ class Store:
         self._writable = True
         self._told_foreign = False
 
-    def find(self, stage: str, key: str) -> Action | None:
+    def find(self, stage: str, key: str) -> ActionResult | None:
         """Return the result under `key`, None where there is none; a damaged or foreign one is said, and is none."""
         path = self._path(stage, key)
         try:
@@ -101,7 +101,7 @@ class Store:
             self._progress.warn(f"{error}; BUILDER_TRUSTED_OWNERS names the users whose results are used")
         self._told_foreign = True
 
-    def put(self, action: Action) -> None:
+    def put(self, action: ActionResult) -> None:
         """Write a result, unless one of its objects could not be written."""
         if self.objects.failures:
             self._cannot_write(self.objects.failures[-1])
@@ -114,7 +114,7 @@ class Store:
         except OSError as error:
             self._cannot_write(error)
 
-    def drop(self, action: Action, reason: str) -> None:
+    def drop(self, action: ActionResult, reason: str) -> None:
         """Forget a result that turned out to be unusable, and say why."""
         self._progress.warn(
             f"the store's result of {action.stage} is not usable, so {action.stage} runs again: {reason}"
@@ -150,7 +150,7 @@ class Store:
             with contextlib.suppress(OSError), exclusive_or_none(lock):
                 pass
 
-    def actions(self, stage: str = "*", *, foreign: bool = False) -> Iterator[tuple[Path, Action]]:
+    def actions(self, stage: str = "*", *, foreign: bool = False) -> Iterator[tuple[Path, ActionResult]]:
         """Every readable result, or those of one stage, each with its file; with `foreign` those of others as well."""
         for path in sorted((self.root / "actions").glob(f"{stage}/*.json")):
             with contextlib.suppress(OSError):
@@ -172,20 +172,20 @@ def _own_text(path: Path) -> bytes:
         return stream.read(_MOST)
 
 
-def _read(text: bytes, stage: str, key: str) -> Action | None:
+def _read(text: bytes, stage: str, key: str) -> ActionResult | None:
     """Return the action that a file holds, None unless it is complete, well formed, and of this stage and key."""
     try:
         document = parse_json(text)
         body = document["action"]
         if document["schema"] != SCHEMA or digest_of(body) != document["digest"]:
             return None
-        action = Action(**body)
+        action = ActionResult(**body)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return action if (action.stage, action.key) == (stage, key) and _is_well_formed(action) else None
 
 
-def _is_well_formed(action: Action) -> bool:
+def _is_well_formed(action: ActionResult) -> bool:
     """Whether every field has its type, and every object is named by a digest, and not by a way to another file."""
     return (
         isinstance(action.inputs, dict)

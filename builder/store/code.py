@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder.store.digests import Remembered, digest_of
+from builder.store.digests import StatCache, digest_of
 from builder.store.versions import installed_version
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -52,7 +52,7 @@ class Code:
 def scan(path: Path) -> dict[str, list[str]]:
     """The modules that a file imports, absolute names and relative ones with their dots, in any block of it.
 
-    What only a type checker imports is left out. A file that is no Python imports nothing.
+    What only a type checker imports is left out. A file that is not Python imports nothing.
     """
     try:
         tree = ast.parse(path.read_bytes())
@@ -81,7 +81,7 @@ def _imports(node: ast.AST) -> Iterator[str]:
         yield from _imports(inner)
 
 
-def user_code(module: str, remembered: Remembered, *, search: Sequence[Path] | None = None) -> Code:
+def user_code(module: str, remembered: StatCache, *, search: Sequence[Path] | None = None) -> Code:
     """The local files that importing `module` reaches, sought in the working directory and `sys.path` unless given."""
     folders = list(search) if search is not None else search_folders()
     files: dict[Path, str] = {}
@@ -167,7 +167,7 @@ class OwnCode:
     packages: tuple[str, ...]
 
 
-def own_code(modules: Sequence[str], remembered: Remembered) -> OwnCode:
+def own_code(modules: Sequence[str], remembered: StatCache) -> OwnCode:
     """What modules of builder, such as `stages/load.py`, reach.
 
     It is worked out again whenever any file of the package has changed.
@@ -175,7 +175,7 @@ def own_code(modules: Sequence[str], remembered: Remembered) -> OwnCode:
     return remembered.for_now(f"own {' '.join(modules)}", lambda: _own_code(modules, remembered))
 
 
-def _own_code(modules: Sequence[str], remembered: Remembered) -> OwnCode:
+def _own_code(modules: Sequence[str], remembered: StatCache) -> OwnCode:
     stats = remembered.for_now("package", package_stats)
     known = remembered.under(f"own {' '.join(modules)}", [[name, *stat] for name, stat in stats.items()])
     found = known.get("value")
@@ -202,7 +202,7 @@ def package_stats() -> dict[str, tuple[int, ...]]:
 
 
 def _reached(
-    modules: Sequence[str], package_files: Mapping[str, Path], remembered: Remembered
+    modules: Sequence[str], package_files: Mapping[str, Path], remembered: StatCache
 ) -> tuple[list[Path], list[str]]:
     """The files that modules of ours reach, and the foreign packages that these import."""
     files: set[str] = set()
@@ -241,7 +241,7 @@ def _own_file(parts: list[str], package_files: Mapping[str, Path]) -> str | None
     return None
 
 
-def code_digest(files: Sequence[Path], root: Path, remembered: Remembered) -> str:
+def code_digest(files: Sequence[Path], root: Path, remembered: StatCache) -> str:
     """`sha256:` over names (relative to `root`) and contents."""
     return digest_of({os.path.relpath(file, root): remembered.digest(file) for file in files})
 

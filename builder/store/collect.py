@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.store.actions import Action, Store
+from builder.store.actions import ActionResult, Store
 from builder.store.objects import CorruptError
 from builder.store.roots import leading_to
 
@@ -60,7 +60,7 @@ def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool, arti
     return Collected(files=tuple(removed), bytes=size, kept_bytes=total, rooted=len(rooted))
 
 
-def _objects(store: Store, action: Action) -> set[Path]:
+def _objects(store: Store, action: ActionResult) -> set[Path]:
     found = set()
     for name, digest in action.objects.items():
         found.add(store.objects.path(digest))

@@ -90,7 +90,7 @@ def stat_of(path: Path) -> Stat:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
-class Remembered:
+class StatCache:
     """What was once worked out from files (digests, imports), by kind and path, as long as their stat stays.
 
     It is kept in one JSON file; losing it costs time only.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.store.actions import Action, Store
+from builder.store.actions import ActionResult, Store
 
 ABSENT = "(none)"
 
@@ -37,7 +37,7 @@ def nearest_changes(store: Store, stage: str, inputs: Mapping[str, Any]) -> tupl
     return None if best is None else best[2]
 
 
-def changes_between(action: Action, inputs: Mapping[str, Any]) -> tuple[Change, ...]:
+def changes_between(action: ActionResult, inputs: Mapping[str, Any]) -> tuple[Change, ...]:
     """The inputs that differ, sorted by label."""
     known = any(label.startswith("after ") for label in inputs)
     labels = [label for label in {**action.inputs, **inputs} if known or not label.startswith("after ")]

@@ -19,9 +19,9 @@ from builder.spec.base import IsFile, IsImportPath
 from builder.spec.source_kinds import kind_of
 from builder.spec.target import BACKENDS
 from builder.store.code import Code, own_code, package_versions, user_code
-from builder.store.digests import Remembered
+from builder.store.digests import StatCache
 
-READS: Mapping[str, tuple[str, ...]] = {
+STAGE_INPUTS: Mapping[str, tuple[str, ...]] = {
     "load": ("source", "input", "seed"),
     "prepare": ("input", "output", "classifier", "detection", "substitutions", "module_compression", "seed"),
     "capture": ("capture",),
@@ -120,14 +120,14 @@ CALLS_APPLES_FRAMEWORKS = ("seal", "verify", "choose")
 """The stages that call Core ML itself on a Mac, whose answers may change with the system's version: the lint's compute
 plan, and checks by the engine `coreml`."""
 
-VERSIONS: Mapping[str, int] = dict.fromkeys(READS, 1)
+VERSIONS: Mapping[str, int] = dict.fromkeys(STAGE_INPUTS, 1)
 """The version of each stage's own code: raised when it gives another result for the same inputs."""
 
 
 def sections(stage: str) -> tuple[str, ...]:
     """The sections of the spec that are in the key of a stage."""
-    placed = {name for names in READS.values() for name in names}.union(_NO_STAGE)
-    return (*READS[stage], *(name for name in BuildSpec.model_fields if name not in placed))
+    placed = {name for names in STAGE_INPUTS.values() for name in names}.union(_NO_STAGE)
+    return (*STAGE_INPUTS[stage], *(name for name in BuildSpec.model_fields if name not in placed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class Named:
     is_code: bool
 
 
-def stage_inputs(stage: str, spec: BuildSpec, remembered: Remembered) -> dict[str, Any]:
+def stage_inputs(stage: str, spec: BuildSpec, remembered: StatCache) -> dict[str, Any]:
     """Return all inputs of a stage except the results of stages before it.
 
     A file counts by its content, not by its name; user code by the content of all local files that it reaches.
@@ -175,7 +175,7 @@ def _dumped(spec: BuildSpec, name: str) -> Any:
     return dumped if section == name else {entry: dumped[entry] for entry in getattr(spec, name)}
 
 
-def _contents(entry: Named, remembered: Remembered) -> dict[str, Any]:
+def _contents(entry: Named, remembered: StatCache) -> dict[str, Any]:
     """What a file or a piece of user code adds to the inputs."""
     if not entry.is_code:
         path = Path(entry.text)
@@ -192,7 +192,7 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-class Slice:
+class SpecView:
     """The part of a spec that one stage reads; anything else of it is refused, since it is not in the stage's key."""
 
     def __init__(self, stage: str, spec: BuildSpec) -> None:
@@ -202,17 +202,17 @@ class Slice:
     def __getattr__(self, name: str) -> Any:
         """Return a section that is in the stage's key."""
         if _READ_BY.get(name, name) not in sections(self._stage):
-            where = "name it in READS of builder/store/inputs.py, so that it is in the stage's key"
+            where = "name it in STAGE_INPUTS of builder/store/inputs.py, so that it is in the stage's key"
             raise AttributeError(f"the {self._stage} stage reads `{name}` of the spec: {where}")
         return getattr(self._spec, name)
 
 
-def slice_for(stage: str, spec: BuildSpec) -> BuildSpec:
+def spec_view(stage: str, spec: BuildSpec) -> BuildSpec:
     """Return `spec` as `stage` may read it."""
-    return cast(BuildSpec, Slice(stage, spec))
+    return cast(BuildSpec, SpecView(stage, spec))
 
 
-def user_codes(spec: BuildSpec, remembered: Remembered) -> list[Code]:
+def user_codes(spec: BuildSpec, remembered: StatCache) -> list[Code]:
     """All user code that the spec names."""
     entries = [entry for entry in named_in(spec, tuple(type(spec).model_fields)) if entry.is_code]
     return [user_code(entry.text.partition(":")[0], remembered) for entry in entries]

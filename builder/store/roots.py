@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.store.actions import Action, Store
+from builder.store.actions import ActionResult, Store
 from builder.store.objects import atomic_file
 from builder.util.reading import parse_json, read_regular
 
@@ -73,7 +73,7 @@ def _read_note(note: Path) -> Root:
 
 def leading_to(artifacts: Iterable[str], store: Store) -> Iterator[Path]:
     """Yield every result from which one of these artifacts (by digest) was made, and every verdict on one."""
-    known: dict[tuple[str, str], list[tuple[Path, Action]]] = {}
+    known: dict[tuple[str, str], list[tuple[Path, ActionResult]]] = {}
     judged: dict[tuple[str, str], list[Path]] = {}
     for path, action in store.actions(foreign=True):
         known.setdefault((action.stage, action.output), []).append((path, action))

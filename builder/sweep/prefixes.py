@@ -7,7 +7,7 @@ import json
 
 from builder.reports.plain import plain
 from builder.spec import BuildSpec
-from builder.store.inputs import READS
+from builder.store.inputs import STAGE_INPUTS
 
 
 def prefixes(spec: BuildSpec) -> dict[str, str]:
@@ -17,12 +17,12 @@ def prefixes(spec: BuildSpec) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     sections: set[str] = set()
-    for stage, reads in READS.items():
+    for stage, reads in STAGE_INPUTS.items():
         if stage == "verify":  # every job has its own checks
             break
         sections |= set(reads)
         if spec.is_open and stage == "prepare":  # then everything decides about what follows
-            sections |= set(READS["choose"])
+            sections |= set(STAGE_INPUTS["choose"])
         text = json.dumps({name: plain(getattr(spec, name)) for name in sections}, sort_keys=True)
         found[stage] = hashlib.sha256(text.encode()).hexdigest()
     return found

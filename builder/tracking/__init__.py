@@ -12,12 +12,12 @@ from builder.errors import UnfitEnvironmentError
 from builder.progress import Progress
 from builder.spec.tracking import MlflowTracking
 from builder.tracking import outbox
-from builder.tracking.flusher import FlushReport, Kept, flush, start_flusher, wait_for_flusher
+from builder.tracking.flusher import FlushReport, RetainedEntry, flush, start_flusher, wait_for_flusher
 from builder.tracking.run import TrackedRun
 from builder.util import paths
 from builder.util.locations import shown
 
-__all__ = ["FlushReport", "Kept", "flush", "track", "track_run"]
+__all__ = ["FlushReport", "RetainedEntry", "flush", "track", "track_run"]
 
 
 def track(record: BuildRecord, *, outputs: Path, progress: Progress) -> None:

@@ -20,7 +20,7 @@ _LOG_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class RetainedEntry:
     """A record that stays in the outbox, and why."""
 
     identifier: str
@@ -32,7 +32,7 @@ class FlushReport:
     """What one pass over the outbox did."""
 
     sent: tuple[str, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[RetainedEntry, ...] = ()
     busy: bool = False
     """Another flusher is at work, and this one did not wait."""
 
@@ -48,7 +48,7 @@ def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lamb
     """
     lock = outbox_lock(outputs)
     sent: list[str] = []
-    kept: list[Kept] = []
+    kept: list[RetainedEntry] = []
     tried: set[str] = set()
     # A build that finds the lock taken goes away, so whoever held it looks once more after letting go.
     while new := [name for name in outbox.waiting(outputs) if name not in tried]:
@@ -63,7 +63,7 @@ def flush(outputs: Path, *, wait: bool = True, say: Callable[[str], None] = lamb
                 if reason is None:
                     sent.append(name)
                 else:
-                    kept.append(Kept(identifier=name, reason=reason))
+                    kept.append(RetainedEntry(identifier=name, reason=reason))
     return FlushReport(sent=tuple(sent), kept=tuple(kept))
 
 

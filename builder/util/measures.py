@@ -94,7 +94,7 @@ HALF_SMALLEST = 2.0**-14
 
 
 def count_nan(values: torch.Tensor | np.ndarray) -> int:
-    """How many elements are no number."""
+    """How many elements are not a number."""
     return int(np.isnan(_double(values)).sum())
 
 

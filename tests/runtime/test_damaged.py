@@ -292,7 +292,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None
 
 def test_what_is_no_model(tmp_path: Path) -> None:
     # given
-    (tmp_path / "text.mlmodel").write_text("this is no model")
+    (tmp_path / "text.mlmodel").write_text("this is not a model")
     (tmp_path / "empty.mlmodel").touch()
     (tmp_path / "empty.mlpackage").mkdir()
     (tmp_path / "other.mlpackage").mkdir()

@@ -88,7 +88,7 @@ def test_half_is_what_native_half_computes(
     # then
     for index, name in enumerate([*ONE_ROUNDING, *SEVERAL_ROUNDINGS]):
         ours, theirs = half[f"y{index}"], native[f"y{index}"]
-        assert (ours == ours.astype(np.float16)).all() or np.isnan(ours).any(), f"{name} is no half"
+        assert (ours == ours.astype(np.float16)).all() or np.isnan(ours).any(), f"{name} is not a half"
         if name in ONE_ROUNDING:
             assert steps_apart(ours, theirs) <= 1, name
         else:  # an inner rounding of the largest term or product is 2^-11 of it, eight of them at most

@@ -13,7 +13,7 @@ from builder.artifacts import BuildRecord
 from builder.jobs import memory
 from builder.model.sources.download import default_cache
 from builder.release import digests, processes
-from builder.store.digests import Remembered, artifact_digest, files_below
+from builder.store.digests import StatCache, artifact_digest, files_below
 from builder.store.inputs import CALLS_APPLES_FRAMEWORKS, ROOTS, stage_inputs
 from builder.util import memory as process_memory
 
@@ -66,7 +66,7 @@ def test_a_point_release_of_the_system_reaches_only_stages_that_call_it(
     record: BuildRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given the keys before an update of the system
-    spec, stat_cache = record.spec, Remembered(tmp_path / "remembered.json")
+    spec, stat_cache = record.spec, StatCache(tmp_path / "remembered.json")
     monkeypatch.setattr(platform, "mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
     before = {stage: stage_inputs(stage, spec, stat_cache) for stage in ROOTS}
 

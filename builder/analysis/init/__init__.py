@@ -36,7 +36,7 @@ def inspect_source(text: str, recipes: Path) -> Draft:
         from builder.analysis.init.modules import inspect_factory
 
         return inspect_factory(text, as_name(name))
-    raise ConfigurationError(f"{text} is no model that can be looked at", hint=f"give {WAYS}")
+    raise ConfigurationError(f"{text} is not a model that can be looked at", hint=f"give {WAYS}")
 
 
 def _inspect_named(library: str, name: str) -> Draft:

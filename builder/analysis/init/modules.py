@@ -114,7 +114,7 @@ def _candidates(module: torch.nn.Module) -> Iterator[tuple[torch.Tensor, dict[st
 
 
 def picture(shape: list[int]) -> dict[str, Any]:
-    """The section of a picture with levels of 0 to 1, or of an array where the channels are no colours."""
+    """The section of a picture with levels of 0 to 1, or of an array where the channels are not colours."""
     if shape[1] not in (1, 3):
         return {"kind": "tensor", "shape": shape}
     return {"kind": "image", "shape": shape, "color_layout": "RGB" if shape[1] == 3 else "G", "scale": UNIT}

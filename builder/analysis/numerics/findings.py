@@ -83,7 +83,7 @@ def decibels(noise: float) -> float:
 
 
 def noise_of(snr_db: float | None) -> float:
-    """The ratio of noise to signal of an SNR; nothing where there is none, infinite where it is no number."""
+    """The ratio of noise to signal of an SNR; nothing where there is none, infinite where it is not a number."""
     if snr_db is None:
         return 0.0
     return math.inf if math.isnan(snr_db) else 10 ** (-snr_db / 10)

@@ -17,7 +17,7 @@ _KEPT = ("fp32_op_types", "fp32_names", "fp32_modules", "fp32_op_types_if_presen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Circumstances:
+class RemedyContext:
     """What a remedy depends on, besides the suspect."""
 
     spec: BuildSpec
@@ -30,7 +30,7 @@ class Circumstances:
     """By operator's output in the reference, the path of its module."""
 
 
-def operator_remedy(measured: Measured, modules: Sequence[str], around: Circumstances) -> str:
+def operator_remedy(measured: Measured, modules: Sequence[str], around: RemedyContext) -> str:
     """More precision where half cannot hold the values, else milder compression where there is any."""
     found = around.ranges.get(measured.name)
     precise = not isinstance(around.spec.precision, Fp32)
@@ -61,7 +61,7 @@ def conversion_remedy(lowerings: Sequence[UsedLowering]) -> str:
     return f"look at {first}another `capture.method`: in float32 and uncompressed the program is as wrong"
 
 
-def together(name: str, around: Circumstances) -> list[str]:
+def together(name: str, around: RemedyContext) -> list[str]:
     """The operators that have to compute in float32 for a value to stay whole, in the program's order.
 
     Whatever reads a value that half precision cannot hold belongs to them, or the value is rounded before it is read.
@@ -80,7 +80,7 @@ def together(name: str, around: Circumstances) -> list[str]:
     return sorted(wanted & computed, key=lambda each: order[each])
 
 
-def _in_float32(names: Sequence[str], around: Circumstances) -> str:
+def _in_float32(names: Sequence[str], around: RemedyContext) -> str:
     """The section `precision` with these operators in it, beside what it has.
 
     They are named by module, or by type where no module is known: the names that they had when coremltools chose their
@@ -100,7 +100,7 @@ def _in_float32(names: Sequence[str], around: Circumstances) -> str:
     return "\n".join(["precision:", "  kind: mixed", *lines])
 
 
-def _compression(measured: Measured, modules: Sequence[str], around: Circumstances) -> str | None:
+def _compression(measured: Measured, modules: Sequence[str], around: RemedyContext) -> str | None:
     """The step that compressed the operator's weight, with an exception for it; None where nothing did."""
     weights = decompressed(around.artifact, measured.given_name)
     if not weights:

@@ -1,1 +1,1 @@
-"""What stands in the way of a conversion: found in the captured graph, with its place in the code, and a remedy."""
+"""What prevents a conversion: found in the captured graph, with its place in the code, and a remedy."""

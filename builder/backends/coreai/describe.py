@@ -39,7 +39,7 @@ class Description:
 
 
 def check_whole(asset: Path) -> None:
-    """Raise SourceError for a folder that is no asset, or whose program is not the one that was written."""
+    """Raise SourceError for a folder that is not an asset, or whose program is not the one that was written."""
     for name in (PROGRAM, METADATA):
         if not (asset / name).is_file():
             raise SourceError(f"{asset} is no .aimodel: it has no {name}")
@@ -56,7 +56,7 @@ def read_metadata(asset: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SourceError(f"{asset / METADATA} is damaged: {error}") from error
     if not isinstance(content, dict):
-        raise SourceError(f"{asset / METADATA} is damaged: it is no JSON object")
+        raise SourceError(f"{asset / METADATA} is damaged: it is not JSON object")
     return content
 
 

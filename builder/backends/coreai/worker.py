@@ -19,7 +19,7 @@ _PACKAGE = "builder.backends.coreai"
 def main() -> None:
     """Serve calls until the other side closes its end."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print is not an answer
     warnings.simplefilter("ignore")
     while (message := _read(sys.stdin.buffer)) is not None:
         answer = _answer(*pickle.loads(message))

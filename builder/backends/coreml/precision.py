@@ -122,7 +122,7 @@ class MixedSelector:
         for name in self.keep.fp32_op_types_if_present:
             if name not in known:
                 raise ConfigurationError(
-                    f"{name} is no operator type of MIL",
+                    f"{name} is not an operator type of MIL",
                     hint=did_you_mean(name, known),
                     key="precision.fp32_op_types_if_present",
                 )

@@ -156,7 +156,7 @@ class _Reader:
         spot = command_line_spot(argument, argument.partition("=")[2] or None)
         if key == "recipe":
             if not isinstance(value, str | list | dict):
-                value = argument.partition("=")[2].strip()  # a name such as 1.10 is no number
+                value = argument.partition("=")[2].strip()  # a name such as 1.10 is not a number
             self.read_recipe(value, spot, override)
         elif key in self.groups and override.is_delete():
             self.removed[key] = spot
@@ -217,9 +217,11 @@ class _Reader:
 def why_unfit(name: str) -> str | None:
     """Say why `outputs/` cannot have a folder of this recipe, or None."""
     if name.casefold() in RESERVED or name.startswith("."):  # some file systems know no case
-        return f"`{name}` is no name for a recipe: in `outputs/`, where each recipe has its folder, it is builder's own"
+        return (
+            f"`{name}` is not a name for a recipe: in `outputs/`, where each recipe has its folder, it is builder's own"
+        )
     if name and not is_plain_name(name):
-        return f"{name!r} is no name for a recipe: it names files and folders, and has to be printed"
+        return f"{name!r} is not a name for a recipe: it names files and folders, and has to be printed"
     if len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
         return f"a recipe's name has at most {LONGEST_NAME} bytes, for it names files and folders"
     return None

@@ -12,7 +12,7 @@ from builder.artifacts import Suppression
 from builder.errors import ConfigurationError
 from builder.model.detection.candidates import Candidates
 from builder.model.detection.head import Head
-from builder.model.detection.kept import Kept
+from builder.model.detection.kept import Detections
 from builder.model.detection.plain import PlainHead
 from builder.model.detection.pyramids import FcosHead, RetinaHead, SsdHead
 from builder.model.detection.two_stage import TwoStageHead, finds_more
@@ -60,7 +60,7 @@ class Detect(nn.Module):
         """Whether boxes are chosen before they have classes: rounding there changes what is found."""
         return isinstance(self.decode_boxes, TwoStageHead)
 
-    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Detections:
         """What the model itself keeps."""
         return self._head.original(model, picture, suppression)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from builder.artifacts import Suppression
 from builder.model.detection.candidates import Pool
-from builder.model.detection.kept import Kept
+from builder.model.detection.kept import Detections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Head(Protocol):
         """Boxes (P, 4) or (P, C, 4), centres and sizes as shares, and scores (P, C) from 0 to 1."""
         ...
 
-    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Detections:
         """What the model's own post-processing, or torchvision's where it has none, keeps."""
         ...
 

@@ -14,7 +14,7 @@ from builder.model.torchvision_import import import_torchvision
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class Detections:
     """Boxes that stay, the best first."""
 
     boxes: Tensor
@@ -25,7 +25,7 @@ class Kept:
     """(N,), int64, from 0."""
 
 
-def keep_best(boxes: Tensor, scores: Tensor, suppression: Suppression) -> Kept:
+def keep_best(boxes: Tensor, scores: Tensor, suppression: Suppression) -> Detections:
     """Of boxes (P, 4) with scores (P, C) those of torchvision.ops.batched_nms, each of its best class."""
     best, classes = scores.max(dim=1)
     sure = best >= suppression.confidence_threshold
@@ -33,18 +33,20 @@ def keep_best(boxes: Tensor, scores: Tensor, suppression: Suppression) -> Kept:
     operations = import_torchvision().ops
     stays = operations.batched_nms(to_corners(boxes), best, classes, suppression.iou_threshold)
     stays = stays[: suppression.detections]
-    return Kept(boxes=boxes[stays], scores=best[stays], classes=classes[stays])
+    return Detections(boxes=boxes[stays], scores=best[stays], classes=classes[stays])
 
 
-def read_kept(confidence: Tensor, coordinates: Tensor) -> Kept:
+def read_kept(confidence: Tensor, coordinates: Tensor) -> Detections:
     """What Core ML's last stage gives: confidences (N, C) and boxes (N, 4)."""
     if not confidence.shape[0]:
-        return Kept(boxes=coordinates.reshape(0, 4), scores=torch.zeros(0), classes=torch.zeros(0, dtype=torch.int64))
+        return Detections(
+            boxes=coordinates.reshape(0, 4), scores=torch.zeros(0), classes=torch.zeros(0, dtype=torch.int64)
+        )
     scores, classes = confidence.max(dim=1)
-    return Kept(boxes=coordinates, scores=scores, classes=classes)
+    return Detections(boxes=coordinates, scores=scores, classes=classes)
 
 
-def described(kept: Kept, labels: Sequence[str], most: int) -> str:
+def described(kept: Detections, labels: Sequence[str], most: int) -> str:
     """The best boxes in words: `3 boxes: person 0.91 at 0.50, 0.40 (0.20 × 0.70); …`."""
     count = len(kept.scores)
     if not count:

@@ -10,7 +10,7 @@ from builder.errors import ConfigurationError
 from builder.model.detection.boxes import to_center_size
 from builder.model.detection.candidates import Pool
 from builder.model.detection.head import Defaults
-from builder.model.detection.kept import Kept, keep_best
+from builder.model.detection.kept import Detections, keep_best
 from builder.model.flatten import flatten_outputs
 from builder.spec.detection import BoxesDetection
 from builder.util.suggest import did_you_mean
@@ -50,7 +50,7 @@ class PlainHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(returned[self._said.boxes], returned[self._said.scores])
         return decoded
 
-    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's suppression of what the model returns."""
         return keep_best(*self.run(model, picture), suppression)
 

@@ -13,7 +13,7 @@ from builder.artifacts import Suppression
 from builder.model.detection.boxes import from_distances, from_offsets, shares, to_center_size
 from builder.model.detection.candidates import Pool
 from builder.model.detection.head import Defaults, ReturnsPictures, padded
-from builder.model.detection.kept import Kept
+from builder.model.detection.kept import Detections
 
 
 class SsdHead(nn.Module):
@@ -40,7 +40,7 @@ class SsdHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(heads["bbox_regression"][0], heads["cls_logits"][0])
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward, whose classes begin with the background."""
         return torchvision_keeps(model, model, picture, suppression, background=1)
 
@@ -69,7 +69,7 @@ class RetinaHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(heads["bbox_regression"][0], heads["cls_logits"][0])
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward."""
         return torchvision_keeps(model, model, picture, suppression, background=0)
 
@@ -103,7 +103,7 @@ class FcosHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(*rows)
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward."""
         return torchvision_keeps(model, model, picture, suppression, background=0)
 
@@ -142,7 +142,7 @@ def anchors_of(model: Any, picture: Tensor) -> list[Tensor]:
 
 def torchvision_keeps(
     model: Any, thresholds: Any, picture: Tensor, suppression: Suppression, *, background: int
-) -> Kept:
+) -> Detections:
     """Run all of torchvision's own code behind the normalisation, with the thresholds that the artifact has.
 
     `thresholds` is the part of `model` that has them. Its first `background` classes are not in the artifact.
@@ -158,7 +158,7 @@ def torchvision_keeps(
     part.detections_per_img = suppression.detections
     (found,) = detector([picture[0]])
     boxes = shares(found["boxes"], *picture.shape[-2:])
-    return Kept(boxes=boxes, scores=found["scores"], classes=found["labels"] - background)
+    return Detections(boxes=boxes, scores=found["scores"], classes=found["labels"] - background)
 
 
 def shallow(module: nn.Module) -> Any:

@@ -13,7 +13,7 @@ from builder.errors import ConfigurationError
 from builder.model.detection.boxes import from_offsets, to_center_size
 from builder.model.detection.candidates import Pool
 from builder.model.detection.head import Defaults, padded
-from builder.model.detection.kept import Kept
+from builder.model.detection.kept import Detections
 from builder.model.detection.pooling import BoxPooling
 from builder.model.detection.proposals import Proposals
 from builder.model.detection.pyramids import anchors_of, named_features, torchvision_keeps
@@ -89,7 +89,7 @@ class TwoStageHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(offsets, logits, proposals, real)
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward, whose classes begin with the background."""
         return torchvision_keeps(model, model.roi_heads, picture, suppression, background=1)
 

@@ -11,7 +11,7 @@ from builder.artifacts import Suppression
 from builder.errors import ConfigurationError
 from builder.model.detection.candidates import Pool
 from builder.model.detection.head import Defaults
-from builder.model.detection.kept import Kept, keep_best
+from builder.model.detection.kept import Detections, keep_best
 from builder.model.flatten import flatten_outputs
 from builder.spec.detection import YoloDetection
 
@@ -41,7 +41,7 @@ class YoloHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(*returned_tensors(model(picture)))
         return decoded
 
-    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Kept:
+    def original(self, model: nn.Module, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's suppression of what is decoded: such a model has none of its own."""
         return keep_best(*self.run(model, picture), suppression)
 

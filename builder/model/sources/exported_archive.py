@@ -163,7 +163,7 @@ def _texts(document: Any) -> Iterator[tuple[str, str]]:
 
 
 def _refuse_tree(text: str) -> None:
-    """Refuse a nesting of inputs or outputs with other containers than those of Python, or keys that are no names."""
+    """Refuse a nesting of inputs or outputs with other containers than those of Python, or keys that are not names."""
     try:
         document = json.loads(text)
         _, tree = document

@@ -201,7 +201,7 @@ def _class(transformers: Any, name: str, key: str) -> Any:
 
 
 def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
-    """Raise SourceError for an input that is no parameter of the model's forward."""
+    """Raise SourceError for an input that is not a parameter of the model's forward."""
     if isinstance(model, DecoderPart):
         called, known = f"the decoder of {type(model.whole).__name__}", model.parameter_names()
     else:
@@ -214,7 +214,7 @@ def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
                 key=f"input.{name}",
             )
     if getattr(model.config, "use_cache", False):
-        model.config.use_cache = False  # what is kept for the next token is no output of this model
+        model.config.use_cache = False  # what is kept for the next token is not an output of this model
 
 
 def _preprocessing(folder: Path) -> Preprocessing | None:

@@ -214,7 +214,7 @@ def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorIn
 
 
 def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:
-    """Raise SourceError for what is no array of numbers: text, sequences, optional and sparse values."""
+    """Raise SourceError for what is not an array of numbers: text, sequences, optional and sparse values."""
     import onnx
 
     form = value.type.WhichOneof("value")

@@ -62,7 +62,7 @@ class DecoderPart(torch.nn.Module):
         return ENCODED, *(name for name in names if name == _MASK or name.startswith(OWN))
 
     def drop_encoder(self) -> None:
-        """Forget the encoder, so that its weights are no part of what is digested, counted and captured."""
+        """Forget the encoder, so that its weights are not part of what is digested, counted and captured."""
         encoder = self.whole.get_encoder()
         for module in list(self.whole.modules()):
             for name, child in list(module.named_children()):

@@ -43,7 +43,7 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
 
 
 def _refuse_state(path: Path, module: Any) -> None:
-    """Raise SourceError where the program keeps something in an attribute that is no buffer, so that no state is it."""
+    """Raise SourceError where the program keeps something in an attribute that is not a buffer, which no state is."""
     buffers = {name.rpartition(".")[2] for name, _ in module.named_buffers(remove_duplicate=False)}
     assigned = [name for name in _assigned(module.inlined_graph) if name not in buffers]
     if assigned:

@@ -47,7 +47,7 @@ class _Watch(TorchFunctionMode):
         self._givers: dict[torch.nn.Module, set[torch.nn.Module | None]] = {}
 
     def produced(self, module: torch.nn.Module, _: Any, output: Any) -> None:
-        """Remember who returned a tensor; rows of more than two dimensions of a Linear are no channels."""
+        """Remember who returned a tensor; rows of more than two dimensions of a Linear are not channels."""
         self._takers.setdefault(module, set())
         if not isinstance(output, torch.Tensor) or (isinstance(module, torch.nn.Linear) and output.dim() != 2):
             self._takers[module].add(None)

@@ -84,7 +84,7 @@ def _dimensions(old: Any) -> int:
         for index, kind in enumerate(kinds):
             if isinstance(old, kind):
                 return index + 1
-    raise AssertionError(f"{type(old).__name__} is no adaptive pooling")
+    raise AssertionError(f"{type(old).__name__} is not an adaptive pooling")
 
 
 def _fixed(old: Any, size: Size) -> nn.Module:

@@ -43,7 +43,7 @@ Every substitution takes
 Modules are found wherever they are: nested, at the root, and in several places at once, where a shared module is
 replaced by one that is shared again. Parameters keep their values, dtype, device and whether they learn; modules keep
 the training flag. A module whose forward hooks or parametrizations would be lost is refused by its path. Functions
-(`torch.nn.functional.relu6`) are no modules and stay.
+(`torch.nn.functional.relu6`) are not modules and stay.
 
 The model runs on the example inputs before and after each substitution, and the record says what was replaced and
 what this one changed: the largest absolute difference and the signal-to-noise ratio. **Exact** rewrites compute the

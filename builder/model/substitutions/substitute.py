@@ -172,6 +172,6 @@ def _why_nothing(module: torch.nn.Module, patterns: Sequence[str], paths: Sequen
     if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
         return "a captured program has no modules left to replace: substitute in the model that it was captured from"
     return (
-        "functions such as torch.nn.functional.relu6 are no modules and stay; "
+        "functions such as torch.nn.functional.relu6 are not modules and stay; "
         "write `optional: true` when matching nothing is fine"
     )

@@ -11,7 +11,7 @@ from builder.runtime.nn.layer import Binder, Kernel, Layer, fold, unfold
 from builder.runtime.nn.padding import Padding, border_pairs, resolve, torch_order
 from builder.runtime.ops.conv import conv
 from builder.runtime.ops.padding import is_symmetric
-from builder.runtime.prepack import Late
+from builder.runtime.prepack import ShapeSpecializedKernel
 
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -72,7 +72,7 @@ def convolution(layer: Layer) -> Kernel:
         return lambda x, given: unfold(convolve(fold(x, 3), given, bias, padding, groups), x, 3)
     kept = layer.later(p.weights, (out, channels, *padding.kernel))
     fixed = {"bias": bias, "strides": padding.strides, "dilations": padding.dilations, "groups": groups}
-    constant = Late("conv", conv, kept, fixed, layer.source.packer)
+    constant = ShapeSpecializedKernel("conv", conv, kept, fixed, layer.source.packer)
 
     def run(x: Tensor) -> Tensor:
         folded = fold(x, 3)

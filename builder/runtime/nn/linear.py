@@ -7,7 +7,7 @@ from torch.nn import functional
 from builder.runtime.binding import Known
 from builder.runtime.nn.layer import Binder, Kernel, Layer
 from builder.runtime.ops.linear import linear
-from builder.runtime.prepack import Late
+from builder.runtime.prepack import ShapeSpecializedKernel
 
 
 def _quantize_to_int8(x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def inner_product(layer: Layer) -> Kernel:
     p = layer.parameters
     weight = layer.later(p.weights, (p.outputChannels, p.inputChannels))
     bias = layer.weights(p.bias, (p.outputChannels,)) if p.hasBias else None
-    product = Late("linear", linear, weight, {"bias": bias}, layer.source.packer)
+    product = ShapeSpecializedKernel("linear", linear, weight, {"bias": bias}, layer.source.packer)
     prepare = _quantize_to_int8 if p.int8DynamicQuantize else None
 
     def run(x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def batched_matmul(layer: Layer) -> Kernel:
     if len(layer.inputs) == 1:
         weight = layer.later(p.weights, (p.weightMatrixSecondDimension, p.weightMatrixFirstDimension))
         bias = layer.weights(p.bias, (p.weightMatrixSecondDimension,)) if p.hasBias else None
-        product = Late("linear", linear, weight, {"bias": bias}, layer.source.packer)
+        product = ShapeSpecializedKernel("linear", linear, weight, {"bias": bias}, layer.source.packer)
         return (lambda x: product(_quantize_to_int8(x))) if p.int8DynamicQuantize else product
     left, right = p.transposeA, p.transposeB
 

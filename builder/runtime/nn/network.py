@@ -187,7 +187,7 @@ def _preprocessing(message: Any, interface: Interface) -> dict[str, tuple[Prepro
     for entry in message.preprocessing:
         chosen = [feature for feature in images if entry.featureName in ("", feature.name)]
         if not chosen:
-            raise ModelError(f"preprocessing of {entry.featureName!r}, which is no image input")
+            raise ModelError(f"preprocessing of {entry.featureName!r}, which is not an image input")
         found[chosen[0].name] = (*found.get(chosen[0].name, ()), _preprocessor(entry, chosen[0]))
     return found
 

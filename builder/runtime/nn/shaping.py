@@ -39,7 +39,7 @@ def permute(layer: Layer) -> Kernel:
     """`axis` orders (Seq, C, H, W); the batch, axis 1 of rank 5, stays."""
     axes = tuple(int(axis) for axis in layer.parameters.axis) or (0, 1, 2, 3)
     if sorted(axes) != [0, 1, 2, 3]:
-        raise ModelError(f"layer {layer.name}: permute axes {list(axes)} are no permutation of 0 to 3")
+        raise ModelError(f"layer {layer.name}: permute axes {list(axes)} are not a permutation of 0 to 3")
     order = [axis if axis == 0 else axis + 1 for axis in axes]
     order.insert(1, 1)
     return lambda x: x.permute(order if x.dim() == 5 else axes)

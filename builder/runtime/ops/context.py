@@ -25,7 +25,7 @@ class Context:
     """Given to kernels that ask for it with a keyword `context`.
 
     `opset` is the lower-case iOS name ("ios15" … "ios18", "ios26"). `output_types` holds the declared type of each
-    output, None where it is no tensor (lists, dictionaries). `held` maps a MIL dtype name to the torch dtype
+    output, None where it is not a tensor (lists, dictionaries). `held` maps a MIL dtype name to the torch dtype
     that holds it in the chosen precision (fp16 is held in float32 unless the precision is native).
     `run_block(index, *arguments)` runs a nested block and returns its outputs as a tuple.
     """

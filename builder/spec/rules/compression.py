@@ -34,12 +34,12 @@ def compression_problems(
         if format_ == "mlmodel":
             yield from _neural_network(path, step, earlier)
         else:
-            yield from needs(target, path, f"compression {name}", least_generation(step))
+            yield from needs(target, path, f"compression {name}", minimum_generation(step))
             yield from _upon(path, name, step, earlier, target)
         earlier[name] = step
 
 
-def least_generation(step: ProgramCompression) -> int:
+def minimum_generation(step: ProgramCompression) -> int:
     """The iOS release whose ML programs can hold what `step` makes (coremltools' `constexpr_*` operators)."""
     if isinstance(step, LinearQuantize):
         return 18 if step.dtype in ("int4", "uint4") or step.granularity == "per_block" else 16
@@ -49,7 +49,7 @@ def least_generation(step: ProgramCompression) -> int:
     return 17 if isinstance(step, QuantizeActivations) else 16
 
 
-def may_meet(first: CompressionStep, second: CompressionStep) -> bool:
+def may_overlap(first: CompressionStep, second: CompressionStep) -> bool:
     """Whether both steps may compress the same weight: not if names or exceptions can tell them apart, or types do."""
     for step in (first, second):
         if isinstance(step, QuantizeActivations):
@@ -126,7 +126,7 @@ def _upon(
 ) -> Iterator[Problem]:
     """What is wrong with compressing further what earlier steps compressed."""
     for before, first in earlier.items():
-        if not may_meet(first, step):
+        if not may_overlap(first, step):
             continue
         if target.generation < 18:
             yield from needs(target, path, f"compression {name} upon what {before} compressed", 18)

@@ -28,7 +28,9 @@ def _beside(spec: BuildSpec) -> Iterator[Problem]:
     """What a detector is not at the same time."""
     assert spec.detection is not None
     if spec.classifier is not None:
-        yield Problem(path=("classifier",), message="a detector is no classifier: `detection.labels` names its classes")
+        yield Problem(
+            path=("classifier",), message="a detector is not a classifier: `detection.labels` names its classes"
+        )
     if spec.state:
         yield Problem(path=("state",), message="a detector keeps no state")
     if spec.output and spec.detection.output == "nms":

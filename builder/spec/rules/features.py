@@ -133,7 +133,7 @@ def _unfit(value: float, dtype: str) -> str | None:
     """Why a value cannot be of a dtype, or None."""
     if dtype == "int32":
         if value != int(value):
-            return "is no integer"
+            return "is not an integer"
         return None if INT32[0] <= value <= INT32[1] else "is out of range"
     return "is out of range" if dtype == "float16" and abs(value) > FLOAT16 else None
 

@@ -30,7 +30,7 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Problem]:
                 hint="write `format: mlpackage` with target ios16 or later",
             )
         else:
-            yield from needs(spec.target, path, f"compression {name}", least_generation(step))
+            yield from needs(spec.target, path, f"compression {name}", minimum_generation(step))
         if not kind_of(spec.source).has_modules:
             yield Problem(
                 path=path,
@@ -45,7 +45,7 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Problem]:
             )
 
 
-def least_generation(step: ModuleCompression) -> int:
+def minimum_generation(step: ModuleCompression) -> int:
     """The iOS release whose ML programs can hold what `step` makes (coremltools' `constexpr_*` operators)."""
     match step:
         case PostTrainingQuantize():

@@ -12,7 +12,7 @@ import yaml
 
 from builder.__main__ import main
 from builder.artifacts import BuildRecord, CheckReport
-from builder.cli.cause import tell_cause
+from builder.cli.cause import report_cause
 
 Told = Callable[[], str]
 
@@ -64,5 +64,5 @@ def test_a_search_for_the_cause_ends_in_time(
     missed = CheckReport(
         name="parity", kind="parity", engine="runtime", passed=False, values={}, limits={}, reason="too low"
     )
-    tell_cause(make_record(checks=(missed,)), ["recipe=planted"], seconds=0.01)
+    report_cause(make_record(checks=(missed,)), ["recipe=planted"], seconds=0.01)
     assert "no change that helps was found in 0 s; `debug` looks as long as it takes" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.cli.process import settle
+from builder.cli.process import setup_process
 from builder.errors import UnfitEnvironmentError
 
 BUILDER = f"{sys.executable} -m builder"
@@ -49,4 +49,4 @@ def test_a_working_directory_that_is_gone_is_told(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(UnfitEnvironmentError, match="the working directory is gone"):
-        settle()
+        setup_process()

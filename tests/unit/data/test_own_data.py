@@ -206,8 +206,8 @@ ALL = [["cat/a.png", "x"], ["cat/b.png", "x"], ["dog/c.png", "x"], ["dog/deeper/
     ("break_it", "said", "key"),
     [
         (_truncate, r"cat/a\.png is damaged: .*truncated", "folder"),
-        (_write("cat/notes.txt", b"hello"), r"notes\.txt is no picture", "folder"),
-        (_write("cat/empty.png", b""), r"empty\.png is no picture", "folder"),
+        (_write("cat/notes.txt", b"hello"), r"notes\.txt is not a picture", "folder"),
+        (_write("cat/empty.png", b""), r"empty\.png is not a picture", "folder"),
         (_save(_picture(0, size=(9, 9))), r"has 9 x 9 pixels, and the input takes 24 x 16", "folder"),
         (_save(_picture(0, "RGBA")), r"has mode RGBA, and the input takes RGB or L", "folder"),
         (_save(Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16))), r"has mode I;16", "folder"),
@@ -215,7 +215,7 @@ ALL = [["cat/a.png", "x"], ["cat/b.png", "x"], ["dog/c.png", "x"], ["dog/deeper/
         (_save(_picture(0), resize="from_weights"), r"do not publish how pictures are scaled", "resize"),
         (_save(_picture(0), labels="folders", samples=5), r"has 4 samples, and 5 are asked for", ""),
         (_empty, r"no pictures in", "folder"),
-        (lambda root: {"folder": str(root / "cat/a.png")}, r"is no folder", "folder"),
+        (lambda root: {"folder": str(root / "cat/a.png")}, r"is not a folder", "folder"),
         (_labels(["name", "class"], *ALL), r"labels\.csv:1 must say `file,label`", "labels"),
         (_labels(HEAD, *ALL[:2]), r"dog/c\.png has no label .*\(2 have none\)", "labels"),
         (
@@ -300,7 +300,7 @@ NAN[1, 0, 2] = np.nan
         ({"x": ARRAYS["x"][:2]}, r"different numbers of samples: image 3, x 2, ids 3, labels 3", "file"),
         ({"image": ARRAYS["image"].astype(np.float32)}, r"is float32 of shape .* a picture is uint8", "file"),
         ({"image": ARRAYS["image"][:, :8]}, r"has 24 x 8 pixels, and the input takes 24 x 16", "file"),
-        ({"other": ARRAYS["x"]}, r"holds other, which is no input", "file"),
+        ({"other": ARRAYS["x"]}, r"holds other, which is not an input", "file"),
         ({"x": None}, r"has no array for input x", "file"),
         ({"labels": np.array([0.5, 1, 2])}, r"label 0: a label is the name of a class or its number", "labels"),
         ({"labels": np.array([True, False, True])}, r"label 0: a label is", "labels"),

@@ -66,8 +66,8 @@ def test_a_layer_whose_values_half_precision_cannot_hold(factory: str, module: s
     # what it says to change takes the error away
     assert worst.remedy is not None
     write(factory, **yaml.safe_load(worst.remedy))
-    healed = look(1)
-    assert decibels(healed.noise) > max(decibels(found.noise) + 10, 55)
+    with_remedies = look(1)
+    assert decibels(with_remedies.noise) > max(decibels(found.noise) + 10, 55)
 
 
 def test_squares_that_overflow_are_named_where_they_begin() -> None:

@@ -276,7 +276,7 @@ class Case:
 
     inner: Callable[[], nn.Module]
     operator: str | None
-    """As torch names it; None where it is no operator."""
+    """As torch names it; None where it is not an operator."""
     shape: tuple[int, ...] = (2, 8)
     method: str = "trace"
     target: str = "ios18"

@@ -16,7 +16,7 @@ from builder.artifacts import LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.backends.coreml.preflight.obstacles import Diagnosis, Obstacle
 from builder.data import make_examples
-from builder.engine.diagnose import Patient, diagnose
+from builder.engine.diagnose import PreflightInput, diagnose
 from builder.errors import ConversionError
 from builder.model.capture.archive import archived
 from builder.spec import BuildSpec
@@ -37,10 +37,10 @@ def given_recipe(case: Case, **changes: Any) -> BuildSpec:
     return BuildSpec.model_validate(recipe | changes)
 
 
-def patient(module: torch.nn.Module, spec: BuildSpec) -> Patient:
+def patient(module: torch.nn.Module, spec: BuildSpec) -> PreflightInput:
     loaded = LoadedModel(module=module.eval(), digest="0" * 64, origin={})
     examples = make_examples(spec)
-    return Patient(loaded=loaded, prepared=prepare(loaded, examples, spec), examples=examples, spec=spec)
+    return PreflightInput(loaded=loaded, prepared=prepare(loaded, examples, spec), examples=examples, spec=spec)
 
 
 def planted(case: Case, inner: torch.nn.Module | None = None) -> torch.nn.Module:
@@ -113,10 +113,10 @@ def test_an_obstacle_is_named_with_a_remedy_that_works(name: str, tmp_path: Path
         x = torch.randn(case.shape)
         if not case.is_random:
             torch.testing.assert_close(case.rewritten(x), case.inner()(x), equal_nan=True)
-        healed = planted(case, Function(case.rewritten))
-        assert not diagnose(patient(healed, spec)).best.in_the_way
+        with_remedies = planted(case, Function(case.rewritten))
+        assert not diagnose(patient(with_remedies, spec)).best.in_the_way
         if name != "infinite_triangle":  # whose zeros and infinities are compared below
-            assert_builds(healed, spec, tmp_path)
+            assert_builds(with_remedies, spec, tmp_path)
     else:
         assert remedy.kind == "none"
         assert remedy.said.startswith("not convertible, because")

@@ -233,7 +233,7 @@ def test_an_existing_recipe_is_kept(here: Path, capsys: pytest.CaptureFixture[st
         ("nothing.onnx", 2, "there is no file nothing.onnx"),
         ("torchvision:resnet51", 2, "did you mean `resnet50`?"),
         ("torchvision:maskrcnn_resnet50_fpn", 2, "does not know"),
-        ("resnet50", 2, "is no model that can be looked at"),
+        ("resnet50", 2, "is not a model that can be looked at"),
         ("init_factories:Nothing", 3, "has no Nothing"),
         ("broken.pth", 3, "broken.pth"),
         ("broken.onnx", 3, "broken.onnx"),

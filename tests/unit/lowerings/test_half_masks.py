@@ -25,7 +25,7 @@ def filled(rng: random.Random) -> Case:
 
 
 def limited(rng: random.Random) -> Case:
-    """A limit is no mask: what half precision holds stays what it is."""
+    """A limit is not a mask: what half precision holds stays what it is."""
     return (lambda x: torch.clamp(x * 1000, min=LEAST) * 10), (torch.tensor([-5.0, 3.0]),)
 
 

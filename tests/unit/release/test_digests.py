@@ -60,7 +60,7 @@ def test_a_link_to_equal_content_is_no_plain_file(folder: Path, tmp_path_factory
     (folder / "two.txt").rename(elsewhere)
     (folder / "two.txt").symlink_to(elsewhere)
     # when the folder is compared, then the link is named, since its target may change
-    assert _problems(folder) == ["two.txt is no plain file any more"]
+    assert _problems(folder) == ["two.txt is not a plain file any more"]
 
 
 def test_every_flipped_bit_of_the_manifest_is_found(folder: Path) -> None:

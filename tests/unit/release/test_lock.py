@@ -136,7 +136,7 @@ def test_a_lock_keeps_other_entries_and_is_sorted(project: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[1, 2", "recipes: {}", "schema: 2\nrecipes: {}", "schema: 1\nrecipes: {a: {}}", "x"])
 def test_a_broken_lock_is_explained(text: str, project: Path) -> None:
-    # given a file that is no lock, when it is read, then the mistake is the user's to mend: exit code 2
+    # given a file that is not a lock, when it is read, then the mistake is the user's to mend: exit code 2
     (project / lock.FILE_NAME).write_text(text)
     with pytest.raises(ConfigurationError):
         lock.read_lock(project)

@@ -227,7 +227,7 @@ def test_a_dirty_tree_is_refused(project: Path, capsys: pytest.CaptureFixture[st
         (["release.sign_key="], "has no setting"),
         (["release.sign_key=nowhere.pem"], "cannot be read"),
         (["release.sign_key=labels.txt"], "holds no private key"),
-        (["--output", "recipes"], "exists and is no release"),
+        (["--output", "recipes"], "exists and is not a release"),
     ],
 )
 def test_a_wrong_command_line_is_explained(

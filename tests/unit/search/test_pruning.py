@@ -104,7 +104,7 @@ class Launched:
     def start(self, job: Job, task: Task) -> Launched:
         return self
 
-    def lacks(self, job: Job) -> str | None:
+    def blocked_reason(self, job: Job) -> str | None:
         return None
 
     def finished(self, job: Job, exit: Exit) -> None: ...

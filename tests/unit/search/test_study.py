@@ -12,7 +12,7 @@ from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.search import study as studies
 from builder.search.settings import Search
 from builder.search.space import Point, arguments_of, identity, points
-from builder.search.study import Asked, Study
+from builder.search.study import PendingTrial, Study
 from builder.search.trials import Trial
 from builder.util.install import extra
 from tests.unit.search.conftest import MakeSearch
@@ -31,7 +31,7 @@ def open_study(tmp_path: Path) -> MakeStudy:
     return lambda search, **what: Study(tmp_path / "study.db", search, {"space": "one", **what})
 
 
-def answer(asked: Asked, search: Search) -> Trial:
+def answer(asked: PendingTrial, search: Search) -> Trial:
     """What a trial would measure: some fail, some miss a limit, some are pruned, the rest count."""
     number, cost = asked.number, float(len(identity(asked.point)))
     common: dict[str, Any] = {

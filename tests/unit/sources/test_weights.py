@@ -87,7 +87,7 @@ def _write(path: Path, kind: str) -> None:
         case "empty":
             path.write_bytes(b"")
         case "text":
-            path.write_text("these are no weights")
+            path.write_text("these are not weights")
         case "web page":
             path.write_text("<!doctype html><title>Sign in</title>")
         case "git lfs":

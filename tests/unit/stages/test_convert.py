@@ -105,7 +105,7 @@ def test_a_pattern_that_matches_nothing_is_an_error(keep: dict[str, list[str]], 
 
 
 def test_an_operator_type_that_no_model_has_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="layer_norn is no operator type of MIL") as caught:
+    with pytest.raises(ConfigurationError, match="layer_norn is not an operator type of MIL") as caught:
         convert_module(
             Convolutions(), make_spec(precision={"kind": "mixed", "fp32_op_types_if_present": ["layer_norn"]})
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builder.__main__ import main
-from builder.backends.coreml.preflight.raised import Sites, frozen_values, told_frozen
+from builder.backends.coreml.preflight.raised import Sites, trace_constants, watch_trace_constants
 from builder.runtime import load
 
 NET = """\
@@ -77,6 +77,6 @@ def test_sizes_are_no_values() -> None:
             return x.reshape(int(x.shape[0]), -1) if x.shape[1] > 1 else x
 
     module, found = Sized(), []
-    with frozen_values(Sites(module), found), torch.no_grad():
+    with watch_trace_constants(Sites(module), found), torch.no_grad():
         torch.jit.trace(module, torch.zeros(2, 3))
-    assert told_frozen(found) == ()
+    assert trace_constants(found) == ()

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.functional import pad
 
 from builder.artifacts import LoadedModel
-from builder.backends.coreml.preflight.raised import Watch, told_frozen
+from builder.backends.coreml.preflight.raised import Watch, trace_constants
 from builder.data import make_examples
-from builder.engine.diagnose import Patient, diagnose
+from builder.engine.diagnose import PreflightInput, diagnose
 from builder.errors import ConversionError
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
@@ -69,11 +69,11 @@ class Multiples(nn.Module):
         return x.reshape(2, -1, 4).sum(2)
 
 
-def patient(module: nn.Module, shape: list[object], **parts: object) -> Patient:
+def patient(module: nn.Module, shape: list[object], **parts: object) -> PreflightInput:
     spec = make_spec(input={"x": {"kind": "tensor", "shape": shape}}, precision={"kind": "fp32"}, **parts)
     examples = make_examples(spec)
     loaded = LoadedModel(module=module.eval(), digest="0" * 64, origin={})
-    return Patient(loaded=loaded, prepared=prepare(loaded, examples, spec), examples=examples, spec=spec)
+    return PreflightInput(loaded=loaded, prepared=prepare(loaded, examples, spec), examples=examples, spec=spec)
 
 
 MERGE = [1, {"min": 16, "max": 32, "default": 24}]
@@ -117,7 +117,7 @@ def test_a_branch_that_no_tried_size_shows_is_noted_and_what_only_refuses_is_not
     given = patient(Large(), [2, {"min": 4, "max": 1000, "default": 8}])
     watch = Watch(given.prepared.module.get_submodule("model"))
     capture(given.prepared, given.examples, "trace", {}, watch=watch)
-    assert told_frozen(watch.branches) == ("a branch on a size in test_sizes.py:54, `if x.shape[1] == 887:`",)
+    assert trace_constants(watch.branches) == ("a branch on a size in test_sizes.py:54, `if x.shape[1] == 887:`",)
 
 
 def test_where_all_sizes_were_tried_nothing_is_noted() -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from builder.progress import Silent
-from builder.store.actions import Action, Store
+from builder.store.actions import ActionResult, Store
 from builder.store.collect import collect
 
 DAY = 86400.0
 
 
-def put(store: Store, name: str, contents: list[bytes], *, days_ago: float) -> Action:
+def put(store: Store, name: str, contents: list[bytes], *, days_ago: float) -> ActionResult:
     """Store a result whose objects and entry were last used some days ago."""
     files = {str(index): store.objects.put_bytes(content) for index, content in enumerate(contents)}
     manifest = store.objects.put_manifest(files)
-    action = Action(
+    action = ActionResult(
         stage="seal",
         key=f"sha256:{name}",
         inputs={},

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from builder import noop
 from builder.progress import Silent
 from builder.store.actions import SCHEMA, Action, Store
-from builder.store.digests import Remembered, canonical, digest_of
+from builder.store.digests import StatCache, canonical, digest_of
 from builder.store.objects import CorruptError, Objects
 from builder.store.roots import remembered_roots
 from builder.util.reading import is_inner_path
@@ -135,7 +135,7 @@ def test_any_bytes_in_any_small_file_are_a_miss(content: bytes) -> None:
         store = Store(root, Silent())
         assert store.find("seal", action()["key"]) is None
         assert [root.artifacts for root in remembered_roots(root)] == [frozenset()]
-        assert Remembered(root / "remembered.json").get("kind", root / "noop", lambda _: 1) == 1
+        assert StatCache(root / "remembered.json").get("kind", root / "noop", lambda _: 1) == 1
         with pytest.raises((OSError, ValueError)):
             noop.read_manifest(str(root / "noop"))
 

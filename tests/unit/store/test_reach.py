@@ -9,7 +9,7 @@ import pytest
 from builder.spec import BuildSpec
 from builder.spec.source_kinds import SOURCES
 from builder.store.code import PACKAGE, _reached
-from builder.store.digests import Remembered
+from builder.store.digests import StatCache
 from builder.store.inputs import _roots
 
 SPEC = {
@@ -32,7 +32,7 @@ def reach(stage: str, kind: str, folder: Path) -> tuple[set[str], set[str]]:
     """The files of builder and the foreign packages in the key of a stage, for a source of `kind`."""
     spec = BuildSpec.model_validate({**SPEC, "source": {"kind": kind, **SETTINGS[kind]}})
     files = {file.relative_to(PACKAGE).as_posix(): file for file in PACKAGE.rglob("*.py")}
-    found, packages = _reached(_roots(stage, spec), files, Remembered(folder / "remembered.json"))
+    found, packages = _reached(_roots(stage, spec), files, StatCache(folder / "remembered.json"))
     return {file.relative_to(PACKAGE).as_posix() for file in found}, set(packages)
 
 

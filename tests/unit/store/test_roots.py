@@ -12,7 +12,7 @@ from builder.cli import gc
 from builder.errors import ConfigurationError
 from builder.progress import Silent
 from builder.release.lock import FILE_NAME, lock_text
-from builder.store.actions import Action, Store
+from builder.store.actions import ActionResult, Store
 from builder.store.collect import collect
 from builder.store.roots import AWAY, remember_root, remembered_roots
 
@@ -27,7 +27,7 @@ def build(store: Store, name: str, *, days_ago: float) -> str:
     for stage in (*CHAIN, "verify"):
         manifest = store.objects.put_manifest({"file": store.objects.put_bytes(f"{name} {stage}".encode())})
         inputs = {**after, "after method": "trace"}
-        action = Action(
+        action = ActionResult(
             stage=stage,
             key=f"sha256:{name}",
             inputs=inputs,

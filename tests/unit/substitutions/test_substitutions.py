@@ -311,7 +311,7 @@ def trees(draw: st.DrawFn) -> nn.Module:
     return pool[-1]
 
 
-@settings(deadline=None)  # one machine's load is no failure
+@settings(deadline=None)  # one machine's load is not a failure
 @for_all(trees())
 def test_in_every_tree_all_marked_modules_are_replaced_once_and_nothing_else(model):
     # given

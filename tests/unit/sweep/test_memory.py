@@ -123,15 +123,15 @@ def test_the_launcher_waits_for_memory(
     monkeypatch.setattr("builder.jobs.local.Process", Child)
     launcher = LocalLauncher(LocalSweep(job_memory=6 * GB), peaks=tmp_path / "peaks.json", jobs=2)
     first, second = make_job(1), make_job(2)
-    assert launcher.lacks(first) is None
+    assert launcher.blocked_reason(first) is None
     launcher.start(first, Task(command=(), folder="", environment={}, log="", out=""))
 
     # then the second waits, and is told why
-    said = launcher.lacks(second)
+    said = launcher.blocked_reason(second)
     assert said is not None
     assert "6.0 GB" in said
     assert "sweep.job_memory" in said
 
     # until the first has ended
     launcher.finished(first, Exit(code=0, seconds=1.0, peak_bytes=GB))
-    assert launcher.lacks(second) is None
+    assert launcher.blocked_reason(second) is None

@@ -43,7 +43,7 @@ def wait(handle: SubmittedJob) -> Exit:
 def test_a_job_runs_elsewhere_and_tells_how_it_ended(tmp_path: Path, make_job: MakeJob) -> None:
     launcher = SubmititLauncher(HERE, folder=tmp_path / "submitit", jobs=8)
     assert launcher.limit == 2
-    assert launcher.lacks(make_job(1)) is None
+    assert launcher.blocked_reason(make_job(1)) is None
     code = "import os, sys; print(os.environ['BUILDER_SWEEP_ID'], os.getppid()); sys.exit(5)"
     ended = wait(launcher.start(make_job(1), task(tmp_path, code)))
     assert ended.code == 5

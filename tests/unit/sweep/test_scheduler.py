@@ -57,7 +57,7 @@ class World:
         self.largest = max(self.largest, len(self.handles) - len(self.exits))
         return self.handles[job.number]
 
-    def lacks(self, job: Job) -> str | None:
+    def blocked_reason(self, job: Job) -> str | None:
         return "no memory" if self.full else None
 
     def finished(self, job: Job, exit: Exit) -> None:

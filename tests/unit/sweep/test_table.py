@@ -141,7 +141,7 @@ def test_the_sweep_is_one_flat_run(rows: list[Row]) -> None:
     name = f"{rows[6].recipe}/{rows[6].variant}".replace("=", "_")
     assert run.metrics[f"bytes/{name}"] == rows[6].size_bytes
     assert run.metrics[f"parity/snr_db/{name}"] == 48.31234
-    assert f"capture/snr_db/{name}" not in run.metrics  # infinity is no metric
+    assert f"capture/snr_db/{name}" not in run.metrics  # infinity is not a metric
     assert "| 2 | " in run.tags["mlflow.note.content"]
 
 

@@ -32,9 +32,9 @@ def palettize(form: Form, step: Palettize, channels: tuple[int, int] | None) -> 
         weight = weight / scale
     group = weight.shape[axis] if step.granularity == "per_tensor" else step.group_size or 32
     if weight.shape[axis] % group:
-        return f"{weight.shape[axis]} channels are no multiple of the group size {group}"
+        return f"{weight.shape[axis]} channels are not a multiple of the group size {group}"
     if group % step.cluster_dim:
-        return "the output channels of each group are no multiple of cluster_dim"
+        return "the output channels of each group are not a multiple of cluster_dim"
     found = _grouped(weight, step, axis, group)
     if isinstance(found, str):
         return found

@@ -103,7 +103,7 @@ class _Casting:
         return self.to(value, dtype, node) if is_float else value
 
     def _plain(self, node: Node) -> None:
-        """What is no operator of torch's, such as sizes and branches, keeps to float32."""
+        """What is not an operator of torch's, such as sizes and branches, keeps to float32."""
         back = lambda each: self.to(each, torch.float32, node) if dtype_of(each) is torch.float16 else each  # noqa: E731
         node.args, node.kwargs = tree_map_only(Node, back, (node.args, node.kwargs))
 

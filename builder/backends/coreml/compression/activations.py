@@ -82,7 +82,7 @@ def measure_ranges(
 ) -> dict[str, Range]:
     """The smallest and the largest number of every value, over all samples; `predict` returns all values by name.
 
-    Values that are no numbers are left out. Raises ConversionError for NaN and infinity, which have no range.
+    Values that are not numbers are left out. Raises ConversionError for NaN and infinity, which have no range.
     """
     ranges: dict[str, Range] = {}
     with progress.bar("calibrate", len(samples), unit="it") as advance:

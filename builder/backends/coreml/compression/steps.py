@@ -106,7 +106,7 @@ class Step:
                 f"blocks and n:m ratios are for conv and linear, and this is for {', '.join(sorted(weight.op_types))}"
             )
         if reason and "`cluster_dim` is invalid" in reason:
-            return "the output channels of each group are no multiple of cluster_dim"
+            return "the output channels of each group are not a multiple of cluster_dim"
         if reason:
             return reason
         if weight.is_compressed:

@@ -24,5 +24,7 @@ def _is_no_picture(x: Var, weight: Var) -> bool:
 
 
 ACTIVATION = (
-    Lowering(operator="prelu", lower=prelu, lacks="slopes by channel unless the rank is 4", applies=_is_no_picture),
+    Lowering(
+        operator="prelu", lower=prelu, upstream_gap="slopes by channel unless the rank is 4", applies=_is_no_picture
+    ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     dtype_name,
     fixed_shape,
@@ -270,11 +270,13 @@ def assignments() -> Iterator[None]:
 
 
 ASSIGNMENT = (
-    Lowering(operator="copy", lower=copy, lacks="traces, and other dtypes"),
-    Lowering(operator="fill", lower=fill, lacks="other dtypes"),
+    Lowering(operator="copy", lower=copy, upstream_gap="traces, and other dtypes"),
+    Lowering(operator="fill", lower=fill, upstream_gap="other dtypes"),
     *(
         Lowering(
-            operator=name, lower=diagonal, wrong=Wrong(issue=None, said="gives the matrix instead of its diagonal")
+            operator=name,
+            lower=diagonal,
+            wrong=UpstreamBug(issue=None, said="gives the matrix instead of its diagonal"),
         )
         for name in ("diagonal", "diagonal_copy")
     ),
@@ -286,7 +288,7 @@ ASSIGNMENT = (
     Lowering(
         operator="index_put",
         lower=index_put,
-        lacks="several indices beside whole axes, and choices by a mask in fixed sizes",
+        upstream_gap="several indices beside whole axes, and choices by a mask in fixed sizes",
         applies=_is_ours,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.backends.coreml.lowerings.half_masks import MASKED
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_bool, promoted, selected, zeros_like
 
 _HIDDEN = -3.4e38
@@ -173,18 +173,18 @@ ATTENTION = (
     Lowering(
         operator="_safe_softmax",
         lower=safe_softmax,
-        wrong=Wrong(issue=None, said="makes NaN where everything is minus infinity"),
+        wrong=UpstreamBug(issue=None, said="makes NaN where everything is minus infinity"),
     ),
     Lowering(
         operator="scaled_dot_product_attention",
         lower=masked_or_grouped_attention,
-        lacks=_ROWS,
+        upstream_gap=_ROWS,
         applies=_is_grouped_or_hides_rows,
     ),
     Lowering(
         operator="_scaled_dot_product_flash_attention_for_cpu",
         lower=flash_attention,
-        lacks="rows of which a mask hides everything",
+        upstream_gap="rows of which a mask hides everything",
         applies=_may_hide_rows,
     ),
 )

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, numpy_dtype, promoted
 
 
@@ -130,8 +130,8 @@ CELLS = (
     Lowering(
         operator="getitem",
         lower=getitem,
-        wrong=Wrong(issue=None, said="takes all sizes for the first, and refuses the others"),
+        wrong=UpstreamBug(issue=None, said="takes all sizes for the first, and refuses the others"),
         applies=_is_shape,
     ),
-    Lowering(operator="new_zeros", lower=new_zeros, lacks="sizes beside numbers", applies=_is_mixed),
+    Lowering(operator="new_zeros", lower=new_zeros, upstream_gap="sizes beside numbers", applies=_is_mixed),
 )

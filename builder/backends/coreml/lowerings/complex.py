@@ -62,8 +62,8 @@ def _is_complex(x: Var) -> bool:
 
 COMPLEX = (
     *(Lowering(operator=name, lower=view_as_complex) for name in ("view_as_complex", "view_as_complex_copy")),
-    Lowering(operator="mul", lower=mul, lacks="complex numbers", applies=_one_is_complex),
-    Lowering(operator="unsqueeze", lower=unsqueeze, lacks="complex numbers", applies=_is_complex),
+    Lowering(operator="mul", lower=mul, upstream_gap="complex numbers", applies=_one_is_complex),
+    Lowering(operator="unsqueeze", lower=unsqueeze, upstream_gap="complex numbers", applies=_is_complex),
     Lowering(operator="polar", lower=polar),
     *(Lowering(operator=name, lower=conj) for name in ("conj", "_conj", "_conj_physical", "conj_physical")),
     *(Lowering(operator=name, lower=resolved) for name in ("resolve_conj", "resolve_neg")),

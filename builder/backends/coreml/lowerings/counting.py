@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import is_bool
 
 Axes = Sequence[int] | int | None
@@ -32,7 +32,7 @@ def _counts(x: Var) -> bool:
     return is_bool(x)
 
 
-_WRONG = Wrong(
+_WRONG = UpstreamBug(
     issue=1685, said="counts in floats, of which half precision ends at 65504 and has no odd ones from 2048 on"
 )
 

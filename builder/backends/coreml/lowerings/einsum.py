@@ -129,7 +129,7 @@ EINSUM = (
     Lowering(
         operator="einsum",
         lower=einsum,
-        lacks="ellipses, diagonals, traces, and more or less than two operands",
+        upstream_gap="ellipses, diagonals, traces, and more or less than two operands",
         applies=_is_unusual,
     ),
 )

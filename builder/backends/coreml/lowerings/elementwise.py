@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from builder.backends.coreml.lowerings.logarithms import log_of_sum
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     as_float,
     dtype_name,
@@ -272,9 +272,9 @@ _FLOAT_ONLY = ("sqrt", "exp", "exp2", "sin", "cos", "tan", "tanh", "sigmoid", "e
 
 _SCALED = {"add": scaled_sum, "sub": scaled_difference, "rsub": reversed_difference}
 
-_ALPHA = Wrong(issue=2680, said="ignores or refuses `alpha`", fixed_in="9.1.dev0")
+_ALPHA = UpstreamBug(issue=2680, said="ignores or refuses `alpha`", fixed_in="9.1.dev0")
 
-_INTEGER_QUOTIENT = Wrong(issue=2734, said="makes floats of quotients of integers", fixed_in="9.1.dev0")
+_INTEGER_QUOTIENT = UpstreamBug(issue=2734, said="makes floats of quotients of integers", fixed_in="9.1.dev0")
 
 
 def _plain(**functions: Callable[..., Any]) -> tuple[Lowering, ...]:
@@ -293,29 +293,29 @@ ELEMENTWISE = (
     Lowering(
         operator="reciprocal",
         lower=reciprocal,
-        wrong=Wrong(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+        wrong=UpstreamBug(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
     ),
     Lowering(
         operator="rsqrt",
         lower=rsqrt,
-        wrong=Wrong(issue=None, said="adds an epsilon, so that nothing is infinite"),
+        wrong=UpstreamBug(issue=None, said="adds an epsilon, so that nothing is infinite"),
         applies=_may_be_tiny,
     ),
     Lowering(
         operator="softplus",
         lower=softplus,
-        wrong=Wrong(issue=None, said="overlooks the threshold"),
+        wrong=UpstreamBug(issue=None, said="overlooks the threshold"),
         applies=_is_unusual_softplus,
     ),
     Lowering(
         operator="expm1",
         lower=expm1,
-        wrong=Wrong(issue=None, said="takes 1 from a rounded exponential, which leaves few digits near zero"),
+        wrong=UpstreamBug(issue=None, said="takes 1 from a rounded exponential, which leaves few digits near zero"),
     ),
     Lowering(
         operator="gelu",
         lower=gelu,
-        wrong=Wrong(issue=None, said="overlooks `approximate` in exported programs"),
+        wrong=UpstreamBug(issue=None, said="overlooks `approximate` in exported programs"),
         applies=lambda approximate="none": approximate == "tanh",
     ),
     Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
@@ -323,11 +323,11 @@ ELEMENTWISE = (
     Lowering(
         operator="pow",
         lower=power_of_two,
-        wrong=Wrong(issue=2742, said="leaves `2 ** x` to Core ML, which computes `x ** 2`", fixed_in="9.1.dev0"),
+        wrong=UpstreamBug(issue=2742, said="leaves `2 ** x` to Core ML, which computes `x ** 2`", fixed_in="9.1.dev0"),
         applies=_is_power_of_two,
     ),
     *(
-        Lowering(operator=name, lower=partial(_of_integers, name), lacks="integers", applies=_is_integer)
+        Lowering(operator=name, lower=partial(_of_integers, name), upstream_gap="integers", applies=_is_integer)
         for name in _FLOAT_ONLY
     ),
 )  # fmt: skip

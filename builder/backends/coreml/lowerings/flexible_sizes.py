@@ -128,7 +128,9 @@ def _fraction(factor: float) -> Fraction:
     fraction = Fraction(factor).limit_denominator(1024)
     a, b = fraction.numerator, fraction.denominator
     if any(math.floor(length * factor) != length * a // b for length in range(1, _LONGEST)):
-        raise NotImplementedError(f"resizing flexible sizes by {factor:g} is not converted: it is no simple fraction")
+        raise NotImplementedError(
+            f"resizing flexible sizes by {factor:g} is not converted: it is not a simple fraction"
+        )
     return fraction
 
 
@@ -217,7 +219,7 @@ FLEXIBLE_SIZES = (
     Lowering(operator="sym_max", lower=sym_max),
     Lowering(operator="sym_min", lower=sym_min),
     *(
-        Lowering(operator=f"{name}{overload}", lower=lower, lacks=_LACKS, applies=applies)
+        Lowering(operator=f"{name}{overload}", lower=lower, upstream_gap=_LACKS, applies=applies)
         for name, lower, applies in (
             ("upsample_bilinear2d", bilinear, _is_open_resize),
             ("upsample_linear1d", bilinear, _is_open_resize),

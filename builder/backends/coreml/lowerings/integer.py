@@ -86,7 +86,7 @@ def shift_right(mb: Builder, x: Var, y: Var) -> Var:
     x = mb.cast(x=x, dtype="int32")
     sign = mb.cast(x=mb.less(x=x, y=0), dtype="int32")
     positive = mb.abs(x=mb.add(x=x, y=sign))
-    most = mb.select(cond=mb.greater(x=steps, y=_BITS - 1), a=_BITS - 1, b=steps)  # 2^31 is no int32
+    most = mb.select(cond=mb.greater(x=steps, y=_BITS - 1), a=_BITS - 1, b=steps)  # 2^31 is not an int32
     shifted = mb.floor_div(x=positive, y=_power_of_two(mb, most))
     shifted = mb.floor_div(x=shifted, y=mb.add(x=mb.sub(x=steps, y=most), y=1))
     return selected(mb, mb.greater(x=sign, y=0), mb.sub(x=-1, y=shifted), shifted)
@@ -112,7 +112,7 @@ _COMBINE = {"and": _and, "or": _or, "xor": _xor}
 
 INTEGER = (
     *(
-        Lowering(operator=name, lower=partial(_bitwise, "and", _and), lacks="integers", applies=_any_integer)
+        Lowering(operator=name, lower=partial(_bitwise, "and", _and), upstream_gap="integers", applies=_any_integer)
         for name in ("and", "bitwise_and")
     ),
     Lowering(operator="__and__", lower=partial(_bitwise, "and", _and)),

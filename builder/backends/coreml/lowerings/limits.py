@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     all_axes,
     as_float,
@@ -78,25 +78,25 @@ LIMITS = (
         Lowering(
             operator=name,
             lower=clamp,
-            wrong=Wrong(
+            wrong=UpstreamBug(
                 issue=None, said="computes limits of integers in floats, and takes limits that cross the other way"
             ),
             applies=_is_no_clip,
         )
         for name in ("clamp", "clip")
     ),
-    Lowering(operator="clamp_min", lower=clamp_min, lacks="limits of another dtype"),
-    Lowering(operator="clamp_max", lower=clamp_max, lacks="limits of another dtype"),
+    Lowering(operator="clamp_min", lower=clamp_min, upstream_gap="limits of another dtype"),
+    Lowering(operator="clamp_max", lower=clamp_max, upstream_gap="limits of another dtype"),
     Lowering(
         operator="atan2",
         lower=atan2,
-        wrong=Wrong(issue=None, said="gives 0 for the angle of points on the negative axis, which is π"),
+        wrong=UpstreamBug(issue=None, said="gives 0 for the angle of points on the negative axis, which is π"),
     ),
     *(
         Lowering(
             operator=f"{name}{overload}",
             lower=partial(any_or_all, name == "all"),
-            wrong=Wrong(issue=None, said="takes fractions for zeros, and negative numbers for less than zero"),
+            wrong=UpstreamBug(issue=None, said="takes fractions for zeros, and negative numbers for less than zero"),
             applies=_is_number,
         )
         for name in ("any", "all")

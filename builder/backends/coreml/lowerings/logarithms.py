@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_float, positive, selected, slice_axis
 
 _MANY = 2**15
@@ -69,7 +69,7 @@ def logcumsumexp(mb: Builder, x: Var, dim: int) -> Var:
     return mb.identity(x=x) if length == 1 else x
 
 
-_SATURATES = Wrong(issue=2728, said="takes the logarithm of softmax, which is 0 where one value is much larger")
+_SATURATES = UpstreamBug(issue=2728, said="takes the logarithm of softmax, which is 0 where one value is much larger")
 
 LOGARITHMS = (
     *(
@@ -80,17 +80,17 @@ LOGARITHMS = (
         Lowering(
             operator=name,
             lower=partial(logarithm, base),
-            wrong=Wrong(issue=None, said="adds an epsilon, so that the logarithm of zero is -103"),
+            wrong=UpstreamBug(issue=None, said="adds an epsilon, so that the logarithm of zero is -103"),
         )
         for name, base in (("log", math.e), ("log2", 2.0), ("log10", 10.0))
     ),
     *(
-        Lowering(operator=name, lower=softmax, lacks="integers", applies=lambda x: not is_float(x))
+        Lowering(operator=name, lower=softmax, upstream_gap="integers", applies=lambda x: not is_float(x))
         for name in ("softmax", "_softmax")
     ),
     Lowering(
         operator="logcumsumexp",
         lower=logcumsumexp,
-        wrong=Wrong(issue=2729, said="adds up exponentials as they are, which overflow"),
+        wrong=UpstreamBug(issue=2729, said="adds up exponentials as they are, which overflow"),
     ),
 )

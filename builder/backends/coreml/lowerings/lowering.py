@@ -14,7 +14,7 @@ Builder = Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wrong:
+class UpstreamBug:
     """What coremltools' own lowering gets wrong, and where that is told."""
 
     issue: int | None
@@ -39,9 +39,9 @@ class Lowering:
 
     What is annotated `Var` (or a sequence of it) is a variable of the program; all else a constant as a Python value.
     """
-    lacks: str | None = None
+    upstream_gap: str | None = None
     """The cases that coremltools' own refuses; completes `coremltools' own lacks …`."""
-    wrong: Wrong | None = None
+    wrong: UpstreamBug | None = None
     applies: Callable[..., bool] | None = None
     """Whether this is such a case; coremltools' own lowering is used where it is not.
 
@@ -54,7 +54,7 @@ class Lowering:
         if self.wrong is not None:
             issue = "" if self.wrong.issue is None else f" (apple/coremltools#{self.wrong.issue})"
             return f"coremltools' own {self.wrong.said}{issue}"
-        return "coremltools has none" if self.lacks is None else f"coremltools' own lacks {self.lacks}"
+        return "coremltools has none" if self.upstream_gap is None else f"coremltools' own lacks {self.upstream_gap}"
 
 
 def by_operator(*families: tuple[Lowering, ...]) -> Mapping[str, Lowering]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     dtype_name,
     fixed_size,
@@ -95,22 +95,22 @@ def _is_one_truth(condition: Var, x: Var | None = None, other: Var | None = None
     return x is not None and other is not None and max(condition.rank, x.rank, other.rank) == 0
 
 
-_INFINITE = Wrong(issue=2771, said="makes NaN of infinite elements", fixed_in="9.1.dev0")
+_INFINITE = UpstreamBug(issue=2771, said="makes NaN of infinite elements", fixed_in="9.1.dev0")
 
 MASKS = (
     Lowering(operator="new_ones", lower=new_ones),
     *(
-        Lowering(operator=name, lower=where, lacks="one truth alone", applies=_is_one_truth)
+        Lowering(operator=name, lower=where, upstream_gap="one truth alone", applies=_is_one_truth)
         for name in ("where", "where.self")
     ),
     *(
-        Lowering(operator=f"where.{name}", lower=where, lacks="numbers of another dtype", applies=_mixes_dtypes)
+        Lowering(operator=f"where.{name}", lower=where, upstream_gap="numbers of another dtype", applies=_mixes_dtypes)
         for name in ("scalarself", "scalarother")
     ),
     Lowering(
         operator="masked_fill",
         lower=masked_fill,
-        wrong=Wrong(issue=None, said="takes the shape of the result from the tensor alone, not from the mask"),
+        wrong=UpstreamBug(issue=None, said="takes the shape of the result from the tensor alone, not from the mask"),
         applies=_is_larger,
     ),
     Lowering(operator="triu", lower=triu, wrong=_INFINITE, applies=_is_subtracted),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     fixed_size,
     is_float,
@@ -156,13 +156,13 @@ MATRICES = (
     *(Lowering(operator=name, lower=det) for name in ("det", "linalg_det")),
     Lowering(operator="_linalg_det", lower=det_with_factors),
     *(
-        Lowering(operator=name, lower=addmm, lacks="`alpha` and `beta` that are integers", applies=_is_weighted)
+        Lowering(operator=name, lower=addmm, upstream_gap="`alpha` and `beta` that are integers", applies=_is_weighted)
         for name in ("addmm", "baddbmm")
     ),
     Lowering(
         operator="matmul",
         lower=matmul,
-        wrong=Wrong(issue=None, said="makes a malformed program of a vector and a stack of matrices"),
+        wrong=UpstreamBug(issue=None, said="makes a malformed program of a vector and a stack of matrices"),
         applies=_has_a_vector,
     ),
     Lowering(operator="addr", lower=addr),
@@ -173,11 +173,13 @@ MATRICES = (
     Lowering(
         operator="cross",
         lower=cross,
-        wrong=Wrong(issue=None, said="takes the wrong axis where none is named"),
+        wrong=UpstreamBug(issue=None, said="takes the wrong axis where none is named"),
         applies=lambda dim=None: dim is None,
     ),
     *(
-        Lowering(operator=name, lower=outer, lacks="vectors of unlike dtypes", applies=lambda x, y: x.dtype != y.dtype)
+        Lowering(
+            operator=name, lower=outer, upstream_gap="vectors of unlike dtypes", applies=lambda x, y: x.dtype != y.dtype
+        )
         for name in ("outer", "ger")
     ),
 )

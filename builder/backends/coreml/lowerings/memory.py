@@ -73,7 +73,7 @@ class Memory:
         return value
 
     def root(self, value: Value) -> Root | None:
-        """The memory that a value lies in; None of what is no tensor."""
+        """The memory that a value lies in; None of what is not a tensor."""
         return self.roots.get(self._root_value(value).unique())
 
     def lost(self) -> list[tuple[Node, str]]:

@@ -71,7 +71,7 @@ def _is_bool(x: Var) -> bool:
 
 MOVED = (
     *(
-        Lowering(operator=name, lower=lower, lacks="complex numbers", applies=_is_complex)
+        Lowering(operator=name, lower=lower, upstream_gap="complex numbers", applies=_is_complex)
         for names, lower in (
             (("permute",), permute),
             (("transpose", "transpose.int"), transpose),
@@ -82,6 +82,6 @@ MOVED = (
         )
         for name in names
     ),
-    Lowering(operator="index_select", lower=index_select, lacks="booleans", applies=_is_bool),
-    Lowering(operator="gather", lower=gather, lacks="booleans", applies=_is_bool),
+    Lowering(operator="index_select", lower=index_select, upstream_gap="booleans", applies=_is_bool),
+    Lowering(operator="gather", lower=gather, upstream_gap="booleans", applies=_is_bool),
 )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.statistics import normalized_by_spread
 from builder.backends.coreml.lowerings.variables import is_constant, promoted
 
@@ -182,9 +182,11 @@ def batch_norm_by_sample(
     return (_scaled(mb, result, weight, bias, [1, -1, *[1] * (x.rank - 2)]),)
 
 
-_SQUARES = Wrong(issue=None, said="squares distances that half precision does not hold")
+_SQUARES = UpstreamBug(issue=None, said="squares distances that half precision does not hold")
 
-_GROUPS = Wrong(issue=None, said="squares distances that half precision does not hold, and refuses a flexible batch")
+_GROUPS = UpstreamBug(
+    issue=None, said="squares distances that half precision does not hold, and refuses a flexible batch"
+)
 
 NORMALIZATION = (
     Lowering(operator="group_norm", lower=group_norm, wrong=_GROUPS),
@@ -195,12 +197,14 @@ NORMALIZATION = (
     Lowering(
         operator="instance_norm",
         lower=instance_norm,
-        wrong=Wrong(issue=2666, said="takes the sample's own statistics for those that were learnt"),
+        wrong=UpstreamBug(issue=2666, said="takes the sample's own statistics for those that were learnt"),
         applies=_is_learnt_or_a_volume,
     ),
     Lowering(
         operator="rms_norm",
         lower=rms_norm,
-        wrong=Wrong(issue=2821, said="multiplies epsilon by the square of the largest value, and makes NaN of zeros"),
+        wrong=UpstreamBug(
+            issue=2821, said="multiplies epsilon by the square of the largest value, and makes NaN of zeros"
+        ),
     ),
 )

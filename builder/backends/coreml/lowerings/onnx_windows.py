@@ -154,7 +154,7 @@ def _pooled(kind: str, lowerer: Any, node: Any, inputs: Inputs, attributes: Attr
 
 
 def _rest(size: Any, padding: int, kernel: int, stride: int, dilation: int, before: int) -> int:
-    """What is missing at the end for one more window, of which at least one place is no padding."""
+    """What is missing at the end for one more window, of which at least one place is not a padding."""
     if not isinstance(size, int):
         raise RuntimeError("ceil_mode needs fixed sizes")
     span = size + padding - (kernel - 1) * dilation - 1
@@ -245,7 +245,7 @@ def _slid(
     counted: tuple[int, int],
     lowest: Any,
 ) -> tuple[Any, Any]:
-    """Combine the places of a window along one axis; `inside` counts those that are no padding, in the same way."""
+    """Combine the places of a window along one axis; `inside` counts those that are not padding, in the same way."""
     import numpy as np
 
     mb, (kernel, stride, dilation) = lowerer.mb, window

@@ -97,7 +97,7 @@ ORDER = (
     Lowering(
         operator="searchsorted",
         lower=searchsorted,
-        lacks="one sequence for values of any shape",
+        upstream_gap="one sequence for values of any shape",
         applies=_is_one_sequence,
     ),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 
 _SHUT = 1e4
 _GATES = (0, 1, 3, 2)
@@ -223,9 +223,9 @@ def _in_order(gates: Any) -> Any:
     return np.concatenate([parts[place] for place in _GATES])
 
 
-_TAKES_LENGTHS = Wrong(issue=None, said="takes the lengths of packed sequences for their number at each step")
+_TAKES_LENGTHS = UpstreamBug(issue=None, said="takes the lengths of packed sequences for their number at each step")
 
-_GOES_ON = Wrong(issue=None, said="goes on after the end of packed sequences")
+_GOES_ON = UpstreamBug(issue=None, said="goes on after the end of packed sequences")
 
 PACKED = (
     Lowering(operator="_pack_padded_sequence", lower=pack_padded_sequence, wrong=_TAKES_LENGTHS),

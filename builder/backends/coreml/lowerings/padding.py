@@ -130,13 +130,13 @@ PADDING = (
     Lowering(
         operator="pad",
         lower=pad,
-        lacks="circular padding, widths below 0 or by a size, and reflection and repetition in three dimensions",
+        upstream_gap="circular padding, widths below 0 or by a size, and reflection and repetition in three dimensions",
         applies=_differs,
     ),
     Lowering(
         operator="constant_pad_nd",
         lower=constant_pad_nd,
-        lacks="negative widths, integers as they are, and widths that follow from a size",
+        upstream_gap="negative widths, integers as they are, and widths that follow from a size",
         applies=_cuts_off_or_is_whole,
     ),
     Lowering(operator="_pad_circular", lower=partial(_of_mode, "circular")),

@@ -109,7 +109,7 @@ POOLING = (
         Lowering(
             operator=f"max_pool{dimensions}d{variant}",
             lower=partial(lower, dimensions),
-            lacks="windows with gaps (dilation)",
+            upstream_gap="windows with gaps (dilation)",
             applies=_is_dilated,
         )
         for dimensions in (1, 2, 3)

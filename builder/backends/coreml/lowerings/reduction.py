@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_bool, promoted, zeros_like
 
 Axes = Sequence[int] | int | None
@@ -152,7 +152,7 @@ REDUCTION = (
     Lowering(
         operator="cumsum",
         lower=cumsum,
-        lacks="axes that are counted from the end, but the last",
+        upstream_gap="axes that are counted from the end, but the last",
         applies=lambda dim: dim < -1,
     ),
     Lowering(operator="aminmax", lower=aminmax),
@@ -160,7 +160,7 @@ REDUCTION = (
         Lowering(
             operator=name,
             lower=partial(extreme_place, name),
-            wrong=Wrong(issue=None, said="takes the last axis where none is named"),
+            wrong=UpstreamBug(issue=None, said="takes the last axis where none is named"),
             applies=lambda dim=None: dim is None,
         )
         for name in ("argmax", "argmin")
@@ -168,14 +168,14 @@ REDUCTION = (
     Lowering(
         operator="cosine_similarity",
         lower=cosine_similarity,
-        wrong=Wrong(issue=None, said="multiplies squared norms, which half precision does not hold beyond 16"),
+        wrong=UpstreamBug(issue=None, said="multiplies squared norms, which half precision does not hold beyond 16"),
     ),
     *(Lowering(operator=name, lower=count_nonzero) for name in ("count_nonzero", "count_nonzero.dim_intlist")),
     *(Lowering(operator=name, lower=cdist) for name in ("cdist", "_cdist_forward", "_euclidean_dist")),
     Lowering(
         operator="linalg_vector_norm",
         lower=vector_norm,
-        wrong=Wrong(issue=None, said="takes powers that half precision does not hold"),
+        wrong=UpstreamBug(issue=None, said="takes powers that half precision does not hold"),
         applies=_is_a_power,
     ),
     Lowering(operator="pairwise_distance", lower=pairwise_distance),

@@ -51,7 +51,7 @@ def uses(used: Counter[str], table: Mapping[str, Lowering] = LOWERINGS) -> tuple
 def replaces_upstream(lowering: Lowering) -> bool:
     """Whether ours takes cases over from a lowering that the installed coremltools has."""
     if lowering.wrong is None or lowering.wrong.fixed_in is None:
-        return lowering.lacks is not None or lowering.wrong is not None
+        return lowering.upstream_gap is not None or lowering.wrong is not None
     from importlib.metadata import version
 
     from packaging.version import Version

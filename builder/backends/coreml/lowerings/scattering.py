@@ -63,7 +63,7 @@ def _repeats_differ(x: Var, repeats: Var | None = None) -> bool:
 SCATTERING = (
     *(Lowering(operator=name, lower=scatter_reduce) for name in ("scatter_reduce", "scatter_reduce.two")),
     *(
-        Lowering(operator=name, lower=repeat_interleave, lacks="numbers that differ", applies=_repeats_differ)
+        Lowering(operator=name, lower=repeat_interleave, upstream_gap="numbers that differ", applies=_repeats_differ)
         for name in ("repeat_interleave", "repeat_interleave.self_tensor")
     ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     dtype_name,
     fixed_shape,
@@ -230,7 +230,7 @@ SHAPE = (
     Lowering(
         operator="narrow",
         lower=narrow,
-        wrong=Wrong(issue=2774, said="gives nothing where the start counts from the end"),
+        wrong=UpstreamBug(issue=2774, said="gives nothing where the start counts from the end"),
         applies=_starts_at_the_end,
     ),
     Lowering(operator="diff", lower=diff),
@@ -241,7 +241,7 @@ SHAPE = (
     Lowering(
         operator="flip",
         lower=flip,
-        wrong=Wrong(issue=None, said="leaves a constant as a view backwards, which its `to` cannot take"),
+        wrong=UpstreamBug(issue=None, said="leaves a constant as a view backwards, which its `to` cannot take"),
         applies=lambda x: x.val is not None,
     ),
     Lowering(operator="flipud", lower=flipud),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var, Wrong
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import all_axes, as_float, promoted
 
 Axes = Sequence[int] | int | None
@@ -102,7 +102,7 @@ def normalized_by_spread(mb: Builder, x: Var, axes: Sequence[int], eps: float) -
     return mb.real_div(x=share, y=mb.sqrt(x=mb.add(x=squares, y=mb.mul(x=small, y=small))))
 
 
-_VARIANCE = Wrong(
+_VARIANCE = UpstreamBug(
     issue=2718, said="takes a correction above 1 as 1, and squares distances that half precision does not hold"
 )
 

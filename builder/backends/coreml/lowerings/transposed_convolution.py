@@ -84,11 +84,11 @@ _PADDING = "output padding of volumes, and more of it than padding"
 
 TRANSPOSED_CONVOLUTION = (
     *(
-        Lowering(operator=name, lower=conv_transpose, lacks=_PADDING, applies=_is_padded)
+        Lowering(operator=name, lower=conv_transpose, upstream_gap=_PADDING, applies=_is_padded)
         for name in ("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
     ),
     *(
-        Lowering(operator=name, lower=transposed_convolution, lacks=_PADDING, applies=_pads_too_much)
+        Lowering(operator=name, lower=transposed_convolution, upstream_gap=_PADDING, applies=_pads_too_much)
         for name in ("convolution", "_convolution")
     ),
 )

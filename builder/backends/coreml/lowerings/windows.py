@@ -97,6 +97,6 @@ def _has_no_batch(x: Var) -> bool:
 
 
 WINDOWS = (
-    Lowering(operator="col2im", lower=col2im, lacks="windows that overlap or have gaps", applies=_overlaps),
-    Lowering(operator="im2col", lower=im2col, lacks="pictures without a batch", applies=_has_no_batch),
+    Lowering(operator="col2im", lower=col2im, upstream_gap="windows that overlap or have gaps", applies=_overlaps),
+    Lowering(operator="im2col", lower=im2col, upstream_gap="pictures without a batch", applies=_has_no_batch),
 )

@@ -108,5 +108,5 @@ def _calls(
 def _indivisible(module: nn.Module, step: PostTrainingQuantize | Gptq) -> str | None:
     channels, size = module.get_parameter("weight").shape[1], step.block_size or 32
     if step.granularity == "per_block" and channels % size:
-        return f"its {channels} input channels are no multiple of block_size {size}"
+        return f"its {channels} input channels are not a multiple of block_size {size}"
     return None

@@ -21,7 +21,7 @@ def why_not(module: nn.Module, step: PostTrainingPalettize | SensitiveKmeans) ->
     channels = module.get_parameter("weight").shape[0]
     size = step.group_size or 32
     if step.granularity == "per_grouped_channel" and channels % size:
-        return f"its {channels} channels are no multiple of group_size {size}"
+        return f"its {channels} channels are not a multiple of group_size {size}"
     return None
 
 

@@ -21,7 +21,7 @@ def why_not_pruned(module: nn.Module, step: MagnitudePrune) -> str | None:
         return f"magnitude_prune does not take {type(module).__name__}"
     channels = module.get_parameter("weight").shape[1]
     if step.n_m_ratio is not None and channels % step.n_m_ratio[1]:
-        return f"its {channels} input channels are no multiple of {step.n_m_ratio[1]}"
+        return f"its {channels} input channels are not a multiple of {step.n_m_ratio[1]}"
     return None
 
 

@@ -18,7 +18,7 @@ from builder.backends.coreml.preflight.operators import (
 
 
 def exported_operators(program: Any) -> dict[str, Operator]:
-    """Every call in the graph, by the name of its node; `getitem`, which takes an output out of several, is no call."""
+    """Every call in the graph, by the name of its node; `getitem`, which picks one output of several, is not one."""
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     return {node.name: _operator(node) for node in nodes if getattr(node.target, "__name__", "") != "getitem"}
 

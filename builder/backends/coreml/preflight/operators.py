@@ -52,7 +52,7 @@ class Operator:
     place: Place | None
     """The innermost line that is neither torch's nor ours."""
     outputs: tuple[TensorFact | None, ...] = ()
-    """None where the output is no tensor, or nothing is known of it."""
+    """None where the output is not a tensor, or nothing is known of it."""
     inputs: tuple[TensorFact | None, ...] = ()
     constants: tuple[int | float, ...] = ()
     """Numbers among its arguments."""

@@ -102,7 +102,9 @@ class SizeRead:
 
 
 @contextmanager
-def frozen_values(sites: Sites, into: list[tuple[Site, str]], sizes: list[SizeRead] | None = None) -> Iterator[None]:
+def watch_trace_constants(
+    sites: Sites, into: list[tuple[Site, str]], sizes: list[SizeRead] | None = None
+) -> Iterator[None]:
     """Collect where a trace takes a value of this run for good: a branch, a number, a length.
 
     torch's own TracerWarning does not tell a value from a size, which is the same in every run of one shape: those go
@@ -161,7 +163,7 @@ class Watch:
 
     def watching(self) -> AbstractContextManager[None]:
         """Collect what is read in this block."""
-        return frozen_values(self.sites, self.values, self.sizes)
+        return watch_trace_constants(self.sites, self.values, self.sizes)
 
     def compare(self, other: Watch, *, is_wrong: bool) -> None:
         """Note what the same code read in a trace of another shape; `is_wrong` says that this trace is wrong there."""
@@ -194,7 +196,7 @@ def _only_refuses(site: Site) -> bool:
     return site.place.text.startswith("assert ") or below.startswith("raise ")
 
 
-def told_frozen(frozen: Iterable[tuple[Site, str]]) -> tuple[str, ...]:
+def trace_constants(frozen: Iterable[tuple[Site, str]]) -> tuple[str, ...]:
     """Each kind of value and place once, as text that names no folder of this machine."""
     return tuple(
         f"{what} in {Path(site.place.file).name}:{site.place.line}, `{site.place.text}`"

@@ -26,7 +26,7 @@ _INSTANCE = re.compile(r"(\w[\w.]*|INSTANCE_NAME_UNKNOWN)\([^)]*\)")
 
 
 def torchscript_operators(program: Any) -> list[Operator]:
-    """Every operator of namespace `aten` (and others that are no bookkeeping) in the graph that is converted."""
+    """Every operator of namespace `aten` (and others that are not bookkeeping) in the graph that is converted."""
     graph = _converted_graph(program)
     rewrite_writes(graph)
     return [_operator(node) for node in all_nodes(graph) if is_operator(node)]

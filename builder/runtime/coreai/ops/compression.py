@@ -66,7 +66,7 @@ def quantize(*, x: Tensor, scale: Tensor, offset1: Tensor, offset2: Tensor, axis
     """clip(round((x - offset2) / scale) + offset1); parameters are numbers, or vectors along the one axis."""
     declared = context.output_types[0]
     if declared is None:
-        raise TypeError("quantize: the result is no tensor")
+        raise TypeError("quantize: the result is not a tensor")
     dtype = scale.dtype if scale.is_floating_point() else torch.float32
     shifted = (x.to(dtype) - _along(offset2, x, axis).to(dtype)) / _along(scale, x, axis)
     if declared.dtype.startswith("fp") or declared.dtype == "bf16":

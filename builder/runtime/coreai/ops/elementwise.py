@@ -97,7 +97,7 @@ def cast(*, x: Tensor, context: Context) -> Tensor:
     """x in the declared type of the result: floats are cut towards zero, anything but zero is true."""
     declared = context.output_types[0]
     if declared is None:
-        raise TypeError("cast: the result is no tensor")
+        raise TypeError("cast: the result is not a tensor")
     if x.is_complex() and not context.held(declared.dtype).is_complex:
         x = x.real
     if x.dtype is torch.bool or context.held(declared.dtype).is_complex:
