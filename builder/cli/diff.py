@@ -11,7 +11,7 @@ from builder.errors import ConfigurationError
 from builder.reports.build_json import FILE_NAME, read_build_json
 from builder.reports.plain import leaves
 
-DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel), or two builds (folders with a build.json).
+DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel, .aimodel), or two builds (folders with a build.json).
 
 Of builds the configuration, the versions of tools and what the checks measured are compared as well. Weights that
 differ come with the largest first. Nothing is printed, and the exit code is 0, where nothing differs.

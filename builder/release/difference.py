@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from builder.backends import backend_of_file
 from builder.runtime.package import Package, open_package, resolve
 from builder.store.digests import file_digest, files_below
+
+_SPECIFIED = (".mlpackage", ".mlmodel")
+"""The artifacts that are compared operator by operator, by the specification that both are written in."""
 
 _BLOB_DTYPES = {1: "<f2", 2: "<f4", 3: "u1", 4: "i1"}
 """`MILBlob/Blob/StorageFormat.hpp`, BlobDataType: those whose values can be subtracted."""
@@ -17,6 +21,8 @@ _BLOB_DTYPES = {1: "<f2", 2: "<f4", 3: "u1", 4: "i1"}
 
 def differences(one: Path, other: Path) -> list[str]:
     """One line for each operator, weight, piece of metadata or feature that differs, weights first, largest first."""
+    if any(path.suffix not in _SPECIFIED for path in (one, other)):
+        return list(_of_descriptions(one, other)) or list(_of_files(one, other))
     first, second = open_package(one), open_package(other)
     found = [
         *_weights(first, second),
@@ -24,6 +30,38 @@ def differences(one: Path, other: Path) -> list[str]:
         *_description(first.specification, second.specification),
     ]
     return found or list(_rest(first, second))
+
+
+def _of_descriptions(one: Path, other: Path) -> Iterator[str]:
+    """What both artifacts say of themselves, for formats without Core ML's specification and between two formats."""
+    mine, theirs = (backend_of_file(path).describe(path) for path in (one, other))
+    sizes = [{weight.name: weight.bytes for weight in described.weights} for described in (mine, theirs)]
+    pairs: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
+        ("weight", *sizes),
+        ("operators", mine.op_counts, theirs.op_counts),
+        ("metadata", {**mine.shown, **mine.metadata}, {**theirs.shown, **theirs.metadata}),
+        *(
+            (kind, *({feature["name"]: dict(feature) for feature in features} for features in both))
+            for kind, both in (
+                ("input", (mine.inputs, theirs.inputs)),
+                ("output", (mine.outputs, theirs.outputs)),
+                ("state", (mine.states, theirs.states)),
+            )
+        ),
+        ("labels", {"": mine.labels}, {"": theirs.labels}),
+    )
+    for what, a, b in pairs:
+        for name in sorted(a.keys() | b.keys()):
+            if a.get(name) != b.get(name):
+                yield f"{what} {name}".strip() + f": {a.get(name, '(none)')} -> {b.get(name, '(none)')}"
+
+
+def _of_files(one: Path, other: Path) -> Iterator[str]:
+    """The files that differ, where the artifacts say the same of themselves."""
+    mine, theirs = (dict(files_below(path)) for path in (one, other))
+    for name in sorted(mine.keys() | theirs.keys()):
+        if name not in mine or name not in theirs or file_digest(mine[name]) != file_digest(theirs[name]):
+            yield f"file {name or one.name} differs"
 
 
 def _weights(one: Package, other: Package) -> Iterator[str]:
@@ -129,10 +167,7 @@ def _rest(one: Package, other: Package) -> Iterator[str]:
     """What is left when nothing that has a name differs: fields of the file, and files of the package."""
     for place in list(_places(one.specification, other.specification, ""))[:5]:
         yield f"specification: {place} differs"
-    mine, theirs = dict(files_below(one.path)), dict(files_below(other.path))
-    for name in sorted(mine.keys() | theirs.keys()):
-        if name not in mine or name not in theirs or file_digest(mine[name]) != file_digest(theirs[name]):
-            yield f"file {name or one.path.name} differs"
+    yield from _of_files(one.path, other.path)
 
 
 def _places(one: Any, other: Any, path: str) -> Iterator[str]:

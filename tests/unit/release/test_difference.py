@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -85,3 +86,18 @@ def test_what_has_no_name_is_told_by_its_field(released: Path, tmp_path: Path) -
         "specification: specificationVersion differs",
         "file Data/com.apple.CoreML/model.mlmodel differs",
     ]
+
+
+def test_artifacts_of_core_ai_and_of_two_formats_are_compared_by_what_they_say(tmp_path: Path) -> None:
+    # given an asset of Core AI, a copy with another author, and a Core ML package
+    root = Path(__file__).parents[3]
+    sample, other = root / "tests/runtime/coreai/data/sample.aimodel", tmp_path / "other.aimodel"
+    shutil.copytree(sample, other)
+    assert differences(sample, other) == []
+    metadata = json.loads((other / "metadata.json").read_text())
+    (other / "metadata.json").write_text(json.dumps({**metadata, "author": "Somebody"}))
+
+    # when, then the copy differs by its author, and the package by its operators
+    assert differences(sample, other) == ["metadata author:  -> Somebody"]
+    lines = differences(sample, root / "recipes/files/digits.mlpackage")
+    assert any(line.startswith("operators conv") for line in lines), lines
