@@ -8,9 +8,10 @@ from dataclasses import replace
 from builder.artifacts import CheckReport
 from builder.checks.accuracy import check_accuracy
 from builder.checks.capture import check_capture
-from builder.checks.engine import StateCarry, engines
+from builder.checks.engine import engines
 from builder.checks.parity import check_parity
 from builder.checks.samples import check_samples
+from builder.checks.states import StateCarry
 from builder.checks.structure import check_structure
 from builder.checks.subject import Subject
 from builder.runtime.errors import RuntimeFailure

@@ -1,7 +1,8 @@
 """Inputs beside the samples of a parity check: stress inputs and what the search finds, each judged on its own.
 
 An output is judged on the scale that it has over the check's samples: where an input makes it nearly zero, a difference
-counts as it would where it is of its usual size. What the original is not sure of itself is not an error.
+counts as it would where it is of its usual size. What the original is not sure of itself is not an error. A model with
+states begins each input with those that the samples left.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from builder.checks.comparison import Outputs
 from builder.checks.engine import Execute
 from builder.checks.limits import parity_limits
 from builder.checks.rounding import with_numbers, without_rounding
+from builder.checks.states import Begin
 from builder.checks.subject import Subject
 from builder.errors import SourceError
 from builder.runtime.errors import RuntimeFailure
@@ -60,9 +62,11 @@ class Judge:
     """By output of floats, the usual size of a value: its root mean square over the check's samples."""
     limits: Mapping[str, Limit]
     others: _Others
+    begin: Begin
 
     def __call__(self, sample: Sample) -> Judgement:
         """Judge one input; nothing is raised for what original or artifact make of it."""
+        self.begin()
         try:
             reference = self.subject.run_original(self.subject.prepared.uncompressed, sample)
         except SourceError:
@@ -123,7 +127,9 @@ class Judge:
         return _share(same)
 
 
-def make_judge(check: ParityCheck, subject: Subject, execute: Execute, references: Sequence[Outputs]) -> Judge:
+def make_judge(
+    check: ParityCheck, subject: Subject, execute: Execute, references: Sequence[Outputs], begin: Begin
+) -> Judge:
     """The judge of what is beside the samples of `check`, whose outputs of the original are `references`."""
     precision = subject.spec.precision.kind
     return Judge(
@@ -131,7 +137,8 @@ def make_judge(check: ParityCheck, subject: Subject, execute: Execute, reference
         execute=execute,
         sizes={name: _usual([r[name] for r in references]) for name in references[0]},
         limits=_limits(subject.spec, check),
-        others=_Others(subject, half=precision != "fp32" or bool(subject.spec.compression)),
+        others=_Others(subject, begin, half=precision != "fp32" or bool(subject.spec.compression)),
+        begin=begin,
     )
 
 
@@ -164,28 +171,33 @@ class _Others:
     of two equal values it takes a model does not say.
     """
 
-    def __init__(self, subject: Subject, *, half: bool) -> None:
-        self._subject, self._half = subject, half
+    def __init__(self, subject: Subject, begin: Begin, *, half: bool) -> None:
+        self._subject, self._begin, self._half = subject, begin, half
         self._samples: list[Sample] = []
         self._answers = subject.other_outputs(subject.prepared.uncompressed, self._samples)
 
     def of(self, sample: Sample) -> OtherAnswers:
-        """The other answers for a sample; none of a model with states, which would take part in the next prediction."""
+        """The other answers for a sample, each from the states that the sample itself began with."""
 
         @cache
         def answers() -> list[Outputs]:
-            if self._subject.prepared.states:
-                return []
-            self._samples.append(sample)
             moved = [self._run(sample, seed) for seed in range(MOVES)]
-            return [*moved, *self._answers(len(self._samples) - 1)]
+            return [*moved, *self._otherwise(sample)]
 
         return answers
+
+    def _otherwise(self, sample: Sample) -> list[Outputs]:
+        if self._subject.prepared.states:  # the answers for several samples would be those of one sequence
+            self._begin()
+            return self._subject.other_outputs(self._subject.prepared.uncompressed, [sample])(0)
+        self._samples.append(sample)
+        return self._answers(len(self._samples) - 1)
 
     def _run(self, sample: Sample, seed: int) -> Outputs:
         generator = torch.Generator().manual_seed(seed)
         tensors = {name: self._moved(tensor, seed, generator) for name, tensor in sample.tensors.items()}
         moved = Sample(given=sample.given, tensors=tensors)
+        self._begin()
         return self._subject.run_original(self._subject.prepared.uncompressed, moved)
 
     def _moved(self, tensor: torch.Tensor, seed: int, generator: torch.Generator) -> torch.Tensor:

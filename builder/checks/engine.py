@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from builder.artifacts import Sample
 from builder.backends import backend_of, interface
+from builder.checks.states import StateCarry
 from builder.checks.subject import Subject
 from builder.data import levels
 from builder.spec.detection_names import CANDIDATES, DETECTED
@@ -30,27 +31,6 @@ class Engine:
     execute: Execute
     samples: int | None = None
     """For how many samples at most, where it is slow; None for all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StateCarry:
-    """The states that the functions of an artifact hand on from one to the next, by engine, on both sides.
-
-    A function goes on with what the one before it left, as an app does that calls them with one `MLState`.
-    """
-
-    artifact: dict[str, Any] = field(default_factory=dict)
-    original: dict[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
-
-    def enter(self, engine: str, subject: Subject) -> None:
-        """Set the original's states to what the function before left, or to zero for the first."""
-        subject.reset()
-        for path, value in self.original.get(engine, {}).items():
-            subject.states()[path].copy_(value)
-
-    def leave(self, engine: str, subject: Subject) -> None:
-        """Keep the original's states for the next function."""
-        self.original[engine] = subject.states()
 
 
 def engines(subject: Subject, kept: StateCarry | None = None) -> list[Engine]:

@@ -11,10 +11,11 @@ from builder.checks.beside import make_judge
 from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge
 from builder.checks.detections import check_detections
-from builder.checks.engine import Engine, Execute, StateCarry
+from builder.checks.engine import Engine, Execute
 from builder.checks.limits import given_limits, parity_limits
 from builder.checks.pictures import checked_picture
 from builder.checks.rounding import with_numbers, without_rounding
+from builder.checks.states import StateCarry
 from builder.checks.stress import look_beside, with_beside
 from builder.checks.subject import Subject
 from builder.data import Samples
@@ -80,7 +81,8 @@ def check_parity(
         kept.leave(engine, subject)
         return report
     cost = time.process_time() - began
-    beside = look_beside(name, check, subject, make_judge(check, subject, execute, pairs.references), cost)
+    with kept.apart(engine, subject) as begin:
+        beside = look_beside(name, check, subject, make_judge(check, subject, execute, pairs.references, begin), cost)
     kept.leave(engine, subject)
     return with_beside(report, beside)
 

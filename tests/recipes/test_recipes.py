@@ -14,8 +14,8 @@ from builder.backends.coreai.installed import is_installed
 
 SLOW = (
     "digits_aimodel_palettize_6", "digits_mobilenet_joint", "faster_rcnn", "mobilenet_v2_aimodel", "mobilenet_v2_fp32",
-    "mobilenet_v2_mlmodel", "mobilenet_v2_relu", "qwen3_decoder", "retinanet", "segmentation_matte", "ssdlite",
-    "whisper_decoder",
+    "mobilenet_v2_mlmodel", "mobilenet_v2_relu", "qwen3_decoder", "qwen3_decoder_aimodel", "retinanet",
+    "segmentation_matte", "ssdlite", "whisper_decoder",
 )  # fmt: skip
 """Those that take longest, and those whose like is built by a test of its own."""
 CORE_AI = pytest.mark.skipif(not is_installed(), reason="needs the extra coreai, which has wheels for few machines")

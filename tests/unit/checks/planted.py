@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from builder.artifacts import CheckReport, Sample
-from builder.checks.engine import Engine, Kept
+from builder.checks.engine import Engine
 from builder.checks.parity import check_parity
 from builder.checks.samples import check_samples
+from builder.checks.states import StateCarry
 from builder.checks.subject import Subject
 from builder.progress import Silent
 from builder.spec import BuildSpec
@@ -75,7 +76,7 @@ def parity(
             return {"y": artifact(*sample.tensors.values())}
 
     engine = Engine(name="runtime", execute=execute)
-    return check_parity("parity", given, subject, check_samples("parity", given, subject), engine, Kept())
+    return check_parity("parity", given, subject, check_samples("parity", given, subject), engine, StateCarry())
 
 
 def tensor(*shape: Any, **more: Any) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import torch
 
 from builder.artifacts import Suppression
 from builder.checks.detections import aligned, matches
-from builder.model.detection.kept import Kept, keep_best, read_kept
+from builder.model.detection.kept import Detections, keep_best, read_kept
 
 
-def kept(*boxes: tuple[float, float, float, float, int]) -> Kept:
-    return Kept(
+def kept(*boxes: tuple[float, float, float, float, int]) -> Detections:
+    return Detections(
         boxes=torch.tensor([box[:4] for box in boxes]).reshape(-1, 4),
         scores=torch.linspace(0.9, 0.5, len(boxes)),
         classes=torch.tensor([int(box[4]) for box in boxes], dtype=torch.int64),

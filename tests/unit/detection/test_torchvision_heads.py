@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from builder.artifacts import Suppression
 from builder.model.detection.detect import make_detect
-from builder.model.detection.kept import Kept, keep_best
+from builder.model.detection.kept import Detections, keep_best
 from builder.spec.detection import TorchvisionDetection
 from tests.recipes import detector_models
 
@@ -30,7 +30,7 @@ def make(name: str, seed: int, **settings: Any) -> Any:
     return getattr(detector_models, name)(seed, **settings)
 
 
-def torchvision_finds(model: Any, normalized: Tensor, *, background: int) -> Kept:
+def torchvision_finds(model: Any, normalized: Tensor, *, background: int) -> Detections:
     """The model as torchvision runs it: pictures of 0 to 1, with the transform that scales and normalises them."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (model.transform.image_mean, model.transform.image_std))
     model.transform.min_size, model.transform.max_size = (detector_models.SIDE,), detector_models.SIDE
@@ -38,10 +38,10 @@ def torchvision_finds(model: Any, normalized: Tensor, *, background: int) -> Kep
         (found,) = model(list(normalized * std + mean))
     low, high = found["boxes"][:, :2] / detector_models.SIDE, found["boxes"][:, 2:] / detector_models.SIDE
     boxes = torch.cat([(low + high) / 2, high - low], dim=1)
-    return Kept(boxes=boxes, scores=found["scores"], classes=found["labels"] - background)
+    return Detections(boxes=boxes, scores=found["scores"], classes=found["labels"] - background)
 
 
-def ours(model: nn.Module, normalized: Tensor, stage: Suppression, candidates: int = 5000) -> Kept:
+def ours(model: nn.Module, normalized: Tensor, stage: Suppression, candidates: int = 5000) -> Detections:
     detection = TorchvisionDetection(kind="torchvision", labels=["a"], candidates=candidates)
     with torch.no_grad():
         given = make_detect(detection, 3, model, normalized).tensors(model, normalized)
