@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from builder.backends import backend_of_file
+from builder.backends.description import ArtifactDescription
 from builder.runtime.package import Package, open_package, resolve
 from builder.store.digests import file_digest, files_below
 
@@ -32,25 +33,27 @@ def differences(one: Path, other: Path) -> list[str]:
     return found or list(_rest(first, second))
 
 
+def _by_name(features: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {feature["name"]: dict(feature) for feature in features}
+
+
+_SAID: tuple[tuple[str, Callable[[ArtifactDescription], Mapping[str, Any]]], ...] = (
+    ("weight", lambda described: {weight.name: weight.bytes for weight in described.weights}),
+    ("operators", lambda described: described.op_counts),
+    ("metadata", lambda described: {**described.shown, **described.metadata}),
+    ("input", lambda described: _by_name(described.inputs)),
+    ("output", lambda described: _by_name(described.outputs)),
+    ("state", lambda described: _by_name(described.states)),
+    ("labels", lambda described: {"": described.labels}),
+)
+"""What is compared of two descriptions, by name."""
+
+
 def _of_descriptions(one: Path, other: Path) -> Iterator[str]:
     """What both artifacts say of themselves, for formats without Core ML's specification and between two formats."""
     mine, theirs = (backend_of_file(path).describe(path) for path in (one, other))
-    sizes = [{weight.name: weight.bytes for weight in described.weights} for described in (mine, theirs)]
-    pairs: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
-        ("weight", *sizes),
-        ("operators", mine.op_counts, theirs.op_counts),
-        ("metadata", {**mine.shown, **mine.metadata}, {**theirs.shown, **theirs.metadata}),
-        *(
-            (kind, *({feature["name"]: dict(feature) for feature in features} for features in both))
-            for kind, both in (
-                ("input", (mine.inputs, theirs.inputs)),
-                ("output", (mine.outputs, theirs.outputs)),
-                ("state", (mine.states, theirs.states)),
-            )
-        ),
-        ("labels", {"": mine.labels}, {"": theirs.labels}),
-    )
-    for what, a, b in pairs:
+    for what, of in _SAID:
+        a, b = of(mine), of(theirs)
         for name in sorted(a.keys() | b.keys()):
             if a.get(name) != b.get(name):
                 yield f"{what} {name}".strip() + f": {a.get(name, '(none)')} -> {b.get(name, '(none)')}"

@@ -182,5 +182,5 @@ def test_text_in_any_script_needs_no_quotes(composed: Compose) -> None:
 @pytest.mark.parametrize("given", ["{}", "recipes/{}.yaml"])
 def test_a_recipe_that_outputs_has_no_room_for_is_refused(name: str, given: str, write: Write) -> None:
     write(f"recipes/{name}.yaml", LEAST)
-    with pytest.raises(FindingsError, match=r"no name for a recipe|at most 200 bytes"):
+    with pytest.raises(FindingsError, match=r"not a name for a recipe|at most 200 bytes"):
         compose([f"recipe={given.format(name)}"])

@@ -114,6 +114,6 @@ def test_nothing_is_removed_while_a_lock_cannot_be_read(tmp_path: Path, monkeypa
     lock.parent.mkdir()
     lock.write_text("damaged")
     remember_root(store.root, lock, [])
-    with pytest.raises(ConfigurationError, match="no lock of builder"):
+    with pytest.raises(ConfigurationError, match="not a lock of builder"):
         gc.run([])
     assert len(present(store, "aa")) == 7
