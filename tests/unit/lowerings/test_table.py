@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from builder.backends.coreml.lowerings.lowering import Lowering, Wrong, by_operator
+from builder.backends.coreml.lowerings.lowering import Lowering, UpstreamBug, by_operator
 from builder.backends.coreml.lowerings.register import registered_lowerings, replaces_upstream
 from builder.backends.coreml.lowerings.table import known_lowerings
 
@@ -57,13 +57,13 @@ def test_ours_steps_aside_where_coremltools_has_the_operator() -> None:
     upstream = _registry()["relu"]
     with registered_lowerings({"relu": Lowering(operator="relu", lower=_lower)}):
         assert _registry()["relu"] is upstream
-    with registered_lowerings({"relu": Lowering(operator="relu", lower=_lower, lacks="a case")}):
+    with registered_lowerings({"relu": Lowering(operator="relu", lower=_lower, upstream_gap="a case")}):
         assert _registry()["relu"] is not upstream
 
 
 @pytest.mark.parametrize(("fixed_in", "replaces"), [(None, True), ("99", True), ("8.0", False)])
 def test_ours_steps_aside_where_coremltools_is_right(fixed_in: str | None, replaces: bool) -> None:
-    wrong = Wrong(issue=1, said="is wrong", fixed_in=fixed_in)
+    wrong = UpstreamBug(issue=1, said="is wrong", fixed_in=fixed_in)
     assert replaces_upstream(Lowering(operator="sub", lower=_lower, wrong=wrong)) is replaces
 
 
@@ -73,6 +73,9 @@ def test_every_entry_says_why_and_names_no_operator_of_the_common_suffixes() -> 
         assert lowering.operator == lowering.operator.lower()
         assert not lowering.operator.endswith((".default", ".tensor", ".scalar")), lowering.operator
         if lowering.applies is not None:
-            assert lowering.lacks or lowering.wrong, f"{lowering.operator}: without either ours steps aside anyway"
+            why = f"{lowering.operator}: without either ours steps aside anyway"
+            assert lowering.upstream_gap or lowering.wrong, why
+                f"{lowering.operator}: without either ours steps aside anyway"
+            )
             asked = inspect.signature(lowering.applies).parameters
             assert set(asked) <= set(inspect.signature(lowering.lower).parameters), lowering.operator

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from builder import noop
 from builder.progress import Silent
-from builder.store.actions import SCHEMA, Action, Store
+from builder.store.actions import SCHEMA, ActionResult, Store
 from builder.store.digests import StatCache, canonical, digest_of
 from builder.store.objects import CorruptError, Objects
 from builder.store.roots import remembered_roots
@@ -177,7 +177,7 @@ def test_results_of_other_users_are_not_used_unless_they_are_named(
     assert len(list(store.actions(foreign=True))) == 1  # collections do not take away what others need
     for named in (theirs, f"nobody-of-that-name, {theirs}", "*"):
         monkeypatch.setenv("BUILDER_TRUSTED_OWNERS", named)
-        assert isinstance(store.find("seal", key), Action)
+        assert isinstance(store.find("seal", key), ActionResult)
 
 
 def test_one_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
