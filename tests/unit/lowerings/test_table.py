@@ -75,7 +75,5 @@ def test_every_entry_says_why_and_names_no_operator_of_the_common_suffixes() -> 
         if lowering.applies is not None:
             why = f"{lowering.operator}: without either ours steps aside anyway"
             assert lowering.upstream_gap or lowering.wrong, why
-                f"{lowering.operator}: without either ours steps aside anyway"
-            )
             asked = inspect.signature(lowering.applies).parameters
             assert set(asked) <= set(inspect.signature(lowering.lower).parameters), lowering.operator
