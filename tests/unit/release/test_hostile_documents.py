@@ -90,7 +90,19 @@ def test_the_release_of_these_tests_holds(honest: Path) -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 @pytest.mark.parametrize(
     "content",
-    [DEEP, DEEP + "]" * 100_000, '{"a":' * 50_000, "", "5", "null", "[]", "{}", '"\\ud800"', '{"artifact": "\\udfff"}', b"\xff\xfe"],
+    [
+        DEEP,
+        DEEP + "]" * 100_000,
+        '{"a":' * 50_000,
+        "",
+        "5",
+        "null",
+        "[]",
+        "{}",
+        '"\\ud800"',
+        '{"artifact": "\\udfff"}',
+        b"\xff\xfe",
+    ],
     ids=lambda content: repr(content)[:12],
 )
 def test_a_damaged_document_is_refused(release: Path, key: Path, name: str, content: str | bytes) -> None:
@@ -107,7 +119,7 @@ def test_the_artifact_is_a_plain_name_in_the_release(release: Path, path: object
     build = json.loads((release / "build.json").read_text())
     build["artifact"]["path"] = path
     _put(release, "build.json", json.dumps(build))
-    with pytest.raises(VerificationError, match="names (an|the) artifact"):
+    with pytest.raises(VerificationError, match=r"names (an|the) artifact"):
         verify_release(release, public_key=None)
 
 
@@ -191,7 +203,9 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, child in children for place in _places(child, (*path, key)))]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_value_at_any_place_of_a_document(
     honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject
