@@ -89,7 +89,7 @@ _ARCHIVES = ("model/capture/archive.py", "backends/{backend}/archive.py")
 _CONVERSION = ("backends/{backend}/convert.py", "backends/{backend}/compress.py", "backends/{backend}/seal.py")
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
-    "load": ("stages/load.py", "data/__init__.py"),
+    "load": ("stages/load.py", "data/examples.py"),
     "prepare": ("stages/prepare.py",),
     "capture": ("stages/capture.py", "model/capture/archive.py"),
     "convert": ("backends/{backend}/convert.py", *_ARCHIVES),
