@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from builder.cli.main import run
 from builder.errors import ConfigurationError, VerificationError
 from builder.release import lock, signing
 from builder.release.digests import MANIFEST, digests_below, write_manifest
+from builder.release.portable import FILE_NAME, read_resolved, request_in
 from builder.release.provenance import FILE_NAME as PROVENANCE
 from builder.release.provenance import PREDICATE_TYPE, STATEMENT_TYPE
+from builder.release.rebuild import rebuild
 from builder.release.verify import verify_release
 from builder.store.digests import artifact_digest
 
@@ -228,3 +231,61 @@ def test_any_value_at_any_place_of_a_document(
         assert "Traceback" not in capsys.readouterr().err
     finally:
         shutil.rmtree(release)
+
+
+RESOLVED: dict[str, Any] = {
+    "schema": 1,
+    "recipe": "tiny",
+    "variant": "default",
+    "overrides": [],
+    "spec": {"source": {"kind": "python", "factory": "net:make"}},
+    "working_directory": ".",
+    "python_path": [],
+}
+
+
+def test_a_resolved_recipe_is_read(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps(RESOLVED | {"working_directory": "a/b", "python_path": ["src", "."]}))
+    assert read_resolved(tmp_path).python_path == ("src", ".")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(DEEP, "", "5", "schema: 1", "x" * 2_000_000, "[1, 2", "\x00", "!!python/object:os.system x"),
+        *(
+            json.dumps(RESOLVED | changes)
+            for changes in (
+                {"working_directory": "../../../etc"},
+                {"working_directory": "/etc"},
+                {"working_directory": 5},
+                {"python_path": ["../.."]},
+                {"python_path": [5]},
+                {"python_path": 5},
+                {"spec": 5},
+                {"spec": {"source": {"kind": "strange"}}},
+                {"spec": {"source": {}}},
+                {"other": 1},
+            )
+        ),
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_a_strange_resolved_recipe_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE_NAME).write_text(content)
+    with pytest.raises(VerificationError):
+        read_resolved(tmp_path)
+
+
+def test_settings_that_are_not_a_recipe_are_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps(RESOLVED))
+    with pytest.raises(VerificationError, match="not a resolved recipe"):
+        request_in(tmp_path, read_resolved(tmp_path))
+
+
+@pytest.mark.parametrize("build", [{}, {"release": 5}, {"release": {}}, {"release": {"toolchain": ["torch"]}}])
+def test_a_release_that_names_no_tools_is_not_rebuilt(honest: Path, tmp_path: Path, build: dict[str, Any]) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps(RESOLVED))
+    release = replace(verify_release(honest, public_key=None), folder=tmp_path, build=build)
+    with pytest.raises(VerificationError, match="does not name the tools"):
+        rebuild(release)
