@@ -173,10 +173,13 @@ def stat_of(path: str) -> "list[int]":
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file in hexadecimal."""
+    """SHA-256 of a file in hexadecimal; raises OSError for pipes and devices, which could block or never end."""
     import hashlib
 
-    with open(path, "rb") as stream:  # noqa: PTH123
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:  # noqa: PTH123
+        if os.fstat(descriptor).st_mode & 0o170000 != 0o100000:
+            raise OSError(path)
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from builder.analysis.numerics.samples import missed_by
 from builder.artifacts import BuildRecord
 from builder.progress import BOUNDS_VARIABLE
+from builder.util.text import visible
 
 SECONDS = 55.0
 """How long the search for a cause and a change may take, so that with the rest of the message it is a minute."""
@@ -46,4 +47,4 @@ def report_cause(record: BuildRecord, overrides: Sequence[str], *, seconds: floa
             if done.returncode != 0:
                 lines.append(f"the search for a cause ended early: {(done.stderr.strip() or '?').splitlines()[-1]}")
     for line in lines:
-        print(f"  {line}", file=sys.stderr)
+        print(visible(f"  {line}"), file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 from builder.artifacts import AutoResult, BuildRequest
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError, ConfigurationError
+from builder.util.text import visible
 
 DESCRIPTION = """Find what `precision: auto` and `compression: auto` of a recipe stand for, by building and measuring,
 and write it as a recipe that says so itself and builds the same artifact. What a build has found already is not
@@ -44,9 +45,9 @@ def run(arguments: Sequence[str]) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text)
     _prove(file, request, chosen)
-    print(f"{chosen.said}; {len(chosen.tried)} builds measured", file=sys.stderr)
+    print(visible(f"{chosen.said}; {len(chosen.tried)} builds measured"), file=sys.stderr)
     for note in chosen.notes:
-        print(f"  {note}", file=sys.stderr)
+        print(visible(f"  {note}"), file=sys.stderr)
     print(shown(file))
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ConfigurationError
+from builder.util.reading import open_regular
 
 
 def color_layout(model: Any, name: str) -> str | None:
@@ -27,12 +28,12 @@ def _own(model: Any) -> Mapping[str, Any]:
 def read_picture(feature: Any, layout: str, name: str, text: str) -> Any:
     """A picture file as levels (1, C, H, W) in the input's size and type."""
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(text) as opened:
+        with open_regular(Path(text)) as stream, Image.open(stream) as opened:
             picture = opened.convert("L" if layout.startswith("G") else "RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise types of their own on damaged files
         raise ConfigurationError(f"input {name}: {text} cannot be read as a picture: {error}") from error
     height, width = feature.shape[2:]
     if not feature.ranges and picture.size != (width, height):

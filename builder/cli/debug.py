@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError
+from builder.util.text import visible
 
 if TYPE_CHECKING:  # they bring torch
     from builder.analysis.numerics.samples import Missed
@@ -65,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
             if error.key is not None and error.spot is None:
                 error.spot = place_of(error.key, request)
             raise
-    print("\n".join(told(findings, everything=verbosity(given) > 0)))
+    print(visible("\n".join(told(findings, everything=verbosity(given) > 0))))
     return 0
 
 
@@ -82,7 +83,7 @@ def _short(request: BuildRequest, missed: Missed, seconds: float, out: TextIO) -
     from builder.engine.remedy import find_remedy, remedy_lines
 
     def say(line: str) -> None:
-        print(line, file=out, flush=True)
+        print(visible(line), file=out, flush=True)
 
     for line in remedy_lines(find_remedy(request, missed, seconds=seconds, say=say)):
         say(line)

@@ -10,6 +10,7 @@ from builder.cli.arguments import Parser
 from builder.errors import ConfigurationError
 from builder.reports.build_json import FILE_NAME, read_build_json
 from builder.reports.plain import leaves
+from builder.util.text import visible
 
 DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel, .aimodel), or two builds (folders with a build.json).
 
@@ -29,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("other", metavar="B", help="what to compare it with")
     given = parser.read(arguments)
     for line in compare(Path(given.one), Path(given.other)):
-        print(line)
+        print(visible(line))
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
+from builder.util.text import visible
 
 DESCRIPTION = """Look at a recipe's model before it is converted: every operator without a lowering, tensors that
 Core ML lacks, writes in place that would be lost, values that a trace would freeze; each with its module, its line and
@@ -50,7 +51,7 @@ def _look_at_recipe(overrides: Sequence[str], *, verbosity: int) -> int:
             if error.key is not None and error.spot is None:
                 error.spot = place_of(error.key, request)
             raise
-    print("\n".join(told(found, everything=verbosity > 0)))
+    print(visible("\n".join(told(found, everything=verbosity > 0))))
     return ConversionError.exit_code if found.best.in_the_way else 0
 
 

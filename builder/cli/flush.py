@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import UnfitEnvironmentError
+from builder.util.text import visible
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -19,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
 
     def say(text: str) -> None:
         if verbosity(given) >= 0:
-            print(text, file=sys.stderr)
+            print(visible(text), file=sys.stderr)
 
     report = flush(outputs, say=say)
     if not report.kept:

@@ -13,6 +13,7 @@ from builder.cli.arguments import Parser
 from builder.config.folders import open_library
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
+from builder.util.text import visible
 
 DESCRIPTION = """Look at a model and write a commented recipe that builds it.
 
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     _check_output(file)
     _write(file, recipe_text(replace(draft, name=file.stem)))
     for key, reason in draft.missing.items():
-        print(f"to be given: source.{key}: {reason}", file=sys.stderr)
+        print(visible(f"to be given: source.{key}: {reason}"), file=sys.stderr)
     if not draft.missing:
         print(f"next: {_where(file)}python -m builder recipe={file.stem}", file=sys.stderr)
     print(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from builder.cli.arguments import Parser, model_file
+from builder.util.text import visible
 
 DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there: warnings,
 each with its confidence and its source (docs/reference/lint.md), the surest first. The exit code is 0.
@@ -20,5 +21,5 @@ def run(arguments: Sequence[str]) -> int:
     path = model_file(parser.read(arguments).model)
     from builder.analysis.neural_engine.inspect import lint, told
 
-    print("\n".join(told(lint(path))))
+    print(visible("\n".join(told(lint(path)))))
     return 0

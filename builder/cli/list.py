@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from builder.cli.arguments import Parser
 from builder.config.folders import head_comment, open_library
+from builder.util.text import visible
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -19,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def described_recipes() -> list[tuple[str, str]]:
-    """Return name and description of every recipe; raises where one name means two files."""
+    """Return name and description of every recipe, as they may be shown; raises where one name means two files."""
     library = open_library()
     files = [(name, library.recipe(name)) for name in library.recipe_names()]
-    return [(name, head_comment(file)) for name, file in files if file]
+    return [(visible(name), visible(head_comment(file))) for name, file in files if file]

@@ -13,6 +13,7 @@ from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError, ConfigurationError
 from builder.noop import cache_folder
 from builder.util.locations import shown
+from builder.util.text import visible
 
 DESCRIPTION = """Build a recipe, and write to builder.lock what it was built from and what came out: the address, digest
 and size of its source, the digests of its files, code and data, exact versions of all tools, the digest of its
@@ -43,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         except BuilderError as error:
             if not given.all:
                 raise
-            print(f"{line[0]}: {error.message}", file=sys.stderr)
+            print(visible(f"{line[0]}: {error.message}"), file=sys.stderr)
             code = code or error.exit_code
     return code
 

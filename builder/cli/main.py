@@ -51,6 +51,8 @@ def run_apart(given: list[str]) -> int:
 def run(given: list[str]) -> int:
     """Run one command; every failure becomes its exit code and a message on stderr."""
     from builder.util.paths import DISK_FULL, NOT_WRITABLE
+    from builder.util.reading import UnfitFileError
+    from builder.util.text import visible
 
     try:
         setup_process()
@@ -69,11 +71,14 @@ def run(given: list[str]) -> int:
         # The reader of stdout is gone (`| head`); Python must not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnfitFileError as error:
+        print(visible(f"error: {error.filename} {error.strerror}"), file=sys.stderr)
+        return 3
     except OSError as error:
         if error.errno not in DISK_FULL | NOT_WRITABLE:
             return _bug()
         full = "the disk is full: " if error.errno in DISK_FULL else ""
-        print(f"error: {full}{error.strerror}: {error.filename}", file=sys.stderr)
+        print(visible(f"error: {full}{error.strerror}: {error.filename}"), file=sys.stderr)
         return 7
     except Exception:
         return _bug()
@@ -82,7 +87,9 @@ def run(given: list[str]) -> int:
 
 def _bug() -> int:
     """Show the exception at hand, which nobody foresaw."""
-    traceback.print_exc()
+    from builder.util.text import visible
+
+    print(visible(traceback.format_exc()), end="", file=sys.stderr)
     print(f"\nthis is a bug of builder {__version__}: please report it with the lines above", file=sys.stderr)
     return 1
 
@@ -172,12 +179,13 @@ recipes:
 
 def _explain(error: BuilderError) -> None:
     from builder.config.problems import Finding, FindingsError, render
+    from builder.util.text import visible
 
     if error.spot is not None:
         told = Finding(key=error.key or "", message=error.message, spot=error.spot, hint=error.hint)
-        print(render(told), file=sys.stderr)
+        print(visible(render(told)), file=sys.stderr)
         return
     prefix = "" if isinstance(error, FindingsError) else "error: "
-    print(f"{prefix}{error.message}", file=sys.stderr)
+    print(visible(f"{prefix}{error.message}"), file=sys.stderr)
     if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
+        print(visible(f"  hint: {error.hint}"), file=sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from builder.cli.arguments import Parser, outputs_folder
 from builder.progress import Silent
 from builder.store.explain import Change, told
+from builder.util.text import visible
 
 
 class Warnings(Silent):
@@ -15,7 +16,7 @@ class Warnings(Silent):
 
     def warn(self, message: str) -> None:
         """Print it on stderr."""
-        print(message, file=sys.stderr)
+        print(visible(message), file=sys.stderr)
 
 
 DESCRIPTION = """Say for every stage whether its result is in the store; nothing is built and torch is not loaded.
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         lines += _missed(stage, changes, first=position == 0)
     if not planned.missed:
         lines.append("up to date" if planned.artifact else "every stage is in the store; the output is written again")
-    print("\n".join(lines))
+    print(visible("\n".join(lines)))
     return 0
 
 

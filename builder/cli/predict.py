@@ -11,7 +11,9 @@ from builder.cli.arguments import Parser, model_file
 from builder.cli.coreai_inputs import color_layout, read_picture, with_labels
 from builder.errors import ConfigurationError, ConversionError, SourceError
 from builder.runtime.coreai.asset import is_asset
+from builder.util.reading import open_regular
 from builder.util.suggest import did_you_mean
+from builder.util.text import visible
 
 if TYPE_CHECKING:
     from builder.runtime import Model
@@ -48,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     for name, value in outputs.items():
         described = _objects(value, outputs["coordinates"], labels) if labels and name == "confidence" else ""
         described = described or _described(value, given.top)
-        print(f"{name}:{described}" if described.startswith("\n") else f"{name}: {described}")
+        print(visible(f"{name}:{described}" if described.startswith("\n") else f"{name}: {described}"))
         if folder is not None:
             _save(folder, name, value)
     return 0
@@ -120,9 +122,10 @@ def _read(feature: Any, name: str, text: str) -> Any:
     if isinstance(feature, ArrayFeature):
         try:
             if text.endswith(".npy"):
-                return np.load(text, allow_pickle=False)
+                with open_regular(Path(text)) as stream:
+                    return np.load(stream, allow_pickle=False)
             return np.full(feature.shape, float(text), dtype=np.float32)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, MemoryError) as error:
             raise ConfigurationError(
                 f"input {name}: {text} is neither a readable .npy file nor a number: {error}"
             ) from error
@@ -135,12 +138,12 @@ def _read(feature: Any, name: str, text: str) -> Any:
 def _picture(feature: Any, name: str, text: str) -> Any:
     """Return a picture in the input's colours and size: (width, height) of the model."""
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(text) as opened:
+        with open_regular(Path(text)) as stream, Image.open(stream) as opened:
             picture = opened.convert("RGB" if feature.color in ("RGB", "BGR") else "L")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise types of their own on damaged files
         raise ConfigurationError(f"input {name}: {text} cannot be read as a picture: {error}") from error
     if (feature.width, feature.height) != picture.size and not feature.enumerated and feature.width_range is None:
         picture = picture.resize((feature.width, feature.height), Image.Resampling.BILINEAR)

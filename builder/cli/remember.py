@@ -17,6 +17,7 @@ from builder.store.code import PACKAGE, package_stats
 from builder.store.digests import StatCache, files_below
 from builder.store.inputs import Named, named_in, user_codes
 from builder.util.paths import lock_of
+from builder.util.reading import MOST_OF_RECIPE, read_regular
 
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:([^},]*)")
 """OmegaConf's way to read a variable of the environment."""
@@ -132,7 +133,7 @@ def _sought_before(file: str, origin: str) -> Iterator[Path]:
 
 def _variables(yamls: frozenset[Path], arguments: Sequence[str]) -> Iterator[str]:
     """The environment variables that any recipe or option reads; raises UndecidableError where a name is computed."""
-    texts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted(yamls)]
+    texts = [read_regular(file, most=MOST_OF_RECIPE).decode("utf-8", "replace") for file in sorted(yamls)]
     for text in (*texts, *arguments):
         for name in _ENVIRONMENT.findall(text):
             plain = _NAME.fullmatch(name)

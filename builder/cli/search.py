@@ -193,14 +193,13 @@ class _Session:
 
     def _write(self, trials: Any, front: Any, winner: Any) -> list[Path]:
         """Write tables, plots and the winner's recipe, and tell; returns the files."""
-        from rich.console import Console
-
         from builder.cli.search_winner import write_winner
+        from builder.reports.console import TextConsole
         from builder.search.plots import write_page, write_picture
         from builder.search.run import TABLE
         from builder.search.table import print_front, render_csv, say_counts
 
-        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        console = TextConsole(file=sys.stderr, highlight=False, markup=False, emoji=False)
         title = f"{self._request.recipe}: {self._folder.name}"
         page, picture = self._folder / "front.html", self._folder / "front.png"
         paths.write_atomically(self._folder / TABLE, render_csv(trials, self._search))

@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser
+from builder.util.text import visible
 
 WIDEST = 72
 """Origins are aligned behind values up to this column."""
@@ -25,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.read(arguments)
     from builder.config.compose import compose
 
-    print(composed_text(compose(given.overrides)))
+    print(visible(composed_text(compose(given.overrides))))
     return 0
 
 

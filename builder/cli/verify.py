@@ -9,6 +9,7 @@ from pathlib import Path
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
+from builder.util.text import visible
 
 DESCRIPTION = """Verify a release: the digest of every file, that all documents speak of this artifact, and with --key
 the signatures. Anything changed, missing or added is named, and the exit code is 6. This needs no torch; --rebuild
@@ -45,6 +46,6 @@ def run(arguments: Sequence[str]) -> int:
         lines.append("built again, to the same bytes" + (" by other tools:" if others else ""))
         lines += [f"  {line}" for line in others]
     if verbosity(given) >= 0:
-        print("\n".join(lines), file=sys.stderr)
+        print(visible("\n".join(lines)), file=sys.stderr)
     print(shown(release.artifact))
     return 0

@@ -12,6 +12,7 @@ import yaml
 
 from builder.config.problems import Finding
 from builder.errors import SourceSpan
+from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, read_regular
 
 Path = tuple[str, ...]
 """The keys (and indices) that lead to a value."""
@@ -65,15 +66,17 @@ for _tag, _pattern, _first in [
 def read_document(file: FilePath) -> Document:
     """Read a YAML file; whatever is wrong with it is in the document's findings."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_regular(file, most=MOST_OF_RECIPE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
         spot = SourceSpan(file=file, line=line, column=column, length=1, text="")
         return _unreadable(file, f"the file is not UTF-8 text (byte 0x{error.object[error.start]:02x})", spot)
+    except UnfitFileError as error:
+        what = "this is a directory, not a file" if file.is_dir() else f"the file {error.strerror}"
+        return _unreadable(file, what, SourceSpan(file=file, line=1, column=1, length=1, text=""))
     except OSError as error:
-        is_folder = isinstance(error, IsADirectoryError)
-        what = "this is a directory, not a file" if is_folder else f"the file cannot be read: {error.strerror}"
+        what = f"the file cannot be read: {error.strerror}"
         return _unreadable(file, what, SourceSpan(file=file, line=1, column=1, length=1, text=""))
     return _parse(file, text)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
-from builder.util.reading import is_plain_name
+from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, is_plain_name, read_regular
 
 GROUPS = ("source", "input", "substitutions", "precision", "compression", "target", "checks", "tracking")
 """The questions that a recipe answers by choosing an option; each is a folder of `conf/`."""
@@ -113,24 +113,30 @@ def _only(name: str, what: str, candidates: list[Path]) -> Path | None:
 
 def _same(one: Path, other: Path) -> bool:
     try:
-        return one.samefile(other) or one.read_bytes() == other.read_bytes()
+        return one.samefile(other) or _content(one) == _content(other)
     except OSError:
         return False
+
+
+def _content(file: Path) -> bytes:
+    return read_regular(file, most=MOST_OF_RECIPE)
 
 
 def head_comment(path: Path) -> str:
     """Return the first sentence of the comment that opens a YAML file, or an empty text."""
     lines: list[str] = []
     try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                text = line.strip()
-                if text.startswith("# @") or (not text and not lines):
-                    continue
-                if not text.startswith("#") or text == "#":
-                    break
-                lines.append(text.lstrip("#").strip())
+        content = _content(path).decode("utf-8")
+    except UnfitFileError as error:
+        return f"(cannot be read: it {error.strerror})"
     except (OSError, UnicodeDecodeError) as error:
         return f"(cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'})"
+    for line in content.split("\n"):
+        text = line.strip()
+        if text.startswith("# @") or (not text and not lines):
+            continue
+        if not text.startswith("#") or text == "#":
+            break
+        lines.append(text.lstrip("#").strip())
     sentence, stop, _ = " ".join(lines).partition(". ")
     return (sentence + stop.strip()).replace("\t", " ")

@@ -10,6 +10,7 @@ from builder.artifacts import BuildRequest
 from builder.config.folders import shipped
 from builder.config.problems import command_line_spot
 from builder.errors import SourceSpan
+from builder.util.reading import MOST_OF_RECIPE, read_regular
 
 
 def place_of(key: str, request: BuildRequest) -> SourceSpan | None:
@@ -27,8 +28,8 @@ def place_of(key: str, request: BuildRequest) -> SourceSpan | None:
     assert place is not None  # str(SourceSpan) writes them
     file, line, column = Path(place[1]), int(place[2]), int(place[3])
     try:
-        text = file.read_text(encoding="utf-8-sig").splitlines()[line - 1]
-    except (OSError, IndexError):
+        text = read_regular(file, most=MOST_OF_RECIPE).decode("utf-8-sig").splitlines()[line - 1]
+    except (OSError, UnicodeDecodeError, IndexError):
         text = ""
     last = name.rpartition(".")[2]
     rest = text[column - 1 :]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from builder.errors import ConfigurationError, SourceSpan
+from builder.util.text import visible
 
 MOST_SHOWN = 24
 """Of longer lists of allowed names only the nearest are shown."""
@@ -62,8 +63,10 @@ def _excerpt(spot: SourceSpan) -> list[str]:
     text = spot.text.replace("\t", " ")
     start, width = spot.column - 1, 160
     cut = max(0, start - width // 2) if len(text) > width else 0
-    carets = max(1, min(spot.length, len(text) - start, width))
-    return [f"{number} | {text[cut : cut + width]}", f"{' ' * 5} | {' ' * (start - cut)}{'^' * carets}"]
+    before, marked = text[cut:start], text[start : min(start + spot.length, cut + width)]
+    after = text[start + len(marked) : cut + width]
+    line = "".join(visible(part) for part in (before, marked, after))
+    return [f"{number} | {line}", f"{' ' * 5} | {' ' * len(visible(before))}{'^' * max(1, len(visible(marked)))}"]
 
 
 def _shortened(names: Sequence[str], nearest: str | None) -> Sequence[str]:

@@ -12,6 +12,7 @@ from builder.config.hydra.defaults import Choice, entries, list_findings
 from builder.config.hydra.sources import document
 from builder.config.problems import Finding
 from builder.errors import SourceSpan
+from builder.util.reading import MOST_OF_RECIPE, read_regular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,8 @@ def _document_findings(read: Document) -> Iterator[Finding]:
 
 def _header_findings(read: Document) -> Iterator[Finding]:
     """Yield a `@package` header other than `_global_`, which every recipe has without saying so."""
-    for number, text in enumerate(read.file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    content = read_regular(read.file, most=MOST_OF_RECIPE).decode("utf-8-sig")
+    for number, text in enumerate(content.splitlines(), start=1):
         header = re.match(r"#\s*@package\s+(\S+)", text)
         if header and header[1] != "_global_":
             spot = SourceSpan(file=read.file, line=number, column=1, length=len(text), text=text)

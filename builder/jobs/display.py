@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from builder.jobs.jobs import Job, Outcome
 from builder.jobs.table import Row, print_table
+from builder.reports.console import TextConsole
 from builder.reports.plain import duration
 from builder.reports.terminal import NORMAL, VERBOSE
 
@@ -23,7 +23,7 @@ class Display:
     def __init__(self, *, jobs: int, verbosity: int, stream: TextIO) -> None:
         self._jobs = jobs
         self._verbosity = verbosity
-        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._console = TextConsole(file=stream, highlight=False, markup=False, emoji=False)
         animated = self._console.is_terminal and not self._console.is_dumb_terminal and verbosity >= NORMAL
         self._bars = Bars(
             SpinnerColumn(),

@@ -17,6 +17,7 @@ from builder.artifacts import CheckReport
 from builder.jobs.jobs import Outcome
 from builder.reports.plain import duration, size, value_text
 from builder.reports.verdict import leading, worst_values
+from builder.util.text import csv_cell
 
 _STYLES = {"built": "green", "up to date": "green", "not started": "dim", "interrupted": "yellow"}
 _MARKS = {True: ("✓", "+"), False: ("✗", "x"), None: ("–", "-")}
@@ -85,9 +86,10 @@ def render_csv(rows: Sequence[Row]) -> str:
     tail = ["artifact", "digest", "message", "arguments", "log"]
     middle = list(dict.fromkeys(key for record in records for key in record if key not in (*head, *tail)))
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*head, *middle, *tail], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    columns = [*head, *middle, *tail]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(csv_cell(name) for name in columns)
+    writer.writerows([csv_cell(record.get(name, "")) for name in columns] for record in records)
     return text.getvalue()
 
 

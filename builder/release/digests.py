@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from builder.errors import VerificationError
+from builder.util.reading import open_regular, read_regular
 
 MANIFEST = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
@@ -15,8 +16,8 @@ _GUARD = re.compile(r"# sha256 of the lines above: ([0-9a-f]{64})\n")
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file's content, in hexadecimal; raises UnfitFileError for what is not a regular file."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -35,11 +36,11 @@ def read_manifest(folder: Path) -> dict[str, str]:
     """The digests that `SHA256SUMS` lists; raises VerificationError when it is missing or was changed."""
     path = folder / MANIFEST
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_regular(path).decode("utf-8")
     except FileNotFoundError as error:
         raise VerificationError(f"{folder} is not a release: it has no {MANIFEST}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise VerificationError(f"{MANIFEST} was changed: it cannot be read as text") from error
+        raise VerificationError(f"{MANIFEST} was changed: it cannot be read as text: {error}") from error
     body, newline, guard = text.removesuffix("\n").rpartition("\n")
     body += newline
     if guard + "\n" != _guard(body) or not text.endswith("\n") or not _GUARD.fullmatch(guard + "\n"):

@@ -17,7 +17,9 @@ from builder.errors import VerificationError
 from builder.release.digests import file_sha256
 from builder.reports.plain import leaves
 from builder.spec import BuildSpec
+from builder.spec.source_kinds import kind_named
 from builder.store.digests import digest_of
+from builder.util.reading import is_inner_path, read_regular
 
 FILE_NAME = "recipe.yaml"
 PROJECT = "project"
@@ -29,6 +31,8 @@ _HEAD = """\
 # The resolved recipe of a release. Every setting is written out; files lie in `project/` and `inputs/` beside this one.
 # `python -m builder verify FOLDER --rebuild` builds it again.
 """
+_MOST = 1 << 20
+"""Bytes of a resolved recipe; as of any recipe."""
 _NOT_OF_THE_ARTIFACT = ("tracking",)
 
 
@@ -142,19 +146,28 @@ def write_resolved(resolved: Resolved, folder: Path) -> None:
 def read_resolved(folder: Path) -> Resolved:
     """Read `recipe.yaml`; raises VerificationError when it is not one that this builder wrote."""
     try:
-        values = yaml.safe_load((folder / FILE_NAME).read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_regular(folder / FILE_NAME, most=_MOST).decode("utf-8"))
         if values.pop("schema") != 1:
             raise VerificationError(f"{FILE_NAME} is of a schema that this builder does not read")
         values["overrides"], values["python_path"] = tuple(values["overrides"]), tuple(values["python_path"])
-        return Resolved(**values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        resolved = Resolved(**values)
+        kind_named(resolved.spec["source"]["kind"])
+        for place in (resolved.working_directory, *resolved.python_path):
+            if place != "." and not is_inner_path(place):
+                raise ValueError(f"{place!r:.200} leads out of the release")
+        return resolved
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise VerificationError(f"{folder / FILE_NAME} is not a resolved recipe: {error}") from error
 
 
 def request_in(folder: Path, resolved: Resolved) -> dict[str, Any]:
     """The job of a build in `folder`, which has the files of a release: paths as the working directory sees them."""
-    values = copy.deepcopy(dict(resolved.spec))
-    for key, text in named_files(BuildSpec.model_validate(values)):
+    try:
+        values = copy.deepcopy(dict(resolved.spec))
+        spec = BuildSpec.model_validate(values)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise VerificationError(f"{FILE_NAME} is not a resolved recipe: {error}") from error
+    for key, text in named_files(spec):
         place = folder / PurePosixPath(text)
         if ".." in PurePosixPath(text).parts or PurePosixPath(text).is_absolute():
             raise VerificationError(f"{FILE_NAME} names a file outside of the release: {text}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder.errors import BuilderError, VerificationError
 from builder.release.lock import locked_tools
+from builder.release.make import BUILD_JSON
 from builder.release.portable import FILE_NAME, INPUTS, PROJECT, read_resolved
 from builder.release.processes import build_from
 from builder.release.toolchain import toolchain, toolchain_differences
@@ -25,7 +26,7 @@ def rebuild(release: Release) -> list[str]:
     when the build fails.
     """
     resolved = read_resolved(release.folder)
-    then: Mapping[str, str] = release.build["release"]["toolchain"]
+    then = _toolchain_then(release)
     others = toolchain_differences(
         then, toolchain({"tools": locked_tools(kind_named(resolved.spec["source"]["kind"]))})
     )
@@ -47,6 +48,15 @@ def rebuild(release: Release) -> list[str]:
 
         found = differences(release.artifact, Path(built["folder"]) / built["artifact"]["name"])
         raise _refusal(f"built again, it has the digest {built['artifact']['digest']}", others, found)
+
+
+def _toolchain_then(release: Release) -> Mapping[str, str]:
+    """The tools that the release says it was built with; raises VerificationError where it names none."""
+    said = release.build.get("release")
+    tools = said.get("toolchain") if isinstance(said, dict) else None
+    if not isinstance(tools, dict):
+        raise VerificationError(f"{BUILD_JSON} does not name the tools of the release")
+    return {name: str(version) for name, version in tools.items()}
 
 
 def _refusal(what: str, others: list[str], found: list[str]) -> VerificationError:

@@ -14,23 +14,29 @@ from typing import Any
 from builder.errors import ConfigurationError, UnfitEnvironmentError, VerificationError
 from builder.release.provenance import FILE_NAME as PROVENANCE
 from builder.util.install import extra
+from builder.util.reading import read_json, read_regular
 
 FOLDER = "signatures"
 ARTIFACT_SIGNATURE = f"{FOLDER}/artifact.sig"
 ENVELOPE = f"{FOLDER}/provenance.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_MOST_KEY = 1 << 20
+"""Bytes of a key file; an EC key in PEM has hundreds."""
+_MOST_SIGNATURES = 64
+"""Signatures of one envelope: each costs time to check."""
 
 
 def read_private_key(path: Path) -> Any:
     """Return the EC private key in a PEM file; raises ConfigurationError when it is none."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        key = load_pem_private_key(read_regular(path, most=_MOST_KEY), password=None)
     except OSError as error:
         raise ConfigurationError(f"the key {path} cannot be read: {error.strerror}", key="release.sign_key") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
             f"{path} holds no private key without a password: {error}",
             hint="openssl ecparam -name prime256v1 -genkey -noout -out key.pem",
@@ -72,6 +78,7 @@ def check_signatures(release: Path, artifact: str, public_key: Path) -> None:
     _, verifying = _model_signing()
     config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     try:
+        read_json(release / ARTIFACT_SIGNATURE)
         config.verify(release / artifact, release / ARTIFACT_SIGNATURE)
     except Exception as error:  # model-signing raises ValueError, and what its parsers raise on damaged bundles
         raise VerificationError(
@@ -84,22 +91,25 @@ def _check_envelope(release: Path, key: Any, public_key: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
     try:
-        envelope = json.loads((release / ENVELOPE).read_text(encoding="utf-8"))
+        envelope = read_json(release / ENVELOPE)
         payload = base64.b64decode(envelope["payload"], validate=True)
         signatures = [base64.b64decode(entry["sig"], validate=True) for entry in envelope["signatures"]]
         payload_type = envelope["payloadType"]
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        signed = read_regular(release / PROVENANCE)
+    except (OSError, ValueError, KeyError, TypeError, binascii.Error) as error:
         raise VerificationError(f"{ENVELOPE} is not a DSSE envelope: {error}") from error
+    if payload_type != PAYLOAD_TYPE or payload != signed:
+        raise VerificationError(f"{PROVENANCE} is not what {ENVELOPE} signs")
+    if len(signatures) > _MOST_SIGNATURES:
+        raise VerificationError(f"{ENVELOPE} has {len(signatures)} signatures, of which {_MOST_SIGNATURES} may be")
     for signature in signatures:
         try:
-            key.verify(signature, _pre_authentication(payload_type, payload), ECDSA(_hash(key)))
+            key.verify(signature, _pre_authentication(PAYLOAD_TYPE, payload), ECDSA(_hash(key)))
             break
         except InvalidSignature:
             continue
     else:
         raise VerificationError(f"{ENVELOPE} has no signature of {public_key}")
-    if payload_type != PAYLOAD_TYPE or payload != (release / PROVENANCE).read_bytes():
-        raise VerificationError(f"{PROVENANCE} is not what {ENVELOPE} signs")
 
 
 def key_id(public_key: Any) -> str:
@@ -112,14 +122,15 @@ def key_id(public_key: Any) -> str:
 
 
 def _read_public_key(path: Path) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(read_regular(path, most=_MOST_KEY))
     except OSError as error:
         raise ConfigurationError(f"the key {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{path} holds no public key: {error}") from error
     if not isinstance(key, EllipticCurvePublicKey):
         raise ConfigurationError(f"{path} is not an elliptic-curve key")

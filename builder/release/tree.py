@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,7 +75,10 @@ _WORDS = {"??": "untracked", " D": "deleted", "D ": "deleted", "A ": "added, not
 
 def _status(root: Path) -> list[tuple[str, str]]:
     """Two letters of state and the name, for every file that differs from the commit."""
-    entries = (_git(root, "status", "--porcelain", "-z", "--untracked-files=all") or "").split("\0")
+    answer = _git(root, "status", "--porcelain", "-z", "--untracked-files=all")
+    if answer is None:
+        raise VerificationError(f"git cannot say whether {root} is clean", hint="see what `git status` says there")
+    entries = answer.split("\0")
     found = []
     skip = False
     for entry in entries:
@@ -88,7 +92,7 @@ def _status(root: Path) -> list[tuple[str, str]]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=60, check=False)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+    return os.fsdecode(done.stdout).rstrip("\n") if done.returncode == 0 else None  # names may be of any bytes

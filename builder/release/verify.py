@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from builder.release.make import BUILD_JSON
 from builder.release.provenance import FILE_NAME as PROVENANCE
 from builder.release.provenance import PREDICATE_TYPE, STATEMENT_TYPE
 from builder.store.digests import artifact_digest
+from builder.util.reading import is_plain_name, read_json
 
 _SHOWN = 20
 
@@ -37,7 +37,10 @@ def verify_release(folder: Path, *, public_key: Path | None) -> Release:
     if not folder.is_dir():
         raise ConfigurationError(f"there is no folder {folder}")
     listed = read_manifest(folder)
-    problems = manifest_problems(folder, listed)
+    try:
+        problems = manifest_problems(folder, listed)
+    except (OSError, RecursionError) as error:
+        raise VerificationError(f"{folder} cannot be read: {error}") from error
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise VerificationError(
@@ -46,9 +49,9 @@ def verify_release(folder: Path, *, public_key: Path | None) -> Release:
         )
     build, statement = _json(folder / BUILD_JSON), _json(folder / PROVENANCE)
     try:
-        name = str(build["artifact"]["path"])
+        name = _artifact_name(build, listed)
         recipe = lock.lock_name(build["recipe"], build["variant"])
-        entry = lock.read_lock(folder)[recipe]
+        entry = _entries(folder)[recipe]
         digest = artifact_digest(folder / name)
         _check_artifact(name, digest, build, statement, entry)
         _check_coverage(listed, statement)
@@ -67,6 +70,24 @@ def verify_release(folder: Path, *, public_key: Path | None) -> Release:
     )
 
 
+def _artifact_name(build: Mapping[str, Any], listed: Mapping[str, str]) -> str:
+    """The name of the artifact in the release; raises VerificationError for a path that leads anywhere else."""
+    name = build["artifact"]["path"]
+    if not is_plain_name(name):
+        raise VerificationError(f"{BUILD_JSON} names an artifact that is not in the release: {name!r:.200}")
+    if not any(file == name or file.startswith(f"{name}/") for file in listed):
+        raise VerificationError(f"{BUILD_JSON} names the artifact {name}, of which {MANIFEST} lists no file")
+    return str(name)
+
+
+def _entries(folder: Path) -> Mapping[str, lock.Entry]:
+    """The entries of the release's lock; raises VerificationError where it is damaged, for here it is evidence."""
+    try:
+        return lock.read_lock(folder)
+    except ConfigurationError as error:
+        raise VerificationError(error.message) from error
+
+
 def _check_artifact(
     name: str, digest: str, build: Mapping[str, Any], statement: Mapping[str, Any], entry: lock.Entry
 ) -> None:
@@ -79,7 +100,7 @@ def _check_artifact(
     }
     for document, value in said.items():
         if value != digest:
-            raise VerificationError(f"{name} has the digest {digest}, and {document} says {value}")
+            raise VerificationError(f"{name} has the digest {digest}, and {document} says {value!s:.200}")
     if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
         raise VerificationError(f"{PROVENANCE} is not a SLSA provenance of version 1")
 
@@ -104,11 +125,13 @@ def _check_coverage(listed: Mapping[str, str], statement: Mapping[str, Any]) -> 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise VerificationError(f"{path.name} is missing") from error
+    except OSError as error:
+        raise VerificationError(f"{path.name} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise VerificationError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise VerificationError(f"{path.name} is not JSON object")
+        raise VerificationError(f"{path.name} is not a JSON object")
     return document

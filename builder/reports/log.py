@@ -15,6 +15,7 @@ from typing import Protocol, TextIO
 
 from builder.progress import Advance, Bounds, Progress
 from builder.reports.plain import duration, size
+from builder.util.text import visible
 
 FILE_NAME = "build.log"
 
@@ -82,8 +83,8 @@ class BuildLog:
 
     def _line(self, origin: str, message: str) -> None:
         stamp = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
-        lines = message.splitlines() or [""]
-        text = f"{stamp} {origin:<12} {lines[0]}\n" + "".join(f"{'':26}{line}\n" for line in lines[1:])
+        lines = [visible(line) for line in message.splitlines()] or [""]
+        text = f"{stamp} {visible(origin):<12} {lines[0]}\n" + "".join(f"{'':26}{line}\n" for line in lines[1:])
         with self._write_lock:
             if not self._stream.closed:
                 self._stream.write(text)

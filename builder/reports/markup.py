@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from builder.util.text import visible
+
 
 @dataclass(frozen=True, kw_only=True)
 class Markup:
@@ -18,8 +20,8 @@ Content = Markup | str
 
 
 def render(content: Content) -> str:
-    """HTML as it is, text escaped."""
-    return content.html if isinstance(content, Markup) else escape(content)
+    """HTML as it is; text escaped, and its control and bidirectional characters made visible."""
+    return content.html if isinstance(content, Markup) else escape(visible(content))
 
 
 def join(*parts: Content) -> Markup:
@@ -29,7 +31,9 @@ def join(*parts: Content) -> Markup:
 
 def element(tag: str, *content: Content, **attributes: str) -> Markup:
     """An element; `class_` and `aria_label` stand for `class` and `aria-label`."""
-    written = "".join(f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"' for name, value in attributes.items())
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(visible(value))}"' for name, value in attributes.items()
+    )
     return Markup(html=f"<{tag}{written}>{join(*content).html}</{tag}>")
 
 

@@ -22,6 +22,7 @@ from builder.reports.verdict import (
     synthetic_notice,
 )
 from builder.spec.compression import Palettize
+from builder.util.text import visible
 
 _CLASSES = {"passed": "good", "failed": "bad", "inconclusive": "unknown", "skipped": "unknown"}
 _CLAIMS = {
@@ -219,7 +220,7 @@ def _given(output: CheckedOutput, engine: str) -> Markup:
 
 def _image(png: bytes, description: str) -> Markup:
     data = base64.b64encode(png).decode("ascii")
-    return Markup(html=f'<img src="data:image/png;base64,{data}" alt="{escape(description)}">')
+    return Markup(html=f'<img src="data:image/png;base64,{data}" alt="{escape(visible(description))}">')
 
 
 def _answers(who: str, top: tuple[tuple[str, float], ...]) -> Markup:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from builder.artifacts import BuildRecord
 from builder.progress import Advance, Bounds
+from builder.reports.console import TextConsole
 from builder.reports.plain import duration
 from builder.reports.summary import Line, summary_lines
 
@@ -39,7 +39,7 @@ class Terminal:
 
     def __init__(self, verbosity: int, stream: TextIO) -> None:
         self._verbosity = verbosity
-        self._console = Console(
+        self._console = TextConsole(
             file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False, soft_wrap=True
         )
         self._animated = self._console.is_terminal and not self._console.is_dumb_terminal and verbosity >= NORMAL

@@ -16,6 +16,7 @@ from builder.search.settings import Search
 from builder.search.table import cells, counted, headings, point_text
 from builder.search.trials import Trial
 from builder.util.install import extra
+from builder.util.text import visible
 
 FRONT, OTHERS, MISSED = "#0072b2", "#999999", "#d55e00"
 """Blue, grey and vermilion of Okabe and Ito, which most colour-blind people tell apart."""
@@ -23,7 +24,8 @@ MOST_PAIRS = 3
 _CONTROLS = {"displaylogo": False, "responsive": True}
 
 _PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{title}</title>
 <style>body {{ font-family: system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse }} th, td {{ padding: .2rem .8rem; text-align: right }}
 th:nth-child(2), td:nth-child(2) {{ text-align: left }} tr.winner {{ font-weight: bold }}</style></head><body>
@@ -32,6 +34,9 @@ th:nth-child(2), td:nth-child(2) {{ text-align: left }} tr.winner {{ font-weight
 {scatter}{parallel}
 <h2>The front</h2><table>{table}</table></body></html>
 """
+
+_POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+"""What a browser may load for the page: nothing but what is in it. The plots are plotly's, whose WebGL is generated."""
 
 
 def write_page(file: Path, title: str, trials: Sequence[Trial], winner: Trial | None, search: Search) -> None:
@@ -49,8 +54,9 @@ def write_page(file: Path, title: str, trials: Sequence[Trial], winner: Trial | 
 
     measured = [trial for trial in trials if trial.values]
     page = _PAGE.format(
-        title=html.escape(title),
-        counts=html.escape(counted(trials)),
+        policy=_POLICY,
+        title=_text(title),
+        counts=_text(counted(trials)),
         scatter=div(_scatter(trials, winner, search), "front", first=True),
         parallel=div(_parallel(measured, search), "settings", first=False) if measured else "",
         table=_table(front_of(trials, search.objectives), winner, search),
@@ -116,11 +122,16 @@ def _scatter(trials: Sequence[Trial], winner: Trial | None, search: Search) -> A
     return figure
 
 
+def _text(text: str) -> str:
+    """A text of a recipe as HTML."""
+    return html.escape(visible(text))
+
+
 def _told(trial: Trial, search: Search) -> str:
     """What a trial says when it is pointed at."""
-    lines = [f"<b>trial {trial.number}</b>", *(html.escape(part) for part in point_text(trial).split(", "))]
-    lines += [f"{name}: {text}" for name, text in zip(headings(search), cells(trial, search), strict=False)]
-    return "<br>".join([*lines, *([html.escape(trial.reason)] if trial.reason else [])])
+    lines = [f"<b>trial {trial.number}</b>", *(_text(part) for part in point_text(trial).split(", "))]
+    lines += [_text(f"{name}: {text}") for name, text in zip(headings(search), cells(trial, search), strict=False)]
+    return "<br>".join([*lines, *([_text(trial.reason)] if trial.reason else [])])
 
 
 def _parallel(trials: Sequence[Trial], search: Search) -> Any:
@@ -154,10 +165,10 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _table(front: Sequence[Trial], winner: Trial | None, search: Search) -> str:
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in ("trial", "settings", *headings(search)))
+    head = "".join(f"<th>{_text(text)}</th>" for text in ("trial", "settings", *headings(search)))
     rows = [
         f"<tr{' class=winner' if winner and t.number == winner.number else ''}>"
-        + "".join(f"<td>{html.escape(text)}</td>" for text in (str(t.number), point_text(t), *cells(t, search)))
+        + "".join(f"<td>{_text(text)}</td>" for text in (str(t.number), point_text(t), *cells(t, search)))
         + "</tr>"
         for t in front
     ]

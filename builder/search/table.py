@@ -16,6 +16,7 @@ from builder.reports.plain import duration, value_text
 from builder.search.front import front_of
 from builder.search.settings import Search
 from builder.search.trials import Trial
+from builder.util.text import csv_cell
 
 
 def render_csv(trials: Sequence[Trial], search: Search) -> str:
@@ -25,21 +26,21 @@ def render_csv(trials: Sequence[Trial], search: Search) -> str:
     head = ["trial", "state", "front", *search.space, *search.objectives]
     constraints = [name for name in search.constraints if name not in search.objectives]
     tail = ["seconds", "exit_code", "variant", "artifact", "digest", "reason", "arguments", "log"]
-    writer = csv.DictWriter(text, [*head, *constraints, *tail], restval="", lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
+    columns = [*head, *constraints, *tail]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(csv_cell(name) for name in columns)
     for trial in trials:
-        writer.writerow(
-            {
-                **trial.measured,
-                **trial.facts(),
-                **trial.point,
-                **trial.values,
-                "trial": trial.number,
-                "front": "yes" if trial.number in front else "",
-                "seconds": round(trial.seconds, 2),
-                "arguments": " ".join(trial.arguments),
-            }
-        )
+        record = {
+            **trial.measured,
+            **trial.facts(),
+            **trial.point,
+            **trial.values,
+            "trial": trial.number,
+            "front": "yes" if trial.number in front else "",
+            "seconds": round(trial.seconds, 2),
+            "arguments": " ".join(trial.arguments),
+        }
+        writer.writerow([csv_cell(record.get(name, "")) for name in columns])
     return text.getvalue()
 
 

@@ -118,5 +118,8 @@ def kind_of(source: Part) -> SourceKind:
 
 
 def kind_named(name: str) -> SourceKind:
-    """The kind that a recipe writes so."""
-    return next(kind for kind in SOURCES if kind.name == name)
+    """The kind that a recipe writes so; raises ValueError for another name."""
+    found = next((kind for kind in SOURCES if kind.name == name), None)
+    if found is None:
+        raise ValueError(f"there is no kind of source {name!r}")
+    return found

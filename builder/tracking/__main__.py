@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder.tracking.flusher import flush
+from builder.util.text import visible
 
 
 def main(arguments: list[str]) -> int:
@@ -17,7 +18,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {message}", flush=True)
+    print(visible(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {message}"), flush=True)
 
 
 if __name__ == "__main__":

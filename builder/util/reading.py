@@ -14,6 +14,9 @@ from typing import Any
 MOST = 1 << 26
 """Bytes of a document (64 MB); recipes, records and results have thousands."""
 
+MOST_OF_RECIPE = 1 << 20
+"""Bytes of a recipe or an option (1 MiB), which a person writes."""
+
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """Half of a surrogate pair, which alone is not a text that can be written anywhere."""
@@ -45,6 +48,20 @@ def read_regular(path: Path, *, most: int = MOST) -> bytes:
     if len(content) > most:
         raise UnfitFileError(path, f"is larger than {most} bytes")
     return content
+
+
+def require_regular(path: Path) -> None:
+    """Raise UnfitFileError unless a path, and everything below it where it is a folder, is a regular file or a folder.
+
+    Links count as what they lead to; those to folders are not followed, so that this ends.
+    """
+    found = [path]
+    for below, folders, files in os.walk(path):
+        found += [Path(below, name) for name in (*folders, *files)]
+    for each in found:
+        mode = each.stat().st_mode if each.exists() else stat.S_IFREG  # a link that leads nowhere cannot be read
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UnfitFileError(each, "is not a regular file")
 
 
 def read_json(path: Path, *, most: int = MOST) -> Any:

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from builder.analysis.init.draft import Draft
-from builder.errors import ConfigurationError
+from builder.errors import ConfigurationError, SourceError
+from builder.util.reading import UnfitFileError, require_regular
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pt2", ".jit", ".onnx", ".mlpackage", ".mlmodel")
 """Of files that `init` looks into."""
@@ -49,6 +50,10 @@ def _inspect_named(library: str, name: str) -> Draft:
 def _inspect_file(path: Path, recipes: Path) -> Draft:
     if not path.exists():
         raise ConfigurationError(f"there is no file {path}")
+    try:
+        require_regular(path)
+    except UnfitFileError as error:
+        raise SourceError(f"{error.filename} {error.strerror}") from error
     name, written = as_name(path.stem), _as_written(path, recipes)
     match path.suffix:
         case ".onnx":

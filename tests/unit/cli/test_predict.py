@@ -26,6 +26,8 @@ class Half:
         "factor": ArrayFeature(name="factor", dtype="fp32", shape=(2,)),
     }
     states: Mapping[str, Any] = {}
+    specification = None
+    function = "main"
 
     def predict(self, inputs: Mapping[str, Any], *, state: object = None) -> dict[str, Any]:
         picture, factor = np.asarray(inputs["image"], dtype=np.float32), inputs["factor"]
@@ -107,4 +109,4 @@ def test_a_model_that_is_not_there_is_sought_among_what_was_built(
         assert caught.value.hint == "did you mean `outputs/cat/default/cat.mlpackage`?"
     with pytest.raises(ConfigurationError, match="there is no model dog") as caught:
         model_file("dog")
-    assert caught.value.hint == "give the path of a .mlpackage or .mlmodel"
+    assert caught.value.hint == "give the path of a .mlpackage, .mlmodel or .aimodel"

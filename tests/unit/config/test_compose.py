@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,14 +143,14 @@ def test_a_missing_recipe_folder_is_an_error(write: Write, monkeypatch: pytest.M
 
 def test_an_unreadable_file_is_explained(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a file that may not be read (tests may run as root, so the refusal is made here)
-    real = Path.read_bytes
+    real = os.open
 
-    def refuse(self: Path) -> bytes:
-        if self.name == "x.yaml":
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("x.yaml"):
             raise PermissionError(13, "Permission denied")
-        return real(self)
+        return real(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
 
     # when it is composed, then the reason is told
     with pytest.raises(FindingsError, match=r"recipes/x\.yaml:1:1: error: the file cannot be read: Permission denied"):

@@ -88,6 +88,18 @@ def test_what_comes_from_outside_is_escaped(make_record: Callable[..., BuildReco
     _outline(page)
 
 
+def test_nothing_on_the_page_turns_the_order_of_reading(
+    make_record: Callable[..., BuildRecord], record: BuildRecord
+) -> None:
+    evil = "a\x1b[2J\u202eb\u2066c\x85"
+    config = {**record.request.config, "metadata": {"author": evil}}
+
+    page = render_html(make_record(labels=(evil, "b"), request=replace(record.request, config=config)))
+
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", page)
+    assert "\\u202e" in page
+
+
 @pytest.mark.parametrize(
     ("changes", "verdict"),
     [

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.search.front import front_of, winner_of
+from builder.search.plots import write_page
 from builder.search.settings import Search
+from builder.search.table import render_csv
 from tests.unit.search.conftest import OBJECTIVES, SPACE, MakeSearch, trial
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0, math.inf])
@@ -43,3 +49,20 @@ def test_the_winner_is_the_nearest_to_the_best_in_all_or_the_best_in_one(make_se
         front[3],
     ]
     assert winner_of([], make_search()) is None
+
+
+def test_texts_of_trials_are_neither_formulas_nor_markup(make_search: MakeSearch, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    search = make_search()
+    evil = "=1+1\u202e</script><script>alert(1)</script>"
+    trials = [replace(trial(1, 10.0, 5.0), reason=evil, arguments=(evil,)), trial(2, 20.0, 40.0)]
+
+    cells = [cell for row in csv.reader(io.StringIO(render_csv(trials, search), newline="")) for cell in row]
+    assert f"'{evil}".replace("\u202e", "\\u202e") in cells
+    assert not [cell for cell in cells if cell.startswith("=")]
+
+    write_page(tmp_path / "front.html", evil, trials, None, search)
+    page = (tmp_path / "front.html").read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in page
+    assert "\u202e" not in page.partition("<script")[0]
+    assert "default-src 'none'" in page.partition("<script")[0]

@@ -178,3 +178,19 @@ def test_a_cell_shows_what_was_measured_and_a_count_of_nan_only_where_there_are_
     # then
     assert leading(right) == ("snr_db", 41.5)
     assert leading(wrong) == ("nan_count", 3)
+
+
+def test_no_cell_of_the_csv_is_a_formula(rows: list[Row]) -> None:
+    evil = '=HYPERLINK("x")\x1b[2J'
+    hostile = [dataclasses.replace(row, recipe=evil, variant="+1+1", digest="@x") for row in rows]
+    hostile[0] = dataclasses.replace(
+        hostile[0], checks={evil: next(row.checks for row in rows if row.checks)["parity"]}
+    )
+    text = render_csv(hostile)
+    for cell in (cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row):
+        if cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+            float(cell)
+        assert "\x1b" not in cell
+    head, first = list(csv.reader(io.StringIO(text, newline="")))[:2]
+    assert first[head.index("recipe")] == '\'=HYPERLINK("x")\\x1b[2J'
+    assert any(name.startswith("'=HYPERLINK") for name in head)

@@ -1,0 +1,40 @@
+"""Text of recipes, files and models as it may be shown: nothing in it moves a cursor or turns the order of reading."""
+
+from __future__ import annotations
+
+import re
+
+_UNSHOWN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tabulator and line feed, delete, C1
+    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # marks, overrides, isolates, line separators
+    "\ud800-\udfff]"  # halves of surrogate pairs, as names of files in other encodings have them
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet computes."""
+
+
+def visible(text: str) -> str:
+    """`text` with control and bidirectional characters written as escapes; line feeds and tabulators stay."""
+    return _UNSHOWN.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def csv_cell(value: object) -> object:
+    """A value for a cell of CSV that no spreadsheet takes for a formula: other texts than numbers get a leading `'`."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith(_FORMULA) and not _is_number(value):
+        value = f"'{value}"
+    return visible(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text == text.strip()

@@ -1,0 +1,125 @@
+"""Pipes, devices, links to devices and files of a wrong size are refused before they are read: no verb waits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builder import noop
+from builder.analysis.init import inspect_source
+from builder.cli.coreai_inputs import read_picture
+from builder.cli.main import run
+from builder.cli.predict import _read
+from builder.config.documents import read_document
+from builder.config.folders import head_comment
+from builder.errors import ConfigurationError, SourceError
+from builder.runtime.features import ArrayFeature, ImageFeature
+from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, require_regular
+
+UNFIT: dict[str, Callable[[Path], Any]] = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": lambda path: path.mkdir(),
+}
+unfit = pytest.mark.parametrize("make", UNFIT.values(), ids=UNFIT)
+
+
+def _large(path: Path) -> None:
+    path.write_bytes(b"# " + b"x" * MOST_OF_RECIPE)
+
+
+@pytest.mark.parametrize("make", [*UNFIT.values(), _large], ids=[*UNFIT, "large"])
+@pytest.mark.parametrize("inherited", [False, True])
+def test_a_recipe_is_a_small_regular_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], Any],
+    *,
+    inherited: bool,
+) -> None:
+    (tmp_path / "recipes").mkdir()
+    make(tmp_path / "recipes" / "hostile.yaml")
+    (tmp_path / "recipes" / "child.yaml").write_text("defaults: [hostile, _self_]\n")
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["recipe=" + ("child" if inherited else "hostile")], ["show", "recipe=hostile"]):
+        assert run(arguments) == 2
+        error = capsys.readouterr().err
+        assert "hostile.yaml:1:1" in error
+        assert "Traceback" not in error
+    assert run(["list"]) == 0
+    assert "hostile\t(cannot be read: it is " in capsys.readouterr().out
+
+
+def test_a_recipe_of_the_largest_size_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    file.write_bytes(b"# Large.\n" + b"a: 1\n" + b"#" * (MOST_OF_RECIPE - 14))
+    assert file.stat().st_size == MOST_OF_RECIPE
+    assert read_document(file).data == {"a": 1}
+    assert head_comment(file) == "Large."
+
+
+@unfit
+@pytest.mark.parametrize("suffix", [".npy", ".png"])
+def test_an_input_of_predict_is_a_regular_file(tmp_path: Path, make: Callable[[Path], Any], suffix: str) -> None:
+    file = tmp_path / f"x{suffix}"
+    make(file)
+    feature: Any = object.__new__(ArrayFeature if suffix == ".npy" else ImageFeature)
+    with pytest.raises(ConfigurationError, match="input x: "):
+        _read(feature, "x", str(file))
+    with pytest.raises(ConfigurationError, match="input x: "):
+        read_picture(SimpleNamespace(shape=(1, 3, 4, 4)), "RGB", "x", str(file))
+
+
+def test_an_array_that_claims_more_than_any_memory(tmp_path: Path) -> None:
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000000)}".ljust(117) + "\n"
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(ConfigurationError, match="input x: "):
+        _read(object.__new__(ArrayFeature), "x", str(tmp_path / "x.npy"))
+
+
+def test_an_array_is_read_as_before(tmp_path: Path) -> None:
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "x.npy", value)
+    assert np.array_equal(_read(object.__new__(ArrayFeature), "x", str(tmp_path / "x.npy")), value)
+
+
+@pytest.mark.parametrize("make", [UNFIT["pipe"], UNFIT["device"]], ids=["pipe", "device"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".pt", ".jit", ".safetensors", ".mlmodel"])
+def test_init_looks_at_regular_files(tmp_path: Path, make: Callable[[Path], Any], suffix: str) -> None:
+    make(tmp_path / f"m{suffix}")
+    with pytest.raises(SourceError, match="is not a regular file"):
+        inspect_source(str(tmp_path / f"m{suffix}"), tmp_path)
+
+
+@pytest.mark.parametrize("make", [UNFIT["pipe"], UNFIT["device"]], ids=["pipe", "device"])
+@pytest.mark.parametrize("place", ["Manifest.json", "Data/model.mlmodel", "Data/weights/weight.bin", "Data/extra"])
+def test_init_looks_at_packages_of_regular_files(tmp_path: Path, make: Callable[[Path], Any], place: str) -> None:
+    package = tmp_path / "m.mlpackage"
+    (package / place).parent.mkdir(parents=True)
+    make(package / place)
+    with pytest.raises(SourceError, match="is not a regular file"):
+        inspect_source(str(package), tmp_path)
+
+
+def test_folders_that_lead_to_themselves_end(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    (tmp_path / "file").write_text("")
+    require_regular(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnfitFileError, match="is not a regular file"):
+        require_regular(tmp_path)
+
+
+@unfit
+def test_the_shortcut_of_an_unchanged_build_does_not_wait(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    make(tmp_path / "recipe.yaml")
+    with pytest.raises(OSError, match=r"recipe\.yaml|Is a directory"):
+        noop.digest(str(tmp_path / "recipe.yaml"))
