@@ -105,7 +105,7 @@ class ExportWrapper(torch.nn.Module):
         if self._softmax:
             outputs = (torch.softmax(outputs[0], dim=-1), *outputs[1:])
         shown = (self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))
-        return tuple(y if y.ndim else y.unsqueeze(0) for y in shown)
+        return tuple(y if y.ndim else y.reshape(1) for y in shown)
 
     def scores(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The first output as the model itself gives it, before any softmax."""

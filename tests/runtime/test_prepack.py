@@ -115,10 +115,10 @@ def test_a_large_compressed_weight_is_made_dense_by_the_first_prediction(
     np.testing.assert_allclose(first, x @ (data * scale).T, rtol=0, atol=1e-4)  # 256 additions of numbers near 1
 
 
-def late(type_: str, plain: Any, weight: torch.Tensor, **arguments: Any) -> prepack.Late:
+def late(type_: str, plain: Any, weight: torch.Tensor, **arguments: Any) -> prepack.ShapeSpecializedKernel:
     """An operation on inputs of any shape, packed by its first call."""
     packer = prepack.Packer(release=lambda: None)
-    return prepack.Late(type_, plain, Known(weight.clone()), arguments, packer)
+    return prepack.ShapeSpecializedKernel(type_, plain, Known(weight.clone()), arguments, packer)
 
 
 def test_a_weight_packed_for_one_shape_serves_others() -> None:

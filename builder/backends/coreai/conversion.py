@@ -70,7 +70,9 @@ def convert(program: Any, destination: Path, declared: Declared, halves: Halves 
 
 def convert_file(file: Path, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
     """Like `convert`, of an archive that `torch.export.save` wrote."""
-    result: Converted = call("conversion:run", str(file), str(destination), declared, halves, seconds=_SECONDS)
+    result: Converted = call(
+        "conversion:run", str(file.absolute()), str(destination.absolute()), declared, halves, seconds=_SECONDS
+    )
     return result
 
 

@@ -64,7 +64,7 @@ def describe(asset: Path) -> Description:
     """Read an asset; nothing of it is executed. Raises SourceError where it is damaged."""
     check_whole(asset)
     metadata = read_metadata(asset)
-    functions, counts, weights = call("describe:run", asset, seconds=_SECONDS)
+    functions, counts, weights = call("describe:run", asset.absolute(), seconds=_SECONDS)
     return Description(functions=functions, op_counts=counts, weights=weights, metadata=metadata)
 
 

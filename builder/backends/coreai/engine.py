@@ -39,7 +39,7 @@ def predict(
     """
     given = [{name: np.ascontiguousarray(value) for name, value in sample.items()} for sample in samples]
     result: tuple[list[dict[str, Any]], dict[str, Any]] = call(
-        "engine:run", str(asset), given, dict(state or {}), function, seconds=seconds
+        "engine:run", str(asset.absolute()), given, dict(state or {}), function, seconds=seconds
     )
     return result
 

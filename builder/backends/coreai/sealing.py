@@ -42,8 +42,8 @@ def seal(assets: Mapping[str, Path], destination: Path, metadata: Metadata) -> N
 
     Weights that functions share are stored once.
     """
-    given = {name or "main": str(path) for name, path in assets.items()}
-    call("sealing:run", given, str(destination), metadata, seconds=_SECONDS)
+    given = {name or "main": str(path.absolute()) for name, path in assets.items()}  # the child has its own folder
+    call("sealing:run", given, str(destination.absolute()), metadata, seconds=_SECONDS)
 
 
 def run(assets: Mapping[str, str], destination: str, metadata: Metadata) -> None:

@@ -43,7 +43,7 @@ def test_weights_are_chosen_by_type_name_and_exception(chosen: dict[str, Any], c
         (INT8 | {"weight_threshold": 1100}, "1024 elements, and weight_threshold is 1100"),
         ({"kind": "prune", "n_m_ratio": [1, 2]}, "blocks and n:m ratios are for conv and linear, and this is for matm"),
         ({"kind": "palettize", "granularity": "per_grouped_channel", "group_size": 32}, "(48) is not divisible by"),
-        ({"kind": "palettize", "cluster_dim": 32}, "the output channels of each group are not multiple"),
+        ({"kind": "palettize", "cluster_dim": 32}, "the output channels of each group are not a multiple"),
         ({"kind": "prune", "threshold": 0.1325, "minimum_sparsity": 0.5}, "minimum_sparsity_percentile 0.5"),
     ],
 )

@@ -32,7 +32,7 @@ ONNX_OPERATORS: Mapping[str, Lowering] = {
 }
 """By ONNX's name."""
 
-_THEIRS = ("Concat", "Constant", "ConstantOfShape", "Elu", "Gelu", "GridSample", "LeakyRelu", "Relu", "SpecView",
+_THEIRS = ("Concat", "Constant", "ConstantOfShape", "Elu", "Gelu", "GridSample", "LeakyRelu", "Relu", "Slice",
            "Transpose")  # fmt: skip
 """What onnxsim converts as we need it. Nothing else of it is used."""
 

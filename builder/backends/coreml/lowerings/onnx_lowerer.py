@@ -10,7 +10,7 @@ Lowering = Callable[[Any, Any, Sequence[Any], Mapping[str, Any]], list[Any]]
 _WRAPPED = frozenset({"Add", "Sub", "Mul", "Neg", "Sum", "Pow", "Cast", "CumSum", "MatMul", "ReduceSum", "ReduceProd"})
 """Operators whose result may be beyond a small integer dtype, where ONNX begins again at its other end."""
 _BITS = {"UINT8": (8, False), "INT8": (8, True), "UINT16": (16, False), "INT16": (16, True)}
-_UNBOUNDED = {"SpecView": (1, 2)}
+_UNBOUNDED = {"Slice": (1, 2)}
 """Where a number beyond 32 bits means "to the end": inputs of an operator by position."""
 
 
