@@ -59,7 +59,7 @@ def variant_name(arguments: Sequence[str]) -> str:
 
 def _canonical(argument: str) -> str:
     override = parse(argument)
-    if isinstance(override, Finding):
+    if isinstance(override, Finding) or override.is_sweep_override():
         return argument
     if override.is_delete():
         return f"without={override.key_or_group}"
