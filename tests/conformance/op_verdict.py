@@ -69,7 +69,7 @@ def _verdicts(cases: Sequence[Case], method: str) -> dict[tuple[int, str], dict[
     try:
         program = captured(module, inputs, method)
     except Exception as error:
-        return dict.fromkeys(every, {"verdict": "refused", "why": f"{method} failed: {_first(error)}"})
+        return {key: {"verdict": "refused", "why": f"{method} failed: {_first(error)}"} for key in every}
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for precision in ("fp32", "fp16"):
         half = precision == "fp16"
@@ -78,7 +78,7 @@ def _verdicts(cases: Sequence[Case], method: str) -> dict[tuple[int, str], dict[
     wrong = any(result["verdict"] not in ("right", "refused") for result in found.values())
     if method == "trace" and len(cases) == 1 and wrong and _is_frozen(cases[0], program):
         why = "trace froze something: on other values it gives something else"
-        return dict.fromkeys(every, {"verdict": "refused", "why": why})
+        return {key: {"verdict": "refused", "why": why} for key in every}
     return found
 
 

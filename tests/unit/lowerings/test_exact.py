@@ -143,8 +143,10 @@ def remainders_of_little(rng: random.Random) -> Case:
 def products_that_cancel(rng: random.Random) -> Case:
     x, matrix = torch.tensor([500.0, -60000.0]), torch.tensor([[200.0, 100], [3, 1]])
     return (
-        lambda x, m: (torch.addr(m, x[:1].expand(2), x[0] * torch.ones(2), alpha=0.1), torch.addmv(m[0], m, x, alpha=0.01),
-                      torch.addbmm(m, (m * 5)[None], (m * 2)[None], alpha=0.1)),
+        lambda x, m: (
+            torch.addr(m, x[:1].expand(2), x[0] * torch.ones(2), alpha=0.1), torch.addmv(m[0], m, x, alpha=0.01),
+            torch.addbmm(m, (m * 5)[None], (m * 2)[None], alpha=0.1),
+        ),
         (x, matrix),
     )  # fmt: skip
 
@@ -319,7 +321,8 @@ def powers_of_far_numbers(rng: random.Random) -> Case:
     composed, powers_of_far_numbers, shifts, near_zero, crossed, of_complex_numbers, batch_norms_of_the_sample,
     logarithms, logarithms_of_infinities, logarithms_of_zero, logarithms_of_many, spreads, spreads_of_little,
     group_norms, instance_norms, similarities, truths, angles, whole_limits, limits_that_are_tensors, places,
-    remainders_of_one, remainders_of_little, products_that_cancel, approximations, narrowed, weighted_products, vectors_by_stacks, einsums, masked, padded_round,
+    remainders_of_one, remainders_of_little, products_that_cancel, approximations, narrowed, weighted_products,
+    vectors_by_stacks, einsums, masked, padded_round,
     differences, smoothly_resized, transposed_convolutions, bags_with_padding,
 )  # fmt: skip
 def test_edges_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:

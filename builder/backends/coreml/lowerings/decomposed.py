@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,13 +14,14 @@ from builder.backends.coreml.lowerings.register import registered_lowerings
 _MOST_ROUNDS = 5
 """What an operator is made of may have no lowering either."""
 
-_DATA_DEPENDENT = ("corrcoef.default", "cov.default")
-"""Operators whose definition asks for values, which nothing has while a program is written."""
+_UNFIT = ("corrcoef.default", "cov.default", "gru.input", "lstm.input", "rnn_relu.input", "rnn_tanh.input")
+"""Operators whose definition asks for values, which nothing has while a program is written, or has a copy of a cell
+for each step: traces keep recurrent layers whole."""
 
 _BETTER_DEFINED = tuple(f"fft_{way}fft{many}" for way in ("", "i", "r", "ir") for many in ("", "n"))
 """Operators whose definition converts in every case, and coremltools' own lowering in some."""
 
-_BEYOND_CORE = ("dist.default", "grid_sampler_2d.default", "vdot.default")
+_BEYOND_CORE = ("grid_sampler_2d.default", "vdot.default")
 """Operators that torch can write with others, and leaves out of its table for core ATen."""
 
 
@@ -45,7 +47,9 @@ def decomposed(program: Any) -> Any:
         table = _definitions(program)
         if not table:
             break
-        program = _without_complex_casts(program.run_decompositions(table))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what torch deprecates
+            program = _without_complex_casts(program.run_decompositions(table))
     return program
 
 
@@ -102,11 +106,11 @@ def _definitions(program: Any) -> Mapping[Any, Callable[..., Any]]:
     from torch._decomp import decomposition_table
 
     core = torch.export.default_decompositions()
-    beyond = {name: decomposition_table for name in _BEYOND_CORE}
+    beyond = dict.fromkeys(_BEYOND_CORE, decomposition_table)
     found = {}
     for target in unknown:
         name = str(target).removeprefix("aten.")
         table = core if target in core else beyond.get(name, {})
-        if target in table and name not in _DATA_DEPENDENT:
+        if target in table and name not in _UNFIT:
             found[target] = table[target]
     return found
