@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,14 @@ def _stateful(folder: Path, build: Callable[..., Any]) -> Path:
         function.set_outputs([mb.identity(x=each, name=f"y{i}") for i, each in enumerate(made)])
         program.add_function("main", function)
     path = folder / "model.mlpackage"
-    model = ct.convert(
-        program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS18, skip_model_load=True,
-        compute_precision=ct.precision.FLOAT32,
-    )  # fmt: skip
-    model.save(str(path))
-    del model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # coremltools leaves its temporary folders to the collector
+        model = ct.convert(
+            program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS18, skip_model_load=True,
+            compute_precision=ct.precision.FLOAT32,
+        )  # fmt: skip
+        model.save(str(path))
+        del model
     return path
 
 
