@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.artifacts import BuildRecord, BuildRequest
 from builder.artifacts.effects import with_measures
+from builder.backends import backend_of
 from builder.engine.run import Run
 from builder.engine.table import CAPTURE, CHOOSE, COMPRESS, CONVERT, LOAD, MEASURE, PREPARE, SEAL, VERIFY
 from builder.progress import Progress
@@ -47,7 +48,7 @@ def make_record(run: Run, began: str) -> BuildRecord:
         skipped_layers=prepared.skipped + compressed.skipped,
         op_counts=sealed.op_counts,
         capture={**asdict(captured), "failures": dict(run.first.failures)},
-        versions=tool_versions(),
+        versions=tool_versions(backend_of(request.spec.format).packages),
         git=git_state(),
         started=began,
         seconds=0.0,

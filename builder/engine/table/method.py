@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from builder.analysis.preflight.explain import explained
 from builder.artifacts.stored import MethodFacts
-from builder.backends.coreml.preflight.obstacles import Diagnosis
 from builder.engine.run import Run, Scope
 from builder.engine.serialize import dump
 from builder.engine.table.capture import CAPTURE
@@ -16,6 +17,9 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.store.actions import ActionResult
 from builder.store.keys import stage_key
+
+if TYPE_CHECKING:  # a cached build must not import torch
+    from builder.backends.coreml.preflight.obstacles import Diagnosis
 
 NAME = "method"
 """Under this name the store keeps it, with the results of stages."""
