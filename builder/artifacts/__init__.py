@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -190,7 +190,7 @@ class PreparedFacts:
     """The steps on the PyTorch model."""
     skipped: tuple[SkippedLayer, ...] = ()
     """The layers that these left as they were."""
-    normalization: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    normalization: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     """By image input: the `scale` and `bias` of each channel, on levels of 0 to 255."""
     states: Mapping[str, str] = field(default_factory=dict)
     """By the state's name: the path of its buffer in the module and in the reference."""
@@ -377,7 +377,7 @@ class CheckReport:
     """Evidence for the report; not in `build.json`."""
     worst_input: StoredBytes | None = None
     """The input on which artifact and original differ most of all that were tried, as `.npz`; not in `build.json`."""
-    failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    failed_on: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """By output that missed a limit, the numbers of the samples, those first that differ most."""
 
     @property
