@@ -19,7 +19,9 @@ from builder.store.digests import StatCache
 from builder.store.inputs import stage_inputs
 from builder.store.keys import stage_key
 from builder.store.objects import CorruptError, Objects
+from builder.util.child import doing as running
 from builder.util.memory import give_back_memory
+from builder.util.process_state import guarded
 
 Value = TypeVar("Value")
 """What a stage hands on in this process, such as a module."""
@@ -197,7 +199,8 @@ class StageRunner:
         """Run a stage and store what it gave, unless that is a failure or an input changed meanwhile."""
         start = time.perf_counter()
         give_back_memory()  # of what stages before have forgotten
-        value = task.run()
+        with guarded(f"code of the model, in {task.name},"), running(f"in {task.name}"):
+            value = task.run()
         packed = task.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
         record, objects = dump(packed.facts, self.store.objects)
         action = ActionResult(
