@@ -15,6 +15,7 @@ from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
 from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
 from builder.backends.coreml.lowerings.integer import INTEGER
+from builder.backends.coreml.lowerings.likes import LIKES
 from builder.backends.coreml.lowerings.limits import LIMITS
 from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
@@ -48,6 +49,7 @@ LOWERINGS = by_operator(
     EMBEDDING,
     FLEXIBLE_SIZES,
     INTEGER,
+    LIKES,
     LIMITS,
     LOGARITHMS,
     MASKS,
