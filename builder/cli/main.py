@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from builder import __version__
 from builder.cli.process import setup_process
-from builder.errors import BuilderError, ConfigurationError
+from builder.errors import BuilderError, ConfigurationError, SourceError
 from builder.util.child import run_in_child
 
 VERBS = {
@@ -39,6 +40,10 @@ VERBS = {
 
 EXIT_USAGE = 2
 _WITH_VALUE = ("--outputs", "--output")
+_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
+"""What the system says of a path that cannot be one of what it is given as."""
+_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE}
+_LONGEST_SHOWN = 200
 
 
 def run_apart(given: list[str]) -> int:
@@ -50,7 +55,7 @@ def run_apart(given: list[str]) -> int:
 
 def run(given: list[str]) -> int:
     """Run one command; every failure becomes its exit code and a message on stderr."""
-    from builder.util.paths import DISK_FULL, NOT_WRITABLE
+    from builder.util.process_state import said_by
     from builder.util.reading import UnfitFileError
     from builder.util.text import visible
 
@@ -75,13 +80,30 @@ def run(given: list[str]) -> int:
         print(visible(f"error: {error.filename} {error.strerror}"), file=sys.stderr)
         return 3
     except OSError as error:
-        if error.errno not in DISK_FULL | NOT_WRITABLE:
-            return _bug()
-        full = "the disk is full: " if error.errno in DISK_FULL else ""
-        print(visible(f"error: {full}{error.strerror}: {error.filename}"), file=sys.stderr)
-        return 7
+        return _explain_system(error)
     except Exception:
         return _bug()
+    except BaseException as error:  # SystemExit, and what is made to pass every handler: none of ours
+        print(visible(f"error: code of the model raised {said_by(error)}; nothing was built"), file=sys.stderr)
+        return SourceError.exit_code
+    return code
+
+
+def _explain_system(error: OSError) -> int:
+    """Say what the system refused and return the exit code of that; what it says of our own doing is a bug."""
+    from builder.util.paths import DISK_FULL, NOT_WRITABLE
+    from builder.util.text import visible
+
+    if error.errno == errno.EBADF:
+        print("error: code of the model closed files of the process that are not its own", file=sys.stderr)
+        return SourceError.exit_code
+    code = 2 if error.errno in _NAMES else 7 if error.errno in DISK_FULL | NOT_WRITABLE | _LIMITS else None
+    if code is None:
+        return _bug()
+    name = str(error.filename)
+    place = name if len(name) < _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
+    full = "the disk is full: " if error.errno in DISK_FULL else ""
+    print(visible(f"error: {full}{error.strerror}: {place}"), file=sys.stderr)
     return code
 
 
@@ -114,10 +136,10 @@ def _dispatch(arguments: list[str]) -> int:
         rest = [argument for index, argument in enumerate(arguments) if index != position]
     try:
         return int(importlib.import_module(f"builder.cli.{verb}").run(rest))
-    except SystemExit as stop:
+    except SystemExit:
         if {"-h", "--help"} & set(rest):  # how argparse ends after its help
             return 0
-        raise RuntimeError("something that was built called sys.exit()") from stop  # nothing was built: never exit 0
+        raise
 
 
 def _first_word(arguments: Sequence[str]) -> int | None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
+from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
 from builder.backends.coreml.module_compression import compress_modules
 from builder.backends.coreml.module_compression.module_context import module_context
 from builder.checks.comparison import measure
@@ -27,6 +27,7 @@ from builder.spec import BuildSpec
 from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
+from builder.util.process_state import said_by
 
 
 def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> PreparedModel:
@@ -82,10 +83,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
     for used in (reference, uncompressed, module):
         reset_states(used, states.values())
+    modules = PreparedModules(module=module, reference=reference, uncompressed=uncompressed)
     return PreparedModel(
-        module=module,
-        reference=reference,
-        uncompressed=uncompressed,
+        modules=lambda: modules,
         output_names=names,
         labels=labels,
         substitutions=effects,
@@ -98,7 +98,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         },
         states=states,
         flexible=tuple(_flexible_sizes(name, given) for name, given in spec.artifact_inputs.items()),
-        integer_outputs=frozenset(
+        integer_outputs=tuple(
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
         preprocessing=loaded.preprocessing,
@@ -131,7 +131,7 @@ def _detect(
         raise
     except Exception as error:  # whatever the model raises for a picture that it was not made for
         raise ConversionError(
-            f"the model does not run on a picture of shape {tuple(picture.shape)}: {type(error).__name__}: {error}",
+            f"the model does not run on a picture of shape {tuple(picture.shape)}: {said_by(error)}",
             hint="compare shape and dtype of the input with what the model's forward takes",
             key="input",
         ) from error
@@ -226,7 +226,7 @@ def _returned(reference: ExportWrapper, sample: Sample) -> dict[str, torch.Tenso
     except Exception as error:
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
         raise ConversionError(
-            f"the model does not run on inputs of shape {shapes}: {type(error).__name__}: {error}",
+            f"the model does not run on inputs of shape {shapes}: {said_by(error)}",
             hint="compare shape, dtype and number of inputs with what the model's forward takes",
             key="input",
         ) from error
