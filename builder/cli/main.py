@@ -65,20 +65,21 @@ def run(given: list[str]) -> int:
         print("\ninterrupted: nothing was replaced", file=sys.stderr)
         return 130
     except MemoryError:
-        print("error: there is not enough memory for this build; nothing was replaced", file=sys.stderr)
+        print("error[B0707]: there is not enough memory for this build; nothing was replaced", file=sys.stderr)
         return 7
     except BrokenPipeError:
         # The reader of stdout is gone (`| head`); Python must not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UnfitFileError as error:
-        print(visible(f"error: {error.filename} {error.strerror}"), file=sys.stderr)
+        print(visible(f"error[B0302]: {error.filename} {error.strerror}"), file=sys.stderr)
         return 3
     except OSError as error:
         if error.errno not in DISK_FULL | NOT_WRITABLE:
             return _bug()
-        full = "the disk is full: " if error.errno in DISK_FULL else ""
-        print(visible(f"error: {full}{error.strerror}: {error.filename}"), file=sys.stderr)
+        full = error.errno in DISK_FULL
+        what = "error[B0706]: the disk is full" if full else "error[B0706]"
+        print(visible(f"{what}: {error.strerror}: {error.filename}"), file=sys.stderr)
         return 7
     except Exception:
         return _bug()
@@ -139,19 +140,21 @@ def _verb(word: str, following: Sequence[str]) -> str:
 
     if word == "recipe":
         name = next((text for text in following if not text.startswith("-")), "NAME")
-        raise ConfigurationError("`recipe` is not a command", hint=f"to build one, write `recipe={name}`")
+        raise ConfigurationError("`recipe` is not a command", code="B0224", hint=f"to build one, write `recipe={name}`")
     name = Path(word).name.removesuffix(".yaml")
     if name in open_library().recipe_names():
-        raise ConfigurationError(f"unknown command `{word}`", hint=f"to build it, write `recipe={name}`")
+        raise ConfigurationError(f"unknown command `{word}`", code="B0224", hint=f"to build it, write `recipe={name}`")
     if "/" in word or "." in word:
         what = "is a path, and no command was given" if Path(word).exists() else "does not exist, and is not a command"
-        raise ConfigurationError(f"{word} {what}", hint="recipes are built by name: `recipe=…`; `list` prints them")
+        raise ConfigurationError(
+            f"{word} {what}", code="B0224", hint="recipes are built by name: `recipe=…`; `list` prints them"
+        )
     verb = nearest(word, VERBS)
     recipe = nearest(word, open_library().recipe_names())
     hint = f"did you mean `{verb}`?" if verb else f"verbs: {', '.join(VERBS)}"
     if not verb and recipe:
         hint = f"did you mean `recipe={recipe}`?"
-    raise ConfigurationError(f"unknown command `{word}`", hint=hint)
+    raise ConfigurationError(f"unknown command `{word}`", code="B0224", hint=hint)
 
 
 def _help() -> str:
@@ -178,14 +181,7 @@ recipes:
 
 
 def _explain(error: BuilderError) -> None:
-    from builder.config.problems import Finding, FindingsError, render
+    from builder.diagnostics.render import render_error
     from builder.util.text import visible
 
-    if error.spot is not None:
-        told = Finding(key=error.key or "", message=error.message, spot=error.spot, hint=error.hint)
-        print(visible(render(told)), file=sys.stderr)
-        return
-    prefix = "" if isinstance(error, FindingsError) else "error: "
-    print(visible(f"{prefix}{error.message}"), file=sys.stderr)
-    if error.hint:
-        print(visible(f"  hint: {error.hint}"), file=sys.stderr)
+    print(visible(render_error(error)), file=sys.stderr)

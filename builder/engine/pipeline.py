@@ -24,7 +24,7 @@ from builder.auto.decided import resolve_auto
 from builder.backends import backend_of
 from builder.engine.branch import Branch
 from builder.engine.capture_method import CaptureMethodMemo
-from builder.engine.failure import keep_log
+from builder.engine.failure import with_log
 from builder.engine.records import sealed_package
 from builder.engine.result import BuildResult, log_details, make_record
 from builder.engine.runner import Stage, StageRunner, UnstableStageError
@@ -81,8 +81,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
                 record = _run_stages(request, folder, logged)
                 log_details(record, logged)
         except ConversionError as error:
-            keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
-            raise
+            raise with_log(error, folder, broken_folder(outputs, request.recipe, request.variant)) from error
         good = record.status == "built"
         place = variant_folder if good else broken_folder
         final = place(outputs, request.recipe, record.variant)

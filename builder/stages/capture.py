@@ -166,7 +166,7 @@ def capture(
     except BuilderError:
         raise
     except Exception as error:
-        raise ConversionError(_why_it_failed(method, error), key="capture.method") from error
+        raise ConversionError(_why_it_failed(method, error), code="B0402", key="capture.method") from error
     reset_states(prepared.module, prepared.states.values())
     captured = CapturedProgram(program=program, method=method, failures=dict(failures))
     check_sizes(prepared, captured, examples, partial(_trace_again, prepared, watch))
@@ -189,6 +189,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     except Exception as error:
         raise ConversionError(
             f"{captured.method} froze something: the captured program fails for other values: {_first_line(error)}",
+            code="B0403",
             key="capture.method",
         ) from error
     reset_states(prepared.module, prepared.states.values())
@@ -205,6 +206,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     if report.passed is False:
         raise ConversionError(
             f"{captured.method} froze something: on other inputs the program is not the model: {report.reason}",
+            code="B0403",
             key="capture.method",
         )
 

@@ -164,12 +164,15 @@ def _told(status: int, text: list[str], *, stopped: bool) -> int:
     what = next((line[6:] for line in reversed(text) if line.startswith("doing ")), "")
     during = f", {what}" if what else ""
     if code >= 0:
-        print(f"error: the process was ended (`os._exit({code})`){during}; nothing was built", file=sys.stderr)
+        print(f"error[B0336]: the process was ended (`os._exit({code})`){during}; nothing was built", file=sys.stderr)
         return _CRASHED
     name = _name(-code)
-    cause = ": most likely memory ran out" if name == "SIGKILL" else ""
-    print(f"error: the process was ended by {name}{cause}{during}; nothing was replaced", file=sys.stderr)
-    return _NO_MEMORY if name == "SIGKILL" else _CRASHED
+    if name == "SIGKILL":
+        what, code = f"error[B0707]: the process was ended by {name}: most likely memory ran out", _NO_MEMORY
+    else:
+        what, code = f"error[B0336]: the process was ended by {name}", _CRASHED
+    print(f"{what}{during}; nothing was replaced", file=sys.stderr)
+    return code
 
 
 def _name(number: int) -> Any:

@@ -56,7 +56,9 @@ def load_state(
         found = module.load_state_dict(fitting, strict=False)
     except RuntimeError as error:  # of a shape that only a hook of the module's own could tell
         said = "; ".join(line.strip() for line in str(error).splitlines()[1:] if line.strip())
-        raise SourceError(f"the weights in {file} do not fit the model: {said or error}", key=key) from error
+        raise SourceError(
+            f"the weights in {file} do not fit the model: {said or error}", code="B0310", key=key
+        ) from error
     missing = [name for name in found.missing_keys if name not in misshapen]
     problems = _some("of another shape", list(misshapen.values()))
     if strict:
@@ -65,6 +67,7 @@ def load_state(
     if problems:
         raise SourceError(
             f"the weights in {file} do not fit the model: {'; '.join(problems)}",
+            code="B0310",
             hint=_hint(own.keys(), state.keys(), misshapen=misshapen, missing=missing),
             key=key,
         )
