@@ -242,7 +242,9 @@ def _validated(recipe: dict[str, Any]) -> BuildSpec:
         return BuildSpec.model_validate(recipe)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigurationError(f"the recipe cannot say it: {first['loc'][-1]}: {first['msg']}", code="B0214") from error
+        raise ConfigurationError(
+            f"the recipe cannot say it: {first['loc'][-1]}: {first['msg']}", code="B0214"
+        ) from error
 
 
 def _save(case: Case, file: Path) -> None:

@@ -115,7 +115,10 @@ def test_help_survives_two_recipes_of_one_name(run: Run, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("code", "said"),
-    [(errno.EACCES, "error[B0706]: Permission denied: there/it"), (errno.ENOSPC, "error[B0706]: the disk is full: No space left")],
+    [
+        (errno.EACCES, "error[B0706]: Permission denied: there/it"),
+        (errno.ENOSPC, "error[B0706]: the disk is full: No space left"),
+    ],
 )
 def test_what_the_system_refuses_is_no_bug(code: int, said: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:

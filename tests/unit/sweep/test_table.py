@@ -63,7 +63,9 @@ def end(tmp_path: Path, make_job: MakeJob, record: BuildRecord) -> End:
 
 @pytest.fixture
 def rows(end: End, make_job: MakeJob) -> list[Row]:
-    wrong = dataclasses.replace(make_job(5), request=None, refusal="x.yaml:1:1: error[B0213]: seed: must be a number\n  1 | s")
+    wrong = dataclasses.replace(
+        make_job(5), request=None, refusal="x.yaml:1:1: error[B0213]: seed: must be a number\n  1 | s"
+    )
     long = "compression=palettize_4,precision=fp16,substitutions=relu6_to_relu,target=ios18"
     ended = [
         end(1, 0, variant=long),
