@@ -46,6 +46,8 @@ class Backend(Protocol):
     """What people call it: `Core ML`."""
     notice: str | None
     """What every report of its artifacts must say."""
+    packages: tuple[str, ...]
+    """What it needs beyond the tools of every build: their versions are in the record and in the lock."""
 
     def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:
         """The methods of capture that it converts, in order; None for those that the recipe and its source allow."""

@@ -17,8 +17,8 @@ from builder.util.text import visible
 
 DESCRIPTION = """Look at a model and write a commented recipe that builds it.
 
-SOURCE is a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage, .mlmodel), a name (torchvision:resnet50,
-timm:resnet18.a1_in1k), or a factory of your own (package.module:function).
+SOURCE is a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage, .mlmodel, .aimodel), a name
+(torchvision:resnet50, timm:resnet18.a1_in1k), or a factory of your own (package.module:function).
 
   python -m builder init torchvision:resnet50
   python -m builder init model.onnx --output recipes/mine.yaml

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from builder import runtime
 from builder.analysis.numerics.findings import Findings, Suspect, noise_of, ranked
-from builder.analysis.numerics.graph import read_nodes
+from builder.analysis.numerics.graph import pairs, read_nodes
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
 from builder.analysis.numerics.remedies import RemedyContext, conversion_remedy, operator_remedy, substitution_remedy
 from builder.analysis.numerics.samples import Missed, samples_to_compare
 from builder.analysis.numerics.sums import NoiseSum
 from builder.artifacts import BuildRequest, CapturedProgram, Sample
+from builder.backends import backend_of
 from builder.checks.engine import engines
 from builder.checks.subject import Subject
 from builder.engine.pipeline import seal_only
@@ -41,11 +42,14 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress, missed: Mi
     original = seal_only(replace(request, spec=plain), folder=_made(folder / "reference"), progress=progress)
     missed = missed or Missed()
     samples = samples_to_compare(request.spec, result.first.prepared.value(), missed, SAMPLES)
+    artifact, reference = result.sealed.value().path, original.sealed.value().path
+    feeds = backend_of(request.spec.format).feeds
     compared = compare_programs(
-        runtime.load(result.sealed.value().path),
-        runtime.load(original.sealed.value().path),
-        [dict(sample.given) for sample in samples],
+        runtime.load(artifact),
+        runtime.load(reference),
+        [feeds(sample, request.spec) for sample in samples],
         outputs=missed.outputs,
+        pairs=pairs(artifact, reference),
     )
     suspects = [
         *_rewrites(result),
@@ -63,11 +67,11 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress, missed: Mi
 
 
 def _refuse(request: BuildRequest) -> None:
-    if request.spec.format != "mlpackage":
+    if request.spec.format == "mlmodel":
         raise ConfigurationError(
             "a neural network (.mlmodel) cannot be compared operator by operator",
             code="B0229",
-            hint="say `format=mlpackage`, with a target from ios15 on",
+            hint="write `format=mlpackage`, with a target from ios15 on",
             key="format",
         )
     if request.spec.functions:

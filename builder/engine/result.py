@@ -19,6 +19,7 @@ from builder.artifacts import (
     StageReport,
 )
 from builder.artifacts.effects import with_measures
+from builder.backends import backend_of
 from builder.engine.auto_stage import chosen_of
 from builder.engine.branch import Branch
 from builder.engine.records import compression, effects, findings, lowerings, skipped
@@ -82,7 +83,7 @@ def make_record(
         skipped_layers=skipped(prepared) + skipped(compressed),
         op_counts=sealed["op_counts"],
         capture={**result.first.captured.record, "failures": dict(result.first.failures)},
-        versions=tool_versions(),
+        versions=tool_versions(backend_of(request.spec.format).packages),
         git=git_state(),
         started=began,
         seconds=0.0,

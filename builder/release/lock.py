@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from builder.artifacts import BuildRequest
+from builder.backends import backend_of
 from builder.errors import ConfigurationError, VerificationError
 from builder.release.digests import file_sha256
 from builder.release.portable import chosen_settings, config_digest, files_named, name_in_lock
@@ -34,10 +35,10 @@ def lock_name(recipe: str, variant: str) -> str:
     return recipe if variant == "default" else f"{recipe}/{variant}"
 
 
-def locked_tools(kind: SourceKind) -> dict[str, str]:
-    """The exact versions of all that can change an artifact of a source of this kind."""
+def locked_tools(kind: SourceKind, artifact_format: str) -> dict[str, str]:
+    """The exact versions of all that can change an artifact of this format, of a source of this kind."""
     found = {name: version for name, version in tool_versions().items() if name in ("python", "builder", *TOOLS)}
-    return found | {name: installed_version(name) for name in kind.packages}
+    return found | {name: installed_version(name) for name in (*kind.packages, *backend_of(artifact_format).packages)}
 
 
 def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> d
         "overrides": redacted_values(list(request.overrides)),
         "settings": chosen_settings(request.spec),
         "source": {name: value for name, value in built["source"].items() if name != "path"},
-        "tools": locked_tools(kind_of(request.spec.source)),
+        "tools": locked_tools(kind_of(request.spec.source), request.spec.format),
     }
 
 
@@ -141,7 +142,7 @@ def drift_before(entry: Entry, request: BuildRequest, root: Path) -> list[str]:
     now = {
         "config": config_digest(request.spec),
         "settings": chosen_settings(request.spec),
-        "tools": locked_tools(kind_of(request.spec.source)),
+        "tools": locked_tools(kind_of(request.spec.source), request.spec.format),
         "files": _files_now(entry, request, root),
     }
     return _drift({name: entry[name] for name in now}, now)

@@ -28,7 +28,7 @@ def rebuild(release: Release) -> list[str]:
     resolved = read_resolved(release.folder)
     then = _toolchain_then(release)
     others = toolchain_differences(
-        then, toolchain({"tools": locked_tools(kind_named(resolved.spec["source"]["kind"]))})
+        then, toolchain({"tools": locked_tools(kind_named(resolved.spec["source"]["kind"]), resolved.spec["format"])})
     )
     with tempfile.TemporaryDirectory(prefix="builder-rebuild-") as room_name:
         room = Path(room_name)

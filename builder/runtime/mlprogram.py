@@ -18,6 +18,7 @@ from builder.runtime.features import ArrayFeature, ImageFeature, Interface
 from builder.runtime.loops import LOOPS, fuse_loops
 from builder.runtime.ops import operators
 from builder.runtime.ops.context import TensorType
+from builder.runtime.ops.table import Kernel
 from builder.runtime.package import Package, resolve
 from builder.runtime.plan import Plan, make_plan
 from builder.runtime.program import Function, Named, StateType
@@ -80,8 +81,11 @@ class ProgramNetwork:
         return feature.allows(shape)
 
 
-def compile_program(package: Package, function: str, interface: Interface, precision: Precision) -> ProgramNetwork:
-    """Read, check and plan the function."""
+def compile_program(
+    package: Package, function: str, interface: Interface, precision: Precision, *,
+    kernels: dict[str, Kernel] | None = None,
+) -> ProgramNetwork:  # fmt: skip
+    """Read, check and plan the function; `kernels` takes the place of the operators that have other ones there."""
     program = package.specification.mlProgram
     if function not in program.functions:
         listed = ", ".join(sorted(program.functions)) or "none"
@@ -94,8 +98,10 @@ def compile_program(package: Package, function: str, interface: Interface, preci
         for file in files.values():
             file.release()
 
+    known = operators() | LOOPS | (kernels or {})
+
     def plan(planned: Function) -> Plan:
-        return make_plan(planned, operators() | LOOPS, precision, release=release)
+        return make_plan(planned, known, precision, release=release)
 
     fused = fuse_loops(read, rounds=precision != "fast")
     network = ProgramNetwork(plan=plan(fused), detailed=None if fused is read else lru_cache(lambda: plan(read)))

@@ -161,7 +161,7 @@ def build_model(package: Package, *, function: str | None = None, precision: Pre
         raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     specification = package.specification
     kind: str = specification.WhichOneof("Type")
-    chosen, interface = _choose(specification, kind, function, package.path)
+    chosen, interface = chosen_function(specification, kind, function, package.path)
     return Model(
         path=package.path,
         kind=kind,
@@ -195,7 +195,7 @@ def _network(package: Package, kind: str, function: str | None, interface: Inter
     return network
 
 
-def _choose(specification: Any, kind: str, function: str | None, path: Path) -> tuple[str | None, Interface]:
+def chosen_function(specification: Any, kind: str, function: str | None, path: Path) -> tuple[str | None, Interface]:
     """The function to run and its interface."""
     description = specification.description
     if kind != "mlProgram":

@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import platform
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -30,8 +32,26 @@ _RELEASED_EVERY = 64 << 20
 """Bytes of originals after which their pages are given back."""
 
 
-@cache
+_PACKS: ContextVar[bool] = ContextVar("packs", default=True)
+
+
+@contextmanager
+def without_packing() -> Iterator[None]:
+    """Leave weights as they are, in all that is planned inside: what is traced must show them as the file has them."""
+    token = _PACKS.set(False)
+    try:
+        yield
+    finally:
+        _PACKS.reset(token)
+
+
 def available() -> bool:
+    """Whether weights are packed at all: by this build of torch, on this processor, for what is planned now."""
+    return _PACKS.get() and _is_built()
+
+
+@cache
+def _is_built() -> bool:
     """Whether this build of torch has the operators, on a processor where they were measured."""
     return (
         platform.machine() in ("x86_64", "AMD64")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from builder import __version__
@@ -14,10 +14,10 @@ TOOLS = ("torch", "torchvision", "coremltools", "numpy", "protobuf", "scikit-lea
 """Packages whose version every record names."""
 
 
-def tool_versions() -> dict[str, str]:
-    """Versions of Python, of ourselves and of every tool, without importing any of them."""
+def tool_versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of Python, of ourselves, of every tool and of these packages, without importing any of them."""
     found = {"python": platform.python_version(), "builder": __version__, "platform": platform.platform()}
-    return found | {name: installed_version(name) for name in TOOLS}
+    return found | {name: installed_version(name) for name in (*TOOLS, *packages)}
 
 
 def stage_key(stage: str, inputs: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--conformance-list", default="", help="run only the tests listed in this file")
     group.addoption("--conformance-mutate", action="store_true", help="run listed tests with wrong kernels instead")
     group.addoption("--conformance-done", default="", help="leave out the tests with results in this folder")
+    group.addoption("--conformance-export", default="", help="export every model too, and write what came of it here")
     group.addoption("--conformance-shard", default="0/1", help="run every n-th test: k/n")
 
 
@@ -53,6 +54,11 @@ class Conformance:
         self.current = [""]
         self.config = config
         self.ran = 0
+        exported = config.getoption("--conformance-export")
+        if exported:
+            from tests.conformance.exporting import Exporter
+
+            Exporter(Path(exported)).wrap(Proxy, self.current)
         self.watcher.wrap(Proxy)
         _sort_stably()
         tolerance.tighten(self.watcher, self.current)

@@ -10,14 +10,15 @@ from builder.analysis.init.draft import Draft
 from builder.errors import ConfigurationError, SourceError
 from builder.util.reading import UnfitFileError, require_regular
 
-SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pt2", ".jit", ".onnx", ".mlpackage", ".mlmodel")
+_OF_TORCH = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pt2", ".jit")
+SUFFIXES = (*_OF_TORCH, ".onnx", ".mlpackage", ".mlmodel", ".aimodel")
 """Of files that `init` looks into."""
 
 NAMED = ("torchvision", "timm")
 """Libraries whose models are named `library:model`."""
 
 WAYS = (
-    "a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage), torchvision:NAME, timm:NAME or "
+    "a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage, .aimodel), torchvision:NAME, timm:NAME or "
     "package.module:factory"
 )
 
@@ -64,7 +65,11 @@ def _inspect_file(path: Path, recipes: Path) -> Draft:
             from builder.analysis.init.coreml import inspect_coreml
 
             return inspect_coreml(path, written, name)
-        case suffix if suffix in SUFFIXES:
+        case ".aimodel":
+            from builder.analysis.init.coreai import inspect_coreai
+
+            return inspect_coreai(path, name)
+        case suffix if suffix in _OF_TORCH:
             from builder.analysis.init.files import inspect_torch_file
 
             return inspect_torch_file(path, written, name)

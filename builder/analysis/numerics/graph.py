@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.runtime.coreai.asset import is_asset
 from builder.runtime.package import open_package
 
 
@@ -17,10 +18,16 @@ class Node:
     type: str
     outputs: tuple[str, ...]
     inputs: frozenset[str]
+    stored: str | None = None
+    """The name of the compressed weight that it unpacks."""
 
 
 def read_nodes(path: Path) -> tuple[Node, ...]:
-    """The operators of the `main` function, in their order, constants included."""
+    """The operators of the `main` function, in their order, constants included; types as recipes name them."""
+    if is_asset(path):
+        from builder.analysis.numerics.assets import asset_nodes
+
+        return asset_nodes(path)
     program = open_package(path).specification.mlProgram
     function = program.functions["main"]
     block = function.block_specializations[function.opset]
@@ -29,9 +36,19 @@ def read_nodes(path: Path) -> tuple[Node, ...]:
             type=operation.type,
             outputs=tuple(output.name for output in operation.outputs),
             inputs=frozenset(_inputs(operation)),
+            stored=operation.outputs[0].name if operation.type.startswith("constexpr_") else None,
         )
         for operation in block.operations
     )
+
+
+def pairs(artifact: Path, reference: Path) -> Mapping[str, str] | None:
+    """By a value of `artifact` its counterpart in `reference`; None where equal names say that."""
+    if not is_asset(artifact):
+        return None
+    from builder.analysis.numerics.assets import counterparts
+
+    return counterparts(artifact, reference)
 
 
 def readers(nodes: Iterable[Node], name: str) -> Iterator[Node]:
@@ -40,7 +57,7 @@ def readers(nodes: Iterable[Node], name: str) -> Iterator[Node]:
 
 
 def decompressed(nodes: Iterable[Node], name: str) -> tuple[str, ...]:
-    """The values that `constexpr_*` operators make for the operator that computes `name`: its compressed weights."""
+    """The compressed weights of the operator that computes `name`: of an ML program, the values of `constexpr_*`."""
     made: dict[str, Node] = {output: node for node in nodes for output in node.outputs}
     found: list[str] = []
     waiting = sorted(made[name].inputs) if name in made else []
@@ -49,8 +66,8 @@ def decompressed(nodes: Iterable[Node], name: str) -> tuple[str, ...]:
         producer = made.get(value)
         if producer is None:
             continue
-        if producer.type.startswith("constexpr_"):
-            found.append(value)
+        if producer.stored is not None:
+            found.append(producer.stored)
         elif producer.type == "cast":
             waiting += sorted(producer.inputs)
     return tuple(sorted(found))

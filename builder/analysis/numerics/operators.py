@@ -85,11 +85,14 @@ class _Reference:
     operators: Mapping[str, str]
     """By an operator's own name, that of its output: coremltools derives the names of casts from it."""
     outputs: Mapping[str, torch.Tensor]
+    pairs: Mapping[str, str] | None
+    """By a value of the artifact its counterpart here, where names do not say that."""
 
     def counterpart(self, name: str, value: torch.Tensor) -> str | None:
         """The name here of what the artifact calls `name`; None where nothing here is like it."""
         plain = plain_name(name)
-        for found in (name, plain, self.operators.get(name), self.operators.get(plain)):
+        alike = (name, plain, self.operators.get(name), self.operators.get(plain))
+        for found in alike if self.pairs is None else (self.pairs.get(name),):
             given = None if found is None else self.values.get(found)
             if given is not None and given.shape == value.shape:
                 return found if given.is_floating_point() == value.is_floating_point() else None
@@ -104,21 +107,22 @@ def compare_programs(
     candidates: int = CANDIDATES,
     outputs: Collection[str] = (),
     until: float = math.inf,
+    pairs: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Measure every operator of `artifact`; both are ML programs with the same inputs and outputs.
+    """Measure every operator of `artifact`; both are programs with the same inputs and outputs.
 
     `candidates` says for how many of them, the noisiest first, it is measured what they alone do to the outputs: to
     these, or to all where none of them is an output of both. Of no more is it measured after `until`, as
-    `time.monotonic` counts.
+    `time.monotonic` counts. Values are counterparts by their names, or by `pairs` of a value here and one there.
     """
     sums = _Sums()
     for sample in samples:
-        expected = _compute(reference, sample, sums)
+        expected = _compute(reference, sample, sums, pairs)
         _run(artifact, sample, partial(_measure, expected, sums))
         _add_outputs(sums.whole, _among(expected.outputs, outputs), _run(artifact, sample, lambda *_: None))
     noisy = sorted((name for name in sums.own if sums.own[name].noise), key=lambda name: -sums.own[name].ratio)
     counterparts = {name: sums.counterparts[name] for name in noisy[:candidates]}
-    effects = _effects(artifact, reference, samples, counterparts, outputs, until)
+    effects = _effects(artifact, reference, samples, counterparts, outputs, until, pairs)
     return Comparison(
         noise=_worst(sums.whole),
         measured=tuple(
@@ -137,7 +141,7 @@ def compare_programs(
     )
 
 
-def _compute(reference: Model, sample: Inputs, sums: _Sums) -> _Reference:
+def _compute(reference: Model, sample: Inputs, sums: _Sums, pairs: Mapping[str, str] | None) -> _Reference:
     """Run the reference, and count what it computes."""
     values: dict[str, torch.Tensor] = {}
     operators: dict[str, str] = {}
@@ -152,7 +156,7 @@ def _compute(reference: Model, sample: Inputs, sums: _Sums) -> _Reference:
             sums.ranges.setdefault(name, RangeSum()).add(value)
 
     outputs = _run(reference, sample, observe)
-    return _Reference(values=values, operators=operators, outputs=outputs)
+    return _Reference(values=values, operators=operators, outputs=outputs, pairs=pairs)
 
 
 def _measure(
@@ -178,11 +182,12 @@ def _effects(
     counterparts: Mapping[str, str],
     wanted: Collection[str],
     until: float,
+    pairs: Mapping[str, str] | None,
 ) -> dict[str, float]:
     """For each of these operators the noise at the outputs that it alone causes; of the later ones on fewer samples."""
     found: dict[str, dict[str, NoiseSum]] = {name: {} for name in counterparts}
     for sample in samples if counterparts else ():
-        expected = _compute(reference, sample, _Sums())
+        expected = _compute(reference, sample, _Sums(), pairs)
         local: dict[str, torch.Tensor] = {}
         _run(artifact, sample, partial(_keep, expected, local, counterparts))
         for name, plain in counterparts.items():

@@ -112,22 +112,21 @@ def _compression(measured: Measured, modules: Sequence[str], around: RemedyConte
         for name, changed in around.changed.items()
         if any(each in known or any(weight.startswith(each) for weight in weights) for each in changed)
     ] or list(around.changed)
+    values = {output for node in around.artifact for output in node.outputs}
+    own_names = [weight for weight in weights if weight not in values]  # of a Core AI program; MIL names the operator
+    left_out = own_names or [measured.given_name]
     lines = ["compression:"]
     for name in steps:
         step = around.spec.compression[name]
         if name in of_modules:
             lines.append(f"  {name}:   # leave {', '.join(modules) or measured.name} out of it")
             continue
-        left_out = step.except_names  # type: ignore[union-attr]  # every step on the program has it
-        lines += [f"  {name}:", f"    except_names: {_listed(_with(left_out, measured.given_name))}"]
+        now = step.except_names  # type: ignore[union-attr]  # every step on the program has it
+        lines += [f"  {name}:", f"    except_names: {_listed([*(now or ()), *left_out])}"]
         if isinstance(step, Palettize) and step.nbits is not None and step.nbits < 8:
             more = next(bits for bits in (2, 3, 4, 6, 8) if bits > step.nbits)
             lines.append(f"    # or, for all weights, nbits: {more} and more instead of {step.nbits}")
     return "\n".join(lines)
-
-
-def _with(patterns: Iterable[str] | None, name: str) -> list[str]:
-    return [*(patterns or ()), name]
 
 
 def _listed(names: Iterable[str]) -> str:

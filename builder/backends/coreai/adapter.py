@@ -118,23 +118,20 @@ def shape_of(value: Any) -> tuple[int, ...]:
 
 
 def constant_bytes(constant: Any) -> NDArray[np.uint8]:
-    """What a `coreai.constant` holds; elements of less than a byte are packed, the first in the lowest bits."""
+    """What a `coreai.constant` holds: integers below a byte packed, the first in the lowest bits; a bool is a byte."""
     of = constant.results[0].type
-    data = np.zeros(math.ceil(math.prod(of.shape) * of.element_type.width / 8), np.uint8)
+    width = 8 if str(of.element_type) == "i1" else of.element_type.width
+    data = np.zeros(math.ceil(math.prod(of.shape) * width / 8), np.uint8)
     compiler: Any = _bindings
     compiler.compiler.copy_constant_value_to_array(constant_op=constant, destination=data)
     return data
 
 
 def constant_array(constant: Any) -> NDArray[Any]:
-    """A constant of whole bytes as an array; a bool is a byte here."""
+    """A constant of whole bytes as an array."""
     result = constant.results[0]
-    kind = _TYPES[element_type(result)]
     data = constant_bytes(constant)
-    count = math.prod(shape_of(result))
-    if kind is np.bool_:
-        return np.unpackbits(data, bitorder="little", count=count).astype(bool).reshape(shape_of(result))
-    return data.view(kind).reshape(shape_of(result))
+    return data.view(_TYPES[element_type(result)]).reshape(shape_of(result))
 
 
 def resource_name(constant: Any) -> str | None:

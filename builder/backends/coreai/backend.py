@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.backends.coreai.installed import PINS
 from builder.backends.description import ArtifactDescription
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class CoreAI:
     notice: str | None = (
         "Core AI (.aimodel) is experimental here until Apple's coreai-core is 1.0: its bindings change with every beta."
     )
+    packages: tuple[str, ...] = tuple(PINS)
 
     def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - the same for all
         """torch.export alone."""

@@ -11,6 +11,7 @@ from builder.backends.coreai.archive import Asset
 from builder.backends.coreai.conversion import Declared, Halves
 from builder.backends.coreai.conversion import convert as convert_program
 from builder.backends.coreai.declared import declared_output, declared_types, features
+from builder.backends.coreai.modules import operator_modules
 from builder.errors import ConversionError
 from builder.spec import BuildSpec
 from builder.spec.precision import Fp32, Mixed
@@ -47,7 +48,7 @@ def convert(prepared: PreparedModel, captured: CapturedProgram, spec: BuildSpec)
     target = target_of_format(spec.target, spec.format)
     if target != spec.target:
         line += f", for {target.name}: Core AI is not in {spec.target.name}"
-    return ConvertedModel(model=asset, lowerings=tuple(lowerings), said=line)
+    return ConvertedModel(model=asset, lowerings=tuple(lowerings), said=line, modules=operator_modules(asset.path))
 
 
 def _known(prepared: PreparedModel, spec: BuildSpec) -> dict[str, Any]:

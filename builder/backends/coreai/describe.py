@@ -12,16 +12,13 @@ from typing import Any
 
 from builder.artifacts import LayerWeights
 from builder.backends.coreai.child import call
+from builder.backends.coreai.modules import RELAYING, weight_name
 from builder.backends.coreai.sealing import HASH, METADATA, PROGRAM
 from builder.errors import SourceError
 
 _SECONDS = 600.0
 _STRUCTURE = frozenset({"constant", "output", "graph", "yield", "invoke", "create_token", "join_token"})
 """What computes nothing."""
-_PARTS = ("data", "scale", "zero", "table", "indices", "mask", "values")
-"""What compression puts behind a weight's name."""
-_STORAGE = ("lut_to_dense", "blockwise_shift_scale", "build_sparse_with_bitmask", "sparse_with_bitmask_to_dense")
-_ONLY_RELAY = ("transpose", "reshape", "cast", *_STORAGE)
 _TYPES = {"f32": "float32", "f16": "float16", "i1": "bool"}
 
 
@@ -120,10 +117,9 @@ def _weights(program: Any) -> Iterator[LayerWeights]:
         if name is None or name in seen:
             continue
         seen.add(name)
-        stem, _, part = name.rpartition(".")
-        whole = stem if part in _PARTS and stem else name
+        whole = weight_name(name)
         sizes[whole] = sizes.get(whole, 0) + len(adapter.constant_bytes(op))
-        user = next(adapter.final_users(op, _ONLY_RELAY), None)
+        user = next(adapter.final_users(op, RELAYING), None)
         if user is not None:
             users.setdefault(whole, user.name)
     for name, size in sizes.items():

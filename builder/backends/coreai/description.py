@@ -9,15 +9,12 @@ from typing import Any
 
 from builder.artifacts import LayerWeights
 from builder.backends.coreai.describe import read_metadata
+from builder.backends.coreai.modules import RELAYING, weight_name
 from builder.backends.description import ArtifactDescription
 from builder.errors import SourceError
 from builder.runtime.coreai.description import ConstantInfo, describe_asset
 from builder.runtime.errors import RuntimeFailure
 
-_PARTS = ("data", "scale", "zero", "table", "indices", "mask", "values")
-"""What compression puts behind a weight's name."""
-_STORAGE = ("lut_to_dense", "blockwise_shift_scale", "build_sparse_with_bitmask", "sparse_with_bitmask_to_dense")
-_ONLY_RELAY = ("transpose", "reshape", "cast", *_STORAGE)
 _AS_NUMPY = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 """How recipes and numpy call what the runtime calls as MIL does."""
 _STRUCTURE = frozenset({"constant", "output", "graph", "yield", "invoke", "create_token", "join_token"})
@@ -87,10 +84,9 @@ def _weights(constants: tuple[ConstantInfo, ...]) -> list[LayerWeights]:
         if "/constant_" in each.name or each.name in seen:
             continue
         seen.add(each.name)
-        stem, _, part = each.name.rpartition(".")
-        whole = stem if part in _PARTS and stem else each.name
+        whole = weight_name(each.name)
         sizes[whole] += each.bytes
-        users.setdefault(whole, next((user for user in each.used_by if user not in _ONLY_RELAY), ""))
+        users.setdefault(whole, next((user for user in each.used_by if user not in RELAYING), ""))
     return [
         LayerWeights(name=name, bytes=size, operator=users[name], output=name, module=name.rpartition(".")[0])
         for name, size in sizes.items()

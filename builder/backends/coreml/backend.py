@@ -33,6 +33,7 @@ class CoreML:
 
     name = "Core ML"
     notice: str | None = None
+    packages: tuple[str, ...] = ()
 
     def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - it converts all of them
         """All of them."""

@@ -53,6 +53,12 @@ def load_asset(path: str | Path, function: str | None, precision: Precision) -> 
     )
 
 
+def read_function(path: str | Path, function: str | None = None) -> Function:
+    """A function as its operations, nothing joined; constants bear the names of their resources. Raises as `load`."""
+    asset = open_asset(path)
+    return translate(asset.program, _choose(asset, function), operators())[0]
+
+
 def _choose(asset: Asset, function: str | None) -> Graph:
     """The function asked for; without one, `main` or the only one."""
     entries = asset.program.entries

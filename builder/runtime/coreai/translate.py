@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from builder.runtime.coreai.bytecode import RawBlock, RawOperation, Value
 from builder.runtime.coreai.constants import read_constant
-from builder.runtime.coreai.dialect import GraphType, HandleType, SparseType, TokenType, UnknownType
+from builder.runtime.coreai.dialect import Blob, GraphType, HandleType, SparseType, TokenType, UnknownType
 from builder.runtime.coreai.graphs import Graph, Program, callee, operator, walk, word
 from builder.runtime.errors import ModelError, UnsupportedError
 from builder.runtime.ops.context import TensorType
@@ -136,9 +136,13 @@ class _Translator:
         declared = outputs[0].type
         if not isinstance(declared, TensorType):
             raise UnsupportedError(f"{outputs[0].name}: a constant of type {declared}")
-        value = read_constant(self.program, self.program.attributes(raw)["value"], declared)
+        stored = self.program.attributes(raw)["value"]
+        value = read_constant(self.program, stored, declared)
         inputs: dict[str, Argument] = {"val": (Constant(value=value, type=declared),)}
-        return Operation(type="const", name=outputs[0].name, inputs=inputs, outputs=outputs, blocks=())
+        name = outputs[0].name
+        if isinstance(stored, Blob):
+            name = self.program.container.resources[stored.resource].name
+        return Operation(type="const", name=name, inputs=inputs, outputs=outputs, blocks=())
 
     def _invoke(self, raw: RawOperation) -> list[Operation]:
         """The operations of the invoked graph's body, on this invocation's operands."""

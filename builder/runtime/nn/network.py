@@ -45,11 +45,11 @@ class NeuralNetwork:
     ) -> dict[str, Any]:
         """Outputs by name; a neural network has no states."""
         del states
-        values = self._values(inputs)
+        values = self.values(inputs)
         if record is not None:
             record.update(values)
         run_steps(self.steps, values, record)
-        outputs = {name: self._output(name, values[name]) for name in self.interface.outputs if name in values}
+        outputs = {name: self.output(name, values[name]) for name in self.interface.outputs if name in values}
         return outputs | self._classify(values)
 
     def allows(self, feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
@@ -61,7 +61,8 @@ class NeuralNetwork:
         lead = len(shape) - len(feature.shape or shape)
         return 0 < lead <= 2 and feature.allows(shape[lead:])
 
-    def _values(self, inputs: dict[str, Any]) -> Values:
+    def values(self, inputs: dict[str, Any]) -> Values:
+        """What the first layers read, by name: inputs as the network has them inside."""
         values: Values = {}
         for name, feature in self.interface.inputs.items():
             if isinstance(feature, ImageFeature):
@@ -83,7 +84,8 @@ class NeuralNetwork:
             return value if value.dim() else value.reshape(1)
         return as_rank_5(value, len(getattr(feature, "shape", ())))
 
-    def _output(self, name: str, value: Tensor) -> Tensor:
+    def output(self, name: str, value: Tensor) -> Tensor:
+        """A value of the network as it declares the output of that name."""
         feature = self.interface.outputs[name]
         if not isinstance(feature, ArrayFeature):
             return value

@@ -45,3 +45,8 @@ class Context:
 def opset_number(opset: str) -> int:
     """17 for "ios17": to compare opsets."""
     return int(opset.removeprefix("ios"))
+
+
+def is_real(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has values to look at: what depends on an input has none while a program is traced."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter)

@@ -93,8 +93,8 @@ def test_another_default_is_drift_of_the_configuration(project: Path) -> None:
 def test_another_version_of_a_tool_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given an entry, when coremltools is another version, then old and new are named
     entry = _entry(project)
-    tools = {**lock.locked_tools(kind_of(compose(["recipe=tiny"]).spec.source)), "coremltools": "9.9"}
-    monkeypatch.setattr(lock, "locked_tools", lambda _kind: tools)
+    tools = {**lock.locked_tools(kind_of(compose(["recipe=tiny"]).spec.source), "mlpackage"), "coremltools": "9.9"}
+    monkeypatch.setattr(lock, "locked_tools", lambda _kind, _format: tools)
     drift = lock.drift_before(entry, compose(["recipe=tiny"]), project.resolve())
     assert drift == [f"tools: coremltools: {entry['tools']['coremltools']} -> 9.9"]
 

@@ -13,9 +13,12 @@ import pytest
 from builder.__main__ import main
 from builder.backends import backend_of
 from builder.backends.coreai import installed
+from builder.config.compose import compose
 from builder.errors import UnfitEnvironmentError
 from builder.model.capture.methods import methods_to_try
+from builder.release.lock import locked_tools
 from builder.spec.rules.compatibility import find_incompatibilities
+from builder.spec.source_kinds import kind_of
 from tests.unit.stages.small_builds import IMAGE, TENSOR, make_spec
 
 EXPORT = {"capture": {"method": "auto"}, "format": "aimodel", "target": {"name": "ios27"}}
@@ -137,3 +140,28 @@ def test_a_build_through_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert described.outputs == ({"name": "probabilities", "kind": "tensor", "shape": [1, 3], "dtype": "float32"},)
     assert {weight.name for weight in described.weights} >= {"0.weight", "4.weight"}
     assert "experimental" in (artifact.parent / "report.html").read_text()
+    # and what made it, in the record as in the lock
+    assert record["versions"].items() >= installed.PINS.items()
+    kind = kind_of(compose(["recipe=tiny"]).spec.source)
+    assert locked_tools(kind, "aimodel").items() >= installed.PINS.items()
+    assert installed.PINS.keys().isdisjoint(locked_tools(kind, "mlpackage"))
+    # and `init` drafts a recipe for it, which builds the same program once the model is named
+    assert main(["init", str(artifact)]) == 0
+    draft = Path(capsys.readouterr().out.strip())
+    text = (
+        draft.read_text()
+        .replace("# factory: ", "factory: tiny_net:make")
+        .replace("scale: 1", "mean: 0.5\n    std: 0.5")
+    )
+    draft.write_text(text)
+    drafted, original = compose([f"recipe={draft.stem}"]).spec, compose(["recipe=tiny", "~compression.six"]).spec
+    for part in ("input", "precision", "format"):
+        assert getattr(drafted, part) == getattr(original, part), part
+    assert drafted.classifier is not None
+    assert drafted.classifier.labels == ["a", "b", "c"]
+    # and `debug` ranks its operators, names their modules, and says what to leave out
+    assert main(["debug", "recipe=tiny", "compression.six.nbits=1"]) == 0
+    said = capsys.readouterr().out
+    assert "conv2d conv2d of module 0" in said
+    assert 'except_names: ["0.weight"]' in said
+    assert "have no counterpart" not in said

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from builder import runtime
 from builder.backends.coreai import engine
+from builder.backends.coreai.conversion import Declared, convert
 from builder.backends.coreai.describe import describe
 from builder.backends.coreai.sealing import Metadata, _check_free_of_paths, machine_paths, seal
 from builder.errors import ConversionError
-from tests.unit.backends.coreai.conftest import snr
+from tests.unit.backends.coreai.conftest import export, snr
 
 METADATA = Metadata(author="A", license="MIT", description="D", own={"labels": ["b", "a"], "version": "1"})
 
@@ -92,3 +95,25 @@ def test_functions_share_their_weights(small: Any, converted: Any, sealed: Path,
     sample = [{"image": small[1].numpy()}]
     exact = engine.predict(both, sample, function="exact")[0][0]["logits"]
     assert snr(exact, small[2].numpy()) > 110
+
+
+def test_masks_of_bools_are_stored_whole(tmp_path: Path) -> None:
+    # given a mask that is too large to stand in the program: a byte for each bool
+    class Masked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mask", torch.arange(1024) % 3 == 0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(self.mask, x, -x)
+
+    x = torch.arange(1.0, 1025.0)
+    declared = Declared(inputs={"x": "float32"}, outputs={"y": None})
+    # when
+    convert(export(Masked(), (x,)), tmp_path / "c.aimodel", declared, None)
+    seal({"": tmp_path / "c.aimodel"}, tmp_path / "s.aimodel", METADATA)
+    # then both engines select as torch does
+    wanted = Masked()(x)
+    assert torch.equal(runtime.load(tmp_path / "s.aimodel").predict({"x": x})["y"], wanted)
+    (found,), _ = engine.predict(tmp_path / "s.aimodel", [{"x": x.numpy()}])
+    assert (found["y"] == wanted.numpy()).all()

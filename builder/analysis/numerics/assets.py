@@ -1,0 +1,102 @@
+"""The operators of a Core AI program, and which of two programs of one model are counterparts: they have no names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from builder.analysis.numerics.graph import Node
+from builder.backends.coreai.modules import STORAGE, recipe_type, weight_name
+from builder.runtime.coreai.loading import read_function
+from builder.runtime.ops.context import TensorType
+from builder.runtime.program import Block, Function, Operation, Reference
+
+_FLOATS = ("fp16", "fp32", "bf16")
+
+
+def asset_nodes(path: Path) -> tuple[Node, ...]:
+    """The operators of the `main` function in their order; what belongs to a compressed weight bears its name."""
+    weights: dict[str, str] = {}
+    nodes = []
+    for operation in read_function(path).block.operations:
+        names = tuple(_mentioned(operation))
+        outputs = tuple(output.name for output in operation.outputs)
+        stored = None
+        if operation.type == "const":
+            weights[outputs[0]] = weight_name(operation.name)
+        elif operation.type in STORAGE:
+            stored = next((weights[name] for name in names if name in weights), None)
+            weights |= {name: stored for name in outputs if stored is not None}
+        nodes.append(Node(type=recipe_type(operation.type), outputs=outputs, inputs=frozenset(names), stored=stored))
+    return tuple(nodes)
+
+
+def counterparts(artifact: Path, reference: Path) -> Mapping[str, str]:
+    """By a value of `artifact`, the value of `reference` that computes the same; both were made of one model.
+
+    Operators are aligned by type and size of their results, in order, with casts between floats and the storage of
+    weights left out; such a cast has the counterpart of what it casts.
+    """
+    here, there = _Program.of(read_function(artifact)), _Program.of(read_function(reference))
+    found = {name: name for name in here.inputs if name in there.inputs}
+    matcher = SequenceMatcher(None, here.signatures(), there.signatures(), autojunk=False)
+    for block in matcher.get_matching_blocks():
+        mine, theirs = here.computing[block.a : block.a + block.size], there.computing[block.b : block.b + block.size]
+        for one, other in zip(mine, theirs, strict=True):
+            found |= {a.name: b.name for a, b in zip(one.outputs, other.outputs, strict=True)}
+    for operation in here.casts:
+        (source,) = _mentioned(operation)
+        if source in found:
+            found[operation.outputs[0].name] = found[source]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Program:
+    """The operators that compute something, and the casts between floats."""
+
+    inputs: frozenset[str]
+    computing: Sequence[Operation]
+    casts: Sequence[Operation]
+
+    @classmethod
+    def of(cls, function: Function) -> _Program:
+        """Sort the operators of a function."""
+        types = {entry.name: entry.type for entry in function.inputs}
+        computing, casts, weights = [], [], set[str]()
+        for operation in function.block.operations:
+            names = list(_mentioned(operation))
+            types |= {output.name: output.type for output in operation.outputs}
+            outputs = {output.name for output in operation.outputs}
+            if operation.type in (*STORAGE, "const") or (names and weights.issuperset(names)):
+                weights |= outputs
+            elif operation.type == "cast" and all(_is_float(types.get(name)) for name in (*names, *outputs)):
+                casts.append(operation)
+            else:
+                computing.append(operation)
+        return cls(inputs=frozenset(entry.name for entry in function.inputs), computing=computing, casts=casts)
+
+    def signatures(self) -> list[tuple[object, ...]]:
+        """What counterparts have in common."""
+        return [
+            (each.type, *(entry.type.shape if isinstance(entry.type, TensorType) else None for entry in each.outputs))
+            for each in self.computing
+        ]
+
+
+def _is_float(declared: object) -> bool:
+    return isinstance(declared, TensorType) and declared.dtype in _FLOATS
+
+
+def _mentioned(operation: Operation) -> Iterator[str]:
+    for argument in operation.inputs.values():
+        yield from (each.name for each in argument if isinstance(each, Reference))
+    for block in operation.blocks:
+        yield from _inside(block)
+
+
+def _inside(block: Block) -> Iterator[str]:
+    for operation in block.operations:
+        yield from _mentioned(operation)

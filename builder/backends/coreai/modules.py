@@ -1,0 +1,59 @@
+"""Which module of the source each operator of a Core AI program belongs to, as far as the names of its weights say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builder.runtime.coreai.loading import read_function
+from builder.runtime.program import Reference
+
+PARTS = ("data", "scale", "zero", "table", "indices", "mask", "values")
+"""What compression puts behind a weight's name."""
+STORAGE = ("lut_to_dense", "blockwise_shift_scale", "build_sparse_with_bitmask", "sparse_with_bitmask_to_dense")
+"""Operators that make a weight of what is stored."""
+RELAYING = (*STORAGE, "transpose", "reshape", "cast")
+"""Operators of a weight that leave it what it is."""
+
+_AS_RECIPES = {
+    "conv2d": "conv",
+    "conv3d": "conv",
+    "conv_transpose2d": "conv_transpose",
+    "batch_matmul": "matmul",
+    "divide": "real_div",
+    "maximum": "relu",
+    "minimum": "relu6",
+    "max_pool_2d": "max_pool",
+    "sum_pool_2d": "avg_pool",
+}
+"""How `precision` calls what the dialect has under another name; others are called alike."""
+
+
+def weight_name(resource: str) -> str:
+    """The name of the weight that a resource belongs to."""
+    stem, _, part = resource.rpartition(".")
+    return stem if part in PARTS and stem else resource
+
+
+def recipe_type(operator: str) -> str:
+    """The type by which a recipe can name an operator of the dialect."""
+    return _AS_RECIPES.get(operator, operator)
+
+
+def operator_modules(asset: Path) -> dict[str, str]:
+    """By the name that the runtime gives an operator's value, the path of the module whose weight it computes with."""
+    of_weights: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for operation in read_function(asset).block.operations:
+        outputs = [output.name for output in operation.outputs]
+        if operation.type == "const":
+            path = weight_name(operation.name).rpartition(".")[0]
+            of_weights |= dict.fromkeys(outputs if path else (), path)
+            continue
+        names = [
+            each.name for argument in operation.inputs.values() for each in argument if isinstance(each, Reference)
+        ]
+        path = next((of_weights[name] for name in names if name in of_weights), "")
+        if path:
+            is_weight = operation.type in RELAYING and names[0] in of_weights
+            (of_weights if is_weight else found).update(dict.fromkeys(outputs, path))
+    return found

@@ -1,0 +1,140 @@
+"""From a file to an exported program: reads, traces, names and tidies."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from builder.runtime.dtypes import Precision, held
+from builder.runtime.errors import UnsupportedError
+from builder.runtime.export.interface import Taken, taken
+from builder.runtime.export.module import module_of
+from builder.runtime.export.stages import open_stages
+from builder.runtime.export.tidy import tidy
+from builder.runtime.features import ArrayFeature, Interface
+from builder.runtime.labels import labels_of
+from builder.runtime.prepack import without_packing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A program, and what it does not say of itself.
+
+    `inputs` and `outputs` are in the program's order, under the file's names; `fixed` are inputs with sizes that the
+    file leaves open and the program has at their default. `states` are by name the paths of their buffers. `left` says
+    what of a pipeline stayed behind, and what the app has to do instead.
+    """
+
+    program: Any
+    interface: Interface
+    inputs: tuple[Taken, ...]
+    fixed: tuple[str, ...]
+    outputs: tuple[str, ...]
+    states: Mapping[str, str]
+    labels: tuple[str, ...] | None
+    left: tuple[str, ...]
+    specification: Any
+
+
+def export(
+    path: str | Path, function: str | None = None, precision: Precision = "native", *, flexible: bool = True
+) -> Exported:
+    """The network in the file as a `torch.export.ExportedProgram`.
+
+    With `precision` "native" it computes in the types that the file declares, with "fast" in float32 throughout; no
+    rounding is added to either. Images are float tensors (1, C, H, W) of levels from 0 to 255. Sizes that the file
+    leaves open stay open where the operators permit it, and unless `flexible` is False.
+    Raises ModelError (damaged) and UnsupportedError, which names the operators that cannot be exported.
+    """
+    with without_packing():
+        staged = open_stages(path, function, precision)
+    inputs = taken(staged.inputs)
+    states = {name: _zeros(feature, precision) for name, feature in staged.states.items()}
+    module = module_of(staged.run, [each.name for each in inputs], staged.operators, states, staged.outputs)
+    program, kept = _trace(module, inputs if flexible else [replace(each, ranges={}) for each in inputs])
+    tidy(program, staged.weights, module.paths, staged.outputs)
+    return Exported(
+        program=program,
+        interface=staged.interface,
+        inputs=kept,
+        fixed=tuple(each.name for each, now in zip(inputs, kept, strict=True) if each.ranges != now.ranges),
+        outputs=staged.outputs,
+        states=module.state_paths,
+        labels=labels_of(staged.specification),
+        left=staged.left,
+        specification=staged.specification,
+    )
+
+
+def _zeros(feature: ArrayFeature, precision: Precision) -> Tensor:
+    return torch.zeros(feature.shape, dtype=held(feature.dtype, precision))
+
+
+def _trace(module: torch.nn.Module, inputs: Sequence[Taken]) -> tuple[Any, tuple[Taken, ...]]:
+    """The program, and its inputs with the axes that are flexible in it.
+
+    Where an operator is written out for each size of an axis, as a recurrent one for each step, the axis is fixed at
+    the size that the file has by default.
+    """
+    program = _export(module, inputs)
+    kept = tuple(_still_flexible(each, node) for each, node in zip(inputs, _user_inputs(program), strict=True))
+    return (program, kept) if kept == tuple(inputs) else (_export(module, kept), kept)
+
+
+def _export(module: torch.nn.Module, inputs: Sequence[Taken]) -> Any:
+    examples = tuple(each.example() for each in inputs)
+    shapes = tuple({axis: _dimension(*span) for axis, span in each.ranges.items()} for each in inputs)
+    try:
+        with torch.no_grad(), _quiet():
+            return torch.export.export(module, examples, dynamic_shapes=shapes if any(shapes) else None, strict=False)
+    except Exception as error:
+        known = _unsupported(error)
+        if known is not None:
+            raise known from error
+        raise UnsupportedError(f"torch.export: {_first_lines(error)}") from error
+
+
+def _dimension(low: int, high: int | None) -> Any:
+    return torch.export.Dim.AUTO(min=low, max=high)
+
+
+def _user_inputs(program: Any) -> list[Any]:
+    names = set(program.graph_signature.user_inputs)
+    return [node for node in program.graph_module.graph.nodes if node.op == "placeholder" and node.name in names]
+
+
+def _still_flexible(given: Taken, node: Any) -> Taken:
+    sizes = node.meta["val"].shape
+    ranges = {axis: span for axis, span in given.ranges.items() if not isinstance(sizes[axis], int)}
+    return replace(given, ranges=ranges)
+
+
+def _unsupported(error: BaseException | None) -> UnsupportedError | None:
+    """What an operator raised, behind whatever torch made of it."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, UnsupportedError):
+            return error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:3]) if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings about its own code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,100 @@
+"""Which part of a file is exported: the function of a program, a network, or the networks of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from builder.runtime.dtypes import Precision
+from builder.runtime.errors import UnsupportedError
+from builder.runtime.export.kernels import KERNELS
+from builder.runtime.export.networks import Around, operator_names, run_layers, run_program
+from builder.runtime.export.weights import weight_names
+from builder.runtime.features import ArrayFeature, Feature, Interface
+from builder.runtime.mlprogram import compile_program
+from builder.runtime.model import chosen_function
+from builder.runtime.nn.network import read_network
+from builder.runtime.package import Package, open_package
+
+Run = Callable[[dict[str, Any], dict[str, Tensor], Around], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """What is exported of a file. `weights` names the constants that an operator reads, with their shapes."""
+
+    specification: Any
+    interface: Interface
+    inputs: Mapping[str, Feature]
+    states: Mapping[str, ArrayFeature]
+    outputs: tuple[str, ...]
+    operators: tuple[str, ...]
+    run: Run
+    weights: Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+
+
+def open_stages(path: str | Path, function: str | None, precision: Precision) -> Staged:
+    """Read the file; raises ModelError for a damaged one, UnsupportedError for what has no network."""
+    package = open_package(path)
+    return _staged(package, function, precision)
+
+
+def _staged(package: Package, function: str | None, precision: Precision) -> Staged:
+    specification = package.specification
+    kind = specification.WhichOneof("Type")
+    chosen, interface = chosen_function(specification, kind, function, package.path)
+    if kind == "mlProgram":
+        return _program(package, chosen or "main", interface, precision)
+    if kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
+        return _network(package, interface)
+    raise UnsupportedError(f"{package.path}: a model of kind {kind} is not a network")
+
+
+def _program(package: Package, function: str, interface: Interface, precision: Precision) -> Staged:
+    network = compile_program(package, function, interface, precision, kernels=KERNELS)
+    return Staged(
+        specification=package.specification,
+        interface=interface,
+        inputs=interface.inputs,
+        states=interface.states,
+        outputs=_outputs(interface),
+        operators=tuple(operator_names(network)),
+        run=lambda inputs, states, around: run_program(network, inputs, states, around),
+        weights=weight_names(package.specification.mlProgram.functions[function]),
+    )
+
+
+def _network(package: Package, interface: Interface) -> Staged:
+    network = read_network(package.specification, package.content)
+    network = replace(network, interface=_single(interface))
+    return Staged(
+        specification=package.specification,
+        interface=interface,
+        inputs=interface.inputs,
+        states={},
+        outputs=_outputs(interface, None if network.classes is None else network.classes.scores),
+        operators=tuple(operator_names(network)),
+        run=lambda inputs, _, around: run_layers(network, inputs, around),
+    )
+
+
+def _single(interface: Interface) -> Interface:
+    """Outputs that are declared in double precision in single, in which a neural network computes."""
+    outputs = {
+        name: replace(each, dtype="fp32") if isinstance(each, ArrayFeature) and each.dtype == "fp64" else each
+        for name, each in interface.outputs.items()
+    }
+    return replace(interface, outputs=outputs)
+
+
+def _outputs(interface: Interface, scores: str | None = None) -> tuple[str, ...]:
+    """Without the label of a classifier; its scores where it declares no probabilities."""
+    names = [name for name in interface.outputs if name != interface.predicted_feature]
+    if scores is not None and not interface.predicted_probabilities and scores not in names:
+        names.append(scores)
+    return tuple(names)

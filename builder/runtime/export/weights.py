@@ -1,0 +1,43 @@
+"""What a program calls the constants that each of its operators reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Shape = tuple[int, ...]
+_STORED = ("const", "constexpr_")
+
+
+def weight_names(function: Any) -> dict[str, tuple[tuple[str, Shape], ...]]:
+    """From a Function message: by the name of an operator's first output, its constants with their shapes.
+
+    Those of nested blocks belong to the operator around them.
+    """
+    found: dict[str, tuple[tuple[str, Shape], ...]] = {}
+    known: dict[str, Shape] = {}
+    for block in function.block_specializations.values():
+        for operation in block.operations:
+            _collect(operation, known)
+            if operation.outputs:
+                names = dict.fromkeys(_read(operation))
+                found[operation.outputs[0].name] = tuple((name, known[name]) for name in names if name in known)
+    return found
+
+
+def _collect(operation: Any, known: dict[str, Shape]) -> None:
+    if operation.type.startswith(_STORED):
+        for output in operation.outputs:
+            sizes = output.type.tensorType.dimensions
+            known[output.name] = tuple(int(size.constant.size) for size in sizes)
+    for block in operation.blocks:
+        for inner in block.operations:
+            _collect(inner, known)
+
+
+def _read(operation: Any) -> Iterator[str]:
+    for key in sorted(operation.inputs):
+        yield from (argument.name for argument in operation.inputs[key].arguments if argument.name)
+    for block in operation.blocks:
+        for inner in block.operations:
+            yield from _read(inner)

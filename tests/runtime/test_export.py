@@ -1,0 +1,176 @@
+"""Files become exported programs that compute the same, in the declared types, under the file's names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import pytest
+import torch
+from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
+from coremltools.models import datatypes
+from coremltools.models.neural_network import NeuralNetworkBuilder
+
+from builder import runtime
+from builder.runtime.export import export
+from tests.runtime.programs import save_program
+
+_RNG = np.random.default_rng(0)
+WEIGHT = _RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)
+X = torch.from_numpy(_RNG.standard_normal((1, 3, 8, 8)).astype(np.float32))
+
+
+def conv_and_relu(x: Any) -> Any:
+    first = mb.conv(x=x, weight=mb.const(val=WEIGHT, name="kernel"), pad_type="same", name="first")
+    return mb.relu(x=first, name="act")
+
+
+def functions_of(program: Any) -> list[str]:
+    return [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+
+
+def test_a_program_has_the_names_of_the_file_and_computes_the_same(tmp_path: Path) -> None:
+    # given
+    path = save_program(tmp_path, conv_and_relu, {"x": ((1, 3, 8, 8), "fp32")})
+
+    # when
+    exported = export(path)
+    found = exported.program.module()(X)
+
+    # then
+    assert list(exported.program.state_dict) == ["kernel"]
+    assert [node.name for node in exported.program.graph.nodes] == ["p_kernel", "x", "first", "y0", "output"]
+    expected = torch.relu(torch.nn.functional.conv2d(X, torch.from_numpy(WEIGHT), padding=1))
+    assert torch.allclose(found["y0"], expected, atol=1e-5)
+
+
+def test_half_precision_stays_what_the_file_declares(tmp_path: Path) -> None:
+    # given: a program that casts its input to float16 once, and its result back once
+    path = save_program(tmp_path, conv_and_relu, {"x": ((1, 3, 8, 8), "fp32")}, precision="fp16")
+
+    # when
+    native, fast = export(path), export(path, precision="fast")
+
+    # then: no rounding beside those two, weights in half; or none at all, in float32
+    assert functions_of(native.program).count("aten.to.dtype") == 2
+    assert {str(value.dtype) for value in native.program.state_dict.values()} == {"torch.float16"}
+    assert {str(value.dtype) for value in fast.program.state_dict.values()} == {"torch.float32"}
+    expected = runtime.load(path).predict({"x": X.numpy()})["y0"]
+    found = native.program.module()(X)["y0"]
+    assert np.abs(found.numpy() - expected).max() < 2**-9 * np.abs(expected).max()
+
+
+@pytest.mark.filterwarnings("ignore")  # what coremltools and torch say of tracing
+def test_sizes_that_the_file_leaves_open_stay_open(tmp_path: Path) -> None:
+    # given
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(x.shape[0], 3, -1).mean(-1) + x.shape[2]
+
+    traced = torch.jit.trace(Net().eval(), X)  # type: ignore[no-untyped-call] # torch has no annotation here
+    size = ct.RangeDim(4, 32, 8)
+    model = ct.convert(
+        traced, inputs=[ct.TensorType("x", (1, 3, size, 8))], convert_to="mlprogram", skip_model_load=True,
+        compute_precision=ct.precision.FLOAT32, minimum_deployment_target=ct.target.iOS17,
+    )  # fmt: skip
+    model.save(str(tmp_path / "m.mlpackage"))
+
+    # when
+    exported = export(tmp_path / "m.mlpackage")
+
+    # then
+    assert exported.inputs[0].ranges == {2: (4, 32)}
+    other = torch.rand(1, 3, 20, 8)
+    (found,) = exported.program.module()(other).values()
+    assert torch.allclose(found, Net()(other), atol=1e-5)
+
+
+def test_a_loop_of_known_turns_is_written_out_and_another_is_refused_by_name(tmp_path: Path) -> None:
+    # given
+    def doubled(x: Any, turns: Any) -> Any:
+        return mb.while_loop(
+            _cond=lambda i, _: mb.less(x=i, y=turns),
+            _body=lambda i, a: (mb.add(x=i, y=np.int32(1)), mb.add(x=a, y=a)),
+            loop_vars=(np.int32(0), x),
+            name="turns",
+        )[1]
+
+    (tmp_path / "known").mkdir()
+    known = save_program(tmp_path / "known", lambda x: doubled(x, np.int32(3)), {"x": ((2,), "fp32")})
+    given = save_program(
+        tmp_path, lambda x, n: doubled(x, mb.squeeze(x=n)), {"x": ((2,), "fp32"), "n": ((1,), "int32")}
+    )
+
+    # when
+    found = export(known).program.module()(torch.tensor([1.0, 2.0]))
+
+    # then
+    assert found["y0"].tolist() == [8.0, 16.0]
+    with pytest.raises(runtime.UnsupportedError, match=r"operator while_loop 'turns.*turns depends on an input"):
+        export(given)
+
+
+@pytest.mark.filterwarnings("ignore")  # what coremltools and torch say of tracing
+def test_states_are_buffers_that_the_program_writes(tmp_path: Path) -> None:
+    # given
+    class Counter(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", torch.zeros(3, dtype=torch.float16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.total.add_(x)
+            return self.total * 2
+
+    traced = torch.jit.trace(Counter().eval(), torch.zeros(3))  # type: ignore[no-untyped-call] # torch has none
+    model = ct.convert(
+        traced, inputs=[ct.TensorType("x", (3,))], states=[ct.StateType(ct.TensorType(shape=(3,)), name="total")],
+        minimum_deployment_target=ct.target.iOS18, skip_model_load=True,
+    )  # fmt: skip
+    model.save(str(tmp_path / "m.mlpackage"))
+
+    # when
+    exported = export(tmp_path / "m.mlpackage")
+    module = exported.program.module()
+    results = [next(iter(module(torch.ones(3)).values())).tolist() for _ in range(2)]
+
+    # then
+    assert exported.states == {"total": "total"}
+    assert results == [[2.0] * 3, [4.0] * 3]
+
+
+def test_a_network_takes_levels_and_normalises_them_itself(tmp_path: Path) -> None:
+    # given
+    image = ("image", datatypes.Array(3, 4, 4))
+    builder = NeuralNetworkBuilder([image], [("y", None)], disable_rank5_shape_mapping=True)
+    builder.add_convolution(
+        "conv_1", 3, 2, 1, 1, 1, 1, "valid", 1, WEIGHT[:2, :, :1, :1].transpose(2, 3, 1, 0), np.ones(2), True,
+        input_name="image", output_name="y",
+    )  # fmt: skip
+    builder.set_pre_processing_parameters(image_input_names=["image"], image_scale=0.5, red_bias=-1.0)
+    ct.models.MLModel(builder.spec, skip_model_load=True).save(str(tmp_path / "n.mlmodel"))
+    levels = torch.arange(48.0).reshape(1, 3, 4, 4)
+
+    # when
+    exported = export(tmp_path / "n.mlmodel")
+    found = exported.program.module()(levels)["y"]
+
+    # then
+    assert sorted(exported.program.state_dict)[:2] == ["conv_1.bias", "conv_1.weight"]
+    scaled = levels * 0.5 - torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)
+    kernel = torch.from_numpy(WEIGHT[:2, :, :1, :1])
+    assert torch.allclose(found, torch.nn.functional.conv2d(scaled, kernel, torch.ones(2)), atol=1e-4)
+
+
+def test_what_draws_numbers_without_a_seed_is_refused_by_name(tmp_path: Path) -> None:
+    # given
+    path = save_program(
+        tmp_path, lambda x: mb.add(x=x, y=mb.random_uniform(shape=(3,), low=0.0, high=1.0, name="noise")),
+        {"x": ((3,), "fp32")},
+    )  # fmt: skip
+
+    # when, then
+    with pytest.raises(runtime.UnsupportedError, match=r"random_uniform 'noise'.*without a seed"):
+        export(path)
