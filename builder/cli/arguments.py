@@ -12,6 +12,7 @@ from typing import NoReturn
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
 from builder.util.suggest import did_you_mean
+from builder.util.text import visible
 
 _MODELS = (".mlpackage", ".mlmodel", ".aimodel")
 
@@ -67,6 +68,11 @@ def outputs_folder(namespace: argparse.Namespace) -> Path:
     """Return the folder that artifacts go to."""
     if not namespace.outputs.strip():
         raise ConfigurationError("--outputs names no folder", code="B0227", hint="leave it out for `outputs`")
+    if visible(namespace.outputs) != namespace.outputs or "\n" in namespace.outputs:
+        raise ConfigurationError(
+            f"--outputs {visible(namespace.outputs)!r} cannot be printed, as the path of an artifact is in the end",
+            code="B0227",
+        )
     folder = Path(namespace.outputs)
     nearest = next((f for f in (folder, *folder.parents) if os.path.lexists(f)), None)
     if nearest is not None and not nearest.is_dir():

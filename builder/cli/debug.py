@@ -77,8 +77,12 @@ def _short(request: BuildRequest, missed: Missed, seconds: float, out: TextIO) -
     """Print what adds most of the error, and a change that was tried, as soon as each is known."""
     from builder.engine.remedy import find_remedy, remedy_lines
 
+    shown: list[str] = []
+
     def say(line: str) -> None:
+        shown.append(line)
         print(visible(line), file=out, flush=True)
 
-    for line in remedy_lines(find_remedy(request, missed, seconds=seconds, say=say)):
+    lines = remedy_lines(find_remedy(request, missed, seconds=seconds, say=say))
+    for line in lines if lines[0] not in shown else ():
         say(line)

@@ -48,9 +48,10 @@ class Remedy:
     """What the recipe says then, by section."""
 
     def lines(self) -> list[str]:
-        """As it is pasted into the recipe."""
+        """For people, and as it is pasted into the recipe."""
         text = yaml.safe_dump(dict(self.section), sort_keys=False, default_flow_style=None, width=110)
-        return text.rstrip().splitlines()
+        first, *rest = text.rstrip().splitlines()
+        return [f"tried, and all checks pass: {self.what}", f"-> {first}", *(f"   {line}" for line in rest)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +145,11 @@ class _Trials:
         finally:
             self.longest = max(self.longest, time.monotonic() - began)
         if candidate.passes:
-            if not self.passed:
-                self.say(f"{what}, all checks pass")
             section = {name: _plain(value) for name, value in changes.items()}
             self.passed.append(Remedy(what=what, section=section))
+            if len(self.passed) == 1:  # there may be no time for a smaller change
+                for line in self.passed[0].lines():
+                    self.say(line)
         else:
             self.failed.append(f"{what} ({_shown(candidate)})")
         return candidate
@@ -300,8 +302,7 @@ def _plain(value: Any) -> Any:
 def remedy_lines(searched: Searched) -> list[str]:
     """What helps, as it is pasted; or all that was tried, and that nothing did."""
     if searched.remedy is not None:
-        first, *rest = searched.remedy.lines()
-        return [f"tried, and all checks pass: {searched.remedy.what}", f"-> {first}", *(f"   {line}" for line in rest)]
+        return searched.remedy.lines()
     tried = "; ".join(searched.tried)
     more = "" if searched.in_time else f", and the {searched.seconds:.0f} s for it are over"
     if not tried:

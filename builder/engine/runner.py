@@ -18,7 +18,9 @@ from builder.store.digests import StatCache
 from builder.store.inputs import stage_inputs
 from builder.store.keys import stage_key
 from builder.store.objects import CorruptError, Objects
+from builder.util.child import doing as running
 from builder.util.memory import give_back_memory
+from builder.util.process_state import guarded
 
 Result = TypeVar("Result")
 
@@ -191,7 +193,8 @@ class StageRunner:
         """Run a stage and store what it gave, unless that is a failure or an input changed meanwhile."""
         start = time.perf_counter()
         give_back_memory()  # of what stages before have forgotten
-        value = work.run()
+        with guarded(f"code of the model, in {work.name},"), running(f"in {work.name}"):
+            value = work.run()
         packed = work.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
         action = ActionResult(
             stage=work.name,

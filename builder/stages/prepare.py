@@ -27,6 +27,7 @@ from builder.spec import BuildSpec
 from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
+from builder.util.process_state import said_by
 
 
 def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> PreparedModel:
@@ -132,7 +133,7 @@ def _detect(
         raise
     except Exception as error:  # whatever the model raises for a picture that it was not made for
         raise ConversionError(
-            f"the model does not run on a picture of shape {tuple(picture.shape)}: {type(error).__name__}: {error}",
+            f"the model does not run on a picture of shape {tuple(picture.shape)}: {said_by(error)}",
             code="B0404",
             hint="compare shape and dtype of the input with what the model's forward takes",
             key="input",
@@ -230,7 +231,7 @@ def _returned(reference: ExportWrapper, sample: Sample) -> dict[str, torch.Tenso
     except Exception as error:
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
         raise ConversionError(
-            f"the model does not run on inputs of shape {shapes}: {type(error).__name__}: {error}",
+            f"the model does not run on inputs of shape {shapes}: {said_by(error)}",
             code="B0404",
             hint="compare shape, dtype and number of inputs with what the model's forward takes",
             key="input",

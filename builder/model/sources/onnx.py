@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from builder.errors import SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.onnx_graph import (
     bake_in,
+    change_weights,
     feature_names,
     free_initializers,
     open_negative_sizes,
@@ -71,6 +72,14 @@ class OnnxModule(torch.nn.Module):
         """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""
         other = copy.copy(self)
         other._session = make_session(self.graph, optimised=False)
+        return other.eval()
+
+    def with_weights(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        """The same graph with other weights: arrays of several numbers."""
+        graph = copy.deepcopy(self.graph)
+        change_weights(graph, change)
+        other = copy.copy(self)
+        other._session = make_session(graph)
         return other.eval()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from builder.errors import SourceError
 from builder.spec.inputs import ConstantInput
@@ -79,6 +81,18 @@ def bake_in(model: Any, constants: Mapping[str, tuple[str, ConstantInput]], path
         _drop_initializer(model.graph, own)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, own))
         model.graph.input.remove(value)
+
+
+def change_weights(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Change all constants of float32 that have several elements; a single one is a setting, such as an epsilon."""
+    import onnx
+
+    for graph in _graphs(model.graph):
+        constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
+        for tensor in (*graph.initializer, *constants):
+            if tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) > 1:
+                array = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+                tensor.CopyFrom(onnx.numpy_helper.from_array(change(array).numpy(), tensor.name))
 
 
 def free_initializers(model: Any, names: Sequence[str]) -> None:

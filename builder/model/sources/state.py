@@ -15,12 +15,22 @@ from builder.errors import SourceError
 
 
 def module_digest(module: torch.nn.Module) -> str:
-    """`sha256:` over names, dtypes, shapes and values of all parameters and buffers, sorted by name."""
+    """`sha256:` over names, dtypes, shapes and values of all parameters and buffers, sorted by name.
+
+    Raises SourceError for a tensor without values.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
             digest.update(f"{name} {tensor!r}\n".encode())
             continue
+        if tensor.is_meta:
+            raise SourceError(
+                f"{name} of the model has no values: it was made on the device `meta`",
+                code="B0318",
+                hint="make the model where its weights are: `torch.device('cpu')`",
+                key="source",
+            )
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.view(-1).view(torch.uint8).numpy().data if value.numel() else b"")

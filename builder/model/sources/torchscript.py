@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
+from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.programs import TORCHSCRIPT, check_count, check_kind
@@ -33,9 +34,10 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
         )
     arguments = module.forward.schema.arguments[1:]
     required = sum(not argument.has_default_value() for argument in arguments)
-    check_count(path, tuple(a.name for a in arguments), tuple(spec.input), required=required)
+    called = Arguments(spec.input).names
+    check_count(path, tuple(a.name for a in arguments), called, required=required)
     _refuse_state(path, module)
-    _check_numbers(path, arguments, spec)
+    _check_numbers(path, arguments, called, spec)
     return LoadedModel(
         module=module.eval(),
         digest=f"sha256:{digest}",
@@ -68,10 +70,9 @@ def _assigned(block: Any) -> Iterator[str]:
 _NUMBERS = ("int", "float", "bool", "number", "Scalar")
 
 
-def _check_numbers(path: Path, arguments: Sequence[Any], spec: BuildSpec) -> None:
+def _check_numbers(path: Path, arguments: Sequence[Any], called: Sequence[str], spec: BuildSpec) -> None:
     """Raise SourceError for an input where the program takes a number, which is decided while it is traced."""
     named = {argument.name: argument for argument in arguments}
-    called = [given.source_name or name for name, given in spec.input.items()]
     matched = [named[name] for name in called] if set(called) <= set(named) else arguments
     for (name, given), argument in zip(spec.input.items(), matched, strict=False):
         if str(argument.type) in _NUMBERS and not isinstance(given, ConstantInput):

@@ -17,6 +17,7 @@ from builder.model.substitutions.table import REWRITES
 from builder.model.substitutions.user import replace, rewrite_model
 from builder.spec.substitutions import ReplaceModules, RewriteModel, ShippedRewrite, Substitution
 from builder.util.measures import MULTIPLE, compare, where_finite
+from builder.util.process_state import said_by
 from builder.util.suggest import did_you_mean
 
 EXACT = 1e-4
@@ -75,7 +76,7 @@ def _run_again(new: torch.nn.Module, run: Run, name: str) -> Outputs:
         return run(new)
     except Exception as error:
         raise ConversionError(
-            f"after substitution {name} the model no longer runs: {type(error).__name__}: {error}",
+            f"after substitution {name} the model no longer runs: {said_by(error)}",
             code="B0407",
             key=f"substitutions.{name}",
         ) from error

@@ -113,7 +113,7 @@ def test_sys_exit_below_is_no_success(run: Run, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("builder.engine.pipeline.build", leave)
     code, out, _ = run("recipe=x")
-    assert (code, out) == (1, "")
+    assert (code, out) == (3, "")
 
 
 @pytest.mark.parametrize("outputs", ["file", "file/below", "link", "link/below", ""])
