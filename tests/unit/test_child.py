@@ -117,7 +117,9 @@ def test_an_artifact_that_is_gone_is_not_printed(tmp_path: Path, capfd: pytest.C
 
 def test_code_that_is_called_often_does_not_wait_for_the_parent() -> None:
     def work() -> int:
-        return sum(call(lambda: 0, "losses:of_a_long_name", key="x", error=SourceError) for _ in range(3000))
+        return sum(
+            call(lambda: 0, "losses:of_a_long_name", key="x", error=SourceError, code="B0313") for _ in range(3000)
+        )
 
     assert run_in_child(work) == 0
 
