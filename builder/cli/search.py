@@ -268,10 +268,12 @@ class _Session:
 
 def _inputs_digest(request: BuildRequest) -> str:
     """A digest of all that the builds read: recipe, files, user code, versions of the tools."""
-    from builder.engine.pipeline import open_runner, stages_of
+    from builder.engine.run import stage_names
+    from builder.engine.runner import open_runner
+    from builder.engine.table import STAGES
     from builder.progress import Silent
 
-    runner = open_runner(request, Silent(), peek=True)
-    inputs = {stage: runner.inputs(stage, {}) for stage in stages_of(request.spec)}
+    runner = open_runner(Silent(), peek=True)
+    inputs = {stage: runner.inputs(stage, request.spec, {}) for stage in stage_names(STAGES, request.spec)}
     runner.remembered.save()
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()

@@ -34,6 +34,9 @@ from builder.backends.coreml.preflight.remedies import (
 )
 from builder.backends.coreml.preflight.rules import RULES, high_ranks, lost, rewritten
 from builder.backends.coreml.preflight.torchscript import lost_writes, paired, rewritten_writes, torchscript_operators
+from builder.engine.run import Run
+from builder.engine.table.load import LOAD
+from builder.engine.table.prepare import PREPARE
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.archive import archived
 from builder.model.capture.methods import METHODS, methods_to_try
@@ -55,6 +58,13 @@ class PreflightInput:
     prepared: PreparedModel
     examples: ExampleInputs
     spec: BuildSpec
+
+
+def examine_run(run: Run) -> Diagnosis:
+    """What prevents a conversion of a prepared model; not a stage, since nothing follows from it to store."""
+    return diagnose(
+        PreflightInput(loaded=run[LOAD].value(), prepared=run[PREPARE].value(), examples=run.examples, spec=run.spec)
+    )
 
 
 def diagnose(patient: PreflightInput) -> Diagnosis:

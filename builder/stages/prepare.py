@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
+from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
 from builder.backends.coreml.module_compression import compress_modules
 from builder.backends.coreml.module_compression.module_context import module_context
 from builder.checks.comparison import measure
@@ -83,10 +83,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
     for used in (reference, uncompressed, module):
         reset_states(used, states.values())
+    modules = PreparedModules(module=module, reference=reference, uncompressed=uncompressed)
     return PreparedModel(
-        module=module,
-        reference=reference,
-        uncompressed=uncompressed,
+        modules=lambda: modules,
         output_names=names,
         labels=labels,
         substitutions=effects,
@@ -99,7 +98,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         },
         states=states,
         flexible=tuple(_flexible_sizes(name, given) for name, given in spec.artifact_inputs.items()),
-        integer_outputs=frozenset(
+        integer_outputs=tuple(
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
         preprocessing=loaded.preprocessing,

@@ -99,17 +99,16 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "backends/{backend}/description.py",
         "analysis/neural_engine/inspect.py",
     ),
-    "verify": ("stages/verify.py", "engine/verdicts.py"),
+    "verify": ("stages/verify.py",),
     "measure": ("stages/measure.py", "checks/steps.py"),
     "choose": (
-        "engine/auto_stage.py",
         "auto/choose.py",
         "stages/capture.py",
         *_CONVERSION,
         "stages/verify.py",
         *_ARCHIVES,
     ),
-    "sensitivity": ("engine/sensitivity.py", "auto/sensitivity.py"),
+    "sensitivity": ("auto/sensitivity.py",),
 }
 """The modules that each stage starts at, relative to the package; what they import is in the stage's key too.
 

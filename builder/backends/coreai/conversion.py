@@ -83,6 +83,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
+    from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
 
     program = torch.export.load(file)
@@ -93,6 +94,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
         program = program.run_decompositions(decompositions())
         edit = Edit(program)
         folded = fold_batch_norm(edit)
+        fold_created(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)

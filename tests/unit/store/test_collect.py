@@ -15,6 +15,10 @@ from builder.store.collect import collect
 DAY = 86400.0
 
 
+def whole(action: ActionResult) -> ActionResult:
+    return action
+
+
 def put(store: Store, name: str, contents: list[bytes], *, days_ago: float) -> ActionResult:
     """Store a result whose objects and entry were last used some days ago."""
     files = {str(index): store.objects.put_bytes(content) for index, content in enumerate(contents)}
@@ -46,15 +50,15 @@ def test_old_results_go_and_what_others_share_stays(tmp_path: Path) -> None:
     os.utime(left, (time.time() - 3 * DAY,) * 2)
     # when only asked what would go, nothing goes
     would = collect(store, max_age=30 * DAY, max_bytes=10**9, dry_run=True)
-    assert store.find("seal", "sha256:aa") is not None
+    assert store.find("seal", "sha256:aa", whole) is not None
     os.utime(tmp_path / "actions/seal/aa.json", (time.time() - 40 * DAY,) * 2)  # finding it was a use
     # when
     found = collect(store, max_age=30 * DAY, max_bytes=10**9, dry_run=False)
     # then
     assert found.files == would.files
     assert len(found.files) == 4  # the entry, its manifest, one object, and what was left
-    assert store.find("seal", "sha256:aa") is None
-    action = store.find("seal", "sha256:bb")
+    assert store.find("seal", "sha256:aa", whole) is None
+    action = store.find("seal", "sha256:bb", whole)
     assert action is not None
     store.objects.restore_folder(action.objects["artifact/"], tmp_path / "restored")
     assert (tmp_path / "restored/0").read_bytes() == b"shared"
@@ -65,7 +69,12 @@ def test_the_oldest_go_first_when_the_store_is_too_large(tmp_path: Path) -> None
     for index in range(4):
         put(store, f"a{index}", [bytes([index]) * 10_000], days_ago=2 + index)
     collect(store, max_age=30 * DAY, max_bytes=25_000, dry_run=False)
-    assert [store.find("seal", f"sha256:a{index}") is not None for index in range(4)] == [True, True, False, False]
+    assert [store.find("seal", f"sha256:a{index}", whole) is not None for index in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("days_ago", [0.5, -300], ids=["used today", "from the future"])
