@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
+from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.preflight.dry_run import Walk, dry_conversion
 from builder.backends.coreml.preflight.exported import exported_operators
 from builder.backends.coreml.preflight.known_bugs import bugs_met
@@ -137,7 +138,7 @@ def _captured(patient: PreflightInput, method: str, watch: Watch) -> tuple[Captu
 def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[Operator], Walk]:
     """The operators of the program that a build converts, which is the one that it reads back from its archive."""
     with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
-        converted = archived(captured, Path(folder) / "program") or captured
+        converted = written_out(archived(captured, Path(folder) / "program") or captured)
     operators: Sequence[Operator] | Mapping[str, Operator]
     if captured.method == "export":
         operators = exported_operators(converted.program)

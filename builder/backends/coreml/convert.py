@@ -17,6 +17,7 @@ from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, Pr
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import color_layout, input_types
 from builder.backends.coreml.lowerings.assignment import assignments
+from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.lowerings.half_masks import finite_masks
 from builder.backends.coreml.lowerings.high_rank import high_ranks_lowered
 from builder.backends.coreml.lowerings.register import registered_lowerings, uses
@@ -57,6 +58,7 @@ def convert(
         return retarget(ct, captured, prepared, spec)
     selector = _selector(prepared, spec)
     with fast_conversion() as keep, conversion_errors("the model cannot be converted"):
+        captured = written_out(captured)
         with (
             registered_lowerings() as used,
             functional_writes() as written,
