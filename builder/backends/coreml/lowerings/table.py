@@ -14,6 +14,7 @@ from builder.backends.coreml.lowerings.einsum import EINSUM
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
 from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
+from builder.backends.coreml.lowerings.fourier import FOURIER
 from builder.backends.coreml.lowerings.integer import INTEGER
 from builder.backends.coreml.lowerings.likes import LIKES
 from builder.backends.coreml.lowerings.limits import LIMITS
@@ -48,6 +49,7 @@ LOWERINGS = by_operator(
     ELEMENTWISE,
     EMBEDDING,
     FLEXIBLE_SIZES,
+    FOURIER,
     INTEGER,
     LIKES,
     LIMITS,
