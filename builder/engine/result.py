@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from builder.artifacts import (
     BuildRequest,
     CheckReport,
     LayerWeights,
+    LintFinding,
     LoadedModel,
     MeasuredSteps,
     SealedPackage,
@@ -94,10 +95,15 @@ def make_record(
         weights=tuple(
             LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
         ),
-        lint=accepted(findings(sealed), request.spec.lint.ignore),
+        lint=accepted((*findings(sealed), *_numeric(checks)), request.spec.lint.ignore),
         chosen=None if result.chosen is None else chosen_of(result.chosen.record),
         decided=None if result.chosen is None else result.spec,
     )
+
+
+def _numeric(checks: Sequence[CheckReport]) -> list[LintFinding]:
+    """What the lint of numbers found, in all functions."""
+    return [finding for check in checks if check.headroom is not None for finding in check.headroom.findings]
 
 
 def recorded(request: BuildRequest) -> BuildRequest:

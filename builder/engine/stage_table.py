@@ -51,6 +51,7 @@ from builder.store.inputs import spec_view
 from builder.store.objects import CorruptError
 
 if TYPE_CHECKING:
+    from builder.analysis.headroom.analyse import Place
     from builder.backends.coreml.preflight.obstacles import Diagnosis
 
 PROGRAM = "program"
@@ -318,7 +319,8 @@ class Steps:
             if not self._spec.checks:  # so no program need be read
                 return ()
             programs = {name: branch.program(spec_view("verify", branch.spec)) for name, branch in branches.items()}
-            return verify(programs, sealed.value(), self._progress, build_seconds=time.perf_counter() - self._began)
+            seconds = time.perf_counter() - self._began
+            return verify(programs, sealed.value(), self._progress, build_seconds=seconds, places=_places(branches))
 
         def say(reports: tuple[CheckReport, ...]) -> str:
             from builder.stages.verify import describe_checks
@@ -341,6 +343,16 @@ class Steps:
             after=after,
             keep=lambda reports: all(report.passed is not False for report in reports),
         )
+
+
+def _places(branches: Mapping[str, Branch]) -> Mapping[str, Mapping[str, Place]]:
+    """By function and value, where the operator that computes it comes from."""
+    from builder.analysis.headroom.analyse import Place
+
+    return {
+        name: {value: Place(module=module) for value, module in branch.converted.record["modules"].items()}
+        for name, branch in branches.items()
+    }
 
 
 def describe_sealed(sealed: SealedPackage) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from builder.artifacts import CheckedOutput, CheckedPicture, CheckReport
+from builder.artifacts.headroom import headroom_of
 from builder.engine.runner import Packed, Packing, Stage
 
 _SIDES = ("reference_png", "artifact_png")
@@ -39,7 +40,8 @@ def _report(entry: Mapping[str, Any], stage: Stage[tuple[CheckReport, ...]]) -> 
     pictures = tuple(_picture(picture, stage) for picture in entry["pictures"])
     named = entry["worst_input"]
     worst = None if named is None else stage.objects.read_bytes(stage.action.objects[named])
-    return CheckReport(**{**entry, "pictures": pictures, "worst_input": worst})
+    headroom = None if entry["headroom"] is None else headroom_of(entry["headroom"])
+    return CheckReport(**{**entry, "pictures": pictures, "worst_input": worst, "headroom": headroom})
 
 
 def _pack_output(output: CheckedOutput, name: str, objects: dict[str, str], packing: Packing) -> dict[str, Any]:
