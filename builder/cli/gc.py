@@ -88,6 +88,8 @@ def _amount(option: str, text: str, units: dict[str, int]) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z])", text)
     if found is None or found[2] not in units:
         raise ConfigurationError(
-            f"{option} {text} is not an amount", hint=f"a number and one of {', '.join(units)}: `2{next(iter(units))}`"
+            f"{option} {text} is not an amount",
+            code="B0228",
+            hint=f"a number and one of {', '.join(units)}: `2{next(iter(units))}`",
         )
     return float(found[1]) * units[found[2]]

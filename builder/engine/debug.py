@@ -71,18 +71,20 @@ def _refuse(request: BuildRequest) -> None:
     if request.spec.format == "mlmodel":
         raise ConfigurationError(
             "a neural network (.mlmodel) cannot be compared operator by operator",
+            code="B0229",
             hint="write `format=mlpackage`, with a target from ios15 on",
             key="format",
         )
     if request.spec.functions:
         raise ConfigurationError(
             "the functions of an artifact are not compared one by one",
+            code="B0229",
             hint="look at the model itself, at the shapes in `input`: add `~functions`",
             key="functions",
         )
     if kind_of(request.spec.source).is_finished:
         raise ConfigurationError(
-            "a finished Core ML model has no original in float32 to compare with", key="source.kind"
+            "a finished Core ML model has no original in float32 to compare with", code="B0229", key="source.kind"
         )
 
 

@@ -93,7 +93,9 @@ def attempt(patient: PreflightInput, method: str) -> Attempt:
         try:
             captured, differs = _captured(patient, method, watch)
         except BuilderError as error:
-            return Attempt(method=method, obstacles=tuple(_without_program(error, patient, watch)), complete=False)
+            return Attempt(
+                method=method, obstacles=tuple(_without_program(error, method, patient, watch)), complete=False
+            )
         operators, walk = _walk(captured, patient)
         has_writes = method in ("trace", "script")
         in_place = lost(lost_writes(captured.program)) if has_writes else []
@@ -128,7 +130,7 @@ def _captured(patient: PreflightInput, method: str, watch: Watch) -> tuple[Captu
     try:
         return capture(patient.prepared, patient.examples, method, {}, strict=True, watch=watch), None
     except ConversionError as error:
-        if "froze something" not in error.message:
+        if error.code != "B0403":
             raise
         return capture(patient.prepared, patient.examples, method, {}), error
 
@@ -148,10 +150,10 @@ def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[
     return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
 
 
-def _without_program(error: BuilderError, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:
+def _without_program(error: BuilderError, method: str, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:
     """What kept capture from giving a program, with the lines that fix a size where that is the reason."""
     differing = list(watch.differing)
-    if "export froze a size" in error.message:  # torch says which size, and not where
+    if error.code == "B0417" and method == "export":  # torch says which size, and not where
         by_trace = watch.again()
         try:
             capture(patient.prepared, patient.examples, "trace", {}, watch=by_trace)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from builder.artifacts import AutoResult, BuildRecord, BuildRequest
 from builder.backends import backend_of
-from builder.engine.failure import keep_log
+from builder.engine.failure import with_log
 from builder.engine.result import log_details, make_record
 from builder.engine.run import Run, RunContext, Step, until_stable
 from builder.engine.runner import StageRunner
@@ -39,8 +39,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
                 record = _recorded(request, folder, logged)
                 log_details(record, logged)
         except ConversionError as error:
-            keep_log(error, folder, broken_folder(outputs, request.recipe, request.variant))
-            raise
+            raise with_log(error, folder, broken_folder(outputs, request.recipe, request.variant)) from error
         good = record.status == "built"
         place = variant_folder if good else broken_folder
         final = place(outputs, request.recipe, record.variant)

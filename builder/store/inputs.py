@@ -179,7 +179,7 @@ def _contents(entry: Named, remembered: StatCache) -> dict[str, Any]:
     if not entry.is_code:
         path = Path(entry.text)
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise SourceError(f"{path} is not a regular file", key=entry.key)  # it may never end
+            raise SourceError(f"{path} is not a regular file", code="B0301", key=entry.key)  # it may never end
         return {f"file {entry.key}": remembered.digest(path) if path.exists() else "missing"}
     code = user_code(entry.text.partition(":")[0], remembered)
     found: dict[str, Any] = {f"code {entry.key} {_shown(file)}": remembered.digest(file) for file in code.files}

@@ -158,6 +158,7 @@ class Selector:
                 if not _any(known, (pattern,)):
                     raise ConfigurationError(
                         f"{pattern} matches no {what} of the program",
+                        code="B0264",
                         hint=did_you_mean(pattern, known),
                         key=f"precision.{setting}",
                     )
@@ -218,6 +219,7 @@ def refuse_unknown(program: Any) -> None:
         places = "; ".join(f"{name}{where}" for name, where in sorted(unknown.items()))
         raise ConversionError(
             f"Core AI has no operator for {places}",
+            code="B0401",
             hint="replace the layer by a substitution, or build `format: mlpackage`, which may have it",
             key="format",
         )

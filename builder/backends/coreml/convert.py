@@ -111,10 +111,12 @@ def conversion_errors(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UnfitEnvironmentError(
-                f"the disk is full: {error}", hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR"
+                f"the disk is full: {error}",
+                code="B0706",
+                hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR",
             ) from error
         _LOG.debug("%s", what, exc_info=error)
-        raise ConversionError(f"{what}; {refused_by(error)} refused: {why_refused(error)}") from error
+        raise ConversionError(f"{what}; {refused_by(error)} refused: {why_refused(error)}", code="B0401") from error
     finally:
         for warning in caught:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)
@@ -220,7 +222,9 @@ def _check_compressed(captured: CapturedProgram, model: Any) -> None:
     if captured.method != "trace" or not any(COMPRESSED in name for name, _ in captured.program.named_buffers()):
         return
     if not any(op.op_type.startswith("constexpr_") for op in model._mil_program.functions["main"].operations):
-        raise ConversionError("the weights that were compressed in PyTorch are plain ones after conversion")
+        raise ConversionError(
+            "the weights that were compressed in PyTorch are plain ones after conversion", code="B0410"
+        )
 
 
 def _selector(prepared: PreparedModel, spec: BuildSpec) -> Callable[[Any], bool]:

@@ -16,6 +16,7 @@ from builder.backends.coreml.lowerings.embedding import EMBEDDING
 from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
 from builder.backends.coreml.lowerings.fourier import FOURIER
 from builder.backends.coreml.lowerings.integer import INTEGER
+from builder.backends.coreml.lowerings.likes import LIKES
 from builder.backends.coreml.lowerings.limits import LIMITS
 from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
@@ -50,6 +51,7 @@ LOWERINGS = by_operator(
     FLEXIBLE_SIZES,
     FOURIER,
     INTEGER,
+    LIKES,
     LIMITS,
     LOGARITHMS,
     MASKS,
