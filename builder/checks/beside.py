@@ -8,14 +8,15 @@ states begins each input with those that the samples left.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import chain, count, islice
 
 import numpy as np
 import torch
 
 from builder.artifacts import Sample
+from builder.checks.certainty import agreement_beside
 from builder.checks.comparison import Outputs
 from builder.checks.engine import Execute
 from builder.checks.limits import parity_limits
@@ -29,11 +30,11 @@ from builder.spec.base import Limit
 from builder.spec.checks import ComparisonLimits, ParityCheck
 from builder.util.measures import MULTIPLE
 
-OtherAnswers = Callable[[], list[Outputs]]
-"""What the original answers for one input where its own rounding falls otherwise."""
+OtherAnswers = Callable[[], Iterator[Outputs]]
+"""What the original answers for one input where its own rounding falls otherwise, as long as somebody asks."""
 
-MOVES, SMALLEST = 5, 1e-4
-"""So many times inputs are moved, by a unit in the last place of their own value, or of this one if that is less."""
+SOON = 8
+"""So many answers are asked for once an input has missed a limit for good: the check has failed then."""
 
 SPREAD_DB = 10.0
 """So much lower than the limit of the check's samples is that of compressed weights: what is left of them says more of
@@ -99,6 +100,8 @@ class Judge:
             limit = self.limits.get(measure)
             if limit is not None and not limit.holds(value):
                 failures.append(f"{name}: {measure} is {value:.4g}, and the limit is {limit.min:g}")
+        if failures:
+            self.others.hurry()
         return Judgement(snr_db=worst, failure="; ".join(failures) or None)
 
     def _snr(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
@@ -109,35 +112,33 @@ class Judge:
         limit = self.limits.get("snr_db")
         if limit is None or limit.holds(_decibels(signal, noise)):
             return _decibels(signal, noise)
-        uncertain = 0.0
+        uncertain, left = 0.0, math.sqrt(noise)
         for other in (answer[name] for answer in others()):
             if other.shape != expected.shape:
                 continue
             difference = torch.nan_to_num(other[finite].double() - kept, nan=math.inf)
             uncertain = max(uncertain, float(difference @ difference))
-        left = max(math.sqrt(noise) - MULTIPLE * math.sqrt(uncertain), 0.0)
+            left = max(math.sqrt(noise) - MULTIPLE * math.sqrt(uncertain), 0.0)
+            if limit.holds(_decibels(signal, left**2)):
+                break
         return _decibels(signal, left**2)
 
     def _agreement(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
-        same = expected.double() == got.double()
         limit = self.limits.get("agreement")
-        if limit is not None and not limit.holds(_share(same)):
-            for other in (answer[name] for answer in others()):
-                same |= other.double() != expected.double() if other.shape == expected.shape else False
-        return _share(same)
+        answers = () if limit is None else (answer[name] for answer in others())
+        return agreement_beside(expected, got, answers, limit)[0]
 
 
 def make_judge(
     check: ParityCheck, subject: Subject, execute: Execute, references: Sequence[Outputs], begin: Begin
 ) -> Judge:
     """The judge of what is beside the samples of `check`, whose outputs of the original are `references`."""
-    precision = subject.spec.precision.kind
     return Judge(
         subject=subject,
         execute=execute,
         sizes={name: _usual([r[name] for r in references]) for name in references[0]},
         limits=_limits(subject.spec, check),
-        others=_Others(subject, begin, half=precision != "fp32" or bool(subject.spec.compression)),
+        others=_Others(subject, begin),
         begin=begin,
     )
 
@@ -166,56 +167,48 @@ def _usual(values: Sequence[torch.Tensor]) -> float:
 class _Others:
     """What the original answers for inputs where its own rounding falls otherwise, made when somebody asks.
 
-    Where the artifact computes in half precision, its inputs are rounded too: what the original answers for inputs
-    that are rounded so, or moved within that rounding, is not an error of the artifact either. Moves break ties: which
-    of two equal values it takes a model does not say.
+    Where the artifact computes in half precision, its inputs and weights are rounded too: what the original answers
+    where they are rounded so, or moved within that rounding, is not an error of the artifact either.
     """
 
-    def __init__(self, subject: Subject, begin: Begin, *, half: bool) -> None:
-        self._subject, self._begin, self._half = subject, begin, half
+    def __init__(self, subject: Subject, begin: Begin) -> None:
+        self._subject, self._begin = subject, begin
         self._samples: list[Sample] = []
         self._answers = subject.other_outputs(subject.prepared.uncompressed, self._samples)
+        self._hurries = False
+
+    def hurry(self) -> None:
+        """Ask for few answers from now on."""
+        self._hurries = True
 
     def of(self, sample: Sample) -> OtherAnswers:
         """The other answers for a sample, each from the states that the sample itself began with."""
+        known: list[Outputs] = []
+        made = self._made(sample)
 
-        @cache
-        def answers() -> list[Outputs]:
-            moved = [self._run(sample, seed) for seed in range(MOVES)]
-            return [*moved, *self._otherwise(sample)]
+        def answers() -> Iterator[Outputs]:
+            for number in count():
+                if number == len(known):
+                    following = next(made, None)
+                    if following is None:
+                        return
+                    known.append(following)
+                yield known[number]
 
         return answers
 
-    def _otherwise(self, sample: Sample) -> list[Outputs]:
+    def _made(self, sample: Sample) -> Iterator[Outputs]:
         if self._subject.prepared.states:  # the answers for several samples would be those of one sequence
             self._begin()
-            return self._subject.other_outputs(self._subject.prepared.uncompressed, [sample])(0)
-        self._samples.append(sample)
-        return self._answers(len(self._samples) - 1)
-
-    def _run(self, sample: Sample, seed: int) -> Outputs:
-        generator = torch.Generator().manual_seed(seed)
-        tensors = {name: self._moved(tensor, seed, generator) for name, tensor in sample.tensors.items()}
-        moved = Sample(given=sample.given, tensors=tensors)
-        self._begin()
-        return self._subject.run_original(self._subject.prepared.uncompressed, moved)
-
-    def _moved(self, tensor: torch.Tensor, seed: int, generator: torch.Generator) -> torch.Tensor:
-        """Rounded to half precision for seed 0, else each value moved by at most a unit in the last place."""
-        if not tensor.is_floating_point():
-            return tensor
-        if seed == 0 and self._half:
-            return tensor.half().to(tensor.dtype)
-        unit = 2.0**-11 if self._half else 2.0**-23
-        moves = (2 * torch.rand(tensor.shape, generator=generator) - 1) * unit
-        return tensor + moves * tensor.abs().clamp(min=SMALLEST)
+            answers, number = self._subject.other_outputs(self._subject.prepared.uncompressed, [sample]), 0
+        else:
+            self._samples.append(sample)
+            answers, number = self._answers, len(self._samples) - 1
+        most = SOON if self._hurries else None
+        return islice(chain(answers(number), answers.further(number)), most)
 
 
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
     return -math.inf if signal == 0 or not math.isfinite(noise) else 10 * math.log10(signal / noise)
-
-
-def _share(same: torch.Tensor) -> float:
-    return float(same.double().mean()) if same.numel() else 1.0

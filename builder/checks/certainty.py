@@ -1,13 +1,13 @@
 """What is left of a difference beside the original's own uncertainty: the part that the artifact computes otherwise.
 
 Of floats the norm of a difference counts as far as it is beyond `MULTIPLE` times the norm by which the original's own
-answers differ; of integers a value counts that all answers of the original agree on.
+answers differ; of integers a value that differs by more than as many times what the answers of the original do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,11 @@ def sample_agreement(pairs: Pairs) -> list[float]:
     return [_share(_equal(reference, result)) for reference, result in pairs]
 
 
-def sure_snr(pairs: Pairs, others: Callable[[int], Sequence[torch.Tensor]], limit: Limit) -> dict[str, float]:
+def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, float]:
     """`sure_snr_db`, the worst SNR beside the uncertainty, and `own_snr_db`, the original's against itself.
 
-    The original is asked for the samples that miss the limit; the latter is of the one that misses it most.
+    The original is asked for the samples that miss the limit, and for no more answers than the limit needs; the latter
+    is of the one that misses it most.
     """
     size = typical_size([reference for reference, _ in pairs])
     sure, own = [], math.inf
@@ -46,31 +47,46 @@ def sure_snr(pairs: Pairs, others: Callable[[int], Sequence[torch.Tensor]], limi
         if limit.holds(found[number]):
             sure.append(found[number])
             continue
-        reference, result = pairs[number]
-        signal, uncertain, left = _beside(reference, result, others(number), size)
-        own = decibels(signal, uncertain**2) if not sure else own
-        sure.append(decibels(signal, left**2))
+        beside, certain = _beside(*pairs[number], others(number), size, limit)
+        own = certain if not sure else own
+        sure.append(beside)
     return {"sure_snr_db": min(sure), "own_snr_db": own}
 
 
 def _beside(
+    reference: torch.Tensor, result: torch.Tensor, others: Iterable[torch.Tensor], size: float, limit: Limit
+) -> tuple[float, float]:
+    """The SNR of what is left of the difference beside the uncertainty, and the original's against itself, in dB."""
+    same: list[torch.Tensor] = []
+    signal, uncertain, left = _parts(reference, result, same, size)
+    for other in others:
+        if other.shape != reference.shape:
+            continue
+        same.append(other)
+        signal, uncertain, left = _parts(reference, result, same, size)
+        if limit.holds(decibels(signal, left**2)):
+            break
+    return decibels(signal, left**2), decibels(signal, uncertain**2)
+
+
+def _parts(
     reference: torch.Tensor, result: torch.Tensor, others: Sequence[torch.Tensor], size: float
 ) -> tuple[float, float, float]:
     """The energy of the signal, the norm of the uncertainty, and the norm that is left of the difference."""
     kept = torch.isfinite(reference)
-    same = [other for other in others if other.shape == reference.shape]
-    for other in same:
+    for other in others:
         kept = kept & torch.isfinite(other)  # the original is not sure whether this is a number at all
     expected, got = (values.double()[kept].numpy() for values in (reference, result))
-    uncertain = max((_norm(other.double()[kept].numpy() - expected) for other in same), default=0.0)
+    uncertain = max((_norm(other.double()[kept].numpy() - expected) for other in others), default=0.0)
     left = max(_norm(got - expected) - MULTIPLE * uncertain, 0.0)
     return max(float(expected @ expected), size**2), uncertain, left
 
 
-def sure_agreement(pairs: Pairs, others: Callable[[int], Sequence[torch.Tensor]], limit: Limit) -> dict[str, float]:
+def sure_agreement(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, float]:
     """`sure_agreement`, the worst share of equal values where those count that the original is not sure of.
 
-    `own_agreement` is the share that it is sure of, in the sample that misses the limit most.
+    `own_agreement` is the share that it is sure of, in the sample that misses the limit most; no more answers are asked
+    for than the limit needs.
     """
     found = sample_agreement(pairs)
     sure, own = [], 1.0
@@ -78,14 +94,27 @@ def sure_agreement(pairs: Pairs, others: Callable[[int], Sequence[torch.Tensor]]
         if limit.holds(found[number]):
             sure.append(found[number])
             continue
-        reference, result = pairs[number]
-        certain = torch.ones_like(reference, dtype=torch.bool)
-        for other in others(number):
-            if other.shape == reference.shape:
-                certain &= _equal(reference, other)
-        own = _share(certain) if not sure else own
-        sure.append(_share(_equal(reference, result) | ~certain))
+        share, certain = agreement_beside(*pairs[number], others(number), limit)
+        own = certain if not sure else own
+        sure.append(share)
     return {"sure_agreement": min(sure), "own_agreement": own}
+
+
+def agreement_beside(
+    reference: torch.Tensor, result: torch.Tensor, others: Iterable[torch.Tensor], limit: Limit | None
+) -> tuple[float, float]:
+    """The share of values that are right, and the share that the original is sure of.
+
+    Right is what differs by at most `MULTIPLE` times as much as the original's own answers: a count that is not sure of
+    its last digit is not any number, and of things that tie both have their numbers among the answers.
+    """
+    off, allowed = (result.double() - reference.double()).abs(), torch.zeros_like(reference, dtype=torch.float64)
+    for other in others:
+        if limit is not None and limit.holds(_share(off <= allowed)):
+            break
+        if other.shape == reference.shape:
+            allowed = torch.maximum(allowed, MULTIPLE * (other.double() - reference.double()).abs())
+    return _share(off <= allowed), _share(allowed == 0)
 
 
 def worst_first(pairs: Pairs) -> tuple[int, ...]:

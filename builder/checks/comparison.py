@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,10 @@ Outputs = Mapping[str, torch.Tensor]
 OtherOutputs = Callable[[int], Sequence[Outputs]]
 """From the number of a sample to what the original answers for it where its rounding falls otherwise."""
 
+Further = Callable[[int], Iterable[Outputs]]
+"""Likewise where inputs and weights are rounded as the artifact rounds them: of integers that says which of values that
+nearly tie is taken."""
+
 FAR_DB = 30.0
 """An uncertainty that is so far below a difference is not part of what is said of it."""
 
@@ -43,16 +47,19 @@ def judge(
     scores: str | None,
     limits: Mapping[str, Limit],
     others: OtherOutputs | None = None,
+    further: Further | None = None,
+    rounded: Collection[str] = ("agreement",),
     given: Collection[str] = (),
     half: bool = False,
 ) -> CheckReport:
     """Compare sample by sample, take the worst of each measure for each output, and hold it against the limits.
 
     `scores` names the output whose largest value along the last axis is the best class, if any. `others` gives what
-    the original answers where its rounding falls otherwise; it is asked where a limit is missed, and what the original
-    is not sure of itself is not an error then. `given` are the measures whose limits the recipe gives: they are held
-    as they are. `half` says that the artifact computes in half precision or with compressed weights. An output whose
-    reference proves nothing cannot pass; where all are such, `passed` is None.
+    the original answers where its rounding falls otherwise, and `further` with the artifact's rounding, which counts
+    for the measures in `rounded`; they are asked where a limit is missed, and what the original is not sure of itself
+    is not an error then. `given` are the measures whose limits the recipe gives: they are held as they are. `half` says
+    that the artifact computes in half precision or with compressed weights. An output whose reference proves nothing
+    cannot pass; where all are such, `passed` is None.
     """
     values = measure(references, results, scores)
     enforced = {**SOUND, **limits}
@@ -66,7 +73,8 @@ def judge(
         asked = missed.keys() & BESIDE.keys() - set(given)
         if asked and others is not None:
             for each in sorted(asked):
-                measured |= _beside(each, pairs, partial(_others_of, others, output), enforced[each])
+                beyond = further if each in rounded else None
+                measured |= _beside(each, pairs, partial(_others_of, others, beyond, output), enforced[each])
                 notes += _certainty(output, measured, each)
             missed = _missed(output, measured, pairs, enforced)
         if missed and half and (reason := _why_below_half(pairs)):
@@ -98,12 +106,15 @@ def judge(
     )
 
 
-def _others_of(others: OtherOutputs, output: str, sample: int) -> list[torch.Tensor]:
-    return [answer[output] for answer in others(sample)]
+def _others_of(others: OtherOutputs, further: Further | None, output: str, sample: int) -> Iterator[torch.Tensor]:
+    for answer in others(sample):
+        yield answer[output]
+    for answer in further(sample) if further is not None else ():
+        yield answer[output]
 
 
 def _beside(
-    measure: str, pairs: Pairs, others: Callable[[int], Sequence[torch.Tensor]], limit: Limit
+    measure: str, pairs: Pairs, others: Callable[[int], Iterator[torch.Tensor]], limit: Limit
 ) -> dict[str, float]:
     return (sure_snr if measure == "snr_db" else sure_agreement)(pairs, others, limit)
 

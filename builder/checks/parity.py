@@ -72,8 +72,10 @@ def check_parity(
         scores=subject.scores,
         limits=parity_limits(subject.spec, check),
         others=others,
+        further=others.further,
+        rounded=_judged_by_rounding(check),
         given=given_limits(check),
-        half=subject.spec.precision.kind != "fp32" or bool(subject.spec.compression),
+        half=subject.in_half,
     )
     pictures = tuple(picture for s, a, b in pairs.shown for picture in checked_picture(subject, s, a, b, engine))
     report = replace(report, pictures=pictures, data=samples.described(len(pairs.references)))
@@ -85,6 +87,15 @@ def check_parity(
         beside = look_beside(name, check, subject, make_judge(check, subject, execute, pairs.references, begin), cost)
     kept.leave(engine, subject)
     return with_beside(report, beside)
+
+
+def _judged_by_rounding(check: ParityCheck) -> tuple[str, ...]:
+    """The measures for which it counts what the original answers where it is rounded as the artifact is.
+
+    Of integers that says which of values that nearly tie is taken. Of floats it would excuse what half precision does
+    to an ill-conditioned model, so it counts where a recipe names no data: nobody asked for exactly these samples.
+    """
+    return ("agreement",) if check.data is not None else ("agreement", "snr_db")
 
 
 def _is_limited(check: ParityCheck, samples: Samples) -> bool:

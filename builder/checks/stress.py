@@ -33,7 +33,7 @@ SEARCH_OF_SAMPLES = 0.1
 WORTH_SECONDS = 0.1
 """No search is begun for less."""
 NAMED = 3
-"""So many inputs that miss a limit are named."""
+"""So many inputs that miss a limit are named, and no more are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,12 @@ class _Tried:
     @property
     def fails(self) -> bool:
         """Whether the artifact missed a limit on one of them: then nothing is left to be looked for."""
-        return any(judgement.failure for _, _, judgement in self.entries)
+        return self.failures > 0
+
+    @property
+    def failures(self) -> int:
+        """On how many of them the artifact missed a limit."""
+        return sum(judgement.failure is not None for _, _, judgement in self.entries)
 
     def known(self) -> list[Found]:
         """Those that have values for all inputs: where a search begins."""
@@ -121,7 +126,8 @@ def _stress(
     inputs = _stress_inputs(check, subject.spec)
     for one in inputs:
         late = time.process_time() - began > max(LEAST_SECONDS[has_synthetic], SHARES[has_synthetic] * cost)
-        if late and len(tried.entries) + len(tried.refused) >= LEAST[has_synthetic]:
+        enough = len(tried.entries) + len(tried.refused) >= LEAST[has_synthetic]
+        if tried.failures >= NAMED or (late and enough):
             break
         sample = one.make()
         judgement = judge(sample)
@@ -176,9 +182,7 @@ def with_beside(report: CheckReport, beside: Beside) -> CheckReport:
     data = {**(report.data or {}), **_data(beside)}
     reason, passed = report.reason, report.passed
     if beside.failures:
-        shown = [*beside.failures[:NAMED]]
-        more = len(beside.failures) - len(shown)
-        shown += [f"and {more} more inputs"] if more else []
+        shown = beside.failures[:NAMED]
         reason, passed = "; ".join([*([reason] if reason and passed is False else []), *shown]), False
     return replace(report, passed=passed, reason=reason, data=data, worst_input=beside.worst_input)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,11 @@ class Subject:
         """The output whose largest value is the best class, for classifiers."""
         return self.prepared.output_names[0] if self.spec.classifier else None
 
+    @property
+    def in_half(self) -> bool:
+        """Whether the artifact computes in half precision or with weights that are compressed."""
+        return self.spec.precision.kind != "fp32" or bool(self.spec.compression)
+
     def reset(self) -> None:
         """Set the states of the PyTorch modules to zero, as a new state of the artifact is."""
         for module in (self.prepared.module, self.prepared.uncompressed, self.prepared.reference):
@@ -68,6 +73,7 @@ class Subject:
         except Exception as error:  # whatever the user's own code raises
             raise SourceError(
                 f"the original model raised {type(error).__name__} on the data of a check: {error}",
+                code="B0335",
                 hint="look for values that the model cannot take, such as an index beyond its vocabulary",
                 key="checks",
             ) from error
@@ -85,13 +91,28 @@ class Subject:
             self.known[key] = outputs
         return outputs
 
-    def other_outputs(self, module: torch.nn.Module, samples: Sequence[Sample]) -> Callable[[int], list[Outputs]]:
+    def other_outputs(self, module: torch.nn.Module, samples: Sequence[Sample]) -> OtherOutputs:
         """What `module` answers for each sample where its rounding falls otherwise; states begin as they are now."""
         buffers = dict(module.named_buffers(remove_duplicate=False)) if self.prepared.states else {}
         states = {path: buffers[path] for path in self.prepared.states.values()}
-        answers = Uncertainty(module, _Tensors(samples), states)
-        names = self.prepared.output_names
-        return lambda number: [dict(zip(names, answer, strict=True)) for answer in answers(number)]
+        answers = Uncertainty(module, _Tensors(samples), states, half=self.in_half)
+        return OtherOutputs(answers, self.prepared.output_names)
+
+
+class OtherOutputs:
+    """By the number of a sample, what the original answers for it where its rounding falls otherwise."""
+
+    def __init__(self, answers: Uncertainty, names: Sequence[str]) -> None:
+        self._answers, self._names = answers, names
+
+    def __call__(self, number: int) -> list[Outputs]:
+        """In float32 on the same sample, but for the last digit."""
+        return [dict(zip(self._names, answer, strict=True)) for answer in self._answers(number)]
+
+    def further(self, number: int) -> Iterator[Outputs]:
+        """Where its inputs and weights are rounded as the artifact rounds them, each made when it is asked for."""
+        for answer in self._answers.further(number):
+            yield dict(zip(self._names, answer, strict=True))
 
 
 class _Tensors(Sequence[tuple[torch.Tensor, ...]]):

@@ -10,6 +10,7 @@ from pathlib import Path
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.cli.run_build import build_and_report
 from builder.errors import CheckError
+from builder.util.child import print_artifact
 from builder.util.locations import shown
 
 DESCRIPTION = """Build a recipe: compose it, convert the model, check the artifact, record the run.
@@ -79,5 +80,5 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     from builder.cli.remember import remember
 
     remember(arguments, request, artifact, started=started, fallback=fallback, said=said)
-    print(shown(artifact))
+    print_artifact(shown(artifact))
     return 0

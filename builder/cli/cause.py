@@ -41,7 +41,8 @@ def report_cause(record: BuildRecord, overrides: Sequence[str], *, seconds: floa
         except subprocess.TimeoutExpired as error:
             said = error.stdout or b""
             lines = (said.decode() if isinstance(said, bytes) else said).splitlines()
-            lines.append(f"no change that helps was found in {seconds:.0f} s; `debug` looks as long as it takes")
+            if not any(line.startswith("-> ") for line in lines):
+                lines.append(f"no change that helps was found in {seconds:.0f} s; `debug` looks as long as it takes")
         else:
             lines = done.stdout.splitlines()
             if done.returncode != 0:

@@ -10,13 +10,14 @@ from builder.errors import ConfigurationError
 from builder.release import lock
 from builder.release.tree import project_root
 from builder.store.digests import artifact_digest
+from builder.util.child import print_artifact
 from builder.util.locations import shown
 
 
 def run_locked(overrides: Sequence[str], *, multirun: bool, outputs: Path, verbosity: int) -> int:
     """Build one recipe as the lock says it; raises VerificationError naming what drifted."""
     if multirun:
-        raise ConfigurationError("--locked builds one recipe, so it does not go with -m")
+        raise ConfigurationError("--locked builds one recipe, so it does not go with -m", code="B0229")
     from builder.config.compose import compose
 
     request, folder = compose(overrides), Path.cwd()
@@ -27,5 +28,5 @@ def run_locked(overrides: Sequence[str], *, multirun: bool, outputs: Path, verbo
     digest, expected = artifact_digest(record.artifact.path), entry["artifact"]["digest"]
     if digest != expected:
         lock.refuse_drift(name, [f"artifact: digest: {expected} -> {digest}"])
-    print(shown(record.artifact.path))
+    print_artifact(shown(record.artifact.path))
     return 0

@@ -7,7 +7,7 @@ import importlib
 import socket
 import sys
 
-from builder.cli.main import run as run_command
+from builder.cli.main import run_apart
 from builder.cli.process import setup_process
 from builder.errors import BuilderError
 from builder.jobs.fork_server import serve
@@ -51,7 +51,7 @@ def run(descriptor: int) -> int:
     import_shared()
     with socket.socket(fileno=descriptor) as channel:
         task = serve(channel)
-    return 0 if task is None else run_command(list(task.arguments))
+    return 0 if task is None else run_apart(list(task.arguments))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from builder.auto.attempts import Candidate, measured
 from builder.auto.decided import resolve_auto
 from builder.auto.precision import choose_precision
 from builder.engine.pipeline import find_choice, seal_only, try_out
+from builder.engine.table import VERIFY
+from builder.engine.table.choose import as_tried
 from builder.errors import BuilderError
 from builder.model.capture.methods import methods_to_try
 from builder.progress import Silent
@@ -48,9 +50,10 @@ class Remedy:
     """What the recipe says then, by section."""
 
     def lines(self) -> list[str]:
-        """As it is pasted into the recipe."""
+        """For people, and as it is pasted into the recipe."""
         text = yaml.safe_dump(dict(self.section), sort_keys=False, default_flow_style=None, width=110)
-        return text.rstrip().splitlines()
+        first, *rest = text.rstrip().splitlines()
+        return [f"tried, and all checks pass: {self.what}", f"-> {first}", *(f"   {line}" for line in rest)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ def found_missed(request: BuildRequest) -> Missed:
         return Missed()
     inner = replace(request, spec=request.spec.model_copy(update={"checks": checks}))
     with tempfile.TemporaryDirectory(prefix="builder-missed-") as folder:
-        return missed_by(try_out(inner, folder=Path(folder)).verified.value())
+        return missed_by(try_out(inner, folder=Path(folder))[VERIFY].value())
 
 
 @dataclass(kw_only=True)
@@ -137,17 +140,18 @@ class _Trials:
         spec = self.spec.model_copy(update=dict(changes))
         folder = Path(tempfile.mkdtemp(dir=self.room))
         try:
-            candidate = measured(what, spec, try_out(replace(self.request, spec=spec), folder=folder))
+            candidate = measured(what, spec, as_tried(try_out(replace(self.request, spec=spec), folder=folder)))
         except BuilderError as error:
             self.failed.append(f"{what} ({error.message.splitlines()[0]})")
             return None
         finally:
             self.longest = max(self.longest, time.monotonic() - began)
         if candidate.passes:
-            if not self.passed:
-                self.say(f"{what}, all checks pass")
             section = {name: _plain(value) for name, value in changes.items()}
             self.passed.append(Remedy(what=what, section=section))
+            if len(self.passed) == 1:  # there may be no time for a smaller change
+                for line in self.passed[0].lines():
+                    self.say(line)
         else:
             self.failed.append(f"{what} ({_shown(candidate)})")
         return candidate
@@ -159,7 +163,7 @@ class _Trials:
 
     def as_it_is(self) -> Candidate:
         """The artifact that missed its limits, which is not checked again."""
-        result = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
+        run = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
         report = CheckReport(
             name=self.missed.check,
             kind="parity",
@@ -170,13 +174,13 @@ class _Trials:
             failed_on=self.missed.failed_on,
             worst_input=self.missed.worst_input,
         )
-        return Candidate(what="as it is", spec=self.spec, result=result, reports=(report,))
+        return Candidate(what="as it is", spec=self.spec, build=as_tried(run), reports=(report,))
 
 
 def _without_substitution(trials: _Trials) -> None:
     """Leave out each rewrite that is not exact; an exact one changes nothing."""
     substitutions = trials.spec.substitutions
-    for effect in trials.as_it_is().result.first.prepared.value().substitutions if substitutions else ():
+    for effect in trials.as_it_is().build.prepared().substitutions if substitutions else ():
         if effect.replaced and not effect.exact:
             rest = {name: each for name, each in substitutions.items() if name != effect.name}
             trials.build(f"without substitution {effect.name}", {"substitutions": rest})
@@ -201,7 +205,7 @@ def _in_float32(trials: _Trials) -> None:
         return found
 
     def samples(_: Candidate) -> Sequence[Sample]:
-        return samples_to_compare(spec, first.result.first.prepared.value(), trials.missed, SAMPLES)
+        return samples_to_compare(spec, first.build.prepared(), trials.missed, SAMPLES)
 
     def ranking(compared: Comparison, modules: Mapping[str, str]) -> None:
         trials.rank(compared, modules)
@@ -214,8 +218,7 @@ def _in_float32(trials: _Trials) -> None:
 
 
 def _modules(candidate: Candidate) -> Mapping[str, str]:
-    modules: Mapping[str, str] = candidate.result.first.converted.record["modules"]
-    return modules
+    return candidate.build.modules
 
 
 class _RefusedError(Exception):
@@ -231,7 +234,7 @@ def _compressed_less(trials: _Trials) -> None:
     if without is None or not without.passes or spec.format != "mlpackage" or spec.functions:
         return
     first = trials.as_it_is()
-    samples = samples_to_compare(spec, first.result.first.prepared.value(), trials.missed, SAMPLES)
+    samples = samples_to_compare(spec, first.build.prepared(), trials.missed, SAMPLES)
     compared = compare_programs(
         runtime.load(first.path),
         runtime.load(without.path),
@@ -269,7 +272,7 @@ def _captured_otherwise(trials: _Trials) -> None:
     """The other ways of capture, of a source that has some."""
     spec = trials.spec
     possible = methods_to_try(spec.model_copy(update={"capture": spec.capture.model_copy(update={"method": "auto"})}))
-    used = trials.as_it_is().result.first.captured.record["method"] if len(possible) > 1 else possible[0]
+    used = trials.as_it_is().build.method if len(possible) > 1 else possible[0]
     for method in possible:
         if method != used:
             capture = spec.capture.model_copy(update={"method": method})
@@ -300,8 +303,7 @@ def _plain(value: Any) -> Any:
 def remedy_lines(searched: Searched) -> list[str]:
     """What helps, as it is pasted; or all that was tried, and that nothing did."""
     if searched.remedy is not None:
-        first, *rest = searched.remedy.lines()
-        return [f"tried, and all checks pass: {searched.remedy.what}", f"-> {first}", *(f"   {line}" for line in rest)]
+        return searched.remedy.lines()
     tried = "; ".join(searched.tried)
     more = "" if searched.in_time else f", and the {searched.seconds:.0f} s for it are over"
     if not tried:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from builder.jobs.jobs import Task
+from builder.util.child import end_with
 
 _PAUSE = 0.02
 """Seconds between two looks at running children."""
@@ -25,8 +26,9 @@ def serve(channel: socket.socket) -> Task | None:
     """Fork for every task that comes in, and tell how each ends, in lines of JSON.
 
     Returns twice: in each child with its task, for which this process is set up then; in the server with None, when the
-    other end is closed. Children that still run go on, as every process does whose parent is gone.
+    other end is closed. Children that still run end with the server.
     """
+    server = os.getpid()
     gc.freeze()  # what is imported is never collected: no child walks it, and its pages stay shared
     requests = channel.makefile("r", encoding="utf-8")
     began: dict[int, float] = {}
@@ -39,6 +41,7 @@ def serve(channel: socket.socket) -> Task | None:
             task = Task.from_json(line)
             pid = os.fork()
             if pid == 0:
+                end_with(server)
                 os.setpgid(0, 0)
                 channel.close()
                 _become(task)

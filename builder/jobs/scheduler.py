@@ -14,7 +14,7 @@ from typing import Protocol
 from builder.jobs.jobs import Exit, Job, Task
 from builder.jobs.watch import LogEvent, Watch, next_stage
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 1.0
 """How long a job that was asked to stop may take before it is killed."""
 PATIENCE_SECONDS = 60.0
 """How long a job waits for memory that other programs hold, when no job of ours runs."""

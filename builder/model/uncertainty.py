@@ -3,22 +3,31 @@
 A program computes with rounding, so its output is known only up to some noise. That noise is measured by computing the
 same in another way: in float64 where a PyTorch model runs in float64, an ONNX graph without onnxruntime's own
 optimisations, and any program on inputs that are moved by one unit in the last place of float32.
+
+What it answers where inputs and weights are rounded as the artifact rounds them comes apart (`further`): that says
+which of values that nearly tie is taken, and would excuse what half precision makes of a logarithm of something small.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from builder.model.nudges import Nudge, Tensors, nudges, weights_in_half
+from builder.model.selections import Selections
 from builder.model.substitutions.rewrite import copy_module
 
-Tensors = tuple[torch.Tensor, ...]
 OtherAnswers = Callable[[int], Sequence[Tensors]]
 """From the number of a sample to the outputs of the original computed in other ways; empty where there is no other."""
+
+FIRST = 5
+"""So many moves of inputs come first, the others last."""
+SELECTIONS = 6
+"""So many times the values by which a model selects are moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +35,34 @@ class _Way:
     """A module, and how it is given a sample."""
 
     module: torch.nn.Module
-    given: Callable[[torch.Tensor, int], torch.Tensor]
-    """Takes an input and the number of the sample."""
+    given: Nudge
     dtype: torch.dtype = torch.float32
     """What tensors have that the module's own code makes."""
+    selections: Selections | None = None
+    """What moves the values by which the module selects."""
 
 
 class Uncertainty:
     """The other answers of one module for some samples; nothing is computed before it is asked for."""
 
-    def __init__(self, module: torch.nn.Module, samples: Sequence[Tensors], states: Mapping[str, torch.Tensor]) -> None:
-        """`states` are the values, before the first sample, of the buffers that a run changes, by path."""
-        self._module = module
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        samples: Sequence[Tensors],
+        states: Mapping[str, torch.Tensor],
+        *,
+        half: bool = False,
+    ) -> None:
+        """`states` are the values, before the first sample, of the buffers that a run changes, by path.
+
+        `half` says that what is compared computes in half precision.
+        """
+        self._module, self._half = module, half
         self._samples = samples
         self._states = {path: value.clone() for path, value in states.items()}
         self._known: dict[int, list[Tensors]] = {}
         self._ways: list[_Way] = []
+        self._further_ways: list[_Way] = []
 
     def __call__(self, index: int) -> Sequence[Tensors]:
         """The other answers for one sample; with states, those of a run over all samples up to it."""
@@ -52,16 +73,36 @@ class Uncertainty:
             self._known[index] = [answer for answer in answers if answer is not None]
         return self._known[index]
 
+    def further(self, index: int) -> Iterator[Tensors]:
+        """The answers for one sample where inputs and weights are rounded otherwise, each made when it is asked for."""
+        if not self._further_ways:
+            moved = [_Way(module=self._module, given=nudge) for nudge in nudges(half=self._half)]
+            rounded = [*_with_half_weights(self._module)] if self._half else []
+            selected = [_selecting(self._module, seed, half=self._half) for seed in range(SELECTIONS)]
+            self._further_ways = [*moved[:2], *selected[:2], *rounded, *moved[2:FIRST], *selected[2:], *moved[FIRST:]]
+        for way in self._further_ways:
+            answer = self._answer(way, index)
+            if answer is not None:
+                yield answer
+
     def _answer(self, way: _Way, index: int) -> Tensors | None:
         """One answer; None where the module does not run this way, as where its code names a dtype."""
         answer: Any = None
         first = 0 if self._states else index
         try:
-            with torch.no_grad(), _computing_in(way.dtype), self._own_states(way.module):
+            with (
+                torch.no_grad(),
+                _computing_in(way.dtype),
+                self._own_states(way.module),
+                way.selections or nullcontext(),
+            ):
                 for number in range(first, index + 1):
-                    answer = way.module(*(way.given(tensor, number) for tensor in self._samples[number]))
+                    answer = way.module(*way.given(self._samples[number], number))
         except Exception:  # whatever the user's own code raises; the other ways are left, and the difference itself
             return None
+        if way.selections is not None and not way.selections.count:
+            self._further_ways = [each for each in self._further_ways if each.selections is None]
+            return None  # it selects nothing
         return tuple(answer)
 
     @contextmanager
@@ -80,26 +121,54 @@ class Uncertainty:
 
 def _otherwise(module: torch.nn.Module) -> Iterator[_Way]:
     """The same program with other rounding: the one way that this module has."""
-    parts = {path: part for path, part in module.named_modules() if hasattr(part, "without_optimisations")}
+    parts = [part for part in module.modules() if hasattr(part, "without_optimisations")]
     try:
         other = copy_module(module, share_parameters=bool(parts))
         if not parts:
             yield _Way(module=other.double(), given=_as_double, dtype=torch.float64)
             return
-        for path, part in parts.items():
-            parent, _, name = path.rpartition(".")
-            setattr(other.get_submodule(parent), name, part.without_optimisations())
+        _replace_parts(other, "without_optimisations")
     except Exception:  # what cannot be copied or computed in float64 has no other way
         return
-    yield _Way(module=other, given=lambda tensor, _: tensor)
+    yield _Way(module=other, given=lambda inputs, _: inputs)
 
 
-def _as_double(tensor: torch.Tensor, _: int) -> torch.Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
+def _selecting(module: torch.nn.Module, seed: int, *, half: bool) -> _Way:
+    """The same program, which takes another one of values that nearly tie."""
+    return _Way(module=module, given=lambda inputs, _: inputs, selections=Selections(seed, half=half))
 
 
-def _moved(tensor: torch.Tensor, index: int) -> torch.Tensor:
+def _replace_parts(module: torch.nn.Module, method: str, *arguments: Any) -> None:
+    """Put in the place of each part that has a method what the method makes of it."""
+    for path, part in [(path, part) for path, part in module.named_modules() if hasattr(part, method)]:
+        parent, _, name = path.rpartition(".")
+        setattr(module.get_submodule(parent), name, getattr(part, method)(*arguments))
+
+
+def _with_half_weights(module: torch.nn.Module) -> Iterator[_Way]:
+    """The same program with weights rounded to half precision."""
+    try:
+        other = copy_module(module, share_parameters=False)
+        with torch.no_grad():
+            for value in {*other.parameters(), *other.buffers()}:
+                if value.is_floating_point():
+                    value.copy_(weights_in_half(value))
+        _replace_parts(other, "with_weights", weights_in_half)
+    except Exception:  # what cannot be copied or computed so has no other way
+        return
+    yield _Way(module=other, given=lambda inputs, _: inputs)
+
+
+def _as_double(inputs: Tensors, _: int) -> Tensors:
+    return tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
+
+
+def _moved(inputs: Tensors, index: int) -> Tensors:
     """Each value up or down by one unit in the last place, the same for one sample every time."""
+    return tuple(_by_one_unit(tensor, index) for tensor in inputs)
+
+
+def _by_one_unit(tensor: torch.Tensor, index: int) -> torch.Tensor:
     if not tensor.is_floating_point():
         return tensor
     up = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(index)) < 0.5

@@ -86,12 +86,8 @@ def compile_program(
     kernels: dict[str, Kernel] | None = None,
 ) -> ProgramNetwork:  # fmt: skip
     """Read, check and plan the function; `kernels` takes the place of the operators that have other ones there."""
-    program = package.specification.mlProgram
-    if function not in program.functions:
-        listed = ", ".join(sorted(program.functions)) or "none"
-        raise ModelError(f"{package.path}: the program has no function {function!r}, only {listed}")
     files: dict[str, WeightFile] = {}
-    read = read_function(function, program.functions[function], _weights(package, files))
+    read = read_program(package, function, files)
     _match(interface, read, package)
 
     def release() -> None:
@@ -107,6 +103,15 @@ def compile_program(
     network = ProgramNetwork(plan=plan(fused), detailed=None if fused is read else lru_cache(lambda: plan(read)))
     release()
     return network
+
+
+def read_program(package: Package, function: str, files: dict[str, WeightFile] | None = None) -> Function:
+    """One function of the package as the file has it; `files` takes the weight files that it opens."""
+    program = package.specification.mlProgram
+    if function not in program.functions:
+        listed = ", ".join(sorted(program.functions)) or "none"
+        raise ModelError(f"{package.path}: the program has no function {function!r}, only {listed}")
+    return read_function(function, program.functions[function], _weights(package, {} if files is None else files))
 
 
 def _constants(plan: Plan) -> set[int]:

@@ -1,8 +1,9 @@
 """Runs a command in a child process, so that nothing which a user's code or a model does can pass for its end.
 
-The child says on a pipe what runs at the moment and, last, its exit code. A child that ends without its code was ended:
-by `os._exit`, a crash of native code, the kernel. The parent, which runs no code but ours, tells so. It ends the child
-two seconds after it was told to stop, for native loops hear no signal.
+The child tells what runs at the moment, what it built and its exit code in memory that both share. A child that ends
+without its code was ended: by `os._exit`, a crash of native code, the kernel. The parent, which runs no code but ours,
+reports that, and prints the artifact's path itself. It ends the child two seconds after it was asked to stop, for
+native loops hear no signal.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
+import io
 import os
 import signal
 import sys
@@ -20,8 +22,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from builder.util.shared_record import SharedRecord
+from builder.util.text import visible
+
 PATIENCE = 1.5
-"""Seconds that a command has to clean up after it was told to stop."""
+"""Seconds that a command has to clean up after it was asked to stop, and after it has ended."""
 
 INTERRUPTED = 130
 _CRASHED, _NO_MEMORY = 3, 7
@@ -29,32 +34,63 @@ _PARENT_DIES = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_pipe: list[int] = []
+
+
+class _Here:
+    """What this process knows of being a child."""
+
+    record: SharedRecord | None = None
+    pid = 0
+    is_interrupted = False
 
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """Let the parent know what runs, in case that it ends the process."""
-    _say(f"doing {what}")
+    record = _Here.record
+    if record is None:
+        yield
+        return
+    before = record.doing
+    record.doing = what[:1000]
     try:
         yield
     finally:
-        _say("doing ")
+        record.doing = before
+
+
+def note(line: str) -> None:
+    """Have the parent say something in the end; without one it is said at once."""
+    if _Here.record is None:
+        print(f"warning: {visible(line)}", file=sys.stderr)
+    else:
+        _Here.record.note(visible(line).replace("\n", " "))
+
+
+def print_artifact(path: str) -> None:
+    """Print the path of the artifact of a build that has succeeded; in a child the parent does, after a look at it."""
+    if _Here.record is None:
+        print(path)
+    else:
+        _Here.record.artifact = path
+
+
+def was_interrupted() -> bool | None:
+    """Whether this child was asked to stop; None where this process is not a child."""
+    return None if _Here.record is None else _Here.is_interrupted
 
 
 def run_in_child(work: Callable[[], int]) -> int:
     """Return the exit code of `work`, run in a child; where it ended without one, what ended it is on stderr."""
     _fill_closed_streams()
-    reading, writing = os.pipe()
+    record = SharedRecord()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        os.close(reading)
-        _be_child(work, writing, parent)
-    os.close(writing)
+        _be_child(work, record, parent)
     stopped: list[float] = []
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -62,19 +98,22 @@ def run_in_child(work: Callable[[], int]) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGINT)
 
-    for number in _STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
+    handlers = {number: signal.getsignal(number) for number in _STOPS}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # as nohup asks for
             signal.signal(number, stop)
-    status = _wait(child, stopped)
-    text = _read(reading)
-    code = next((line[4:] for line in reversed(text) if line.startswith("end ")), None)
-    if code is not None:
-        return int(code)
-    return _told(status, text, stopped=bool(stopped))
+    status = _wait(child, stopped, record)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for line in record.notes:
+        print(f"warning: {line}", file=sys.stderr)
+    if record.code is None:
+        return _explained(status, record.doing, stopped=bool(stopped))
+    return _artifact_printed(record.artifact) if record.code == 0 and record.artifact else record.code
 
 
 def _fill_closed_streams() -> None:
-    """Open nothing in the place of a stream that the caller closed (`>&-`), so that no pipe gets its number."""
+    """Open nothing in the place of a stream that the caller closed (`>&-`), so that no other file gets its number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -82,26 +121,42 @@ def _fill_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-def _be_child(work: Callable[[], int], pipe: int, parent: int) -> None:
+def _be_child(work: Callable[[], int], record: SharedRecord, parent: int) -> None:
     """Run `work` and end; nothing of the parent's is run after it."""
     code = 1
     try:
-        _die_with(parent)
-        _pipe.append(pipe)
-        os.set_inheritable(pipe, False)
+        end_with(parent)
+        _Here.record, _Here.pid = record, os.getpid()
+        _keep_stdout()
         with contextlib.suppress(ValueError, OSError, AttributeError, RuntimeError):  # where there is no stderr
             faulthandler.enable()
         signal.signal(signal.SIGINT, _interrupt_once())
         code = work()
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except OSError:  # not even an error can be printed
+        record.note("code of the model closed files of the process that are not its own")
+        code = _CRASHED
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        _say(f"end {code}")
-        atexit._run_exitfuncs()  # temporary folders of models are removed; whatever else is run decides nothing now
+        if os.getpid() == _Here.pid:  # a copy of a user's making decides nothing
+            record.code = code
+            atexit._run_exitfuncs()  # temporary folders of models are removed
         os._exit(code)
+
+
+def _keep_stdout() -> None:
+    """Give `sys.stdout` a descriptor of its own, and what native code or a user's writes to the first one to stderr."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    try:
+        own = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # there are no more descriptors: what is written there stays in the output
+        return
+    sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 def _interrupt_once() -> Callable[[int, FrameType | None], None]:
@@ -112,12 +167,13 @@ def _interrupt_once() -> Callable[[int, FrameType | None], None]:
         now = time.monotonic()
         if now - last[0] > 1.0:
             last[0] = now
+            _Here.is_interrupted = True
             raise KeyboardInterrupt
 
     return interrupt
 
 
-def _die_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process where its parent is killed (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DIES, signal.SIGKILL, 0, 0, 0)
@@ -125,51 +181,51 @@ def _die_with(parent: int) -> None:
             os._exit(INTERRUPTED)
 
 
-def _say(line: str) -> None:
-    if _pipe:
-        with contextlib.suppress(OSError):  # the parent is gone, or far behind
-            os.write(_pipe[0], f"{line}\n".encode("utf-8", "replace")[:500])
-
-
-def _wait(child: int, stopped: list[float]) -> int:
-    """The wait status of the child, which is killed where it does not stop in time."""
+def _wait(child: int, stopped: list[float], record: SharedRecord) -> int:
+    """The wait status of the child, which is killed where it was asked to stop, or has its code, and does not end."""
     pause = 0.005
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return status
+        if record.code is not None and not stopped:  # what is registered with atexit still runs
+            stopped.append(time.monotonic())
         if stopped and time.monotonic() - stopped[0] > PATIENCE:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         time.sleep(pause)
-        pause = min(0.05, pause * 1.3)
+        pause = 0.005 if stopped else min(0.05, pause * 1.3)
 
 
-def _read(pipe: int) -> list[str]:
-    os.set_blocking(pipe, False)  # a grandchild may hold the other end
-    content = b""
-    with contextlib.suppress(BlockingIOError):
-        while block := os.read(pipe, 1 << 16):
-            content += block
-    os.close(pipe)
-    return content.decode("utf-8", "replace").splitlines()
+def _artifact_printed(path: str) -> int:
+    """Print the path of an artifact that is there, and return the exit code of that."""
+    if not os.path.lexists(path):
+        print(visible(f"error[B0336]: the artifact {path} is not there any more"), file=sys.stderr)
+        return _CRASHED
+    try:
+        print(path, flush=True)
+    except BrokenPipeError:  # the reader of stdout is gone; Python must not try to flush it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
 
 
-def _told(status: int, text: list[str], *, stopped: bool) -> int:
+def _explained(status: int, during: str, *, stopped: bool) -> int:
     """Say what ended a child that did not end by itself, and return the exit code for that."""
     if stopped:
         print("\ninterrupted: nothing was replaced", file=sys.stderr)
         return INTERRUPTED
     code = os.waitstatus_to_exitcode(status)
-    what = next((line[6:] for line in reversed(text) if line.startswith("doing ")), "")
-    during = f", {what}" if what else ""
+    during = visible(f", {during}" if during else "")
     if code >= 0:
-        print(f"error: the process was ended (`os._exit({code})`){during}; nothing was built", file=sys.stderr)
+        print(f"error[B0336]: the process was ended (`os._exit({code})`){during}; nothing was built", file=sys.stderr)
         return _CRASHED
     name = _name(-code)
-    cause = ": most likely memory ran out" if name == "SIGKILL" else ""
-    print(f"error: the process was ended by {name}{cause}{during}; nothing was replaced", file=sys.stderr)
-    return _NO_MEMORY if name == "SIGKILL" else _CRASHED
+    if name == "SIGKILL":
+        what, code = f"error[B0707]: the process was ended by {name}: most likely memory ran out", _NO_MEMORY
+    else:
+        what, code = f"error[B0336]: the process was ended by {name}", _CRASHED
+    print(f"{what}{during}; nothing was replaced", file=sys.stderr)
+    return code
 
 
 def _name(number: int) -> Any:

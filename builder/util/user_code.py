@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from builder.errors import BuilderError, SourceError
 from builder.util.child import doing as running
+from builder.util.process_state import guarded, said_by
 from builder.util.suggest import did_you_mean
 
 
@@ -24,22 +24,28 @@ def import_object(path: str, *, key: str) -> Any:
     is imported, or has no such name.
     """
     module_name, _, name = path.partition(":")
-    with _working_directory_on_path(), _working_directory_kept(), running(f"while importing {module_name} for {path}"):
+    doing = f"importing {module_name}"
+    with _working_directory_on_path(), guarded(doing, key=key), running(f"while {doing} for {path}"):
         try:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
                 raise SourceError(
                     f"there is no module {error.name}, looking for {path}",
+                    code="B0312",
                     hint=f"modules are found in the working directory ({Path.cwd()}) and among installed packages",
                     key=key,
                 ) from error
-            raise _raised(f"importing {module_name}", error, SourceError, key) from error
-        except (Exception, SystemExit) as error:
-            raise _raised(f"importing {module_name}", error, SourceError, key) from error
+            raise _raised(doing, error, SourceError, "B0313", key) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise _raised(doing, error, SourceError, "B0313", key) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise SourceError(f"{module_name} has no {name}", hint=did_you_mean(part, dir(found)), key=key)
+            raise SourceError(
+                f"{module_name} has no {name}", code="B0312", hint=did_you_mean(part, dir(found)), key=key
+            )
         found = getattr(found, part)
     return found
 
@@ -50,29 +56,32 @@ def call(
     *args: Any,
     key: str,
     error: type[BuilderError],
+    code: str,
     arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """Call a user's function with `args` and the keyword arguments `arguments`, whatever those are named.
 
-    Anything that it raises becomes `error`, naming the user's line.
+    Anything that it raises becomes `error` with `code`, naming the user's line.
     """
-    try:
-        with _working_directory_kept(), running(f"while calling {what}"):
+    with guarded(f"calling {what}", key=key), running(f"while calling {what}"):
+        try:
             return function(*args, **arguments)
-    except (Exception, SystemExit) as raised:  # a script's sys.exit() must not pass for a finished build
-        raise _raised(f"calling {what}", raised, error, key) from raised
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # a script's sys.exit() must not pass for a finished build
+            raise _raised(f"calling {what}", raised, error, code, key) from raised
 
 
-def _raised(doing: str, raised: BaseException, error: type[BuilderError], key: str) -> BuilderError:
+def _raised(doing: str, raised: BaseException, error: type[BuilderError], code: str, key: str) -> BuilderError:
     frames = traceback.extract_tb(raised.__traceback__)
     own = Path(__file__).resolve()
     outside = [f for f in frames if Path(f.filename).resolve() != own and not f.filename.startswith("<")]
     place = (outside[-1].filename, outside[-1].lineno) if outside else None
-    said = str(raised)
+    said = said_by(raised)
     if isinstance(raised, SyntaxError) and raised.filename:  # the file never ran, so no frame is in it
-        place, said = (raised.filename, raised.lineno), raised.msg
+        place, said = (raised.filename, raised.lineno), f"{type(raised).__name__}: {raised.msg}"
     where = f" (at {place[0]}:{place[1]})" if place else ""
-    return error(f"{doing} raised {type(raised).__name__}: {said}{where}", key=key)
+    return error(f"{doing} raised {said}{where}", code=code, key=key)
 
 
 @contextmanager
@@ -86,13 +95,3 @@ def _working_directory_on_path() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
-
-
-@contextmanager
-def _working_directory_kept() -> Iterator[None]:
-    """Go back to the working directory, to which outputs and everything that is shown are relative."""
-    before = Path.cwd()
-    try:
-        yield
-    finally:
-        os.chdir(before)

@@ -87,6 +87,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
+    from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
 
     program = torch.export.load(file)
@@ -97,6 +98,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
         program = program.run_decompositions(decompositions())
         edit = Edit(program)
         folded = fold_batch_norm(edit)
+        fold_created(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)
@@ -161,6 +163,7 @@ class Selector:
                 if not _any(known, (pattern,)):
                     raise ConfigurationError(
                         f"{pattern} matches no {what} of the program",
+                        code="B0264",
                         hint=did_you_mean(pattern, known),
                         key=f"precision.{setting}",
                     )
@@ -221,6 +224,7 @@ def refuse_unknown(program: Any) -> None:
         places = "; ".join(f"{name}{where}" for name, where in sorted(unknown.items()))
         raise ConversionError(
             f"Core AI has no operator for {places}",
+            code="B0401",
             hint="replace the layer by a substitution, or build `format: mlpackage`, which may have it",
             key="format",
         )

@@ -15,12 +15,22 @@ from builder.errors import SourceError
 
 
 def module_digest(module: torch.nn.Module) -> str:
-    """`sha256:` over names, dtypes, shapes and values of all parameters and buffers, sorted by name."""
+    """`sha256:` over names, dtypes, shapes and values of all parameters and buffers, sorted by name.
+
+    Raises SourceError for a tensor without values.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
             digest.update(f"{name} {tensor!r}\n".encode())
             continue
+        if tensor.is_meta:
+            raise SourceError(
+                f"{name} of the model has no values: it was made on the device `meta`",
+                code="B0318",
+                hint="make the model where its weights are: `torch.device('cpu')`",
+                key="source",
+            )
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.view(-1).view(torch.uint8).numpy().data if value.numel() else b"")
@@ -56,7 +66,9 @@ def load_state(
         found = module.load_state_dict(fitting, strict=False)
     except RuntimeError as error:  # of a shape that only a hook of the module's own could tell
         said = "; ".join(line.strip() for line in str(error).splitlines()[1:] if line.strip())
-        raise SourceError(f"the weights in {file} do not fit the model: {said or error}", key=key) from error
+        raise SourceError(
+            f"the weights in {file} do not fit the model: {said or error}", code="B0310", key=key
+        ) from error
     missing = [name for name in found.missing_keys if name not in misshapen]
     problems = _some("of another shape", list(misshapen.values()))
     if strict:
@@ -65,6 +77,7 @@ def load_state(
     if problems:
         raise SourceError(
             f"the weights in {file} do not fit the model: {'; '.join(problems)}",
+            code="B0310",
             hint=_hint(own.keys(), state.keys(), misshapen=misshapen, missing=missing),
             key=key,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.artifacts import LoadedModel
 from builder.errors import SourceError
+from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.programs import TORCHSCRIPT, check_count, check_kind
@@ -27,14 +28,16 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
     if not hasattr(module, "forward"):
         raise SourceError(
             f"{path} has no forward method",
+            code="B0318",
             hint="a compiled torch.nn.LSTM or GRU has several under other names: compile a module that calls it",
             key="source.file",
         )
     arguments = module.forward.schema.arguments[1:]
     required = sum(not argument.has_default_value() for argument in arguments)
-    check_count(path, tuple(a.name for a in arguments), tuple(spec.input), required=required)
+    called = Arguments(spec.input).names
+    check_count(path, tuple(a.name for a in arguments), called, required=required)
     _refuse_state(path, module)
-    _check_numbers(path, arguments, spec)
+    _check_numbers(path, arguments, called, spec)
     return LoadedModel(
         module=module.eval(),
         digest=f"sha256:{digest}",
@@ -49,6 +52,7 @@ def _refuse_state(path: Path, module: Any) -> None:
     if assigned:
         raise SourceError(
             f"{path} keeps {assigned[0]} from one call to the next in an attribute, which is not a buffer",
+            code="B0318",
             hint="load it in a factory of your own (`kind: python`) and return a module that takes what it keeps as an "
             "input and returns it, as a part of the program may do already",
             key="source.file",
@@ -66,15 +70,15 @@ def _assigned(block: Any) -> Iterator[str]:
 _NUMBERS = ("int", "float", "bool", "number", "Scalar")
 
 
-def _check_numbers(path: Path, arguments: Sequence[Any], spec: BuildSpec) -> None:
+def _check_numbers(path: Path, arguments: Sequence[Any], called: Sequence[str], spec: BuildSpec) -> None:
     """Raise SourceError for an input where the program takes a number, which is decided while it is traced."""
     named = {argument.name: argument for argument in arguments}
-    called = [given.source_name or name for name, given in spec.input.items()]
     matched = [named[name] for name in called] if set(called) <= set(named) else arguments
     for (name, given), argument in zip(spec.input.items(), matched, strict=False):
         if str(argument.type) in _NUMBERS and not isinstance(given, ConstantInput):
             raise SourceError(
                 f"{path} takes {argument.name} as a number ({argument.type}), and the recipe gives {name} as an array",
+                code="B0316",
                 hint=f"write `{name}: {{constant: …}}` with the value for which the artifact is made",
                 key=f"input.{name}",
             )
@@ -86,10 +90,11 @@ def open_script(path: Path) -> Any:
         return load_script(path)
     except RefusedArchiveError as error:
         hint = "a model computes: leave out what reads, writes or prints, and save it again with torch.jit.save"
-        raise SourceError(f"{path} is not loaded: {error}", hint=hint, key="source.file") from error
+        raise SourceError(f"{path} is not loaded: {error}", code="B0304", hint=hint, key="source.file") from error
     except (RuntimeError, ValueError, OSError) as error:
         raise SourceError(
             f"{path} cannot be loaded: {first_line(error)}",
+            code="B0302",
             hint="operators of a package that is not imported here (such as torchvision's nms) cannot be loaded",
             key="source.file",
         ) from error

@@ -224,5 +224,17 @@ def planted_errors() -> Sequence[Planted]:
         ),
         ("white clipped", {"x": picture}, pooled, lambda x: pooled(x.clamp(max=200))),
         ("a branch on a dark picture", {"x": picture}, pooled, lambda x: pooled(x) + (9.0 if x.mean() < 3 else 0.0)),
+        (
+            "a count in half precision",
+            {"x": tensor(1, 5000)},
+            lambda x: (x > -3).int().sum(1),
+            lambda x: half((x > -3).float().sum(1) / 64).int() * 64,
+        ),
+        (
+            "the second best of what ties",
+            {"x": vector},
+            lambda x: x.argmax(1).int(),
+            lambda x: x.topk(2).indices[:, 1].int(),
+        ),
         ("a clip of what is rare", {"x": vector}, lambda x: net(x), lambda x: net(x.clamp(-2.5, 2.5))),
     ]

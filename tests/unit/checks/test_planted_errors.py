@@ -100,6 +100,26 @@ def test_what_is_right_in_half_precision_passes(name: str) -> None:
     assert report.data["search"]["tries"] > 1
 
 
+@pytest.mark.parametrize("most", [60.0, 1e9])
+def test_which_of_two_equal_values_is_taken_is_no_error(most: float) -> None:
+    # given labels of the best two of some scores, which tie where scores are constant, saturate or nearly tie
+    labels = torch.randint(0, 100_000, (16,), generator=torch.Generator().manual_seed(0))
+
+    def original(x: Tensor) -> Tensor:
+        return labels[x.clamp(max=most).topk(2).indices].int()
+
+    def artifact(x: Tensor) -> Tensor:  # rounds, and takes the last of what ties
+        return labels[15 - half(x.clamp(max=most)).flip(1).topk(2).indices].int()
+
+    def wrong(x: Tensor) -> Tensor:  # the best and the worst
+        return labels[torch.cat([x.argmax(1), x.argmin(1)])[None]].int()
+
+    inputs = {"x": tensor(1, 16, low=0, high=100)}
+    report = parity(inputs, original, artifact, check={"search": 2.0})
+    assert report.passed is True, report.reason
+    assert parity(inputs, original, wrong).passed is False
+
+
 def test_the_worst_input_is_kept_and_tried_first_the_next_time() -> None:
     # given an error that no stress input shows, found by a search
     def wrong(x: Tensor) -> Tensor:

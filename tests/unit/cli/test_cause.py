@@ -40,12 +40,14 @@ def test_a_missed_limit_names_the_operator_and_the_change(
     assert main(["recipe=planted"]) == 5
     # then, between summary and error, the planted layer and a precision that keeps it in float32 are named
     said = capsys.readouterr().err
-    told = said[said.index("most of the error comes from") : said.index("error: ")]
+    told = said[said.index("tried, and all checks pass") : said.index("error[B0501]: ")]
+    assert "most of the error comes from" in told
     assert "of module 2" in told
     assert "on samples that missed a limit" in told
     # and what is shown was tried, and is what the recipe needs
-    assert "tried, and all checks pass" in told
-    pasted = "\n".join(line[5:] for line in told[told.index("-> ") - 2 :].splitlines())
+    assert told.startswith("tried, and all checks pass: everything in float32\n  -> precision:\n")
+    last = told[told.rindex("-> ") - 2 :].splitlines()
+    pasted = "\n".join(line[5:] for line in last if line[2:5] in ("-> ", "   "))
     recipe = yaml.safe_load(Path("recipes/planted.yaml").read_text())
     recipe["precision"] = yaml.safe_load(pasted)["precision"]
     recipe["defaults"] = [each for each in recipe["defaults"] if "precision" not in each]

@@ -40,6 +40,39 @@ def test_a_module_that_names_a_dtype_has_its_inputs_moved_alone():
     assert 0 < moved <= float(torch.finfo(torch.float32).eps)
 
 
+def test_further_answers_round_inputs_and_weights_to_half_precision():
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor([1 + 2**-13, 1e-9, 1e6]))
+
+        def forward(self, x):
+            return x * 1, self.weight * 1
+
+    x = torch.tensor([1 + 2**-13, 3.0, 3.0])
+    values, weights = zip(*Uncertainty(Layer(), [(x,)], {}, half=True).further(0), strict=True)
+    assert torch.equal(values[0], torch.tensor([1.0, 3.0, 3.0]))
+    assert [value.argmax().item() for value in values[1:3]] == [2, 1]  # the last of what ties, and the first again
+    assert all(((value - x).abs() <= 2**-10 * x.abs()).all() for value in values)
+    changed = [weight for weight in weights if not torch.equal(weight, weights[0])]
+    assert len(changed) == 1
+    assert torch.equal(changed[0], torch.tensor([1.0, 1e-9, 1e6]))  # what half does not hold stays as it is
+
+
+def test_weights_of_an_onnx_graph_are_rounded(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    text = "g (float[3] x) => (float[3] y) <float[3] w = {1.0001, 2.0, 3.0}, float e = {0.0001}>"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 18]> {text} {{ p = Mul(x, w) y = Add(p, e) }}'
+    )
+    whole = OnnxModule(model, ["x"])
+    ones = torch.ones(3)
+    torch.testing.assert_close(whole(ones)["y"], torch.tensor([1.0002, 2.0001, 3.0001]))
+    rounded = whole.with_weights(lambda weights: weights.half().float())
+    torch.testing.assert_close(rounded(ones)["y"], torch.tensor([1.0001, 2.0001, 3.0001]))
+    torch.testing.assert_close(whole(ones)["y"], torch.tensor([1.0002, 2.0001, 3.0001]))
+
+
 def test_limits_of_a_dtype_are_those_of_float32():
     class Clamped(torch.nn.Module):
         def forward(self, x):

@@ -139,6 +139,13 @@ def test_another_number_of_inputs(kind, model, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_another_number_of_inputs_by_the_names_of_the_program(kind, model, tmp_path):
+    renamed = {"picture": X | {"source_name": "x"}}
+    with pytest.raises(SourceError, match=re.escape("and the recipe gives 1 (x)")):
+        load({"kind": kind, "file": str(write(model, kind, tmp_path))}, **renamed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_another_digest(kind, model, tmp_path):
     with pytest.raises(SourceError, match="the recipe expects 0000") as raised:
         load({"kind": kind, "file": str(write(model, kind, tmp_path)), "sha256": "0" * 64})

@@ -53,6 +53,7 @@ def _expand(mb: Builder, entries: list[list[Var]]) -> Var:
 def addr(mb: Builder, x: Var, vec1: Var, vec2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * vec1 vec2^T`."""
     x, vec1, vec2 = promoted(x, vec1, vec2)
+    vec1, alpha = _reduced(mb, vec1, alpha)
     product = mb.mul(x=mb.expand_dims(x=vec1, axes=[1]), y=mb.expand_dims(x=vec2, axes=[0]))
     return _sum(mb, x, product, beta, alpha)
 
@@ -60,6 +61,7 @@ def addr(mb: Builder, x: Var, vec1: Var, vec2: Var, beta: float = 1, alpha: floa
 def addmv(mb: Builder, x: Var, mat: Var, vec: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * mat vec`."""
     x, mat, vec = promoted(x, mat, vec)
+    vec, alpha = _reduced(mb, vec, alpha)
     product = mb.squeeze(x=mb.matmul(x=mat, y=mb.expand_dims(x=vec, axes=[1])), axes=[1])
     return _sum(mb, x, product, beta, alpha)
 
@@ -67,6 +69,7 @@ def addmv(mb: Builder, x: Var, mat: Var, vec: Var, beta: float = 1, alpha: float
 def addbmm(mb: Builder, x: Var, batch1: Var, batch2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * (sum over the batch of batch1 batch2)`."""
     x, batch1, batch2 = promoted(x, batch1, batch2)
+    batch1, alpha = _reduced(mb, batch1, alpha)
     product = mb.reduce_sum(x=mb.matmul(x=batch1, y=batch2), axes=[0], keep_dims=False)
     return _sum(mb, x, product, beta, alpha)
 
@@ -74,9 +77,13 @@ def addbmm(mb: Builder, x: Var, batch1: Var, batch2: Var, beta: float = 1, alpha
 def addmm(mb: Builder, x: Var, mat1: Var, mat2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * mat1 mat2`, of matrices or of batches of them."""
     x, mat1, mat2 = promoted(x, mat1, mat2)
-    if is_float(mat1) and abs(alpha) < 1:  # before the product may leave half precision
-        return _sum(mb, x, mb.matmul(x=mb.mul(x=mat1, y=float(alpha)), y=mat2), beta, 1)
+    mat1, alpha = _reduced(mb, mat1, alpha)
     return _sum(mb, x, mb.matmul(x=mat1, y=mat2), beta, alpha)
+
+
+def _reduced(mb: Builder, factor: Var, alpha: float) -> tuple[Var, float]:
+    """A factor times an alpha below 1, before the product may leave half precision, and what is left of alpha."""
+    return (mb.mul(x=factor, y=float(alpha)), 1) if is_float(factor) and abs(alpha) < 1 else (factor, alpha)
 
 
 def _sum(mb: Builder, x: Var, product: Var, beta: float, alpha: float) -> Var:

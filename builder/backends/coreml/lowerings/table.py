@@ -14,7 +14,9 @@ from builder.backends.coreml.lowerings.einsum import EINSUM
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
 from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
+from builder.backends.coreml.lowerings.fourier import FOURIER
 from builder.backends.coreml.lowerings.integer import INTEGER
+from builder.backends.coreml.lowerings.likes import LIKES
 from builder.backends.coreml.lowerings.limits import LIMITS
 from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
@@ -47,7 +49,9 @@ LOWERINGS = by_operator(
     ELEMENTWISE,
     EMBEDDING,
     FLEXIBLE_SIZES,
+    FOURIER,
     INTEGER,
+    LIKES,
     LIMITS,
     LOGARITHMS,
     MASKS,

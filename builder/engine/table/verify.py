@@ -1,0 +1,61 @@
+"""The verify stage: the verdicts of all checks; those that missed a limit are not stored."""
+
+from __future__ import annotations
+
+import time
+
+from builder.artifacts import CheckReport, OriginalProgram
+from builder.artifacts.stored import VerifiedFacts
+from builder.engine.run import Inputs, StageRow
+from builder.engine.runner import Packed, StageTask
+from builder.engine.table.capture import CAPTURE
+from builder.engine.table.prepare import PREPARE, names_digest
+from builder.engine.table.seal import SEAL
+from builder.spec.functions import labelled
+from builder.store.inputs import spec_view
+
+Reports = tuple[CheckReport, ...]
+
+
+def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
+    context, functions = inputs.run.context, inputs.run.functions
+    prepared, captured = inputs.by_function(PREPARE), inputs.by_function(CAPTURE)
+
+    def run() -> Reports:
+        from builder.stages.verify import verify
+
+        if not inputs.spec.checks:  # so no program need be read
+            return ()
+        programs = {
+            name: OriginalProgram(
+                spec=spec_view("verify", function.spec),
+                prepared=prepared[name].value(),
+                captured=captured[name].value(),
+            )
+            for name, function in functions.items()
+        }
+        seconds = time.perf_counter() - context.started
+        return verify(programs, inputs[SEAL].value(), context.progress, build_seconds=seconds)
+
+    def describe(reports: Reports) -> str:
+        from builder.stages.verify import describe_checks
+
+        return describe_checks(reports)
+
+    after = {"seal": inputs[SEAL].output}
+    for name in functions:
+        after[labelled("prepare", name)] = prepared[name].output
+        after[labelled("names and labels", name)] = names_digest(prepared[name])
+        after[labelled("capture", name)] = captured[name].output
+    return inputs.task(
+        VerifiedFacts,
+        run=run,
+        describe=describe,
+        pack=lambda reports, packing: Packed(output=packing.key, facts=VerifiedFacts(checks=reports)),
+        restore=lambda stage: stage.facts.checks,
+        after=after,
+        is_storable=lambda reports: all(report.passed is not False for report in reports),
+    )
+
+
+VERIFY = StageRow(name="verify", scope="build", reads=(PREPARE, CAPTURE, SEAL), task=_task)

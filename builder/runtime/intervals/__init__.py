@@ -1,0 +1,1 @@
+"""What values each operator of an ML program can have, from what its inputs declare: interval arithmetic."""

@@ -1,0 +1,49 @@
+"""From the file of an ML program to the intervals of all its operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from builder.runtime.errors import UnsupportedError
+from builder.runtime.features import ImageFeature, read_interface
+from builder.runtime.intervals.interval import Interval, everywhere, of_input
+from builder.runtime.intervals.walk import Visit, walk
+from builder.runtime.mlprogram import read_program
+from builder.runtime.ops import operators
+from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
+from builder.runtime.package import open_package
+
+LEVELS = (0.0, 255.0)
+"""What the pixels of a picture are."""
+
+
+def read_visits(path: Path, ranges: Mapping[str, tuple[float, float]], *, function: str | None = None) -> list[Visit]:
+    """The operators of an ML program in their order, with the intervals of what they take and give.
+
+    `ranges` are the least and the greatest value of each array input; those of pictures are known, and of an input
+    without one nothing is. Raises UnsupportedError for what is not an ML program, and ModelError for a damaged file.
+    """
+    package = open_package(path)
+    kind = package.specification.WhichOneof("Type")
+    if kind != "mlProgram":
+        raise UnsupportedError(f"a {kind} has no ML program of its own")
+    description = package.specification.description
+    described = {entry.name: entry for entry in description.functions}
+    name = function or description.defaultFunctionName or "main"
+    pictures = {
+        name
+        for name, feature in read_interface(described.get(name, description)).inputs.items()
+        if isinstance(feature, ImageFeature)
+    }
+    program = read_program(package, name)
+    given: dict[str, Interval] = {}
+    for entry in program.inputs:
+        found = LEVELS if entry.name in pictures else ranges.get(entry.name)
+        if found is not None and isinstance(entry.type, TensorType) and entry.type.shape != UNKNOWN_RANK:
+            bounds = everywhere(*found, entry.type.shape)
+            given[entry.name] = of_input(entry.name, bounds.low, bounds.high, entry.type.shape)
+    with torch.inference_mode():
+        return walk(program, operators(), given)

@@ -1,0 +1,301 @@
+"""Carries intervals from the inputs of a program through all of its operators, without executing it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from builder.runtime.binding import Argument, Bound, Known, Slot, bind_arguments, hold
+from builder.runtime.dtypes import Precision, round_half
+from builder.runtime.errors import ModelError, UnsupportedError
+from builder.runtime.fold import fold
+from builder.runtime.intervals.context import Outputs, Transfer
+from builder.runtime.intervals.interval import Interval, anything, everywhere, hull, of_constant, widened
+from builder.runtime.intervals.moving import unknown_places
+from builder.runtime.intervals.transfers import transfers
+from builder.runtime.intervals.unary import RANGES, wrapped
+from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
+from builder.runtime.ops.table import Kernel, is_exact
+from builder.runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
+
+HALF_MAX = 65504.0
+FLOAT_MAX = 3.4028234663852886e38
+_LEAST_FLOAT = 2.0**-126
+"""Below it single precision loses bits, or flushes to zero."""
+_PRECISION: Precision = "half"
+_FAILURES = (RuntimeError, ValueError, IndexError, TypeError, KeyError, ArithmeticError)
+_BOTH, _BRANCHES = 2, ("cond",)
+_TURNS = 4
+"""So often it is tried whether states hold no more than is assumed."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Operand:
+    """One argument of an operator, or one of its results."""
+
+    name: str | None
+    """None where the file has the constant in its place."""
+    type: TensorType | None
+    value: Interval | Known
+    sure: bool = True
+    """Whether nothing that it depends on may overflow, or not be a number: then the bounds hold without a condition."""
+
+    @property
+    def dtype(self) -> str:
+        """MIL's name of the dtype; empty for what is not a tensor."""
+        return "" if self.type is None else self.type.dtype
+
+    @property
+    def constant(self) -> Tensor | None:
+        """A known tensor."""
+        known = self.value.value if isinstance(self.value, Known) else None
+        return known if isinstance(known, Tensor) else None
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Its bounds; of a weight only when somebody asks, since they are all read for that."""
+        if isinstance(self.value, Interval):
+            return self.value
+        constant = self.constant
+        return anything(()) if constant is None else of_constant(constant)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """An operator with what it takes and gives, in the order of the program; nested blocks come before their owner."""
+
+    operation: Operation
+    inputs: Mapping[str, tuple[Operand, ...]]
+    outputs: tuple[Operand, ...]
+    known: bool
+    """Whether there is a transfer function that could be asked."""
+    nested: bool = False
+
+
+def most(dtype: str) -> float:
+    """The largest finite value of a dtype."""
+    return {"fp16": HALF_MAX, "fp32": FLOAT_MAX}.get(dtype, float(RANGES.get(dtype, (0, math.inf))[1]))
+
+
+def walk(function: Function, kernels: Mapping[str, Kernel], given: Mapping[str, Interval]) -> list[Visit]:
+    """Visit all operators of a function whose inputs are `given`, those missing anything at all.
+
+    A state begins with zeros, and holds what is written to it: it is assumed to hold nothing else, until that is true,
+    or is given up.
+    """
+    states = {entry.name: _zeros(entry) for entry in function.inputs if isinstance(entry.type, StateType)}
+    for turn in range(_TURNS):
+        walker = _Walker(opset=function.opset, kernels=kernels, states=dict(states))
+        scope: dict[str, _Value] = {}
+        for entry in function.inputs:
+            found = given.get(entry.name, states.get(entry.name, anything(_sizes(entry))))
+            found = finished(found, _tensor_type(entry), exact=False)
+            scope[entry.name] = walker.value(entry, found, sure=not found.nan)
+        visits = list(walker.block(function.block, scope))
+        grown = [name for name, left in walker.states.items() if not _is_inside(left, states[name])]
+        if not grown:
+            break
+        last = turn >= _TURNS - 2
+        for name in grown:
+            joined = hull([states[name], walker.states[name]], states[name].sizes)
+            states[name] = anything(joined.sizes) if last else replace(joined, reached=False, sources=None)
+    return visits
+
+
+def _zeros(entry: Named) -> Interval:
+    return replace(everywhere(0.0, 0.0, _sizes(entry)), sources=None)
+
+
+def _is_inside(inner: Interval, outer: Interval) -> bool:
+    inside = inner.least >= outer.least and inner.greatest <= outer.greatest
+    return inside and (outer.nan or not inner.nan)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Value:
+    """What a name stands for."""
+
+    argument: Argument
+    operand: Operand
+
+
+def _sizes(entry: Named) -> tuple[int | None, ...]:
+    type_ = entry.type.wrapped if isinstance(entry.type, StateType) else entry.type
+    return type_.shape if isinstance(type_, TensorType) and type_.shape != UNKNOWN_RANK else ()
+
+
+def _tensor_type(entry: Named) -> TensorType | None:
+    type_ = entry.type.wrapped if isinstance(entry.type, StateType) else entry.type
+    return type_ if isinstance(type_, TensorType) and type_.dtype != "string" else None
+
+
+@dataclass(kw_only=True)
+class _Walker:
+    opset: str
+    kernels: Mapping[str, Kernel]
+    states: dict[str, Interval]
+    """What each state holds by now."""
+    intervals: list[Interval] = field(default_factory=list)
+    """By slot."""
+    nesting: int = 0
+
+    def value(self, entry: Named, interval: Interval, *, sure: bool) -> _Value:
+        """A value that is computed."""
+        slot = Slot(index=len(self.intervals), type=entry.type)
+        interval = interval if interval.token is not None else replace(interval, token=slot.index)
+        self.intervals.append(interval)
+        operand = Operand(name=entry.name, type=_tensor_type(entry), value=interval, sure=sure)
+        return _Value(argument=slot, operand=operand)
+
+    def block(self, block: Block, scope: dict[str, _Value]) -> Iterator[Visit]:
+        """Visit a block, which adds its values to `scope`."""
+        for operation in block.operations:
+            if operation.type == "const":
+                self._constant(operation, scope)
+            else:
+                yield from self._operation(operation, scope)
+
+    def _constant(self, operation: Operation, scope: dict[str, _Value]) -> None:
+        (value,) = operation.inputs["val"]
+        if not isinstance(value, Constant):
+            raise ModelError(f"constant {operation.name!r} has no value")
+        scope[operation.outputs[0].name] = _known(operation.outputs[0], hold(value, _PRECISION))
+
+    def _resolved(self, each: Reference | Constant, scope: Mapping[str, _Value]) -> _Value:
+        if isinstance(each, Reference):
+            if each.name not in scope:
+                raise ModelError(f"{each.name!r} is not defined before it is used")
+            return scope[each.name]
+        return _known(Named(name="", type=each.type), hold(each, _PRECISION))
+
+    def _operation(self, operation: Operation, scope: dict[str, _Value]) -> Iterator[Visit]:
+        values = {
+            key: tuple(self._resolved(each, scope) for each in argument) for key, argument in operation.inputs.items()
+        }
+        kernel = self.kernels.get(operation.type)
+        if kernel is None:
+            raise UnsupportedError(f"operator {operation.type} {operation.name!r}")
+        where = f"operator {operation.type} {operation.name!r}"
+        bound = bind_arguments(kernel, {k: tuple(v.argument for v in each) for k, each in values.items()}, where)
+        folded = fold(operation, kernel, bound, opset=self.opset, precision=_PRECISION)
+        if folded is not None:
+            for entry, result in zip(operation.outputs, folded, strict=True):
+                scope[entry.name] = _known(entry, result)
+            return
+        inner = [dict(scope) for _ in operation.blocks]
+        for block, own in zip(operation.blocks, inner, strict=True):
+            for entry in block.inputs:
+                own[entry.name] = self.value(entry, anything(_sizes(entry)), sure=False)
+            self.nesting += 1
+            yield from self.block(block, own)
+            self.nesting -= 1
+        transfer = transfers().get(operation.type)
+        inputs = {key: tuple(value.operand for value in each) for key, each in values.items()}
+        results: tuple[Interval, ...] | None
+        if operation.type == "read_state":
+            results = (self.states[inputs["input"][0].name or ""],)
+        elif operation.type == "write_state":
+            self._write(inputs)
+            results = ()
+        elif operation.type in _BRANCHES:
+            results = _either(operation, inner)
+        else:
+            results = None if transfer is None or operation.blocks else self._asked(transfer, operation, bound, values)
+        known = results is not None
+        outer = all(operand.sure for each in inputs.values() for operand in each)
+        outputs = []
+        for index, entry in enumerate(operation.outputs):
+            interval = anything(_sizes(entry)) if results is None else results[index]
+            held = finished(interval, _tensor_type(entry), exact=is_exact(kernel))
+            sure = outer and not held.nan and _fits(held, _tensor_type(entry))
+            scope[entry.name] = self.value(entry, held, sure=sure)
+            outputs.append(replace(scope[entry.name].operand, sure=outer))
+        yield Visit(operation=operation, inputs=inputs, outputs=tuple(outputs), known=known, nested=self.nesting > 0)
+
+    def _write(self, inputs: Mapping[str, tuple[Operand, ...]]) -> None:
+        """Put a value into a state: inside control flow it may also stay as it was."""
+        name, data = inputs["input"][0].name or "", inputs["data"][0].interval
+        held = hull([self.states[name], data], self.states[name].sizes) if self.nesting else data
+        self.states[name] = replace(held, reached=False, sources=None, token=None, measure=None)
+
+    def _asked(
+        self, transfer: Transfer, operation: Operation, bound: Bound, values: Mapping[str, tuple[_Value, ...]]
+    ) -> tuple[Interval, ...] | None:
+        """What the transfer function says; None where it needs to know what is computed, or cannot say."""
+        types = tuple(_tensor_type(entry) for entry in operation.outputs)
+        if any(type_ is None or type_.shape == UNKNOWN_RANK for type_ in types):
+            return None
+        arguments: dict[str, Any] = dict(bound.known)
+        arguments |= {name: self.intervals[slot] for name, slot in bound.tensors}
+        arguments |= {name: tuple(map(self._member, members)) for name, members in bound.groups}
+        kinds = {
+            key: each[0].operand.type.dtype for key, each in values.items() if each and each[0].operand.type is not None
+        }
+        wanted = _parameters(transfer)
+        outputs = Outputs(types=types, opset=self.opset, given=kinds)
+        if any(name in wanted for name, *_ in bound.converted):
+            given = {
+                key: [value.operand.interval for value in each]
+                for key, each in values.items()
+                if key in ("x", "values")
+            }
+            return unknown_places(operation.type, given, outputs)
+        if "outputs" in wanted:
+            arguments["outputs"] = outputs
+        accepted = arguments if "_" in wanted else {k: v for k, v in arguments.items() if k in wanted}
+        try:
+            result = transfer(**accepted)
+        except _FAILURES:
+            return None
+        return result if isinstance(result, tuple) else (result,)
+
+    def _member(self, member: Argument) -> Any:
+        return self.intervals[member.index] if isinstance(member, Slot) else member.value
+
+
+@cache
+def _parameters(transfer: Transfer) -> frozenset[str]:
+    return frozenset(inspect.signature(transfer).parameters)
+
+
+def _known(entry: Named, value: Known) -> _Value:
+    """A constant; weights are looked at when somebody asks."""
+    return _Value(argument=value, operand=Operand(name=entry.name or None, type=_tensor_type(entry), value=value))
+
+
+def _either(operation: Operation, scopes: list[dict[str, _Value]]) -> tuple[Interval, ...] | None:
+    """What a choice between two blocks gives."""
+    if len(scopes) != _BOTH or any(_tensor_type(entry) is None for entry in operation.outputs):
+        return None
+    names = zip(*(block.outputs for block in operation.blocks), strict=True)
+    return tuple(
+        hull([scope[name].operand.interval for scope, name in zip(scopes, each, strict=True)], _sizes(entry))
+        for each, entry in zip(names, operation.outputs, strict=True)
+    )
+
+
+def finished(x: Interval, type_: TensorType | None, *, exact: bool) -> Interval:
+    """The interval of the values as they are held: floats rounded or not, integers within their type."""
+    if type_ is None:
+        return x
+    if type_.dtype in RANGES:
+        return wrapped(x, type_.dtype)
+    if not exact:
+        x = widened(x, 0.0, _LEAST_FLOAT)
+    if type_.dtype != "fp16" or exact:
+        return x
+    inside = x.low.abs().maximum(x.high.abs()) <= HALF_MAX
+    low, high = (round_half(bound.float()).double() for bound in (x.low, x.high))
+    rounded = torch.where(inside, x.low.minimum(low), x.low), torch.where(inside, x.high.maximum(high), x.high)
+    return widened(replace(x, low=rounded[0], high=rounded[1]), 0.0 if bool(inside.all()) else 2.0**-11)
+
+
+def _fits(x: Interval, type_: TensorType | None) -> bool:
+    return type_ is not None and x.magnitude <= most(type_.dtype)
