@@ -76,11 +76,7 @@ class Edit:
         first = next(iter(self.graph.nodes))
         with self.graph.inserting_before(first):
             node: Node = self.graph.placeholder(re.sub(r"\W", "_", f"c_{path}"))
-<<<<<<< HEAD
-        node.target = node.name  # another path can give the same name, and coreai-torch goes by the target
-=======
         node.target = node.name  # torch writes LayerNorm as layer_norm in names, and the converter asks for targets
->>>>>>> main
         spec = InputSpec(kind=InputKind.BUFFER, arg=TensorArgument(name=node.name), target=path, persistent=True)
         self.signature.input_specs.insert(0, spec)
         self.program.state_dict[path] = value
