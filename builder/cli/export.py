@@ -34,14 +34,18 @@ def run(arguments: Sequence[str]) -> int:
     path = model_file(given.model)
     if path.suffix not in (".mlpackage", ".mlmodel"):
         raise ConfigurationError(
-            f"{path} is not a Core ML model", hint="export takes a .mlpackage or a .mlmodel; other files need a recipe"
+            f"{path} is not a Core ML model",
+            code="B0226",
+            hint="export takes a .mlpackage or a .mlmodel; other files need a recipe",
         )
     from builder.migrate.targets import TARGETS, target_named
 
     names = [target.name for target in TARGETS]
     if given.to not in names:
         what = "--to is missing" if given.to is None else f"--to {given.to} is not a format"
-        raise ConfigurationError(what, hint=did_you_mean(given.to or "", names) or f"formats: {', '.join(names)}")
+        raise ConfigurationError(
+            what, code="B0228", hint=did_you_mean(given.to or "", names) or f"formats: {', '.join(names)}"
+        )
     target = target_named(given.to)
     destination = _destination(given.output, path, target.suffix)
     from builder.migrate.migrate import migrate
@@ -64,11 +68,13 @@ def _destination(given: str | None, path: Path, suffix: str) -> Path:
     """Where the file goes; raises ConfigurationError where it cannot."""
     file = Path(path.stem + suffix) if given is None else Path(given)
     if file.suffix != suffix:
-        raise ConfigurationError(f"-o {file} does not end with {suffix}", hint=f"write `-o {file.stem}{suffix}`")
+        raise ConfigurationError(
+            f"-o {file} does not end with {suffix}", code="B0227", hint=f"write `-o {file.stem}{suffix}`"
+        )
     if os.path.lexists(file):
-        raise ConfigurationError(f"{file} is there already", hint="name another with -o, or remove it")
+        raise ConfigurationError(f"{file} is there already", code="B0227", hint="name another with -o, or remove it")
     if not file.parent.is_dir():
-        raise ConfigurationError(f"-o {file}: there is no folder {file.parent}", hint="make it first")
+        raise ConfigurationError(f"-o {file}: there is no folder {file.parent}", code="B0227", hint="make it first")
     if not os.access(file.parent, os.W_OK):
-        raise ConfigurationError(f"-o {file}: the folder {file.parent} cannot be written to")
+        raise ConfigurationError(f"-o {file}: the folder {file.parent} cannot be written to", code="B0227")
     return file

@@ -60,7 +60,7 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
         except BuilderError:
             raise
         except RuntimeFailure as error:
-            raise ConversionError(f"{target.name}: {error}") from error
+            raise ConversionError(f"{target.name}: {error}", code="B0415") from error
         refuse_difference(proof, f"the {target.name}")
         record = Path(folder) / "proof.json"
         record.write_text(json.dumps(_record(path, made, target, proof), indent=2, sort_keys=True) + "\n")
@@ -89,11 +89,13 @@ def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported,
         exported = export(path, function, target.precision)
         models = load(path, function), load(path, function, "fast")
     except InputError as error:
-        raise ConfigurationError(str(error), hint="name one with --function") from error
+        raise ConfigurationError(str(error), code="B0226", hint="name one with --function") from error
     except UnsupportedError as error:
-        raise ConversionError(str(error), hint="what is named has no counterpart in other formats") from error
+        raise ConversionError(
+            str(error), code="B0401", hint="what is named has no counterpart in other formats"
+        ) from error
     except ModelError as error:
-        raise SourceError(str(error)) from error
+        raise SourceError(str(error), code="B0302") from error
     original, exact = (
         Original(model=model, outputs=exported.outputs, labels=labels_of(exported.specification)) for model in models
     )

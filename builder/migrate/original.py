@@ -73,7 +73,9 @@ def _spec(taken: Taken, feature: Feature) -> ImageInput | TensorInput:
             {"kind": "tensor", "dtype": dtype, **common, **({"high": 2} if dtype == "int32" else {})}
         )
     except ValueError as error:
-        raise ConversionError(f"no samples can be drawn for input {taken.name!r}, {feature!r}: {error}") from error
+        raise ConversionError(
+            f"no samples can be drawn for input {taken.name!r}, {feature!r}: {error}", code="B0401"
+        ) from error
 
 
 def _dimension(taken: Taken, axis: int) -> int | RangeDimension:

@@ -174,6 +174,7 @@ def refuse_difference(proof: Proof, name: str) -> None:
     if proof.failure is not None:
         raise CheckError(
             f"{name} does not compute what the original computes: {proof.failure}",
+            code="B0501",
             record=proof,
             hint="nothing was written; report it with the model, it is a mistake of the exporter",
         )

@@ -160,7 +160,7 @@ def test_a_damaged_file_and_a_missing_package_have_their_exit_codes(
     def missing() -> None:
         from builder.errors import UnfitEnvironmentError
 
-        raise UnfitEnvironmentError("something is not installed", hint="pip install it")
+        raise UnfitEnvironmentError("something is not installed", code="B0704", hint="pip install it")
 
     monkeypatch.setattr("builder.backends.coreai.installed.check_installed", missing)
 
