@@ -128,7 +128,8 @@ class Stage(Generic[Result]):
 
     def again(self) -> Result:
         """Run the stage again; raises UnstableStageError when it gives something else than the store said."""
-        value, action = self._runner.run(self._work, self.action.key, self.action.inputs)
+        inputs = self._runner.inputs(self._work.name, self._work.after)  # those that are stored have no secrets
+        value, action = self._runner.run(self._work, self.action.key, inputs)
         if action.output != self.action.output:
             self._runner.store.drop(self.action, "it gives something else now")
             raise UnstableStageError(self._work.name)
