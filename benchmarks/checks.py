@@ -16,9 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from builder.artifacts import OriginalProgram
 from builder.config.compose import compose
 from builder.engine.pipeline import seal_only
-from builder.engine.result import BuildResult
+from builder.engine.run import Run
+from builder.engine.table import CAPTURE, PREPARE, SEAL
 from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
@@ -40,22 +42,25 @@ def main() -> None:
     for recipe in given.recipes:
         with tempfile.TemporaryDirectory(prefix="builder-checks-") as folder:
             request = compose([f"recipe={recipe}", "tracking=none"])
-            story = seal_only(request, folder=Path(folder), progress=Silent())
+            run = seal_only(request, folder=Path(folder), progress=Silent())
             plain = compose([f"recipe={recipe}", "tracking=none", *SAMPLES_ALONE]).spec
-            verify_seconds(story, request.spec)
-            both = [(verify_seconds(story, plain), verify_seconds(story, request.spec)) for _ in range(given.rounds)]
+            verify_seconds(run, request.spec)
+            both = [(verify_seconds(run, plain), verify_seconds(run, request.spec)) for _ in range(given.rounds)]
         before, now = (statistics.median(times) for times in zip(*both, strict=True))
         missed |= now > GOAL * before
         print(f"| {recipe} | {before:.2f} s | {now:.2f} s | {now / before:.2f} |", flush=True)
     sys.exit(missed)
 
 
-def verify_seconds(story: BuildResult, spec: BuildSpec) -> float:
+def verify_seconds(run: Run, spec: BuildSpec) -> float:
     """How long the checks of `spec` take on what was built."""
     specs = specs_by_function(spec)
-    programs = {name: branch.program(specs[name]) for name, branch in story.branches.items()}
+    programs = {
+        name: OriginalProgram(spec=specs[name], prepared=function[PREPARE].value(), captured=function[CAPTURE].value())
+        for name, function in run.functions.items()
+    }
     began = time.process_time()
-    reports = verify(programs, story.sealed.value(), Silent())
+    reports = verify(programs, run[SEAL].value(), Silent())
     seconds = time.process_time() - began
     assert all(report.passed is not False for report in reports), [report.reason for report in reports]
     return seconds

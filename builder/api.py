@@ -43,11 +43,12 @@ def build(
     ConversionError, UnfitEnvironmentError, and, unless `check` is false, CheckError (with `record`) for a broken build.
     """
     from builder.config.compose import compose
+    from builder.config.places import located
     from builder.engine.failure import require_built
     from builder.engine.pipeline import build as run_build
 
     request = compose([f"recipe={recipe}", *overrides])
-    with _shown(progress) as listener:
+    with _shown(progress) as listener, located(request):
         record = run_build(request, outputs=Path(outputs), progress=listener)
     return require_built(record, Path(outputs)) if check else record
 

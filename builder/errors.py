@@ -1,12 +1,19 @@
-"""Every way a build can fail on purpose: one class per exit code, each saying what failed and what to do next."""
+"""What can be wrong: one immutable diagnostic with a code, and one error class for each exit code.
+
+`builder.diagnostics` explains the codes and renders diagnostics; nothing here words more than the place of one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 from builder.util.locations import shown
+
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,21 +30,111 @@ class SourceSpan:
         return f"{shown(self.file)}:{self.line}:{self.column}" if self.file else "command line"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Diagnostic:
+    """One thing that is wrong, or worth knowing."""
+
+    code: str
+    """Its row in `builder.diagnostics.CODES`, such as `B0211`; the two digits after B are the exit code."""
+    message: str
+    severity: Severity = "error"
+    path: tuple[str, ...] = ()
+    """The setting that it is about, from the root of the recipe: ("source", "name")."""
+    span: SourceSpan | None = None
+    allowed: Sequence[str] = ()
+    """Values that are possible instead."""
+    nearest: str | None = None
+    """The one of them that was probably meant."""
+    hint: str | None = None
+    """What to do next."""
+
+    @property
+    def key(self) -> str:
+        """The dotted setting that it is about, such as `source.name`; empty for none."""
+        return ".".join(self.path)
+
+
+def path_of(key: str | None) -> tuple[str, ...]:
+    """The parts of a dotted setting."""
+    return tuple(key.split(".")) if key else ()
+
+
 class BuilderError(Exception):
-    """A failure that is explained to the user without a traceback.
+    """A failure that is explained to the user without a traceback: a diagnostic that is raised. It never changes.
 
     `message` says what failed; `hint`, if any, what to do next; `key` is the dotted setting of the recipe that
-    caused it (such as `source.name`), from which the command line finds file and line, its `spot`.
+    caused it (such as `source.name`), from which `builder.config.places.located` finds file and line, its `span`.
     """
 
-    exit_code = 1
-    spot: SourceSpan | None = None
+    exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, key: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str, hint: str | None = None, key: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.key = key
+        self._diagnostic = Diagnostic(code=code, message=message, path=path_of(key), hint=hint)
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """What is wrong."""
+        return self._diagnostic
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Everything that is wrong; one, for most errors."""
+        return (self._diagnostic,)
+
+    @property
+    def code(self) -> str:
+        """The code of what is wrong."""
+        return self._diagnostic.code
+
+    @property
+    def message(self) -> str:
+        """What failed."""
+        return self._diagnostic.message
+
+    @property
+    def hint(self) -> str | None:
+        """What to do next."""
+        return self._diagnostic.hint
+
+    @property
+    def key(self) -> str | None:
+        """The dotted setting of the recipe that caused it."""
+        return self._diagnostic.key or None
+
+    @property
+    def span(self) -> SourceSpan | None:
+        """Where that setting is written."""
+        return self._diagnostic.span
+
+    def replaced(self, *, hint: str | None = None, key: str | None = None, span: SourceSpan | None = None) -> Self:
+        """The same error with a hint, a key or a span; what is not given stays as it is."""
+        given = {"hint": hint, "path": path_of(key), "span": span}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value}
+        attributes = {**vars(self), "_diagnostic": replace(self._diagnostic, **changes)}
+        other: Self = _restored(type(self), self.args, attributes)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self).copy())
+
+
+def _restored(kind: type[Any], args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    """An error as it was, without its constructor: for copies, and from another process."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Let an error that is raised inside and is about no setting be about `key`."""
+    try:
+        yield
+    except BuilderError as error:
+        if error.key is not None:
+            raise
+        raise error.replaced(key=key) from error.__cause__
 
 
 class ConfigurationError(BuilderError):
@@ -59,13 +156,23 @@ class ConversionError(BuilderError):
 
 
 class CheckError(BuilderError):
-    """A check missed its limit; the artifact went to `outputs/broken/`, and `record` tells all about it."""
+    """A check missed its limit; the artifact went to `outputs/broken/`, and `record` describes the build.
+
+    `record` is None where another process built it.
+    """
 
     exit_code = 5
 
-    def __init__(self, message: str, *, record: Any, hint: str | None = None, key: str | None = None) -> None:
-        super().__init__(message, hint=hint, key=key)
-        self.record = record
+    def __init__(
+        self, message: str, *, code: str, record: Any = None, hint: str | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, key=key)
+        self._record = record
+
+    @property
+    def record(self) -> Any:
+        """The BuildRecord of the broken build."""
+        return self._record
 
 
 class VerificationError(BuilderError):
@@ -78,3 +185,14 @@ class UnfitEnvironmentError(BuilderError):
     """The environment cannot do what the recipe requires (tracking, installation)."""
 
     exit_code = 7
+
+
+CLASSES: tuple[type[BuilderError], ...] = (
+    ConfigurationError,
+    SourceError,
+    ConversionError,
+    CheckError,
+    VerificationError,
+    UnfitEnvironmentError,
+)
+"""The classes by exit code, from 2 on."""

@@ -10,7 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 SCHEMA = 2
@@ -226,7 +226,7 @@ def is_current(manifest: "dict[str, Any]", *, paranoid: bool) -> "bool | None":
     return refreshed if still_offline(manifest["fallback"]) else None
 
 
-def still_offline(evidence: "dict[str, Any] | None") -> bool:
+def still_offline(evidence: "Mapping[str, Any] | None") -> bool:
     """Whether nothing says that weights could be downloaded now which could not be when `evidence` was made."""
     if evidence is None:
         return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from builder.artifacts.findings import LintFinding as LintFinding
+from builder.artifacts.headroom import Headroom as Headroom
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +17,20 @@ if TYPE_CHECKING:
 
     from builder.spec import BuildSpec
 
+
+class InStore:
+    """Marks bytes that the store keeps as an object of their own: the record has only the object's name.
+
+    `builder.engine.serialize` gives what reads and writes objects, as the context of pydantic's adapter.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        read = {"type": "with-info", "function": lambda name, info: info.context.read(name)}
+        write = {"type": "function-plain", "info_arg": True, "function": lambda value, info: info.context.write(value)}
+        return {"type": "function-plain", "function": read, "serialization": write}  # a schema of pydantic-core
+
+
+StoredBytes = Annotated[bytes, InStore()]
 
 MeasuredOutputs = Mapping[str, Mapping[str, Any]]
 """By output: its measures, each the worst over samples."""
@@ -166,34 +183,64 @@ class Suppression:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedModel:
-    """The module that is captured: substituted, in eval mode, with normalisation and softmax as modules."""
+class PreparedFacts:
+    """What the store keeps of a prepared model: everything but its modules."""
 
-    module: torch.nn.Module
-    """Takes the raw inputs in the order of the spec and returns a tuple with one tensor for each output."""
-    reference: torch.nn.Module
-    """The same without substitutions and compression: the original."""
     output_names: tuple[str, ...]
     labels: tuple[str, ...] | None
-    uncompressed: torch.nn.Module
-    """`module` before its compression (the same where there is none): what the artifact is compared with."""
     substitutions: tuple[SubstitutionEffect, ...] = ()
     compression: tuple[CompressionEffect, ...] = ()
     """The steps on the PyTorch model."""
     skipped: tuple[SkippedLayer, ...] = ()
     """The layers that these left as they were."""
-    normalization: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    normalization: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     """By image input: the `scale` and `bias` of each channel, on levels of 0 to 255."""
     states: Mapping[str, str] = field(default_factory=dict)
-    """By the state's name: the path of its buffer in `module` and in `reference`."""
+    """By the state's name: the path of its buffer in the module and in the reference."""
     flexible: tuple[Mapping[int, FlexibleSize], ...] = ()
     """For each input in order: the dimensions whose size the app chooses."""
-    integer_outputs: frozenset[str] = frozenset()
+    integer_outputs: tuple[str, ...] = ()
     """The outputs that are integers, by name."""
     preprocessing: Preprocessing | None = None
     """How the weights say that pictures are prepared."""
     suppression: Suppression | None = None
     """The stage behind the program, of a detector that has one; `labels` are its classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedModules:
+    """The modules of a prepared model, in eval mode, with normalisation and softmax as modules."""
+
+    module: torch.nn.Module
+    """What is captured, substituted: takes the raw inputs in the order of the spec and returns a tuple with one tensor
+    for each output."""
+    reference: torch.nn.Module
+    """The same without substitutions and compression: the original."""
+    uncompressed: torch.nn.Module
+    """`module` before its compression (the same where there is none): what the artifact is compared with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedModel(PreparedFacts):
+    """What is captured, and what is known of it; one that the store restored makes its modules when asked."""
+
+    modules: Callable[[], PreparedModules]
+    """Makes the modules once, and returns the same ones from then on."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module that is captured."""
+        return self.modules().module
+
+    @property
+    def reference(self) -> torch.nn.Module:
+        """The original."""
+        return self.modules().reference
+
+    @property
+    def uncompressed(self) -> torch.nn.Module:
+        """The module before its compression."""
+        return self.modules().uncompressed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,8 +333,8 @@ class CheckedOutput:
     name: str
     reference: str
     artifact: str
-    reference_png: bytes | None = None
-    artifact_png: bytes | None = None
+    reference_png: StoredBytes | None = None
+    artifact_png: StoredBytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +342,7 @@ class CheckedPicture:
     """A picture that a check used, and what both models said of it, best class first."""
 
     input: str
-    png: bytes
+    png: StoredBytes
     """The picture as the app gives it, PNG-encoded."""
     label: str | None
     """The right class, where the data is labelled."""
@@ -331,10 +378,13 @@ class CheckReport:
     array inputs without data (`synthetic`), and how many stress inputs and tries of a search there were besides."""
     pictures: tuple[CheckedPicture, ...] = ()
     """Evidence for the report; not in `build.json`."""
-    worst_input: bytes | None = None
+    worst_input: StoredBytes | None = None
     """The input on which artifact and original differ most of all that were tried, as `.npz`; not in `build.json`."""
-    failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    failed_on: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """By output that missed a limit, the numbers of the samples, those first that differ most."""
+    headroom: Headroom | None = None
+    """What values the artifact's operators have, by bounds and on the first inputs of this check; in `build.json` by
+    itself."""
 
     @property
     def verdict(self) -> Verdict:
@@ -410,21 +460,6 @@ class StageReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LintFinding:
-    """What one rule of the Neural Engine lint found in the artifact."""
-
-    rule: str
-    confidence: Literal["measured", "high", "medium", "low"]
-    """`high`, `medium` or `low`; `measured` where Core ML's own compute plan says it."""
-    count: int
-    examples: tuple[str, ...]
-    advice: str
-    sources: tuple[str, ...]
-    ignored: str | None = None
-    """The recipe's reason why this is accepted."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class BuildRecord:
     """All that is known about one build; `build.json`, the reports and MLflow are made from it."""
 
@@ -466,11 +501,16 @@ class BuildRecord:
     weights: tuple[LayerWeights, ...] = ()
     """The largest first; the report plots them."""
     lint: tuple[LintFinding, ...] = ()
-    """What probably keeps the artifact off the Neural Engine, the surest first."""
+    """What probably keeps the artifact off the Neural Engine, and where numbers can go wrong, the surest first."""
     chosen: AutoResult | None = None
     """What `auto` stands for, where the recipe says it."""
     decided: BuildSpec | None = None
     """The request's spec with that in the place of `auto`."""
+
+    @property
+    def headroom(self) -> tuple[Headroom, ...]:
+        """The values inside the artifact, by function; empty where no parity check executed it."""
+        return tuple(check.headroom for check in self.checks if check.headroom is not None)
 
     @property
     def spec(self) -> BuildSpec:

@@ -6,20 +6,39 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from builder.artifacts import CheckReport, TriedArtifact
+from builder.artifacts import CheckReport, CompressionEffect, LayerWeights, PreparedModel, TriedArtifact
 from builder.spec import BuildSpec
-
-if TYPE_CHECKING:  # a result is made by the module that calls us
-    from builder.engine.result import BuildResult
 
 _TOLD = ("snr_db", "accuracy", "drop", "top1_agreement")
 """The measures that are kept of what was tried."""
 _WORST_IS_LARGEST = ("drop",)
 
 
-Attempting = Callable[[BuildSpec], "BuildResult"]
+@dataclass(frozen=True, kw_only=True)
+class TriedBuild:
+    """What a choice looks at of a build."""
+
+    artifact: Callable[[], Path]
+    """Where the artifact lies, as long as the choice lasts."""
+    digest: str
+    size_bytes: int
+    weights: tuple[LayerWeights, ...]
+    modules: Mapping[str, str]
+    """By output and name of each operator: the path of its PyTorch module."""
+    method: str
+    """By which the model was captured."""
+    effects: tuple[CompressionEffect, ...]
+    """Of the steps on the program."""
+    prepared: Callable[[], PreparedModel]
+    converted: Callable[[], Any]
+    """The backend's model before compression."""
+    reports: Callable[[], tuple[CheckReport, ...]]
+    """The verdicts, where checks were asked for."""
+
+
+Attempting = Callable[[BuildSpec], TriedBuild]
 """Builds and checks what a spec says; raises what a build raises, but not for missed limits."""
 
 
@@ -29,18 +48,18 @@ class Candidate:
 
     what: str
     spec: BuildSpec
-    result: BuildResult
+    build: TriedBuild
     reports: tuple[CheckReport, ...]
 
     @property
     def path(self) -> Path:
         """The artifact, as long as the choice lasts."""
-        return self.result.sealed.value().path
+        return self.build.artifact()
 
     @property
     def bytes(self) -> int:
         """The size of the artifact."""
-        return int(self.result.sealed.record["size_bytes"])
+        return self.build.size_bytes
 
     @property
     def passes(self) -> bool:
@@ -70,9 +89,9 @@ class Candidate:
         return TriedArtifact(what=self.what, bytes=self.bytes, passed=self.passes, values=values)
 
 
-def measured(what: str, spec: BuildSpec, result: BuildResult) -> Candidate:
+def measured(what: str, spec: BuildSpec, build: TriedBuild) -> Candidate:
     """The candidate of a build, whose checks have run."""
-    return Candidate(what=what, spec=spec, result=result, reports=result.verified.value())
+    return Candidate(what=what, spec=spec, build=build, reports=build.reports())
 
 
 def _values(report: CheckReport, measure: str) -> Iterator[float]:

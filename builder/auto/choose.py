@@ -48,8 +48,8 @@ def _measured(trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping
     samples = trials.samples(plain)
     after = {
         "samples": digest_of([bytes_digest(t.numpy().tobytes()) for s in samples for t in s.tensors.values()]),
-        **{option: candidate.result.sealed.output for option, candidate in uniform.items()},
-        "none": plain.result.sealed.output,
+        **{option: candidate.build.digest for option, candidate in uniform.items()},
+        "none": plain.build.digest,
     }
     return keep(after, lambda: measure_layers(plain, uniform, samples))
 
@@ -94,13 +94,12 @@ class _Trials:
 
     def samples(self, candidate: Candidate) -> Sequence[Sample]:
         """What operators are ranked on: where the candidate failed a check, the samples that missed its limits."""
-        prepared = candidate.result.first.prepared.value()
+        prepared = candidate.build.prepared()
         return samples_to_compare(self._spec, prepared, missed_by(candidate.reports), SAMPLES)
 
 
 def _modules(candidate: Candidate) -> Mapping[str, str]:
-    modules: Mapping[str, str] = candidate.result.first.converted.record["modules"]
-    return modules
+    return candidate.build.modules
 
 
 def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | None, trials: _Trials) -> AutoResult:

@@ -128,6 +128,7 @@ def _too_large(found: list[Candidate], most: int) -> ConversionError:
     least = min(found, key=lambda each: each.bytes)
     return ConversionError(
         f"no compression gives an artifact of at most {most} bytes: the smallest has {least.bytes} ({least.what})",
+        code="B0414",
         hint="allow more bytes, or take a later target, which knows smaller methods",
         key="compression.auto.max_bytes",
     )

@@ -22,7 +22,7 @@ def recipe_name(request: BuildRequest) -> str:
 
 
 def chosen_recipe(request: BuildRequest, chosen: AutoResult, name: str) -> str:
-    """Its text. Raises FindingsError where a recipe cannot say what the command line does."""
+    """Its text. Raises DiagnosticsError where a recipe cannot say what the command line does."""
     head = f"""{request.recipe} with what was found by measuring: {chosen.said}.
 {MARK} {" ".join(request.overrides)}
 

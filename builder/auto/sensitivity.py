@@ -85,17 +85,15 @@ def _noise(layer: _Layer, own: Mapping[str, float], gains: Mapping[str, float]) 
 
 def _changed(candidate: Candidate) -> frozenset[str]:
     """The weights that all steps of a method have changed."""
-    effects = candidate.result.first.compressed.record["compression"]
-    return frozenset.intersection(*(frozenset(effect["changed"]) for effect in effects))
+    return frozenset.intersection(*(frozenset(effect.changed) for effect in candidate.build.effects))
 
 
 def _bytes(candidate: Candidate, layer: _Layer) -> int:
-    weights = candidate.result.sealed.record["weights"]
-    return sum(int(weight["bytes"]) for weight in weights if weight["output"] in layer.outputs)
+    return sum(weight.bytes for weight in candidate.build.weights if weight.output in layer.outputs)
 
 
 def _layers(plain: Candidate) -> list[_Layer]:
-    program = program_of(plain.result.first.converted.value().model)
+    program = program_of(plain.build.converted())
     weights, outputs = operators_of(program)
     return [
         _Layer(

@@ -70,14 +70,16 @@ def _limits(check: AccuracyCheck) -> dict[str, Limit]:
 def right_class(label: str | int | None, labels: Sequence[str], *, key: str) -> int:
     """The number of the class that a label of the data names; raises SourceError when the model has no such class."""
     if label is None:
-        raise SourceError("the data has no labels, and accuracy needs them", key=key)
+        raise SourceError("the data has no labels, and accuracy needs them", code="B0332", key=key)
     if isinstance(label, int) and 0 <= label < len(labels):
         return label
     if isinstance(label, int):
-        raise SourceError(f"the data has label {label}, and the model's classes are 0 to {len(labels) - 1}", key=key)
+        raise SourceError(
+            f"the data has label {label}, and the model's classes are 0 to {len(labels) - 1}", code="B0332", key=key
+        )
     if label not in labels:
         hint = did_you_mean(label, labels) or f"the model's {len(labels)} classes begin with {', '.join(labels[:5])}"
-        raise SourceError(f"the data has label {label}, which the model lacks", hint=hint, key=key)
+        raise SourceError(f"the data has label {label}, which the model lacks", code="B0332", hint=hint, key=key)
     return labels.index(label)
 
 

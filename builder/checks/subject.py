@@ -73,6 +73,7 @@ class Subject:
         except Exception as error:  # whatever the user's own code raises
             raise SourceError(
                 f"the original model raised {type(error).__name__} on the data of a check: {error}",
+                code="B0335",
                 hint="look for values that the model cannot take, such as an index beyond its vocabulary",
                 key="checks",
             ) from error

@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
-        raise ConfigurationError(message[:1].lower() + message[1:], hint=f"see `{self.prog} --help`")
+        raise ConfigurationError(message[:1].lower() + message[1:], code="B0225", hint=f"see `{self.prog} --help`")
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse `arguments`; an unknown option is named with the nearest known one."""
@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
         except argparse.ArgumentError as error:
             self.error(str(error))
         if unknown and not unknown[0].startswith("-"):
-            raise ConfigurationError(f"`{unknown[0]}` is one argument too many", hint=f"see `{self.prog} --help`")
+            raise ConfigurationError(
+                f"`{unknown[0]}` is one argument too many", code="B0225", hint=f"see `{self.prog} --help`"
+            )
         if unknown:
             name = unknown[0].partition("=")[0]
             hint = did_you_mean(name, known)
@@ -53,7 +55,7 @@ class Parser(argparse.ArgumentParser):
             elif hint is None and re.match(r"-[^-]", name):
                 hint = did_you_mean(f"-{name}", known)
             hint = hint or f"options: {', '.join(known)}"
-            raise ConfigurationError(f"there is no option `{name}`", hint=hint)
+            raise ConfigurationError(f"there is no option `{name}`", code="B0225", hint=hint)
         return namespace
 
 
@@ -65,16 +67,17 @@ def verbosity(namespace: argparse.Namespace) -> int:
 def outputs_folder(namespace: argparse.Namespace) -> Path:
     """Return the folder that artifacts go to."""
     if not namespace.outputs.strip():
-        raise ConfigurationError("--outputs names no folder", hint="leave it out for `outputs`")
+        raise ConfigurationError("--outputs names no folder", code="B0227", hint="leave it out for `outputs`")
     if visible(namespace.outputs) != namespace.outputs or "\n" in namespace.outputs:
         raise ConfigurationError(
-            f"--outputs {visible(namespace.outputs)!r} cannot be printed, as the path of an artifact is in the end"
+            f"--outputs {visible(namespace.outputs)!r} cannot be printed, as the path of an artifact is in the end",
+            code="B0227",
         )
     folder = Path(namespace.outputs)
     nearest = next((f for f in (folder, *folder.parents) if os.path.lexists(f)), None)
     if nearest is not None and not nearest.is_dir():
         what = "a symbolic link that leads nowhere" if nearest.is_symlink() else "a file"
-        raise ConfigurationError(f"--outputs {folder}: {nearest} is {what}, not a folder")
+        raise ConfigurationError(f"--outputs {folder}: {nearest} is {what}, not a folder", code="B0227")
     return folder
 
 
@@ -85,7 +88,7 @@ def model_file(text: str) -> Path:
         return path
     built = [shown(found) for suffix in _MODELS for found in Path("outputs").glob(f"*/*/*{suffix}")]
     hint = did_you_mean(text, built) or _same_name(path, built) or "give the path of a .mlpackage, .mlmodel or .aimodel"
-    raise ConfigurationError(f"there is no model {path}", hint=hint)
+    raise ConfigurationError(f"there is no model {path}", code="B0226", hint=hint)
 
 
 def _same_name(path: Path, built: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.artifacts import AutoResult, BuildRequest
 from builder.cli.arguments import Parser, verbosity
-from builder.errors import BuilderError, ConfigurationError
+from builder.errors import ConfigurationError
 from builder.util.text import visible
 
 DESCRIPTION = """Find what `precision: auto` and `compression: auto` of a recipe stand for, by building and measuring,
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     request = compose(given.overrides)
     if not request.spec.is_open:
         raise ConfigurationError(
-            f"{request.recipe} leaves nothing open", hint="say `precision=auto` or `compression=auto`"
+            f"{request.recipe} leaves nothing open", code="B0229", hint="say `precision=auto` or `compression=auto`"
         )
     file = recipe_file(given.output, recipe_name(request), f"{MARK} {' '.join(request.overrides)}")
     chosen = _choose(request, verbosity(given))
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _choose(request: BuildRequest, verbosity: int) -> AutoResult:
-    from builder.config.places import place_of
+    from builder.config.places import located
     from builder.engine.pipeline import find_choice
     from builder.reports.files import build_logged
     from builder.reports.terminal import Terminal
@@ -61,14 +61,10 @@ def _choose(request: BuildRequest, verbosity: int) -> AutoResult:
     with (
         Terminal(verbosity=verbosity, stream=sys.stderr) as terminal,
         tempfile.TemporaryDirectory() as folder,
+        located(request),
+        build_logged(Path(folder), terminal) as logged,  # what libraries say is not part of the answer
     ):
-        try:
-            with build_logged(Path(folder), terminal) as logged:  # what libraries say is not part of the answer
-                return find_choice(request, progress=logged)
-        except BuilderError as error:
-            if error.key is not None and error.spot is None:
-                error.spot = place_of(error.key, request)
-            raise
+        return find_choice(request, progress=logged)
 
 
 def _prove(file: Path, request: BuildRequest, chosen: AutoResult) -> None:
@@ -81,5 +77,6 @@ def _prove(file: Path, request: BuildRequest, chosen: AutoResult) -> None:
         file.unlink()
         raise ConfigurationError(
             f"the recipe composes to something else than what was chosen for {request.recipe}",
+            code="B0229",
             hint="choose `auto` in the defaults list (`- precision: auto`), not in a section below another option",
         )

@@ -34,7 +34,7 @@ def read_picture(feature: Any, layout: str, name: str, text: str) -> Any:
         with open_regular(Path(text)) as stream, Image.open(stream) as opened:
             picture = opened.convert("L" if layout.startswith("G") else "RGB")
     except Exception as error:  # decoders raise types of their own on damaged files
-        raise ConfigurationError(f"input {name}: {text} cannot be read as a picture: {error}") from error
+        raise ConfigurationError(f"input {name}: {text} cannot be read as a picture: {error}", code="B0228") from error
     height, width = feature.shape[2:]
     if not feature.ranges and picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from builder.cli.arguments import Parser, verbosity
-from builder.errors import BuilderError
 from builder.util.text import visible
 
 if TYPE_CHECKING:  # they bring torch
@@ -41,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--missed", type=Path, help=argparse.SUPPRESS)  # what a build has just found
     given = parser.read(arguments)
     from builder.config.compose import compose
-    from builder.config.places import place_of
+    from builder.config.places import located
 
     request = compose(given.overrides)
     from builder.analysis.numerics.screen import told
@@ -54,18 +53,14 @@ def run(arguments: Sequence[str]) -> int:
     with (
         Terminal(verbosity=verbosity(given), stream=sys.stderr) as terminal,
         tempfile.TemporaryDirectory() as folder,
+        located(request),
+        build_logged(Path(folder), terminal) as logged,  # what libraries say is not part of the answer
     ):
-        try:
-            with build_logged(Path(folder), terminal) as logged:  # what libraries say is not part of the answer
-                missed = _missed(given.missed) if given.missed else found_missed(request)
-                if given.short:
-                    _short(request, missed, given.seconds, out)
-                    return 0
-                findings = debug(request, folder=Path(folder), progress=logged, missed=missed)
-        except BuilderError as error:
-            if error.key is not None and error.spot is None:
-                error.spot = place_of(error.key, request)
-            raise
+        missed = _missed(given.missed) if given.missed else found_missed(request)
+        if given.short:
+            _short(request, missed, given.seconds, out)
+            return 0
+        findings = debug(request, folder=Path(folder), progress=logged, missed=missed)
     print(visible("\n".join(told(findings, everything=verbosity(given) > 0))))
     return 0
 

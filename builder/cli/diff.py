@@ -51,7 +51,7 @@ def compare(one: Path, other: Path) -> Iterator[str]:
 def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
     """The artifact that a path means, and the record beside it, if there is one."""
     if not path.exists():
-        raise ConfigurationError(f"{path} does not exist")
+        raise ConfigurationError(f"{path} does not exist", code="B0226")
     is_artifact = path.suffix in (".mlpackage", ".mlmodel", ".aimodel")
     record = (path.parent if is_artifact else path if path.is_dir() else path.parent) / FILE_NAME
     document = None
@@ -59,11 +59,11 @@ def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
         try:
             document = read_build_json(record)
         except ValueError as error:
-            raise ConfigurationError(str(error)) from error
+            raise ConfigurationError(str(error), code="B0226") from error
     if is_artifact:
         return path, document
     if document is None:
-        raise ConfigurationError(f"{path} is neither an artifact nor the folder of a build")
+        raise ConfigurationError(f"{path} is neither an artifact nor the folder of a build", code="B0226")
     return Path(document["artifact"]["path"]), document
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.cli.arguments import Parser, outputs_folder, verbosity
-from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
+from builder.errors import ConversionError, UnfitEnvironmentError
 from builder.util.text import visible
 
 DESCRIPTION = """Look at a recipe's model before it is converted: every operator without a lowering, tensors that
@@ -37,20 +37,19 @@ def run(arguments: Sequence[str]) -> int:
 def _look_at_recipe(overrides: Sequence[str], *, verbosity: int) -> int:
     from builder.analysis.preflight.screen import told
     from builder.config.compose import compose
-    from builder.config.places import place_of
+    from builder.config.places import located
     from builder.engine.pipeline import examine
     from builder.reports.files import build_logged
     from builder.reports.terminal import Terminal
 
     request = compose(overrides)
-    with Terminal(verbosity=verbosity, stream=sys.stderr) as terminal, tempfile.TemporaryDirectory() as folder:
-        try:
-            with build_logged(Path(folder), terminal) as logged:  # what libraries say is not part of the answer
-                found = examine(request, progress=logged)
-        except BuilderError as error:
-            if error.key is not None and error.spot is None:
-                error.spot = place_of(error.key, request)
-            raise
+    with (
+        Terminal(verbosity=verbosity, stream=sys.stderr) as terminal,
+        tempfile.TemporaryDirectory() as folder,
+        located(request),
+        build_logged(Path(folder), terminal) as logged,  # what libraries say is not part of the answer
+    ):
+        found = examine(request, progress=logged)
     print(visible("\n".join(told(found, everything=verbosity > 0))))
     return ConversionError.exit_code if found.best.in_the_way else 0
 

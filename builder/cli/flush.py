@@ -29,6 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         reasons = "; ".join(dict.fromkeys(kept.reason for kept in report.kept))
         raise UnfitEnvironmentError(
             f"{len(report.kept)} could not be sent to MLflow: {reasons}",
+            code="B0708",
             hint="they stay in the outbox, and the next flush tries again",
         )
     return 0

@@ -37,18 +37,25 @@ def run(arguments: Sequence[str]) -> int:
     from builder.progress import Silent
     from builder.reports.plain import size as shown_size
     from builder.store.actions import Store
-    from builder.store.collect import collect
+    from builder.store.collect import collect, collect_notes
+    from builder.store.digests import StatCache
 
     store = Store(Path(cache_folder()) / "store", Silent())
     artifacts = _locked_artifacts(store.root, dry_run=given.dry_run)
     found = collect(store, max_age=age, max_bytes=int(size), dry_run=given.dry_run, artifacts=artifacts)
+    notes = collect_notes(store.root.parent, max_age=age, dry_run=given.dry_run)
+    if not given.dry_run:
+        StatCache(store.root.parent / "remembered.json").prune()
     if verbosity(given) > 0:
-        for file in found.files:
+        for file in (*found.files, *notes):
             print(file)
     what = "would be removed" if given.dry_run else "removed"
     removed, kept = shown_size(found.bytes), shown_size(found.kept_bytes)
     rooted = f" ({found.rooted} results for locks and releases)" if found.rooted else ""
-    print(f"{len(found.files)} files, {removed}, {what}; {kept} stay{rooted} in {store.root}", file=sys.stderr)
+    print(
+        f"{len(found.files) + len(notes)} files, {removed}, {what}; {kept} stay{rooted} in {store.root}",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -81,6 +88,8 @@ def _amount(option: str, text: str, units: dict[str, int]) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z])", text)
     if found is None or found[2] not in units:
         raise ConfigurationError(
-            f"{option} {text} is not an amount", hint=f"a number and one of {', '.join(units)}: `2{next(iter(units))}`"
+            f"{option} {text} is not an amount",
+            code="B0228",
+            hint=f"a number and one of {', '.join(units)}: `2{next(iter(units))}`",
         )
     return float(found[1]) * units[found[2]]

@@ -65,6 +65,7 @@ def _check_name(file: Path) -> None:
     if other is not None:
         raise ConfigurationError(
             f"a recipe {file.stem} is there already: {other}",
+            code="B0227",
             hint="a name means one recipe: name another file with --output",
         )
 
@@ -83,9 +84,13 @@ def _where(file: Path) -> str:
 
 def _check_output(file: Path) -> None:
     if file.suffix != ".yaml":
-        raise ConfigurationError(f"--output {file} is not a name of a recipe", hint="recipes are called NAME.yaml")
+        raise ConfigurationError(
+            f"--output {file} is not a name of a recipe", code="B0227", hint="recipes are called NAME.yaml"
+        )
     if file.exists():
-        raise ConfigurationError(f"{file} is there already", hint="name another with --output, or remove it")
+        raise ConfigurationError(
+            f"{file} is there already", code="B0227", hint="name another with --output, or remove it"
+        )
 
 
 def _write(file: Path, text: str) -> None:
@@ -95,4 +100,4 @@ def _write(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.rename(file)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}", code="B0227") from error

@@ -33,9 +33,10 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.read(arguments)
     from builder.config.compose import compose
     from builder.config.folders import open_library
+    from builder.diagnostics.render import render_error
 
     if given.all and given.overrides:
-        raise ConfigurationError("--all locks every recipe as it is, so it takes no key=value")
+        raise ConfigurationError("--all locks every recipe as it is, so it takes no key=value", code="B0229")
     lines = [[f"recipe={name}"] for name in open_library().recipe_names()] if given.all else [given.overrides]
     code = 0
     for line in lines:
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         except BuilderError as error:
             if not given.all:
                 raise
-            print(visible(f"{line[0]}: {error.message}"), file=sys.stderr)
+            print(visible(f"{line[0]}: {render_error(error)}"), file=sys.stderr)
             code = code or error.exit_code
     return code
 

@@ -17,7 +17,7 @@ from builder.util.locations import shown
 def run_locked(overrides: Sequence[str], *, multirun: bool, outputs: Path, verbosity: int) -> int:
     """Build one recipe as the lock says it; raises VerificationError naming what drifted."""
     if multirun:
-        raise ConfigurationError("--locked builds one recipe, so it does not go with -m")
+        raise ConfigurationError("--locked builds one recipe, so it does not go with -m", code="B0229")
     from builder.config.compose import compose
 
     request, folder = compose(overrides), Path.cwd()

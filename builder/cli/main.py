@@ -13,7 +13,7 @@ from pathlib import Path
 
 from builder import __version__
 from builder.cli.process import setup_process
-from builder.errors import BuilderError, ConfigurationError, SourceError
+from builder.errors import BuilderError, ConfigurationError, SourceError, UnfitEnvironmentError
 from builder.util.child import run_in_child
 
 VERBS = {
@@ -31,6 +31,7 @@ VERBS = {
     "schema": "write the JSON schema with which editors complete and check recipes",
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
+    "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
     "flush": "send the builds that wait in the outbox to MLflow",
     "lock": "write to builder.lock what recipes are made of",
     "release": "build a locked recipe twice, compare, and write the proof beside the artifact",
@@ -57,54 +58,51 @@ def run(given: list[str]) -> int:
     """Run one command; every failure becomes its exit code and a message on stderr."""
     from builder.util.process_state import said_by
     from builder.util.reading import UnfitFileError
-    from builder.util.text import visible
 
     try:
         setup_process()
         code = _dispatch(given)
         sys.stdout.flush()
     except BuilderError as error:
-        _explain(error)
-        return error.exit_code
+        return _explain(error)
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was replaced", file=sys.stderr)
         return 130
     except MemoryError:
-        print("error: there is not enough memory for this build; nothing was replaced", file=sys.stderr)
-        return 7
+        message = "there is not enough memory for this build; nothing was replaced"
+        return _explain(UnfitEnvironmentError(message, code="B0707"))
     except BrokenPipeError:
         # The reader of stdout is gone (`| head`); Python must not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UnfitFileError as error:
-        print(visible(f"error: {error.filename} {error.strerror}"), file=sys.stderr)
-        return 3
+        return _explain(SourceError(f"{error.filename} {error.strerror}", code="B0302"))
     except OSError as error:
         return _explain_system(error)
     except Exception:
         return _bug()
     except BaseException as error:  # SystemExit, and what is made to pass every handler: none of ours
-        print(visible(f"error: code of the model raised {said_by(error)}; nothing was built"), file=sys.stderr)
-        return SourceError.exit_code
+        message = f"code of the model raised {said_by(error)}; nothing was built"
+        return _explain(SourceError(message, code="B0313"))
     return code
 
 
 def _explain_system(error: OSError) -> int:
     """Say what the system refused and return the exit code of that; what it says of our own doing is a bug."""
     from builder.util.paths import DISK_FULL, NOT_WRITABLE
-    from builder.util.text import visible
 
     if error.errno == errno.EBADF:
-        print("error: code of the model closed files of the process that are not its own", file=sys.stderr)
-        return SourceError.exit_code
-    code = 2 if error.errno in _NAMES else 7 if error.errno in DISK_FULL | NOT_WRITABLE | _LIMITS else None
-    if code is None:
-        return _bug()
+        message = "code of the model closed files of the process that are not its own"
+        return _explain(SourceError(message, code="B0336"))
     name = str(error.filename)
     place = name if len(name) < _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
     full = "the disk is full: " if error.errno in DISK_FULL else ""
-    print(visible(f"error: {full}{error.strerror}: {place}"), file=sys.stderr)
-    return code
+    message = f"{full}{error.strerror}: {place}"
+    if error.errno in _NAMES:
+        return _explain(ConfigurationError(message, code="B0226"))
+    if error.errno in DISK_FULL | NOT_WRITABLE | _LIMITS:
+        return _explain(UnfitEnvironmentError(message, code="B0706"))
+    return _bug()
 
 
 def _bug() -> int:
@@ -161,19 +159,21 @@ def _verb(word: str, following: Sequence[str]) -> str:
 
     if word == "recipe":
         name = next((text for text in following if not text.startswith("-")), "NAME")
-        raise ConfigurationError("`recipe` is not a command", hint=f"to build one, write `recipe={name}`")
+        raise ConfigurationError("`recipe` is not a command", code="B0224", hint=f"to build one, write `recipe={name}`")
     name = Path(word).name.removesuffix(".yaml")
     if name in open_library().recipe_names():
-        raise ConfigurationError(f"unknown command `{word}`", hint=f"to build it, write `recipe={name}`")
+        raise ConfigurationError(f"unknown command `{word}`", code="B0224", hint=f"to build it, write `recipe={name}`")
     if "/" in word or "." in word:
         what = "is a path, and no command was given" if Path(word).exists() else "does not exist, and is not a command"
-        raise ConfigurationError(f"{word} {what}", hint="recipes are built by name: `recipe=…`; `list` prints them")
+        raise ConfigurationError(
+            f"{word} {what}", code="B0224", hint="recipes are built by name: `recipe=…`; `list` prints them"
+        )
     verb = nearest(word, VERBS)
     recipe = nearest(word, open_library().recipe_names())
     hint = f"did you mean `{verb}`?" if verb else f"verbs: {', '.join(VERBS)}"
     if not verb and recipe:
         hint = f"did you mean `recipe={recipe}`?"
-    raise ConfigurationError(f"unknown command `{word}`", hint=hint)
+    raise ConfigurationError(f"unknown command `{word}`", code="B0224", hint=hint)
 
 
 def _help() -> str:
@@ -199,15 +199,10 @@ recipes:
 {recipes}"""
 
 
-def _explain(error: BuilderError) -> None:
-    from builder.config.problems import Finding, FindingsError, render
+def _explain(error: BuilderError) -> int:
+    """Print everything that an error says; returns its exit code."""
+    from builder.diagnostics.render import render_error
     from builder.util.text import visible
 
-    if error.spot is not None:
-        told = Finding(key=error.key or "", message=error.message, spot=error.spot, hint=error.hint)
-        print(visible(render(told)), file=sys.stderr)
-        return
-    prefix = "" if isinstance(error, FindingsError) else "error: "
-    print(visible(f"{prefix}{error.message}"), file=sys.stderr)
-    if error.hint:
-        print(visible(f"  hint: {error.hint}"), file=sys.stderr)
+    print(visible(render_error(error)), file=sys.stderr)
+    return error.exit_code

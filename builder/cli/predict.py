@@ -63,18 +63,18 @@ def _predict(path: Path, files: Mapping[str, str], function: str | None) -> dict
     try:
         model = load(path, function)
     except (ModelError, UnsupportedError, OSError) as error:
-        raise SourceError(f"{path} cannot be loaded: {error}") from error
+        raise SourceError(f"{path} cannot be loaded: {error}", code="B0302") from error
     except InputError as error:
-        raise ConfigurationError(str(error)) from error
+        raise ConfigurationError(str(error), code="B0226") from error
     inputs = read_inputs(model, files)
     try:
         return model.predict(inputs, state=model.make_state() if model.states else None)
     except InputError as error:
-        raise ConfigurationError(str(error)) from error
+        raise ConfigurationError(str(error), code="B0228") from error
     except ModelError as error:  # compressed weights are made dense by the first prediction
-        raise SourceError(f"{path} is damaged: {error}") from error
+        raise SourceError(f"{path} is damaged: {error}", code="B0302") from error
     except PredictionError as error:
-        raise ConversionError(f"the prediction failed: {error}") from error
+        raise ConversionError(f"the prediction failed: {error}", code="B0415") from error
 
 
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
@@ -82,9 +82,11 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals or not name or not value:
-            raise ConfigurationError(f"{argument} is not `name=FILE`", hint="name an input: `image=cat.jpg`")
+            raise ConfigurationError(
+                f"{argument} is not `name=FILE`", code="B0228", hint="name an input: `image=cat.jpg`"
+            )
         if name in pairs:
-            raise ConfigurationError(f"input {name} is given twice")
+            raise ConfigurationError(f"input {name} is given twice", code="B0228")
         pairs[name] = value
     return pairs
 
@@ -94,11 +96,11 @@ def read_inputs(model: Model, files: Mapping[str, str]) -> dict[str, Any]:
     unknown = [name for name in files if name not in model.inputs]
     if unknown:
         hint = did_you_mean(unknown[0], model.inputs) or f"inputs: {', '.join(model.inputs)}"
-        raise ConfigurationError(f"the model has no input {unknown[0]}", hint=hint)
+        raise ConfigurationError(f"the model has no input {unknown[0]}", code="B0228", hint=hint)
     missing = [name for name, feature in model.inputs.items() if name not in files and not _is_optional(feature)]
     if missing:
         wanted = " ".join(f"{name}=FILE" for name in missing)
-        raise ConfigurationError(f"no value for {', '.join(missing)}", hint=f"add {wanted}")
+        raise ConfigurationError(f"no value for {', '.join(missing)}", code="B0228", hint=f"add {wanted}")
     return {
         name: _read(model.inputs[name], name, text)
         if text.endswith(".npy") or (layout := color_layout(model, name)) is None
@@ -127,12 +129,12 @@ def _read(feature: Any, name: str, text: str) -> Any:
             return np.full(feature.shape, float(text), dtype=np.float32)
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise ConfigurationError(
-                f"input {name}: {text} is neither a readable .npy file nor a number: {error}"
+                f"input {name}: {text} is neither a readable .npy file nor a number: {error}", code="B0228"
             ) from error
     try:
         return float(text) if feature.kind == "double" else int(text) if feature.kind == "int64" else text
     except ValueError as error:
-        raise ConfigurationError(f"input {name}: {text} is not a number") from error
+        raise ConfigurationError(f"input {name}: {text} is not a number", code="B0228") from error
 
 
 def _picture(feature: Any, name: str, text: str) -> Any:
@@ -144,7 +146,7 @@ def _picture(feature: Any, name: str, text: str) -> Any:
         with open_regular(Path(text)) as stream, Image.open(stream) as opened:
             picture = opened.convert("RGB" if feature.color in ("RGB", "BGR") else "L")
     except Exception as error:  # decoders raise types of their own on damaged files
-        raise ConfigurationError(f"input {name}: {text} cannot be read as a picture: {error}") from error
+        raise ConfigurationError(f"input {name}: {text} cannot be read as a picture: {error}", code="B0228") from error
     if (feature.width, feature.height) != picture.size and not feature.enumerated and feature.width_range is None:
         picture = picture.resize((feature.width, feature.height), Image.Resampling.BILINEAR)
     if feature.color == "GRAYSCALE_FLOAT16":
@@ -192,7 +194,7 @@ def _folder(given: str | None) -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"--output {folder} cannot be made: {error.strerror}") from error
+        raise ConfigurationError(f"--output {folder} cannot be made: {error.strerror}", code="B0227") from error
     return folder
 
 

@@ -29,5 +29,5 @@ def setup_process() -> None:
         Path.cwd()
     except OSError as error:
         raise UnfitEnvironmentError(
-            f"the working directory is gone: {error.strerror}", hint="`cd` to one that exists"
+            f"the working directory is gone: {error.strerror}", code="B0706", hint="`cd` to one that exists"
         ) from error

@@ -63,7 +63,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             recipe.append(argument)
         elif key not in _SETTINGS or not equals or not value:
             hint = did_you_mean(key, _SETTINGS) or f"settings: {', '.join(_SETTINGS)}"
-            raise ConfigurationError(f"a release has no setting `{argument}`", hint=hint)
+            raise ConfigurationError(f"a release has no setting `{argument}`", code="B0268", hint=hint)
         else:
             settings[key] = value
     return recipe, settings

@@ -7,24 +7,19 @@ import sys
 from pathlib import Path
 
 from builder.artifacts import BuildRecord, BuildRequest
-from builder.errors import BuilderError
 from builder.progress import BOUNDS_VARIABLE, Progress
 
 
 def build_and_report(request: BuildRequest, *, outputs: Path, verbosity: int) -> BuildRecord:
     """Build one request and show the summary on stderr; raises CheckError for a broken build, after its summary."""
-    from builder.config.places import place_of
+    from builder.config.places import located
     from builder.engine.failure import require_built
     from builder.engine.pipeline import build
     from builder.reports.terminal import Terminal
 
     with Terminal(verbosity=verbosity, stream=sys.stderr) as terminal:  # a failure leaves no spinner behind
-        try:
+        with located(request):
             record = build(request, outputs=outputs, progress=_heard_by_search(terminal))
-        except BuilderError as error:
-            if error.key is not None and error.spot is None:
-                error.spot = place_of(error.key, request)
-            raise
         terminal.summary(record)
     return require_built(record, outputs)
 

@@ -42,4 +42,4 @@ def _write(file: Path, text: str) -> None:
         temporary.replace(file)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise ConfigurationError(f"--output {file} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(f"--output {file} cannot be written: {error.strerror}", code="B0227") from error

@@ -79,12 +79,12 @@ SEARCHES = "search"
 
 
 def _base(arguments: Sequence[str], read: Any) -> BuildRequest:
-    """The build that all trials begin with; raises FindingsError where it or the search for it is wrong."""
+    """The build that all trials begin with; raises DiagnosticsError where it or the search for it is wrong."""
     from builder.config.compose import compose
     from builder.config.derived import deletions
     from builder.config.folders import open_library
     from builder.config.hydra.overrides import read_command_line
-    from builder.config.problems import FindingsError
+    from builder.diagnostics.render import DiagnosticsError
     from builder.search.problems import search_problems
 
     library = open_library()
@@ -94,19 +94,23 @@ def _base(arguments: Sequence[str], read: Any) -> BuildRequest:
         *deletions(read_command_line(arguments, library)),
     ]
     if findings:
-        raise FindingsError(findings)
+        raise DiagnosticsError(findings)
     return request
 
 
 def _launcher_settings(arguments: Sequence[str], jobs: int) -> Any:
     from builder.cli.sweep_settings import read_settings
-    from builder.config.problems import Finding, FindingsError, command_line_spot
+    from builder.diagnostics.render import DiagnosticsError
+    from builder.diagnostics.spans import command_line_span
+    from builder.errors import Diagnostic
 
     for argument in arguments:
         if argument.partition("=")[0] == "sweep.jobs":
             hint = "how many trials run at a time is `search.jobs`"
-            spot = command_line_spot(argument)
-            raise FindingsError([Finding(key="sweep.jobs", message="is about a sweep", spot=spot, hint=hint)])
+            span = command_line_span(argument)
+            raise DiagnosticsError(
+                [Diagnostic(code="B0231", path=("sweep", "jobs"), message="is about a sweep", span=span, hint=hint)]
+            )
     return read_settings([*arguments, f"sweep.jobs={jobs}"])
 
 
@@ -264,10 +268,12 @@ class _Session:
 
 def _inputs_digest(request: BuildRequest) -> str:
     """A digest of all that the builds read: recipe, files, user code, versions of the tools."""
-    from builder.engine.pipeline import open_runner, stages_of
+    from builder.engine.run import stage_names
+    from builder.engine.runner import open_runner
+    from builder.engine.table import STAGES
     from builder.progress import Silent
 
-    runner = open_runner(request, Silent(), peek=True)
-    inputs = {stage: runner.inputs(stage, {}) for stage in stages_of(request.spec)}
+    runner = open_runner(Silent(), peek=True)
+    inputs = {stage: runner.inputs(stage, request.spec, {}) for stage in stage_names(STAGES, request.spec)}
     runner.remembered.save()
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()

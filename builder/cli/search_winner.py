@@ -32,15 +32,16 @@ def recipe_file(given: str | None, name: str, mark: str) -> Path:
     unfit = why_unfit(file.stem)
     if file.suffix != ".yaml" or unfit:
         raise ConfigurationError(
-            f"--output {file} is not a name of a recipe", hint=unfit or "recipes are called NAME.yaml"
+            f"--output {file} is not a name of a recipe", code="B0227", hint=unfit or "recipes are called NAME.yaml"
         )
     known = [Path("recipes").resolve(), *(place.resolve() for place in open_library().recipes)]
     if file.parent.resolve() not in known:
         hint = f"`BUILDER_RECIPES={file.parent}` makes it one"
-        raise ConfigurationError(f"--output {file} is not in a recipe folder", hint=hint)
+        raise ConfigurationError(f"--output {file} is not in a recipe folder", code="B0227", hint=hint)
     if file.exists() and mark not in file.read_text(encoding="utf-8", errors="replace"):
         raise ConfigurationError(
             f"{file} is there already, and was not written by this command",
+            code="B0227",
             hint="name another with --output, or remove it",
         )
     return file

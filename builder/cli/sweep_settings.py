@@ -8,7 +8,9 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from builder.config.hydra.overrides import parse, plain
-from builder.config.problems import Finding, FindingsError, command_line_spot
+from builder.diagnostics.render import DiagnosticsError
+from builder.diagnostics.spans import command_line_span
+from builder.errors import Diagnostic, path_of
 from builder.jobs.settings import LAUNCHERS, SweepSettings
 from builder.search.configuration import is_about_search
 from builder.util.suggest import nearest
@@ -23,36 +25,46 @@ def is_setting(argument: str) -> bool:
 
 
 def refuse_settings(arguments: Sequence[str]) -> None:
-    """Raise FindingsError where the command line of one build has settings of a sweep or of a search."""
+    """Raise DiagnosticsError where the command line of one build has settings of a sweep or of a search."""
     rooms = [
         (is_setting, "is about a sweep", "a sweep is asked for by `-m`"),
         (is_about_search, "is about a search", "a search is asked for by `python -m builder search recipe=…`"),
     ]
     findings = [
-        Finding(key=argument.partition("=")[0], message=message, spot=command_line_spot(argument), hint=hint)
+        Diagnostic(
+            code="B0231",
+            path=path_of(argument.partition("=")[0]),
+            message=message,
+            span=command_line_span(argument),
+            hint=hint,
+        )
         for argument in arguments
         for is_about, message, hint in rooms
         if is_about(argument)
     ]
     if findings:
-        raise FindingsError(findings)
+        raise DiagnosticsError(findings)
 
 
 def read_settings(arguments: Sequence[str]) -> SweepSettings:
-    """Return the settings that these arguments give; raises FindingsError with everything that is wrong with them."""
+    """Return the settings that these arguments give; raises DiagnosticsError with all that is wrong with them."""
     given: dict[str, Any] = {}
     written: dict[str, str] = {}
-    findings: list[Finding] = []
+    findings: list[Diagnostic] = []
     for argument in arguments:
         found = _read(argument)
-        if isinstance(found, Finding):
+        if isinstance(found, Diagnostic):
             findings.append(found)
             continue
         (name, *rest), value = found
         dotted = ".".join([name, *rest])
         if dotted in written:
             message = f"is given twice, first as `{written[dotted]}`"
-            findings.append(Finding(key=f"{ROOM}.{dotted}", message=message, spot=command_line_spot(argument)))
+            findings.append(
+                Diagnostic(
+                    code="B0231", path=path_of(f"{ROOM}.{dotted}"), message=message, span=command_line_span(argument)
+                )
+            )
         written[dotted] = argument
         if rest:
             group = given.setdefault(name, {})
@@ -62,36 +74,45 @@ def read_settings(arguments: Sequence[str]) -> SweepSettings:
             given[name] = value
     launcher = given.get("launcher", "local")
     if launcher not in LAUNCHERS:
-        spot = command_line_spot(written["launcher"], str(launcher))
+        span = command_line_span(written["launcher"], str(launcher))
         message = f"{launcher!r} is not allowed"
         near = nearest(str(launcher), LAUNCHERS)
         findings.append(
-            Finding(key=f"{ROOM}.launcher", message=message, spot=spot, allowed=list(LAUNCHERS), nearest=near)
+            Diagnostic(
+                code="B0231",
+                path=path_of(f"{ROOM}.launcher"),
+                message=message,
+                span=span,
+                allowed=list(LAUNCHERS),
+                nearest=near,
+            )
         )
-        raise FindingsError(findings)
+        raise DiagnosticsError(findings)
     try:
         settings = LAUNCHERS[launcher].model_validate(given)
     except ValidationError as error:
         findings += _findings(error, launcher, written)
     if findings:
-        raise FindingsError(findings)
+        raise DiagnosticsError(findings)
     return settings
 
 
-def _read(argument: str) -> tuple[list[str], Any] | Finding:
+def _read(argument: str) -> tuple[list[str], Any] | Diagnostic:
     override = parse(argument)
-    if isinstance(override, Finding):
+    if isinstance(override, Diagnostic):
         return override
-    key, spot = override.key_or_group, command_line_spot(argument)
+    key, span = override.key_or_group, command_line_span(argument)
     names = key.split(".")[1:]
     if override.is_delete() or override.is_add() or override.package is not None or not all(names) or not names:
-        return Finding(key=key, message="must be written as `sweep.NAME=VALUE`", spot=spot)
+        return Diagnostic(code="B0231", path=path_of(key), message="must be written as `sweep.NAME=VALUE`", span=span)
     if override.is_sweep_override():
-        return Finding(key=key, message="must have one value: it is about the whole sweep", spot=spot)
+        return Diagnostic(
+            code="B0231", path=path_of(key), message="must have one value: it is about the whole sweep", span=span
+        )
     return names, plain(override.value())
 
 
-def _findings(error: ValidationError, launcher: str, written: dict[str, str]) -> list[Finding]:
+def _findings(error: ValidationError, launcher: str, written: dict[str, str]) -> list[Diagnostic]:
     found = []
     for details in error.errors(include_url=False):
         name = str(details["loc"][0])
@@ -103,19 +124,20 @@ def _findings(error: ValidationError, launcher: str, written: dict[str, str]) ->
         names = _allowed(launcher, name)
         message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         near = nearest(str(details["input"]), names)
-        spot = command_line_spot(argument, argument.partition("=")[2] or None)
-        found.append(Finding(key=key, message=message, spot=spot, nearest=near))
+        span = command_line_span(argument, argument.partition("=")[2] or None)
+        found.append(Diagnostic(code="B0231", path=path_of(key), message=message, span=span, nearest=near))
     return found
 
 
-def _unknown(name: str, argument: str, launcher: str) -> Finding:
+def _unknown(name: str, argument: str, launcher: str) -> Diagnostic:
     names = list(LAUNCHERS[launcher].model_fields)
     others = [other for other, model in LAUNCHERS.items() if name in model.model_fields]
     hint = f"it goes with {' or '.join(f'sweep.launcher={other}' for other in others)}" if others else None
-    return Finding(
-        key=f"{ROOM}.{name}",
+    return Diagnostic(
+        code="B0231",
+        path=path_of(f"{ROOM}.{name}"),
         message=f"does nothing with sweep.launcher={launcher}" if others else "unknown key",
-        spot=command_line_spot(argument, f"{ROOM}.{name}", first=True),
+        span=command_line_span(argument, f"{ROOM}.{name}", first=True),
         allowed=[f"{ROOM}.{known}" for known in names],
         nearest=None if others or nearest(name, names) is None else f"{ROOM}.{nearest(name, names)}",
         hint=hint,

@@ -28,7 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--rebuild", action="store_true", help="build it again and compare")
     given = parser.read(arguments)
     if given.folder is None:
-        raise ConfigurationError("verify needs the folder of a release", hint="python -m builder verify FOLDER")
+        raise ConfigurationError(
+            "verify needs the folder of a release", code="B0226", hint="python -m builder verify FOLDER"
+        )
     from builder.release.verify import verify_release
 
     release = verify_release(Path(given.folder), public_key=Path(given.key) if given.key else None)

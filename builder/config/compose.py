@@ -19,12 +19,12 @@ from builder.config.hydra.overrides import CommandLine, expand_sweep, no_recipe,
 from builder.config.hydra.sources import RECIPE_GROUP, config_loader, document
 from builder.config.interpolation import resolve
 from builder.config.layers import Tree
-from builder.config.problems import Finding, FindingsError
 from builder.config.recipes import Lineage, read_lineage, replaced_sections
 from builder.config.schema import fields
 from builder.config.validation import validate
 from builder.config.variant import variant_of
-from builder.errors import SourceSpan
+from builder.diagnostics.render import DiagnosticsError
+from builder.errors import Diagnostic, SourceSpan, path_of
 from builder.spec import BuildSpec
 from builder.spec.named_data import references, spec_of
 from builder.spec.rules.compatibility import find_incompatibilities
@@ -48,7 +48,7 @@ class Composition:
 def compose(arguments: Sequence[str]) -> BuildRequest:
     """Return the build that the command line's `key=value` arguments describe.
 
-    Raises FindingsError with everything that is wrong.
+    Raises DiagnosticsError with everything that is wrong.
     """
     library = open_library()
     composition = compose_spec(arguments, library)
@@ -57,7 +57,7 @@ def compose(arguments: Sequence[str]) -> BuildRequest:
         for path, origin in composition.tree.origins.items()
         if composition.tree.get(path)[0] == {} or not isinstance(composition.tree.get(path)[0], dict)
     }
-    origins = {**{group: str(choice.spot) for group, choice in composition.choices.items()}, **values}
+    origins = {**{group: str(choice.span) for group, choice in composition.choices.items()}, **values}
     return BuildRequest(
         recipe=composition.recipe,
         variant=variant_of(arguments, composition.spec, lambda fewer: compose_spec(fewer, library).spec),
@@ -72,7 +72,7 @@ def sweep(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the arguments of every job that a sweep's command line describes."""
     jobs = expand_sweep(arguments, config_loader())
     if isinstance(jobs, list):
-        raise FindingsError(jobs)
+        raise DiagnosticsError(jobs)
     return list(jobs)
 
 
@@ -80,11 +80,11 @@ def compose_spec(arguments: Sequence[str], library: Library, *, compatible: bool
     """Compose and validate, without naming the variant; unless `compatible`, what does not go together may pass."""
     line = read_command_line(arguments, library)
     if line.recipe is None:
-        raise FindingsError([*line.findings, no_recipe("", None, library)])
+        raise DiagnosticsError([*line.findings, no_recipe("", None, library)])
     lineage = read_lineage(line.recipe, library)
     early = [*line.findings, *lineage.findings]
     if lineage.stuck or not line.recipe or not lineage.documents:
-        raise FindingsError(early)
+        raise DiagnosticsError(early)
     tree = Tree()
     early += _merge(tree, line, lineage, library)
     early += [finding for setting in line.settings if (finding := tree.apply(setting))]
@@ -94,26 +94,26 @@ def compose_spec(arguments: Sequence[str], library: Library, *, compatible: bool
     choices = _effective_choices(line, lineage, library)
     if isinstance(result, list):
         late = [finding for finding in result if not _follows(finding, early)]
-        raise FindingsError([*early, *(_where_it_was_decided(finding, line, choices) for finding in late)])
+        raise DiagnosticsError([*early, *(_where_it_was_decided(finding, line, choices) for finding in late)])
     if early:
-        raise FindingsError(early)
+        raise DiagnosticsError(early)
     return _finish(line.recipe, result, data, tree, choices, library, compatible=compatible)
 
 
-def _follows(late: Finding, early: Sequence[Finding]) -> bool:
+def _follows(late: Diagnostic, early: Sequence[Diagnostic]) -> bool:
     """Whether a finding about values only follows from an earlier one about how they came to be."""
     return any(f"{late.key}.".startswith(f"{finding.key}.") for finding in early if finding.key)
 
 
-def _where_it_was_decided(finding: Finding, line: CommandLine, choices: Mapping[str, Choice]) -> Finding:
+def _where_it_was_decided(finding: Diagnostic, line: CommandLine, choices: Mapping[str, Choice]) -> Diagnostic:
     """Return a finding that points at what the user wrote: a deletion, or the choice of a shipped option."""
-    deleted = {**{".".join(s.path): s.spot for s in line.settings if s.deletes}, **line.removed_groups}
+    deleted = {**{".".join(s.path): s.span for s in line.settings if s.deletes}, **line.removed_groups}
     group = finding.key.partition(".")[0]
-    file = finding.spot.file if finding.spot else None
+    file = finding.span.file if finding.span else None
     if finding.key in deleted:
-        return replace(finding, spot=deleted[finding.key])
+        return replace(finding, span=deleted[finding.key])
     if group in choices and file is not None and file.is_relative_to(shipped("conf")):
-        return replace(finding, spot=choices[group].spot)
+        return replace(finding, span=choices[group].span)
     return finding
 
 
@@ -130,10 +130,10 @@ def _finish(
     """Check what goes together and find the files."""
     files, findings = find_files(spec, tree)
     for problem in find_incompatibilities(spec) if compatible else ():
-        spot = _spot_of_problem(problem.path, tree, choices, library)
-        findings.append(Finding(key=".".join(problem.path), message=problem.message, hint=problem.hint, spot=spot))
+        span = _span_of_problem(problem.path, tree, choices, library)
+        findings.append(replace(problem, span=span))
     if findings:
-        raise FindingsError(findings)
+        raise DiagnosticsError(findings)
     for path, file in files.items():
         node: Any = data
         for key in path[:-1]:
@@ -145,7 +145,7 @@ def _finish(
     return Composition(recipe=recipe, spec=spec_of(data), data=ordered, tree=tree, choices=choices)
 
 
-def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) -> list[Finding]:
+def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) -> list[Diagnostic]:
     """Merge all files in the order that Hydra's defaults list gives; returns Hydra's own complaint, if any."""
     assert line.recipe is not None
     try:
@@ -153,10 +153,10 @@ def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) ->
         order = config_loader().compute_defaults_list(MAIN, overrides, RunMode.RUN).defaults
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         message = " ".join(str(error).split("\nConfig search path")[0].split())
-        return [Finding(message=message, spot=lineage.documents[0].first_line)]
+        return [Diagnostic(code="B0208", message=message, span=lineage.documents[0].first_line)]
     dropped = replaced_sections(lineage, line.choices)
     by_file = {read.file: dropped.get(level, frozenset()) for level, read in enumerate(lineage.documents)}
-    findings: list[Finding] = []
+    findings: list[Diagnostic] = []
     for entry in order:
         group, _, name = (entry.config_path or "").rpartition("/")
         if group.startswith("hydra"):
@@ -166,10 +166,10 @@ def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) ->
             continue
         read = document(file)
         if group != RECIPE_GROUP:
-            findings += [replace(finding, key=group) for finding in read.findings]
+            findings += [replace(finding, path=path_of(group)) for finding in read.findings]
             if read.data is not None and not isinstance(read.data, Mapping):
                 message = "an option is a mapping of keys to values"
-                findings.append(Finding(key=group, message=message, spot=read.first_line))
+                findings.append(Diagnostic(code="B0204", path=path_of(group), message=message, span=read.first_line))
         package = tuple((entry.package or "").split(".")) if entry.package else ()
         tree.add(read, package, without=by_file.get(file, frozenset()))
     return findings
@@ -183,14 +183,14 @@ def _effective_choices(line: CommandLine, lineage: Lineage, library: Library) ->
     return {choice.group: choice for choice in reversed(makers)}
 
 
-def _spot_of_problem(path: Path, tree: Tree, choices: dict[str, Choice], library: Library) -> SourceSpan | None:
+def _span_of_problem(path: Path, tree: Tree, choices: dict[str, Choice], library: Library) -> SourceSpan | None:
     """Return where to point: at the value, or where an option of `conf/` was chosen that holds it."""
     origin = tree.origin(path)
     if origin is None:  # a default that the recipe does not write: the target is what it does not go with
         choice = choices.get(path[0], choices.get("target"))
-        return choice.spot if choice else None
+        return choice.span if choice else None
     file = origin.value.file
     in_option = file is not None and any(file.is_relative_to(folder) for folder in library.options)
     if in_option and path[0] in choices:
-        return choices[path[0]].spot
+        return choices[path[0]].span
     return origin.start if isinstance(tree.get(path)[0], Mapping) else origin.value

@@ -11,14 +11,15 @@ from builder.config.folders import Library
 from builder.config.hydra.defaults import DEFAULTS
 from builder.config.hydra.overrides import CommandLine, read_command_line
 from builder.config.layers import Tree
-from builder.config.problems import Finding, FindingsError
+from builder.diagnostics.render import DiagnosticsError
+from builder.errors import Diagnostic, path_of
 from builder.spec import SCHEMA_VERSION
 
 
 def derived_recipe(arguments: Sequence[str], head: str, library: Library) -> str:
     """Return the text of a recipe that composes to what `arguments` do, under the comment `head`.
 
-    Raises FindingsError for what a recipe cannot say: a deletion.
+    Raises DiagnosticsError for what a recipe cannot say: a deletion.
     """
     return decided_recipe(arguments, {}, head, library)
 
@@ -26,12 +27,12 @@ def derived_recipe(arguments: Sequence[str], head: str, library: Library) -> str
 def decided_recipe(arguments: Sequence[str], decided: Mapping[str, Any], head: str, library: Library) -> str:
     """Return the text of a recipe that composes to what `arguments` do, with the sections `decided` in place of theirs.
 
-    Raises FindingsError for what a recipe cannot say: a deletion.
+    Raises DiagnosticsError for what a recipe cannot say: a deletion.
     """
     line = read_command_line(arguments, library)
     findings = [*line.findings, *deletions(line)]
     if findings:
-        raise FindingsError(findings)
+        raise DiagnosticsError(findings)
     tree = Tree()
     for setting in line.settings:
         if setting.path[0] not in decided:
@@ -48,11 +49,13 @@ _EMPTIED = {"precision": "fp16", "compression": "none"}
 """By group, an option with nothing that a decided section does not say itself."""
 
 
-def deletions(line: CommandLine) -> list[Finding]:
+def deletions(line: CommandLine) -> list[Diagnostic]:
     """What is wrong with a command line from which a recipe shall be written: `~key` has no form there."""
-    spots = {".".join(s.path): s.spot for s in line.settings if s.deletes} | dict(line.removed_groups)
+    spans = {".".join(s.path): s.span for s in line.settings if s.deletes} | dict(line.removed_groups)
     hint = "write a recipe without it, and search that one"
     return [
-        Finding(key=key, message="a recipe that inherits cannot delete", spot=spot, hint=hint)
-        for key, spot in spots.items()
+        Diagnostic(
+            code="B0209", path=path_of(key), message="a recipe that inherits cannot delete", span=span, hint=hint
+        )
+        for key, span in spans.items()
     ]

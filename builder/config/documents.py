@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from builder.config.problems import Finding
-from builder.errors import SourceSpan
+from builder.errors import Diagnostic, SourceSpan
 from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, read_regular
 
 Path = tuple[str, ...]
@@ -42,7 +41,7 @@ class Document:
     data: Any
     origins: Mapping[Path, Origin]
     first_line: SourceSpan
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Diagnostic, ...] = ()
     broken: bool = False
     """Whether the file could not be read or parsed at all, so that `data` says nothing."""
 
@@ -70,20 +69,22 @@ def read_document(file: FilePath) -> Document:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
-        spot = SourceSpan(file=file, line=line, column=column, length=1, text="")
-        return _unreadable(file, f"the file is not UTF-8 text (byte 0x{error.object[error.start]:02x})", spot)
+        span = SourceSpan(file=file, line=line, column=column, length=1, text="")
+        return _unreadable(
+            file, f"the file is not UTF-8 text (byte 0x{error.object[error.start]:02x})", span, code="B0201"
+        )
     except UnfitFileError as error:
         what = "this is a directory, not a file" if file.is_dir() else f"the file {error.strerror}"
-        return _unreadable(file, what, SourceSpan(file=file, line=1, column=1, length=1, text=""))
+        return _unreadable(file, what, SourceSpan(file=file, line=1, column=1, length=1, text=""), code="B0201")
     except OSError as error:
         what = f"the file cannot be read: {error.strerror}"
-        return _unreadable(file, what, SourceSpan(file=file, line=1, column=1, length=1, text=""))
+        return _unreadable(file, what, SourceSpan(file=file, line=1, column=1, length=1, text=""), code="B0201")
     return _parse(file, text)
 
 
-def _unreadable(file: FilePath, message: str, spot: SourceSpan, hint: str | None = None) -> Document:
-    finding = Finding(message=message, spot=spot, hint=hint)
-    return Document(file=file, data=None, origins={}, first_line=spot, findings=(finding,), broken=True)
+def _unreadable(file: FilePath, message: str, span: SourceSpan, hint: str | None = None, *, code: str) -> Document:
+    finding = Diagnostic(code=code, message=message, span=span, hint=hint)
+    return Document(file=file, data=None, origins={}, first_line=span, findings=(finding,), broken=True)
 
 
 def _parse(file: FilePath, text: str) -> Document:
@@ -98,15 +99,15 @@ def _parse(file: FilePath, text: str) -> Document:
         what = str(error.reason)
         if isinstance(error.character, int):
             what = f"the character U+{error.character:04X} is not allowed in YAML"
-        return _unreadable(file, what, walk.spot(line, column, 1))
+        return _unreadable(file, what, walk.span(line, column, 1), code="B0202")
     except yaml.MarkedYAMLError as error:
         return _syntax_error(walk, error)
     except RecursionError:
-        return _unreadable(file, "the file is nested too deeply", walk.spot(0, 0, 1))
+        return _unreadable(file, "the file is nested too deeply", walk.span(0, 0, 1), code="B0203")
     except _TooLargeError:
-        return _unreadable(file, "the file has too many values: its aliases multiply", walk.spot(0, 0, 1))
+        return _unreadable(file, "the file has too many values: its aliases multiply", walk.span(0, 0, 1), code="B0203")
     first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
-    first_line = walk.spot(first, 0, len(lines[first]) if lines else 1)
+    first_line = walk.span(first, 0, len(lines[first]) if lines else 1)
     return Document(file=file, data=data, origins=walk.origins, first_line=first_line, findings=tuple(walk.findings))
 
 
@@ -129,7 +130,7 @@ def _syntax_error(walk: _Walk, error: yaml.MarkedYAMLError) -> Document:
         hint = "the indentation does not fit the lines above"
     elif "single document" in str(error.context):
         problem, context = "a second document begins (`---`), and a file holds one", ""
-    return _unreadable(walk.file, f"YAML syntax: {problem}{context}", walk.spot(line, column, 1), hint)
+    return _unreadable(walk.file, f"YAML syntax: {problem}{context}", walk.span(line, column, 1), hint, code="B0202")
 
 
 class _TooLargeError(Exception):
@@ -143,11 +144,11 @@ class _Walk:
     file: FilePath
     lines: list[str]
     origins: dict[Path, Origin] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Diagnostic] = field(default_factory=list)
     nodes: int = 0
     open_nodes: set[int] = field(default_factory=set)
 
-    def spot(self, line: int, column: int, length: int) -> SourceSpan:
+    def span(self, line: int, column: int, length: int) -> SourceSpan:
         """Return a place, from PyYAML's line and column that begin with 0."""
         text = self.lines[line] if line < len(self.lines) else ""
         return SourceSpan(file=self.file, line=line + 1, column=column + 1, length=max(1, length), text=text)
@@ -156,7 +157,7 @@ class _Walk:
         """Return where `node` begins, as far as it goes on its first line."""
         start, end = node.start_mark, node.end_mark
         line_end = len(self.lines[start.line]) if start.line < len(self.lines) else start.column
-        return self.spot(start.line, start.column, (end.column if end.line == start.line else line_end) - start.column)
+        return self.span(start.line, start.column, (end.column if end.line == start.line else line_end) - start.column)
 
     def value(self, node: yaml.Node, path: Path, key: SourceSpan | None) -> Any:
         """Return the plain value of `node` and note its origin and those below it."""
@@ -183,7 +184,9 @@ class _Walk:
         merges = [(key, value) for key, value in node.value if key.tag.endswith(":merge")]
         for key, _ in merges[1:]:
             message = f"the key `<<` is written twice, first in line {self.mark(merges[0][0]).line}"
-            self.findings.append(Finding(message=message, spot=self.mark(key), hint="write `<<: [*one, *other]`"))
+            self.findings.append(
+                Diagnostic(code="B0203", message=message, span=self.mark(key), hint="write `<<: [*one, *other]`")
+            )
         for key, value in merges:
             for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 merged = self.value(part, path, None)
@@ -191,28 +194,32 @@ class _Walk:
                     result = {**merged, **result}
                 else:
                     message = "`<<` merges mappings, such as `<<: *anchor`, and this is none"
-                    self.findings.append(Finding(message=message, spot=self.mark(key)))
+                    self.findings.append(Diagnostic(code="B0203", message=message, span=self.mark(key)))
         seen: dict[str, SourceSpan] = {}
         for key, value in node.value:
             if key.tag.endswith(":merge"):
                 continue
-            name, spot = self.key(key), self.mark(key)
+            name, span = self.key(key), self.mark(key)
             if name in seen:
                 self.findings.append(
-                    Finding(message=f"the key `{name}` is written twice, first in line {seen[name].line}", spot=spot)
+                    Diagnostic(
+                        code="B0203",
+                        message=f"the key `{name}` is written twice, first in line {seen[name].line}",
+                        span=span,
+                    )
                 )
-            seen[name] = spot
-            result[name] = self.value(value, (*path, name), spot)
+            seen[name] = span
+            result[name] = self.value(value, (*path, name), span)
         return result
 
     def key(self, node: yaml.Node) -> str:
         """Return a key as text; keys of other types are noted as wrong."""
         if not isinstance(node, yaml.ScalarNode):
-            self.findings.append(Finding(message="a key must be text", spot=self.mark(node)))
+            self.findings.append(Diagnostic(code="B0203", message="a key must be text", span=self.mark(node)))
             return "?"
         if node.tag != "tag:yaml.org,2002:str":
             message, hint = f"a key must be text, and {node.value} is not", f'write it in quotes: "{node.value}"'
-            self.findings.append(Finding(message=message, spot=self.mark(node), hint=hint))
+            self.findings.append(Diagnostic(code="B0203", message=message, span=self.mark(node), hint=hint))
         return str(node.value)
 
     def scalar(self, node: yaml.Node, path: Path) -> Any:
@@ -238,4 +245,4 @@ class _Walk:
 
     def complain(self, message: str, node: yaml.Node, path: Path) -> None:
         """Note what is wrong with the value at `path`."""
-        self.findings.append(Finding(key=".".join(path), message=message, spot=self.mark(node)))
+        self.findings.append(Diagnostic(code="B0203", path=path, message=message, span=self.mark(node)))

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from builder.config.documents import Path
 from builder.config.layers import Tree
-from builder.config.problems import Finding
 from builder.config.schema import Type, field_type, fields, type_of
+from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile
 from builder.util.locations import shown
@@ -51,7 +51,7 @@ def _is_file(value: str, here: Type) -> bool:
     return value not in words and any(isinstance(mark, IsFile) for metadata in marks for mark in metadata)
 
 
-def find_files(spec: BuildSpec, tree: Tree) -> tuple[dict[Path, str], list[Finding]]:
+def find_files(spec: BuildSpec, tree: Tree) -> tuple[dict[Path, str], list[Diagnostic]]:
     """Return the existing path for every file that `spec` names, by key, and a finding for each that is missing."""
     found: dict[Path, str] = {}
     findings = []
@@ -67,10 +67,11 @@ def find_files(spec: BuildSpec, tree: Tree) -> tuple[dict[Path, str], list[Findi
         else:
             tried = " and ".join(shown(candidate) for candidate in candidates)
             findings.append(
-                Finding(
-                    key=".".join(path),
+                Diagnostic(
+                    code="B0205",
+                    path=path,
                     message=f"there is no such file: {text}",
-                    spot=origin.value if origin else None,
+                    span=origin.value if origin else None,
                     hint=f"sought as {tried}",
                 )
             )

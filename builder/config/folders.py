@@ -36,6 +36,7 @@ def recipe_folders() -> tuple[Path, ...]:
         if not folder.is_dir():
             raise ConfigurationError(
                 f"BUILDER_RECIPES names {folder}, and there is no such folder",
+                code="B0210",
                 hint=f"folders are separated by `{os.pathsep}`",
             )
     return _existing([Path("recipes"), *given, shipped("recipes")])
@@ -106,6 +107,7 @@ def _only(name: str, what: str, candidates: list[Path]) -> Path | None:
         if not _same(found[0], other):
             raise ConfigurationError(
                 f"two files are the {what} {name}: {shown(found[0])} and {shown(other)}",
+                code="B0210",
                 hint="rename one of them: a name means one thing",
             )
     return found[0] if found else None

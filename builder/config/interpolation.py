@@ -9,11 +9,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from builder.config.documents import Path
 from builder.config.layers import MISSING, Tree, leaves
-from builder.config.problems import Finding
+from builder.errors import Diagnostic
 from builder.util.redact import hide_environment
 
 
-def resolve(tree: Tree) -> tuple[dict[str, Any], list[Finding]]:
+def resolve(tree: Tree) -> tuple[dict[str, Any], list[Diagnostic]]:
     """Return the plain values of `tree` with interpolations resolved, and what could not be."""
     findings = []
     interpolated: list[Path] = []
@@ -50,9 +50,9 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _finding(tree: Tree, path: Path, message: str, hint: str | None = None) -> Finding:
+def _finding(tree: Tree, path: Path, message: str, hint: str | None = None) -> Diagnostic:
     origin = tree.origin(path)
-    return Finding(key=".".join(path), message=message, spot=origin.value if origin else None, hint=hint)
+    return Diagnostic(code="B0216", path=path, message=message, span=origin.value if origin else None, hint=hint)
 
 
 def _put(data: Any, path: Path, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from builder.config.documents import Document, Origin, Path
 from builder.config.hydra.overrides import Setting
-from builder.config.problems import Finding
+from builder.errors import Diagnostic
 from builder.util.suggest import nearest
 
 MISSING = "???"
@@ -83,7 +83,7 @@ class Tree:
             if place[: len(other)] == other and len(place) > len(other):
                 self.origins[(*path, *place[len(other) :])] = origin
 
-    def apply(self, setting: Setting) -> Finding | None:
+    def apply(self, setting: Setting) -> Diagnostic | None:
         """Set or delete a value of the command line; returns what is wrong with it."""
         if setting.deletes:
             return self._delete(setting)
@@ -92,24 +92,25 @@ class Tree:
             self.put(setting.path, setting.value, origins)
         except (ValueError, IndexError):
             message = f"`{setting.path[-1]}` is not a place in a list"
-            return Finding(key=".".join(setting.path), message=message, spot=setting.spot)
+            return Diagnostic(code="B0211", path=setting.path, message=message, span=setting.span)
         return None
 
-    def _delete(self, setting: Setting) -> Finding | None:
+    def _delete(self, setting: Setting) -> Diagnostic | None:
         parent, _ = self.get(setting.path[:-1])
         key = setting.path[-1]
         if not isinstance(parent, dict) or key not in parent:
             names = list(parent) if isinstance(parent, dict) else []
-            return Finding(
-                key=".".join(setting.path),
+            return Diagnostic(
+                code="B0209",
+                path=setting.path,
                 message="there is no such key to delete",
-                spot=setting.spot,
+                span=setting.span,
                 allowed=names,
                 nearest=nearest(key, names),
             )
         if setting.value not in (None, "", parent[key]):
             message = f"is not deleted: its value is {parent[key]!r}, and not {setting.value!r}"
-            return Finding(key=".".join(setting.path), message=message, spot=setting.spot)
+            return Diagnostic(code="B0209", path=setting.path, message=message, span=setting.span)
         del parent[key]
         self.forget(setting.path)
         return None

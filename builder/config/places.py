@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from builder.artifacts import BuildRequest
 from builder.config.folders import shipped
-from builder.config.problems import command_line_spot
-from builder.errors import SourceSpan
+from builder.diagnostics.spans import command_line_span
+from builder.errors import BuilderError, SourceSpan
 from builder.util.reading import MOST_OF_RECIPE, read_regular
+
+
+@contextmanager
+def located(request: BuildRequest) -> Iterator[None]:
+    """Give an error that is raised inside the place where its setting is written."""
+    try:
+        yield
+    except BuilderError as error:
+        if error.key is None or error.span is not None:
+            raise
+        span = place_of(error.key, request)
+        if span is None:
+            raise
+        raise error.replaced(span=span) from error
 
 
 def place_of(key: str, request: BuildRequest) -> SourceSpan | None:
@@ -68,5 +83,5 @@ def _argument(key: str, overrides: Sequence[str]) -> SourceSpan | None:
     for argument in overrides:
         name, _, value = argument.partition("=")
         if f"{key}.".startswith(f"{name.lstrip('+~')}."):
-            return command_line_spot(argument, value or None)
+            return command_line_span(argument, value or None)
     return None

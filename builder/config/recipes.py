@@ -10,8 +10,7 @@ from builder.config.documents import Document
 from builder.config.folders import Library
 from builder.config.hydra.defaults import Choice, entries, list_findings
 from builder.config.hydra.sources import document
-from builder.config.problems import Finding
-from builder.errors import SourceSpan
+from builder.errors import Diagnostic, SourceSpan
 from builder.util.reading import MOST_OF_RECIPE, read_regular
 
 
@@ -20,7 +19,7 @@ class Lineage:
     """A recipe and all that it inherits, the recipe itself first; each wins over those after it."""
 
     documents: tuple[Document, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnostic, ...]
     stuck: bool
     """Whether a file cannot be parsed or inherits itself, so that nothing can be composed."""
 
@@ -37,13 +36,13 @@ class Lineage:
 def read_lineage(name: str, library: Library) -> Lineage:
     """Read a recipe and what it inherits."""
     documents: list[Document] = []
-    findings: list[Finding] = []
+    findings: list[Diagnostic] = []
     stuck = _visit(name, library, (), documents, findings)
     return Lineage(documents=tuple(documents), findings=tuple(findings), stuck=stuck)
 
 
 def _visit(
-    name: str, library: Library, line: tuple[str, ...], documents: list[Document], findings: list[Finding]
+    name: str, library: Library, line: tuple[str, ...], documents: list[Document], findings: list[Diagnostic]
 ) -> bool:
     file = library.recipe(name)
     if file is None:
@@ -57,34 +56,38 @@ def _visit(
             continue
         if entry.parent in (*line, name):
             circle = " -> ".join([*line, name, entry.parent])
-            findings.append(Finding(message=f"the recipe inherits itself: {circle}", spot=entry.spot))
+            findings.append(Diagnostic(code="B0208", message=f"the recipe inherits itself: {circle}", span=entry.span))
             stuck = True
         else:
             stuck = _visit(entry.parent, library, (*line, name), documents, findings) or stuck
     return stuck
 
 
-def _document_findings(read: Document) -> Iterator[Finding]:
+def _document_findings(read: Document) -> Iterator[Diagnostic]:
     """Yield what is wrong with a recipe file as a whole."""
     if read.broken:
         return
     if read.data is None:
         hint = "it needs at least a source and an input"
-        yield Finding(message="the recipe is empty", spot=read.first_line, hint=hint)
+        yield Diagnostic(code="B0204", message="the recipe is empty", span=read.first_line, hint=hint)
     elif not isinstance(read.data, Mapping):
         what = "a list" if isinstance(read.data, list) else "a single value"
-        yield Finding(message=f"a recipe is a mapping of keys to values, and this is {what}", spot=read.first_line)
+        yield Diagnostic(
+            code="B0204", message=f"a recipe is a mapping of keys to values, and this is {what}", span=read.first_line
+        )
     yield from _header_findings(read)
 
 
-def _header_findings(read: Document) -> Iterator[Finding]:
+def _header_findings(read: Document) -> Iterator[Diagnostic]:
     """Yield a `@package` header other than `_global_`, which every recipe has without saying so."""
     content = read_regular(read.file, most=MOST_OF_RECIPE).decode("utf-8-sig")
     for number, text in enumerate(content.splitlines(), start=1):
         header = re.match(r"#\s*@package\s+(\S+)", text)
         if header and header[1] != "_global_":
-            spot = SourceSpan(file=read.file, line=number, column=1, length=len(text), text=text)
-            yield Finding(message="a recipe has no package", spot=spot, hint="remove the header: it needs none")
+            span = SourceSpan(file=read.file, line=number, column=1, length=len(text), text=text)
+            yield Diagnostic(
+                code="B0204", message="a recipe has no package", span=span, hint="remove the header: it needs none"
+            )
         if text.strip() and not text.startswith("#"):
             return
 

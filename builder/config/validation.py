@@ -12,9 +12,8 @@ from pydantic_core import ErrorDetails
 from builder.config.documents import Path
 from builder.config.folders import GROUPS
 from builder.config.layers import Tree
-from builder.config.problems import Finding
 from builder.config.schema import Place, Type, fields, kinds, locate, words
-from builder.errors import SourceSpan
+from builder.errors import Diagnostic, SourceSpan
 from builder.spec import BuildSpec
 from builder.util.suggest import nearest
 
@@ -26,17 +25,17 @@ SHA256_PATTERN = "^[0-9a-f]{64}$"
 TARGET_HINT = "`_target_` is not read; user code enters by `kind: python` with `factory: package.module:function`"
 
 
-def validate(data: Mapping[str, Any], tree: Tree, first_line: SourceSpan) -> BuildSpec | list[Finding]:
+def validate(data: Mapping[str, Any], tree: Tree, first_line: SourceSpan) -> BuildSpec | list[Diagnostic]:
     """Return the BuildSpec that `data` describes, or everything that is wrong with it."""
     return validate_as(BuildSpec, data, tree, first_line)
 
 
 def validate_as(
     root: type[Model], data: Mapping[str, Any], tree: Tree, first_line: SourceSpan
-) -> Model | list[Finding]:
+) -> Model | list[Diagnostic]:
     """Return the `root` that `data` describes, or everything that is wrong with it."""
     targets = [path for path in tree.origins if path[-1:] == ("_target_",)]
-    findings = [_finding_at(tree, path, "is refused", hint=TARGET_HINT) for path in targets]
+    findings = [_finding_at(tree, path, "is refused", code="B0211", hint=TARGET_HINT) for path in targets]
     try:
         spec = root.model_validate(data)
     except ValidationError as error:
@@ -50,7 +49,7 @@ def validate_as(
     return findings or spec
 
 
-def _without_shadowed(findings: list[Finding]) -> list[Finding]:
+def _without_shadowed(findings: list[Diagnostic]) -> list[Diagnostic]:
     """Leave out findings about a whole value where there are findings about its parts."""
     keys = [finding.key for finding in findings if finding.key]
     return [
@@ -63,13 +62,13 @@ def _without_shadowed(findings: list[Finding]) -> list[Finding]:
     ]
 
 
-def _finding_at(tree: Tree, path: Path, message: str, *, of_key: bool = True, **more: Any) -> Finding:
+def _finding_at(tree: Tree, path: Path, message: str, *, of_key: bool = True, **more: Any) -> Diagnostic:
     origin = tree.origin(path)
-    spot = None if origin is None else origin.start if of_key else origin.value
-    return Finding(key=".".join(path), message=message, spot=spot, **more)
+    span = None if origin is None else origin.start if of_key else origin.value
+    return Diagnostic(path=path, message=message, span=span, **more)
 
 
-def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: SourceSpan) -> Finding:
+def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: SourceSpan) -> Diagnostic:
     """Return the one finding for all that pydantic says about the value at `path`."""
     place, details = _most_telling(mistakes)
     kind, given = details["type"], details["input"]
@@ -85,9 +84,9 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: So
     if place.is_key and _reason(details).startswith("must be one of "):
         names = _reason(details).removeprefix("must be one of ").split(", ")
         message = f"`{path[-1]}` is not allowed"
-        return _finding_at(tree, path, message, allowed=names, nearest=nearest(path[-1], names))
+        return _finding_at(tree, path, message, code="B0215", allowed=names, nearest=nearest(path[-1], names))
     if place.is_key:
-        return _finding_at(tree, path, f"`{path[-1]}` {_reason(details)}")
+        return _finding_at(tree, path, f"`{path[-1]}` {_reason(details)}", code="B0214")
     if kind == "literal_error":
         literals = [m.annotation for m in place.type.members if get_origin(m.annotation) is Literal]
         return _not_allowed(tree, path, given, [str(word) for literal in literals for word in get_args(literal)])
@@ -99,12 +98,14 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: So
         return _not_allowed(tree, path, given, listed.split(", "))
     if not isinstance(given, Mapping | list):
         message = f"{message}, and this is {_shown(given)}"
-    return _finding_at(tree, path, message, of_key=False)
+    return _finding_at(tree, path, message, code="B0214", of_key=False)
 
 
-def _not_allowed(tree: Tree, path: Path, given: Any, names: Sequence[str]) -> Finding:
+def _not_allowed(tree: Tree, path: Path, given: Any, names: Sequence[str]) -> Diagnostic:
     message = f"{_shown(given)} is not allowed"
-    return _finding_at(tree, path, message, of_key=False, allowed=names, nearest=nearest(str(given), names))
+    return _finding_at(
+        tree, path, message, code="B0215", of_key=False, allowed=names, nearest=nearest(str(given), names)
+    )
 
 
 def _most_telling(mistakes: Sequence[Mistake]) -> Mistake:
@@ -131,49 +132,50 @@ def _reason(details: ErrorDetails) -> str:
     return message.replace(" after validation", "")
 
 
-def _missing(place: Place, tree: Tree, first_line: SourceSpan) -> Finding:
+def _missing(place: Place, tree: Tree, first_line: SourceSpan) -> Diagnostic:
     key, parent = place.path[-1], place.path[:-1]
     origin = tree.origin(parent) if parent else None
     hint = None
     if not parent and key in GROUPS:
         hint = f"write `{key}:` in the recipe, or choose an option in its defaults list: `- {key}: …`"
     expected = "a mapping" if place.type.discriminator else words(place.type)
-    return Finding(
-        key=".".join(place.path),
+    return Diagnostic(
+        code="B0212",
+        path=place.path,
         message=f"is missing; it is {expected}",
-        spot=origin.start if origin else first_line,
+        span=origin.start if origin else first_line,
         allowed=list(kinds(place.type)) if place.type.discriminator and parent else (),
         hint=hint,
     )
 
 
-def _unknown_key(place: Place, tree: Tree) -> Finding:
+def _unknown_key(place: Place, tree: Tree) -> Diagnostic:
     names = list(fields(place.owner)) if place.owner else []
     key = place.path[-1]
-    return _finding_at(tree, place.path, "unknown key", allowed=names, nearest=nearest(key, names))
+    return _finding_at(tree, place.path, "unknown key", code="B0211", allowed=names, nearest=nearest(key, names))
 
 
-def _wrong_kind(place: Place, union: Type, given: Any, tree: Tree) -> Finding:
+def _wrong_kind(place: Place, union: Type, given: Any, tree: Tree) -> Diagnostic:
     names = list(kinds(union))
     path = (*place.path, union.discriminator or "kind")
     if isinstance(given, Mapping):
         tag = given.get(union.discriminator)
         if union.discriminator in given:
             return _not_allowed(tree, path, tag, names)
-        return Finding(key=".".join(path), message="is missing", spot=_spot(tree, place.path), allowed=names)
+        return Diagnostic(code="B0212", path=path, message="is missing", span=_span(tree, place.path), allowed=names)
     hint = None
     if len(place.path) == 1 and place.path[0] in GROUPS:
         hint = f"options are chosen in the defaults list: `- {place.path[0]}: {given if given is not None else '…'}`"
     message = f"must be a mapping with `kind`, and this is {_shown(given)}"
-    return _finding_at(tree, place.path, message, of_key=False, allowed=names, hint=hint)
+    return _finding_at(tree, place.path, message, code="B0213", of_key=False, allowed=names, hint=hint)
 
 
-def _spot(tree: Tree, path: Path) -> SourceSpan | None:
+def _span(tree: Tree, path: Path) -> SourceSpan | None:
     origin = tree.origin(path)
     return origin.start if origin else None
 
 
-def _wrong_type(place: Place, given: Any, tree: Tree) -> Finding:
+def _wrong_type(place: Place, given: Any, tree: Tree) -> Diagnostic:
     annotations = [member.annotation for member in place.type.members]
     hint = None
     if str in annotations and isinstance(given, bool | int | float):
@@ -185,15 +187,20 @@ def _wrong_type(place: Place, given: Any, tree: Tree) -> Finding:
     elif len(place.path) == 1 and place.path[0] in GROUPS and isinstance(given, str):
         hint = f"options are chosen in the defaults list: `- {place.path[0]}: {given}`"
     return _finding_at(
-        tree, place.path, f"must be {words(place.type)}, and this is {_shown(given)}", of_key=False, hint=hint
+        tree,
+        place.path,
+        f"must be {words(place.type)}, and this is {_shown(given)}",
+        code="B0213",
+        of_key=False,
+        hint=hint,
     )
 
 
 def _as_written(given: bool | float, tree: Tree, path: Path) -> str:
     """The letters that YAML took for a number or truth value: `1.10`, or a digest of digits, is more than that."""
     origin = tree.origin(path)
-    spot = None if origin is None else origin.value
-    written = "" if spot is None else spot.text[spot.column - 1 : spot.column - 1 + spot.length].strip()
+    span = None if origin is None else origin.value
+    written = "" if span is None else span.text[span.column - 1 : span.column - 1 + span.length].strip()
     return written or str(given).lower()
 
 

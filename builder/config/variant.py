@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from builder.config.hydra.overrides import parse
-from builder.config.problems import Finding
-from builder.errors import ConfigurationError
+from builder.errors import ConfigurationError, Diagnostic
 from builder.spec import BuildSpec
 
 DEFAULT = "default"
@@ -59,7 +58,7 @@ def variant_name(arguments: Sequence[str]) -> str:
 
 def _canonical(argument: str) -> str:
     override = parse(argument)
-    if isinstance(override, Finding) or override.is_sweep_override():
+    if isinstance(override, Diagnostic) or override.is_sweep_override():
         return argument
     if override.is_delete():
         return f"without={override.key_or_group}"

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from builder.config.folders import SWEEPS, Library
 from builder.config.hydra.overrides import parse, plain
 from builder.config.hydra.sources import document
-from builder.config.problems import Finding, FindingsError, command_line_spot
+from builder.diagnostics.render import DiagnosticsError
+from builder.diagnostics.spans import command_line_span
+from builder.errors import Diagnostic, path_of
 from builder.util.suggest import nearest
 
 
@@ -23,33 +25,41 @@ def names_variants(argument: str) -> bool:
 def read_variants(arguments: Sequence[str], library: Library) -> dict[str, tuple[str, ...]]:
     """By the name of each variant, in the file's order, its overrides; empty where no argument names a file.
 
-    Raises FindingsError with everything that is wrong with the arguments and the file.
+    Raises DiagnosticsError with everything that is wrong with the arguments and the file.
     """
     if len(arguments) > 1:
         message = f"is given twice, first as `{arguments[0]}`"
-        raise FindingsError([Finding(key=SWEEPS, message=message, spot=command_line_spot(arguments[1]))])
+        raise DiagnosticsError(
+            [Diagnostic(code="B0222", path=(SWEEPS,), message=message, span=command_line_span(arguments[1]))]
+        )
     return _read(arguments[0], library) if arguments else {}
 
 
 def _read(argument: str, library: Library) -> dict[str, tuple[str, ...]]:
     override = parse(argument)
-    if isinstance(override, Finding):
-        raise FindingsError([override])
-    spot = command_line_spot(argument, argument.partition("=")[2] or None)
+    if isinstance(override, Diagnostic):
+        raise DiagnosticsError([override])
+    span = command_line_span(argument, argument.partition("=")[2] or None)
     name = None if override.is_sweep_override() or override.is_delete() else plain(override.value())
     if not isinstance(name, str):
         message = "must be the name of one file of variants, or `sweep.NAME=VALUE`"
-        raise FindingsError([Finding(key=SWEEPS, message=message, spot=spot)])
+        raise DiagnosticsError([Diagnostic(code="B0232", path=(SWEEPS,), message=message, span=span)])
     file = library.option(SWEEPS, name)
     if file is None:
         names = library.option_names(SWEEPS)
         message = f"there are no variants `{name}`"
-        finding = Finding(key=SWEEPS, message=message, spot=spot, allowed=names, nearest=nearest(name, names))
-        raise FindingsError([finding])
+        finding = Diagnostic(
+            code="B0232", path=(SWEEPS,), message=message, span=span, allowed=names, nearest=nearest(name, names)
+        )
+        raise DiagnosticsError([finding])
     read = document(file)
     findings = list(read.findings)
     if not read.broken and (not isinstance(read.data, dict) or not read.data):
-        findings.append(Finding(key=SWEEPS, message="variants are a mapping of names to lists", spot=read.first_line))
+        findings.append(
+            Diagnostic(
+                code="B0232", path=(SWEEPS,), message="variants are a mapping of names to lists", span=read.first_line
+            )
+        )
     variants = {}
     for variant, overrides in read.data.items() if isinstance(read.data, dict) else ():
         if _are_overrides(overrides):
@@ -57,9 +67,9 @@ def _read(argument: str, library: Library) -> dict[str, tuple[str, ...]]:
         else:
             message = "a variant is a list of overrides, such as [precision=fp16, compression=int8]"
             where = read.origins[(variant,)].start
-            findings.append(Finding(key=f"{SWEEPS}.{variant}", message=message, spot=where))
+            findings.append(Diagnostic(code="B0232", path=path_of(f"{SWEEPS}.{variant}"), message=message, span=where))
     if findings:
-        raise FindingsError(findings)
+        raise DiagnosticsError(findings)
     return variants
 
 

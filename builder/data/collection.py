@@ -85,11 +85,11 @@ def chosen(
     Raises SourceError when there are none, or fewer.
     """
     if available == 0:
-        raise SourceError(f"{what} has no samples", key=key)
+        raise SourceError(f"{what} has no samples", code="B0333", key=key)
     if count is None and not shuffled:
         return range(available)
     if count is not None and count > available:
-        raise SourceError(f"{what} has {available} samples, and {count} are asked for", key=key)
+        raise SourceError(f"{what} has {available} samples, and {count} are asked for", code="B0333", key=key)
     order: list[int] = stream(seed, 0, kind).permutation(available)[:count].tolist()
     return order
 

@@ -27,7 +27,9 @@ def draw_digits(split: str, count: int | None, seed: int) -> tuple[Sequence[Imag
     part = slice(0, TRAIN_COUNT) if split == "train" else slice(TRAIN_COUNT, None)
     levels, labels = levels[part], labels[part]
     if count is not None and count > len(labels):
-        raise SourceError(f"the {split} part of the digits has {len(labels)} samples, and {count} are asked for")
+        raise SourceError(
+            f"the {split} part of the digits has {len(labels)} samples, and {count} are asked for", code="B0333"
+        )
     chosen = np.arange(len(labels))
     if count is not None:
         chosen = stream(seed, 0, "digits").permutation(len(labels))[:count]

@@ -36,13 +36,17 @@ def scaling_of(data: FolderData, given: ImageInput, published: Preprocessing | N
         return Scaling(way=data.resize, resampling=_FILTERS[data.interpolation or "bilinear"])
     if published is None or published.resize_size is None:
         raise SourceError(
-            "the weights do not publish how pictures are scaled", hint="write `resize: 256`", key=f"{key}.resize"
+            "the weights do not publish how pictures are scaled",
+            code="B0320",
+            hint="write `resize: 256`",
+            key=f"{key}.resize",
         )
     height, width = captured_shape(given)[2:]
     if published.crop_size not in (None, height) or height != width:
         raise SourceError(
             f"the weights cut {published.crop_size} x {published.crop_size} pixels, and the input is "
             f"{width} x {height}",
+            code="B0331",
             hint="write the pixels of the shorter side: `resize: 256`",
             key=f"{key}.resize",
         )
@@ -50,6 +54,7 @@ def scaling_of(data: FolderData, given: ImageInput, published: Preprocessing | N
     if name not in _FILTERS:
         raise SourceError(
             f"the weights say that pictures are scaled {name}",
+            code="B0331",
             hint="write `interpolation: bilinear` or `interpolation: bicubic`",
             key=f"{key}.resize",
         )
@@ -59,7 +64,9 @@ def scaling_of(data: FolderData, given: ImageInput, published: Preprocessing | N
 def fit_picture(picture: Any, given: ImageInput, scaling: Scaling | None, *, where: str, key: str) -> Image.Image:
     """Return a picture as `MLModel.predict` takes it; raises SourceError for a wrong mode or size."""
     if not isinstance(picture, Image.Image):
-        raise SourceError(f"{where} is of {type(picture).__name__}, and the input takes a Pillow picture", key=key)
+        raise SourceError(
+            f"{where} is of {type(picture).__name__}, and the input takes a Pillow picture", code="B0331", key=key
+        )
     fitted = in_layout(_in_known_mode(picture, where, key), given.color_layout)
     if scaling is not None:
         height, width = captured_shape(given)[2:]
@@ -67,6 +74,7 @@ def fit_picture(picture: Any, given: ImageInput, scaling: Scaling | None, *, whe
     if not takes(given, (1, 3 if fitted.mode == "RGB" else 1, fitted.height, fitted.width)):
         raise SourceError(
             f"{where} has {fitted.width} x {fitted.height} pixels, and the input takes {_sizes(given)}",
+            code="B0331",
             hint="`resize: crop`, `stretch`, `from_weights` or a number of pixels scales the pictures of a folder",
             key=key,
         )
@@ -79,21 +87,24 @@ def fit_array(array: Any, given: TensorInput, *, where: str, key: str) -> np.nda
     if isinstance(values, np.generic):  # an array of rank 0 taken out of another
         values = np.asarray(values)
     if not isinstance(values, np.ndarray):
-        raise SourceError(f"{where} is of {type(array).__name__}, and the input takes an array", key=key)
+        raise SourceError(f"{where} is of {type(array).__name__}, and the input takes an array", code="B0331", key=key)
     if values.dtype != np.dtype(given.dtype):
         raise SourceError(
             f"{where} is {values.dtype}, and the input takes {given.dtype}",
+            code="B0331",
             hint=f"write it as `array.astype(numpy.{given.dtype})`: numbers are not converted silently",
             key=key,
         )
     if takes(given, (1, *values.shape)) and not takes(given, values.shape):
         values = values[None]
     if not takes(given, values.shape):
-        raise SourceError(f"{where} has shape {values.shape}, and the input takes {_shapes(given)}", key=key)
+        raise SourceError(
+            f"{where} has shape {values.shape}, and the input takes {_shapes(given)}", code="B0331", key=key
+        )
     if not np.isfinite(values).all():
         bad = "NaN" if np.isnan(values).any() else "infinity"
         at = tuple(int(place[0]) for place in np.nonzero(~np.isfinite(values)))
-        raise SourceError(f"{where} holds {bad}, first at {at}; inputs are finite", key=key)
+        raise SourceError(f"{where} holds {bad}, first at {at}; inputs are finite", code="B0331", key=key)
     _check_range(values, given, where, key)
     return values
 
@@ -106,6 +117,7 @@ def _check_range(values: np.ndarray, given: TensorInput, where: str, key: str) -
     if given.low is not None and least < np.asarray(given.low, values.dtype):
         raise SourceError(
             f"{where} holds {least:g}, and the input has `low: {given.low:g}`",
+            code="B0331",
             hint="low and high say what the app gives: widen them, or leave them out",
             key=key,
         )
@@ -114,6 +126,7 @@ def _check_range(values: np.ndarray, given: TensorInput, where: str, key: str) -
         raise SourceError(
             f"{where} holds {greatest:g}, and the input has `high: {given.high:g}`"
             + (", which is the first integer that it does not take" if is_beyond else ""),
+            code="B0331",
             hint="low and high say what the app gives: widen them, or leave them out",
             key=key,
         )
@@ -148,6 +161,7 @@ def _in_known_mode(picture: Image.Image, where: str, key: str) -> Image.Image:
         return picture.convert("RGB")
     raise SourceError(
         f"{where} has mode {picture.mode}, and the input takes {' or '.join(_MODES)}, 8 bits a channel",
+        code="B0331",
         hint="save it without transparency: only the app knows what is behind" if "A" in picture.mode else None,
         key=key,
     )
@@ -168,6 +182,7 @@ def _scaled(picture: Image.Image, size: tuple[int, int], scaling: Scaling, where
     if scaled[0] < width or scaled[1] < height:
         raise SourceError(
             f"{where} is scaled to {scaled[0]} x {scaled[1]} pixels, from which {width} x {height} cannot be cut",
+            code="B0331",
             hint=f"write `resize: {max(size)}` or more, or `resize: crop`",
             key=key,
         )

@@ -41,7 +41,7 @@ class Arrays:
         try:
             return None if self.labels is None else as_label(self.labels[index])
         except (TypeError, ValueError) as error:
-            raise SourceError(f"label {index}: {error}", key=f"{key}.labels") from error
+            raise SourceError(f"label {index}: {error}", code="B0332", key=f"{key}.labels") from error
 
 
 def read_arrays(data: TensorsData, inputs: Mapping[str, Any], key: str) -> Arrays:
@@ -52,18 +52,21 @@ def read_arrays(data: TensorsData, inputs: Mapping[str, Any], key: str) -> Array
     for name in inputs:
         if name not in found:
             hint = did_you_mean(name, found) or f"it holds {', '.join(found) or 'nothing'}"
-            raise SourceError(f"{path} has no array for input {name}", hint=hint, key=f"{key}.file")
+            raise SourceError(f"{path} has no array for input {name}", code="B0334", hint=hint, key=f"{key}.file")
     unknown = [name for name in found if name not in wanted]
     if unknown:
         raise SourceError(
             f"{path} holds {unknown[0]}, which is not an input; the inputs are {', '.join(inputs)}",
+            code="B0334",
             hint=f"`labels: {unknown[0]}` takes it as labels",
             key=f"{key}.file",
         )
     lengths = {name: found[name].shape[0] if found[name].ndim else 0 for name in wanted}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise SourceError(f"the arrays of {path} have different numbers of samples: {said}", key=f"{key}.file")
+        raise SourceError(
+            f"the arrays of {path} have different numbers of samples: {said}", code="B0334", key=f"{key}.file"
+        )
     labels = found[data.labels] if data.labels in wanted and data.labels not in inputs else None
     return Arrays(inputs={name: found[name] for name in inputs}, labels=labels, count=next(iter(lengths.values())))
 
@@ -79,8 +82,8 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray]:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
-        raise SourceError(f"{path} is damaged: {error}", key=key) from error
-    raise SourceError(f"{path} is neither .npz nor .safetensors", key=key)
+        raise SourceError(f"{path} is damaged: {error}", code="B0330", key=key) from error
+    raise SourceError(f"{path} is neither .npz nor .safetensors", code="B0330", key=key)
 
 
 def _as_picture(levels: np.ndarray, where: str, key: str) -> Image.Image:
@@ -91,6 +94,7 @@ def _as_picture(levels: np.ndarray, where: str, key: str) -> Image.Image:
         raise SourceError(
             f"{where} is {levels.dtype} of shape {levels.shape}, and a picture is uint8 of shape (height, width, 3) "
             "in RGB, or (height, width) in grey",
+            code="B0331",
             key=key,
         )
     return Image.fromarray(np.ascontiguousarray(levels))

@@ -18,7 +18,8 @@ from builder.backends import backend_of
 from builder.checks.engine import engines
 from builder.checks.subject import Subject
 from builder.engine.pipeline import seal_only
-from builder.engine.result import BuildResult
+from builder.engine.run import Run
+from builder.engine.table import CAPTURE, COMPRESS, CONVERT, PREPARE, SEAL
 from builder.errors import ConfigurationError
 from builder.progress import Progress
 from builder.spec.precision import Fp32
@@ -41,8 +42,8 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress, missed: Mi
     plain = request.spec.model_copy(update={"precision": Fp32(kind="fp32"), "compression": {}})
     original = seal_only(replace(request, spec=plain), folder=_made(folder / "reference"), progress=progress)
     missed = missed or Missed()
-    samples = samples_to_compare(request.spec, result.first.prepared.value(), missed, SAMPLES)
-    artifact, reference = result.sealed.value().path, original.sealed.value().path
+    samples = samples_to_compare(request.spec, result[PREPARE].value(), missed, SAMPLES)
+    artifact, reference = result[SEAL].value().path, original[SEAL].value().path
     feeds = backend_of(request.spec.format).feeds
     compared = compare_programs(
         runtime.load(artifact),
@@ -70,18 +71,20 @@ def _refuse(request: BuildRequest) -> None:
     if request.spec.format == "mlmodel":
         raise ConfigurationError(
             "a neural network (.mlmodel) cannot be compared operator by operator",
+            code="B0229",
             hint="write `format=mlpackage`, with a target from ios15 on",
             key="format",
         )
     if request.spec.functions:
         raise ConfigurationError(
             "the functions of an artifact are not compared one by one",
+            code="B0229",
             hint="look at the model itself, at the shapes in `input`: add `~functions`",
             key="functions",
         )
     if kind_of(request.spec.source).is_finished:
         raise ConfigurationError(
-            "a finished Core ML model has no original in float32 to compare with", key="source.kind"
+            "a finished Core ML model has no original in float32 to compare with", code="B0229", key="source.kind"
         )
 
 
@@ -99,7 +102,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _rewrites(result: BuildResult) -> list[Suspect]:
+def _rewrites(result: Run) -> list[Suspect]:
     return [
         Suspect(
             kind="substitution",
@@ -108,24 +111,24 @@ def _rewrites(result: BuildResult) -> list[Suspect]:
             modules=effect.replaced,
             remedy=substitution_remedy(effect),
         )
-        for effect in result.first.prepared.value().substitutions
+        for effect in result[PREPARE].value().substitutions
     ]
 
 
 def _conversion(
     request: BuildRequest,
-    original: BuildResult,
+    original: Run,
     samples: Sequence[Sample],
     outputs: Sequence[str],
     progress: Progress,
 ) -> list[Suspect]:
     """What capture and conversion changed: PyTorch against the reference, at these outputs, or at all."""
-    prepared, method = original.first.prepared.value(), original.first.captured.record["method"]
+    prepared, method = original[PREPARE].value(), original[CAPTURE].facts.method
     subject = Subject(
         spec=request.spec,
         prepared=prepared,
         captured=CapturedProgram(program=None, method=method),  # no engine looks at it
-        sealed=original.sealed.value(),
+        sealed=original[SEAL].value(),
         progress=progress,
     )
     subject.reset()
@@ -136,22 +139,22 @@ def _conversion(
         for name in {name for name in expected if name in outputs} or expected:
             sums.setdefault(name, NoiseSum()).add(expected[name].reshape(got[name].shape), got[name])
     noise = max((each.ratio for each in sums.values()), default=0.0)
-    used = original.first.converted.value().lowerings
+    used = original[CONVERT].value().lowerings
     return [Suspect(kind="conversion", name=method, noise=noise, remedy=conversion_remedy(used))]
 
 
-def _operators(result: BuildResult, original: BuildResult, compared: Comparison) -> list[Suspect]:
+def _operators(result: Run, original: Run, compared: Comparison) -> list[Suspect]:
     """Every operator whose part in the error was measured."""
-    steps = (*result.first.prepared.value().compression, *result.first.compressed.value().effects)
+    steps = (*result[PREPARE].value().compression, *result[COMPRESS].value().effects)
     around = RemedyContext(
         spec=result.spec,
-        artifact=read_nodes(result.sealed.value().path),
-        reference=read_nodes(original.sealed.value().path),
+        artifact=read_nodes(result[SEAL].value().path),
+        reference=read_nodes(original[SEAL].value().path),
         ranges=compared.ranges,
         changed={effect.name: effect.changed for effect in steps},
-        modules=original.first.converted.record["modules"],
+        modules=original[CONVERT].facts.modules,
     )
-    modules = {**original.first.converted.record["modules"], **result.first.converted.record["modules"]}
+    modules = {**original[CONVERT].facts.modules, **result[CONVERT].facts.modules}
 
     def suspect(measured: Measured, noise: float) -> Suspect:
         module = modules.get(measured.name, modules.get(measured.given_name))  # a cast may bear its reader's
@@ -174,8 +177,8 @@ def _operators(result: BuildResult, original: BuildResult, compared: Comparison)
     return list(worst.values())
 
 
-def _unfit(original: BuildResult, compared: Comparison) -> tuple[Suspect, ...]:
-    modules = original.first.converted.record["modules"]
+def _unfit(original: Run, compared: Comparison) -> tuple[Suspect, ...]:
+    modules = original[CONVERT].facts.modules
     return tuple(
         Suspect(
             kind="operator",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
+from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.preflight.dry_run import Walk, dry_conversion
 from builder.backends.coreml.preflight.exported import exported_operators
 from builder.backends.coreml.preflight.known_bugs import bugs_met
@@ -34,6 +35,9 @@ from builder.backends.coreml.preflight.remedies import (
 )
 from builder.backends.coreml.preflight.rules import RULES, high_ranks, lost, rewritten
 from builder.backends.coreml.preflight.torchscript import lost_writes, paired, rewritten_writes, torchscript_operators
+from builder.engine.run import Run
+from builder.engine.table.load import LOAD
+from builder.engine.table.prepare import PREPARE
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.archive import archived
 from builder.model.capture.methods import METHODS, methods_to_try
@@ -55,6 +59,13 @@ class PreflightInput:
     prepared: PreparedModel
     examples: ExampleInputs
     spec: BuildSpec
+
+
+def examine_run(run: Run) -> Diagnosis:
+    """What prevents a conversion of a prepared model; not a stage, since nothing follows from it to store."""
+    return diagnose(
+        PreflightInput(loaded=run[LOAD].value(), prepared=run[PREPARE].value(), examples=run.examples, spec=run.spec)
+    )
 
 
 def diagnose(patient: PreflightInput) -> Diagnosis:
@@ -82,7 +93,9 @@ def attempt(patient: PreflightInput, method: str) -> Attempt:
         try:
             captured, differs = _captured(patient, method, watch)
         except BuilderError as error:
-            return Attempt(method=method, obstacles=tuple(_without_program(error, patient, watch)), complete=False)
+            return Attempt(
+                method=method, obstacles=tuple(_without_program(error, method, patient, watch)), complete=False
+            )
         operators, walk = _walk(captured, patient)
         has_writes = method in ("trace", "script")
         in_place = lost(lost_writes(captured.program)) if has_writes else []
@@ -117,7 +130,7 @@ def _captured(patient: PreflightInput, method: str, watch: Watch) -> tuple[Captu
     try:
         return capture(patient.prepared, patient.examples, method, {}, strict=True, watch=watch), None
     except ConversionError as error:
-        if "froze something" not in error.message:
+        if error.code != "B0403":
             raise
         return capture(patient.prepared, patient.examples, method, {}), error
 
@@ -125,7 +138,7 @@ def _captured(patient: PreflightInput, method: str, watch: Watch) -> tuple[Captu
 def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[Operator], Walk]:
     """The operators of the program that a build converts, which is the one that it reads back from its archive."""
     with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
-        converted = archived(captured, Path(folder) / "program") or captured
+        converted = written_out(archived(captured, Path(folder) / "program") or captured)
     operators: Sequence[Operator] | Mapping[str, Operator]
     if captured.method == "export":
         operators = exported_operators(converted.program)
@@ -137,10 +150,10 @@ def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[
     return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
 
 
-def _without_program(error: BuilderError, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:
+def _without_program(error: BuilderError, method: str, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:
     """What kept capture from giving a program, with the lines that fix a size where that is the reason."""
     differing = list(watch.differing)
-    if "export froze a size" in error.message:  # torch says which size, and not where
+    if error.code == "B0417" and method == "export":  # torch says which size, and not where
         by_trace = watch.again()
         try:
             capture(patient.prepared, patient.examples, "trace", {}, watch=by_trace)

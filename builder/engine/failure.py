@@ -13,15 +13,15 @@ from builder.util.locations import shown
 from builder.util.paths import carry_over, earlier_good_folder, publish
 
 
-def keep_log(error: ConversionError, folder: Path, broken: Path) -> None:
-    """Publish `build.log` alone, which has what coremltools said, and tell where it is."""
+def with_log(error: ConversionError, folder: Path, broken: Path) -> ConversionError:
+    """Publish `build.log` alone, which has what coremltools said, and return the error with where it is."""
     for path in folder.iterdir():
         if path.name != "build.log":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     carry_over(broken, folder, broken.parent.name)
     publish(folder, broken)
     said = f"all that was said is in {shown(broken / 'build.log')}"
-    error.hint = said if error.hint is None else f"{error.hint}; {said}"
+    return error.replaced(hint=said if error.hint is None else f"{error.hint}; {said}")
 
 
 def require_built(record: BuildRecord, outputs: Path) -> BuildRecord:
@@ -37,6 +37,7 @@ def _missed_limits(record: BuildRecord, outputs: Path) -> CheckError:
     stale = "" if earlier is None else f"; the artifact in {earlier} is from an earlier build and now stale"
     return CheckError(
         f"{'; '.join(missed)}. The new files are in {record.artifact.path.parent}{stale}",
+        code="B0501",
         record=record,
         hint=_remedy(record),
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import BuildRequest, StageReport
-from builder.engine.pipeline import open_runner, run_stages, stages_of
+from builder.engine.pipeline import look_up
 from builder.engine.result import variant_of
-from builder.engine.runner import CacheMissError
+from builder.engine.run import stage_names
+from builder.engine.runner import CacheMissError, open_runner
+from builder.engine.table import LOAD, SEAL, STAGES
 from builder.progress import Progress, Silent
 from builder.store.digests import artifact_digest
 from builder.store.explain import Change, nearest_changes
@@ -38,23 +40,23 @@ def current_artifact(request: BuildRequest, *, outputs: Path) -> Current | None:
     published = (variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=s)) for s in (False, True))
     if not any(folder.is_dir() for folder in published):
         return None
-    runner = open_runner(request, Silent(), peek=True)
+    runner = open_runner(Silent(), peek=True)
     try:
-        result = run_stages(request, Path(), runner, Silent())
+        run = look_up(request, runner, Silent())
     except CacheMissError:
         return None
     finally:
         runner.remembered.save()
-    loaded = result.loaded.record
-    folder = variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=loaded["seeded"]))
-    artifact = folder / artifact_name(request.recipe, result.sealed.record["format"])
+    loaded, sealed = run[LOAD].facts, run[SEAL]
+    folder = variant_folder(outputs, request.recipe, variant_of(request.variant, seeded=loaded.seeded))
+    artifact = folder / artifact_name(request.recipe, sealed.facts.format)
     if not is_recorded(folder, request, runner.reports):
         return None
     try:
-        is_whole = artifact_digest(artifact) == result.sealed.output
+        is_whole = artifact_digest(artifact) == sealed.output
     except OSError:
         return None
-    return Current(artifact=artifact, fallback=loaded["fallback"]) if is_whole else None
+    return Current(artifact=artifact, fallback=loaded.fallback) if is_whole else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +72,15 @@ class Plan:
 
 def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
     """Look up every stage without running any; what follows a miss is compared by its own inputs alone."""
-    runner = open_runner(request, progress, peek=True)
+    runner = open_runner(progress, peek=True)
     missed: dict[str, Sequence[Change] | None] = {}
     try:
-        run_stages(request, Path(), runner, progress)
+        look_up(request, runner, progress)
     except CacheMissError as miss:
         missed[miss.stage] = nearest_changes(runner.store, miss.stage, miss.inputs)
-        stages = stages_of(request.spec)
+        stages = tuple(stage_names(STAGES, request.spec))
         for stage in stages[stages.index(miss.stage) + 1 :]:
-            missed[stage] = nearest_changes(runner.store, stage, runner.inputs(stage, {}))
+            missed[stage] = nearest_changes(runner.store, stage, runner.inputs(stage, request.spec, {}))
     finally:
         runner.remembered.save()
     current = None if missed else current_artifact(request, outputs=outputs)

@@ -21,6 +21,8 @@ from builder.auto.attempts import Candidate, measured
 from builder.auto.decided import resolve_auto
 from builder.auto.precision import choose_precision
 from builder.engine.pipeline import find_choice, seal_only, try_out
+from builder.engine.table import VERIFY
+from builder.engine.table.choose import as_tried
 from builder.errors import BuilderError
 from builder.model.capture.methods import methods_to_try
 from builder.progress import Silent
@@ -103,7 +105,7 @@ def found_missed(request: BuildRequest) -> Missed:
         return Missed()
     inner = replace(request, spec=request.spec.model_copy(update={"checks": checks}))
     with tempfile.TemporaryDirectory(prefix="builder-missed-") as folder:
-        return missed_by(try_out(inner, folder=Path(folder)).verified.value())
+        return missed_by(try_out(inner, folder=Path(folder))[VERIFY].value())
 
 
 @dataclass(kw_only=True)
@@ -138,7 +140,7 @@ class _Trials:
         spec = self.spec.model_copy(update=dict(changes))
         folder = Path(tempfile.mkdtemp(dir=self.room))
         try:
-            candidate = measured(what, spec, try_out(replace(self.request, spec=spec), folder=folder))
+            candidate = measured(what, spec, as_tried(try_out(replace(self.request, spec=spec), folder=folder)))
         except BuilderError as error:
             self.failed.append(f"{what} ({error.message.splitlines()[0]})")
             return None
@@ -161,7 +163,7 @@ class _Trials:
 
     def as_it_is(self) -> Candidate:
         """The artifact that missed its limits, which is not checked again."""
-        result = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
+        run = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
         report = CheckReport(
             name=self.missed.check,
             kind="parity",
@@ -172,13 +174,13 @@ class _Trials:
             failed_on=self.missed.failed_on,
             worst_input=self.missed.worst_input,
         )
-        return Candidate(what="as it is", spec=self.spec, result=result, reports=(report,))
+        return Candidate(what="as it is", spec=self.spec, build=as_tried(run), reports=(report,))
 
 
 def _without_substitution(trials: _Trials) -> None:
     """Leave out each rewrite that is not exact; an exact one changes nothing."""
     substitutions = trials.spec.substitutions
-    for effect in trials.as_it_is().result.first.prepared.value().substitutions if substitutions else ():
+    for effect in trials.as_it_is().build.prepared().substitutions if substitutions else ():
         if effect.replaced and not effect.exact:
             rest = {name: each for name, each in substitutions.items() if name != effect.name}
             trials.build(f"without substitution {effect.name}", {"substitutions": rest})
@@ -203,7 +205,7 @@ def _in_float32(trials: _Trials) -> None:
         return found
 
     def samples(_: Candidate) -> Sequence[Sample]:
-        return samples_to_compare(spec, first.result.first.prepared.value(), trials.missed, SAMPLES)
+        return samples_to_compare(spec, first.build.prepared(), trials.missed, SAMPLES)
 
     def ranking(compared: Comparison, modules: Mapping[str, str]) -> None:
         trials.rank(compared, modules)
@@ -216,8 +218,7 @@ def _in_float32(trials: _Trials) -> None:
 
 
 def _modules(candidate: Candidate) -> Mapping[str, str]:
-    modules: Mapping[str, str] = candidate.result.first.converted.record["modules"]
-    return modules
+    return candidate.build.modules
 
 
 class _RefusedError(Exception):
@@ -233,7 +234,7 @@ def _compressed_less(trials: _Trials) -> None:
     if without is None or not without.passes or spec.format != "mlpackage" or spec.functions:
         return
     first = trials.as_it_is()
-    samples = samples_to_compare(spec, first.result.first.prepared.value(), trials.missed, SAMPLES)
+    samples = samples_to_compare(spec, first.build.prepared(), trials.missed, SAMPLES)
     compared = compare_programs(
         runtime.load(first.path),
         runtime.load(without.path),
@@ -271,7 +272,7 @@ def _captured_otherwise(trials: _Trials) -> None:
     """The other ways of capture, of a source that has some."""
     spec = trials.spec
     possible = methods_to_try(spec.model_copy(update={"capture": spec.capture.model_copy(update={"method": "auto"})}))
-    used = trials.as_it_is().result.first.captured.record["method"] if len(possible) > 1 else possible[0]
+    used = trials.as_it_is().build.method if len(possible) > 1 else possible[0]
     for method in possible:
         if method != used:
             capture = spec.capture.model_copy(update={"method": method})

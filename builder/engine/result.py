@@ -1,103 +1,71 @@
-"""Every stage of one build, done, and what is written down of it."""
+"""What is written down of a build that is done."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import (
-    AutoResult,
-    BuildRecord,
-    BuildRequest,
-    CheckReport,
-    LayerWeights,
-    LoadedModel,
-    MeasuredSteps,
-    SealedPackage,
-    StageReport,
-)
+from builder.artifacts import BuildRecord, BuildRequest, CheckReport, LintFinding
 from builder.artifacts.effects import with_measures
 from builder.backends import backend_of
-from builder.engine.auto_stage import chosen_of
-from builder.engine.branch import Branch
-from builder.engine.records import compression, effects, findings, lowerings, skipped
-from builder.engine.runner import Stage
+from builder.engine.run import Run
+from builder.engine.table import CAPTURE, CHOOSE, COMPRESS, CONVERT, LOAD, MEASURE, PREPARE, SEAL, VERIFY
 from builder.progress import Progress
 from builder.spec import BuildSpec
-from builder.stages.measure import measured_steps
 from builder.store.keys import tool_versions
 from builder.util.git import git_state
 from builder.util.redact import redacted_values
 
 
-@dataclass(frozen=True, kw_only=True)
-class BuildResult:
-    """Every stage of one build, done."""
-
-    spec: BuildSpec
-    """What was built: the request's, with what was chosen in the place of `auto`."""
-    loaded: Stage[LoadedModel]
-    chosen: Stage[AutoResult] | None
-    branches: Mapping[str, Branch]
-    """By function, in order; one under an empty name where the artifact has no functions."""
-    sealed: Stage[SealedPackage]
-    verified: Stage[tuple[CheckReport, ...]]
-    measured: Stage[MeasuredSteps | None] | None
-    """What each compression step costs; None where there is nothing to measure."""
-
-    @property
-    def first(self) -> Branch:
-        """The branch of the artifact without functions, or of the function that an app gets when it names none."""
-        return next(iter(self.branches.values()))
-
-
-def make_record(
-    request: BuildRequest, result: BuildResult, reports: tuple[StageReport, ...], began: str
-) -> BuildRecord:
+def make_record(run: Run, began: str) -> BuildRecord:
     """Write down what a build did; where it lies and how long it took are filled in when it is published."""
     from builder.analysis.neural_engine.inspect import accepted
 
-    loaded, prepared, sealed = result.loaded.record, result.first.prepared.record, result.sealed.record
-    converted, compressed = result.first.converted.record, result.first.compressed.record
-    checks, artifact = result.verified.value(), result.sealed.value()
-    modules = converted["modules"]
-    costs = None if result.measured is None else measured_steps(result.measured.record)
+    request, reports = run.context.request, run.context.runner.reports
+    loaded, prepared, sealed = run[LOAD].facts, run[PREPARE].facts, run[SEAL].facts
+    converted, compressed, captured = run[CONVERT].facts, run[COMPRESS].facts, run[CAPTURE].facts
+    checks, artifact = run[VERIFY].value(), run[SEAL].value()
+    costs = run[MEASURE].facts.steps if MEASURE in run.results else None
+    chosen = run[CHOOSE].facts if CHOOSE in run.results else None
     return BuildRecord(
         request=recorded(request),
-        variant=variant_of(request.variant, seeded=loaded["seeded"]),
+        variant=variant_of(request.variant, seeded=loaded.seeded),
         status="broken" if any(check.passed is False for check in checks) else "built",
-        key=next(report.key for report in reports if report.name == "seal"),
+        key=run[SEAL].action.key,
         artifact=artifact,
         stages=reports,
         checks=checks,
-        inputs=tuple(sealed["inputs"]),
-        outputs=tuple(sealed["outputs"]),
-        functions=sealed["functions"],
-        source={**loaded["origin"], **_file_name(request.spec, loaded["origin"]), "seeded": loaded["seeded"]},
-        substitutions=effects(prepared),
-        lowerings=lowerings(converted),
-        compression=compression(prepared) + with_measures(compression(compressed), costs, checks),
+        inputs=sealed.inputs,
+        outputs=sealed.outputs,
+        functions=sealed.functions,
+        source={**loaded.origin, **_file_name(run.spec, loaded.origin), "seeded": loaded.seeded},
+        substitutions=prepared.substitutions,
+        lowerings=converted.lowerings,
+        compression=prepared.compression + with_measures(compressed.effects, costs, checks),
         conversion=None if costs is None else costs.conversion,
-        skipped_layers=skipped(prepared) + skipped(compressed),
-        op_counts=sealed["op_counts"],
-        capture={**result.first.captured.record, "failures": dict(result.first.failures)},
+        skipped_layers=prepared.skipped + compressed.skipped,
+        op_counts=sealed.op_counts,
+        capture={**asdict(captured), "failures": dict(run.first.failures)},
         versions=tool_versions(backend_of(request.spec.format).packages),
         git=git_state(),
         started=began,
         seconds=0.0,
-        seeded=loaded["seeded"],
-        fallback=loaded["fallback"],
-        source_bytes=loaded["source_bytes"],
-        labels=None if prepared["labels"] is None else tuple(prepared["labels"]),
-        weights=tuple(
-            LayerWeights(**{**entry, "module": modules.get(entry["output"], "")}) for entry in sealed["weights"]
-        ),
-        lint=accepted(findings(sealed), request.spec.lint.ignore),
-        chosen=None if result.chosen is None else chosen_of(result.chosen.record),
-        decided=None if result.chosen is None else result.spec,
+        seeded=loaded.seeded,
+        fallback=loaded.fallback,
+        source_bytes=loaded.source_bytes,
+        labels=prepared.labels,
+        weights=tuple(replace(layer, module=converted.modules.get(layer.output, "")) for layer in sealed.weights),
+        lint=accepted((*sealed.lint, *_numeric(checks)), run.spec.lint.ignore),
+        chosen=chosen,
+        decided=None if chosen is None else run.spec,
     )
+
+
+def _numeric(checks: Sequence[CheckReport]) -> list[LintFinding]:
+    """What the lint of numbers found, in all functions."""
+    return [finding for check in checks if check.headroom is not None for finding in check.headroom.findings]
 
 
 def recorded(request: BuildRequest) -> BuildRequest:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from builder.artifacts import StageReport
+from builder.engine.serialize import dump, load
+from builder.noop import cache_folder
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.functions import labelled
-from builder.store import fallback
 from builder.store.actions import ActionResult, Store
 from builder.store.digests import StatCache
 from builder.store.inputs import stage_inputs
@@ -22,16 +23,19 @@ from builder.util.child import doing as running
 from builder.util.memory import give_back_memory
 from builder.util.process_state import guarded
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
+"""What a stage hands on in this process, such as a module."""
+Facts = TypeVar("Facts")
+"""What the store keeps of it in plain values: a type of `builder.artifacts.stored`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class Packed(Generic[Facts]):
     """A result as the store keeps it."""
 
     output: str
     """A digest of the result's meaning, for the keys of later stages."""
-    record: Mapping[str, Any]
+    facts: Facts
     objects: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -45,20 +49,32 @@ class Packing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageTask(Generic[Result]):
+class StageTask(Generic[Value, Facts]):
     """How one stage is run, put into the store and taken out of it."""
 
     name: str
-    run: Callable[[], Result]
-    say: Callable[[Result], str]
+    spec: BuildSpec
+    """The recipe, or that of the function."""
+    function: str
+    """The function of the artifact that the stage is run for; empty where it is the whole, or the only one."""
+    facts: type[Facts]
+    run: Callable[[], Value]
+    describe: Callable[[Value], str]
     """Makes the line that people read."""
-    pack: Callable[[Result, Packing], Packed]
-    unpack: Callable[[Stage[Result]], Result]
-    """Restores a result; `Stage.again` where the store does not keep what cannot be kept, such as a module."""
+    pack: Callable[[Value, Packing], Packed[Facts]]
+    restore: Callable[[Stage[Value, Facts]], Value]
+    """Makes the value of what the store keeps; `Stage.again` where that cannot be kept, such as a module."""
     after: Mapping[str, str] = field(default_factory=dict)
     """Digests of the results that the stage takes, by a readable name."""
-    keep: Callable[[Result], bool] = lambda _: True
-    """Whether the result may be stored: failures are not."""
+    is_storable: Callable[[Value], bool] = lambda _: True
+    """Failures are not stored."""
+    is_current: Callable[[Facts], bool] = lambda _: True
+    """Whether a stored result still holds; all do but weights that could not be downloaded."""
+
+    @property
+    def label(self) -> str:
+        """The stage as people read it, with the function."""
+        return labelled(self.name, self.function)
 
 
 class CacheMissError(Exception):
@@ -70,26 +86,22 @@ class CacheMissError(Exception):
 
 
 class UnstableStageError(Exception):
-    """A stage that was run again gave something else than the store said: the result must be told from its start."""
+    """A stage that was run again gave something else than the store said: the build starts over."""
 
 
-class Stage(Generic[Result]):
-    """A stage that is done: its digest and record are at hand; its value is made when somebody needs it."""
+class Stage(Generic[Value, Facts]):
+    """A stage that is done: its digest and facts are at hand; its value is made when somebody needs it."""
 
-    def __init__(self, work: StageTask[Result], action: ActionResult, runner: StageRunner) -> None:
+    def __init__(self, task: StageTask[Value, Facts], action: ActionResult, facts: Facts, runner: StageRunner) -> None:
         self.action = action
-        self._work, self._runner = work, runner
-        self._value: Result | None = None
+        self.facts = facts
+        self._task, self._runner = task, runner
+        self._value: Value | None = None
 
     @property
     def output(self) -> str:
         """The digest of the result."""
         return self.action.output
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """What the stage tells in plain values."""
-        return self.action.record
 
     @property
     def objects(self) -> Objects:
@@ -103,22 +115,22 @@ class Stage(Generic[Result]):
             raise CorruptError(f"the result has no {name}")
         return digest
 
-    def value(self) -> Result:
+    def value(self) -> Value:
         """Return the result: of this run, restored, or made again."""
         if self._value is None:
             try:
-                self._value = self._work.unpack(self)
+                self._value = self._task.restore(self)
             except CorruptError as error:
                 self._runner.store.drop(self.action, str(error))
                 self._value = self.again()
         return self._value
 
     @property
-    def held(self) -> Result | None:
+    def held(self) -> Value | None:
         """The result, if it is at hand without any work."""
         return self._value
 
-    def hold(self, value: Result) -> None:
+    def hold(self, value: Value) -> None:
         """Keep the result that this run has made."""
         self._value = value
 
@@ -126,107 +138,112 @@ class Stage(Generic[Result]):
         """Let go of the result, which is made again should somebody need it after all."""
         self._value = None
 
-    def again(self) -> Result:
+    def again(self) -> Value:
         """Run the stage again; raises UnstableStageError when it gives something else than the store said."""
-        inputs = self._runner.inputs(self._work.name, self._work.after)  # those that are stored have no secrets
-        value, action = self._runner.run(self._work, self.action.key, inputs)
+        # Those that are stored have no secrets in them.
+        inputs = self._runner.inputs(self._task.name, self._task.spec, self._task.after)
+        value, action, _ = self._runner.run(self._task, self.action.key, inputs)
         if action.output != self.action.output:
             self._runner.store.drop(self.action, "it gives something else now")
-            raise UnstableStageError(self._work.name)
+            raise UnstableStageError(self._task.name)
         return value
 
 
 class StageRunner:
     """The stages of one build so far. With `peek` nothing is run: the first stage without a result raises."""
 
-    def __init__(
-        self, spec: BuildSpec, progress: Progress, store: Store, remembered: StatCache, *, peek: bool = False
-    ) -> None:
+    def __init__(self, progress: Progress, store: Store, remembered: StatCache, *, peek: bool = False) -> None:
         self.store = store
         self.remembered = remembered
         self.is_peek = peek
-        self._spec = spec
         self._progress = progress
-        self._function = ""
         self._reports: list[StageReport] = []
-
-    def of_function(self, name: str, spec: BuildSpec) -> Self:
-        """Return a runner for the stages of one function, whose recipe is `spec`; they are reported in this one."""
-        own = copy.copy(self)
-        own._spec, own._function = spec, name
-        return own
-
-    def decide(self, spec: BuildSpec) -> None:
-        """Go on with a spec in which nothing is open any more."""
-        self._spec = spec
 
     @property
     def reports(self) -> tuple[StageReport, ...]:
         """What the stages so far did, in order."""
         return tuple(self._reports)
 
-    def inputs(self, stage: str, after: Mapping[str, str]) -> dict[str, Any]:
+    def inputs(self, stage: str, spec: BuildSpec, after: Mapping[str, str]) -> dict[str, Any]:
         """Everything that the key of a stage is made of."""
-        return stage_inputs(stage, self._spec, self.remembered) | {f"after {n}": d for n, d in after.items()}
+        return stage_inputs(stage, spec, self.remembered) | {f"after {n}": d for n, d in after.items()}
 
-    def stage(self, work: StageTask[Result]) -> Stage[Result]:
+    def find(self, stage: str, key: str, kind: type[Facts]) -> tuple[ActionResult, Facts] | None:
+        """A stored result and its facts; None where there is none, or where it cannot be read."""
+
+        def read(action: ActionResult) -> tuple[ActionResult, Facts]:
+            return action, load(kind, action.record, action.objects, self.store.objects)
+
+        return self.store.find(stage, key, read)
+
+    def stage(self, task: StageTask[Value, Facts]) -> Stage[Value, Facts]:
         """Return a stage that is done: found in the store, or run now by one process of all that want it."""
         if not self.is_peek:
-            self._progress.begin(labelled(work.name, self._function))
+            self._progress.begin(task.label)
         start = time.perf_counter()
-        inputs = self.inputs(work.name, work.after)
-        key = stage_key(work.name, inputs)
-        action = self._find(work.name, key)
-        if action is not None:
-            return self._done(Stage(work, action, self), action, start, cached=True)
+        inputs = self.inputs(task.name, task.spec, task.after)
+        key = stage_key(task.name, inputs)
+        if found := self._found(task, key):
+            return self._done(Stage(task, *found, self), task, start, cached=True)
         if self.is_peek:
-            raise CacheMissError(work.name, key, inputs)
-        with self.store.alone(work.name, key):
-            action = self._find(work.name, key)
-            if action is not None:
-                return self._done(Stage(work, action, self), action, start, cached=True)
-            value, action = self.run(work, key, inputs)
-        stage = Stage(work, action, self)
+            raise CacheMissError(task.name, key, inputs)
+        with self.store.alone(task.name, key):
+            if found := self._found(task, key):
+                return self._done(Stage(task, *found, self), task, start, cached=True)
+            value, action, facts = self.run(task, key, inputs)
+        stage = Stage(task, action, facts, self)
         stage.hold(value)
-        return self._done(stage, action, start, cached=False)
+        return self._done(stage, task, start, cached=False)
 
-    def run(self, work: StageTask[Result], key: str, inputs: Mapping[str, Any]) -> tuple[Result, ActionResult]:
+    def run(
+        self, task: StageTask[Value, Facts], key: str, inputs: Mapping[str, Any]
+    ) -> tuple[Value, ActionResult, Facts]:
         """Run a stage and store what it gave, unless that is a failure or an input changed meanwhile."""
         start = time.perf_counter()
         give_back_memory()  # of what stages before have forgotten
-        with guarded(f"code of the model, in {work.name},"), running(f"in {work.name}"):
-            value = work.run()
-        packed = work.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
+        with guarded(f"code of the model, in {task.name},"), running(f"in {task.name}"):
+            value = task.run()
+        packed = task.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
+        record, objects = dump(packed.facts, self.store.objects)
         action = ActionResult(
-            stage=work.name,
+            stage=task.name,
             key=key,
             inputs=inputs,
             output=packed.output,
-            line=work.say(value),
-            record=packed.record,
-            objects=packed.objects,
+            line=task.describe(value),
+            record=record,
+            objects={**packed.objects, **objects},
             seconds=time.perf_counter() - start,
         )
         self.remembered.forget()
-        now = self.inputs(work.name, work.after)
+        now = self.inputs(task.name, task.spec, task.after)
         if changed := sorted(name for name in {**now, **inputs} if now.get(name) != inputs.get(name)):
-            self._progress.warn(f"{changed[0]} changed while {work.name} ran: its result is not kept")
-        elif work.keep(value):
+            self._progress.warn(f"{changed[0]} changed while {task.name} ran: its result is not kept")
+        elif task.is_storable(value):
             self.store.put(action)
-        return value, action
+        return value, action, packed.facts
 
-    def _find(self, stage: str, key: str) -> ActionResult | None:
-        action = self.store.find(stage, key)
-        if action is not None and not fallback.still_offline(action.record.get("fallback")):
-            self._progress.detail(f"{stage} fell back to untrained weights; it is tried again")
+    def _found(self, task: StageTask[Value, Facts], key: str) -> tuple[ActionResult, Facts] | None:
+        found = self.find(task.name, key, task.facts)
+        if found is not None and not task.is_current(found[1]):
+            self._progress.detail(f"{task.name} fell back to untrained weights; it is tried again")
             return None
-        return action
+        return found
 
-    def _done(self, stage: Stage[Result], action: ActionResult, start: float, *, cached: bool) -> Stage[Result]:
-        seconds = time.perf_counter() - start
-        name = labelled(action.stage, self._function)
-        self._reports.append(StageReport(name=name, key=action.key, cached=cached, seconds=seconds, result=action.line))
+    def _done(
+        self, stage: Stage[Value, Facts], task: StageTask[Value, Facts], start: float, *, cached: bool
+    ) -> Stage[Value, Facts]:
+        seconds, action = time.perf_counter() - start, stage.action
+        self._reports.append(
+            StageReport(name=task.label, key=action.key, cached=cached, seconds=seconds, result=action.line)
+        )
         if not self.is_peek:
-            self._progress.end(name, seconds, action.line, cached=cached)
-            self._progress.detail(f"{name}: key {action.key}, result {action.output}")
+            self._progress.end(task.label, seconds, action.line, cached=cached)
+            self._progress.detail(f"{task.label}: key {action.key}, result {action.output}")
         return stage
+
+
+def open_runner(progress: Progress, *, peek: bool = False) -> StageRunner:
+    """A runner over the user's store."""
+    cache = Path(cache_folder())
+    return StageRunner(progress, Store(cache / "store", progress), StatCache(cache / "remembered.json"), peek=peek)

@@ -25,6 +25,7 @@ class SubmititLauncher:
         except ImportError as error:
             raise UnfitEnvironmentError(
                 "sweep.launcher=submitit needs submitit, which is not installed",
+                code="B0701",
                 hint=extra("submitit"),
             ) from error
         here = settings.cluster == "local"
@@ -35,7 +36,9 @@ class SubmititLauncher:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=settings.cluster)
         except RuntimeError as error:  # what submitit raises where srun is not on the path
             raise UnfitEnvironmentError(
-                f"there is no Slurm here: {error}", hint="run it on a login node, or try `sweep.cluster=local`"
+                f"there is no Slurm here: {error}",
+                code="B0701",
+                hint="run it on a login node, or try `sweep.cluster=local`",
             ) from error
         self._executor.update_parameters(
             name="builder",

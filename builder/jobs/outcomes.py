@@ -16,8 +16,7 @@ INTERRUPTED = 130
 
 def refused(job: Job) -> Outcome:
     """The outcome of a job whose arguments are wrong."""
-    first = job.refusal.splitlines()[0]
-    message = first.partition("error: ")[2] or first
+    message = reason(job.refusal, 2)
     return Outcome(job=job, status="wrong", exit_code=2, message=message)
 
 

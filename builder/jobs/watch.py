@@ -14,7 +14,7 @@ _LAST = "measure"
 _ENDED = re.compile(rf"  ({'|'.join((*STAGES, *_BETWEEN, _LAST))}) +(cached|[\d.]+ s|\d+ min \d+ s)(?:  .*)?")
 """A stage's line, as `reports.terminal` prints it where nobody looks at a terminal."""
 _WARNING = re.compile(r"  warning +(.+)")
-_ERROR = re.compile(r"(?:.+?: )?error: (.+)")
+_ERROR = re.compile(r"(?:.+?: )?error\[B\d{4}\]: (.+)")
 UP_TO_DATE = "up to date"
 
 

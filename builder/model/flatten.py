@@ -23,7 +23,7 @@ def flatten_outputs(returned: Any) -> dict[str, torch.Tensor]:
     flat: dict[str, torch.Tensor] = {}
     _collect(returned, "", flat)
     if not flat:
-        raise ConversionError("the model returns no tensor", key="output")
+        raise ConversionError("the model returns no tensor", code="B0405", key="output")
     return {"output": flat["output_0"]} if list(flat) == ["output_0"] else flat
 
 
@@ -53,6 +53,7 @@ def _entries(value: Any, name: str) -> list[tuple[Any, Any]]:
         return list(enumerate(value))
     raise ConversionError(
         f"the model returns a {type(value).__name__}{f' as {name}' if name else ''}, which Core ML cannot",
+        code="B0405",
         hint="wrap the model in a factory (kind: python) whose forward returns tensors",
         key="output",
     )

@@ -22,6 +22,7 @@ def find_labels(classifier: Classifier, loaded: LoadedModel, scores: torch.Tenso
         raise ConfigurationError(
             f"a classifier's first output is a float array of shape (1, classes), and this model's is "
             f"{str(scores.dtype).removeprefix('torch.')} of {tuple(scores.shape)}",
+            code="B0250",
             key="classifier",
         )
     key = "classifier.labels"
@@ -49,7 +50,9 @@ def check_object_labels(detection: Detection, labels: tuple[str, ...], classes: 
 
 def _check_count(labels: tuple[str, ...], where: str, classes: int, key: str) -> None:
     if len(labels) != classes:
-        raise ConfigurationError(f"{len(labels)} labels{where} for {classes} classes of the model", key=key)
+        raise ConfigurationError(
+            f"{len(labels)} labels{where} for {classes} classes of the model", code="B0261", key=key
+        )
 
 
 def _read(given: str | list[str], loaded: LoadedModel, key: str) -> tuple[tuple[str, ...], str]:
@@ -58,7 +61,7 @@ def _read(given: str | list[str], loaded: LoadedModel, key: str) -> tuple[tuple[
         return tuple(given), ""
     if given == FROM_WEIGHTS:
         if loaded.labels is None:
-            raise ConfigurationError("the weights publish no labels", key=key)
+            raise ConfigurationError("the weights publish no labels", code="B0320", key=key)
         return loaded.labels, " from the weights"
     lines = _lines(Path(given), key)
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -73,16 +76,19 @@ def _lines(file: Path, key: str) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise SourceError(f"the labels in {file} cannot be read: {error.strerror or error}", key=key) from error
+        raise SourceError(
+            f"the labels in {file} cannot be read: {error.strerror or error}", code="B0301", key=key
+        ) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SourceError(
             f"{file}:{line} is not UTF-8 text (byte 0x{error.object[error.start]:02x})",
+            code="B0302",
             hint=f"convert it: iconv -f latin1 -t utf-8 {file.name}",
             key=key,
         ) from error
     if "\0" in text:
-        raise SourceError(f"{file} is not a text file: it holds zero bytes", key=key)
+        raise SourceError(f"{file} is not a text file: it holds zero bytes", code="B0302", key=key)
     return text.removesuffix("\n").split("\n")
 
 
@@ -95,6 +101,7 @@ def _refuse_equal(file: str, numbered: list[tuple[int, str]], key: str) -> None:
         more = f", and {len(again) - 3} more" if len(again) > 3 else ""
         raise ConfigurationError(
             f"labels in {file} are there twice: {listed}{more}",
+            code="B0261",
             hint="Core ML needs one label for each class, all different",
             key=key,
         )

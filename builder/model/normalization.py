@@ -35,6 +35,7 @@ def resolve_normalization(name: str, given: ImageInput, preprocessing: Preproces
         if preprocessing is None or len(preprocessing.mean) != channels:
             raise SourceError(
                 f"the weights publish no mean and std for the {channels} channel(s) of input {name}",
+                code="B0320",
                 hint="write mean and std, or scale and bias",
                 key=f"input.{name}.from_weights",
             )

@@ -34,6 +34,7 @@ def choose_outputs(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...
     raise ConfigurationError(
         f"the model returns {len(returned)} output(s) ({', '.join(returned)}), and the recipe names {len(wanted)}"
         + ("" if missing in returned else f", of which {missing} is none of them"),
+        code="B0262",
         hint=did_you_mean(missing, returned) or "name every output, in the order in which the model returns them",
         key=f"output.{missing}" if missing in spec.output else "output",
     )

@@ -20,17 +20,22 @@ def check_states(module: torch.nn.Module, states: Mapping[str, State]) -> None:
         if buffer is None:
             listed = f"its buffers: {', '.join(list(buffers)[:8])}" if buffers else "it has none: see register_buffer"
             raise ConfigurationError(
-                f"the model has no buffer {state.buffer}", hint=did_you_mean(state.buffer, buffers) or listed, key=key
+                f"the model has no buffer {state.buffer}",
+                code="B0249",
+                hint=did_you_mean(state.buffer, buffers) or listed,
+                key=key,
             )
         if not buffer.is_floating_point() or buffer.ndim == 0:
             raise ConfigurationError(
                 f"buffer {state.buffer} is {str(buffer.dtype).removeprefix('torch.')} of shape {tuple(buffer.shape)}, "
                 "and Core ML keeps arrays of float16",
+                code="B0249",
                 key=key,
             )
         if bool(buffer.count_nonzero()):
             raise ConfigurationError(
                 f"buffer {state.buffer} does not begin with zeros, as states of Core ML do",
+                code="B0249",
                 hint="let the app write the first value, or add it in forward",
                 key=key,
             )

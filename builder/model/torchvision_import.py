@@ -48,6 +48,7 @@ def import_torchvision() -> ModuleType:
     except (ImportError, RuntimeError, OSError) as error:
         raise UnfitEnvironmentError(
             f"torchvision cannot be imported beside torch {torch.__version__}: {error}",
+            code="B0702",
             hint="install the versions that constraints.txt pins",
         ) from error
 

@@ -38,18 +38,18 @@ def read_manifest(folder: Path) -> dict[str, str]:
     try:
         text = read_regular(path).decode("utf-8")
     except FileNotFoundError as error:
-        raise VerificationError(f"{folder} is not a release: it has no {MANIFEST}") from error
+        raise VerificationError(f"{folder} is not a release: it has no {MANIFEST}", code="B0606") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise VerificationError(f"{MANIFEST} was changed: it cannot be read as text: {error}") from error
+        raise VerificationError(f"{MANIFEST} was changed: it cannot be read as text: {error}", code="B0607") from error
     body, newline, guard = text.removesuffix("\n").rpartition("\n")
     body += newline
     if guard + "\n" != _guard(body) or not text.endswith("\n") or not _GUARD.fullmatch(guard + "\n"):
-        raise VerificationError(f"{MANIFEST} was changed: its last line does not fit the others")
+        raise VerificationError(f"{MANIFEST} was changed: its last line does not fit the others", code="B0607")
     found: dict[str, str] = {}
     for line in body.splitlines():
         match = _LINE.fullmatch(line)
         if match is None or match[2] in found:
-            raise VerificationError(f"{MANIFEST} was changed: this line is not one of its own: {line!r}")
+            raise VerificationError(f"{MANIFEST} was changed: this line is not one of its own: {line!r}", code="B0607")
         found[match[2]] = match[1]
     return found
 

@@ -69,13 +69,17 @@ def read_lock(folder: Path) -> dict[str, Entry]:
     try:
         document = yaml.load(read_regular(path).decode("utf-8"), _PlainLoader)
         if document["schema"] != SCHEMA:
-            raise ConfigurationError(f"{path} has schema {document['schema']}, and this builder reads {SCHEMA}")
+            raise ConfigurationError(
+                f"{path} has schema {document['schema']}, and this builder reads {SCHEMA}", code="B0267"
+            )
         recipes: dict[str, Entry] = document["recipes"]
         complete = all(_is_complete(entry) for entry in recipes.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} is not a lock of builder: {error}", hint="write it again: `lock`") from error
+        raise ConfigurationError(
+            f"{path} is not a lock of builder: {error}", code="B0267", hint="write it again: `lock`"
+        ) from error
     if not complete:
-        raise ConfigurationError(f"{path} is incomplete", hint="write it again: `python -m builder lock`")
+        raise ConfigurationError(f"{path} is incomplete", code="B0267", hint="write it again: `python -m builder lock`")
     return recipes
 
 
@@ -129,7 +133,7 @@ def require_entry(folder: Path, name: str) -> Entry:
         why = f"{FILE_NAME} has no entry {name}" if entries else f"there is no {FILE_NAME}"
         recipe, _, variant = name.partition("/")
         hint = f"run `python -m builder lock recipe={recipe}{' …' if variant else ''}` and commit {FILE_NAME}"
-        raise VerificationError(f"nothing is locked: {why}", hint=hint)
+        raise VerificationError(f"nothing is locked: {why}", code="B0610", hint=hint)
     return entries[name]
 
 
@@ -161,6 +165,7 @@ def refuse_drift(name: str, drift: list[str]) -> None:
     if drift:
         raise VerificationError(
             f"{name} is not what {FILE_NAME} says:\n  " + "\n  ".join(drift),
+            code="B0610",
             hint=f"undo the change, or accept it: `python -m builder lock recipe=…`, then commit {FILE_NAME}",
         )
 

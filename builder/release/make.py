@@ -90,7 +90,9 @@ def _check_order(order: Order) -> None:
         empty = order.final.is_dir() and not any(order.final.iterdir())
         if not empty:
             raise ConfigurationError(
-                f"{order.final} exists and is not a release", hint="give another --output, or remove it yourself"
+                f"{order.final} exists and is not a release",
+                code="B0227",
+                hint="give another --output, or remove it yourself",
             )
 
 
@@ -99,6 +101,7 @@ def _refuse_synthetic(request: BuildRequest) -> None:
     if names:
         raise VerificationError(
             f"the checks have no data for {', '.join(names)}: what the artifact makes of real inputs is open",
+            code="B0603",
             hint="give some: `checks.parity.data: {kind: tensors, file: samples.npz}`, or accept that in words: "
             "`checks.parity.accept_synthetic: true`",
         )
@@ -108,6 +111,7 @@ def _refuse_seeded(name: str, seeded: bool) -> None:
     if seeded:
         raise VerificationError(
             f"{name} would be built with untrained, seeded weights, and those are not released",
+            code="B0603",
             hint="let the weights be downloaded once (`python -m builder lock …` with a network), or give a local file",
         )
 
@@ -116,6 +120,7 @@ def _refuse_foreign(built: Mapping[str, Any]) -> None:
     if built["foreign_code"]:
         raise VerificationError(
             f"the build runs code from outside of the repository: {', '.join(built['foreign_code'])}",
+            code="B0602",
             hint="move it into the repository, or install it as a package",
         )
 
@@ -152,6 +157,7 @@ def _compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     more = [f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
     raise VerificationError(
         "two builds gave two artifacts; they differ in\n  " + "\n  ".join([*found[:_NAMED], *more]),
+        code="B0604",
         hint="the builds had other hash seeds, time zones, locales, folders and thread counts: "
         "look for randomness without a seed, for the order of sets, for the time, and for paths in user code",
     )

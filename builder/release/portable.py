@@ -144,6 +144,7 @@ def write_resolved(resolved: Resolved, folder: Path) -> None:
     if without_environment(text) != text:
         raise VerificationError(
             "a setting is a secret of the environment, which a release would give away",
+            code="B0602",
             hint="read it in code of your own, where it is needed, in place of `${oc.env:…}` in the recipe",
         )
     (folder / FILE_NAME).write_text(_HEAD + text, encoding="utf-8")
@@ -154,7 +155,7 @@ def read_resolved(folder: Path) -> Resolved:
     try:
         values = yaml.safe_load(read_regular(folder / FILE_NAME, most=_MOST).decode("utf-8"))
         if values.pop("schema") != 1:
-            raise VerificationError(f"{FILE_NAME} is of a schema that this builder does not read")
+            raise VerificationError(f"{FILE_NAME} is of a schema that this builder does not read", code="B0608")
         values["overrides"], values["python_path"] = tuple(values["overrides"]), tuple(values["python_path"])
         resolved = Resolved(**values)
         kind_named(resolved.spec["source"]["kind"])
@@ -163,7 +164,7 @@ def read_resolved(folder: Path) -> Resolved:
                 raise ValueError(f"{place!r:.200} leads out of the release")
         return resolved
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise VerificationError(f"{folder / FILE_NAME} is not a resolved recipe: {error}") from error
+        raise VerificationError(f"{folder / FILE_NAME} is not a resolved recipe: {error}", code="B0608") from error
 
 
 def request_in(folder: Path, resolved: Resolved) -> dict[str, Any]:
@@ -172,11 +173,11 @@ def request_in(folder: Path, resolved: Resolved) -> dict[str, Any]:
         values = copy.deepcopy(dict(resolved.spec))
         spec = BuildSpec.model_validate(values)
     except (ValueError, TypeError, RecursionError) as error:
-        raise VerificationError(f"{FILE_NAME} is not a resolved recipe: {error}") from error
+        raise VerificationError(f"{FILE_NAME} is not a resolved recipe: {error}", code="B0608") from error
     for key, text in named_files(spec):
         place = folder / PurePosixPath(text)
         if ".." in PurePosixPath(text).parts or PurePosixPath(text).is_absolute():
-            raise VerificationError(f"{FILE_NAME} names a file outside of the release: {text}")
+            raise VerificationError(f"{FILE_NAME} names a file outside of the release: {text}", code="B0608")
         _set(values, key, str(place))
     return {
         "recipe": resolved.recipe,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import BuildRequest
-from builder.errors import BuilderError, UnfitEnvironmentError
+from builder.errors import CLASSES, BuilderError, UnfitEnvironmentError
 from builder.noop import cache_folder
 from builder.release.portable import PROJECT, Resolved, request_in
 
@@ -114,7 +114,8 @@ def _run(
     result = file.with_suffix(".result")
     if done.returncode != 0 or not result.is_file():
         raise UnfitEnvironmentError(
-            f"the process that builds ended with exit code {done.returncode}: {(done.stderr or '').strip()[-2000:]}"
+            f"the process that builds ended with exit code {done.returncode}: {(done.stderr or '').strip()[-2000:]}",
+            code="B0707",
         )
     told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     if "error" in told:
@@ -147,7 +148,6 @@ def _cache() -> Path:
 
 
 def _failure(said: Mapping[str, Any]) -> BuilderError:
-    """The error of a child, with its exit code."""
-    error = BuilderError(said["message"], hint=said["hint"], key=said["key"])
-    error.exit_code = said["exit_code"]
-    return error
+    """The error of a child."""
+    kind = CLASSES[int(said["code"][1:3]) - 2]
+    return kind(said["message"], code=said["code"], hint=said["hint"], key=said["key"])

@@ -55,7 +55,7 @@ def _toolchain_then(release: Release) -> Mapping[str, str]:
     said = release.build.get("release")
     tools = said.get("toolchain") if isinstance(said, dict) else None
     if not isinstance(tools, dict):
-        raise VerificationError(f"{BUILD_JSON} does not name the tools of the release")
+        raise VerificationError(f"{BUILD_JSON} does not name the tools of the release", code="B0608")
     return {name: str(version) for name, version in tools.items()}
 
 
@@ -67,6 +67,7 @@ def _refusal(what: str, others: list[str], found: list[str]) -> VerificationErro
         lines = [*others, *differing]
         return VerificationError(
             f"different toolchain: {what}\n  " + "\n  ".join(lines),
+            code="B0604",
             hint="rebuild with the versions of the release: its builder.lock lists them",
         )
-    return VerificationError("\n  ".join([f"not reproducible: with the same tools, {what}", *differing]))
+    return VerificationError("\n  ".join([f"not reproducible: with the same tools, {what}", *differing]), code="B0604")

@@ -35,15 +35,18 @@ def read_private_key(path: Path) -> Any:
     try:
         key = load_pem_private_key(read_regular(path, most=_MOST_KEY), password=None)
     except OSError as error:
-        raise ConfigurationError(f"the key {path} cannot be read: {error.strerror}", key="release.sign_key") from error
+        raise ConfigurationError(
+            f"the key {path} cannot be read: {error.strerror}", code="B0269", key="release.sign_key"
+        ) from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
             f"{path} holds no private key without a password: {error}",
+            code="B0269",
             hint="openssl ecparam -name prime256v1 -genkey -noout -out key.pem",
             key="release.sign_key",
         ) from error
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise ConfigurationError(f"{path} is not an elliptic-curve key", key="release.sign_key")
+        raise ConfigurationError(f"{path} is not an elliptic-curve key", code="B0269", key="release.sign_key")
     return key
 
 
@@ -73,7 +76,7 @@ def check_signatures(release: Path, artifact: str, public_key: Path) -> None:
     key = _read_public_key(public_key)
     for name in (ARTIFACT_SIGNATURE, ENVELOPE):
         if not (release / name).is_file():
-            raise VerificationError(f"the release is not signed: it has no {name}")
+            raise VerificationError(f"the release is not signed: it has no {name}", code="B0609")
     _check_envelope(release, key, public_key)
     _, verifying = _model_signing()
     config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
@@ -82,7 +85,7 @@ def check_signatures(release: Path, artifact: str, public_key: Path) -> None:
         config.verify(release / artifact, release / ARTIFACT_SIGNATURE)
     except Exception as error:  # model-signing raises ValueError, and what its parsers raise on damaged bundles
         raise VerificationError(
-            f"{ARTIFACT_SIGNATURE} is not a signature of {public_key} over {artifact}: {error}"
+            f"{ARTIFACT_SIGNATURE} is not a signature of {public_key} over {artifact}: {error}", code="B0609"
         ) from error
 
 
@@ -97,11 +100,13 @@ def _check_envelope(release: Path, key: Any, public_key: Path) -> None:
         payload_type = envelope["payloadType"]
         signed = read_regular(release / PROVENANCE)
     except (OSError, ValueError, KeyError, TypeError, binascii.Error) as error:
-        raise VerificationError(f"{ENVELOPE} is not a DSSE envelope: {error}") from error
+        raise VerificationError(f"{ENVELOPE} is not a DSSE envelope: {error}", code="B0609") from error
     if payload_type != PAYLOAD_TYPE or payload != signed:
-        raise VerificationError(f"{PROVENANCE} is not what {ENVELOPE} signs")
+        raise VerificationError(f"{PROVENANCE} is not what {ENVELOPE} signs", code="B0609")
     if len(signatures) > _MOST_SIGNATURES:
-        raise VerificationError(f"{ENVELOPE} has {len(signatures)} signatures, of which {_MOST_SIGNATURES} may be")
+        raise VerificationError(
+            f"{ENVELOPE} has {len(signatures)} signatures, of which {_MOST_SIGNATURES} may be", code="B0609"
+        )
     for signature in signatures:
         try:
             key.verify(signature, _pre_authentication(PAYLOAD_TYPE, payload), ECDSA(_hash(key)))
@@ -109,7 +114,7 @@ def _check_envelope(release: Path, key: Any, public_key: Path) -> None:
         except InvalidSignature:
             continue
     else:
-        raise VerificationError(f"{ENVELOPE} has no signature of {public_key}")
+        raise VerificationError(f"{ENVELOPE} has no signature of {public_key}", code="B0609")
 
 
 def key_id(public_key: Any) -> str:
@@ -129,11 +134,11 @@ def _read_public_key(path: Path) -> Any:
     try:
         key = load_pem_public_key(read_regular(path, most=_MOST_KEY))
     except OSError as error:
-        raise ConfigurationError(f"the key {path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"the key {path} cannot be read: {error.strerror}", code="B0269") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{path} holds no public key: {error}") from error
+        raise ConfigurationError(f"{path} holds no public key: {error}", code="B0269") from error
     if not isinstance(key, EllipticCurvePublicKey):
-        raise ConfigurationError(f"{path} is not an elliptic-curve key")
+        raise ConfigurationError(f"{path} is not an elliptic-curve key", code="B0269")
     return key
 
 
@@ -163,6 +168,7 @@ def _model_signing() -> tuple[Any, Any]:
     except ImportError as error:
         raise UnfitEnvironmentError(
             f"signatures need model-signing, which cannot be imported: {error}",
+            code="B0701",
             hint=extra("sign"),
         ) from error
     return signing, verifying

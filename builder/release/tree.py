@@ -38,11 +38,14 @@ def clean_tree(folder: Path, *, besides: Iterable[Path]) -> Tree:
     if not root:
         raise VerificationError(
             "a release needs a git repository, and the working directory is in none",
+            code="B0601",
             hint="run `git init`, commit the recipe and what it reads, and release again",
         )
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if not commit:
-        raise VerificationError("a release needs a commit, and this git repository has none", hint="commit first")
+        raise VerificationError(
+            "a release needs a commit, and this git repository has none", code="B0601", hint="commit first"
+        )
     ignored = [path.absolute().resolve() for path in besides]
     changes = [
         (state, name)
@@ -54,6 +57,7 @@ def clean_tree(folder: Path, *, besides: Iterable[Path]) -> Tree:
         more = f", and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
         raise VerificationError(
             f"the git tree is not clean: {said}{more}",
+            code="B0601",
             hint="commit, ignore or remove these files: a release is made of what a commit holds",
         )
     return Tree(root=Path(root), commit=commit, remote=_git(folder, "remote", "get-url", "origin") or None)
@@ -66,6 +70,7 @@ def require_tracked(tree: Tree, names: Iterable[str]) -> None:
     if missing:
         raise VerificationError(
             f"the build reads what git does not track: {', '.join(missing)}",
+            code="B0602",
             hint="commit these files: they may be ignored by .gitignore, so that `git status` does not show them",
         )
 
@@ -77,7 +82,9 @@ def _status(root: Path) -> list[tuple[str, str]]:
     """Two letters of state and the name, for every file that differs from the commit."""
     answer = _git(root, "status", "--porcelain", "-z", "--untracked-files=all")
     if answer is None:
-        raise VerificationError(f"git cannot say whether {root} is clean", hint="see what `git status` says there")
+        raise VerificationError(
+            f"git cannot say whether {root} is clean", code="B0601", hint="see what `git status` says there"
+        )
     entries = answer.split("\0")
     found = []
     skip = False

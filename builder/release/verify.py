@@ -35,16 +35,17 @@ class Release:
 def verify_release(folder: Path, *, public_key: Path | None) -> Release:
     """Check everything that needs no build; raises VerificationError naming each file that is not as it was."""
     if not folder.is_dir():
-        raise ConfigurationError(f"there is no folder {folder}")
+        raise ConfigurationError(f"there is no folder {folder}", code="B0226")
     listed = read_manifest(folder)
     try:
         problems = manifest_problems(folder, listed)
     except (OSError, RecursionError) as error:
-        raise VerificationError(f"{folder} cannot be read: {error}") from error
+        raise VerificationError(f"{folder} cannot be read: {error}", code="B0606") from error
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise VerificationError(
             f"{folder} is not as it was released:\n  " + "\n  ".join([*problems[:_SHOWN], *more]),
+            code="B0607",
             hint="take the release from where it was published, again",
         )
     build, statement = _json(folder / BUILD_JSON), _json(folder / PROVENANCE)
@@ -56,7 +57,7 @@ def verify_release(folder: Path, *, public_key: Path | None) -> Release:
         _check_artifact(name, digest, build, statement, entry)
         _check_coverage(listed, statement)
     except (KeyError, TypeError, AttributeError, OSError) as error:
-        raise VerificationError(f"the documents of {folder} are incomplete: {error!r}") from error
+        raise VerificationError(f"the documents of {folder} are incomplete: {error!r}", code="B0608") from error
     if public_key is not None:
         signing.check_signatures(folder, name, public_key)
     return Release(
@@ -74,9 +75,13 @@ def _artifact_name(build: Mapping[str, Any], listed: Mapping[str, str]) -> str:
     """The name of the artifact in the release; raises VerificationError for a path that leads anywhere else."""
     name = build["artifact"]["path"]
     if not is_plain_name(name):
-        raise VerificationError(f"{BUILD_JSON} names an artifact that is not in the release: {name!r:.200}")
+        raise VerificationError(
+            f"{BUILD_JSON} names an artifact that is not in the release: {name!r:.200}", code="B0608"
+        )
     if not any(file == name or file.startswith(f"{name}/") for file in listed):
-        raise VerificationError(f"{BUILD_JSON} names the artifact {name}, of which {MANIFEST} lists no file")
+        raise VerificationError(
+            f"{BUILD_JSON} names the artifact {name}, of which {MANIFEST} lists no file", code="B0608"
+        )
     return str(name)
 
 
@@ -85,7 +90,7 @@ def _entries(folder: Path) -> Mapping[str, lock.Entry]:
     try:
         return lock.read_lock(folder)
     except ConfigurationError as error:
-        raise VerificationError(error.message) from error
+        raise VerificationError(error.message, code="B0608") from error
 
 
 def _check_artifact(
@@ -100,9 +105,9 @@ def _check_artifact(
     }
     for document, value in said.items():
         if value != digest:
-            raise VerificationError(f"{name} has the digest {digest}, and {document} says {value!s:.200}")
+            raise VerificationError(f"{name} has the digest {digest}, and {document} says {value!s:.200}", code="B0608")
     if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
-        raise VerificationError(f"{PROVENANCE} is not a SLSA provenance of version 1")
+        raise VerificationError(f"{PROVENANCE} is not a SLSA provenance of version 1", code="B0608")
 
 
 def _check_coverage(listed: Mapping[str, str], statement: Mapping[str, Any]) -> None:
@@ -113,25 +118,29 @@ def _check_coverage(listed: Mapping[str, str], statement: Mapping[str, Any]) -> 
         if name == PROVENANCE or name in (signing.ARTIFACT_SIGNATURE, signing.ENVELOPE):
             continue
         if name not in covered:
-            raise VerificationError(f"{name} was added: {MANIFEST} lists it, and {PROVENANCE} does not")
+            raise VerificationError(f"{name} was added: {MANIFEST} lists it, and {PROVENANCE} does not", code="B0607")
         if covered[name] != digest:
-            raise VerificationError(f"{name} was changed: {MANIFEST} and {PROVENANCE} have different digests of it")
+            raise VerificationError(
+                f"{name} was changed: {MANIFEST} and {PROVENANCE} have different digests of it", code="B0607"
+            )
     missing = sorted(
         name for name in covered if name not in listed and not any(n.startswith(name + "/") for n in listed)
     )
     if missing:
-        raise VerificationError(f"{', '.join(missing)} missing: {PROVENANCE} names it, and {MANIFEST} does not")
+        raise VerificationError(
+            f"{', '.join(missing)} missing: {PROVENANCE} names it, and {MANIFEST} does not", code="B0607"
+        )
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         document = read_json(path)
     except FileNotFoundError as error:
-        raise VerificationError(f"{path.name} is missing") from error
+        raise VerificationError(f"{path.name} is missing", code="B0606") from error
     except OSError as error:
-        raise VerificationError(f"{path.name} cannot be read: {error.strerror}") from error
+        raise VerificationError(f"{path.name} cannot be read: {error.strerror}", code="B0606") from error
     except ValueError as error:
-        raise VerificationError(f"{path.name} is not JSON: {error}") from error
+        raise VerificationError(f"{path.name} is not JSON: {error}", code="B0608") from error
     if not isinstance(document, dict):
-        raise VerificationError(f"{path.name} is not a JSON object")
+        raise VerificationError(f"{path.name} is not a JSON object", code="B0608")
     return document

@@ -46,6 +46,7 @@ def write_page(file: Path, title: str, trials: Sequence[Trial], winner: Trial | 
     except ImportError as error:
         raise UnfitEnvironmentError(
             "the plot of a search needs plotly, which is not installed",
+            code="B0701",
             hint=extra("search"),
         ) from error
 

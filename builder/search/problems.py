@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from builder.config.compose import compose_spec
 from builder.config.documents import Path
 from builder.config.folders import Library
-from builder.config.problems import Finding, FindingsError, command_line_spot
+from builder.diagnostics.render import DiagnosticsError
+from builder.diagnostics.spans import command_line_span
+from builder.errors import Diagnostic, path_of
 from builder.search.configuration import ReadSearch
 from builder.search.measures import is_known, known_measures
 from builder.search.settings import ChoiceEntry, Entry
@@ -26,17 +29,17 @@ _FITS_OR_NOT = ("target", "format", "precision", "compression", "input", "output
 """The sections that may not go together."""
 
 
-def search_problems(read: ReadSearch, arguments: Sequence[str], spec: BuildSpec, library: Library) -> list[Finding]:
+def search_problems(read: ReadSearch, arguments: Sequence[str], spec: BuildSpec, library: Library) -> list[Diagnostic]:
     """Return everything that is wrong; `arguments` and `spec` are those of the recipe without the search."""
     findings = [*_space(read), *_given_twice(read, arguments), *_measures(read, spec)]
     return findings or list(_unfit_values(read, arguments, library))
 
 
-def _finding(read: ReadSearch, path: Path, message: str, **more: object) -> Finding:
-    return Finding(key=".".join(("search", *path)), message=message, spot=read.spot(path), **more)  # type: ignore[arg-type]
+def _finding(read: ReadSearch, path: Path, message: str, *, code: str = "B0234", **more: Any) -> Diagnostic:
+    return Diagnostic(code=code, path=("search", *path), message=message, span=read.span(path), **more)
 
 
-def _space(read: ReadSearch) -> Iterator[Finding]:
+def _space(read: ReadSearch) -> Iterator[Diagnostic]:
     """What is wrong with the space by itself."""
     space, seen = read.search.space, dict[str, str]()
     for name, entry in space.items():
@@ -45,7 +48,9 @@ def _space(read: ReadSearch) -> Iterator[Finding]:
         if group in _NOT_SEARCHED:
             yield _finding(read, path, f"`{entry.setting}` cannot be searched: {_NOT_SEARCHED[group]}")
         if entry.setting in seen:
-            yield _finding(read, path, f"`{entry.setting}` is what `{seen[entry.setting]}` varies already")
+            yield _finding(
+                read, path, f"`{entry.setting}` is what `{seen[entry.setting]}` varies already", code="B0234"
+            )
         seen[entry.setting] = name
         if read.search.sampler == "grid" and values_of(entry) is None:
             message = "a grid needs a step here: a continuous range has no end of values"
@@ -57,7 +62,7 @@ def _space(read: ReadSearch) -> Iterator[Finding]:
 
 def _condition(
     read: ReadSearch, name: str, condition: str, wanted: Sequence[str], above: Sequence[str]
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     path = ("space", name, "when", condition)
     if condition not in above:
         message = "a condition is about an entry that stands above"
@@ -71,7 +76,7 @@ def _condition(
             yield _finding(read, path, message, allowed=texts, nearest=nearest(text, texts))
 
 
-def _given_twice(read: ReadSearch, arguments: Sequence[str]) -> Iterator[Finding]:
+def _given_twice(read: ReadSearch, arguments: Sequence[str]) -> Iterator[Diagnostic]:
     """Arguments for all builds that set what the search varies."""
     for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~")
@@ -79,10 +84,12 @@ def _given_twice(read: ReadSearch, arguments: Sequence[str]) -> Iterator[Finding
             if key == entry.setting:
                 message = f"is varied by `search.space.{name}`, so it cannot be given"
                 hint = f"`~search.space.{name}` takes it out of the search"
-                yield Finding(key=key, message=message, spot=command_line_spot(argument), hint=hint)
+                yield Diagnostic(
+                    code="B0234", path=path_of(key), message=message, span=command_line_span(argument), hint=hint
+                )
 
 
-def _measures(read: ReadSearch, spec: BuildSpec) -> Iterator[Finding]:
+def _measures(read: ReadSearch, spec: BuildSpec) -> Iterator[Diagnostic]:
     known = known_measures(spec)
     asked = [
         *((("objectives", name), o.measure) for name, o in read.search.objectives.items()),
@@ -96,13 +103,14 @@ def _measures(read: ReadSearch, spec: BuildSpec) -> Iterator[Finding]:
                 read,
                 place,
                 f"nothing measures `{measure}`",
+                code="B0235",
                 allowed=known,
                 nearest=nearest(measure, known),
                 hint=hint,
             )
 
 
-def _unfit_values(read: ReadSearch, arguments: Sequence[str], library: Library) -> Iterator[Finding]:
+def _unfit_values(read: ReadSearch, arguments: Sequence[str], library: Library) -> Iterator[Diagnostic]:
     """Settings that the recipe does not have, and values that it does not take.
 
     What does not go together with other settings is found as well, where the search varies none of those: else it is
@@ -110,7 +118,7 @@ def _unfit_values(read: ReadSearch, arguments: Sequence[str], library: Library) 
     """
     for name, entry in read.search.space.items():
         conditions = _conditions(read.search.space, entry)
-        found: dict[Path, Finding] = {}
+        found: dict[Path, Diagnostic] = {}
         candidates = list(_candidates(name, entry))
         for place, text in candidates:
             argument = f"{entry.setting}={text}"
@@ -119,14 +127,14 @@ def _unfit_values(read: ReadSearch, arguments: Sequence[str], library: Library) 
             if not wrong and later is not None and not any(_composes([*line, more], library) for more in later):
                 wrong = _composed(line, argument, library, compatible=True)
             for finding in wrong:
-                found.setdefault(place, replace(finding, key=f"search.space.{name}", spot=read.spot(place)))
+                found.setdefault(place, replace(finding, path=path_of(f"search.space.{name}"), span=read.span(place)))
         messages = {finding.message for finding in found.values()}
         if len(found) == len(candidates) and len(messages) == 1:
             path = ("space", name, "setting") if read.tree.get(("search", "space", name, "setting"))[1] else (
                 "space", name,
             )  # fmt: skip
             message = f"`{entry.setting}`: {messages.pop()}"
-            yield replace(next(iter(found.values())), message=message, spot=read.spot(path))
+            yield replace(next(iter(found.values())), message=message, span=read.span(path))
         else:
             yield from found.values()
 
@@ -166,18 +174,18 @@ def _conditions(space: Space, entry: Entry) -> list[str]:
     return found
 
 
-def _composed(arguments: Sequence[str], argument: str, library: Library, *, compatible: bool) -> list[Finding]:
+def _composed(arguments: Sequence[str], argument: str, library: Library, *, compatible: bool) -> list[Diagnostic]:
     """What is wrong with `argument` when all `arguments` are composed; with `compatible`, beside the others too."""
     try:
         compose_spec(arguments, library, compatible=compatible)
-    except FindingsError as error:
-        return [f for f in error.findings if f.spot and f.spot.file is None and f.spot.text == argument]
+    except DiagnosticsError as error:
+        return [f for f in error.diagnostics if f.span and f.span.file is None and f.span.text == argument]
     return []
 
 
 def _composes(arguments: Sequence[str], library: Library) -> bool:
     try:
         compose_spec(arguments, library)
-    except FindingsError:
+    except DiagnosticsError:
         return False
     return True

@@ -60,6 +60,7 @@ class Study:
             elif (changed := _changed(before, what)) is not None:
                 raise ConfigurationError(
                     f"the study in {file.parent} was begun with {changed}",
+                    code="B0233",
                     hint="`search.name=…` begins another one, and without its folder this one begins anew",
                 )
             self._left = [t.number for t in self._trials() if t.state.name == "RUNNING"]
@@ -191,6 +192,7 @@ def _optuna() -> Any:
     except ImportError as error:
         raise UnfitEnvironmentError(
             "a search needs Optuna, which is not installed",
+            code="B0701",
             hint=extra("search"),
         ) from error
     return optuna

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.data import UNLABELLED, FolderData
 from builder.spec.inputs import ImageInput
-from builder.spec.problems import Path, Problem
+from builder.spec.problems import Path
 from builder.util.suggest import did_you_mean
 
 _REFERRING = ("checks", "compression")
@@ -40,11 +41,12 @@ def references(spec: BuildSpec) -> Iterator[tuple[tuple[str, str, str], str]]:
                 yield (section, name, "data"), data
 
 
-def data_problems(spec: BuildSpec) -> Iterator[Problem]:
+def data_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Yield every name that names nothing, and all data that cannot be what it is used for."""
     for place, name in references(spec):
         if name not in spec.data:
-            yield Problem(
+            yield Diagnostic(
+                code="B0255",
                 path=place,
                 message=f"no data is named {name}",
                 hint=did_you_mean(name, spec.data) or f"name it: `data: {{{name}: {{kind: folder, folder: …}}}}`",
@@ -61,23 +63,25 @@ def data_problems(spec: BuildSpec) -> Iterator[Problem]:
     yield from _unlabelled(spec)
 
 
-def _folder_problems(spec: BuildSpec, path: Path, data: FolderData) -> Iterator[Problem]:
+def _folder_problems(spec: BuildSpec, path: Path, data: FolderData) -> Iterator[Diagnostic]:
     others = [name for name, given in spec.artifact_inputs.items() if not isinstance(given, ImageInput)]
     if len(spec.artifact_inputs) != 1 or others:
-        yield Problem(
+        yield Diagnostic(
+            code="B0255",
             path=(*path, "kind"),
             message=f"a folder of pictures fits one image input, and the inputs are {', '.join(spec.artifact_inputs)}",
             hint="write `kind: tensors` or `kind: python`, which give all inputs",
         )
     if data.interpolation is not None and data.resize is None:
-        yield Problem(
+        yield Diagnostic(
+            code="B0255",
             path=(*path, "interpolation"),
             message="nothing is scaled without `resize`",
             hint="write `resize: crop`, or leave interpolation out",
         )
 
 
-def _unlabelled(spec: BuildSpec) -> Iterator[Problem]:
+def _unlabelled(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Checks that count right answers need data that has them."""
     for name, check in spec.checks.items():
         if check.kind != "accuracy":
@@ -85,9 +89,10 @@ def _unlabelled(spec: BuildSpec) -> Iterator[Problem]:
         data = spec.data.get(check.data) if isinstance(check.data, str) else check.data
         path: Path = ("checks", name, "data") if not isinstance(check.data, str) else ("data", check.data)
         if isinstance(data, UNLABELLED):
-            yield Problem(path=path, message=f"accuracy needs labels, and {data.kind} has none")
+            yield Diagnostic(code="B0255", path=path, message=f"accuracy needs labels, and {data.kind} has none")
         elif isinstance(data, FolderData) and data.labels is None:
-            yield Problem(
+            yield Diagnostic(
+                code="B0255",
                 path=path,
                 message="accuracy needs labels, and this folder says none",
                 hint="write `labels: folders`, or `labels: labels.csv` with a CSV file of file and label",

@@ -166,7 +166,7 @@ def capture(
     except BuilderError:
         raise
     except Exception as error:
-        raise ConversionError(_why_it_failed(method, error), key="capture.method") from error
+        raise _failed(method, error) from error
     reset_states(prepared.module, prepared.states.values())
     captured = CapturedProgram(program=program, method=method, failures=dict(failures))
     check_sizes(prepared, captured, examples, partial(_trace_again, prepared, watch))
@@ -189,6 +189,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     except Exception as error:
         raise ConversionError(
             f"{captured.method} froze something: the captured program fails for other values: {_first_line(error)}",
+            code="B0403",
             key="capture.method",
         ) from error
     reset_states(prepared.module, prepared.states.values())
@@ -205,6 +206,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     if report.passed is False:
         raise ConversionError(
             f"{captured.method} froze something: on other inputs the program is not the model: {report.reason}",
+            code="B0403",
             key="capture.method",
         )
 
@@ -230,18 +232,20 @@ _GUARD = re.compile(r"Not all values of (?P<size>\S+) = .* satisfy the generated
 _CONSTANT = re.compile(r"marked (?P<size>\S+) as dynamic but your code specialized it to be a constant \((?P<is>\d+)\)")
 
 
-def _why_it_failed(method: str, error: Exception) -> str:
+def _failed(method: str, error: Exception) -> ConversionError:
     """What torch said, in a line; of sizes that export finds fixed, which and to what."""
     fixed = [f"{found['size']} is always {found['is']}" for found in _CONSTANT.finditer(str(error))]
     fixed += [f"{found['size']} is such that {found['guard']}" for found in _GUARD.finditer(str(error))]
     if method == "export" and fixed:
         more = f" (and {len(fixed) - 1} more)" if len(fixed) > 1 else ""
-        return f"export froze a size: the model's code runs in one way only where {fixed[0]}{more}"
+        message = f"export froze a size: the model's code runs in one way only where {fixed[0]}{more}"
+        return ConversionError(message, code="B0417", key="capture.method")
+    message = f"{method} failed: {_first_line(error)}"
     if method == "script":
         places = re.findall(r'File "([^"]+)", line (\d+)', str(error))
         where = "".join(f" ({Path(file).name}:{line})" for file, line in places[:1])
-        return f"script failed: TorchScript cannot compile the model: {_first_line(error).rstrip(':')}{where}"
-    return f"{method} failed: {_first_line(error)}"
+        message = f"script failed: TorchScript cannot compile the model: {_first_line(error).rstrip(':')}{where}"
+    return ConversionError(message, code="B0402", key="capture.method")
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, Sample
+from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
 from builder.backends.coreml.module_compression import compress_modules
 from builder.backends.coreml.module_compression.module_context import module_context
 from builder.checks.comparison import measure
@@ -83,10 +83,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
     for used in (reference, uncompressed, module):
         reset_states(used, states.values())
+    modules = PreparedModules(module=module, reference=reference, uncompressed=uncompressed)
     return PreparedModel(
-        module=module,
-        reference=reference,
-        uncompressed=uncompressed,
+        modules=lambda: modules,
         output_names=names,
         labels=labels,
         substitutions=effects,
@@ -99,7 +98,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         },
         states=states,
         flexible=tuple(_flexible_sizes(name, given) for name, given in spec.artifact_inputs.items()),
-        integer_outputs=frozenset(
+        integer_outputs=tuple(
             name for name, output in zip(names, outputs.values(), strict=True) if not output.is_floating_point()
         ),
         preprocessing=loaded.preprocessing,
@@ -119,6 +118,7 @@ def _detect(
         if is_detector(loaded.module):
             raise ConfigurationError(
                 f"the model is a detector ({type(loaded.module).__name__}), and the recipe does not say so",
+                code="B0251",
                 hint="write `detection: {kind: torchvision}`, which decodes its boxes and keeps the best of them",
                 key="source",
             )
@@ -133,6 +133,7 @@ def _detect(
     except Exception as error:  # whatever the model raises for a picture that it was not made for
         raise ConversionError(
             f"the model does not run on a picture of shape {tuple(picture.shape)}: {said_by(error)}",
+            code="B0404",
             hint="compare shape and dtype of the input with what the model's forward takes",
             key="input",
         ) from error
@@ -184,10 +185,11 @@ def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec)
         _returned(reference, sample)
     for name, output in outputs.items():
         if sum(output is other for other in outputs.values()) > 1:
-            raise ConversionError(f"the model returns one tensor twice (output {name})", key="output")
+            raise ConversionError(f"the model returns one tensor twice (output {name})", code="B0405", key="output")
     if changed:
         raise ConfigurationError(
             f"running the model changes its buffer {changed[0]}, which no state declares",
+            code="B0249",
             hint=f"write `state: {{{changed[0].rpartition('.')[2]}: {{buffer: {changed[0]}}}}}` (needs ios18)",
             key="state",
         )
@@ -208,6 +210,7 @@ def _refuse_other_floats(model: torch.nn.Module) -> None:
         raise ConversionError(
             f"{wrong[0]} of the model is {str(dtypes[wrong[0]]).removeprefix('torch.')}"
             + (f", and so are {len(wrong) - 1} more" if len(wrong) > 1 else ""),
+            code="B0405",
             hint="end what makes the model with `.float()`: what the artifact computes in is what `precision` says",
             key="source",
         )
@@ -228,6 +231,7 @@ def _returned(reference: ExportWrapper, sample: Sample) -> dict[str, torch.Tenso
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
         raise ConversionError(
             f"the model does not run on inputs of shape {shapes}: {said_by(error)}",
+            code="B0404",
             hint="compare shape, dtype and number of inputs with what the model's forward takes",
             key="input",
         ) from error
@@ -242,6 +246,7 @@ def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]
     if taken:
         raise ConfigurationError(
             f"an output of the model is named {taken[0]}, as an input or state is",
+            code="B0248",
             hint="name the outputs: `output: {…}`",
             key="input",
         )
@@ -259,12 +264,14 @@ def _check_outputs(spec: BuildSpec, outputs: Mapping[str, torch.Tensor]) -> None
                 raise ConfigurationError(
                     f"a {given.color_layout} image is a float array of shape (1, {channels}, H, W), "
                     f"and output {name} is {what}",
+                    code="B0262",
                     key=f"output.{name}",
                 )
         elif given.dtype is not None and found.is_floating_point() != given.dtype.startswith("float"):
             fitting = "float32 or float16" if found.is_floating_point() else "int32"
             raise ConfigurationError(
                 f"the model returns {what} as {name}, and the recipe says {given.dtype}",
+                code="B0262",
                 hint=f"write `dtype: {fitting}`, or leave it out: numbers are not converted silently",
                 key=f"output.{name}.dtype",
             )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from builder.noop import is_trusted
 from builder.progress import Progress
@@ -20,7 +20,9 @@ from builder.util.locks import exclusive, exclusive_or_none
 from builder.util.reading import open_regular, parse_json, read_regular
 from builder.util.redact import redacted_values
 
-SCHEMA = 2
+Facts = TypeVar("Facts")
+
+SCHEMA = 3
 """Raised when an action result changes its meaning; others are not read."""
 
 
@@ -44,10 +46,6 @@ class ActionResult:
     """How long the stage took when it ran."""
 
 
-def _any(_stage: str, _record: Mapping[str, Any]) -> bool:
-    return True
-
-
 _MOST = 1 << 28
 """Bytes of a result; the largest, of load, have every line of the labels and the lists of other files."""
 
@@ -63,19 +61,18 @@ class Store:
     unless `BUILDER_TRUSTED_OWNERS` names them. Objects are what their names say, whoever wrote them.
     """
 
-    def __init__(
-        self, root: Path, progress: Progress, *, is_readable: Callable[[str, Mapping[str, Any]], bool] = _any
-    ) -> None:
-        """Open a store; `is_readable` says whether a record is one of its stage (see `builder.engine.stored`)."""
+    def __init__(self, root: Path, progress: Progress) -> None:
         self.root = root
-        self._is_readable = is_readable
         self.objects = Objects(root)
         self._progress = progress
         self._writable = True
         self._told_foreign = False
 
-    def find(self, stage: str, key: str) -> ActionResult | None:
-        """Return the result under `key`, None where there is none; a damaged or foreign one is said, and is none."""
+    def find(self, stage: str, key: str, read: Callable[[ActionResult], Facts]) -> Facts | None:
+        """What `read` makes of the result under `key`; None where there is none.
+
+        There is a warning for one that is damaged, foreign, or that `read` refuses by ValueError.
+        """
         path = self._path(stage, key)
         try:
             text = _own_text(path)
@@ -87,14 +84,15 @@ class Store:
                 self._progress.warn(f"the store's result of {stage} cannot be read, so {stage} runs again: {error}")
             return None
         action = _read(text, stage, key)
-        if action is None or not self._is_readable(stage, action.record):
+        facts = None if action is None else _facts(action, read)
+        if facts is None:
             self._progress.warn(f"the store's result of {stage} was damaged, so {stage} runs again ({path})")
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # garbage collection goes by the last use
-        return action
+        return facts
 
     def _tell_foreign(self, error: ForeignError) -> None:
         """Say once that the store has results of others."""
@@ -185,6 +183,13 @@ def _read(text: bytes, stage: str, key: str) -> ActionResult | None:
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return action if (action.stage, action.key) == (stage, key) and _is_well_formed(action) else None
+
+
+def _facts(action: ActionResult, read: Callable[[ActionResult], Facts]) -> Facts | None:
+    try:
+        return read(action)
+    except ValueError:
+        return None
 
 
 def _is_well_formed(action: ActionResult) -> bool:

@@ -19,6 +19,9 @@ from builder.store.roots import leading_to
 GRACE = 86400.0
 """Seconds for which nothing new is removed: a build may be about to refer to it."""
 
+NOTES = ("noop", "composed", "worst")
+"""Folders beside the store: what unchanged builds depend on, composed recipes, and the worst inputs that were found."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
@@ -58,6 +61,16 @@ def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool, arti
                 file.unlink()
         store.tidy()
     return Collected(files=tuple(removed), bytes=size, kept_bytes=total, rooted=len(rooted))
+
+
+def collect_notes(cache: Path, *, max_age: float, dry_run: bool) -> tuple[Path, ...]:
+    """Remove notes last written more than `max_age` seconds ago; a build that misses one makes it again."""
+    before = time.time() - max(max_age, GRACE)
+    old = [file for name in NOTES for file in sorted((cache / name).glob("*")) if _changed(file) < before]
+    for file in old if not dry_run else ():
+        with contextlib.suppress(OSError):
+            file.unlink()
+    return tuple(old)
 
 
 def _objects(store: Store, action: ActionResult) -> set[Path]:

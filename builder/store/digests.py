@@ -94,20 +94,21 @@ def stat_of(path: Path) -> Stat:
 class StatCache:
     """What was once worked out from files (digests, imports), by kind and path, as long as their stat stays.
 
-    It is kept in one JSON file; losing it costs time only.
+    It lies in one JSON file, to which builds side by side add what each has found; losing it costs time only.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, Any] = {}
-        self._changed = False
+        self._known = self._read()
+        self._fresh: dict[str, Any] = {}
         self._now: dict[str, Any] = {}
+
+    def _read(self) -> dict[str, Any]:
         try:
-            loaded = noop.read_manifest(str(path))
+            loaded = noop.read_manifest(str(self._path))
         except (OSError, ValueError, RecursionError):
-            return
-        if isinstance(loaded, dict):
-            self._known = loaded
+            return {}
+        return loaded if isinstance(loaded, dict) else {}
 
     def for_now(self, name: str, work: Callable[[], Value]) -> Value:
         """Return `work()`, worked out once until `forget`: nothing is running meanwhile."""
@@ -130,8 +131,7 @@ class StatCache:
         value = work(path)
         after = stat_of(path)
         if before == after and time.time_ns() - max(after[:2]) > YOUNG:
-            self._known[name] = [list(after), value]
-            self._changed = True
+            self._known[name] = self._fresh[name] = [list(after), value]
         return value
 
     def under(self, name: str, condition: list[list[Any]]) -> dict[str, Any]:
@@ -142,8 +142,7 @@ class StatCache:
             return known
         fresh: dict[str, Any] = {"signature": signature}
         if all(time.time_ns() - max(entry[1:3]) > YOUNG for entry in condition):
-            self._known[name] = fresh
-            self._changed = True
+            self._known[name] = self._fresh[name] = fresh
         return fresh
 
     def digest(self, path: Path) -> str:
@@ -153,8 +152,26 @@ class StatCache:
         return str(self.get("digest", path, file_digest))
 
     def save(self) -> None:
-        """Write what is new, atomically; where that is impossible the next build works it out again."""
-        if not self._changed:
-            return
-        noop.write_manifest(str(self._path), self._known)
-        self._changed = False
+        """Add what is new, atomically; where that is impossible the next build works it out again."""
+        if self._fresh:
+            noop.write_manifest(str(self._path), {**self._read(), **self._fresh})
+            self._fresh = {}
+
+    def prune(self) -> int:
+        """Forget files that are gone; returns how many."""
+        known = self._read()
+        stays = {
+            name: value
+            for name, value in known.items()
+            if not isinstance(value, list) or _is_there(name.partition(" ")[2])
+        }
+        if len(stays) < len(known):
+            noop.write_manifest(str(self._path), stays)
+        return len(known) - len(stays)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False

@@ -99,17 +99,16 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "backends/{backend}/description.py",
         "analysis/neural_engine/inspect.py",
     ),
-    "verify": ("stages/verify.py", "engine/verdicts.py"),
+    "verify": ("stages/verify.py",),
     "measure": ("stages/measure.py", "checks/steps.py"),
     "choose": (
-        "engine/auto_stage.py",
         "auto/choose.py",
         "stages/capture.py",
         *_CONVERSION,
         "stages/verify.py",
         *_ARCHIVES,
     ),
-    "sensitivity": ("engine/sensitivity.py", "auto/sensitivity.py"),
+    "sensitivity": ("auto/sensitivity.py",),
 }
 """The modules that each stage starts at, relative to the package; what they import is in the stage's key too.
 
@@ -180,7 +179,7 @@ def _contents(entry: Named, remembered: StatCache) -> dict[str, Any]:
     if not entry.is_code:
         path = Path(entry.text)
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise SourceError(f"{path} is not a regular file", key=entry.key)  # it may never end
+            raise SourceError(f"{path} is not a regular file", code="B0301", key=entry.key)  # it may never end
         return {f"file {entry.key}": remembered.digest(path) if path.exists() else "missing"}
     code = user_code(entry.text.partition(":")[0], remembered)
     found: dict[str, Any] = {f"code {entry.key} {_shown(file)}": remembered.digest(file) for file in code.files}

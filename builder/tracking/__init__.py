@@ -75,6 +75,7 @@ def _send_now(identifier: str, outputs: Path, progress: Progress) -> None:
         reason = outbox.read_failure(outputs, identifier) or "the flusher ended before it was sent"
         raise UnfitEnvironmentError(
             f"the recipe requires tracking, and the run could not be sent to MLflow: {reason}",
+            code="B0708",
             hint=f"it waits in {shown(paths.outbox_folder(outputs))}; `{_flush_command(outputs)}` sends it",
         )
 

@@ -200,7 +200,7 @@ def _wait(child: int, stopped: list[float], record: SharedRecord) -> int:
 def _artifact_printed(path: str) -> int:
     """Print the path of an artifact that is there, and return the exit code of that."""
     if not os.path.lexists(path):
-        print(visible(f"error: the artifact {path} is not there any more"), file=sys.stderr)
+        print(visible(f"error[B0336]: the artifact {path} is not there any more"), file=sys.stderr)
         return _CRASHED
     try:
         print(path, flush=True)
@@ -217,12 +217,15 @@ def _explained(status: int, during: str, *, stopped: bool) -> int:
     code = os.waitstatus_to_exitcode(status)
     during = visible(f", {during}" if during else "")
     if code >= 0:
-        print(f"error: the process was ended (`os._exit({code})`){during}; nothing was built", file=sys.stderr)
+        print(f"error[B0336]: the process was ended (`os._exit({code})`){during}; nothing was built", file=sys.stderr)
         return _CRASHED
     name = _name(-code)
-    cause = ": most likely memory ran out" if name == "SIGKILL" else ""
-    print(f"error: the process was ended by {name}{cause}{during}; nothing was replaced", file=sys.stderr)
-    return _NO_MEMORY if name == "SIGKILL" else _CRASHED
+    if name == "SIGKILL":
+        what, code = f"error[B0707]: the process was ended by {name}: most likely memory ran out", _NO_MEMORY
+    else:
+        what, code = f"error[B0336]: the process was ended by {name}", _CRASHED
+    print(f"{what}{during}; nothing was replaced", file=sys.stderr)
+    return code
 
 
 def _name(number: int) -> Any:

@@ -111,6 +111,7 @@ def refuse_foreign(final: Path) -> None:
     if not empty and not any((final / name).is_file() for name in _RECORDS):
         raise ConfigurationError(
             f"{shown(final)} exists, and no build made it",
+            code="B0227",
             hint="move it away, or build into another folder: `--outputs FOLDER`",
         )
 
@@ -180,11 +181,14 @@ def writing(folder: Path) -> Iterator[None]:
         if error.errno in DISK_FULL:
             raise UnfitEnvironmentError(
                 f"the disk is full: {error.strerror} while writing {where}",
+                code="B0706",
                 hint="free some space, or build into another folder; what was built before is untouched",
             ) from error
         if error.errno in NOT_WRITABLE and ours:
             raise UnfitEnvironmentError(
-                f"cannot write {where}: {error.strerror}", hint=f"make {folder} writable, or build into another folder"
+                f"cannot write {where}: {error.strerror}",
+                code="B0706",
+                hint=f"make {folder} writable, or build into another folder",
             ) from error
         raise
 

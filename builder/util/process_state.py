@@ -52,7 +52,7 @@ def guarded(what: str, *, key: str | None = None) -> Iterator[None]:
     except BaseException as raised:  # SystemExit and what is meant to pass every handler: it must not pass for an end
         if isinstance(raised, KeyboardInterrupt) and child.was_interrupted() is not False:
             raise
-        raise SourceError(f"{what} raised {said_by(raised)}", key=key) from raised
+        raise SourceError(f"{what} raised {said_by(raised)}", code="B0313", key=key) from raised
     finally:
         if os.getpid() != before.pid:
             _end_copy(what)
@@ -106,14 +106,16 @@ def _restore(before: _State, what: str, key: str | None) -> None:
     for number, copy in before.copies.items():
         wanted, found = _place(copy), _place(number)
         if wanted is None:
-            raise SourceError(f"{what} closed files of the process that are not its own", key=key)
+            raise SourceError(f"{what} closed files of the process that are not its own", code="B0336", key=key)
         if found != wanted:
             os.dup2(copy, number)
             child.note(f"{what} closed or replaced {('stdin', 'stdout', 'stderr')[number]}, which was put back")
     try:
         os.chdir(before.folder)
     except OSError as error:
-        raise SourceError(f"{what} removed the working directory {before.folder}: {error.strerror}", key=key) from error
+        raise SourceError(
+            f"{what} removed the working directory {before.folder}: {error.strerror}", code="B0336", key=key
+        ) from error
 
 
 def _restore_variables(before: Mapping[str, str], what: str) -> None:

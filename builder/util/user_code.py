@@ -32,17 +32,20 @@ def import_object(path: str, *, key: str) -> Any:
             if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
                 raise SourceError(
                     f"there is no module {error.name}, looking for {path}",
+                    code="B0312",
                     hint=f"modules are found in the working directory ({Path.cwd()}) and among installed packages",
                     key=key,
                 ) from error
-            raise _raised(doing, error, SourceError, key) from error
+            raise _raised(doing, error, SourceError, "B0313", key) from error
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise _raised(doing, error, SourceError, key) from error
+            raise _raised(doing, error, SourceError, "B0313", key) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise SourceError(f"{module_name} has no {name}", hint=did_you_mean(part, dir(found)), key=key)
+            raise SourceError(
+                f"{module_name} has no {name}", code="B0312", hint=did_you_mean(part, dir(found)), key=key
+            )
         found = getattr(found, part)
     return found
 
@@ -53,11 +56,12 @@ def call(
     *args: Any,
     key: str,
     error: type[BuilderError],
+    code: str,
     arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """Call a user's function with `args` and the keyword arguments `arguments`, whatever those are named.
 
-    Anything that it raises becomes `error`, naming the user's line.
+    Anything that it raises becomes `error` with `code`, naming the user's line.
     """
     with guarded(f"calling {what}", key=key), running(f"while calling {what}"):
         try:
@@ -65,10 +69,10 @@ def call(
         except KeyboardInterrupt:
             raise
         except BaseException as raised:  # a script's sys.exit() must not pass for a finished build
-            raise _raised(f"calling {what}", raised, error, key) from raised
+            raise _raised(f"calling {what}", raised, error, code, key) from raised
 
 
-def _raised(doing: str, raised: BaseException, error: type[BuilderError], key: str) -> BuilderError:
+def _raised(doing: str, raised: BaseException, error: type[BuilderError], code: str, key: str) -> BuilderError:
     frames = traceback.extract_tb(raised.__traceback__)
     own = Path(__file__).resolve()
     outside = [f for f in frames if Path(f.filename).resolve() != own and not f.filename.startswith("<")]
@@ -77,7 +81,7 @@ def _raised(doing: str, raised: BaseException, error: type[BuilderError], key: s
     if isinstance(raised, SyntaxError) and raised.filename:  # the file never ran, so no frame is in it
         place, said = (raised.filename, raised.lineno), f"{type(raised).__name__}: {raised.msg}"
     where = f" (at {place[0]}:{place[1]})" if place else ""
-    return error(f"{doing} raised {said}{where}", key=key)
+    return error(f"{doing} raised {said}{where}", code=code, key=key)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class _Captured:
 
 def _capture(case: Case, file: Path, baked: tuple[str, ...]) -> _Captured:
     if any(array.dtype.kind not in "fiubV" for array in case.given.values()):
-        raise SourceError("the file takes text, and Core ML takes and gives arrays of numbers")
+        raise SourceError("the file takes text, and Core ML takes and gives arrays of numbers", code="B0318")
     spec = _spec(case, file, "fp32", baked)
     given = {key: _rounded(array, "fp16") for key, array in case.given.items() if key not in baked}
     examples = ExampleInputs(samples=(_sample(spec, given),), digest="")
@@ -242,7 +242,9 @@ def _validated(recipe: dict[str, Any]) -> BuildSpec:
         return BuildSpec.model_validate(recipe)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigurationError(f"the recipe cannot say it: {first['loc'][-1]}: {first['msg']}") from error
+        raise ConfigurationError(
+            f"the recipe cannot say it: {first['loc'][-1]}: {first['msg']}", code="B0214"
+        ) from error
 
 
 def _save(case: Case, file: Path) -> None:

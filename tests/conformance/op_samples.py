@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "int32": torch.int32, "bool": torch.bool}
-VALUES = ("own", "large", "small", "zero", "ends")
-"""The sample's own values, a hundred times and a thousandth of them, zeros, and the ends of what half precision holds
-(of 32-bit integers: near the ends of int16, and beyond)."""
+VALUES = ("own", "large", "huge", "small", "zero", "ends")
+"""The sample's own values, a hundred, a thousand and a thousandth times them, zeros, and the ends of what half
+precision holds (of 32-bit integers: a thousand times them, their parity, and near the ends of int16 and beyond)."""
 
 
 OWN_VALUES = frozenset(
@@ -40,21 +40,22 @@ class Operator(torch.nn.Module):
         self.template = (sample.input, tuple(sample.args), dict(sample.kwargs))
         self.in_half = False
         """Whether floats are halves, for what torch itself gives in half precision."""
-        self.is_wide = False
-        """Whether 32-bit integers are 64-bit ones, which do not overflow."""
+        self.wide: torch.dtype | None = None
+        """What 32-bit integers are instead, if anything: what does not overflow."""
         self.given = [leaf for leaf in _leaves(self.template) if _is_input(leaf)]
 
     def _restored(self, x: Tensor, own: Tensor) -> Tensor:
         x = x.reshape(()) if own.dim() == 0 else x
-        if self.is_wide and own.dtype == torch.int32:
-            return x.to(torch.int64)
+        if self.wide is not None and own.dtype == torch.int32:
+            return x.to(self.wide)
         return x.to(torch.float16 if self.in_half and own.is_floating_point() else own.dtype)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         restored = (self._restored(x, own) for x, own in zip(tensors, self.given, strict=True))
         first, args, kwargs = _filled(self.template, restored)
         result = self.function(first, *args, **kwargs)
-        return tuple(_plain(leaf) for leaf in _leaves(result) if isinstance(leaf, Tensor))
+        results = [leaf for leaf in _leaves(result) if isinstance(leaf, Tensor)]
+        return tuple(_plain(leaf) if self.wide is None or leaf.is_complex() else leaf.double() for leaf in results)
 
 
 def _is_input(leaf: Any) -> bool:
@@ -98,6 +99,8 @@ class Case:
     module: Operator
     inputs: tuple[Tensor, ...]
     others: dict[str, tuple[Tensor, ...]]
+    outputs: int
+    """How many the module gives."""
 
 
 def cases(operator: Any, dtype: torch.dtype, count: int) -> list[Case]:
@@ -107,14 +110,20 @@ def cases(operator: Any, dtype: torch.dtype, count: int) -> list[Case]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        usable = [case for s in _spread(operator, dtype, 3 * count) if (case := _case(operator, s)) is not None]
-    return usable[:count]
+        samples = list(itertools.islice(operator.sample_inputs("cpu", dtype, requires_grad=False), _MOST))
+        spread = _spread(samples, 3 * count)
+        return _spread([case for sample in spread if (case := _case(operator, sample)) is not None], count)
 
 
-def _spread(operator: Any, dtype: torch.dtype, count: int) -> list[Any]:
-    samples = list(itertools.islice(operator.sample_inputs("cpu", dtype, requires_grad=False), 200))
-    step = max(1, len(samples) // count)
-    return samples[::step][:count]
+_MOST = 500
+"""Samples of one operator that are looked at."""
+
+
+def _spread(entries: Sequence[Any], count: int) -> list[Any]:
+    """At most so many of them, from the first to the last."""
+    if len(entries) <= count:
+        return list(entries)
+    return [entries[round(i * (len(entries) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
 def _case(operator: Any, sample: Any) -> Case | None:
@@ -123,17 +132,20 @@ def _case(operator: Any, sample: Any) -> Case | None:
     inputs = tuple(_held(tensor) for tensor in module.given)
     if not inputs or any(not x.numel() or not _has_a_dtype(x) for x in module.given):
         return None
-    if _draws_random_numbers(module, inputs):
+    if (outputs := _outputs(module, inputs)) is None:
         return None
     names = VALUES[1:] if operator_name not in OWN_VALUES else ()
     others = {name: made for name in names if (made := _valued(name, module.given, inputs)) is not None}
-    return Case(name=operator.name, module=module, inputs=inputs, others=others)
+    return Case(name=operator.name, module=module, inputs=inputs, others=others, outputs=outputs)
 
 
-def _draws_random_numbers(module: Operator, inputs: Sequence[Tensor]) -> bool:
+def _outputs(module: Operator, inputs: Sequence[Tensor]) -> int | None:
+    """How many tensors there are; None where random numbers decide their values."""
     with torch.no_grad():
-        first, second = (module(*(x.clone() for x in inputs)) for _ in range(2))
-    return not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True))
+        first, *others = (module(*(x.clone() for x in inputs)) for _ in range(8))
+    pairs = [pair for other in others for pair in zip(first, other, strict=True)]
+    same = all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
+    return len(first) if same else None
 
 
 def _has_a_dtype(x: Tensor) -> bool:
@@ -160,11 +172,13 @@ def _changed(name: str, x: Tensor) -> Tensor:
     if name == "zero":
         return torch.zeros_like(x)
     if x.dtype == torch.int32:
+        if name == "huge":
+            return x.clone()
         ends = torch.tensor([32767, -32768, 70001, -70001, 2**24 + 1, 2049], dtype=torch.int32)
         made = ends.repeat(x.numel() // 6 + 1)[: x.numel()].view(x.shape)
         return {"large": x * 1000 + 1, "small": x % 2, "ends": made}[name]
     if name == "ends":
         ends = torch.tensor([60000.0, -60000.0, 300.0, 0.0, 2.0**-14, -300.0])
         return ends.repeat(x.numel() // 6 + 1)[: x.numel()].view(x.shape)
-    factor = 100.0 if name == "large" else 1e-3
+    factor = {"large": 100.0, "huge": 1e3, "small": 1e-3}[name]
     return (x * factor).clamp(-60000, 60000).half().float()

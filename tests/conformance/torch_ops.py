@@ -2,7 +2,8 @@
 
 Every operator runs in a child with a time limit. Its results are kept under a digest of what they depend on: the
 versions, these tests, and the lowerings and runtime operators that took part. Only what changed runs again, and a run
-that breaks off goes on where it was. `--samples 200` takes every sample of every operator, which takes hours.
+that breaks off goes on where it was; several shards may run at once. `--samples 500` takes every sample of every
+operator, which takes hours.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[2]
-_KEPT = _ROOT / "outputs" / "conformance" / "torch_ops.json"
+_KEPT = _ROOT / "outputs" / "conformance" / "torch_ops"
 _TOTALS = _ROOT / "docs" / "conformance_torch.json"
 _PAGE = _ROOT / "docs" / "conformance_torch.md"
 
@@ -39,9 +40,8 @@ def run_operator(operator: Any, wanted: Mapping[str, Any], pipe: Any) -> None:
         except Exception as error:
             pipe.send({"verdict": "none", "why": f"no samples: {type(error).__name__}", "dtype": dtype})
             continue
-        for index, case in enumerate(made):
-            for way, found in verdicts(case, wanted["methods"]):
-                pipe.send(found | {"dtype": dtype, "sample": index, "way": way})
+        for index, way, found in verdicts(made, wanted["methods"]):
+            pipe.send(found | {"dtype": dtype, "sample": index, "way": way})
     pipe.send(None)
 
 
@@ -70,11 +70,11 @@ def _results(operator: Any, wanted: Mapping[str, Any], limit: float) -> list[dic
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.torch_ops", description=__doc__)
     parser.add_argument("operators", nargs="*", help="names as of op_db; all unless given")
-    parser.add_argument("--samples", type=int, default=3, help="of each operator and dtype")
+    parser.add_argument("--samples", type=int, default=6, help="of each operator and dtype at most, spread over all")
     parser.add_argument("--dtypes", default="float32,int32,bool")
     parser.add_argument("--methods", default="trace,export")
     parser.add_argument("--shard", default="0/1", help="which of how many parts, counted from 0")
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one operator")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one operator")
     parser.add_argument("--show", action="store_true", help="print each result that is not right")
     parser.add_argument("--kept", type=Path, default=_KEPT)
     chosen = parser.parse_args()
@@ -91,19 +91,17 @@ def main() -> None:
     index, count = map(int, chosen.shard.split("/"))
     operators = [op for op in invocations.op_db if not chosen.operators or op.name in chosen.operators]
     operators = sorted(operators, key=lambda op: op.formatted_name)[index::count]
-    kept: dict[str, Any] = json.loads(chosen.kept.read_text()) if chosen.kept.exists() else {}
     wanted = {"samples": chosen.samples, "dtypes": chosen.dtypes.split(","), "methods": chosen.methods.split(",")}
+    chosen.kept.mkdir(parents=True, exist_ok=True)
     for operator in operators:
-        name = operator.formatted_name
-        if not chosen.show and _is_known(kept.get(name), wanted):
+        file = chosen.kept / f"{operator.formatted_name}.json"
+        if not chosen.show and file.exists() and _is_known(json.loads(file.read_text()), wanted):
             continue
         results = _results(operator, wanted, chosen.limit)
-        if chosen.kept.exists():  # other shards write too
-            kept = json.loads(chosen.kept.read_text())
-        kept[name] = {**wanted, "state": fingerprint(results), "results": results}
-        _write(chosen.kept, kept)
-        _show(name, results, each=chosen.show)
+        _write(file, {**wanted, "state": fingerprint(results), "results": results})
+        _show(operator.formatted_name, results, each=chosen.show)
     if not chosen.operators and count == 1:
+        kept = {file.stem: json.loads(file.read_text()) for file in sorted(chosen.kept.glob("*.json"))}
         data = totals(kept)
         _TOTALS.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _PAGE.write_text(page(data), encoding="utf-8")
@@ -120,13 +118,12 @@ def _show(name: str, results: Sequence[Mapping[str, Any]], *, each: bool) -> Non
             print("   ", json.dumps({key: result[key] for key in result if key not in ("lowerings", "types")}))
 
 
-def _is_known(before: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+def _is_known(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether an operator was run with at least these samples, and nothing that decided about it has changed."""
     from tests.conformance.op_report import fingerprint
 
     return (
-        before is not None
-        and before["samples"] >= wanted["samples"]
+        before["samples"] >= wanted["samples"]
         and set(before["dtypes"]) >= set(wanted["dtypes"])
         and set(before["methods"]) >= set(wanted["methods"])
         and before["state"] == fingerprint(before["results"])
@@ -134,7 +131,6 @@ def _is_known(before: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bo
 
 
 def _write(path: Path, kept: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(f".{os.getpid()}")
     new.write_text(json.dumps(kept, indent=0, sort_keys=True))
     new.replace(path)

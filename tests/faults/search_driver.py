@@ -29,7 +29,7 @@ class Build:
         artifact.parent.mkdir(parents=True, exist_ok=True)
         (artifact.parent / "build.json").write_text(json.dumps(document(number, artifact)))
         Path(task.out).write_text(f"{artifact}\n" if self.code == 0 else "")
-        Path(task.log).write_text("error: it cannot be converted\n" if self.code else "")
+        Path(task.log).write_text("error[B0401]: it cannot be converted\n" if self.code else "")
         with Path(task.folder, "built.txt").open("a") as stream:
             stream.write(" ".join(arguments) + "\n")
 

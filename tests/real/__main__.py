@@ -117,8 +117,8 @@ def _run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _reason(said: str) -> str:
-    found = [line for line in said.splitlines() if line.startswith("error: ")]
-    return found[-1].removeprefix("error: ").partition(". The new files")[0] if found else "no reason was given"
+    found = [line for line in said.splitlines() if line.startswith("error[")]
+    return found[-1].partition("]: ")[2].partition(". The new files")[0] if found else "no reason was given"
 
 
 def _pasted(said: str) -> dict[str, Any] | None:

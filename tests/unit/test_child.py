@@ -69,7 +69,7 @@ def work_of(names: list[str], artifact: Path) -> Callable[[], int]:
     def work() -> int:
         try:
             for name in names:
-                call({**HARMLESS, **HARMFUL}[name], name, key="source", error=SourceError)
+                call({**HARMLESS, **HARMFUL}[name], name, key="source", error=SourceError, code="B0313")
         except BuilderError as error:
             print(f"error: {error.message}", file=sys.stderr)
             return error.exit_code
@@ -117,7 +117,9 @@ def test_an_artifact_that_is_gone_is_not_printed(tmp_path: Path, capfd: pytest.C
 
 def test_code_that_is_called_often_does_not_wait_for_the_parent() -> None:
     def work() -> int:
-        return sum(call(lambda: 0, "losses:of_a_long_name", key="x", error=SourceError) for _ in range(3000))
+        return sum(
+            call(lambda: 0, "losses:of_a_long_name", key="x", error=SourceError, code="B0313") for _ in range(3000)
+        )
 
     assert run_in_child(work) == 0
 

@@ -70,7 +70,7 @@ def test_failed_build_writes_nothing(tmp_path: Path) -> None:
     def fail() -> None:
         with paths.working_folder(outputs, *VARIANT, progress=Silent()) as folder:
             _fill(folder, "half")
-            raise SourceError("no network")
+            raise SourceError("no network", code="B0306")
 
     with pytest.raises(SourceError):
         fail()

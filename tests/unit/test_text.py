@@ -14,8 +14,8 @@ from rich.progress import Progress
 from rich.text import Text
 
 from builder.cli.main import run
-from builder.config.problems import Finding, render
-from builder.errors import BuilderError, SourceSpan
+from builder.diagnostics.render import render
+from builder.errors import BuilderError, Diagnostic, SourceSpan
 from builder.reports.console import TextConsole
 from builder.reports.log import BuildLog
 from builder.reports.terminal import Terminal
@@ -108,13 +108,13 @@ def test_the_build_on_the_terminal_and_in_the_log(tmp_path: Path) -> None:
 @given(TEXTS, st.integers(1, 40), st.integers(1, 40))
 def test_an_excerpt_marks_what_it_marked_before_the_escapes(text: str, column: int, length: int) -> None:
     line = text.replace("\n", " ").replace("\t", " ")
-    spot = SourceSpan(file=Path("x.yaml"), line=1, column=min(column, len(line) + 1), length=length, text=line)
-    shown = visible(render(Finding(message="m", spot=spot)))
+    span = SourceSpan(file=Path("x.yaml"), line=1, column=min(column, len(line) + 1), length=length, text=line)
+    shown = visible(render(Diagnostic(code="B0211", message="m", span=span)))
     assert _is_clean(shown)
     if line.strip():
         _, excerpt, carets = shown.split("\n")
         start = carets.index("^")
-        marked = line[spot.column - 1 :][: spot.length]
+        marked = line[span.column - 1 :][: span.length]
         if marked:
             assert excerpt[start:].startswith(visible(marked))
             assert carets[start:] == "^" * len(visible(marked))
@@ -142,7 +142,7 @@ def test_the_message_of_any_failure_is_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(arguments: list[str]) -> int:
-        raise BuilderError(ATTACK, hint=ATTACK)
+        raise BuilderError(ATTACK, code="B0301", hint=ATTACK)
 
     monkeypatch.setattr("builder.cli.main._dispatch", fail)
     assert run([]) == 1

@@ -14,7 +14,7 @@ from builder.util.user_code import call, import_object
 
 def test_a_function_that_exits_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="raised SystemExit"):
-        call(lambda: sys.exit(0), "mymodels:make", key="source.factory", error=SourceError)
+        call(lambda: sys.exit(0), "mymodels:make", key="source.factory", error=SourceError, code="B0313")
 
 
 def test_a_module_that_exits_when_imported_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_a_module_that_exits_when_imported_is_a_failure(tmp_path: Path, monkeypa
 
 def test_the_working_directory_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    call(lambda: os.chdir("/"), "mymodels:make", key="source.factory", error=SourceError)
+    call(lambda: os.chdir("/"), "mymodels:make", key="source.factory", error=SourceError, code="B0313")
     assert Path.cwd() == tmp_path
 
 

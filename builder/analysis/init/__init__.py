@@ -38,7 +38,7 @@ def inspect_source(text: str, recipes: Path) -> Draft:
         from builder.analysis.init.modules import inspect_factory
 
         return inspect_factory(text, as_name(name))
-    raise ConfigurationError(f"{text} is not a model that can be looked at", hint=f"give {WAYS}")
+    raise ConfigurationError(f"{text} is not a model that can be looked at", code="B0266", hint=f"give {WAYS}")
 
 
 def _inspect_named(library: str, name: str) -> Draft:
@@ -50,11 +50,11 @@ def _inspect_named(library: str, name: str) -> Draft:
 
 def _inspect_file(path: Path, recipes: Path) -> Draft:
     if not path.exists():
-        raise ConfigurationError(f"there is no file {path}")
+        raise ConfigurationError(f"there is no file {path}", code="B0226")
     try:
         require_regular(path)
     except UnfitFileError as error:
-        raise SourceError(f"{error.filename} {error.strerror}") from error
+        raise SourceError(f"{error.filename} {error.strerror}", code="B0302") from error
     name, written = as_name(path.stem), _as_written(path, recipes)
     match path.suffix:
         case ".onnx":
@@ -73,7 +73,7 @@ def _inspect_file(path: Path, recipes: Path) -> Draft:
             from builder.analysis.init.files import inspect_torch_file
 
             return inspect_torch_file(path, written, name)
-    raise ConfigurationError(f"{path} is of no kind that can be looked at", hint=f"give {WAYS}")
+    raise ConfigurationError(f"{path} is of no kind that can be looked at", code="B0266", hint=f"give {WAYS}")
 
 
 def as_name(text: str) -> str:

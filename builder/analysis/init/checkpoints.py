@@ -54,7 +54,7 @@ def _state_dict(content: Any, path: Path) -> tuple[str | None, dict[str, torch.T
     for key, entry in _entries(content):
         if isinstance(entry, Mapping) and entry and all(isinstance(v, torch.Tensor) for v in entry.values()):
             return key, {str(name): value for name, value in entry.items()}
-    raise SourceError(f"{path} holds no state dict: no mapping of names to tensors")
+    raise SourceError(f"{path} holds no state dict: no mapping of names to tensors", code="B0303")
 
 
 def _entries(content: Any) -> Iterator[tuple[str | None, Any]]:

@@ -36,7 +36,7 @@ def inspect_coreai(path: Path, name: str) -> Draft:
     try:
         is_half = "fp16" in describe_asset(path).storage
     except RuntimeFailure as error:
-        raise SourceError(f"the model cannot be read: {error}") from error
+        raise SourceError(f"the model cannot be read: {error}", code="B0302") from error
     found = describe_artifact(path)
     own = [_input(feature) for feature in found.inputs]
     return Draft(

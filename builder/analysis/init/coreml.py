@@ -21,7 +21,9 @@ def inspect_coreml(path: Path, written: str, name: str) -> Draft:
     try:
         found = describe_artifact(path)
     except Exception as error:  # protobuf and coremltools' reader raise types of their own on damaged files
-        raise SourceError(f"{path} is damaged, or no Core ML model: {type(error).__name__}: {error}") from error
+        raise SourceError(
+            f"{path} is damaged, or no Core ML model: {type(error).__name__}: {error}", code="B0302"
+        ) from error
     is_program = path.suffix == ".mlpackage"
     inputs = {feature["name"]: _input(feature) for feature in found.inputs}
     outputs = {f["name"]: _output(f) for f in found.outputs if f["kind"] in ("tensor", "image", "dictionary")}

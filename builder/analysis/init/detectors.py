@@ -26,6 +26,7 @@ def inspect_detector(model: str, name: str) -> Draft:
     if not takes(made):
         raise ConfigurationError(
             f"detection does not know torchvision's {model}, a {type(made).__name__}",
+            code="B0266",
             hint="wrap it in a factory that returns boxes and scores: `detection: {kind: boxes}`",
         )
     return Draft(

@@ -20,13 +20,14 @@ def inspect_torchvision(model: str, name: str) -> Draft:
     models = import_torchvision().models
     known = models.list_models()
     if model not in known:
-        raise ConfigurationError(f"torchvision has no model {model}", hint=did_you_mean(model, known))
+        raise ConfigurationError(f"torchvision has no model {model}", code="B0266", hint=did_you_mean(model, known))
     if model in models.list_models(module=models.detection):
         return inspect_detector(model, name)
     classifies = model in models.list_models(module=models)
     if not classifies and model not in models.list_models(module=models.segmentation):
         raise ConfigurationError(
             f"init does not know what torchvision's {model} takes and gives",
+            code="B0266",
             hint="it knows classification, segmentation and detection; wrap others: package.module:function",
         )
     weights = models.get_model_weights(model).DEFAULT
@@ -60,7 +61,7 @@ def inspect_timm(model: str, name: str) -> Draft:
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture) or (tag and model not in timm.list_pretrained(f"{architecture}.*")):
         known = [*timm.list_models(), *timm.list_pretrained()]
-        raise ConfigurationError(f"timm has no model {model}", hint=did_you_mean(model, known))
+        raise ConfigurationError(f"timm has no model {model}", code="B0266", hint=did_you_mean(model, known))
     published = bool(timm.list_pretrained(f"{architecture}.*"))
     configuration = timm.get_pretrained_cfg(model, allow_unregistered=True)
     channels, *size = configuration.input_size if configuration else (3, 224, 224)

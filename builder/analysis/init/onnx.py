@@ -23,7 +23,9 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:  # protobuf raises types of its own
-        raise SourceError(f"{path} is damaged, or no ONNX file: {type(error).__name__}: {error}") from error
+        raise SourceError(
+            f"{path} is damaged, or no ONNX file: {type(error).__name__}: {error}", code="B0302"
+        ) from error
     tables = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     gathered = {node.input[1]: tables[node.input[0]][0] for node in graph.node if node.op_type == "Gather"
                 and node.input[0] in tables and tables[node.input[0]]}  # fmt: skip

@@ -30,7 +30,7 @@ def lint(path: Path) -> tuple[LintFinding, ...]:
     try:
         model = read_model(path)
     except RuntimeFailure as error:
-        raise SourceError(f"the model cannot be read: {error}") from error
+        raise SourceError(f"the model cannot be read: {error}", code="B0302") from error
     found = [*planned(path)]
     for name, rule in RULES.items():
         hits = list(rule.find(model))

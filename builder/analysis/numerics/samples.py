@@ -24,7 +24,7 @@ class Missed:
     """Where a parity check missed its limits, by our runtime; `check` is empty where none did."""
 
     check: str = ""
-    failed_on: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    failed_on: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """By output, the numbers of the samples, those first that differ most."""
     worst_input: bytes | None = None
     """Where the samples hold and an input beside them does not: that one, as `.npz`."""

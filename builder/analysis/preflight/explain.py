@@ -20,7 +20,7 @@ def explained(
     `failures` says what each method met. Where the diagnosis finds nothing, or fails itself, they are the message.
     """
     said = error.message if len(failures) == 1 else "; ".join(f"{m}: {f}" for m, f in failures.items())
-    plain = ConversionError(said, hint=error.hint, key=error.key)
+    plain = ConversionError(said, code=error.code, hint=error.hint, key=error.key)
     try:
         found = diagnose()
     except Exception as trouble:  # the conversion's own failure must not be lost behind ours
@@ -31,7 +31,8 @@ def explained(
     from builder.analysis.preflight.screen import told
 
     message = "\n".join([f"the model does not convert: {told(found)[0]}", *told(found)[1:]])
-    return ConversionError(message, hint=_hint(found.best.in_the_way[0].remedy) or error.hint, key=error.key)
+    hint = _hint(found.best.in_the_way[0].remedy) or error.hint
+    return ConversionError(message, code=error.code, hint=hint, key=error.key)
 
 
 def _hint(remedy: Remedy | None) -> str | None:

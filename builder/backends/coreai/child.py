@@ -32,8 +32,10 @@ _CHILDREN: dict[int, Child] = {}
 class ChildError(ConversionError):
     """What was called in the child failed, ended the process or took too long; `kind` is the type of what it raised."""
 
-    def __init__(self, message: str, *, hint: str | None = None, key: str | None = None, kind: str = "") -> None:
-        super().__init__(message, hint=hint, key=key)
+    def __init__(
+        self, message: str, *, code: str, hint: str | None = None, key: str | None = None, kind: str = ""
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, key=key)
         self.kind = kind
 
 
@@ -94,12 +96,13 @@ class Child:
             self.end()
             raise ChildError(
                 f"Core AI did not end within {seconds:g} s ({what})",
+                code="B0401",
                 hint="the process was stopped; nothing was written",
             ) from None
         except (EOFError, BrokenPipeError) as error:
             why = self._why_ended(before)
             self.end()
-            raise ChildError(f"Core AI ended its process ({what}): {why}") from error
+            raise ChildError(f"Core AI ended its process ({what}): {why}", code="B0401") from error
         except BaseException:
             self.end()  # half a message may be under way
             raise
@@ -109,7 +112,7 @@ class Child:
         if isinstance(value, BuilderError):
             raise value
         kind, message = value
-        raise ChildError(message, kind=kind)
+        raise ChildError(message, code="B0401", kind=kind)
 
     def _send(self, message: bytes) -> None:
         assert self._process.stdin is not None

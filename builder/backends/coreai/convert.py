@@ -23,6 +23,7 @@ def convert(prepared: PreparedModel, captured: CapturedProgram, spec: BuildSpec)
     if captured.method != "export":
         raise ConversionError(
             f"Core AI takes what torch.export captures, and this was captured by {captured.method}",
+            code="B0402",
             key="capture.method",
         )
     folder = Path(tempfile.mkdtemp(prefix="builder-coreai-"))

@@ -39,11 +39,11 @@ def check_whole(asset: Path) -> None:
     """Raise SourceError for a folder that is not an asset, or whose program is not the one that was written."""
     for name in (PROGRAM, METADATA):
         if not (asset / name).is_file():
-            raise SourceError(f"{asset} is no .aimodel: it has no {name}")
+            raise SourceError(f"{asset} is no .aimodel: it has no {name}", code="B0303")
     if (asset / HASH).is_file():
         with (asset / PROGRAM).open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").digest() != (asset / HASH).read_bytes():
-                raise SourceError(f"{asset} is damaged: {HASH} is not the SHA-256 of {PROGRAM}")
+                raise SourceError(f"{asset} is damaged: {HASH} is not the SHA-256 of {PROGRAM}", code="B0302")
 
 
 def read_metadata(asset: Path) -> dict[str, Any]:
@@ -51,9 +51,9 @@ def read_metadata(asset: Path) -> dict[str, Any]:
     try:
         content = json.loads((asset / METADATA).read_bytes())
     except ValueError as error:
-        raise SourceError(f"{asset / METADATA} is damaged: {error}") from error
+        raise SourceError(f"{asset / METADATA} is damaged: {error}", code="B0302") from error
     if not isinstance(content, dict):
-        raise SourceError(f"{asset / METADATA} is damaged: it is not JSON object")
+        raise SourceError(f"{asset / METADATA} is damaged: it is not JSON object", code="B0302")
     return content
 
 

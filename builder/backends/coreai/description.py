@@ -25,7 +25,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     try:
         found = describe_asset(path)
     except RuntimeFailure as error:
-        raise SourceError(f"the model cannot be read: {error}") from error
+        raise SourceError(f"the model cannot be read: {error}", code="B0302") from error
     metadata = read_metadata(path) if (path / "metadata.json").is_file() else {}
     own = metadata.get("creatorDefinedMetadata")
     own = own if isinstance(own, Mapping) else {}

@@ -42,15 +42,18 @@ def check_installed() -> None:
     reason = why_no_wheel()
     if reason is not None:
         raise UnfitEnvironmentError(
-            f"format aimodel needs Core AI: {reason}", hint="build it on Linux x86-64, or `format: mlpackage`"
+            f"format aimodel needs Core AI: {reason}",
+            code="B0704",
+            hint="build it on Linux x86-64, or `format: mlpackage`",
         )
     if importlib.util.find_spec("coreai") is None or importlib.util.find_spec("coreai_torch") is None:
         raise UnfitEnvironmentError(
-            "format aimodel needs coreai-core and coreai-torch, which are not installed", hint=COMMAND
+            "format aimodel needs coreai-core and coreai-torch, which are not installed", code="B0704", hint=COMMAND
         )
     for name, version in PINS.items():
         if (found := installed_version(name)) != version:
             raise UnfitEnvironmentError(
                 f"format aimodel needs {name} {version}, whose bindings are private, and {found} is installed",
+                code="B0704",
                 hint=COMMAND,
             )

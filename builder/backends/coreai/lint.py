@@ -59,7 +59,7 @@ def lint(path: Path) -> tuple[LintFinding, ...]:
     try:
         found = describe_asset(path)
     except RuntimeFailure as error:
-        raise SourceError(f"the model cannot be read: {error}") from error
+        raise SourceError(f"the model cannot be read: {error}", code="B0302") from error
     is_half = any(dtype in ("fp16", "float16", "f16") for dtype in found.storage)
     results = []
     for name, rule in RULES.items():

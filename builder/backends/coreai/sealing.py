@@ -98,7 +98,9 @@ def _check_free_of_paths(program: Path) -> None:
     found = next((place for place in machine_paths() if place in data), None) or _SOURCE.search(data)
     if found is not None:
         text = found if isinstance(found, bytes) else found[0]
-        raise ConversionError(f"the Core AI program names a file of this machine: {text.decode(errors='replace')}")
+        raise ConversionError(
+            f"the Core AI program names a file of this machine: {text.decode(errors='replace')}", code="B0401"
+        )
 
 
 def machine_paths() -> list[bytes]:

@@ -17,6 +17,7 @@ from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, Pr
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import color_layout, input_types
 from builder.backends.coreml.lowerings.assignment import assignments
+from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.lowerings.half_masks import finite_masks
 from builder.backends.coreml.lowerings.high_rank import high_ranks_lowered
 from builder.backends.coreml.lowerings.register import registered_lowerings, uses
@@ -57,6 +58,7 @@ def convert(
         return retarget(ct, captured, prepared, spec)
     selector = _selector(prepared, spec)
     with fast_conversion() as keep, conversion_errors("the model cannot be converted"):
+        captured = written_out(captured)
         with (
             registered_lowerings() as used,
             functional_writes() as written,
@@ -109,10 +111,12 @@ def conversion_errors(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UnfitEnvironmentError(
-                f"the disk is full: {error}", hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR"
+                f"the disk is full: {error}",
+                code="B0706",
+                hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR",
             ) from error
         _LOG.debug("%s", what, exc_info=error)
-        raise ConversionError(f"{what}; {refused_by(error)} refused: {why_refused(error)}") from error
+        raise ConversionError(f"{what}; {refused_by(error)} refused: {why_refused(error)}", code="B0401") from error
     finally:
         for warning in caught:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)
@@ -218,7 +222,9 @@ def _check_compressed(captured: CapturedProgram, model: Any) -> None:
     if captured.method != "trace" or not any(COMPRESSED in name for name, _ in captured.program.named_buffers()):
         return
     if not any(op.op_type.startswith("constexpr_") for op in model._mil_program.functions["main"].operations):
-        raise ConversionError("the weights that were compressed in PyTorch are plain ones after conversion")
+        raise ConversionError(
+            "the weights that were compressed in PyTorch are plain ones after conversion", code="B0410"
+        )
 
 
 def _selector(prepared: PreparedModel, spec: BuildSpec) -> Callable[[Any], bool]:

@@ -40,7 +40,9 @@ def import_coremltools() -> ModuleType:
             module = importlib.import_module("coremltools")
     except ImportError as error:
         raise UnfitEnvironmentError(
-            f"coremltools cannot be imported: {error}", hint="install the versions that constraints.txt pins"
+            f"coremltools cannot be imported: {error}",
+            code="B0702",
+            hint="install the versions that constraints.txt pins",
         ) from error
     _check_native_libraries(module)
     return module
@@ -75,6 +77,7 @@ def _check_native_libraries(coremltools: ModuleType) -> None:
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise UnfitEnvironmentError(
                 f"coremltools {coremltools.__version__} was installed without its native library {name} ({error})",
+                code="B0702",
                 hint=f"it has none for Python {version} on this machine; use Python 3.11 on Linux x86-64 or macOS",
             ) from error
 

@@ -42,7 +42,7 @@ def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, n
             )
     except RuntimeError as error:
         said = str(error).removesuffix(".").replace("model/", "")  # the capture puts that in front of the file's names
-        raise ConversionError(f"the ONNX graph cannot be converted: {said}", key="source") from error
+        raise ConversionError(f"the ONNX graph cannot be converted: {said}", code="B0401", key="source") from error
     for output, name in zip(program.functions["main"].outputs, names, strict=True):
         output.name = name
     return program

@@ -46,6 +46,7 @@ def _library() -> Any:
     if spec is None or spec.loader is None:
         raise UnfitEnvironmentError(
             "coremltools has no libmodelpackage, which opens packages",
+            code="B0702",
             hint="install coremltools from a wheel, in the version that constraints.txt pins",
         )
     library: ModuleType = importlib.util.module_from_spec(spec)

@@ -111,6 +111,7 @@ class MixedSelector:
                     hint = did_you_mean(pattern, known)
                 raise ConfigurationError(
                     f"{pattern} matches no {what} of the program",
+                    code="B0264",
                     hint=hint,
                     key=f"precision.{setting}",
                 )
@@ -123,6 +124,7 @@ class MixedSelector:
             if name not in known:
                 raise ConfigurationError(
                     f"{name} is not an operator type of MIL",
+                    code="B0264",
                     hint=did_you_mean(name, known),
                     key="precision.fp32_op_types_if_present",
                 )

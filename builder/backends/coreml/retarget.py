@@ -41,6 +41,7 @@ def _check_format(specification: Any, spec: BuildSpec, source: CoreMLModule) -> 
         wanted = "mlpackage" if is_program else "mlmodel"
         raise ConfigurationError(
             f"{source.path.name} holds {what}, which cannot become an {spec.format}",
+            code="B0265",
             hint=f"write `format: {wanted}`; another format is built from the model that it was converted from",
             key="format",
         )
@@ -64,6 +65,7 @@ def _check_precision(specification: Any, spec: BuildSpec, source: CoreMLModule) 
         raise ConfigurationError(
             f"{source.path.name} computes in {' and '.join(_words(has_half, has_single))}, and the recipe says "
             f"{spec.precision.kind}",
+            code="B0265",
             hint=f"write `precision: {fitting[-1]}`; another one is built from the model that it was converted from",
             key="precision",
         )
@@ -79,12 +81,14 @@ def _check_interface(specification: Any, prepared: PreparedModel, spec: BuildSpe
     if is_classifier != (spec.classifier is not None):
         raise ConfigurationError(
             f"{source.path.name} is {'a' if is_classifier else 'no'} classifier, and the recipe says otherwise",
+            code="B0265",
             hint="write `classifier: {labels: from_weights, softmax: false}`" if is_classifier else "leave it out",
             key="classifier" if spec.classifier is not None else "source.file",
         )
     if spec.classifier is not None and spec.classifier.predicted_feature_name != own.predictedFeatureName:
         raise ConfigurationError(
             f"{source.path.name} calls the best label {own.predictedFeatureName}",
+            code="B0265",
             key="classifier.predicted_feature_name",
         )
     names = [feature.name for feature in own.output if feature.name != own.predictedFeatureName]
@@ -92,6 +96,7 @@ def _check_interface(specification: Any, prepared: PreparedModel, spec: BuildSpe
         raise ConfigurationError(
             f"{source.path.name} has the output(s) {', '.join(names)}, and the recipe names "
             f"{', '.join(prepared.output_names)}",
+            code="B0265",
             hint="a finished model keeps all its outputs and their names",
             key="output",
         )
@@ -105,6 +110,7 @@ def _raise_version(ct: Any, specification: Any, spec: BuildSpec, source: CoreMLM
         raise ConversionError(
             f"{source.path.name} needs {least} or later, and the target is {spec.target.name}: its operators may not "
             "exist there",
+            code="B0411",
             hint=f"write `target: {least}`, or build it from the model that it was converted from",
             key="target",
         )

@@ -17,8 +17,8 @@ def refuse_what_cannot_convert(captured: CapturedProgram) -> None:
     missing = [f"`{name}`" for name in missing_operators(captured)]
     if missing:
         have = "has" if len(missing) == 1 else "have"
-        raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours")
+        raise ConversionError(f"{', '.join(missing)} {have} no lowering, neither coremltools' nor ours", code="B0401")
     if captured.method in ("trace", "script") and (writes := lost_writes(captured.program)):
         first, (obstacle, *_) = writes[0], lost(writes)
         place = "" if first.place is None else f" in {first.place.file}:{first.place.line}"
-        raise ConversionError(f"`{first.name}`{place} {obstacle.what}")
+        raise ConversionError(f"`{first.name}`{place} {obstacle.what}", code="B0406")

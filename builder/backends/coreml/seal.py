@@ -60,7 +60,7 @@ def seal(
         weights = Path(model.weights_dir) if model.weights_dir else None
         write_package(destination, data, weights, place=link_folder)
         if (reason := why_refused(destination)) is not None:
-            raise ConversionError(f"Apple's loader does not open the package that was written: {reason}")
+            raise ConversionError(f"Apple's loader does not open the package that was written: {reason}", code="B0401")
     files = {name or destination.name: file_digest(file) for name, file in files_below(destination)}
     return SealedPackage(
         path=destination,

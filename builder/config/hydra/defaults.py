@@ -11,8 +11,7 @@ from typing import Any
 
 from builder.config.documents import Document, Origin
 from builder.config.folders import GROUPS, Library
-from builder.config.problems import Finding
-from builder.errors import SourceSpan
+from builder.errors import Diagnostic, SourceSpan, path_of
 from builder.util.suggest import nearest
 
 DEFAULTS = "defaults"
@@ -25,8 +24,8 @@ class Choice:
 
     group: str
     options: tuple[str, ...]
-    spot: SourceSpan
-    group_spot: SourceSpan
+    span: SourceSpan
+    group_span: SourceSpan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Entry:
 
     choice: Choice | None = None
     parent: str | None = None
-    spot: SourceSpan
+    span: SourceSpan
     other: Any = None
 
 
@@ -51,15 +50,15 @@ def entries(document: Document) -> Iterator[Entry]:
             yield _chosen(key, value, document.origins[(*place, key)])
 
 
-def _named(item: str, spot: SourceSpan) -> Entry:
+def _named(item: str, span: SourceSpan) -> Entry:
     group, _, name = item.removeprefix("/").rpartition("/")
     if "@" in item or "${" in item or item == SELF:
-        return Entry(spot=spot, other=item)
+        return Entry(span=span, other=item)
     if group in GROUPS:
-        return Entry(spot=spot, choice=Choice(group=group, options=(name,), spot=spot, group_spot=spot))
+        return Entry(span=span, choice=Choice(group=group, options=(name,), span=span, group_span=span))
     if group in ("", "recipe"):
-        return Entry(spot=spot, parent=name)
-    return Entry(spot=spot, other=item)
+        return Entry(span=span, parent=name)
+    return Entry(span=span, other=item)
 
 
 def _chosen(key: str, value: Any, origin: Origin) -> Entry:
@@ -67,11 +66,11 @@ def _chosen(key: str, value: Any, origin: Origin) -> Entry:
     names = value if isinstance(value, list) else [value]
     plain = "@" not in key and " " not in group and all(isinstance(n, str) and "${" not in n for n in names)
     if plain and group == "recipe" and len(names) == 1:
-        return Entry(spot=origin.value, parent=names[0])
+        return Entry(span=origin.value, parent=names[0])
     if plain:
-        choice = Choice(group=group, options=tuple(names), spot=origin.value, group_spot=origin.start)
-        return Entry(spot=origin.value, choice=choice)
-    return Entry(spot=origin.value, other={key: value})
+        choice = Choice(group=group, options=tuple(names), span=origin.value, group_span=origin.start)
+        return Entry(span=origin.value, choice=choice)
+    return Entry(span=origin.value, other={key: value})
 
 
 def hydra_defaults(document: Document, library: Library) -> list[Any]:
@@ -97,72 +96,78 @@ def hydra_defaults(document: Document, library: Library) -> list[Any]:
     return inherited + overrides
 
 
-def list_findings(document: Document, library: Library) -> Iterator[Finding]:
+def list_findings(document: Document, library: Library) -> Iterator[Diagnostic]:
     """Yield what is wrong with a recipe's defaults list: its form, unknown groups, options and parents."""
     data = document.data
     if not isinstance(data, Mapping) or DEFAULTS not in data:
         return
     if not isinstance(data[DEFAULTS], list):
-        yield Finding(
-            key=DEFAULTS,
+        yield Diagnostic(
+            code="B0208",
+            path=(DEFAULTS,),
             message="must be a list",
-            spot=document.origins[(DEFAULTS,)].value,
+            span=document.origins[(DEFAULTS,)].value,
             hint="one entry a line: `- precision: fp16`",
         )
         return
     for index, item in enumerate(data[DEFAULTS]):
         if not (isinstance(item, str) or (isinstance(item, Mapping) and len(item) == 1)):
-            yield Finding(
-                key=f"{DEFAULTS}.{index}",
+            yield Diagnostic(
+                code="B0208",
+                path=path_of(f"{DEFAULTS}.{index}"),
                 message="must be `group: option`, or the name of a recipe to inherit",
-                spot=document.origins[(DEFAULTS, str(index))].value,
+                span=document.origins[(DEFAULTS, str(index))].value,
             )
     seen: dict[str, SourceSpan] = {}
     for entry in entries(document):
         yield from _entry_findings(entry, library, seen)
 
 
-def _entry_findings(entry: Entry, library: Library, seen: dict[str, SourceSpan]) -> Iterator[Finding]:
+def _entry_findings(entry: Entry, library: Library, seen: dict[str, SourceSpan]) -> Iterator[Diagnostic]:
     if entry.parent is not None and library.recipe(entry.parent) is None:
         names = library.recipe_names()
-        yield Finding(
-            key=DEFAULTS,
+        yield Diagnostic(
+            code="B0206",
+            path=(DEFAULTS,),
             message=f"there is no recipe `{entry.parent}` to inherit",
-            spot=entry.spot,
+            span=entry.span,
             allowed=names,
             nearest=nearest(entry.parent, names),
         )
     if entry.other == SELF:
         if SELF in seen:
-            yield Finding(
-                key=DEFAULTS,
+            yield Diagnostic(
+                code="B0208",
+                path=(DEFAULTS,),
                 message=f"`{SELF}` is there twice, first in line {seen[SELF].line}",
-                spot=entry.spot,
+                span=entry.span,
                 hint="it says where the recipe's own keys come, and they come once: remove one",
             )
-        seen.setdefault(SELF, entry.spot)
+        seen.setdefault(SELF, entry.span)
     if entry.choice is None:
         return
     group = entry.choice.group
     if group in seen:
-        yield Finding(
-            key=DEFAULTS,
+        yield Diagnostic(
+            code="B0208",
+            path=(DEFAULTS,),
             message=f"{group} is chosen twice, first in line {seen[group].line}",
-            spot=entry.spot,
+            span=entry.span,
             hint=f"to choose several, write a list: `- {group}: [one, other]`",
         )
-    seen[group] = entry.spot
+    seen[group] = entry.span
     yield from choice_findings(entry.choice, library)
 
 
-def choice_findings(choice: Choice, library: Library) -> Iterator[Finding]:
+def choice_findings(choice: Choice, library: Library) -> Iterator[Diagnostic]:
     """Yield the unknown group or the unknown options of a choice."""
     groups = library.group_names()
     if choice.group not in groups:
-        yield Finding(
-            key=DEFAULTS,
+        yield Diagnostic(
+            code="B0207",
+            path=(DEFAULTS,),
             message=f"there is no group `{choice.group}`",
-            spot=choice.group_spot,
+            span=choice.group_span,
             allowed=groups,
             nearest=nearest(choice.group, groups),
         )
@@ -170,10 +175,11 @@ def choice_findings(choice: Choice, library: Library) -> Iterator[Finding]:
     names = library.option_names(choice.group)
     for option in choice.options:
         if library.option(choice.group, option) is None:
-            yield Finding(
-                key=choice.group,
+            yield Diagnostic(
+                code="B0207",
+                path=path_of(choice.group),
                 message=f"there is no option `{option}`" if option else "no option is named",
-                spot=choice.spot,
+                span=choice.span,
                 allowed=names,
                 nearest=nearest(option, names),
             )

@@ -17,8 +17,8 @@ from hydra.errors import HydraException
 from builder.config.documents import Origin, Path
 from builder.config.folders import SUFFIX, Library
 from builder.config.hydra.defaults import Choice, choice_findings
-from builder.config.problems import Finding, command_line_spot
-from builder.errors import SourceSpan
+from builder.diagnostics.spans import command_line_span
+from builder.errors import Diagnostic, SourceSpan, path_of
 from builder.util.reading import is_plain_name
 from builder.util.suggest import nearest
 
@@ -42,7 +42,7 @@ class Setting:
     deletes: bool = False
 
     @property
-    def spot(self) -> SourceSpan:
+    def span(self) -> SourceSpan:
         """Where the key is written."""
         return self.origin.start
 
@@ -54,16 +54,16 @@ class CommandLine:
     arguments: tuple[str, ...]
     recipe: str | None
     """Its name; empty where it is named wrongly, None where it is not named."""
-    recipe_spot: SourceSpan | None
+    recipe_span: SourceSpan | None
     choices: tuple[Choice, ...]
     removed_groups: Mapping[str, SourceSpan]
     settings: tuple[Setting, ...]
     hydra: tuple[str, ...]
     """The arguments that Hydra needs for the defaults list."""
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnostic, ...]
 
 
-def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | Finding:
+def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | Diagnostic:
     """Return one argument as Hydra reads it, or what is wrong with it."""
     try:
         return OverridesParser.create(config_loader=loader).parse_overrides([_with_quotes_where_due(argument)])[0]
@@ -79,7 +79,7 @@ def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | F
         hint = "one `=` is enough"
     elif any(argument.count(opening) != argument.count(closing) for opening, closing in ("[]", "{}", "()")):
         hint = "a bracket is not closed, or not opened"
-    return Finding(message=f"cannot be read: {reason}", spot=command_line_spot(argument), hint=hint)
+    return Diagnostic(code="B0221", message=f"cannot be read: {reason}", span=command_line_span(argument), hint=hint)
 
 
 def _with_quotes_where_due(argument: str) -> str:
@@ -95,7 +95,7 @@ def read_command_line(arguments: Sequence[str], library: Library) -> CommandLine
     reader = _Reader(library)
     for argument in arguments:
         parsed = parse(argument)
-        if isinstance(parsed, Finding):
+        if isinstance(parsed, Diagnostic):
             reader.findings.append(parsed)
             reader.names_recipe = reader.names_recipe or argument.startswith("recipe")
         else:
@@ -104,7 +104,7 @@ def read_command_line(arguments: Sequence[str], library: Library) -> CommandLine
     return CommandLine(
         arguments=tuple(arguments),
         recipe="" if reader.recipe is None and reader.names_recipe else reader.recipe,
-        recipe_spot=reader.recipe_spot,
+        recipe_span=reader.recipe_span,
         choices=tuple(reader.choices),
         removed_groups=reader.removed,
         settings=tuple(reader.settings),
@@ -120,32 +120,47 @@ class _Reader:
         self.library = library
         self.groups = library.group_names()
         self.recipe: str | None = None
-        self.recipe_spot: SourceSpan | None = None
+        self.recipe_span: SourceSpan | None = None
         self.choices: list[Choice] = []
         self.removed: dict[str, SourceSpan] = {}
         self.settings: list[Setting] = []
         self.hydra: list[str] = []
-        self.findings: list[Finding] = []
+        self.findings: list[Diagnostic] = []
         self.seen: dict[str, str] = {}
         self.names_recipe = False
 
     def read(self, override: Override, argument: str) -> None:
         """Read one argument."""
         key = override.key_or_group.removeprefix("/")
-        spot = command_line_spot(argument)
+        span = command_line_span(argument)
         if not key.strip("."):
-            self.findings.append(Finding(message="there is no key before the `=`", spot=spot))
+            self.findings.append(Diagnostic(code="B0221", message="there is no key before the `=`", span=span))
         elif override.is_sweep_override():
             self.findings.append(
-                Finding(key=key, message="several values need `-m`: each is a build of its own", spot=spot)
+                Diagnostic(
+                    code="B0223",
+                    path=path_of(key),
+                    message="several values need `-m`: each is a build of its own",
+                    span=span,
+                )
             )
         elif override.package is not None:
-            self.findings.append(Finding(key=key, message="packages (`@`) are for recipes only", spot=spot))
+            self.findings.append(
+                Diagnostic(code="B0221", path=path_of(key), message="packages (`@`) are for recipes only", span=span)
+            )
         elif override.is_hydra_override():
             message = "Hydra's own settings are builder's: it decides where outputs and logs go"
-            self.findings.append(Finding(key=key, message=message, spot=spot, hint="see `--outputs`, `-q` and `-v`"))
+            self.findings.append(
+                Diagnostic(
+                    code="B0221", path=path_of(key), message=message, span=span, hint="see `--outputs`, `-q` and `-v`"
+                )
+            )
         elif key in self.seen:
-            self.findings.append(Finding(key=key, message=f"is given twice, first as `{self.seen[key]}`", spot=spot))
+            self.findings.append(
+                Diagnostic(
+                    code="B0222", path=path_of(key), message=f"is given twice, first as `{self.seen[key]}`", span=span
+                )
+            )
         else:
             self.seen[key] = argument
             self.sort(override, key, argument)
@@ -153,25 +168,25 @@ class _Reader:
     def sort(self, override: Override, key: str, argument: str) -> None:
         """Tell recipe, choice, deletion and value apart."""
         value = plain(override.value())
-        spot = command_line_spot(argument, argument.partition("=")[2] or None)
+        span = command_line_span(argument, argument.partition("=")[2] or None)
         if key == "recipe":
             if not isinstance(value, str | list | dict):
                 value = argument.partition("=")[2].strip()  # a name such as 1.10 is not a number
-            self.read_recipe(value, spot, override)
+            self.read_recipe(value, span, override)
         elif key in self.groups and override.is_delete():
-            self.removed[key] = spot
+            self.removed[key] = span
             self.hydra.append(f"~{key}")
         elif key in self.groups and not isinstance(value, dict):
-            self.choose(key, value, spot)
+            self.choose(key, value, span)
         else:
             path = tuple(key.split("."))
-            origin = Origin(key=command_line_spot(argument, key, first=True), value=spot)
+            origin = Origin(key=command_line_span(argument, key, first=True), value=span)
             self.settings.append(Setting(path=path, value=value, origin=origin, deletes=override.is_delete()))
 
-    def choose(self, group: str, value: Any, spot: SourceSpan) -> None:
+    def choose(self, group: str, value: Any, span: SourceSpan) -> None:
         """Read the choice of one option of a group, or of a list of them."""
         names = tuple(str(v) if v is not None else "null" for v in (value if isinstance(value, list) else [value]))
-        choice = Choice(group=group, options=names, spot=spot, group_spot=spot)
+        choice = Choice(group=group, options=names, span=span, group_span=span)
         wrong = list(choice_findings(choice, self.library))
         self.findings += wrong
         self.choices.append(choice)
@@ -179,25 +194,29 @@ class _Reader:
             quoted = [with_single_quotes(name) for name in names]
             self.hydra.append(f"{group}={quoted[0]}" if len(names) == 1 else f"{group}=[{','.join(quoted)}]")
 
-    def read_recipe(self, value: Any, spot: SourceSpan, override: Override) -> None:
+    def read_recipe(self, value: Any, span: SourceSpan, override: Override) -> None:
         """Read which recipe is built: a name, or the path of a file in a recipe folder."""
         if override.is_delete() or not isinstance(value, str):
             hint = "several recipes need `-m recipe=one,other`"
-            self.findings.append(Finding(key="recipe", message="must be one name", spot=spot, hint=hint))
+            self.findings.append(
+                Diagnostic(code="B0206", path=("recipe",), message="must be one name", span=span, hint=hint)
+            )
             self.recipe = ""
             return
-        self.recipe, self.recipe_spot = value, spot
+        self.recipe, self.recipe_span = value, span
         name = self.recipe
         if "/" in name or name.endswith((SUFFIX, ".yml")):
-            self.recipe = self.name_of_path(name, spot) or ""
+            self.recipe = self.name_of_path(name, span) or ""
         elif not name or self.library.recipe(name) is None:
-            self.findings.append(no_recipe(name, spot, self.library))
+            self.findings.append(no_recipe(name, span, self.library))
             self.recipe = ""
         if reason := why_unfit(self.recipe):
-            self.findings.append(Finding(key="recipe", message=reason, spot=spot, hint="rename the file"))
+            self.findings.append(
+                Diagnostic(code="B0206", path=("recipe",), message=reason, span=span, hint="rename the file")
+            )
             self.recipe = ""
 
-    def name_of_path(self, given: str, spot: SourceSpan) -> str | None:
+    def name_of_path(self, given: str, span: SourceSpan) -> str | None:
         """Return the name of the recipe at a path, if that lies in a recipe folder."""
         from pathlib import Path as FilePath
 
@@ -208,9 +227,11 @@ class _Reader:
                 if any(folder == known.resolve() for known in self.library.recipes):
                     return name
                 message, hint = "is not in a recipe folder", f"`BUILDER_RECIPES={candidate.parent}` makes it one"
-                self.findings.append(Finding(key="recipe", message=f"{given} {message}", spot=spot, hint=hint))
+                self.findings.append(
+                    Diagnostic(code="B0206", path=("recipe",), message=f"{given} {message}", span=span, hint=hint)
+                )
                 return None
-        self.findings.append(no_recipe(given, spot, self.library))
+        self.findings.append(no_recipe(given, span, self.library))
         return None
 
 
@@ -227,15 +248,16 @@ def why_unfit(name: str) -> str | None:
     return None
 
 
-def no_recipe(name: str, spot: SourceSpan | None, library: Library) -> Finding:
+def no_recipe(name: str, span: SourceSpan | None, library: Library) -> Diagnostic:
     """Return the finding that a recipe does not exist."""
     names = library.recipe_names()
     stem = name.rpartition("/")[2].removesuffix(SUFFIX).removesuffix(".yml")
     other = next((f / f"{stem}.yml" for f in library.recipes if (f / f"{stem}.yml").exists()), None)
-    return Finding(
-        key="recipe",
+    return Diagnostic(
+        code="B0206",
+        path=("recipe",),
         message=f"there is no recipe `{name}`" if name else "no recipe is named",
-        spot=spot,
+        span=span,
         allowed=names,
         nearest=nearest(stem, names),
         hint=f"{other} must end in .yaml" if other else None,
@@ -253,34 +275,42 @@ def plain(value: Any) -> Any:
     return value
 
 
-def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator[tuple[str, ...]] | list[Finding]:
+def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator[tuple[str, ...]] | list[Diagnostic]:
     """Return the arguments of every job of a sweep, in the order of the command line, or what is wrong."""
     axes: list[list[str]] = []
-    findings: list[Finding] = []
+    findings: list[Diagnostic] = []
     for argument in arguments:
         parsed = parse(argument, loader)
-        if isinstance(parsed, Finding):
+        if isinstance(parsed, Diagnostic):
             findings.append(parsed)
         elif not parsed.is_sweep_override():
             axes.append([argument])
         elif not parsed.is_discrete_sweep():
             message = "an interval has no end of values: use choice, range or glob"
-            findings.append(Finding(message=message, spot=command_line_spot(argument)))
+            findings.append(Diagnostic(code="B0223", message=message, span=command_line_span(argument)))
         elif reason := why_unbounded(parsed.value()):
-            findings.append(Finding(message=reason, spot=command_line_spot(argument)))
+            findings.append(Diagnostic(code="B0223", message=reason, span=command_line_span(argument)))
         else:
             values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
             if not values:
                 group = parsed.key_or_group
                 allowed = loader.get_group_options(group)
                 findings.append(
-                    Finding(key=group, message="nothing matches", spot=command_line_spot(argument), allowed=allowed)
+                    Diagnostic(
+                        code="B0223",
+                        path=path_of(group),
+                        message="nothing matches",
+                        span=command_line_span(argument),
+                        allowed=allowed,
+                    )
                 )
             axes.append(values)
     if (jobs := math.prod(map(len, axes))) > MOST_JOBS:
         message = f"a sweep has at most {MOST_JOBS} jobs, and these arguments make more"
         findings.append(
-            Finding(message=message, spot=command_line_spot(max(arguments, key=len)), hint=f"{jobs} or more")
+            Diagnostic(
+                code="B0223", message=message, span=command_line_span(max(arguments, key=len)), hint=f"{jobs} or more"
+            )
         )
     return findings or itertools.product(*axes)
 

@@ -63,7 +63,7 @@ def archived(captured: CapturedProgram, file: Path) -> CapturedProgram | None:
         read = read_program(file, captured.method)
     except OSError as error:
         hint = "make room there, or set TMPDIR to another folder"
-        raise UnfitEnvironmentError(f"cannot write the captured program: {error}", hint=hint) from error
+        raise UnfitEnvironmentError(f"cannot write the captured program: {error}", code="B0706", hint=hint) from error
     except Exception:  # whatever a custom class raises: such a program is converted as it is, and not kept
         return None
     if captured.method in ("trace", "script"):

@@ -40,7 +40,9 @@ def check_sizes(
             said = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sample.tensors.items())
             places = again(sample, is_wrong=True)
             because = f"; there, {places[0]} gives something else" if places else ""
-            raise ConversionError(f"{captured.method} froze a size: for {said} {why}{because}", key="capture.method")
+            raise ConversionError(
+                f"{captured.method} froze a size: for {said} {why}{because}", code="B0417", key="capture.method"
+            )
         tried += 1
     if examples.other_shapes and tried + 1 < math.prod(_choices(prepared)):
         again(examples.other_shapes[0], is_wrong=False)

@@ -121,6 +121,7 @@ def _of_torchvision(model: Any, picture: Tensor) -> nn.Module:
         raise ConfigurationError(
             f"detection of kind torchvision takes {', '.join(kind.__name__ for kind in kinds)}, "
             f"and the model is a {type(model).__name__}",
+            code="B0251",
             hint="`kind: boxes` is for models that return boxes and scores, `kind: yolo` for YOLO-style ones",
             key="detection.kind",
         )
@@ -130,6 +131,7 @@ def _of_torchvision(model: Any, picture: Tensor) -> nn.Module:
         raise ConfigurationError(
             f"the model takes pictures of {fixed[1]} × {fixed[0]} (height × width), and the recipe gives "
             f"{size[0]} × {size[1]}",
+            code="B0251",
             hint=f"write `shape: [1, 3, {fixed[1]}, {fixed[0]}]`; Vision scales pictures to it",
             key="input",
         )

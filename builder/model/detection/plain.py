@@ -60,6 +60,7 @@ class PlainHead(nn.Module):
             if name not in returned:
                 raise ConfigurationError(
                     f"the model returns {', '.join(returned)}, and none of them is {name}",
+                    code="B0251",
                     hint=did_you_mean(name, returned) or f"name its {key}: `{key}: {next(iter(returned))}`",
                     key=f"detection.{key}",
                 )
@@ -69,6 +70,7 @@ class PlainHead(nn.Module):
             raise ConfigurationError(
                 f"boxes are (boxes, 4) and scores (boxes, classes), and the model returns {self._said.boxes} of shape "
                 f"{tuple(boxes.shape)} and {self._said.scores} of {tuple(scores.shape)}",
+                code="B0251",
                 key="detection",
             )
 

@@ -41,6 +41,7 @@ class BoxPooling(nn.Module):
             raise ConfigurationError(
                 "the features of boxes are pooled by torchvision's MultiScaleRoIAlign with a sampling_ratio, and this "
                 f"model has {pool}",
+                code="B0251",
                 hint="a fixed number of samples, as in `MultiScaleRoIAlign(names, 7, sampling_ratio=2)`",
                 key="detection.kind",
             )

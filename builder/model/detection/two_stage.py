@@ -36,6 +36,7 @@ class TwoStageHead(nn.Module):
             raise ConfigurationError(
                 f"the model is a {type(model).__name__}: it looks for {extra} in the boxes that suppression keeps, "
                 "which is behind the program, and Vision's observations have no place for them",
+                code="B0251",
                 hint=f"for boxes alone take a factory that sets `roi_heads.{extra.removesuffix('s')}_roi_pool = None`",
                 key="detection.kind",
             )

@@ -105,6 +105,7 @@ class YoloHead(nn.Module):
                 raise ConfigurationError(
                     f"{wanted}, decoded boxes have {4 + self._classes} or {5 + self._classes} channels, (1, channels, "
                     f"boxes) or (1, boxes, channels), {said}",
+                    code="B0251",
                     hint="say in `decode` how its maps become boxes, or list the model's labels",
                     key=KEY,
                 )
@@ -112,10 +113,11 @@ class YoloHead(nn.Module):
         for index, level in enumerate(returned):
             channels = self._channels(index, level)
             if channels is not None:
-                raise ConfigurationError(f"{wanted}, each map has {channels}, {said}", key=KEY)
+                raise ConfigurationError(f"{wanted}, each map has {channels}, {said}", code="B0251", key=KEY)
         if self._anchors is not None and len(self._anchors) != len(returned):
             raise ConfigurationError(
                 f"anchors for {len(self._anchors)} maps, {said}",
+                code="B0251",
                 hint="give a list for each map",
                 key="detection.anchors",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builder.artifacts import ExampleInputs, LoadedModel
-from builder.errors import SourceError
+from builder.errors import about
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.source_kinds import kind_of
@@ -17,9 +17,6 @@ def load_source(spec: BuildSpec, examples: ExampleInputs, progress: Progress) ->
     """
     source = spec.source
     arguments = {"source": source, "spec": spec, "examples": examples, "progress": progress}
-    try:
+    with about("source"):
         loaded: LoadedModel = call(kind_of(source).load, arguments)
-    except SourceError as error:
-        error.key = error.key or "source"
-        raise
     return loaded

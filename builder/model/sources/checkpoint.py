@@ -68,6 +68,7 @@ def _whole_module(content: Any, path: Path) -> torch.nn.Module:
         return content
     raise SourceError(
         f"{path} holds a {type(content).__name__}, not a whole module",
+        code="B0303",
         hint="for a state dict, name the `factory` that makes the module: package.module:function",
         key="source.file",
     )
@@ -80,6 +81,7 @@ def _state_dict(content: Any, source: CheckpointSource) -> Mapping[str, torch.Te
                 names = list(map(str, content)) if isinstance(content, Mapping) else []
                 raise SourceError(
                     f"{source.file} has no entry {source.state_dict_key}; it has {', '.join(names[:8]) or 'none'}",
+                    code="B0311",
                     hint=did_you_mean(part, names),
                     key="source.state_dict_key",
                 )
@@ -90,6 +92,7 @@ def _state_dict(content: Any, source: CheckpointSource) -> Mapping[str, torch.Te
         nested = [str(k) for k, v in content.items() if isinstance(v, Mapping)] if isinstance(content, Mapping) else []
         raise SourceError(
             f"{source.file} is not a state dict: a mapping of names to tensors",
+            code="B0303",
             hint=f"write `state_dict_key: {nested[0]}`" if nested else None,
             key="source.file",
         )
@@ -97,6 +100,7 @@ def _state_dict(content: Any, source: CheckpointSource) -> Mapping[str, torch.Te
     if prefix and not any(k.startswith(prefix) for k in content):
         raise SourceError(
             f"no key of {source.file} begins with `{prefix}`; the first is {next(iter(content), 'none')}",
+            code="B0311",
             key="source.strip_prefix",
         )
     state = OrderedDict((k.removeprefix(prefix), v) for k, v in content.items())

@@ -45,19 +45,22 @@ class CoreMLModule(torch.nn.Module):
             for (name, given), x in zip(self._given.items(), inputs, strict=True)
         }
         predicted = self._model.predict(prepared)
-        return {name: self._tensor(value) for name, value in predicted.items() if not isinstance(value, str)}
-
-    def _tensor(self, value: Any) -> torch.Tensor:
-        """An array as it is, probabilities by label in the file's order, a picture as levels (1, C, H, W)."""
-        if isinstance(value, dict):
-            return torch.tensor([[float(value[label]) for label in self._labels or value]])
-        if isinstance(value, Image.Image):
-            levels = np.array(value.convert("RGB") if value.mode == "RGBA" else value, dtype=np.float32)
-            return torch.from_numpy(np.atleast_3d(levels).transpose(2, 0, 1).copy())[None]
-        return torch.as_tensor(value)
+        return {
+            name: output_tensor(value, self._labels) for name, value in predicted.items() if not isinstance(value, str)
+        }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: a finished model has no modules to rewrite
+
+
+def output_tensor(value: Any, labels: Sequence[str] | None) -> torch.Tensor:
+    """An array as it is, probabilities by label in the file's order, a picture as levels (1, C, H, W)."""
+    if isinstance(value, dict):
+        return torch.tensor([[float(value[label]) for label in labels or value]])
+    if isinstance(value, Image.Image):
+        levels = np.array(value.convert("RGB") if value.mode == "RGBA" else value, dtype=np.float32)
+        return torch.from_numpy(np.atleast_3d(levels).transpose(2, 0, 1).copy())[None]
+    return torch.as_tensor(value)
 
 
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
@@ -74,17 +77,19 @@ def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
     except runtime.RuntimeFailure as error:
         raise SourceError(
             f"{path} cannot be executed: {error}",
+            code="B0318",
             hint="what cannot be executed cannot be compared with what it becomes",
             key="source.file",
         ) from error
     except Exception as error:  # protobuf and coremltools' reader raise types of their own on damaged files
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(
-            f"{path} is damaged, or no Core ML model: {said}", hint="copy it again", key="source.file"
+            f"{path} is damaged, or no Core ML model: {said}", code="B0302", hint="copy it again", key="source.file"
         ) from error
     if model.states:
         raise SourceError(
             f"{path} keeps states ({', '.join(model.states)}), which this kind of source does not take",
+            code="B0318",
             hint="build it from the model that it was converted from",
             key="source.file",
         )
@@ -110,7 +115,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     files = [file for file in path.rglob("*") if file.is_file()]
     if not files:
-        raise SourceError(f"{path} is an empty folder", key="source.file")
+        raise SourceError(f"{path} is an empty folder", code="B0303", key="source.file")
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
 
 
@@ -137,6 +142,7 @@ def _check_sizes(
         if sorted(given.enumerated_shapes or ()) != wanted:
             raise SourceError(
                 f"{path} takes {name} in {len(wanted)} shapes, and the recipe says others",
+                code="B0316",
                 hint=f"write `enumerated_shapes: {wanted}`",
                 key=f"input.{name}",
             )
@@ -148,6 +154,7 @@ def _check_sizes(
             sizes = [dimension(low, high, size) for (low, high), size in zip(ranges, default, strict=True)]
             raise SourceError(
                 f"{path} takes {name} in a range of sizes, as the artifact will, and the recipe says others",
+                code="B0316",
                 hint=f"write `shape: {sizes}`".replace("'", ""),
                 key=f"input.{name}.shape",
             )
@@ -162,6 +169,7 @@ def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
         if own is None:
             raise SourceError(
                 f"{path} has no input {name}; it has {', '.join(model.inputs)}",
+                code="B0315",
                 hint=did_you_mean(name, model.inputs),
                 key=key,
             )
@@ -169,16 +177,21 @@ def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
         if isinstance(own, ImageFeature) != isinstance(given, ImageInput):
             what = "a picture" if isinstance(own, ImageFeature) else "an array"
             kind = "image" if isinstance(own, ImageFeature) else "tensor"
-            raise SourceError(f"{path} takes {name} as {what}", hint=f"write `kind: {kind}`", key=f"{key}.kind")
+            raise SourceError(
+                f"{path} takes {name} as {what}", code="B0316", hint=f"write `kind: {kind}`", key=f"{key}.kind"
+            )
         if isinstance(own, ImageFeature) and isinstance(given, ImageInput):
             if own.color != _COLORS[given.color_layout]:
                 layout = next(layout for layout, color in _COLORS.items() if color == own.color)
                 raise SourceError(
-                    f"{path} takes {name} in {layout}, not {given.color_layout}", key=f"{key}.color_layout"
+                    f"{path} takes {name} in {layout}, not {given.color_layout}",
+                    code="B0316",
+                    key=f"{key}.color_layout",
                 )
             if not own.allows(shape[3], shape[2]):
                 raise SourceError(
                     f"{path} takes {name} of {own.width} x {own.height}, and the recipe says {shape[3]} x {shape[2]}",
+                    code="B0316",
                     hint="sizes of pictures are written as [1, channels, height, width]",
                     key=f"{key}.shape",
                 )
@@ -192,15 +205,21 @@ def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
         elif isinstance(own, ArrayFeature) and isinstance(given, TensorInput):
             if not own.allows(shape):
                 raise SourceError(
-                    f"{path} takes {name} of shape {own.expected()}, and the recipe gives {shape}", key=f"{key}.shape"
+                    f"{path} takes {name} of shape {own.expected()}, and the recipe gives {shape}",
+                    code="B0316",
+                    key=f"{key}.shape",
                 )
             _check_sizes(path, name, given, own.shape, own.ranges, own.enumerated)
             if own.dtype != _DTYPES[given.dtype]:
                 dtype = next((said for said, theirs in _DTYPES.items() if theirs == own.dtype), own.dtype)
-                raise SourceError(f"{path} takes {name} as {dtype}, not {given.dtype}", key=f"{key}.dtype")
+                raise SourceError(
+                    f"{path} takes {name} as {dtype}, not {given.dtype}", code="B0316", key=f"{key}.dtype"
+                )
     left = [name for name, feature in model.inputs.items() if name not in spec.artifact_inputs and not feature.optional]
     if left:
-        raise SourceError(f"{path} takes an input {left[0]} too, which the recipe does not give", key="input")
+        raise SourceError(
+            f"{path} takes an input {left[0]} too, which the recipe does not give", code="B0315", key="input"
+        )
 
 
 UNBOUNDED = 1024

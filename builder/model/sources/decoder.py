@@ -158,7 +158,9 @@ def _windows(config: Any) -> dict[str, int | None]:
     kinds = getattr(config, "layer_types", None) or [_FULL if window is None else _SLIDING]
     for kind in kinds:
         if kind not in (_FULL, _SLIDING):
-            raise SourceError(f"a layer of kind {kind} keeps more than keys and values", key="source.cache_length")
+            raise SourceError(
+                f"a layer of kind {kind} keeps more than keys and values", code="B0319", key="source.cache_length"
+            )
     return {kind: window if kind == _SLIDING else None for kind in sorted(set(kinds))}
 
 
@@ -167,14 +169,16 @@ def _shape(decoder: CachedDecoder, length: int, encoded: Mapping[str, torch.Tens
     model = decoder.model
     most = next((found for name in _POSITIONS if (found := getattr(model.config, name, None)) is not None), None)
     if most is not None and length > most:
-        raise SourceError(f"the model has {most} positions, and the cache {length}", key="source.cache_length")
+        raise SourceError(
+            f"the model has {most} positions, and the cache {length}", code="B0319", key="source.cache_length"
+        )
     try:
         with torch.no_grad():
             first = decoder.call(encoded, past_key_values=None, input_ids=torch.zeros(1, 1, dtype=torch.long))
     except Exception as error:  # whatever the model raises for inputs that it was not made for
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         taken = " and ".join(["one token", *(f"{name} {tuple(x.shape)}" for name, x in encoded.items())])
-        raise SourceError(f"{decoder.name} does not run on {taken}: {said}", key="input") from error
+        raise SourceError(f"{decoder.name} does not run on {taken}: {said}", code="B0317", key="input") from error
     kept = first.get("past_key_values")
     kept = getattr(kept, "self_attention_cache", kept)
     layers = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in getattr(kept, "layers", ())]
@@ -182,6 +186,7 @@ def _shape(decoder: CachedDecoder, length: int, encoded: Mapping[str, torch.Tens
     if len(shapes) != 1 or None in shapes:
         raise SourceError(
             f"{decoder.name} does not keep keys and values of one shape for each layer",
+            code="B0319",
             hint="leave `cache_length` out: the model then takes all tokens at once",
             key="source.cache_length",
         )
@@ -214,6 +219,7 @@ def prove(decoder: CachedDecoder, length: int, inputs: Mapping[str, torch.Tensor
                 raise SourceError(
                     f"with its cache in buffers {decoder.name} gives other {name} than transformers "
                     f"(snr_db {found:.1f} at token {start})",
+                    code="B0319",
                     hint="leave `cache_length` out, and report the model: its attention is of another kind",
                     key="source.cache_length",
                 )

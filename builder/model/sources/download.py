@@ -47,7 +47,7 @@ def fetch(
     """
     address = urlsplit(url)
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise SourceError(f"{url} cannot be downloaded: only http and https addresses can")
+        raise SourceError(f"{url} cannot be downloaded: only http and https addresses can", code="B0306")
     name = Path(address.path).name or "download"
     if sha256_prefix is None and (found := _DIGEST_IN_NAME.search(name)):
         sha256_prefix = found[1]
@@ -71,9 +71,9 @@ def file_digest(path: Path) -> str:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise SourceError(f"there is no file {path}") from error
+        raise SourceError(f"there is no file {path}", code="B0301") from error
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}", code="B0301") from error
 
 
 def check_digest(path: Path, found: str, expected: str | None) -> None:
@@ -81,6 +81,7 @@ def check_digest(path: Path, found: str, expected: str | None) -> None:
     if expected is not None and found != expected:
         raise SourceError(
             f"{path} has the SHA-256 {found}, and the recipe expects {expected}",
+            code="B0305",
             hint="the file is not the one that the recipe was written for",
             key="source.sha256",
         )
@@ -111,6 +112,7 @@ def _download(url: str, destination: Path, expected: list[str], timeout: float, 
         except OSError as error:
             raise SourceError(
                 f"{destination.name} cannot be stored in {destination.parent}: {error.strerror or error}",
+                code="B0301",
                 hint="free some space, or let BUILDER_CACHE name a folder on another disk"
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
                 else "let BUILDER_CACHE name a folder that you may write to",
@@ -125,7 +127,9 @@ def _open(url: str, timeout: float) -> HTTPResponse:
         response = urllib.request.urlopen(request, timeout=timeout)
     except HTTPError as error:
         error.close()
-        raise SourceError(f"{url} cannot be downloaded: the server answered {error.code} {error.reason}") from error
+        raise SourceError(
+            f"{url} cannot be downloaded: the server answered {error.code} {error.reason}", code="B0306"
+        ) from error
     except (OSError, HTTPException) as error:
         raise _unreachable(url, error, timeout) from error
     assert isinstance(response, HTTPResponse)
@@ -146,7 +150,9 @@ def _receive(url: str, response: HTTPResponse, file: IO[bytes], name: str, progr
     if received == 0 or (total is not None and received != total):
         expected = "" if total is None else f" of {total:,}"
         raise SourceError(
-            f"the download of {url} ended after {received:,}{expected} bytes", hint="build again to restart it"
+            f"the download of {url} ended after {received:,}{expected} bytes",
+            code="B0306",
+            hint="build again to restart it",
         )
     return digest.hexdigest()
 
@@ -155,10 +161,14 @@ def _read_block(url: str, response: HTTPResponse) -> bytes:
     try:
         return response.read1(_BLOCK)
     except TimeoutError as error:
-        raise OfflineError(f"the download of {url} stopped: no data in the time that the recipe allows") from error
+        raise OfflineError(
+            f"the download of {url} stopped: no data in the time that the recipe allows", code="B0306"
+        ) from error
     except (OSError, HTTPException) as error:
         raise SourceError(
-            f"the download of {url} broke off: {error or type(error).__name__}", hint="build again to restart it"
+            f"the download of {url} broke off: {error or type(error).__name__}",
+            code="B0306",
+            hint="build again to restart it",
         ) from error
 
 
@@ -167,13 +177,15 @@ def _unreachable(url: str, error: Exception, timeout: float) -> SourceError:
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
     host = urlsplit(url).hostname
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, TimeoutError):
-        return SourceError(f"the connection to {host} is not trusted: {cause}", hint="check the system's certificates")
+        return SourceError(
+            f"the connection to {host} is not trusted: {cause}", code="B0306", hint="check the system's certificates"
+        )
     if isinstance(cause, TimeoutError):
-        return OfflineError(f"{host} did not answer within {timeout:g} s ({url})")
+        return OfflineError(f"{host} did not answer within {timeout:g} s ({url})", code="B0306")
     if isinstance(cause, HTTPException) and not isinstance(cause, ConnectionError):
-        return SourceError(f"{url} cannot be downloaded: the server's answer is not HTTP ({cause!r})")
+        return SourceError(f"{url} cannot be downloaded: the server's answer is not HTTP ({cause!r})", code="B0306")
     reason = getattr(cause, "strerror", None) or cause
-    return OfflineError(f"{host} cannot be reached: {reason} ({url})")
+    return OfflineError(f"{host} cannot be reached: {reason} ({url})", code="B0306")
 
 
 def _verify(url: str, digest: str, expected: list[str]) -> None:
@@ -183,5 +195,6 @@ def _verify(url: str, digest: str, expected: list[str]) -> None:
                 f"what {url} delivered has the SHA-256 {digest}, and it must begin with {start}"
                 if len(start) < len(digest)
                 else f"what {url} delivered has the SHA-256 {digest}, and it must be {start}",
+                code="B0305",
                 hint="the file was changed on its way or on the server; nothing was kept",
             )

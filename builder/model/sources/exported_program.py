@@ -77,10 +77,12 @@ def open_exported(path: Path) -> torch.export.ExportedProgram:
         with path.open("rb") as stream:
             return load_exported(stream)
     except RefusedArchiveError as error:
-        raise SourceError(f"{path} is not loaded: {error}", hint=EXPORT_AGAIN, key="source.file") from error
+        raise SourceError(
+            f"{path} is not loaded: {error}", code="B0304", hint=EXPORT_AGAIN, key="source.file"
+        ) from error
     except Exception as error:  # it is rebuilt from JSON, so anything can be raised
         raise SourceError(
-            f"{path} cannot be loaded: {first_line(error)}", hint=EXPORT_AGAIN, key="source.file"
+            f"{path} cannot be loaded: {first_line(error)}", code="B0302", hint=EXPORT_AGAIN, key="source.file"
         ) from error
 
 
@@ -104,6 +106,7 @@ def _refuse_training(path: Path, program: torch.export.ExportedProgram) -> None:
         if trains:
             raise SourceError(
                 f"{path} was exported in training mode ({operator.partition('.')[0]} trains)",
+                code="B0318",
                 hint="export it after `model.eval()`",
                 key="source.file",
             )
@@ -123,6 +126,7 @@ def _check_inputs(path: Path, program: torch.export.ExportedProgram, spec: Build
             sizes = ", ".join(str(size) if isinstance(size, int) else "?" for size in value.shape)
             raise SourceError(
                 f"{path} was exported for {own} of shape ({sizes}), and the recipe gives {name} as {shape}",
+                code="B0316",
                 hint="write that shape, or export it with `dynamic_shapes`",
                 key=f"input.{name}.shape",
             )
@@ -131,6 +135,7 @@ def _check_inputs(path: Path, program: torch.export.ExportedProgram, spec: Build
             raise SourceError(
                 f"{path} takes {own} as {str(value.dtype).removeprefix('torch.')}, and the recipe gives {name} as "
                 f"{'float32' if floating else 'int32'}",
+                code="B0316",
                 hint=f"write `dtype: {'int32' if floating else 'float32'}`",
                 key=f"input.{name}.dtype",
             )

@@ -36,16 +36,24 @@ def repository_folder(name: str, revision: str | None, *, timeout: float, progre
             return Path(hub.snapshot_download(name, revision=revision, allow_patterns=_FILES, etag_timeout=timeout))
     except errors.HFValidationError as error:
         raise SourceError(
-            f"{name} is neither a folder nor the name of a repository", hint="write owner/name", key="source.model"
+            f"{name} is neither a folder nor the name of a repository",
+            code="B0308",
+            hint="write owner/name",
+            key="source.model",
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise SourceError(f"{name} has no revision {revision}", key="source.revision") from error
+        raise SourceError(f"{name} has no revision {revision}", code="B0308", key="source.revision") from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(
-            f"the hub has no repository {name}, or it is private", hint="log in for a private one", key="source.model"
+            f"the hub has no repository {name}, or it is private",
+            code="B0308",
+            hint="log in for a private one",
+            key="source.model",
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
-        raise OfflineError(f"the hub cannot be reached for {name}: {_reason(error)}", key="source.model") from error
+        raise OfflineError(
+            f"the hub cannot be reached for {name}: {_reason(error)}", code="B0306", key="source.model"
+        ) from error
 
 
 @contextmanager

@@ -115,9 +115,8 @@ def _folder(source: HuggingFaceSource, progress: Progress) -> tuple[Path | None,
         return repository_folder(source.model, source.revision, timeout=source.timeout, progress=progress), False
     except OfflineError as error:
         if source.offline == "error":
-            error.hint = "give a local `source.folder`, or write `source.offline: seeded` and a `config_class`"
-            error.key = "source.model"
-            raise
+            hint = "give a local `source.folder`, or write `source.offline: seeded` and a `config_class`"
+            raise error.replaced(hint=hint, key="source.model") from error
         progress.warn(
             f"No network: {source.config_class} is built with UNTRAINED, seeded weights instead of {source.model}. "
             "The artifact is good for trying the build, not for an app."
@@ -130,6 +129,7 @@ def _saved(transformers: Any, source: HuggingFaceSource, folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise SourceError(
             f"{folder} has no config.json",
+            code="B0301",
             hint="it is the folder that `model.save_pretrained(folder)` writes",
             key="source.folder" if source.folder else "source.model",
         )
@@ -146,6 +146,7 @@ def _saved(transformers: Any, source: HuggingFaceSource, folder: Path) -> Any:
     except Exception as error:
         raise SourceError(
             f"{source.auto_class} cannot load {where}: {_first_line(error)}",
+            code="B0309",
             hint="compare `source.auto_class` with `architectures` in its config.json",
             key="source.auto_class",
         ) from error
@@ -154,6 +155,7 @@ def _saved(transformers: Any, source: HuggingFaceSource, folder: Path) -> Any:
         raise SourceError(
             f"{where} has no weights for {len(missing)} parameters of {type(model).__name__} "
             f"({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''})",
+            code="B0310",
             hint="compare `source.auto_class` with `architectures` in its config.json",
             key="source.auto_class",
         )
@@ -168,6 +170,7 @@ def _untrained(transformers: Any, source: HuggingFaceSource) -> Any:
     except Exception as error:
         raise SourceError(
             f"{source.config_class} cannot be made with {source.arguments}: {_first_line(error)}",
+            code="B0309",
             key="source.arguments",
         ) from error
     try:
@@ -180,6 +183,7 @@ def _untrained(transformers: Any, source: HuggingFaceSource) -> Any:
     except Exception as error:
         raise SourceError(
             f"{source.auto_class} cannot be made from {source.config_class}: {_first_line(error)}",
+            code="B0309",
             key="source.auto_class",
         ) from error
 
@@ -196,7 +200,9 @@ def _spell_out_experts(model: Any) -> None:
 def _class(transformers: Any, name: str, key: str) -> Any:
     found = getattr(transformers, name, None) if name.isidentifier() else None
     if not isinstance(found, type):
-        raise SourceError(f"transformers has no class {name}", hint=did_you_mean(name, dir(transformers)), key=key)
+        raise SourceError(
+            f"transformers has no class {name}", code="B0308", hint=did_you_mean(name, dir(transformers)), key=key
+        )
     return found
 
 
@@ -210,6 +216,7 @@ def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
         if name not in known:
             raise SourceError(
                 f"{called} takes no input {name}; it takes {', '.join(known)}",
+                code="B0315",
                 hint=did_you_mean(name, known),
                 key=f"input.{name}",
             )
@@ -225,7 +232,7 @@ def _preprocessing(folder: Path) -> Preprocessing | None:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SourceError(f"{path} is damaged: {error}") from error
+        raise SourceError(f"{path} is damaged: {error}", code="B0302") from error
     mean, std = said.get("image_mean"), said.get("image_std")
     if not said.get("do_normalize", True):
         mean, std = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]

@@ -115,6 +115,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(
             f"{path} is damaged, or no ONNX file: {said}",
+            code="B0302",
             hint="external data lies beside the file, under the name that it was saved with",
             key="source.file",
         ) from error
@@ -137,7 +138,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
         module = OnnxModule(model, order, tuple(constants))
     except Exception as error:  # onnxruntime has an exception for each of its status codes
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SourceError(f"onnxruntime cannot run {path}: {said}", key="source.file") from error
+        raise SourceError(f"onnxruntime cannot run {path}: {said}", code="B0318", key="source.file") from error
     # What it weighs, for the report: the bytes of the file, mapped and never read.
     size = path.stat().st_size
     module.register_buffer("content", torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8))
@@ -173,6 +174,7 @@ def _order(model: Any, spec: BuildSpec, path: Path) -> tuple[str, ...]:
     if unused:
         raise SourceError(
             f"{path} takes an input {unused[0]} too, which the recipe does not give",
+            code="B0315",
             hint=f"the file's inputs are {', '.join(features.values())}; "
             f"`{features[unused[0]]}: {{constant: 0}}` bakes one in",
             key="input",
@@ -192,6 +194,7 @@ def _named(name: str, called: str, features: Mapping[str, str], path: Path) -> s
     names = list(features.values())
     raise SourceError(
         f"{path} has no input {called}; it has {', '.join(names)}",
+        code="B0315",
         hint=did_you_mean(called, names) or f"name it {names[0]}",
         key=f"input.{name}" if called == name else f"input.{name}.source_name",
     )
@@ -209,6 +212,7 @@ def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorIn
     if not fits and not (not sizes and shape == (1,)):  # the app gives a scalar as an array of one element
         raise SourceError(
             f"{path} takes {name} of shape ({', '.join(map(str, sizes))}), and the recipe gives {shape}",
+            code="B0316",
             hint="write `shape: []`" if not sizes else None,
             key=f"input.{name}.shape",
         )
@@ -217,6 +221,7 @@ def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorIn
         own = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
         raise SourceError(
             f"{path} takes {name} as {own}, and the recipe gives {getattr(given, 'dtype', 'a picture')}",
+            code="B0316",
             hint=f"write `dtype: {'float32' if floating else 'int32'}`",
             key=f"input.{name}",
         )
@@ -230,9 +235,13 @@ def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:
     kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
     if form != "tensor_type" or kind == "string":
         what = "text" if form == "tensor_type" else str(form).removesuffix("_type").replace("_", " ")
-        raise SourceError(f"{path} {does} as {what}, and Core ML takes and gives arrays of numbers", key=key)
+        raise SourceError(
+            f"{path} {does} as {what}, and Core ML takes and gives arrays of numbers", code="B0318", key=key
+        )
     if kind not in (*USUAL, "float", "double", "undefined", "int8", "uint8", "int16", "uint16", "uint32", "uint64"):
-        raise SourceError(f"{path} {does} as {kind}, and Core ML's numbers are float32, float16 and int32", key=key)
+        raise SourceError(
+            f"{path} {does} as {kind}, and Core ML's numbers are float32, float16 and int32", code="B0318", key=key
+        )
 
 
 def _dtype(kind: Any) -> Any:

@@ -58,12 +58,14 @@ def refuse_quantized(model: Any, path: Path) -> None:
                 raise SourceError(
                     f"{path} is quantized dynamically: {node.op_type} measures a scale while the model runs, "
                     "which nothing in Core ML does",
+                    code="B0318",
                     hint="take the file from before it was quantized, and write `compression: int8`",
                     key="source.file",
                 )
             if node.op_type.startswith("QLinear") or node.op_type.startswith("QGemm"):
                 raise SourceError(
                     f"{path} computes with quantized integers: Core ML has nothing for {node.op_type}",
+                    code="B0318",
                     hint="quantize it with QDQ nodes (quant_format=QuantFormat.QDQ), or take the file from before",
                     key="source.file",
                 )
@@ -115,7 +117,7 @@ def _constant(value: Any, name: str, given: ConstantInput, path: Path) -> np.nda
         array = plain.astype(dtype)
     floating = np.issubdtype(dtype, np.floating)
     if not floating and not np.array_equal(array.astype(np.float64), plain.astype(np.float64)):
-        raise SourceError(f"{path} takes {name} as {dtype}, and {given.constant} is none", key=key)
+        raise SourceError(f"{path} takes {name} as {dtype}, and {given.constant} is none", code="B0316", key=key)
     sizes = [int(d.dim_value) if d.HasField("dim_value") else -1 for d in kind.shape.dim]
     if not kind.HasField("shape"):
         return array
@@ -123,7 +125,9 @@ def _constant(value: Any, name: str, given: ConstantInput, path: Path) -> np.nda
         return np.full(sizes, array, dtype)
     if len(sizes) != array.ndim or any(s not in (-1, w) for s, w in zip(sizes, array.shape, strict=True)):
         shown = ", ".join("?" if size == -1 else str(size) for size in sizes)
-        raise SourceError(f"{path} takes {name} of shape ({shown}), and the constant is {array.shape}", key=key)
+        raise SourceError(
+            f"{path} takes {name} of shape ({shown}), and the constant is {array.shape}", code="B0316", key=key
+        )
     return array
 
 

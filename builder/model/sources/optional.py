@@ -21,6 +21,7 @@ def optional_packages(extra: str) -> Iterator[None]:
         said = f"there is no package {error.name}" if missing else str(error)
         raise UnfitEnvironmentError(
             f"{said}, which this recipe needs ({extra})",
+            code="B0701",
             hint=f"pip install 'coreml-builder[{extra}]'",
             key="source.kind",
         ) from error

@@ -77,6 +77,7 @@ def part_of(whole: Any, name: str | None) -> Any:
     if not getattr(whole.config, "is_encoder_decoder", False):
         raise SourceError(
             f"{type(whole).__name__} has no encoder and decoder of which `part: {name}` could be one",
+            code="B0309",
             hint="leave `part` out; towers have classes of their own, such as CLIPTextModelWithProjection",
             key="source.part",
         )

@@ -27,9 +27,10 @@ def check_kind(path: Path, wanted: str) -> None:
         return
     if found is None:
         what = "is empty" if path.stat().st_size == 0 else f"is not {_SAID[wanted]}, or is damaged"
-        raise SourceError(f"{path} {what}", hint="copy or export it again", key="source.file")
+        raise SourceError(f"{path} {what}", code="B0303", hint="copy or export it again", key="source.file")
     raise SourceError(
         f"{path} is {_SAID[found]}, not {_SAID[wanted]}",
+        code="B0303",
         hint=f"write `kind: {found}`" + (" with a `factory`" if found == CHECKPOINT else ""),
         key="source.kind",
     )
@@ -49,7 +50,7 @@ def _kind(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = [name.rpartition("/")[2] for name in archive.namelist()]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path} cannot be read: {error}", key="source.file") from error
+        raise SourceError(f"{path} cannot be read: {error}", code="B0301", key="source.file") from error
     if "constants.pkl" in names:
         return TORCHSCRIPT
     if any(name in names for name in ("serialized_exported_program.json", "model.json")):
@@ -63,6 +64,7 @@ def check_count(path: Path, own: tuple[str, ...], given: tuple[str, ...], *, req
         raise SourceError(
             f"{path} takes {len(own)} input(s) ({', '.join(own)}), and the recipe gives {len(given)} "
             f"({', '.join(given)})",
+            code="B0315",
             hint="name every input, in the order in which the program takes them, or by its own names",
             key="input",
         )

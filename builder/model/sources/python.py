@@ -32,9 +32,11 @@ def make_module(factory: str, arguments: Arguments) -> torch.nn.Module:
     """Return the module that `factory(**arguments)` makes; raises SourceError when it makes none."""
     prepare_torchvision(factory)
     function = import_object(factory, key="source.factory")
-    module: Any = call(function, factory, key="source.factory", error=SourceError, arguments=arguments)
+    module: Any = call(function, factory, key="source.factory", error=SourceError, code="B0313", arguments=arguments)
     if not isinstance(module, torch.nn.Module):
-        raise SourceError(f"{factory} returned a {type(module).__name__}, not a torch.nn.Module", key="source.factory")
+        raise SourceError(
+            f"{factory} returned a {type(module).__name__}, not a torch.nn.Module", code="B0314", key="source.factory"
+        )
     return module
 
 

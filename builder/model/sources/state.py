@@ -27,6 +27,7 @@ def module_digest(module: torch.nn.Module) -> str:
         if tensor.is_meta:
             raise SourceError(
                 f"{name} of the model has no values: it was made on the device `meta`",
+                code="B0318",
                 hint="make the model where its weights are: `torch.device('cpu')`",
                 key="source",
             )
@@ -65,7 +66,9 @@ def load_state(
         found = module.load_state_dict(fitting, strict=False)
     except RuntimeError as error:  # of a shape that only a hook of the module's own could tell
         said = "; ".join(line.strip() for line in str(error).splitlines()[1:] if line.strip())
-        raise SourceError(f"the weights in {file} do not fit the model: {said or error}", key=key) from error
+        raise SourceError(
+            f"the weights in {file} do not fit the model: {said or error}", code="B0310", key=key
+        ) from error
     missing = [name for name in found.missing_keys if name not in misshapen]
     problems = _some("of another shape", list(misshapen.values()))
     if strict:
@@ -74,6 +77,7 @@ def load_state(
     if problems:
         raise SourceError(
             f"the weights in {file} do not fit the model: {'; '.join(problems)}",
+            code="B0310",
             hint=_hint(own.keys(), state.keys(), misshapen=misshapen, missing=missing),
             key=key,
         )

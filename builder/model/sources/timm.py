@@ -59,6 +59,7 @@ def _check_name(timm: Any, source: TimmSource) -> None:
     if not timm.is_model(architecture):
         raise SourceError(
             f"timm has no model {architecture}",
+            code="B0308",
             hint=did_you_mean(architecture, timm.list_models()),
             key="source.name",
         )
@@ -66,11 +67,12 @@ def _check_name(timm: Any, source: TimmSource) -> None:
     if tag and tag not in tags:
         raise SourceError(
             f"timm's {architecture} has no weights {tag}; it has {', '.join(tags) or 'none'}",
+            code="B0308",
             hint=did_you_mean(tag, tags),
             key="source.name",
         )
     if source.pretrained and not tags and source.file is None:
-        raise SourceError(f"timm publishes no weights of {architecture}", key="source.pretrained")
+        raise SourceError(f"timm publishes no weights of {architecture}", code="B0308", key="source.pretrained")
 
 
 def _make(timm: Any, source: TimmSource) -> Any:
@@ -81,7 +83,9 @@ def _make(timm: Any, source: TimmSource) -> Any:
             return timm.create_model(source.name, pretrained=False, **source.arguments).eval()
     except Exception as error:
         raise SourceError(
-            f"timm's {source.name} cannot be made with {source.arguments}: {error}", key="source.arguments"
+            f"timm's {source.name} cannot be made with {source.arguments}: {error}",
+            code="B0309",
+            key="source.arguments",
         ) from error
 
 
@@ -95,9 +99,8 @@ def _weights_file(module: Any, source: TimmSource, progress: Progress) -> tuple[
         return _download(module.pretrained_cfg, source, progress), False
     except OfflineError as error:
         if source.offline == "error":
-            error.hint = "give a local `source.file`, or write `source.offline: seeded` to build with untrained weights"
-            error.key = "source.pretrained"
-            raise
+            hint = "give a local `source.file`, or write `source.offline: seeded` to build with untrained weights"
+            raise error.replaced(hint=hint, key="source.pretrained") from error
         progress.warn(
             f"No network: {source.name} is built with UNTRAINED, seeded weights instead of timm's. "
             "The artifact is good for trying the build, not for an app."
@@ -116,7 +119,7 @@ def _download(configuration: Mapping[str, Any], source: TimmSource, progress: Pr
             return Path(found)
         url = f"https://huggingface.co/{repository}/resolve/main/model.safetensors"
     if not url:
-        raise SourceError(f"timm publishes no weights of {source.name}", key="source.pretrained")
+        raise SourceError(f"timm publishes no weights of {source.name}", code="B0308", key="source.pretrained")
     return fetch(url, sha256=source.sha256, timeout=source.timeout, progress=progress)
 
 

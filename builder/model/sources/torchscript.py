@@ -28,6 +28,7 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
     if not hasattr(module, "forward"):
         raise SourceError(
             f"{path} has no forward method",
+            code="B0318",
             hint="a compiled torch.nn.LSTM or GRU has several under other names: compile a module that calls it",
             key="source.file",
         )
@@ -51,6 +52,7 @@ def _refuse_state(path: Path, module: Any) -> None:
     if assigned:
         raise SourceError(
             f"{path} keeps {assigned[0]} from one call to the next in an attribute, which is not a buffer",
+            code="B0318",
             hint="load it in a factory of your own (`kind: python`) and return a module that takes what it keeps as an "
             "input and returns it, as a part of the program may do already",
             key="source.file",
@@ -76,6 +78,7 @@ def _check_numbers(path: Path, arguments: Sequence[Any], called: Sequence[str], 
         if str(argument.type) in _NUMBERS and not isinstance(given, ConstantInput):
             raise SourceError(
                 f"{path} takes {argument.name} as a number ({argument.type}), and the recipe gives {name} as an array",
+                code="B0316",
                 hint=f"write `{name}: {{constant: …}}` with the value for which the artifact is made",
                 key=f"input.{name}",
             )
@@ -87,10 +90,11 @@ def open_script(path: Path) -> Any:
         return load_script(path)
     except RefusedArchiveError as error:
         hint = "a model computes: leave out what reads, writes or prints, and save it again with torch.jit.save"
-        raise SourceError(f"{path} is not loaded: {error}", hint=hint, key="source.file") from error
+        raise SourceError(f"{path} is not loaded: {error}", code="B0304", hint=hint, key="source.file") from error
     except (RuntimeError, ValueError, OSError) as error:
         raise SourceError(
             f"{path} cannot be loaded: {first_line(error)}",
+            code="B0302",
             hint="operators of a package that is not imported here (such as torchvision's nms) cannot be loaded",
             key="source.file",
         ) from error

@@ -80,6 +80,7 @@ def _weights_member(models: Any, source: TorchvisionSource) -> Any:
     if source.name not in models.list_models():
         raise SourceError(
             f"torchvision has no model {source.name}",
+            code="B0308",
             hint=did_you_mean(source.name, models.list_models()),
             key="source.name",
         )
@@ -91,6 +92,7 @@ def _weights_member(models: Any, source: TorchvisionSource) -> Any:
         names = list(enum.__members__)
         raise SourceError(
             f"torchvision's {source.name} has no weights {source.weights}; it has {', '.join(names) or 'none'}",
+            code="B0308",
             hint=did_you_mean(name, names),
             key="source.weights",
         )
@@ -107,9 +109,8 @@ def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -
         return fetch(weights.url, sha256=source.sha256, timeout=source.timeout, progress=progress), False
     except OfflineError as error:
         if source.offline == "error":
-            error.hint = "give a local `source.file`, or write `source.offline: seeded` to build with untrained weights"
-            error.key = "source.weights"
-            raise
+            hint = "give a local `source.file`, or write `source.offline: seeded` to build with untrained weights"
+            raise error.replaced(hint=hint, key="source.weights") from error
         progress.warn(
             f"No network: {source.name} is built with UNTRAINED, seeded weights instead of {weights.name}. "
             "The artifact is good for trying the build, not for an app."
@@ -135,7 +136,9 @@ def _make(models: Any, source: TorchvisionSource, weights: Any, state: Mapping[s
         raise
     except Exception as error:
         raise SourceError(
-            f"torchvision's {source.name} cannot be made with {arguments}: {error}", key="source.arguments"
+            f"torchvision's {source.name} cannot be made with {arguments}: {error}",
+            code="B0309",
+            key="source.arguments",
         ) from error
 
 

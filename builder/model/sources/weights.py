@@ -31,11 +31,12 @@ def read_state_dict(path: Path, *, trust_pickle: bool) -> dict[str, Tensor]:
     if isinstance(content, torch.nn.Module):
         content = content.state_dict()
     if not isinstance(content, Mapping) or not content:
-        raise SourceError(f"{path} holds {_described(content)}, not a state dict: names with tensors")
+        raise SourceError(f"{path} holds {_described(content)}, not a state dict: names with tensors", code="B0303")
     other = next((name for name, value in content.items() if not isinstance(value, Tensor)), None)
     if other is not None:
         raise SourceError(
             f"{path} is not a state dict: {other} is {_described(content[other])}, not a tensor",
+            code="B0303",
             hint="use `kind: checkpoint` with `state_dict_key` for a file that holds more than weights",
         )
     return {str(name): value for name, value in content.items()}
@@ -52,11 +53,11 @@ def read_checkpoint(path: Path, *, trust_pickle: bool) -> Any:
         with path.open("rb") as file:
             start = file.read(64)
     except FileNotFoundError as error:
-        raise SourceError(f"there is no file {path}") from error
+        raise SourceError(f"there is no file {path}", code="B0301") from error
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}", code="B0301") from error
     if size == 0:
-        raise SourceError(f"{path} is empty")
+        raise SourceError(f"{path} is empty", code="B0302")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     _refuse_other_kinds(path, start)
@@ -70,22 +71,26 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise SourceError(f"{path} is damaged, or not a safetensors file: {error}") from error
+        raise SourceError(f"{path} is damaged, or not a safetensors file: {error}", code="B0302") from error
     return tensors
 
 
 def _refuse_other_kinds(path: Path, start: bytes) -> None:
     """Name what the file is when `torch.load` would only say that something is wrong."""
     if start.startswith(b"version https://git-lfs"):
-        raise SourceError(f"{path} is a pointer of Git LFS, not the file itself", hint="run `git lfs pull`")
+        raise SourceError(
+            f"{path} is a pointer of Git LFS, not the file itself", code="B0303", hint="run `git lfs pull`"
+        )
     if start.lstrip()[:1] == b"<":
-        raise SourceError(f"{path} is a web page, not a checkpoint", hint="download it again")
+        raise SourceError(f"{path} is a web page, not a checkpoint", code="B0303", hint="download it again")
     if start.startswith(_ZIP):
         if not zipfile.is_zipfile(path):
-            raise SourceError(f"{path} is damaged: its end is missing", hint="copy or download it again")
+            raise SourceError(f"{path} is damaged: its end is missing", code="B0302", hint="copy or download it again")
         _refuse_programs(path)
     elif not start.startswith(_PICKLE):
-        raise SourceError(f"{path} is not a checkpoint: neither `torch.save` nor safetensors writes such a file")
+        raise SourceError(
+            f"{path} is not a checkpoint: neither `torch.save` nor safetensors writes such a file", code="B0303"
+        )
 
 
 def _refuse_programs(path: Path) -> None:
@@ -93,19 +98,21 @@ def _refuse_programs(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # the last of a version that is not known
-        raise SourceError(f"{path} is damaged: {error}", hint="copy or download it again") from error
+        raise SourceError(f"{path} is damaged: {error}", code="B0302", hint="copy or download it again") from error
     if "constants.pkl" in names:
         raise SourceError(
             f"{path} is a TorchScript archive, a program and not a checkpoint",
+            code="B0303",
             hint="save its weights: torch.save(torch.jit.load(path).state_dict(), 'weights.pth')",
         )
     if "models/model.json" in names or "serialized_exported_program.json" in names:
         raise SourceError(
             f"{path} is an exported program (torch.export), not a checkpoint",
+            code="B0303",
             hint="save its weights: torch.save(torch.export.load(path).state_dict, 'weights.pth')",
         )
     if "data.pkl" not in names:
-        raise SourceError(f"{path} is a ZIP archive that torch.save did not write")
+        raise SourceError(f"{path} is a ZIP archive that torch.save did not write", code="B0303")
 
 
 def _read_torch(path: Path, *, trust_pickle: bool, mapped: bool) -> Any:
@@ -116,18 +123,24 @@ def _read_torch(path: Path, *, trust_pickle: bool, mapped: bool) -> Any:
             name = refused[1] or refused[2]
             raise SourceError(
                 f"{path} holds a Python object of {name}, which is not unpickled because it can run code",
+                code="B0304",
                 hint="if you trust the file, write `trust_pickle: true` under a source of `kind: checkpoint`; "
                 "or save the weights alone: torch.save(model.state_dict(), 'weights.pth')",
             ) from error
-        raise SourceError(f"{path} is damaged: {_first_line(error)}", hint="copy or download it again") from error
+        raise SourceError(
+            f"{path} is damaged: {_first_line(error)}", code="B0302", hint="copy or download it again"
+        ) from error
     except (ImportError, AttributeError) as error:
         raise SourceError(
             f"{path} was pickled with a class that is not found: {error}",
+            code="B0304",
             hint="install its package, or run from the folder of its module; a state dict needs neither",
         ) from error
     except Exception as error:  # unpickling runs whatever the file holds, so anything can be raised
         raise SourceError(
-            f"{path} cannot be read: {type(error).__name__}: {_first_line(error)}", hint="copy or download it again"
+            f"{path} cannot be read: {type(error).__name__}: {_first_line(error)}",
+            code="B0302",
+            hint="copy or download it again",
         ) from error
 
 

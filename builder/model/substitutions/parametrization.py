@@ -35,7 +35,9 @@ def parametrization_removal(
             try:
                 _bake(module)
             except (RuntimeError, ValueError, KeyError) as error:
-                raise ConversionError(f"the weights of {path or 'the root'} cannot be fixed: {error}") from error
+                raise ConversionError(
+                    f"the weights of {path or 'the root'} cannot be fixed: {error}", code="B0407"
+                ) from error
     baked = {id(module) for _, module in places}
     paths = tuple(path for path, module in new.named_modules(remove_duplicate=False) if id(module) in baked)
     return new, paths

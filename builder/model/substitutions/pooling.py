@@ -97,6 +97,7 @@ def _fixed(old: Any, size: Size) -> nn.Module:
         if indices:
             raise ConversionError(
                 f"max pooling of {size} to {tuple(output)} has windows of unequal size, and its indices are asked for",
+                code="B0407",
                 hint="choose an input size whose features divide evenly, or exclude the layer with `modules`",
             )
         return FixedPool(SlicedPool(windows, average=average), size)

@@ -102,11 +102,13 @@ def refuse_hooks(module: torch.nn.Module, path: str) -> None:
     if parametrize.is_parametrized(module):
         raise ConversionError(
             f"{what} has parametrizations, which its replacement would lose",
+            code="B0407",
             hint="put the substitution parametrization_removal before this one",
         )
     if module._forward_hooks or module._forward_pre_hooks:
         raise ConversionError(
             f"{what} has forward hooks, which its replacement would lose",
+            code="B0407",
             hint="put parametrization_removal before this one where they compute weights; else remove them in a "
             "`kind: rewrite` of your own, or exclude the module with `modules`",
         )

@@ -53,11 +53,13 @@ def _only(sizes: set[Size], path: str) -> Size:
     if not sizes:
         raise ConversionError(
             f"{where} does not run on the examples, so there is no size to fix it at",
+            code="B0407",
             hint="exclude it with `modules`",
         )
     if len(sizes) > 1:
         raise ConversionError(
             f"{where} gets several sizes, and only one can be fixed: {', '.join(map(str, sorted(sizes)))}",
+            code="B0407",
             hint="exclude it with `modules`",
         )
     return next(iter(sizes))

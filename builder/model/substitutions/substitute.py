@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from builder.artifacts import SubstitutionEffect
-from builder.errors import BuilderError, ConfigurationError, ConversionError
+from builder.errors import ConfigurationError, ConversionError, about
 from builder.model.substitutions.fast_path import attention_in_operators
 from builder.model.substitutions.rewrite import selected
 from builder.model.substitutions.shapes import Run
@@ -44,12 +44,9 @@ def substitute(
         before = run(module) if substitutions else ()
         for name, given in substitutions.items():
             key = f"substitutions.{name}"
-            try:
+            with about(key):
                 new, replaced, exact = _apply(module, given, run, key=key)
                 _require_matches(module, name, given, replaced)
-            except BuilderError as error:
-                error.key = error.key or key
-                raise
             if not replaced:
                 effects.append(_no_effect(name, given, exact=exact))
                 continue
@@ -80,6 +77,7 @@ def _run_again(new: torch.nn.Module, run: Run, name: str) -> Outputs:
     except Exception as error:
         raise ConversionError(
             f"after substitution {name} the model no longer runs: {said_by(error)}",
+            code="B0407",
             key=f"substitutions.{name}",
         ) from error
 
@@ -94,10 +92,12 @@ def _measured(
     key = f"substitutions.{name}"
     shapes = [[tuple(t.shape) for t in outputs] for outputs in (before, after)]
     if shapes[0] != shapes[1]:
-        raise ConversionError(f"substitution {name} changes the outputs from {shapes[0]} to {shapes[1]}", key=key)
+        raise ConversionError(
+            f"substitution {name} changes the outputs from {shapes[0]} to {shapes[1]}", code="B0408", key=key
+        )
     differences = [compare(*where_finite(b, a)) for b, a in zip(before, after, strict=True)]
     if any(math.isnan(d.max_abs) for d in differences):
-        raise ConversionError(f"substitution {name} makes outputs infinite or NaN that were not", key=key)
+        raise ConversionError(f"substitution {name} makes outputs infinite or NaN that were not", code="B0408", key=key)
     effect = SubstitutionEffect(
         name=name,
         kind=given.kind,
@@ -109,6 +109,7 @@ def _measured(
     if given.effect is not None and not given.effect.holds(effect.max_abs):
         raise ConversionError(
             f"substitution {name} changes an output by {effect.max_abs:.3g}, and its limit is {_bounds(given)}",
+            code="B0408",
             key=f"{key}.effect",
         )
     return effect
@@ -128,6 +129,7 @@ def _require_exact(
             raise ConversionError(
                 f"substitution {effect.name} is exact, and changes an output by {difference.max_abs:.3g}, which is "
                 f"{difference.relative_error:.2g} of its largest value; the limit is {_exact_limit(output):g}",
+                code="B0408",
                 hint="give it a limit of its own (`effect: {max: …}`) if this much is fine",
                 key=f"substitutions.{effect.name}",
             )
@@ -154,12 +156,14 @@ def _require_matches(module: torch.nn.Module, name: str, given: Substitution, re
         types = ", ".join(sorted({type(m).__name__ for m in module.modules()}))
         raise ConfigurationError(
             f"substitution {name} matches nothing in the model, whose modules are of types {types}",
+            code="B0264",
             hint=_why_nothing(module, patterns, paths),
         )
     for pattern in patterns:
         if not any(selected(path, [pattern]) for path in replaced):
             raise ConfigurationError(
                 f"pattern {pattern} of substitution {name} matches nothing that it replaces",
+                code="B0264",
                 hint=did_you_mean(pattern, paths) or "remove it, or write `optional: true`",
                 key=f"substitutions.{name}.modules",
             )

@@ -106,6 +106,7 @@ def _matches(entry: Entry, given: ShippedRewrite, *, key: str) -> Matches:
     if not any(_is_one_of(base, entry.types) for base in wanted.__mro__):
         raise ConversionError(
             f"{given.kind} applies to {', '.join(name_of(t) for t in entry.types)}, and {given.type} is none of them",
+            code="B0407",
             key=f"{key}.type",
         )
     return lambda m: is_of_type(m, wanted) and entry.only(m)

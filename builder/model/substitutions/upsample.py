@@ -61,7 +61,9 @@ def _by_matrices(old: Any, shape: Size) -> torch.nn.Module:
     spatial = shape[2:]
     expected = _SPATIAL.get(old.mode, len(spatial))
     if len(spatial) != expected:
-        raise ConversionError(f"upsampling of mode {old.mode} takes {expected} spatial dimensions, not {len(spatial)}")
+        raise ConversionError(
+            f"upsampling of mode {old.mode} takes {expected} spatial dimensions, not {len(spatial)}", code="B0407"
+        )
     sizes = _per_dimension(old.size, len(spatial))
     factors = _per_dimension(old.scale_factor, len(spatial))
     matrices = [_matrix(old, n, size, factor) for n, size, factor in zip(spatial, sizes, factors, strict=True)]

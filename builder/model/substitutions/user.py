@@ -25,12 +25,14 @@ def replace(module: torch.nn.Module, given: ReplaceModules, *, key: str) -> tupl
     wanted = None if given.type is None else import_module_type(given.type, key=f"{key}.type")
     replacement = import_object(given.replacement, key=f"{key}.replacement")
     if not callable(replacement):
-        raise ConversionError(f"{given.replacement} is not a function or type", key=f"{key}.replacement")
+        raise ConversionError(f"{given.replacement} is not a function or type", code="B0407", key=f"{key}.replacement")
     takes_old = _takes_an_argument(replacement)
 
     def make(old: torch.nn.Module) -> torch.nn.Module:
         arguments = (old,) if takes_old else ()
-        new = call(replacement, given.replacement, *arguments, key=f"{key}.replacement", error=ConversionError)
+        new = call(
+            replacement, given.replacement, *arguments, key=f"{key}.replacement", error=ConversionError, code="B0416"
+        )
         return _as_module(new, given.replacement, key=f"{key}.replacement")
 
     return rewrite(module, lambda m: wanted is None or is_of_type(m, wanted), given.modules, make)
@@ -46,9 +48,9 @@ def rewrite_model(module: torch.nn.Module, given: RewriteModel, *, key: str) -> 
     """
     function = import_object(given.function, key=f"{key}.function")
     if not callable(function):
-        raise ConversionError(f"{given.function} is not a function", key=f"{key}.function")
+        raise ConversionError(f"{given.function} is not a function", code="B0407", key=f"{key}.function")
     copied = copy_module(module)
-    new = call(function, given.function, copied, key=f"{key}.function", error=ConversionError)
+    new = call(function, given.function, copied, key=f"{key}.function", error=ConversionError, code="B0416")
     new = _as_module(new, given.function, key=f"{key}.function").train(module.training)
     return new, _changed(module, new)
 
@@ -57,7 +59,7 @@ def import_module_type(path: str, *, key: str) -> type[torch.nn.Module]:
     """Return the module type that `package.module:Name` names; raises ConversionError for anything else."""
     found: Any = import_object(path, key=key)
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
-        raise ConversionError(f"{path} is not a type of torch.nn.Module", key=key)
+        raise ConversionError(f"{path} is not a type of torch.nn.Module", code="B0407", key=key)
     return found
 
 
@@ -68,7 +70,7 @@ def is_of_type(module: torch.nn.Module, wanted: type[torch.nn.Module]) -> bool:
 
 def _as_module(made: Any, what: str, *, key: str) -> torch.nn.Module:
     if not isinstance(made, torch.nn.Module):
-        raise ConversionError(f"{what} returned a {type(made).__name__}, not a torch.nn.Module", key=key)
+        raise ConversionError(f"{what} returned a {type(made).__name__}, not a torch.nn.Module", code="B0407", key=key)
     return made
 
 

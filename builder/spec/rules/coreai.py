@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.compression import AutoCompression, QuantizeActivations
 from builder.spec.inputs import TensorInput
-from builder.spec.problems import Problem
 
 _CORE_ML = "build `format: mlpackage` for this"
 _NO_PROGRAM = {
@@ -18,61 +18,67 @@ _NO_PROGRAM = {
 """Kinds of source that `torch.export` cannot read."""
 
 
-def coreai_problems(spec: BuildSpec) -> Iterator[Problem]:
+def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Yield every setting that has no place in an `.aimodel`, each with what to do."""
     yield from _source(spec)
     yield from _inputs(spec)
     yield from _precision(spec)
     yield from _compression(spec)
     if spec.detection is not None and spec.detection.output == "nms":
-        yield Problem(
+        yield Diagnostic(
+            code="B0243",
             path=("detection", "output"),
             message="Core AI has no stage of non-maximum suppression",
             hint="write `output: raw`, and let the app suppress boxes; or " + _CORE_ML,
         )
 
 
-def _source(spec: BuildSpec) -> Iterator[Problem]:
+def _source(spec: BuildSpec) -> Iterator[Diagnostic]:
     if spec.source.kind in _NO_PROGRAM:
-        yield Problem(
+        yield Diagnostic(
+            code="B0243",
             path=("source",),
             message=f"Core AI takes what torch.export captures, and the source is {_NO_PROGRAM[spec.source.kind]}",
             hint="take the PyTorch model that it was made of, or " + _CORE_ML,
         )
     if spec.capture.method not in ("auto", "export"):
-        yield Problem(
+        yield Diagnostic(
+            code="B0243",
             path=("capture", "method"),
             message=f"Core AI takes what torch.export captures, and the method is {spec.capture.method}",
             hint="write `method: auto` or `export`",
         )
 
 
-def _inputs(spec: BuildSpec) -> Iterator[Problem]:
+def _inputs(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, given in spec.artifact_inputs.items():
         if isinstance(given, TensorInput) and given.default_value is not None:
-            yield Problem(
+            yield Diagnostic(
+                code="B0243",
                 path=("input", name, "default_value"),
                 message="a Core AI function takes all its inputs, and this one may be left out",
                 hint="leave default_value out, and let the app pass that value; or " + _CORE_ML,
             )
 
 
-def _precision(spec: BuildSpec) -> Iterator[Problem]:
+def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
     if spec.precision.kind == "auto":
-        yield Problem(
+        yield Diagnostic(
+            code="B0243",
             path=("precision",),
             message="precision auto finds names of operators, and those of a Core AI program have none",
             hint="write `precision: fp16`, or mixed with fp32_modules or fp32_op_types",
         )
     if spec.precision.kind == "mixed" and spec.precision.fp32_names:
-        yield Problem(
+        yield Diagnostic(
+            code="B0243",
             path=("precision", "fp32_names"),
             message="the operators of a Core AI program have no names",
             hint="name their modules: `fp32_modules`, or their types: `fp32_op_types`",
         )
 
 
-def _compression(spec: BuildSpec) -> Iterator[Problem]:
+def _compression(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, step in spec.compression.items():
         what = None
         if isinstance(step, AutoCompression):
@@ -82,7 +88,8 @@ def _compression(spec: BuildSpec) -> Iterator[Problem]:
         elif name in spec.module_compression:
             what = f"{step.kind} marks layers as coremltools reads them"
         if what is not None:
-            yield Problem(
+            yield Diagnostic(
+                code="B0243",
                 path=("compression", name),
                 message=f"{what}, and the format is aimodel",
                 hint="take linear_quantize, palettize or prune, which have Core AI's own storage; or " + _CORE_ML,

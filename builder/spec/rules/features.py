@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape, is_flexible
 from builder.spec.outputs import ImageOutput, TensorOutput
-from builder.spec.problems import Path, Problem, needs
+from builder.spec.problems import Path, needs
 
 RESERVED = ("com.github.apple.coremltools.", "com.github.builder.")
 """What keys of the metadata begin with that tools write themselves."""
@@ -27,7 +28,7 @@ FLOAT16 = 65504.0
 """The largest number in half precision."""
 
 
-def find_feature_problems(spec: BuildSpec) -> Iterator[Problem]:
+def find_feature_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Yield every problem of what the artifact takes, keeps, gives and says of itself."""
     for name, given in spec.artifact_inputs.items():
         path = ("input", name)
@@ -44,13 +45,16 @@ def find_feature_problems(spec: BuildSpec) -> Iterator[Problem]:
     yield from _own_names(spec)
     for key in spec.metadata.user:
         if key.startswith(RESERVED):
-            yield Problem(path=("metadata", "user", key), message=f"the key {key} is reserved for tools")
+            yield Diagnostic(
+                code="B0248", path=("metadata", "user", key), message=f"the key {key} is reserved for tools"
+            )
 
 
-def _image(spec: BuildSpec, path: Path, given: ImageInput) -> Iterator[Problem]:
+def _image(spec: BuildSpec, path: Path, given: ImageInput) -> Iterator[Diagnostic]:
     channels = channel_count(given.color_layout)
     if given.shape[:2] != [1, channels]:
-        yield Problem(
+        yield Diagnostic(
+            code="B0246",
             path=(*path, "shape"),
             message=f"a {given.color_layout} image has shape [1, {channels}, H, W], not {_shown(given.shape)}",
         )
@@ -62,25 +66,27 @@ def _image(spec: BuildSpec, path: Path, given: ImageInput) -> Iterator[Problem]:
     chosen = [way for way, given_ in ways.items() if given_]
     if len(chosen) != 1:
         said = " and ".join(chosen) if chosen else "none"
-        yield Problem(
+        yield Diagnostic(
+            code="B0246",
             path=path,
             message=f"say one of from_weights, mean and std, or scale and bias; this says {said}",
             hint="`scale: 1` passes levels of 0 to 255 on; null or false takes back what a group option set",
         )
     if (given.mean is None) != (given.std is None):
-        yield Problem(path=path, message="mean and std belong together, and one of them is missing")
+        yield Diagnostic(code="B0246", path=path, message="mean and std belong together, and one of them is missing")
     yield from _scaling(path, given)
     yield from _per_channel(path, given, ("mean", "std", "scale", "bias"))
     for value in _values(given.mean):
         if abs(value) > 1:
-            yield Problem(
+            yield Diagnostic(
+                code="B0246",
                 path=(*path, "mean"),
                 message=f"mean is in levels of 0 to 1, and this says {value:g}",
                 hint=f"for levels of 0 to 255 divide by 255: {value / 255:.6g}",
             )
             break
     if any(value <= 0 for value in _values(given.std)):
-        yield Problem(path=(*path, "std"), message="a standard deviation is greater than 0")
+        yield Diagnostic(code="B0246", path=(*path, "std"), message="a standard deviation is greater than 0")
     if given.color_layout == "G16":
         yield from needs(spec.target, (*path, "color_layout"), "a grayscale image in half precision (G16)", 16)
 
@@ -90,19 +96,22 @@ def channel_count(color_layout: str) -> int:
     return 1 if color_layout in ("G", "G16") else 3
 
 
-def _scaling(path: Path, given: ImageInput | ImageOutput) -> Iterator[Problem]:
+def _scaling(path: Path, given: ImageInput | ImageOutput) -> Iterator[Diagnostic]:
     if given.bias is not None and given.scale is None:
-        yield Problem(path=(*path, "bias"), message="bias needs a scale", hint="write `scale: 1` to add bias only")
+        yield Diagnostic(
+            code="B0246", path=(*path, "bias"), message="bias needs a scale", hint="write `scale: 1` to add bias only"
+        )
     if any(value == 0 for value in _values(given.scale)):
-        yield Problem(path=(*path, "scale"), message="a scale of 0 leaves nothing of the picture")
+        yield Diagnostic(code="B0246", path=(*path, "scale"), message="a scale of 0 leaves nothing of the picture")
 
 
-def _per_channel(path: Path, given: ImageInput | ImageOutput, keys: tuple[str, ...]) -> Iterator[Problem]:
+def _per_channel(path: Path, given: ImageInput | ImageOutput, keys: tuple[str, ...]) -> Iterator[Diagnostic]:
     channels = channel_count(given.color_layout)
     for key in keys:
         value = getattr(given, key)
         if isinstance(value, list) and len(value) not in (1, channels):
-            yield Problem(
+            yield Diagnostic(
+                code="B0246",
                 path=(*path, key),
                 message=f"{len(value)} values for {channels} channel(s) of a {given.color_layout} image",
             )
@@ -112,21 +121,26 @@ def _values(value: float | list[float] | None) -> list[float]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _tensor(spec: BuildSpec, path: Path, given: TensorInput) -> Iterator[Problem]:
+def _tensor(spec: BuildSpec, path: Path, given: TensorInput) -> Iterator[Diagnostic]:
     if given.dtype == "float16":
         yield from needs(spec.target, (*path, "dtype"), "a float16 input", 16)
     if given.dtype == "int32" and given.high is None:
-        yield Problem(
+        yield Diagnostic(
+            code="B0246",
             path=path,
             message="an int32 input needs `high`: its examples are drawn from low (0) to below high",
             hint="for token ids, write the size of the vocabulary",
         )
     if given.low is not None and given.high is not None and given.low >= given.high:
-        yield Problem(path=(*path, "low"), message=f"low ({given.low}) is not less than high ({given.high})")
+        yield Diagnostic(
+            code="B0246", path=(*path, "low"), message=f"low ({given.low}) is not less than high ({given.high})"
+        )
     for key in ("low", "high", "default_value"):
         value = getattr(given, key)
         if value is not None and (problem := _unfit(value, given.dtype)):
-            yield Problem(path=(*path, key), message=f"{value:g} {problem}, and the input is {given.dtype}")
+            yield Diagnostic(
+                code="B0246", path=(*path, key), message=f"{value:g} {problem}, and the input is {given.dtype}"
+            )
 
 
 def _unfit(value: float, dtype: str) -> str | None:
@@ -138,11 +152,12 @@ def _unfit(value: float, dtype: str) -> str | None:
     return "is out of range" if dtype == "float16" and abs(value) > FLOAT16 else None
 
 
-def _shapes(spec: BuildSpec, path: Path, given: ImageInput | TensorInput) -> Iterator[Problem]:
+def _shapes(spec: BuildSpec, path: Path, given: ImageInput | TensorInput) -> Iterator[Diagnostic]:
     """What is wrong with the size of a shape, and with flexible and enumerated shapes."""
     elements = math.prod(captured_shape(given))
     if elements > MOST_ELEMENTS:
-        yield Problem(
+        yield Diagnostic(
+            code="B0247",
             path=(*path, "shape"),
             message=f"an input of {elements:.3g} elements is more than any device holds (at most 2**28)",
         )
@@ -150,33 +165,41 @@ def _shapes(spec: BuildSpec, path: Path, given: ImageInput | TensorInput) -> Ite
         return
     path = (*path, "enumerated_shapes")
     if any(isinstance(size, RangeDimension) for size in given.shape):
-        yield Problem(path=path, message="a shape is flexible by ranges or by enumerated shapes, and this says both")
+        yield Diagnostic(
+            code="B0247", path=path, message="a shape is flexible by ranges or by enumerated shapes, and this says both"
+        )
         return
     if list(given.shape) not in given.enumerated_shapes:
-        yield Problem(path=path, message=f"the enumerated shapes do not include the shape {given.shape} itself")
+        yield Diagnostic(
+            code="B0247", path=path, message=f"the enumerated shapes do not include the shape {given.shape} itself"
+        )
     for index, shape in enumerate(given.enumerated_shapes):
         if len(shape) != len(given.shape):
-            yield Problem(
+            yield Diagnostic(
+                code="B0247",
                 path=path,
                 message=f"shape {shape} has {len(shape)} dimensions, and the input has {len(given.shape)}",
             )
         elif isinstance(given, ImageInput) and shape[:2] != given.shape[:2]:
-            yield Problem(path=path, message=f"shape {shape} changes more than height and width of the picture")
+            yield Diagnostic(
+                code="B0247", path=path, message=f"shape {shape} changes more than height and width of the picture"
+            )
         if shape in given.enumerated_shapes[:index]:
-            yield Problem(path=path, message=f"shape {shape} is there twice")
+            yield Diagnostic(code="B0247", path=path, message=f"shape {shape} is there twice")
     many = [name for name, other in spec.artifact_inputs.items() if other.enumerated_shapes]
     if len(many) > 1 and path[1] == many[0]:
         yield from needs(spec.target, path, "more than one input with enumerated shapes", 18)
         counts = {name: len(spec.artifact_inputs[name].enumerated_shapes or ()) for name in many}
         if len(set(counts.values())) > 1:
             said = ", ".join(f"{name} {count}" for name, count in counts.items())
-            yield Problem(
+            yield Diagnostic(
+                code="B0247",
                 path=path,
                 message=f"inputs with enumerated shapes change together, and their numbers of shapes differ: {said}",
             )
 
 
-def _named_dimensions(spec: BuildSpec) -> Iterator[Problem]:
+def _named_dimensions(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Dimensions of one name must have one range."""
     seen: dict[str, RangeDimension] = {}
     for name, given in spec.artifact_inputs.items():
@@ -185,17 +208,19 @@ def _named_dimensions(spec: BuildSpec) -> Iterator[Problem]:
                 continue
             first = seen.setdefault(size.name, size)
             if first != size:
-                yield Problem(
+                yield Diagnostic(
+                    code="B0247",
                     path=("input", name, "shape"),
                     message=f"dimension {size.name} is {_shown([size])} here and {_shown([first])} in another place",
                 )
 
 
-def _states(spec: BuildSpec) -> Iterator[Problem]:
+def _states(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, state in spec.state.items():
         path = ("state", name)
         if spec.format == "mlmodel":
-            yield Problem(
+            yield Diagnostic(
+                code="B0242",
                 path=path,
                 message="a neural network (format mlmodel) keeps no state; that needs an ML program",
                 hint="write `format: mlpackage` with target ios18 or later",
@@ -204,10 +229,14 @@ def _states(spec: BuildSpec) -> Iterator[Problem]:
             yield from needs(spec.target, path, "a state", 18)
         same = [other for other, given in spec.state.items() if given.buffer == state.buffer]
         if same[0] != name:
-            yield Problem(path=(*path, "buffer"), message=f"buffer {state.buffer} is kept by state {same[0]} already")
+            yield Diagnostic(
+                code="B0249",
+                path=(*path, "buffer"),
+                message=f"buffer {state.buffer} is kept by state {same[0]} already",
+            )
 
 
-def _outputs(spec: BuildSpec) -> Iterator[Problem]:
+def _outputs(spec: BuildSpec) -> Iterator[Diagnostic]:
     for index, (name, output) in enumerate(spec.output.items()):
         path = ("output", name)
         if isinstance(output, ImageOutput):
@@ -218,30 +247,34 @@ def _outputs(spec: BuildSpec) -> Iterator[Problem]:
         else:
             yield from _tensor_output(spec, (*path, "dtype"), output)
         if index == 0 and spec.classifier is not None and (isinstance(output, ImageOutput) or output.dtype):
-            yield Problem(
+            yield Diagnostic(
+                code="B0250",
                 path=path,
                 message="the first output of a classifier is its dictionary of probabilities: give it a name alone",
             )
 
 
-def _tensor_output(spec: BuildSpec, path: Path, output: TensorOutput) -> Iterator[Problem]:
+def _tensor_output(spec: BuildSpec, path: Path, output: TensorOutput) -> Iterator[Diagnostic]:
     if output.dtype == "float16":
         yield from needs(spec.target, path, "a float16 output", 16)
     elif output.dtype == "int32" and spec.format == "mlmodel":
-        yield Problem(
+        yield Diagnostic(
+            code="B0242",
             path=path,
             message="the outputs of a neural network (format mlmodel) are float32",
             hint="leave the dtype out, or write `format: mlpackage` with target ios15 or later",
         )
 
 
-def _classifier(spec: BuildSpec) -> Iterator[Problem]:
+def _classifier(spec: BuildSpec) -> Iterator[Diagnostic]:
     flexible = [name for name, given in spec.artifact_inputs.items() if is_flexible(given)]
     if spec.classifier is not None and flexible and spec.format == "mlmodel":
-        yield Problem(path=("input", flexible[0], "shape"), message="a classifier in mlmodel has fixed shapes")
+        yield Diagnostic(
+            code="B0242", path=("input", flexible[0], "shape"), message="a classifier in mlmodel has fixed shapes"
+        )
 
 
-def _names(spec: BuildSpec) -> Iterator[Problem]:
+def _names(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Every feature has a name of its own, which Core ML does not use for something else."""
     names = [(("input", name), name) for name in spec.artifact_inputs]
     names += [(("state", name), name) for name in spec.state]
@@ -251,14 +284,15 @@ def _names(spec: BuildSpec) -> Iterator[Problem]:
     seen: dict[str, Path] = {}
     for path, name in names:
         if name in RESERVED_NAMES:
-            yield Problem(
+            yield Diagnostic(
+                code="B0248",
                 path=path,
                 message=f"`{name}` is a word of Core ML's own language and cannot name {_KINDS[path[0]]}",
                 hint=_renamed(spec, path, name),
             )
         first = seen.setdefault(name, path)
         if first != path:
-            yield Problem(path=path, message=f"{_KINDS[first[0]]} is named {name} already")
+            yield Diagnostic(code="B0248", path=path, message=f"{_KINDS[first[0]]} is named {name} already")
 
 
 def _renamed(spec: BuildSpec, path: Path, name: str) -> str:
@@ -279,16 +313,18 @@ def _flow(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _own_names(spec: BuildSpec) -> Iterator[Problem]:
+def _own_names(spec: BuildSpec) -> Iterator[Diagnostic]:
     """What the model itself calls its inputs and outputs, and inputs that are baked in."""
     if not spec.artifact_inputs:
-        yield Problem(path=("input",), message="every input is a constant: leave one for the app to give")
+        yield Diagnostic(
+            code="B0246", path=("input",), message="every input is a constant: leave one for the app to give"
+        )
     for section, entries in (("input", spec.input), ("output", spec.output)):
         seen: set[str] = set()
         for name, entry in entries.items():
             own = entry.source_name or name
             if own in seen:
-                yield Problem(path=(section, name), message=f"{own} of the model is named twice")
+                yield Diagnostic(code="B0248", path=(section, name), message=f"{own} of the model is named twice")
             seen.add(own)
 
 

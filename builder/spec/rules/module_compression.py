@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.module_compression import (
     Gptq,
@@ -14,17 +15,18 @@ from builder.spec.module_compression import (
     QuantizationAwareTraining,
     SensitiveKmeans,
 )
-from builder.spec.problems import Path, Problem, needs
+from builder.spec.problems import Path, needs
 from builder.spec.source_kinds import kind_of
 
 
-def module_compression_problems(spec: BuildSpec) -> Iterator[Problem]:
+def module_compression_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Yield what is wrong with the steps that change the PyTorch model, each with the change that would help."""
     for name, step in spec.module_compression.items():
         path = ("compression", name)
         yield from _settings(path, step)
         if spec.format == "mlmodel":
-            yield Problem(
+            yield Diagnostic(
+                code="B0242",
                 path=path,
                 message=f"{step.kind} is for ML programs, and the format is mlmodel",
                 hint="write `format: mlpackage` with target ios16 or later",
@@ -32,13 +34,15 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Problem]:
         else:
             yield from needs(spec.target, path, f"compression {name}", minimum_generation(step))
         if not kind_of(spec.source).has_modules:
-            yield Problem(
+            yield Diagnostic(
+                code="B0253",
                 path=path,
                 message=f"{step.kind} compresses PyTorch modules, and a source of kind {spec.source.kind} has none",
                 hint="compress the converted program instead: linear_quantize, palettize or prune",
             )
         elif spec.capture.method not in ("auto", "trace"):
-            yield Problem(
+            yield Diagnostic(
+                code="B0253",
                 path=("capture", "method"),
                 message=f"what {step.kind} makes is carried over by traced programs alone",
                 hint="write `method: trace`, or leave it out",
@@ -60,17 +64,20 @@ def minimum_generation(step: ModuleCompression) -> int:
             return 16
 
 
-def _settings(path: Path, step: ModuleCompression) -> Iterator[Problem]:
+def _settings(path: Path, step: ModuleCompression) -> Iterator[Diagnostic]:
     pairs = {"block_size": ("granularity", "per_block"), "group_size": ("granularity", "per_grouped_channel")}
     for key, (setting, value) in pairs.items():
         if getattr(step, key, None) is not None and getattr(step, setting) != value:
-            yield Problem(path=(*path, key), message=f"{key} means nothing without {setting}: {value}")
+            yield Diagnostic(code="B0253", path=(*path, key), message=f"{key} means nothing without {setting}: {value}")
     if isinstance(step, MagnitudePrune):
         if step.n_m_ratio is not None and step.n_m_ratio[0] >= step.n_m_ratio[1]:
             n, m = step.n_m_ratio
-            yield Problem(path=(*path, "n_m_ratio"), message=f"zeros are n of every m, and {n} is not less than {m}")
+            yield Diagnostic(
+                code="B0253", path=(*path, "n_m_ratio"), message=f"zeros are n of every m, and {n} is not less than {m}"
+            )
         if step.training is None and step.update_steps != [0]:
-            yield Problem(
+            yield Diagnostic(
+                code="B0253",
                 path=(*path, "update_steps"),
                 message="without training there are no steps",
                 hint="name the function that trains: `training: package.module:function`",

@@ -68,31 +68,31 @@ def test_a_failure_names_the_place_of_its_setting(
     arguments: tuple[str, ...], key: str, place: str, line: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> BuildRecord:
-        raise SourceError("it is not there", hint="look for it", key=key)
+        raise SourceError("it is not there", code="B0301", hint="look for it", key=key)
 
     monkeypatch.setattr("builder.engine.pipeline.build", fail)
     code, out, err = run(*arguments)
     assert (code, out) == (3, "")
     assert err.startswith(place)
-    assert f"error: {key}: it is not there" in err
+    assert f"error[B0301]: {key}: it is not there" in err
     assert line in err
     assert "hint: look for it" in err
 
 
 def test_a_place_is_sought_in_what_the_user_wrote(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: Any, **__: Any) -> BuildRecord:
-        raise SourceError("it is not there", key="source")
+        raise SourceError("it is not there", code="B0301", key="source")
 
     monkeypatch.setattr("builder.engine.pipeline.build", fail)
     (tmp_path / "recipes" / "y.yaml").write_text("defaults:\n  - x\n  - source: python\nsource:\n  factory: a:b\n")
-    assert run("recipe=y")[2].startswith("recipes/y.yaml:5:3: error: source: it is not there")
+    assert run("recipe=y")[2].startswith("recipes/y.yaml:5:3: error[B0301]: source: it is not there")
 
 
 def test_the_place_of_an_option_is_where_it_was_chosen(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(*_: Any, **__: Any) -> BuildRecord:
-        raise SourceError("it matches nothing", key="substitutions.relu6_to_relu")
+        raise SourceError("it matches nothing", code="B0264", key="substitutions.relu6_to_relu")
 
     monkeypatch.setattr("builder.engine.pipeline.build", fail)
     (tmp_path / "recipes" / "y.yaml").write_text("defaults:\n  - x\n  - substitutions: relu6_to_relu\n")
@@ -101,10 +101,10 @@ def test_the_place_of_an_option_is_where_it_was_chosen(
 
 def test_a_failure_without_a_setting_names_no_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> BuildRecord:
-        raise SourceError("no network")
+        raise SourceError("no network", code="B0306")
 
     monkeypatch.setattr("builder.engine.pipeline.build", fail)
-    assert run("recipe=x") == (3, "", "error: no network\n")
+    assert run("recipe=x") == (3, "", "error[B0306]: no network\n")
 
 
 def test_sys_exit_below_is_no_success(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_an_impossible_outputs_folder_is_refused(
     (tmp_path / "link").symlink_to("nowhere")
     code, out, err = run("recipe=x", "--outputs", outputs)
     assert (code, out, requests) == (2, "", [])
-    assert err.startswith("error: --outputs ")
+    assert err.startswith("error[B0227]: --outputs ")
 
 
 def test_too_little_memory_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_a_missed_limit_names_the_operator_and_the_change(
     assert main(["recipe=planted"]) == 5
     # then, between summary and error, the planted layer and a precision that keeps it in float32 are named
     said = capsys.readouterr().err
-    told = said[said.index("tried, and all checks pass") : said.index("error: ")]
+    told = said[said.index("tried, and all checks pass") : said.index("error[B0501]: ")]
     assert "most of the error comes from" in told
     assert "of module 2" in told
     assert "on samples that missed a limit" in told

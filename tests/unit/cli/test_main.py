@@ -49,11 +49,11 @@ def test_version(run: Run) -> None:
 @pytest.mark.parametrize(
     ("raised", "code"),
     [
-        (errors.ConfigurationError("x"), 2),
-        (errors.SourceError("x"), 3),
-        (errors.ConversionError("x"), 4),
-        (errors.VerificationError("x"), 6),
-        (errors.UnfitEnvironmentError("x"), 7),
+        (errors.ConfigurationError("x", code="B0226"), 2),
+        (errors.SourceError("x", code="B0301"), 3),
+        (errors.ConversionError("x", code="B0401"), 4),
+        (errors.VerificationError("x", code="B0606"), 6),
+        (errors.UnfitEnvironmentError("x", code="B0706"), 7),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -75,10 +75,10 @@ def test_failures_exit_with_their_code_and_no_traceback(
 
 def test_a_hint_is_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(arguments: object) -> int:
-        raise errors.SourceError("it failed", hint="do that")
+        raise errors.SourceError("it failed", code="B0301", hint="do that")
 
     monkeypatch.setattr("builder.cli.list.run", fail)
-    assert run("list")[2] == "error: it failed\n  hint: do that\n"
+    assert run("list")[2] == "error[B0301]: it failed\n  hint: do that\n"
 
 
 def test_a_bug_shows_its_traceback_and_exits_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
 def test_the_verb_may_follow_options(run: Run) -> None:
     assert run("-q", "list")[0] == 0
     assert run("--outputs", "list", "recipe=nope")[0] == 2
-    assert run("--output", "list", "list")[2].startswith("error: there is no option `--output`")
+    assert run("--output", "list", "list")[2].startswith("error[B0225]: there is no option `--output`")
 
 
 def test_help_survives_two_recipes_of_one_name(run: Run, tmp_path: Path) -> None:
@@ -115,7 +115,10 @@ def test_help_survives_two_recipes_of_one_name(run: Run, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("code", "said"),
-    [(errno.EACCES, "error: Permission denied: there/it"), (errno.ENOSPC, "error: the disk is full: No space left")],
+    [
+        (errno.EACCES, "error[B0706]: Permission denied: there/it"),
+        (errno.ENOSPC, "error[B0706]: the disk is full: No space left"),
+    ],
 )
 def test_what_the_system_refuses_is_no_bug(code: int, said: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:

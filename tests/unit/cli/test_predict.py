@@ -95,7 +95,7 @@ def test_a_damaged_model_exits_3(run: Run, model: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("builder.runtime.model.load", fail)
     code, out, err = run("predict", model, "image=cat.png")
-    assert (code, out, err) == (3, "", "error: half.mlmodel cannot be loaded: it is damaged\n")
+    assert (code, out, err) == (3, "", "error[B0302]: half.mlmodel cannot be loaded: it is damaged\n")
 
 
 def test_a_model_that_is_not_there_is_sought_among_what_was_built(

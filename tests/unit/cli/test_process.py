@@ -39,7 +39,7 @@ def test_streams_may_be_closed(closed: str, arguments: str, code: int, tmp_path:
 def test_a_full_disk_behind_stdout_is_told(tmp_path: Path) -> None:
     done = run(f"{BUILDER} show recipe=digits_mobilenet >/dev/full", tmp_path)
     assert done.returncode == 7
-    assert done.stderr.startswith("error: the disk is full")
+    assert done.stderr.startswith("error[B0706]: the disk is full")
     assert "Traceback" not in done.stderr
 
 

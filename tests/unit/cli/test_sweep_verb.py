@@ -35,7 +35,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
                 if self.code == 0:  # a job that names no artifact that is there has not built one
                     (Path(task.folder) / f"outputs/x/{precision}.mlpackage").mkdir(parents=True, exist_ok=True)
                 Path(task.out).write_text(f"noise\noutputs/x/{precision}.mlpackage\n" if self.code == 0 else "")
-                Path(task.log).write_text("  warning    mind this\n" + "error: it is broken\n" * (self.code != 0))
+                Path(task.log).write_text(
+                    "  warning    mind this\n" + "error[B0401]: it is broken\n" * (self.code != 0)
+                )
 
             def ended(self) -> Exit:
                 return Exit(code=self.code, seconds=1.5, peak_bytes=300_000_000)

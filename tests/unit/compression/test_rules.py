@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builder.spec.problems import Problem
+from builder.errors import Diagnostic
 from builder.spec.rules.compatibility import find_incompatibilities
 from tests.unit.compression.small_net import spec_for
 
@@ -17,7 +17,7 @@ RELEASES = {"16": 13, "17": 14, "18": 15}
 """By the iOS release, the macOS of the same year."""
 
 
-def _problems(target: str, *steps: dict[str, Any]) -> list[Problem]:
+def _problems(target: str, *steps: dict[str, Any]) -> list[Diagnostic]:
     return find_incompatibilities(spec_for(target, **{f"s{index}": step for index, step in enumerate(steps)}))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builder.config.compose import compose
-from builder.config.problems import FindingsError
+from builder.diagnostics.render import DiagnosticsError
 from builder.errors import ConfigurationError
 from tests.unit.config.conftest import LEAST, Compose, Write
 
@@ -153,7 +153,9 @@ def test_an_unreadable_file_is_explained(composed: Compose, monkeypatch: pytest.
     monkeypatch.setattr(os, "open", refuse)
 
     # when it is composed, then the reason is told
-    with pytest.raises(FindingsError, match=r"recipes/x\.yaml:1:1: error: the file cannot be read: Permission denied"):
+    with pytest.raises(
+        DiagnosticsError, match=r"recipes/x\.yaml:1:1: error\[B0201\]: the file cannot be read: Permission denied"
+    ):
         composed()
 
 
@@ -166,7 +168,7 @@ def test_shipped_recipes_compose_from_any_directory(recipe: str, write: Write) -
 
 
 def test_a_path_into_a_single_value_of_a_list_is_refused_like_any_other(composed: Compose) -> None:
-    with pytest.raises(FindingsError, match=r"input\.image\.shape\.3\.a: unknown key"):
+    with pytest.raises(DiagnosticsError, match=r"input\.image\.shape\.3\.a: unknown key"):
         composed("+input.image.shape.3.a=1")
 
 
@@ -184,5 +186,5 @@ def test_text_in_any_script_needs_no_quotes(composed: Compose) -> None:
 @pytest.mark.parametrize("given", ["{}", "recipes/{}.yaml"])
 def test_a_recipe_that_outputs_has_no_room_for_is_refused(name: str, given: str, write: Write) -> None:
     write(f"recipes/{name}.yaml", LEAST)
-    with pytest.raises(FindingsError, match=r"not a name for a recipe|at most 200 bytes"):
+    with pytest.raises(DiagnosticsError, match=r"not a name for a recipe|at most 200 bytes"):
         compose([f"recipe={given.format(name)}"])

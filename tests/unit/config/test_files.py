@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.config.problems import FindingsError
+from builder.diagnostics.render import DiagnosticsError
 from tests.unit.config.conftest import LEAST, Compose, Write
 
 WITH_FILE = LEAST.replace("  weights: DEFAULT\n", "  file: net.pth\n")
@@ -27,7 +27,7 @@ def test_a_file_in_the_working_directory_is_found(composed: Compose, write: Writ
 
 def test_a_file_of_the_command_line_is_sought_in_the_working_directory_only(composed: Compose, write: Write) -> None:
     write("recipes/net.pth", "")
-    with pytest.raises(FindingsError, match=r"no such file: net\.pth"):
+    with pytest.raises(DiagnosticsError, match=r"no such file: net\.pth"):
         composed("source.file=net.pth")
 
 
@@ -52,7 +52,7 @@ def test_a_file_above_the_recipe_is_told_without_a_detour(composed: Compose, wri
     write("weights/net.pth", "")
     request = composed(text=LEAST.replace("  weights: DEFAULT\n", "  file: ../weights/net.pth\n"))
     assert request.spec.source.file == "weights/net.pth"
-    with pytest.raises(FindingsError, match=r"sought as \S*nothing\.pth and \S*nothing\.pth"):
+    with pytest.raises(DiagnosticsError, match=r"sought as \S*nothing\.pth and \S*nothing\.pth"):
         composed(text=LEAST.replace("  weights: DEFAULT\n", "  file: ../nothing.pth\n"))
 
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder.config.problems import FindingsError
+from builder.diagnostics.render import DiagnosticsError
 from builder.errors import ConfigurationError
 from tests.unit.config.conftest import Compose
 
@@ -67,12 +67,12 @@ def test_an_unknown_key_is_refused_at_any_depth(place: tuple[Any, ...], letters:
     text = yaml.safe_dump(with_key(place, key), sort_keys=False)
 
     # when it is composed, then the key is named with its line
-    with pytest.raises(FindingsError) as raised:
+    with pytest.raises(DiagnosticsError) as raised:
         composed(text=text)
     dotted = ".".join([*(str(step) for step in place), key])
-    finding = next(f for f in raised.value.findings if f.key == dotted)
-    assert finding.spot is not None
-    assert text.splitlines()[finding.spot.line - 1].strip(" -").startswith(key)
+    finding = next(f for f in raised.value.diagnostics if f.key == dotted)
+    assert finding.span is not None
+    assert text.splitlines()[finding.span.line - 1].strip(" -").startswith(key)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -85,7 +85,7 @@ def test_an_unknown_key_of_the_command_line_is_refused_at_any_depth(
     place: tuple[Any, ...], letters: str, prefix: str, composed: Compose
 ) -> None:
     key = ".".join([*(str(step) for step in place), f"zz_{letters}"])
-    with pytest.raises(ConfigurationError, match=f"error: {key}: unknown key"):
+    with pytest.raises(ConfigurationError, match=rf"error\[B0211\]: {key}: unknown key"):
         composed(f"{prefix}{key}=1", text=yaml.safe_dump(FULL, sort_keys=False))
 
 

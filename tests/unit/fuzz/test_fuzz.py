@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ FAULTS: dict[str, tuple[Callable[[], int], str]] = {
     "a colour": (lambda: os.write(1, b"\x1b[31m") and 0, "control characters"),
     "silence": (lambda: 3, "without a word"),
     "a file outside": (lambda: Path("../more").touch() or 0, "outside of the project"),
-    "a crash": (lambda: os.abort(), "ended its process"),
+    "a crash": (lambda: os.kill(os.getpid(), signal.SIGKILL) or 0, "ended its process"),
 }
 
 

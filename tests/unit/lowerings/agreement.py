@@ -23,6 +23,7 @@ from builder import runtime
 from builder.artifacts import UsedLowering
 from builder.backends.coreml.convert import conversion_errors
 from builder.backends.coreml.lowerings.assignment import assignments
+from builder.backends.coreml.lowerings.decomposed import decomposed
 from builder.backends.coreml.lowerings.half_masks import finite_masks
 from builder.backends.coreml.lowerings.high_rank import high_ranks_lowered
 from builder.backends.coreml.lowerings.register import registered_lowerings, uses
@@ -174,7 +175,7 @@ def convert_program(
         finite_masks(),
     ):
         model = ct.convert(
-            program,
+            decomposed(program) if isinstance(program, torch.export.ExportedProgram) else program,
             inputs=[ct.TensorType(name=f"x{i}", shape=x.shape, dtype=_input_dtype(x)) for i, x in enumerate(inputs)],
             outputs=outputs,
             minimum_deployment_target=getattr(ct.target, target),

@@ -134,6 +134,23 @@ def places(rng: random.Random) -> Case:
     return (lambda x: (x.argmax(), x.argmin(), torch.argmax(x, keepdim=True), x.argmax(1), x.abs().argmin(-1))), (x,)
 
 
+def remainders_of_little(rng: random.Random) -> Case:
+    """Quotients that half precision does not hold."""
+    x = torch.tensor([60000.0, -60000.0, 300.0, 0.0])
+    return (lambda x: (torch.remainder(x, 2.0**-14), 7.0 % (x + 1), torch.remainder(x > 0, 3))), (x,)
+
+
+def products_that_cancel(rng: random.Random) -> Case:
+    x, matrix = torch.tensor([500.0, -60000.0]), torch.tensor([[200.0, 100], [3, 1]])
+    return (
+        lambda x, m: (
+            torch.addr(m, x[:1].expand(2), x[0] * torch.ones(2), alpha=0.1), torch.addmv(m[0], m, x, alpha=0.01),
+            torch.addbmm(m, (m * 5)[None], (m * 2)[None], alpha=0.1),
+        ),
+        (x, matrix),
+    )  # fmt: skip
+
+
 def remainders_of_one(rng: random.Random) -> Case:
     x = torch.tensor([0.25, 1.25, 2.5, 7.3125, 100.375, -0.25, -1.0, 0.0])
     return (lambda x: (x % 1, torch.remainder(x, 1), x % -1.0, torch.floor_divide(x, 1), x // 1.0)), (x,)
@@ -304,7 +321,8 @@ def powers_of_far_numbers(rng: random.Random) -> Case:
     composed, powers_of_far_numbers, shifts, near_zero, crossed, of_complex_numbers, batch_norms_of_the_sample,
     logarithms, logarithms_of_infinities, logarithms_of_zero, logarithms_of_many, spreads, spreads_of_little,
     group_norms, instance_norms, similarities, truths, angles, whole_limits, limits_that_are_tensors, places,
-    remainders_of_one, approximations, narrowed, weighted_products, vectors_by_stacks, einsums, masked, padded_round,
+    remainders_of_one, remainders_of_little, products_that_cancel, approximations, narrowed, weighted_products,
+    vectors_by_stacks, einsums, masked, padded_round,
     differences, smoothly_resized, transposed_convolutions, bags_with_padding,
 )  # fmt: skip
 def test_edges_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
@@ -347,9 +365,11 @@ def causal(rng: random.Random) -> Case:
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         attention = functional.scaled_dot_product_attention
-        return attention(q, k, v, is_causal=True), attention(q, k, v, attn_mask=diagonal), attention(q[0], k[0], v[0])
+        far = attention(q, k, v, is_causal=True, scale=-5000.0)  # scores beyond what a mask of -3e4 hides
+        results = [attention(q, k, v, is_causal=True), attention(q, k, v, attn_mask=diagonal)]
+        return *results, attention(q[0], k[0], v[0]), attention(q[0], k[0], v[0], is_causal=True), far
 
-    return attend, (q, k, v)
+    return attend, (q.abs(), k.abs(), v)
 
 
 @ways(causal)

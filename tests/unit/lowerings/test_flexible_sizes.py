@@ -63,6 +63,24 @@ class Resizes(nn.Module):
         )
 
 
+class Rotated(nn.Module):
+    """Attention that is rotated by complex numbers, as many as there are places, behind a mask made of the places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("turns", torch.polar(torch.ones(19, 2), torch.arange(38.0).reshape(19, 2) / 7))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        length = x.shape[1]
+        places = torch.view_as_complex(x.reshape(2, length, 2, 2) / 16)
+        turned = torch.view_as_real(places * self.turns[:length]).flatten(2).unsqueeze(1)
+        hidden = torch.arange(length)[None] >= torch.tensor([3, 40])[:, None]
+        mask = torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, float("-inf"))
+        mask = mask.view(2, 1, 1, length).expand(-1, 1, -1, -1)
+        seen = nn.functional.scaled_dot_product_attention(turned, turned, x.unsqueeze(1), attn_mask=mask)
+        return x + seen[:, 0] / 4, turned
+
+
 SIDE = {"min": 4, "max": 19, "default": 8}
 
 
@@ -75,6 +93,8 @@ EVERY, SOME = [(2, n) for n in range(4, 20)], [(1, 2, 4, 4), (1, 2, 7, 9), (1, 2
         (Pads(), [2, SIDE], EVERY, "trace", False),
         (Pads(), [2, SIDE], EVERY, "export", True),
         (Modes(), [2, SIDE], EVERY, "trace", True),
+        (Rotated(), [2, SIDE, 4], [(2, n, 4) for n in (4, 7, 19)], "trace", False),
+        (Rotated(), [2, SIDE, 4], [(2, n, 4) for n in (4, 7, 19)], "export", True),
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "trace", False),
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "export", True),
         (Resizes(), [1, 2, 7, 9], SOME[1:2], "trace", True),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from builder.config.hydra.overrides import parse, plain
-from builder.config.problems import Finding
+from builder.errors import Diagnostic
 from builder.search.settings import Search
 from builder.search.space import arguments_of, identity, points, text_of
 from tests.unit.search.conftest import OBJECTIVES, MakeSearch
@@ -23,7 +23,7 @@ WORDS = st.text(st.characters(codec="ascii", exclude_categories=["C"], exclude_c
 @given(SCALARS | WORDS | st.lists(st.sampled_from(["int8", "prune_50", "null", "a b"]), min_size=1))
 def test_a_value_is_read_back_as_what_it_was(value):
     override = parse(f"some.key={text_of(value)}")
-    assert not isinstance(override, Finding)
+    assert not isinstance(override, Diagnostic)
     read = plain(override.value())
     assert read == value
     assert type(read) is type(value)

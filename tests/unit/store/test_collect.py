@@ -10,9 +10,14 @@ import pytest
 
 from builder.progress import Silent
 from builder.store.actions import ActionResult, Store
-from builder.store.collect import collect
+from builder.store.collect import NOTES, collect, collect_notes
+from builder.store.digests import StatCache
 
 DAY = 86400.0
+
+
+def whole(action: ActionResult) -> ActionResult:
+    return action
 
 
 def put(store: Store, name: str, contents: list[bytes], *, days_ago: float) -> ActionResult:
@@ -46,15 +51,15 @@ def test_old_results_go_and_what_others_share_stays(tmp_path: Path) -> None:
     os.utime(left, (time.time() - 3 * DAY,) * 2)
     # when only asked what would go, nothing goes
     would = collect(store, max_age=30 * DAY, max_bytes=10**9, dry_run=True)
-    assert store.find("seal", "sha256:aa") is not None
+    assert store.find("seal", "sha256:aa", whole) is not None
     os.utime(tmp_path / "actions/seal/aa.json", (time.time() - 40 * DAY,) * 2)  # finding it was a use
     # when
     found = collect(store, max_age=30 * DAY, max_bytes=10**9, dry_run=False)
     # then
     assert found.files == would.files
     assert len(found.files) == 4  # the entry, its manifest, one object, and what was left
-    assert store.find("seal", "sha256:aa") is None
-    action = store.find("seal", "sha256:bb")
+    assert store.find("seal", "sha256:aa", whole) is None
+    action = store.find("seal", "sha256:bb", whole)
     assert action is not None
     store.objects.restore_folder(action.objects["artifact/"], tmp_path / "restored")
     assert (tmp_path / "restored/0").read_bytes() == b"shared"
@@ -65,7 +70,12 @@ def test_the_oldest_go_first_when_the_store_is_too_large(tmp_path: Path) -> None
     for index in range(4):
         put(store, f"a{index}", [bytes([index]) * 10_000], days_ago=2 + index)
     collect(store, max_age=30 * DAY, max_bytes=25_000, dry_run=False)
-    assert [store.find("seal", f"sha256:a{index}") is not None for index in range(4)] == [True, True, False, False]
+    assert [store.find("seal", f"sha256:a{index}", whole) is not None for index in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("days_ago", [0.5, -300], ids=["used today", "from the future"])
@@ -74,3 +84,44 @@ def test_what_is_young_stays(days_ago: float, tmp_path: Path) -> None:
     put(store, "aa", [b"x"], days_ago=days_ago)
     store.objects.put_bytes(b"referred to in a moment")
     assert collect(store, max_age=10 * DAY, max_bytes=0, dry_run=False).files == ()
+
+
+def test_old_notes_beside_the_store_go_and_young_ones_stay(tmp_path: Path) -> None:
+    # given notes of each kind, one old and one young, and something that a person put there
+    for folder in NOTES:
+        (tmp_path / folder).mkdir()
+        for name, days in (("old", 40), ("young", 2)):
+            (tmp_path / folder / name).write_bytes(b"{}")
+            os.utime(tmp_path / folder / name, (time.time() - days * DAY,) * 2)
+    (tmp_path / "mine").write_bytes(b"")
+    os.utime(tmp_path / "mine", (time.time() - 400 * DAY,) * 2)
+    # when
+    would = collect_notes(tmp_path, max_age=30 * DAY, dry_run=True)
+    found = collect_notes(tmp_path, max_age=30 * DAY, dry_run=False)
+    # then
+    assert would == found == tuple(tmp_path / folder / "old" for folder in NOTES)
+    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["mine", "young", "young", "young"]
+
+
+def test_what_is_remembered_of_files_that_are_gone_goes(tmp_path: Path) -> None:
+    # given two builds side by side, each of which found out something, and a file that is deleted then
+    for name in ("here", "gone"):
+        (tmp_path / name).write_bytes(name.encode())
+        os.utime(tmp_path / name, (1_700_000_000,) * 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builder.store.digests.YOUNG", 0)
+        first, second = StatCache(tmp_path / "remembered.json"), StatCache(tmp_path / "remembered.json")
+        first.digest(tmp_path / "here")
+        second.digest(tmp_path / "gone")
+    first.save()
+    second.save()
+    (tmp_path / "gone").unlink()
+    # then neither has overwritten what the other knows, and what is gone goes
+    cache = StatCache(tmp_path / "remembered.json")
+    assert cache.get("digest", tmp_path / "here", _never) == first.digest(tmp_path / "here")
+    assert cache.prune() == 1
+    assert StatCache(tmp_path / "remembered.json").prune() == 0
+
+
+def _never(path: Path) -> str:
+    raise AssertionError(f"{path} was looked at again")

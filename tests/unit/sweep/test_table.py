@@ -63,13 +63,15 @@ def end(tmp_path: Path, make_job: MakeJob, record: BuildRecord) -> End:
 
 @pytest.fixture
 def rows(end: End, make_job: MakeJob) -> list[Row]:
-    wrong = dataclasses.replace(make_job(5), request=None, refusal="x.yaml:1:1: error: seed: must be a number\n  1 | s")
+    wrong = dataclasses.replace(
+        make_job(5), request=None, refusal="x.yaml:1:1: error[B0213]: seed: must be a number\n  1 | s"
+    )
     long = "compression=palettize_4,precision=fp16,substitutions=relu6_to_relu,target=ios18"
     ended = [
         end(1, 0, variant=long),
-        end(2, 5, "error: structure: too large\n"),
+        end(2, 5, "error[B0501]: structure: too large\n"),
         end(3, -9),
-        end(4, 4, "error: no lowering for `svd`\n"),
+        end(4, 4, "error[B0401]: no lowering for `svd`\n"),
         outcomes.refused(wrong),
         outcomes.not_started(make_job(6)),
         end(7, 0, "up to date: it (default)\n"),

@@ -44,9 +44,9 @@ def test_stages_follow_each_other() -> None:
 @pytest.mark.parametrize(
     ("log", "code", "why"),
     [
-        ("  load   1 s\nerror: no such operator\n  hint: try another\n", 4, "no such operator"),
+        ("  load   1 s\nerror[B0401]: no such operator\n  hint: try another\n", 4, "no such operator"),
         (
-            "recipes/x.yaml:8:3: error: seed: unknown key\n    8 | seeed\n\ncommand line: error: no\n",
+            "recipes/x.yaml:8:3: error[B0211]: seed: unknown key\n    8 | seeed\n\ncommand line: error[B0221]: no\n",
             2,
             "seed: unknown key (and 1 more)",
         ),

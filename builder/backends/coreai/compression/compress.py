@@ -98,7 +98,9 @@ def _nothing(
         hint = f"`compression.{name}.weight_threshold` says from how many on"
     else:
         why = "the model has none that it could be for"
-    return ConversionError(f"compression {name} changed no weight: {why}", key=f"compression.{name}", hint=hint)
+    return ConversionError(
+        f"compression {name} changed no weight: {why}", code="B0409", key=f"compression.{name}", hint=hint
+    )
 
 
 def _write(asset: Path, destination: Path, weights: Sequence[Any], forms: Mapping[int, Any]) -> None:

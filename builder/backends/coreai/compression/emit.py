@@ -33,7 +33,7 @@ def _make(like: Any, form: Form, name: str) -> Any:
     mask = adapter.make_constant(form.mask.astype(np.uint8), f"{name}.mask", bits=1)
     if form.palette is not None:
         values = _palette(form.palette, like, name, form.palette.indices.shape)
-        return adapter.spread(values, mask)
+        return adapter.spread(values, mask)  # the table is made of floats first: what is not stored is zero
     if form.scaled is not None:
         data = _integers(form.scaled, f"{name}.data", form.scaled.data[form.mask])
         return _shifted(adapter.spread(data, mask), form.scaled, like, name, shape)

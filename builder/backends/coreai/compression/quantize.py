@@ -19,7 +19,7 @@ def quantize(form: Form, step: LinearQuantize, channels: tuple[int, int] | None)
     `channels` are the axes of output and input channels; None where users disagree.
     """
     bits, signed = int(step.dtype.lstrip("uint")), not step.dtype.startswith("u")
-    if form.scaled is not None or (form.palette is not None and form.mask is not None):
+    if form.scaled is not None:
         return f"compressed already ({form.name}), and linear_quantize adds nothing to that"
     if form.palette is not None:
         return _table(form, form.palette, bits, signed=signed, mode=step.mode)
@@ -100,7 +100,12 @@ def _table(form: Form, palette: Palette, bits: int, *, signed: bool, mode: str) 
     symmetric = mode == "linear_symmetric"
     integers = scale_blocks(palette.table, [0] * palette.table.ndim, bits, signed=signed, symmetric=symmetric)
     smaller = replace(palette, integers=integers)
-    return replace(form, palette=smaller, dense=lookup(smaller).astype(form.dense.dtype))
+    values = lookup(smaller).astype(form.dense.dtype)
+    if form.mask is None:
+        return replace(form, palette=smaller, dense=values)
+    dense = np.zeros_like(form.dense)
+    dense[form.mask] = values
+    return replace(form, palette=smaller, dense=dense)
 
 
 def _range(bits: int, *, signed: bool, symmetric: bool) -> tuple[int, int]:

@@ -23,6 +23,7 @@ OURS: dict[Any, Callable[..., Any]] = {
     **order.OURS,
     **pooling.OURS,
     **reduction.OURS,
+    **sampling.OURS,
     **scattering.OURS,
 }
 """Our own, by overload."""

@@ -84,6 +84,8 @@ class _Casting:
             else:
                 self._edit.infer(node)
             return
+        if (made := dtype_of(node)) is not None and made.is_complex:
+            dtype = torch.float32  # of parts in half precision Core AI makes no complex number
         declared = node.kwargs.get(_MAKES)
         if declared in _FLOATS:
             node.kwargs = {**node.kwargs, _MAKES: dtype}

@@ -59,7 +59,9 @@ class ActivationStep:
         PASS_REGISTRY["common::dequantize_quantize_pair_elimination"].apply(program)
         if not self.changed:
             said = self.skipped[0].reason if self.skipped else f"the model has no {', '.join(KINDS)}"
-            raise ConversionError(f"compression {self.name} changed nothing: {said}", key=f"compression.{self.name}")
+            raise ConversionError(
+                f"compression {self.name} changed nothing: {said}", code="B0409", key=f"compression.{self.name}"
+            )
 
     def _config(self, operators: Iterable[Any], chosen: Sequence[Any], ranges: Mapping[str, Range]) -> Any:
         """The configuration of the passes, in which every operator that stays as it is stands by name."""
@@ -99,6 +101,7 @@ def _widened(known: Range | None, value: np.ndarray, name: str) -> Range:
     if not np.isfinite([least, largest]).all():
         raise ConversionError(
             f"{name} is {least:g} to {largest:g} for a sample of the calibration data, and has no scale",
+            code="B0410",
             hint="compute it in float32 (`precision.fp32_names`), or look for what is wrong with the sample",
         )
     if known is None:

@@ -38,6 +38,7 @@ def select(
             if not _any_match(known, (pattern,)):
                 raise ConfigurationError(
                     f"compression {step_name}: no {what} of the program belongs to {pattern}",
+                    code="B0264",
                     hint=did_you_mean(pattern, known),
                     key=f"compression.{step_name}.{setting}",
                 )

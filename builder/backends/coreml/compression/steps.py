@@ -92,6 +92,7 @@ class Step:
             raise ConversionError(
                 f"compression {self.name} is for {compressed[0]}, which is compressed already, and to compress it "
                 "further needs ios18 or its equivalents",
+                code="B0410",
                 hint="choose weights by op_types, names and their exceptions so that the steps do not meet",
                 key=f"compression.{self.name}",
             )
@@ -126,7 +127,7 @@ def nothing_changed(step: Step, large: list[str]) -> ConversionError:
     else:
         said = "the model has none that it could be for"
     message = f"compression {step.name} changed no weight: {said}"
-    return ConversionError(message, key=f"compression.{step.name}", hint=hint)
+    return ConversionError(message, code="B0409", key=f"compression.{step.name}", hint=hint)
 
 
 @contextmanager

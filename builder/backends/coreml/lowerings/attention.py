@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from builder.backends.coreml.lowerings.half_masks import MASKED
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
-from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_bool, promoted, selected, zeros_like
+from builder.backends.coreml.lowerings.variables import (
+    as_float,
+    fixed_shape,
+    fixed_size,
+    is_bool,
+    promoted,
+    selected,
+    zeros_like,
+)
 
 _HIDDEN = -3.4e38
 """Score of what a mask hides, and what traces write for minus infinity; `half_masks` makes it finite in half."""
@@ -24,23 +33,29 @@ def grouped_attention(
     enable_gqa: bool = False,
 ) -> Var:
     """`softmax(query @ key.T * scale + mask) @ value` of (…, heads, length, width); each key serves several queries."""
-    import numpy as np
-
-    del enable_gqa
     if dropout_p:
         raise NotImplementedError("attention with dropout draws random numbers, in a model that is evaluated too")
-    heads = fixed_size(query, -3, "grouped attention")
-    key, value = (_for_each_query(mb, x, heads) for x in (key, value))
+    key, value = (_for_each_query(mb, query, x) if enable_gqa else x for x in (key, value))
     factor = scale if scale is not None else fixed_size(query, -1, "grouped attention") ** -0.5
     scores = mb.matmul(x=mb.mul(x=query, y=float(factor)), y=key, transpose_y=True)
     if is_causal:
-        sizes = [fixed_size(scores, axis, "causal attention") for axis in (-2, -1)]
-        scores = mb.add(x=scores, y=np.triu(np.full(sizes, _HIDDEN, dtype=np.float32), 1))
+        scores = selected(mb, _causal(mb, query, key), scores, _HIDDEN)
     if attn_mask is not None and (is_bool(attn_mask) or _may_hide_rows(attn_mask)):
         return mb.matmul(x=_masked_softmax(mb, scores, attn_mask), y=value)
     if attn_mask is not None:
         scores = mb.add(x=scores, y=attn_mask)
     return mb.matmul(x=mb.softmax(x=scores, axis=-1), y=value)
+
+
+def _causal(mb: Builder, query: Var, key: Var) -> Var:
+    """(queries, keys): whether a key comes no later than the query."""
+    import numpy as np
+
+    sizes = [query.shape[-2], key.shape[-2]]
+    if all(isinstance(size, Integral) for size in sizes):
+        return mb.const(val=np.tril(np.ones([int(size) for size in sizes], dtype=bool)))
+    lengths = [mb.slice_by_size(x=mb.shape(x=x), begin=[x.rank - 2], size=[1]) for x in (query, key)]
+    return mb.band_part(x=mb.fill(shape=mb.concat(values=lengths, axis=0), value=True), lower=-1, upper=0)
 
 
 def _masked_softmax(mb: Builder, scores: Var, mask: Var) -> Var:
@@ -86,13 +101,10 @@ def masked_attention(
     mb: Builder, query: Var, key: Var, value: Var, attn_mask: Var, dropout_p: float = 0.0, scale: float | None = None
 ) -> Var:
     """`softmax(query @ key.T * scale + mask) @ value`, zeros in rows where the mask shows nothing, as torch gives."""
-    from coremltools import target
-    from coremltools.converters.mil.mil.block import is_current_opset_version_compatible_with
-
     if dropout_p:
         raise NotImplementedError("attention with dropout draws random numbers, in a model that is evaluated too")
     alike = query.rank > 2 and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
-    if alike and scale is None and is_current_opset_version_compatible_with(target.iOS18):
+    if alike and scale is None and _is_fused():
         result = mb.scaled_dot_product_attention(query=query, key=key, value=value, attn_mask=attn_mask)
         return selected(mb, _shows_something(mb, attn_mask), result, zeros_like(mb, result))
     factor = scale if scale is not None else fixed_size(query, -1, "attention with a mask") ** -0.5
@@ -121,18 +133,18 @@ def flash_attention(
     return (masked_or_grouped_attention(mb, query, key, value, attn_mask, dropout_p, is_causal, scale),)
 
 
-def _for_each_query(mb: Builder, x: Var, heads: int) -> Var:
+def _for_each_query(mb: Builder, query: Var, x: Var) -> Var:
     """(…, groups, length, width) with each group as often as it has queries."""
-    sizes = [fixed_size(x, axis, "grouped attention") for axis in range(x.rank)]
-    times = heads // sizes[-3]
-    if times == 1:
+    if not _is_grouped(query, x, True):
         return x
+    heads, sizes = fixed_size(query, -3, "grouped attention"), fixed_shape(x, "grouped attention")
+    times = heads // sizes[-3]
     apart = mb.reshape(x=x, shape=[-1, 1, sizes[-2], sizes[-1]])
     return mb.reshape(x=mb.tile(x=apart, reps=[1, times, 1, 1]), shape=[*sizes[:-3], heads, *sizes[-2:]])
 
 
 def _is_grouped(query: Var, key: Var, enable_gqa: bool = False) -> bool:
-    return bool(enable_gqa and query.shape[-3] != key.shape[-3])
+    return bool(enable_gqa and query.rank > 2 and query.shape[-3] != key.shape[-3])
 
 
 def _may_hide_rows(attn_mask: Var | None = None) -> bool:
@@ -163,11 +175,32 @@ def _is_made_of_infinity(var: Var, seen: set[Any]) -> bool:
     return any(_is_made_of_infinity(each, seen) for each in flat if each not in seen)
 
 
-def _is_grouped_or_hides_rows(query: Var, key: Var, attn_mask: Var | None = None, enable_gqa: bool = False) -> bool:
-    return _is_grouped(query, key, enable_gqa) or _may_hide_rows(attn_mask)
+def _is_grouped_or_hidden(
+    query: Var,
+    key: Var,
+    attn_mask: Var | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> bool:
+    return _is_grouped(query, key, enable_gqa) or _is_hidden(attn_mask, is_causal, scale)
 
 
-_ROWS = "heads that share keys in groups and rows of which a mask hides everything"
+def _is_hidden(attn_mask: Var | None = None, is_causal: bool = False, scale: float | None = None) -> bool:
+    """Whether a mask may hide all of a row, or coremltools would write truths as 0 and -3e4."""
+    truths = is_causal or (attn_mask is not None and is_bool(attn_mask))
+    return _may_hide_rows(attn_mask) or (truths and not (_is_fused() and scale is None))
+
+
+def _is_fused() -> bool:
+    """Whether the target has an operator for attention."""
+    from coremltools import target
+    from coremltools.converters.mil.mil.block import is_current_opset_version_compatible_with
+
+    return bool(is_current_opset_version_compatible_with(target.iOS18))
+
+
+_ROWS = "heads that share keys in groups, rows of which a mask hides everything, and scores beyond its own -3e4"
 
 ATTENTION = (
     Lowering(
@@ -179,12 +212,12 @@ ATTENTION = (
         operator="scaled_dot_product_attention",
         lower=masked_or_grouped_attention,
         upstream_gap=_ROWS,
-        applies=_is_grouped_or_hides_rows,
+        applies=_is_grouped_or_hidden,
     ),
     Lowering(
         operator="_scaled_dot_product_flash_attention_for_cpu",
         lower=flash_attention,
-        upstream_gap="rows of which a mask hides everything",
-        applies=_may_hide_rows,
+        upstream_gap="rows of which a mask hides everything, and scores beyond its own -3e4",
+        applies=_is_hidden,
     ),
 )

@@ -12,6 +12,7 @@ from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Upstre
 from builder.backends.coreml.lowerings.variables import (
     as_float,
     dtype_name,
+    is_bool,
     is_constant,
     is_float,
     is_integer,
@@ -71,6 +72,12 @@ def fmod(mb: Builder, x: Var, other: Var) -> Var:
     """The remainder with the sign of x: `sign(x) * (|x| mod |other|)`."""
     x, other = promoted(x, other)
     return mb.mul(x=mb.sign(x=x), y=mb.mod(x=mb.abs(x=x), y=mb.abs(x=other)))
+
+
+def remainder(mb: Builder, x: Var, other: Var) -> Var:
+    """The remainder with the sign of `other`; of truths as integers."""
+    x, other = promoted(*(mb.cast(x=value, dtype="int32") if is_bool(value) else value for value in (x, other)))
+    return mb.mod(x=x, y=other)
 
 
 def integer_division(mb: Builder, x: Var, other: Var, rounding_mode: str | None = None) -> Var:
@@ -233,7 +240,7 @@ def expm1(mb: Builder, x: Var) -> Var:
 
 def erfc(mb: Builder, x: Var) -> Var:
     """`1 - erf(x)`."""
-    return mb.sub(x=1.0, y=mb.erf(x=x))
+    return mb.sub(x=1.0, y=mb.erf(x=as_float(x)))
 
 
 def isinf(mb: Builder, x: Var) -> Var:
@@ -317,6 +324,12 @@ ELEMENTWISE = (
         lower=gelu,
         wrong=UpstreamBug(issue=None, said="overlooks `approximate` in exported programs"),
         applies=lambda approximate="none": approximate == "tanh",
+    ),
+    Lowering(operator="remainder.scalar_tensor", lower=remainder),
+    Lowering(
+        operator="remainder",
+        lower=remainder,
+        wrong=UpstreamBug(issue=None, said="subtracts the divisor times a quotient that half precision does not hold"),
     ),
     Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
     Lowering(operator="floor_divide", lower=integer_floor_division, wrong=_INTEGER_QUOTIENT, applies=_are_integers),

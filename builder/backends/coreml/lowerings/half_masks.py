@@ -62,7 +62,8 @@ def _clamp(block: Any) -> None:
         if op.op_type != "const" or not _is_mask(op):
             continue
         value = np.asarray(op.outputs[0].val)
-        finite = np.where(_is_beyond(value), np.sign(value) * MASKED, value).astype(value.dtype)
+        size = _LARGEST if _is_filled_in(op.outputs[0]) else MASKED
+        finite = np.where(_is_beyond(value), np.sign(value) * size, value).astype(value.dtype)
         with mb.set_before_op(op):
             new = mb.const(val=finite if finite.ndim else finite[()])
         block.replace_uses_of_var_after_op(anchor_op=op, old_var=op.outputs[0], new_var=new)
@@ -92,6 +93,14 @@ def _is_mask(op: Any) -> bool:
     if not finite.size or finite.max() <= _LARGEST:
         return False
     return bool(users <= _MAKES_MASKS and finite.max() >= _BEYOND) or _is_attended(output, set())
+
+
+def _is_filled_in(var: Any) -> bool:
+    """Whether a number takes the place of scores, and softmax alone takes them: nothing is added to it."""
+    return all(
+        op.op_type == "select" and all(user.op_type == "softmax" for user in op.outputs[0].child_ops)
+        for op in var.child_ops
+    )
 
 
 def _is_attended(var: Any, seen: set[Any]) -> bool:

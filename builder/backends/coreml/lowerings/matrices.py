@@ -5,6 +5,7 @@ from __future__ import annotations
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     fixed_size,
+    is_constant,
     is_float,
     numpy_dtype,
     promoted,
@@ -32,6 +33,40 @@ def det_with_factors(mb: Builder, x: Var) -> tuple[Var, ...]:
     return (det(mb, x),)
 
 
+def inverse(mb: Builder, x: Var) -> Var:
+    """The inverse of small matrices (…, n, n) by Cramer's rule: cofactors, transposed, over the determinant.
+
+    What is divided is `x / m` with m its largest magnitude, so that no product of n factors leaves half precision.
+    """
+    size = fixed_size(x, -1, "the inverse")
+    if size > _LARGEST:
+        raise NotImplementedError(
+            f"the inverse of a {size} x {size} matrix is not converted: it takes a decomposition, which MIL lacks"
+        )
+    largest = mb.reduce_max(x=mb.abs(x=x), axes=[-2, -1], keep_dims=True)
+    scaled = mb.real_div(x=x, y=largest)
+    if size == 1:
+        return mb.real_div(x=1.0, y=x)
+    entries = [[_entry(mb, scaled, row, column) for column in range(size)] for row in range(size)]
+    whole = mb.mul(x=mb.expand_dims(x=_expand(mb, entries), axes=[-1, -2]), y=largest)
+    rows = []
+    for column in range(size):  # of the transposed cofactors
+        cofactors = [_cofactor(mb, entries, row, column) for row in range(size)]
+        rows.append(mb.stack(values=cofactors, axis=-1))
+    return mb.real_div(x=mb.stack(values=rows, axis=-2), y=whole)
+
+
+def _cofactor(mb: Builder, entries: list[list[Var]], row: int, column: int) -> Var:
+    rest = [[v for j, v in enumerate(line) if j != column] for i, line in enumerate(entries) if i != row]
+    minor = _expand(mb, rest)
+    return mb.mul(x=minor, y=-1.0) if (row + column) % 2 else mb.identity(x=minor)
+
+
+def inverse_with_info(mb: Builder, x: Var) -> tuple[Var, ...]:
+    """What exported programs call it; torch's note whether it worked is not made."""
+    return (inverse(mb, x),)
+
+
 def _entry(mb: Builder, x: Var, row: int, column: int) -> Var:
     picked = slice_axis(mb, slice_axis(mb, x, -2, row, row + 1), -1, column, column + 1)
     return mb.squeeze(x=picked, axes=[-2, -1])
@@ -53,6 +88,7 @@ def _expand(mb: Builder, entries: list[list[Var]]) -> Var:
 def addr(mb: Builder, x: Var, vec1: Var, vec2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * vec1 vec2^T`."""
     x, vec1, vec2 = promoted(x, vec1, vec2)
+    vec1, alpha = _reduced(mb, vec1, alpha)
     product = mb.mul(x=mb.expand_dims(x=vec1, axes=[1]), y=mb.expand_dims(x=vec2, axes=[0]))
     return _sum(mb, x, product, beta, alpha)
 
@@ -60,6 +96,7 @@ def addr(mb: Builder, x: Var, vec1: Var, vec2: Var, beta: float = 1, alpha: floa
 def addmv(mb: Builder, x: Var, mat: Var, vec: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * mat vec`."""
     x, mat, vec = promoted(x, mat, vec)
+    vec, alpha = _reduced(mb, vec, alpha)
     product = mb.squeeze(x=mb.matmul(x=mat, y=mb.expand_dims(x=vec, axes=[1])), axes=[1])
     return _sum(mb, x, product, beta, alpha)
 
@@ -67,6 +104,7 @@ def addmv(mb: Builder, x: Var, mat: Var, vec: Var, beta: float = 1, alpha: float
 def addbmm(mb: Builder, x: Var, batch1: Var, batch2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * (sum over the batch of batch1 batch2)`."""
     x, batch1, batch2 = promoted(x, batch1, batch2)
+    batch1, alpha = _reduced(mb, batch1, alpha)
     product = mb.reduce_sum(x=mb.matmul(x=batch1, y=batch2), axes=[0], keep_dims=False)
     return _sum(mb, x, product, beta, alpha)
 
@@ -74,9 +112,13 @@ def addbmm(mb: Builder, x: Var, batch1: Var, batch2: Var, beta: float = 1, alpha
 def addmm(mb: Builder, x: Var, mat1: Var, mat2: Var, beta: float = 1, alpha: float = 1) -> Var:
     """`beta * x + alpha * mat1 mat2`, of matrices or of batches of them."""
     x, mat1, mat2 = promoted(x, mat1, mat2)
-    if is_float(mat1) and abs(alpha) < 1:  # before the product may leave half precision
-        return _sum(mb, x, mb.matmul(x=mb.mul(x=mat1, y=float(alpha)), y=mat2), beta, 1)
+    mat1, alpha = _reduced(mb, mat1, alpha)
     return _sum(mb, x, mb.matmul(x=mat1, y=mat2), beta, alpha)
+
+
+def _reduced(mb: Builder, factor: Var, alpha: float) -> tuple[Var, float]:
+    """A factor times an alpha below 1, before the product may leave half precision, and what is left of alpha."""
+    return (mb.mul(x=factor, y=float(alpha)), 1) if is_float(factor) and abs(alpha) < 1 else (factor, alpha)
 
 
 def _sum(mb: Builder, x: Var, product: Var, beta: float, alpha: float) -> Var:
@@ -101,6 +143,10 @@ def matmul(mb: Builder, x: Var, other: Var) -> Var:
     if other.rank == 1:
         return mb.squeeze(x=mb.matmul(x=x, y=mb.expand_dims(x=other, axes=[1])), axes=[-1])
     return mb.squeeze(x=mb.matmul(x=mb.expand_dims(x=x, axes=[0]), y=other), axes=[-2])
+
+
+def _is_computed(x: Var) -> bool:
+    return not is_constant(x)
 
 
 def _has_a_vector(x: Var, other: Var) -> bool:
@@ -155,6 +201,11 @@ def outer(mb: Builder, x: Var, y: Var) -> Var:
 MATRICES = (
     *(Lowering(operator=name, lower=det) for name in ("det", "linalg_det")),
     Lowering(operator="_linalg_det", lower=det_with_factors),
+    *(
+        Lowering(operator=name, lower=inverse, upstream_gap="matrices that the input decides", applies=_is_computed)
+        for name in ("inverse", "linalg_inv")
+    ),
+    Lowering(operator="linalg_inv_ex", lower=inverse_with_info),
     *(
         Lowering(operator=name, lower=addmm, upstream_gap="`alpha` and `beta` that are integers", applies=_is_weighted)
         for name in ("addmm", "baddbmm")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import is_bool, is_complex, positive, slice_axis
+from builder.backends.coreml.lowerings.variables import complex_of, is_bool, is_complex, positive, slice_axis
 
 
 def _both(mb: Builder, x: Var, move: Callable[[Var], Var]) -> Var:
     """The same of the real and of the imaginary part."""
-    return mb.complex(real_data=move(mb.complex_real(data=x)), imag_data=move(mb.complex_imag(data=x)))
+    return complex_of(mb, move(mb.complex_real(data=x)), move(mb.complex_imag(data=x)))
 
 
 def permute(mb: Builder, x: Var, dims: Sequence[int]) -> Var:
@@ -36,10 +36,13 @@ def reshape(mb: Builder, x: Var, shape: Sequence[int]) -> Var:
     return _both(mb, x, lambda part: mb.reshape(x=part, shape=list(shape)))
 
 
-def slice_(mb: Builder, x: Var, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Var:
+def slice_(
+    mb: Builder, x: Var, dim: int = 0, start: Var | int | None = None, end: Var | int | None = None, step: int = 1
+) -> Var:
     """`x[start:end:step]` of both parts along an axis."""
-    end = None if end is None or end >= 2**31 - 1 else end
-    return _both(mb, x, lambda part: slice_axis(mb, part, dim, start or None, end, step))
+    start = None if isinstance(start, int) and start == 0 else start
+    end = None if isinstance(end, int) and end >= 2**31 - 1 else end
+    return _both(mb, x, lambda part: slice_axis(mb, part, dim, start, end, step))
 
 
 def select(mb: Builder, x: Var, dim: int, index: int) -> Var:

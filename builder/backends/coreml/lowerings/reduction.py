@@ -53,10 +53,17 @@ def cdist(mb: Builder, x1: Var, x2: Var, p: float = 2.0, compute_mode: int | Non
     return norm(mb, difference, float(p))
 
 
+def dist(mb: Builder, x: Var, other: Var, p: float = 2.0) -> Var:
+    """The p-norm of all of `x - other`."""
+    x, other = promoted(as_float(x), as_float(other))
+    difference = mb.reshape(x=mb.sub(x=x, y=other), shape=[-1])
+    return vector_norm(mb, difference, p) if 0 < p < 1e30 else norm(mb, difference, float(p))
+
+
 def pairwise_distance(mb: Builder, x1: Var, x2: Var, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Var:
     """The p-norm of `x1 - x2 + eps` over the last axis."""
     x1, x2 = promoted(x1, x2)
-    return norm(mb, mb.add(x=mb.sub(x=x1, y=x2), y=float(eps)), float(p), keepdim=bool(keepdim))
+    return norm(mb, mb.add(x=as_float(mb.sub(x=x1, y=x2)), y=float(eps)), float(p), keepdim=bool(keepdim))
 
 
 def cosine_similarity(mb: Builder, x1: Var, x2: Var, dim: int = 1, eps: float = 1e-8) -> Var:
@@ -178,6 +185,7 @@ REDUCTION = (
         wrong=UpstreamBug(issue=None, said="takes powers that half precision does not hold"),
         applies=_is_a_power,
     ),
+    Lowering(operator="dist", lower=dist),
     Lowering(operator="pairwise_distance", lower=pairwise_distance),
     Lowering(operator="bucketize", lower=bucketize),
 )

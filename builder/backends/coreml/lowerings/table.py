@@ -14,7 +14,9 @@ from builder.backends.coreml.lowerings.einsum import EINSUM
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
 from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
+from builder.backends.coreml.lowerings.fourier import FOURIER
 from builder.backends.coreml.lowerings.integer import INTEGER
+from builder.backends.coreml.lowerings.likes import LIKES
 from builder.backends.coreml.lowerings.limits import LIMITS
 from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
@@ -32,6 +34,7 @@ from builder.backends.coreml.lowerings.scattering import SCATTERING
 from builder.backends.coreml.lowerings.shape import SHAPE
 from builder.backends.coreml.lowerings.statistics import STATISTICS
 from builder.backends.coreml.lowerings.transposed_convolution import TRANSPOSED_CONVOLUTION
+from builder.backends.coreml.lowerings.truths import TRUTHS
 from builder.backends.coreml.lowerings.windows import WINDOWS
 
 LOWERINGS = by_operator(
@@ -47,7 +50,9 @@ LOWERINGS = by_operator(
     ELEMENTWISE,
     EMBEDDING,
     FLEXIBLE_SIZES,
+    FOURIER,
     INTEGER,
+    LIKES,
     LIMITS,
     LOGARITHMS,
     MASKS,
@@ -64,6 +69,7 @@ LOWERINGS = by_operator(
     SHAPE,
     STATISTICS,
     TRANSPOSED_CONVOLUTION,
+    TRUTHS,
     WINDOWS,
 )
 

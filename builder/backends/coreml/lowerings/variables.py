@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+from builder.backends.coreml.lowerings.broadcasting import broadcast_together
 from builder.backends.coreml.lowerings.lowering import Builder, Var
 
 
@@ -35,6 +36,18 @@ def is_complex(x: Var) -> bool:
     from coremltools.converters.mil.mil import types
 
     return bool(types.is_complex(x.dtype))
+
+
+def complex_of(mb: Builder, real: Var, imaginary: Var) -> Var:
+    """`real + imaginary i`, both of one shape.
+
+    An open size of both may have two symbols, each made by the operator that computed it; coremltools takes these for
+    unlike sizes. Given as one array, both have the first's.
+    """
+    if real.shape != imaginary.shape:
+        both = mb.concat(values=[mb.expand_dims(x=part, axes=[0]) for part in (real, imaginary)], axis=0)
+        real, imaginary = (mb.squeeze(x=slice_axis(mb, both, 0, n, n + 1), axes=[0]) for n in (0, 1))
+    return mb.complex(real_data=real, imag_data=imaginary)
 
 
 def is_constant(x: Var) -> bool:
@@ -99,14 +112,17 @@ def positive(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
 
 
-def slice_axis(mb: Builder, x: Var, axis: int, begin: int | None, end: int | None, step: int = 1) -> Var:
-    """`x[..., begin:end:step, ...]` along one axis; None is the beginning or the end."""
+def slice_axis(mb: Builder, x: Var, axis: int, begin: Var | int | None, end: Var | int | None, step: int = 1) -> Var:
+    """`x[..., begin:end:step, ...]` along one axis; None is the beginning or the end, a Var follows from sizes."""
     axis = positive(axis, x.rank)
-    begins, ends, steps = [0] * x.rank, [0] * x.rank, [1] * x.rank
-    begins[axis], ends[axis], steps[axis] = begin or 0, end or 0, step
-    begin_mask = [i != axis or begin is None for i in range(x.rank)]
-    end_mask = [i != axis or end is None for i in range(x.rank)]
-    return mb.slice_by_index(x=x, begin=begins, end=ends, stride=steps, begin_mask=begin_mask, end_mask=end_mask)
+    masks = [[i != axis or edge is None for i in range(x.rank)] for edge in (begin, end)]
+    edges = [[0 if i != axis or edge is None else edge for i in range(x.rank)] for edge in (begin, end)]
+    begins, ends = (
+        values if all(isinstance(value, Integral) for value in values) else mb.concat(values=values, axis=0)
+        for values in edges
+    )
+    steps = [step if i == axis else 1 for i in range(x.rank)]
+    return mb.slice_by_index(x=x, begin=begins, end=ends, stride=steps, begin_mask=masks[0], end_mask=masks[1])
 
 
 def take(mb: Builder, x: Var, axis: int, indices: Sequence[int]) -> Var:
@@ -125,11 +141,9 @@ def selected(mb: Builder, condition: Var, a: Var, b: Var) -> Var:
 
     MIL takes the shape of the result from `a` and `b` alone: a larger condition makes a malformed program.
     """
-    from coremltools.converters.mil.frontend._utils import pymil_broadcast_tensors
-
     a, b = promoted(a, b)
     if not condition.shape == a.shape == b.shape and max(condition.rank, a.rank, b.rank):
-        condition, a, b = pymil_broadcast_tensors([condition, a, b])
+        condition, a, b = broadcast_together(mb, [condition, a, b])
     return mb.select(cond=condition, a=a, b=b)
 
 

@@ -19,7 +19,7 @@ from builder.artifacts.effects import worst_change
 from builder.backends.coreml.module_compression import integers, tables, trained
 from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import choose_layers
-from builder.errors import BuilderError, ConversionError
+from builder.errors import BuilderError, ConversionError, about
 from builder.model.substitutions.batch_norm import batch_norm_folding
 from builder.model.substitutions.rewrite import copy_module
 from builder.spec.module_compression import (
@@ -137,15 +137,15 @@ def _errors(name: str) -> Iterator[None]:
             contextlib.redirect_stderr(said),  # its progress bars
         ):
             warnings.simplefilter("default")
-            yield
-    except BuilderError as error:
-        error.key = error.key or f"compression.{name}"
+            with about(f"compression.{name}"):
+                yield
+    except BuilderError:
         raise
     except Exception as error:
         _LOG.debug("compression %s failed", name, exc_info=error)
         text = next((line for line in str(error).splitlines() if line.strip()), "")
         message = f"compression {name} failed: {type(error).__name__}: {text}"
-        raise ConversionError(message, key=f"compression.{name}") from error
+        raise ConversionError(message, code="B0410", key=f"compression.{name}") from error
     finally:
         for warning in caught:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)

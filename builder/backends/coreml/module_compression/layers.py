@@ -45,6 +45,7 @@ def choose_layers(root: nn.Module, name: str, step: ModuleCompression, why_not: 
             if not any(fnmatchcase(path, pattern) for path in layers):
                 raise ConfigurationError(
                     f"compression {name}: no layer of the model belongs to {pattern}",
+                    code="B0264",
                     hint=did_you_mean(pattern, layers),
                     key=f"compression.{name}.{setting}",
                 )
@@ -54,7 +55,7 @@ def choose_layers(root: nn.Module, name: str, step: ModuleCompression, why_not: 
     skipped = tuple(SkippedLayer(step=name, name=path, reason=reason) for path, reason in reasons.items() if reason)
     if not chosen:
         said = f"{skipped[0].reason} ({skipped[0].name})" if skipped else "the model has no layer that it could be for"
-        raise ConversionError(f"compression {name} changed nothing: {said}", key=f"compression.{name}")
+        raise ConversionError(f"compression {name} changed nothing: {said}", code="B0409", key=f"compression.{name}")
     return Layers(chosen=chosen, skipped=skipped, others=tuple(path for path in layers if path not in chosen))
 
 

@@ -67,9 +67,11 @@ def _loss(step: SensitiveKmeans, context: Context) -> Any:
     function = import_object(step.loss, key=key)
 
     def loss(outputs: Any) -> torch.Tensor:
-        value = call(function, str(step.loss), outputs, key=key, error=ConversionError)
+        value = call(function, str(step.loss), outputs, key=key, error=ConversionError, code="B0416")
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
-            raise ConversionError(f"{step.loss} returned {type(value).__name__}, expected one number", key=key)
+            raise ConversionError(
+                f"{step.loss} returned {type(value).__name__}, expected one number", code="B0410", key=key
+            )
         return value
 
     return loss

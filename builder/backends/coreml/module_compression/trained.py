@@ -82,7 +82,7 @@ def _train(model: nn.Module, path: str, step: Callable[[], None], context: Conte
     try:
         with torch.enable_grad():
             model.requires_grad_(True).train()
-            call(function, path, model, step, key=key, error=ConversionError)
+            call(function, path, model, step, key=key, error=ConversionError, code="B0416")
     finally:
         torch.random.set_rng_state(before)
         model.requires_grad_(False)

@@ -89,5 +89,6 @@ def _without(patch: Patch, error: Exception) -> None:
         return
     raise UnfitEnvironmentError(
         f"{package} {installed} has no {patch.target}, which builder replaces because it {patch.reason}",
+        code="B0702",
         hint=f"install the version that builder is tested with: `{install_command(package)}`",
     ) from error

@@ -19,6 +19,7 @@ from builder.backends.coreml.convert import state_types
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import input_types
 from builder.backends.coreml.lowerings.assignment import assignments
+from builder.backends.coreml.lowerings.decomposed import kind_of_node, written_out
 from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.lowerings.writes import functional_writes
 from builder.backends.coreml.onnx_import import mil_program
@@ -129,11 +130,12 @@ def missing_operators(captured: CapturedProgram) -> tuple[str, ...]:
     if captured.method not in ("trace", "script", "export"):
         return ()
     import_coremltools()
+    captured = written_out(captured)
     with registered_lowerings():
         from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
         if captured.method == "export":
-            kinds = [exported_kind(node) for node in captured.program.graph.nodes if node.op == "call_function"]
+            kinds = [kind_of_node(node) for node in captured.program.graph.nodes if node.op == "call_function"]
         else:
             kinds = [name for name in top_level_names(captured.program) if not name.endswith("_")]
         return tuple(dict.fromkeys(kind for kind in kinds if _TORCH_OPS_REGISTRY.get_func(kind) is None))
@@ -247,7 +249,7 @@ def _known_for_now(program: Any) -> Iterator[None]:
     missing = {
         kind
         for node in program.graph.nodes
-        if node.op == "call_function" and _TORCH_OPS_REGISTRY.get_func(kind := exported_kind(node)) is None
+        if node.op == "call_function" and _TORCH_OPS_REGISTRY.get_func(kind := kind_of_node(node)) is None
     }
 
     def refuse(context: Any, node: Any) -> None:
@@ -259,17 +261,6 @@ def _known_for_now(program: Any) -> Iterator[None]:
     finally:
         for kind in missing:
             del known[kind]
-
-
-def exported_kind(node: Any) -> str:
-    """The name by which coremltools looks up a node of an exported program."""
-    from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
-
-    target = node.target
-    name = (
-        target.name() if hasattr(target, "name") and callable(target.name) else getattr(target, "__name__", str(target))
-    )
-    return str(sanitize_op_kind(name))
 
 
 def _by_node(operators: Mapping[str, Operator]) -> Located:

@@ -48,6 +48,7 @@ METHODS = {
     "zeros, then a palette": [zeros(target_sparsity=0.4), palette(nbits=6)],
     "zeros, then integers": [zeros(target_sparsity=0.4), integers()],
     "a palette of integers": [palette(nbits=6), integers()],
+    "zeros, then a palette of integers": [zeros(target_sparsity=0.4), palette(nbits=6), integers()],
     "a palette with zeros": [palette(nbits=6), zeros(target_sparsity=0.4)],
     "integers with zeros": [integers(), zeros(target_sparsity=0.4)],
 }

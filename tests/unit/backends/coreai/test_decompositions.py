@@ -57,6 +57,8 @@ CASES = {
     "adaptive means of volumes": lambda x, p, v, i: F.adaptive_avg_pool3d(v, (3, 2, 2)),
     "max_pool3d": lambda x, p, v, i: F.max_pool3d(v, (2, 3, 2), (1, 2, 2), (1, 1, 0)),
     "grid_sample": lambda x, p, v, i: F.grid_sample(p, GRID, align_corners=False),
+    "smooth cubic": lambda x, p, v, i: F.interpolate(p, (3, 8), mode="bicubic", antialias=True),
+    "smooth linear": lambda x, p, v, i: F.interpolate(p, (3, 2), mode="bilinear", antialias=True, align_corners=True),
     "cdist": lambda x, p, v, i: torch.cdist(x, x[:2] + 1),
     "rfft": lambda x, p, v, i: torch.view_as_real(torch.fft.rfft(p, norm="ortho")),
     "irfft": lambda x, p, v, i: torch.fft.irfft(torch.fft.rfft(p, dim=2), n=7, dim=2),

@@ -1,0 +1,105 @@
+"""Fourier transforms of any axes as products with matrices of cosines and sines; complex numbers are pairs.
+
+The three operators that every function of `torch.fft` comes down to in an exported program (aten/src/ATen/native/
+SpectralOps.cpp): complex to complex, real to complex, complex to real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_complex, positive
+
+_BY_ROOT, _BY_SIZE = 1, 2
+"""torch's `fft_norm_mode`; 0 is none."""
+
+Pair = tuple[Var, Var]
+
+
+def complex_to_complex(mb: Builder, x: Var, dim: Sequence[int], normalization: int, forward: bool) -> Var:
+    """`sum over t of x[t] e^(-2πi kt / n)` along each of the axes, `e^(+…)` where it is not forward."""
+    pair = _parts(mb, x)
+    for axis in dim:
+        pair = _transformed(mb, pair, positive(axis, pair[0].rank), normalization, forward=forward)
+    return mb.complex(real_data=pair[0], imag_data=pair[1])
+
+
+def real_to_complex(mb: Builder, x: Var, dim: Sequence[int], normalization: int, onesided: bool) -> Var:
+    """The same of real numbers; onesided: of the last axis the first `n // 2 + 1`, whose conjugates the others are."""
+    last = positive(dim[-1], x.rank)
+    size = fixed_size(x, last, "a Fourier transform")
+    kept = size // 2 + 1 if onesided else size
+    cosines, sines = _waves(size, size, kept, normalization)
+    x = as_float(x)
+    pair = _times(mb, x, last, cosines), _times(mb, x, last, -sines)
+    for axis in dim[:-1]:
+        pair = _transformed(mb, pair, positive(axis, x.rank), normalization, forward=True)
+    return mb.complex(real_data=pair[0], imag_data=pair[1])
+
+
+def complex_to_real(mb: Builder, x: Var, dim: Sequence[int], normalization: int, last_dim_size: int) -> Var:
+    """Backwards from the first half of the last axis: the others, conjugates of these, count twice."""
+    import numpy as np
+
+    pair = _parts(mb, x)
+    for axis in dim[:-1]:
+        pair = _transformed(mb, pair, positive(axis, x.rank), normalization, forward=False)
+    last = positive(dim[-1], x.rank)
+    half = last_dim_size // 2 + 1
+    times = np.full((half, 1), 2.0)
+    times[0] = 1
+    if last_dim_size % 2 == 0:
+        times[-1] = 1
+    cosines, sines = _waves(last_dim_size, half, last_dim_size, normalization)
+    real, imaginary = (_times(mb, part, last, wave * times) for part, wave in zip(pair, (cosines, sines), strict=True))
+    return mb.sub(x=real, y=imaginary)
+
+
+def _parts(mb: Builder, x: Var) -> Pair:
+    if not is_complex(x):
+        x = as_float(x)
+        return x, mb.mul(x=x, y=0.0)
+    return mb.complex_real(data=x), mb.complex_imag(data=x)
+
+
+def _transformed(mb: Builder, pair: Pair, axis: int, normalization: int, *, forward: bool) -> Pair:
+    """`(a + bi)(C ∓ Si) = (aC ± bS) + (bC ∓ aS)i` along one axis."""
+    size = fixed_size(pair[0], axis, "a Fourier transform")
+    cosines, sines = _waves(size, size, size, normalization)
+    sines = sines if forward else -sines
+    (a_cos, b_cos), (a_sin, b_sin) = ([_times(mb, part, axis, wave) for part in pair] for wave in (cosines, sines))
+    return mb.add(x=a_cos, y=b_sin), mb.sub(x=b_cos, y=a_sin)
+
+
+def _waves(size: int, rows: int, columns: int, normalization: int) -> tuple[Any, Any]:
+    """`cos(2π tk / size)` and `sin` of t < rows and k < columns, divided as the norm says; exact where tk is large."""
+    import numpy as np
+
+    turns = np.outer(np.arange(rows), np.arange(columns)) % size * (2 * np.pi / size)
+    divisor = {_BY_ROOT: size**0.5, _BY_SIZE: float(size)}.get(normalization, 1.0)
+    return np.cos(turns) / divisor, np.sin(turns) / divisor
+
+
+def _times(mb: Builder, x: Var, axis: int, matrix: Any) -> Var:
+    """Product of an axis with a constant matrix."""
+    import numpy as np
+
+    matrix = matrix.astype(np.float32)
+    if axis == x.rank - 1 and x.rank > 1:
+        return mb.matmul(x=x, y=matrix)
+    if axis == x.rank - 2:
+        return mb.matmul(x=matrix.T.copy(), y=x)
+    if x.rank == 1:
+        return mb.squeeze(x=mb.matmul(x=mb.expand_dims(x=x, axes=[0]), y=matrix), axes=[0])
+    order = [other for other in range(x.rank) if other != axis] + [axis]
+    back = [order.index(i) for i in range(x.rank)]
+    return mb.transpose(x=mb.matmul(x=mb.transpose(x=x, perm=order), y=matrix), perm=back)
+
+
+FOURIER = (
+    Lowering(operator="_fft_c2c", lower=complex_to_complex),
+    Lowering(operator="_fft_r2c", lower=real_to_complex),
+    Lowering(operator="_fft_c2r", lower=complex_to_real),
+)

@@ -1,0 +1,1 @@
+"""Codes of diagnostics, what each means, and how diagnostics are shown."""

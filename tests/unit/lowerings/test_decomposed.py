@@ -1,0 +1,88 @@
+"""Operators of exported programs that torch itself writes with others; Fourier transforms among them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from builder.artifacts import CapturedProgram
+from builder.backends.coreml.importing import import_coremltools
+from builder.backends.coreml.lowerings.decomposed import written_out
+from builder.backends.coreml.screening import refuse_what_cannot_convert
+from builder.errors import ConversionError
+from tests.unit.lowerings.agreement import Case, Cases, Draw, agree, captured, floats
+
+
+def defined_by_torch(rng: random.Random) -> Case:
+    return (
+        lambda a, b: (
+            torch.kron(a, b), functional.huber_loss(a, b), torch.trapezoid(a, dim=0), torch.dist(a, b),
+            torch.tensordot(a, b.T, 1), torch.renorm(a, 2, 0, 1.0), torch.linalg.multi_dot([a, b.T, a]),
+            torch.gradient(a)[0], torch.dist(a, b, float("inf")),
+            torch.vdot(a[0], b[0]), functional.triplet_margin_loss(a, b, a * 2),
+        ),
+        (floats(rng, 3, 4), floats(rng, 3, 4)),
+    )  # fmt: skip
+
+
+def transforms(rng: random.Random) -> Case:
+    """Of real numbers, of complex ones and back, odd and even sizes, every norm, filled up and cut."""
+
+    def transform(x: Tensor) -> tuple[Tensor, ...]:
+        fft = torch.fft
+        halves = fft.rfft2(x, norm="ortho")
+        results = [
+            fft.fft(x),
+            fft.fft2(x, norm="ortho"),
+            fft.fftn(x, norm="forward"),
+            fft.rfft(x, n=7, dim=1),
+            halves,
+            fft.ifft(fft.fft(x, dim=0), dim=0),
+            fft.fft(x[0, 0], n=3),
+            fft.ihfft(x),
+        ]
+        back = [
+            fft.irfft2(halves, s=(4, 5), norm="ortho"),
+            fft.irfft(fft.rfft(x), n=5),
+            fft.irfft(x, n=6, norm="forward"),
+        ]
+        return (*(torch.view_as_real(result.resolve_conj()) for result in results), *back)
+
+    return transform, (floats(rng, 2, 4, 5),)  # fmt: skip
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("draw", [defined_by_torch, transforms])
+def test_torchs_definition_takes_the_place_of_an_operator_without_a_lowering(
+    draw: Draw, half: bool, tmp_path: Path
+) -> None:
+    agree(draw, method="export", half=half, folder=tmp_path, count=1)
+
+
+def _exported(function: object, *given: Tensor) -> CapturedProgram:
+    import_coremltools()
+    module = Cases([(function, given)]).eval()  # type: ignore[list-item]
+    return CapturedProgram(program=captured(module, given, "export"), method="export", failures={})
+
+
+def test_only_operators_without_a_lowering_are_written_out() -> None:
+    # given programs of which one has an operator that coremltools lacks
+    known, other = (
+        _exported(lambda x: torch.softmax(x, -1), torch.ones(2, 2)),
+        _exported(torch.kron, *[torch.ones(2, 2)] * 2),
+    )
+    # when they are written out
+    # then the first stays the same object, and the second has other operators
+    assert written_out(known) is known
+    assert "kron" not in str(written_out(other).program.graph)
+    refuse_what_cannot_convert(other)
+
+
+def test_an_operator_that_torch_does_not_define_is_refused_by_its_name() -> None:
+    with pytest.raises(ConversionError, match="`digamma` has no lowering"):
+        refuse_what_cannot_convert(_exported(torch.digamma, torch.ones(3)))
