@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
+from builder.artifacts.findings import LintFinding as LintFinding
+from builder.artifacts.headroom import Headroom as Headroom
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -379,6 +382,9 @@ class CheckReport:
     """The input on which artifact and original differ most of all that were tried, as `.npz`; not in `build.json`."""
     failed_on: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """By output that missed a limit, the numbers of the samples, those first that differ most."""
+    headroom: Headroom | None = None
+    """What values the artifact's operators have, by bounds and on the first inputs of this check; in `build.json` by
+    itself."""
 
     @property
     def verdict(self) -> Verdict:
@@ -454,21 +460,6 @@ class StageReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LintFinding:
-    """What one rule of the Neural Engine lint found in the artifact."""
-
-    rule: str
-    confidence: Literal["measured", "high", "medium", "low"]
-    """`high`, `medium` or `low`; `measured` where Core ML's own compute plan says it."""
-    count: int
-    examples: tuple[str, ...]
-    advice: str
-    sources: tuple[str, ...]
-    ignored: str | None = None
-    """The recipe's reason why this is accepted."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class BuildRecord:
     """All that is known about one build; `build.json`, the reports and MLflow are made from it."""
 
@@ -510,11 +501,16 @@ class BuildRecord:
     weights: tuple[LayerWeights, ...] = ()
     """The largest first; the report plots them."""
     lint: tuple[LintFinding, ...] = ()
-    """What probably keeps the artifact off the Neural Engine, the surest first."""
+    """What probably keeps the artifact off the Neural Engine, and where numbers can go wrong, the surest first."""
     chosen: AutoResult | None = None
     """What `auto` stands for, where the recipe says it."""
     decided: BuildSpec | None = None
     """The request's spec with that in the place of `auto`."""
+
+    @property
+    def headroom(self) -> tuple[Headroom, ...]:
+        """The values inside the artifact, by function; empty where no parity check executed it."""
+        return tuple(check.headroom for check in self.checks if check.headroom is not None)
 
     @property
     def spec(self) -> BuildSpec:

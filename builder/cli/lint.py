@@ -1,14 +1,21 @@
-"""`python -m builder lint MODEL`: what probably keeps a Core ML model off the Neural Engine, or slows it there."""
+"""`python -m builder lint MODEL`: what keeps a model off the Neural Engine, and where its numbers can go wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from builder.cli.arguments import Parser, model_file
 from builder.util.text import visible
 
-DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there: warnings,
-each with its confidence and its source (docs/reference/lint.md), the surest first. The exit code is 0.
+if TYPE_CHECKING:  # it brings torch
+    from builder.analysis.headroom.analyse import Place
+
+DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there, and where
+its numbers can go wrong: warnings, each with its confidence and its source (docs/reference/lint.md), the surest first.
+Values are bounded from the inputs on, as the build.json beside the model declares them, and the model is executed for
+a few seconds. The exit code is 0.
 
   python -m builder lint outputs/mobilenet_v2_fp16/default/mobilenet_v2_fp16.mlpackage
 """
@@ -19,7 +26,36 @@ def run(arguments: Sequence[str]) -> int:
     parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
     parser.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
     path = model_file(parser.read(arguments).model)
-    from builder.analysis.neural_engine.inspect import lint, told
+    from builder.analysis.headroom.inputs import analyse_file
+    from builder.analysis.headroom.screen import told as numbers
+    from builder.analysis.neural_engine.inspect import accepted, lint, told
 
-    print(visible("\n".join(told(lint(path)))))
+    inputs, places = _beside(path)
+    lines = told(lint(path))
+    for headroom in analyse_file(path, inputs, places):
+        found = accepted(headroom.findings, {})
+        lines += ["", *numbers(headroom), *(told(found) if found else ())]
+    print(visible("\n".join(lines)))
     return 0
+
+
+def _beside(path: Path) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Place]]:
+    """What the build record beside the model says of its inputs, and where its operators come from."""
+    from builder.analysis.headroom.analyse import Place
+    from builder.reports.build_json import read_build_json
+
+    try:
+        document = read_build_json(path.parent)
+    except (FileNotFoundError, ValueError):
+        return {}, {}
+    if Path(document["artifact"]["path"]).name != path.name:
+        return {}, {}
+    inputs = {
+        name: given for name, given in (document["config"].get("input") or {}).items() if isinstance(given, Mapping)
+    }
+    places = {
+        row["name"]: Place(module=row["module"], line=row["line"])
+        for headroom in document.get("headroom", ())
+        for row in headroom["operators"]
+    }
+    return inputs, places

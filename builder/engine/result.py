@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, BuildRequest
+from builder.artifacts import BuildRecord, BuildRequest, CheckReport, LintFinding
 from builder.artifacts.effects import with_measures
 from builder.backends import backend_of
 from builder.engine.run import Run
@@ -57,10 +57,15 @@ def make_record(run: Run, began: str) -> BuildRecord:
         source_bytes=loaded.source_bytes,
         labels=prepared.labels,
         weights=tuple(replace(layer, module=converted.modules.get(layer.output, "")) for layer in sealed.weights),
-        lint=accepted(sealed.lint, run.spec.lint.ignore),
+        lint=accepted((*sealed.lint, *_numeric(checks)), run.spec.lint.ignore),
         chosen=chosen,
         decided=None if chosen is None else run.spec,
     )
+
+
+def _numeric(checks: Sequence[CheckReport]) -> list[LintFinding]:
+    """What the lint of numbers found, in all functions."""
+    return [finding for check in checks if check.headroom is not None for finding in check.headroom.findings]
 
 
 def recorded(request: BuildRequest) -> BuildRequest:

@@ -55,6 +55,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "compression": plain(record.compression),
         "skipped_layers": plain(record.skipped_layers),
         "lint": plain(record.lint),
+        "headroom": plain(record.headroom),
         "op_counts": dict(sorted(record.op_counts.items())),
         "source_bytes": record.source_bytes,
         "labels": None if record.labels is None else len(record.labels),
@@ -65,8 +66,8 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
 
 
 def _check(check: CheckReport) -> dict[str, Any]:
-    """A check without its pictures and its worst input, which lie beside it."""
-    hidden = ("pictures", "worst_input")
+    """A check without its pictures and its worst input, which lie beside it, and its headroom, which has a key."""
+    hidden = ("pictures", "worst_input", "headroom")
     kept = {name: plain(value) for name, value in vars(check).items() if name not in hidden}
     return {**kept, "verdict": check.verdict}
 

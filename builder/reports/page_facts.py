@@ -57,11 +57,13 @@ def lowerings(record: BuildRecord) -> Markup | None:
 
 def neural_engine(record: BuildRecord) -> Markup:
     """What probably keeps the artifact off the Neural Engine, or slows it there."""
-    if not record.lint:
+    numeric = {finding.rule for headroom in record.headroom for finding in headroom.findings}
+    found = [finding for finding in record.lint if finding.rule not in numeric]
+    if not found:
         return section("Neural Engine", _quiet("Nothing is known that would keep this model off the Neural Engine."))
     head = ("rule", "confidence", "found", "what to do", "source")
     note = "Warnings from the file alone, for want of a list that Apple publishes; measure on a device before you act."
-    return section("Neural Engine", table(head, [_finding(finding) for finding in record.lint]), _quiet(note))
+    return section("Neural Engine", table(head, [finding_row(finding) for finding in found]), _quiet(note))
 
 
 def substitutions(record: BuildRecord) -> Markup | None:
@@ -152,7 +154,8 @@ def _layer(weight: LayerWeights) -> str:
     return f"{name} ({weight.operator})" if weight.operator else name
 
 
-def _finding(finding: LintFinding) -> tuple[Content, ...]:
+def finding_row(finding: LintFinding) -> tuple[Content, ...]:
+    """A rule of the lint with what it found, and what to do."""
     found = details(f"{finding.count}", *(element("p", example, class_="quiet") for example in finding.examples))
     done = finding.advice if finding.ignored is None else f"accepted: {finding.ignored}"
     return code(finding.rule), finding.confidence, found, done, "; ".join(finding.sources)

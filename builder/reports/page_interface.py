@@ -9,6 +9,7 @@ from builder.artifacts import BuildRecord
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import plain, scalar
 from builder.reports.swift import swift_snippet
+from builder.reports.swift_coreai import core_ai_snippet
 from builder.spec.inputs import ImageInput
 from builder.spec.target import BACKENDS
 
@@ -50,23 +51,11 @@ def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
 
 
 def swift(record: BuildRecord) -> Markup:
-    """The snippet, and what is known of it; of Core AI what the app passes, since its Swift API is not checked here."""
-    if BACKENDS[record.artifact.format] == "coreai":
-        return section("Call it from Swift", element("p", _core_ai(record)))
+    """The snippet, and what is known of it."""
     note = "Written from the artifact's own description; it was not compiled here."
-    snippet = element("pre", element("code", swift_snippet(record)))
-    return section("Call it from Swift", snippet, element("p", note, class_="quiet"))
-
-
-def _core_ai(record: BuildRecord) -> str:
-    """How an app takes an `.aimodel`, in words."""
-    pictures = [f"{f['name']} as levels of {f['color_layout']}" for f in record.inputs if "color_layout" in f]
-    given = f" Pictures are arrays of 0 to 255, (1, C, H, W): {', '.join(pictures)}." if pictures else ""
-    labels = " The labels are in metadata.json, in the order of the probabilities." if record.labels else ""
-    return (
-        f"Load {record.artifact.path.name} as an AIModel, take its function, and pass each input as an NDArray of the "
-        f"shape and type above.{given}{labels}"
-    )
+    is_core_ai = BACKENDS[record.artifact.format] == "coreai"
+    snippet = core_ai_snippet(record) if is_core_ai else swift_snippet(record)
+    return section("Call it from Swift", element("pre", element("code", snippet)), element("p", note, class_="quiet"))
 
 
 def _feature(feature: Mapping[str, Any]) -> str:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.artifacts import BuildRecord
 from builder.reports.plain import system_name
 from builder.reports.swift_detector import detector_snippet
-from builder.reports.swift_words import literal, type_name
+from builder.reports.swift_words import free_name, identifier, literal, type_name
 from builder.spec.inputs import TensorInput
 
 _PIXELS = {"G": "kCVPixelFormatType_OneComponent8", "G16": "kCVPixelFormatType_OneComponent16Half"}
 _ARRAYS = {"float32": ".float32", "float16": ".float16", "int32": ".int32", "float64": ".double", "int8": ".int8"}
 _LABELS_SHOWN = 3
-# fmt: off
-_KEYWORDS = {
-    "Any", "Self", "as", "associatedtype", "break", "case", "catch", "class", "continue", "default", "defer",
-    "deinit", "do", "else", "enum", "extension", "fallthrough", "false", "fileprivate", "for", "func", "guard",
-    "if", "import", "in", "init", "inout", "internal", "is", "let", "nil", "operator", "precedencegroup",
-    "private", "protocol", "public", "repeat", "rethrows", "return", "self", "static", "struct", "subscript",
-    "super", "switch", "throw", "throws", "true", "try", "typealias", "var", "where", "while",
-}
-# fmt: on
 
 
 def swift_snippet(record: BuildRecord) -> str:
@@ -68,17 +58,17 @@ def _init(record: BuildRecord) -> Iterator[str]:
 
 
 def _predict(record: BuildRecord) -> Iterator[str]:
-    names = {_identifier(given["name"]) for given in record.inputs}
-    features, answer, state = (_free(name, names) for name in ("features", "answer", "state"))
+    names = {identifier(given["name"]) for given in record.inputs}
+    features, answer, state = (free_name(name, names) for name in ("features", "answer", "state"))
     stateful = bool(record.request.spec.state)
-    parameters = [f"{_identifier(given['name'])}: {_parameter_type(given)}" for given in record.inputs]
+    parameters = [f"{identifier(given['name'])}: {_parameter_type(given)}" for given in record.inputs]
     parameters += [f"{state}: MLState"] if stateful else []
-    results = ", ".join(f"{_identifier(o['name'])}: {_result_type(o)}" for o in record.outputs)
+    results = ", ".join(f"{identifier(o['name'])}: {_result_type(o)}" for o in record.outputs)
     returns = f"({results})" if len(record.outputs) != 1 else results.partition(": ")[2]
-    yield from (f"/// - Parameter {_identifier(given['name'])}: {_meaning(given)}" for given in record.inputs)
+    yield from (f"/// - Parameter {identifier(given['name'])}: {_meaning(given)}" for given in record.inputs)
     if stateful:
         yield f"/// - Parameter {state}: one `model.makeState()` for each sequence"
-    yield from (f"/// - Returns {_identifier(o['name'])}: {_gives(o, record.labels)}" for o in record.outputs)
+    yield from (f"/// - Returns {identifier(o['name'])}: {_gives(o, record.labels)}" for o in record.outputs)
     yield f"func predict({', '.join(parameters)}) throws -> {returns} {{"
     for name, low, high in _promises(record):
         yield from (f"    {line}" for line in _held(name, low, high))
@@ -103,7 +93,7 @@ def _promises(record: BuildRecord) -> Iterator[tuple[str, str | None, str | None
 
 def _held(name: str, low: str | None, high: str | None) -> Iterator[str]:
     """A precondition of debug builds: the artifact was checked in this range alone."""
-    variable = _identifier(name)
+    variable = identifier(name)
     holds = " && ".join(filter(None, (low, high)))
     yield f"assert((0..<{variable}.count).map {{ {variable}[$0] }}.allSatisfy {{ {holds} }},"
     yield f'       "{name} is beyond the range that the artifact was checked in")'
@@ -112,7 +102,7 @@ def _held(name: str, low: str | None, high: str | None) -> Iterator[str]:
 def _given(inputs: Sequence[Mapping[str, Any]], features: str) -> Iterator[str]:
     """The features that the model takes; an input that may be left out is added where the app gives it."""
     left_out = [given for given in inputs if given.get("optional")]
-    collected = _free("given", {_identifier(given["name"]) for given in inputs})
+    collected = free_name("given", {identifier(given["name"]) for given in inputs})
     always = [line for given in inputs if given not in left_out for line in _entry(given)]
     if not left_out:
         yield f"let {features} = try MLDictionaryFeatureProvider(dictionary: ["
@@ -123,14 +113,14 @@ def _given(inputs: Sequence[Mapping[str, Any]], features: str) -> Iterator[str]:
     yield from (f"    {line}" for line in always)
     yield from ["]"] if always else []
     for given in left_out:
-        name = _identifier(given["name"])
+        name = identifier(given["name"])
         value = f"{collected}[{literal(given['name'])}] = MLFeatureValue(multiArray: {name})"
         yield f"if let {name} = {name} {{ {value} }}"
     yield f"let {features} = try MLDictionaryFeatureProvider(dictionary: {collected})"
 
 
 def _entry(given: Mapping[str, Any]) -> Iterator[str]:
-    name, variable = literal(given["name"]), _identifier(given["name"])
+    name, variable = literal(given["name"]), identifier(given["name"])
     if given["kind"] != "image":
         yield f"{name}: MLFeatureValue(multiArray: {variable}),"
         return
@@ -199,17 +189,3 @@ def _result_type(output: Mapping[str, Any]) -> str:
 def _parameter_type(given: Mapping[str, Any]) -> str:
     kind = "CGImage" if given["kind"] == "image" else "MLMultiArray"
     return f"{kind}? = nil" if given.get("optional") else kind
-
-
-def _identifier(name: str) -> str:
-    """A feature's name as a Swift identifier; `x.1` becomes `x_1`, a keyword gets backticks."""
-    safe = re.sub(r"\W", "_", name)
-    safe = f"_{safe}" if safe[:1].isdigit() else safe
-    return f"`{safe}`" if safe in _KEYWORDS else safe
-
-
-def _free(name: str, taken: Iterable[str]) -> str:
-    """A name for a variable that no parameter has."""
-    while name in taken:
-        name = f"{name}_"
-    return name

@@ -1,4 +1,4 @@
-"""What a recipe accepts of what the Neural Engine lint finds; it is in no key, since it changes no artifact."""
+"""What a recipe accepts of what the lint finds; it is in no key, since it changes no artifact."""
 
 from __future__ import annotations
 
@@ -30,8 +30,19 @@ RULE_NAMES = (
     "working_set",
     "custom_layer",
     "broadcastable_layer",
+    "half_overflow",
+    "half_underflow",
+    "exp_overflow",
+    "cancellation",
+    "log_of_softmax",
+    "half_constant",
+    "integer_in_float",
+    "integer_cut",
+    "saturating_cast",
+    "counter_stops",
+    "zero_division",
 )
-"""The rules of `builder.analysis.neural_engine.table`; a test holds them equal."""
+"""The rules of both tables, `builder.analysis.neural_engine` and `.headroom`; a test holds them equal."""
 
 
 def _rule(name: str) -> str:
@@ -47,7 +58,7 @@ def _reason(text: str) -> str:
 
 
 class Lint(Part):
-    """The Neural Engine lint, whose findings are in every report (docs/reference/lint.md)."""
+    """The lint of the Neural Engine and of numbers, whose findings are in every report (docs/reference/lint.md)."""
 
     ignore: dict[Annotated[str, AfterValidator(_rule)], Annotated[str, AfterValidator(_reason)]] = {}
     """By rule, the reason why what it finds is accepted."""

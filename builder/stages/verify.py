@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from builder.analysis.headroom.analyse import Place
+from builder.analysis.headroom.checked import with_headroom
 from builder.artifacts import VERDICTS, CheckReport, OriginalProgram, SealedPackage
 from builder.checks import run_checks
 from builder.checks.subject import Subject
@@ -11,12 +13,18 @@ from builder.progress import Progress
 
 
 def verify(
-    programs: Mapping[str, OriginalProgram], sealed: SealedPackage, progress: Progress, *, build_seconds: float = 0.0
+    programs: Mapping[str, OriginalProgram],
+    sealed: SealedPackage,
+    progress: Progress,
+    *,
+    build_seconds: float = 0.0,
+    places: Mapping[str, Mapping[str, Place]] | None = None,
 ) -> tuple[CheckReport, ...]:
     """Run the checks; a missed limit is in the reports, not raised.
 
     `programs` are by the name of the function of the artifact, one under an empty name where it has none;
-    `build_seconds` is how long the build took so far, of which checks may take a share.
+    `build_seconds` is how long the build took so far, of which checks may take a share; `places` say by function and
+    name where operators come from.
     """
     subjects = [
         Subject(
@@ -30,7 +38,7 @@ def verify(
         )
         for name, program in programs.items()
     ]
-    return run_checks(subjects)
+    return with_headroom(run_checks(subjects), subjects, places or {})
 
 
 def describe_checks(reports: tuple[CheckReport, ...]) -> str:

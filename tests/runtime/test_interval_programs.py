@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from builder.runtime.intervals.program import read_visits
 from builder.runtime.intervals.walk import Operand
 from builder.runtime.observed import run_observed
 from tests.runtime.programs import save_program
+from tests.runtime.stateful import save_stateful
 
 RANDOM = np.random.default_rng(1)
 SHAPE = (1, 5, 64)
@@ -118,35 +118,12 @@ def test_a_state_holds_what_is_written_to_it(tmp_path: Path) -> None:
         grown = mb.coreml_update_state(state=sum_, value=mb.add(x=mb.read_state(input=sum_), y=x))
         return kept, grown
 
-    path = _stateful(tmp_path, build)
+    path = save_stateful(tmp_path, build)
     visits = read_visits(path, {"x": (-1.0, 1.0)})
     reads = [visit.outputs[0] for visit in visits if visit.operation.type == "read_state"]
     # then the first is proven to stay, and nothing is said of the second
     assert [(r.interval.magnitude <= 2.001, r.sure) for r in reads if r.interval.magnitude < 1e9] == [(True, True)] * 2
     assert sum(r.interval.magnitude == float("inf") for r in reads) == 2
-
-
-def _stateful(folder: Path, build: Callable[..., Any]) -> Path:
-    import coremltools as ct
-    from coremltools.converters.mil import mil
-    from coremltools.converters.mil.mil import Function, types
-
-    program = mil.Program()
-    states = {name: mb.state_tensor_placeholder((1, 4), dtype=types.fp16) for name in ("held", "sum_")}
-    with Function({"x": mb.placeholder((1, 4), dtype=types.fp16), **states}, opset_version=ct.target.iOS18) as function:
-        made = build(**function.inputs)
-        function.set_outputs([mb.identity(x=each, name=f"y{i}") for i, each in enumerate(made)])
-        program.add_function("main", function)
-    path = folder / "model.mlpackage"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # coremltools leaves its temporary folders to the collector
-        model = ct.convert(
-            program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS18, skip_model_load=True,
-            compute_precision=ct.precision.FLOAT32,
-        )  # fmt: skip
-        model.save(str(path))
-        del model
-    return path
 
 
 def test_nothing_is_guessed_of_an_operator_without_a_transfer_function(tmp_path: Path) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from builder.artifacts import CheckReport, OriginalProgram
-from builder.artifacts.stored import VerifiedFacts
+from builder.artifacts import CheckReport, ConvertedModel, OriginalProgram
+from builder.artifacts.stored import ConvertedFacts, VerifiedFacts
 from builder.engine.run import Inputs, StageRow
-from builder.engine.runner import Packed, StageTask
+from builder.engine.runner import Packed, Stage, StageTask
 from builder.engine.table.capture import CAPTURE
+from builder.engine.table.convert import CONVERT
 from builder.engine.table.prepare import PREPARE, names_digest
 from builder.engine.table.seal import SEAL
 from builder.spec.functions import labelled
 from builder.store.inputs import spec_view
+
+if TYPE_CHECKING:  # a cached build must not import torch
+    from builder.analysis.headroom.analyse import Place
 
 Reports = tuple[CheckReport, ...]
 
@@ -20,6 +26,7 @@ Reports = tuple[CheckReport, ...]
 def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
     context, functions = inputs.run.context, inputs.run.functions
     prepared, captured = inputs.by_function(PREPARE), inputs.by_function(CAPTURE)
+    converted = inputs.by_function(CONVERT)
 
     def run() -> Reports:
         from builder.stages.verify import verify
@@ -35,7 +42,9 @@ def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
             for name, function in functions.items()
         }
         seconds = time.perf_counter() - context.started
-        return verify(programs, inputs[SEAL].value(), context.progress, build_seconds=seconds)
+        return verify(
+            programs, inputs[SEAL].value(), context.progress, build_seconds=seconds, places=_places(converted)
+        )
 
     def describe(reports: Reports) -> str:
         from builder.stages.verify import describe_checks
@@ -58,4 +67,14 @@ def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
     )
 
 
-VERIFY = StageRow(name="verify", scope="build", reads=(PREPARE, CAPTURE, SEAL), task=_task)
+def _places(converted: Mapping[str, Stage[ConvertedModel, ConvertedFacts]]) -> Mapping[str, Mapping[str, Place]]:
+    """By function and value, where the operator that computes it comes from."""
+    from builder.analysis.headroom.analyse import Place
+
+    return {
+        name: {value: Place(module=module) for value, module in stage.facts.modules.items()}
+        for name, stage in converted.items()
+    }
+
+
+VERIFY = StageRow(name="verify", scope="build", reads=(PREPARE, CAPTURE, CONVERT, SEAL), task=_task)
