@@ -23,6 +23,7 @@ SINGLE, HALF = 1e-5, 4e-3
 """Of an output's scale: some operators that each round at 6e-8, or at 5e-4 in half precision."""
 _LARGEST = 65504.0
 """Of half precision."""
+_LARGEST_SINGLE = 3.4e38
 _ULPS = {False: 2.0**-22, True: 2.0**-10}
 """Two units in the last place of an input: what they change in the result is no error."""
 
@@ -157,7 +158,7 @@ def _difference(got: Sequence[np.ndarray], case: Case, inputs: Sequence[Tensor],
         return None
     allowed = _allowed(case, inputs, expected, half=half)
     for index, (found, wanted, tolerance) in enumerate(zip(got, expected, allowed, strict=True)):
-        if half and wanted.is_floating_point() and _has_integers_beyond_half(inputs):
+        if wanted.is_floating_point() and _has_larger_integers(inputs, 2**11 if half else 2**24):
             continue
         if case.name in ANY_ORDER and not wanted.is_floating_point() and _has_equal_values(inputs[0]):
             continue
@@ -183,9 +184,9 @@ def _has_equal_values(x: Tensor) -> bool:
     return x.unique().numel() < x.numel()
 
 
-def _has_integers_beyond_half(inputs: Sequence[Tensor]) -> bool:
-    """Integers that half precision cannot hold, so that no operator on them as floats can be asked to be right."""
-    return any(not x.is_floating_point() and bool((x.abs() > 2048).any()) for x in inputs)
+def _has_larger_integers(inputs: Sequence[Tensor], most: int) -> bool:
+    """Integers that floats of a precision cannot hold, so that no operator on them as floats is asked to be right."""
+    return any(not x.is_floating_point() and bool((x.abs() > most).any()) for x in inputs)
 
 
 def _in_half(case: Case, inputs: Sequence[Tensor]) -> Outputs | None:
@@ -281,7 +282,7 @@ def _compare(found: np.ndarray, wanted: Tensor, allowed: Tensor, *, half: bool) 
     if not wanted.numel():
         return None
     want, have = wanted.double().numpy(), found.astype(np.float64)
-    limit = _LARGEST if half and wanted.is_floating_point() else np.inf
+    limit = np.inf if not wanted.is_floating_point() else _LARGEST if half else _LARGEST_SINGLE
     sure = np.isfinite(want) & (np.abs(want) <= limit)
     off = np.where(sure, np.abs(np.where(sure, have - want, 0)), 0)
     bad = ~(off <= allowed.numpy())

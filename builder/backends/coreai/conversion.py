@@ -37,6 +37,8 @@ class Halves:
     fp32_op_types: tuple[str, ...] = ()
     fp32_modules: tuple[str, ...] = ()
     fp32_op_types_if_present: tuple[str, ...] = ()
+    fp32_modules_if_present: tuple[str, ...] = ()
+    """Paths of modules, not patterns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,14 @@ def convert(program: Any, destination: Path, declared: Declared, halves: Halves 
     Raises ConversionError naming what cannot be converted, ConfigurationError for patterns that match nothing.
     """
     import tempfile
+    import warnings
 
     import torch
 
     with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
         file = Path(folder) / "program.pt2"
-        with file.open("wb") as stream:
+        with file.open("wb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
             torch.export.save(program, stream)
         return convert_file(file, destination, declared, halves)
 
@@ -146,6 +150,7 @@ class Selector:
             bool(types & set(self._halves.fp32_op_types_if_present))
             or _any(types, self._halves.fp32_op_types)
             or _any(paths, self._halves.fp32_modules)
+            or not paths.isdisjoint(self._halves.fp32_modules_if_present)
         )
         own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
         return not (kept or own or self._nothing)

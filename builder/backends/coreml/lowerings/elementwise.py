@@ -240,7 +240,7 @@ def expm1(mb: Builder, x: Var) -> Var:
 
 def erfc(mb: Builder, x: Var) -> Var:
     """`1 - erf(x)`."""
-    return mb.sub(x=1.0, y=mb.erf(x=x))
+    return mb.sub(x=1.0, y=mb.erf(x=as_float(x)))
 
 
 def isinf(mb: Builder, x: Var) -> Var:
