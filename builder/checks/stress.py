@@ -130,7 +130,7 @@ def _stress(
         if tried.failures >= NAMED or (late and enough):
             break
         sample = one.make()
-        judgement = judge(sample)
+        judgement = judge(sample, like_real=one.like_real)
         tried.add(one.description, sample.given, judgement)
         tried.stress += not judgement.refused
 

@@ -37,6 +37,8 @@ class Halves:
     fp32_op_types: tuple[str, ...] = ()
     fp32_modules: tuple[str, ...] = ()
     fp32_op_types_if_present: tuple[str, ...] = ()
+    fp32_modules_if_present: tuple[str, ...] = ()
+    """Paths of modules, not patterns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,14 @@ def convert(program: Any, destination: Path, declared: Declared, halves: Halves 
     Raises ConversionError naming what cannot be converted, ConfigurationError for patterns that match nothing.
     """
     import tempfile
+    import warnings
 
     import torch
 
     with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
         file = Path(folder) / "program.pt2"
-        with file.open("wb") as stream:
+        with file.open("wb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
             torch.export.save(program, stream)
         return convert_file(file, destination, declared, halves)
 
@@ -85,6 +89,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.passes.casts import exact_casts
     from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
+    from builder.backends.coreai.passes.integers import narrow_integers
 
     program = torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
@@ -95,6 +100,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
+        narrow_integers(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)
@@ -144,6 +150,7 @@ class Selector:
             bool(types & set(self._halves.fp32_op_types_if_present))
             or _any(types, self._halves.fp32_op_types)
             or _any(paths, self._halves.fp32_modules)
+            or not paths.isdisjoint(self._halves.fp32_modules_if_present)
         )
         own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
         return not (kept or own or self._nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from builder.backends.declared import wanted_shape
@@ -28,9 +29,14 @@ def declared_output(name: str, spec: BuildSpec, *, is_integer: bool) -> str:
 
 
 def features(spec: BuildSpec) -> dict[str, dict[str, Any]]:
+    """`known_features` of a recipe's inputs."""
+    return known_features(spec.artifact_inputs)
+
+
+def known_features(inputs: Mapping[str, ImageInput | TensorInput]) -> dict[str, dict[str, Any]]:
     """By input, what its type in the program does not say: a picture's layout, the shapes that an app may choose."""
     found: dict[str, dict[str, Any]] = {}
-    for name, given in spec.artifact_inputs.items():
+    for name, given in inputs.items():
         known: dict[str, Any] = {}
         if isinstance(given, ImageInput):
             known["color_layout"] = given.color_layout

@@ -45,19 +45,22 @@ class CoreMLModule(torch.nn.Module):
             for (name, given), x in zip(self._given.items(), inputs, strict=True)
         }
         predicted = self._model.predict(prepared)
-        return {name: self._tensor(value) for name, value in predicted.items() if not isinstance(value, str)}
-
-    def _tensor(self, value: Any) -> torch.Tensor:
-        """An array as it is, probabilities by label in the file's order, a picture as levels (1, C, H, W)."""
-        if isinstance(value, dict):
-            return torch.tensor([[float(value[label]) for label in self._labels or value]])
-        if isinstance(value, Image.Image):
-            levels = np.array(value.convert("RGB") if value.mode == "RGBA" else value, dtype=np.float32)
-            return torch.from_numpy(np.atleast_3d(levels).transpose(2, 0, 1).copy())[None]
-        return torch.as_tensor(value)
+        return {
+            name: output_tensor(value, self._labels) for name, value in predicted.items() if not isinstance(value, str)
+        }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: a finished model has no modules to rewrite
+
+
+def output_tensor(value: Any, labels: Sequence[str] | None) -> torch.Tensor:
+    """An array as it is, probabilities by label in the file's order, a picture as levels (1, C, H, W)."""
+    if isinstance(value, dict):
+        return torch.tensor([[float(value[label]) for label in labels or value]])
+    if isinstance(value, Image.Image):
+        levels = np.array(value.convert("RGB") if value.mode == "RGBA" else value, dtype=np.float32)
+        return torch.from_numpy(np.atleast_3d(levels).transpose(2, 0, 1).copy())[None]
+    return torch.as_tensor(value)
 
 
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:

@@ -11,6 +11,8 @@ from builder.runtime.errors import UnsupportedError
 from builder.runtime.features import ArrayFeature, Feature, ImageFeature, Range, ScalarFeature
 from builder.runtime.values import array_dtype
 
+_UNLIKELY = 7
+"""A size that operators do not ask for."""
 _SINGLE = {torch.float64: torch.float32}
 
 
@@ -24,11 +26,14 @@ class Taken:
     ranges: Mapping[int, Range] = field(default_factory=dict)
 
     def example(self) -> torch.Tensor:
-        """Zeros of a shape at which no flexible axis is 1 where it can be another: torch takes such sizes for good."""
+        """Zeros of a shape at which no flexible axis is small where it can be larger.
+
+        torch takes a size of 1 for good, and what compares a size with a small number finds them different.
+        """
         shape = list(self.shape)
         for axis, (low, high) in self.ranges.items():
-            if shape[axis] < 2:
-                shape[axis] = max(low, 2 if high is None else min(2, high))
+            if shape[axis] < _UNLIKELY:
+                shape[axis] = max(low, _UNLIKELY if high is None else min(_UNLIKELY, high))
         return torch.zeros(shape, dtype=self.dtype)
 
 

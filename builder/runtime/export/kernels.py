@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from builder.runtime.export.slices import SLICES
 from builder.runtime.ops.context import Context, is_real
 from builder.runtime.ops.random import OPS as RANDOM
-from builder.runtime.ops.table import Kernel, Labels, Tensors, exact, table
+from builder.runtime.ops.table import Kernel, Labels, Tensors, exact, merge, table
 
 _MOST_TURNS = 10_000
 """Of a loop that is written out: each adds its operators to the program."""
@@ -73,4 +74,6 @@ def _seeded(kernel: Kernel) -> Kernel:
 
 
 WITHOUT_SEED = "it draws random numbers without a seed, which no other program draws"
-KERNELS: dict[str, Kernel] = table(classify, cond, while_loop) | {name: _seeded(each) for name, each in RANDOM.items()}
+KERNELS: dict[str, Kernel] = merge(
+    table(classify, cond, while_loop), SLICES, {name: _seeded(each) for name, each in RANDOM.items()}
+)

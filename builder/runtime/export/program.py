@@ -18,7 +18,7 @@ from builder.runtime.export.interface import Taken, taken
 from builder.runtime.export.module import module_of
 from builder.runtime.export.stages import open_stages
 from builder.runtime.export.tidy import tidy
-from builder.runtime.features import ArrayFeature, Interface
+from builder.runtime.features import ArrayFeature, Feature
 from builder.runtime.labels import labels_of
 from builder.runtime.prepack import without_packing
 
@@ -27,19 +27,23 @@ from builder.runtime.prepack import without_packing
 class Exported:
     """A program, and what it does not say of itself.
 
-    `inputs` and `outputs` are in the program's order, under the file's names; `fixed` are inputs with sizes that the
-    file leaves open and the program has at their default. `states` are by name the paths of their buffers. `left` says
-    what of a pipeline stayed behind, and what the app has to do instead.
+    `features` is what the file declares of inputs and outputs. `inputs` and `outputs` are in the program's order, under
+    the file's names; `fixed` are inputs with sizes that the file leaves open and the program has at their default.
+    `states` are by name the paths of their buffers. `left` says what of a pipeline stayed behind, and what the app has
+    to do instead. `has_half` is whether anything computes in float16 as the file declares it; `single` are the modules
+    of operators that do not.
     """
 
     program: Any
-    interface: Interface
+    features: Mapping[str, Feature]
     inputs: tuple[Taken, ...]
     fixed: tuple[str, ...]
     outputs: tuple[str, ...]
     states: Mapping[str, str]
     labels: tuple[str, ...] | None
     left: tuple[str, ...]
+    has_half: bool
+    single: tuple[str, ...]
     specification: Any
 
 
@@ -62,13 +66,17 @@ def export(
     tidy(program, staged.weights, module.paths, staged.outputs)
     return Exported(
         program=program,
-        interface=staged.interface,
+        features=staged.inputs | staged.declared,
         inputs=kept,
         fixed=tuple(each.name for each, now in zip(inputs, kept, strict=True) if each.ranges != now.ranges),
         outputs=staged.outputs,
         states=module.state_paths,
         labels=labels_of(staged.specification),
         left=staged.left,
+        has_half="fp16" in staged.precisions.values(),
+        single=tuple(
+            module.paths[name] for name, type_ in staged.precisions.items() if type_ == "fp32" and name in module.paths
+        ),
         specification=staged.specification,
     )
 

@@ -13,7 +13,7 @@ from builder.runtime.dtypes import Precision
 from builder.runtime.errors import UnsupportedError
 from builder.runtime.export.kernels import KERNELS
 from builder.runtime.export.networks import Around, operator_names, run_layers, run_program
-from builder.runtime.export.weights import weight_names
+from builder.runtime.export.weights import precisions, weight_names
 from builder.runtime.features import ArrayFeature, Feature, Interface
 from builder.runtime.mlprogram import compile_program
 from builder.runtime.model import chosen_function
@@ -25,16 +25,21 @@ Run = Callable[[dict[str, Any], dict[str, Tensor], Around], dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """What is exported of a file. `weights` names the constants that an operator reads, with their shapes."""
+    """What is exported of a file.
+
+    `declared` is what it says of outputs. `weights` names the constants that an operator reads, with their shapes;
+    `precisions` says in which of fp16 and fp32 an operator of an ML program computes.
+    """
 
     specification: Any
-    interface: Interface
-    inputs: Mapping[str, Feature]
+    inputs: dict[str, Feature]
+    declared: dict[str, Feature]
     states: Mapping[str, ArrayFeature]
     outputs: tuple[str, ...]
     operators: tuple[str, ...]
     run: Run
     weights: Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]] = field(default_factory=dict)
+    precisions: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
 
@@ -57,15 +62,17 @@ def _staged(package: Package, function: str | None, precision: Precision) -> Sta
 
 def _program(package: Package, function: str, interface: Interface, precision: Precision) -> Staged:
     network = compile_program(package, function, interface, precision, kernels=KERNELS)
+    message = package.specification.mlProgram.functions[function]
     return Staged(
         specification=package.specification,
-        interface=interface,
         inputs=interface.inputs,
+        declared=interface.outputs,
         states=interface.states,
         outputs=_outputs(interface),
         operators=tuple(operator_names(network)),
         run=lambda inputs, states, around: run_program(network, inputs, states, around),
-        weights=weight_names(package.specification.mlProgram.functions[function]),
+        weights=weight_names(message),
+        precisions=precisions(message),
     )
 
 
@@ -74,8 +81,8 @@ def _network(package: Package, interface: Interface) -> Staged:
     network = replace(network, interface=_single(interface))
     return Staged(
         specification=package.specification,
-        interface=interface,
         inputs=interface.inputs,
+        declared=interface.outputs,
         states={},
         outputs=_outputs(interface, None if network.classes is None else network.classes.scores),
         operators=tuple(operator_names(network)),

@@ -25,6 +25,22 @@ def weight_names(function: Any) -> dict[str, tuple[tuple[str, Shape], ...]]:
     return found
 
 
+_TYPES = {10: "fp16", 11: "fp32"}
+"""MIL.proto's numbers of the types that are computed in."""
+
+
+def precisions(function: Any) -> dict[str, str]:
+    """By the name of an operator's first output, fp16 or fp32 where it computes in one of them; casts do in neither."""
+    found = {}
+    for block in function.block_specializations.values():
+        for operation in block.operations:
+            if operation.outputs and operation.type != "cast" and not operation.type.startswith(_STORED):
+                type_ = _TYPES.get(operation.outputs[0].type.tensorType.dataType)
+                if type_ is not None:
+                    found[operation.outputs[0].name] = type_
+    return found
+
+
 def _collect(operation: Any, known: dict[str, Shape]) -> None:
     if operation.type.startswith(_STORED):
         for output in operation.outputs:

@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor
 
+from builder.runtime.ops.context import is_real
 from builder.runtime.ops.table import Kernel, exact, table
 
 
 def _resolve(indices: Tensor, size: int, *, validate: bool) -> Tensor:
     """Indices from 0: negative ones count from the end. With `validate` one outside the axis is an IndexError."""
     wrapped = indices.to(torch.int64)
-    if validate and bool(((wrapped < 0) | (wrapped >= size)).any()):
+    if validate and is_real(wrapped) and bool(((wrapped < 0) | (wrapped >= size)).any()):
         raise IndexError(
             f"Unable to compute the prediction using ML Program: an index is outside the axis of {size} elements"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.runtime.ops.context import Context
+from builder.runtime.ops.context import Context, is_real
 from builder.runtime.ops.table import Ints, exact, table
 
 
@@ -210,7 +210,7 @@ def _box_grid(start: Tensor, end: Tensor, size: int, count: int, normalized: boo
     backwards = end < start
     grid = GRIDS[mode]((end - start).abs() + 1, count)
     grid = start.unsqueeze(1) + torch.where(backwards.unsqueeze(1), -grid, grid)
-    if mode == "UNALIGN_CORNERS" and bool(backwards.any()):
+    if mode == "UNALIGN_CORNERS" and (not is_real(backwards) or bool(backwards.any())):
         whole = _unalign_corners(torch.tensor(float(size)), count)
         grid = torch.where(backwards.unsqueeze(1), whole, grid)
     return grid

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from builder.runtime.errors import PredictionError
-from builder.runtime.ops.context import Context
+from builder.runtime.ops.context import Context, is_real
 from builder.runtime.ops.table import table
 
 # What Core ML reports when it refuses an index; coremltools' own tests look for this text.
@@ -89,9 +89,9 @@ def _checked(name: str, indices: Tensor, size: int, validate: bool, context: Con
     if not context.since("ios17"):
         index = torch.where(index < 0, index + size, index)
     outside = (index < 0) | (index >= size)
-    if not outside.any():
+    if is_real(outside) and not outside.any():
         return index
-    if validate:
+    if validate and is_real(outside):
         raise PredictionError(_REFUSED.format(name, int(index[outside][0]), size))
     return index.masked_fill(outside, size)
 
@@ -99,7 +99,7 @@ def _checked(name: str, indices: Tensor, size: int, validate: bool, context: Con
 def _combine(data: Tensor, axis: int, index: Tensor, updates: Tensor, mode: str) -> Tensor:
     """Scatter along one axis. Index data.shape[axis] falls into an extra slice that is cut off again."""
     size = data.shape[axis]
-    spills = bool(index.numel()) and int(index.max()) == size
+    spills = bool(index.numel()) and (not is_real(index) or int(index.max()) == size)
     if spills:
         data = torch.cat([data, data.new_ones(()).expand(_with_size(data, axis, 1))], dim=axis)
     result = _MODES[mode](data, axis, index, updates.to(data.dtype))

@@ -71,14 +71,25 @@ def pad(*, x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0
     """Pad the last len(pad) / 2 axes by (before, after) pairs, in the order of the axes."""
     count = len(pad) // 2
     if mode == "constant":
-        flat = [amount for i in reversed(range(count)) for amount in pad[2 * i : 2 * i + 2]]
-        return functional.pad(x, flat, value=constant_val)
+        return functional.pad(x, _last_first(pad), value=constant_val)
+    flat = _last_first(pad)
+    most = 2 * max(x.dim() - 2, 1)
+    if x.dim() in (2, 3, 4, 5) and len(flat) <= most and x.is_floating_point():  # torch has it for these alone
+        return functional.pad(x, flat + [0] * (most - len(flat)), mode=mode)
     for i in range(count):
         before, after = pad[2 * i : 2 * i + 2]
         axis = x.dim() - count + i
         if before or after:
             x = x.index_select(axis, _border(x.shape[axis], before, after, mode))
     return x
+
+
+def _last_first(pad: Ints) -> list[int]:
+    """The pairs as torch takes them, the last axis first, without those of outer axes that stay as they are."""
+    flat = [amount for i in reversed(range(len(pad) // 2)) for amount in pad[2 * i : 2 * i + 2]]
+    while len(flat) > 2 and flat[-2:] == [0, 0]:
+        del flat[-2:]
+    return flat
 
 
 def _border(size: int, before: int, after: int, mode: str) -> Tensor:

@@ -165,7 +165,7 @@ def diagonal(x: torch.Tensor) -> torch.Tensor:
 
 
 def inverse(x: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.inv(x + 3 * torch.eye(3))  # planted
+    return torch.linalg.inv(x + 6 * torch.eye(6))  # planted
 
 
 def strided(x: torch.Tensor) -> torch.Tensor:
@@ -346,7 +346,7 @@ CASES = {
     "scatter_reduce": _function(greatest_of_each, "scatter_reduce"),
     "repeat_interleave": _function(repeated, "repeat_interleave"),
     "diagonal": _function(diagonal, "diagonal", shape=(3, 3)),
-    "inverse": _function(inverse, "linalg_inv", shape=(3, 3)),
+    "inverse": _function(inverse, "linalg_inv", shape=(6, 6)),
     "padded_volume": _held(
         lambda: nn.ConvTranspose3d(2, 3, 3, stride=2, padding=1, output_padding=1), "_convolution", shape=VOLUME
     ),

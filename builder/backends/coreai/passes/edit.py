@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
@@ -110,7 +111,7 @@ class Edit:
     def infer(self, node: Node) -> None:
         """Find out again what an operator gives, after its arguments have changed."""
         arguments, named = tree_map_only(Node, lambda each: each.meta["val"], (node.args, node.kwargs))
-        with self._mode:
+        with enable_python_dispatcher(), self._mode:  # without it torch fixes flexible sizes of pads and of views
             node.meta["val"] = node.target(*arguments, **named)  # type: ignore[operator]
 
     def rename_returned(self, old: Node, new: Node) -> None:

@@ -52,17 +52,12 @@ def unsqueeze(mb: Builder, x: Var, dim: int) -> Var:
     return complex_of(mb, real, imaginary)
 
 
-def _one_is_complex(x: Var, other: Var) -> bool:
-    return is_complex(x) or is_complex(other)
-
-
 def _is_complex(x: Var) -> bool:
     return is_complex(x)
 
 
 COMPLEX = (
     *(Lowering(operator=name, lower=view_as_complex) for name in ("view_as_complex", "view_as_complex_copy")),
-    Lowering(operator="mul", lower=mul, upstream_gap="complex numbers", applies=_one_is_complex),
     Lowering(operator="unsqueeze", lower=unsqueeze, upstream_gap="complex numbers", applies=_is_complex),
     Lowering(operator="polar", lower=polar),
     *(Lowering(operator=name, lower=conj) for name in ("conj", "_conj", "_conj_physical", "conj_physical")),

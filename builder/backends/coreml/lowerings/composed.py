@@ -14,6 +14,7 @@ from builder.backends.coreml.lowerings.variables import (
     all_axes,
     as_float,
     fixed_size,
+    is_bool,
     is_float,
     numpy_dtype,
     positive,
@@ -36,6 +37,9 @@ def running_extreme(better: str, mb: Builder, x: Var, dim: int) -> tuple[Var, Va
 
     if x.rank == 0:
         return mb.identity(x=x), mb.const(val=np.int32(0))
+    if is_bool(x):
+        value, where = running_extreme(better, mb, mb.cast(x=x, dtype="int32"), dim)
+        return mb.cast(x=value, dtype="bool"), where
     axis = positive(dim, x.rank)
     sizes = [fixed_size(x, i, "a running extreme") for i in range(x.rank)]
     length, reach = sizes[axis], 1
@@ -95,8 +99,9 @@ _SQUARED = 200.0
 
 
 def is_infinite(sign: float, mb: Builder, x: Var) -> Var:
-    """Whether an element is infinity of one sign."""
-    x = as_float(x)
+    """Whether an element is infinity of one sign, which no integer is."""
+    if not is_float(x):
+        return mb.not_equal(x=x, y=x)
     return mb.logical_and(x=isinf(mb, x), y=mb.greater(x=mb.mul(x=x, y=sign), y=0.0))
 
 

@@ -79,6 +79,24 @@ def masked_fill(mb: Builder, x: Var, mask: Var, value: Var) -> Var:
     return selected(mb, mask, filled, x)
 
 
+def masked_scatter(mb: Builder, x: Var, mask: Var, source: Var) -> Var:
+    """X with the elements of `source`, one after the other, where the mask holds.
+
+    The number of places up to each one, less 1, is the place in `source`.
+    """
+    from coremltools.converters.mil.frontend._utils import pymil_broadcast_tensors
+
+    mask, x = pymil_broadcast_tensors([mask if is_bool(mask) else mb.cast(x=mask, dtype="bool"), x])
+    shape = mb.shape(x=x)
+    holds = mb.reshape(x=mask, shape=[-1])
+    place = mb.sub(x=mb.cumsum(x=mb.cast(x=holds, dtype="int32"), axis=0), y=1)
+    flat = mb.reshape(x=source, shape=[-1])
+    last = mb.sub(x=mb.slice_by_size(x=mb.shape(x=flat), begin=[0], size=[1]), y=1)
+    within = mb.minimum(x=mb.maximum(x=place, y=0), y=last)
+    chosen = selected(mb, holds, mb.gather(x=flat, indices=within, axis=0), mb.reshape(x=x, shape=[-1]))
+    return mb.reshape(x=chosen, shape=list(x.shape) if all(isinstance(s, int) for s in x.shape) else shape)
+
+
 def _is_larger(x: Var, mask: Var) -> bool:
     """Whether the mask has axes that x has not, or larger ones."""
     if mask.rank > x.rank:
@@ -113,6 +131,7 @@ MASKS = (
         wrong=UpstreamBug(issue=None, said="takes the shape of the result from the tensor alone, not from the mask"),
         applies=_is_larger,
     ),
+    Lowering(operator="masked_scatter", lower=masked_scatter),
     Lowering(operator="triu", lower=triu, wrong=_INFINITE, applies=_is_subtracted),
     Lowering(operator="tril", lower=tril, wrong=_INFINITE, applies=_is_subtracted_below),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     fixed_size,
+    is_constant,
     is_float,
     numpy_dtype,
     promoted,
@@ -30,6 +31,40 @@ def det(mb: Builder, x: Var) -> Var:
 def det_with_factors(mb: Builder, x: Var) -> tuple[Var, ...]:
     """What exported programs call it; the factors beside the determinant serve training alone."""
     return (det(mb, x),)
+
+
+def inverse(mb: Builder, x: Var) -> Var:
+    """The inverse of small matrices (…, n, n) by Cramer's rule: cofactors, transposed, over the determinant.
+
+    What is divided is `x / m` with m its largest magnitude, so that no product of n factors leaves half precision.
+    """
+    size = fixed_size(x, -1, "the inverse")
+    if size > _LARGEST:
+        raise NotImplementedError(
+            f"the inverse of a {size} x {size} matrix is not converted: it takes a decomposition, which MIL lacks"
+        )
+    largest = mb.reduce_max(x=mb.abs(x=x), axes=[-2, -1], keep_dims=True)
+    scaled = mb.real_div(x=x, y=largest)
+    if size == 1:
+        return mb.real_div(x=1.0, y=x)
+    entries = [[_entry(mb, scaled, row, column) for column in range(size)] for row in range(size)]
+    whole = mb.mul(x=mb.expand_dims(x=_expand(mb, entries), axes=[-1, -2]), y=largest)
+    rows = []
+    for column in range(size):  # of the transposed cofactors
+        cofactors = [_cofactor(mb, entries, row, column) for row in range(size)]
+        rows.append(mb.stack(values=cofactors, axis=-1))
+    return mb.real_div(x=mb.stack(values=rows, axis=-2), y=whole)
+
+
+def _cofactor(mb: Builder, entries: list[list[Var]], row: int, column: int) -> Var:
+    rest = [[v for j, v in enumerate(line) if j != column] for i, line in enumerate(entries) if i != row]
+    minor = _expand(mb, rest)
+    return mb.mul(x=minor, y=-1.0) if (row + column) % 2 else mb.identity(x=minor)
+
+
+def inverse_with_info(mb: Builder, x: Var) -> tuple[Var, ...]:
+    """What exported programs call it; torch's note whether it worked is not made."""
+    return (inverse(mb, x),)
 
 
 def _entry(mb: Builder, x: Var, row: int, column: int) -> Var:
@@ -110,6 +145,10 @@ def matmul(mb: Builder, x: Var, other: Var) -> Var:
     return mb.squeeze(x=mb.matmul(x=mb.expand_dims(x=x, axes=[0]), y=other), axes=[-2])
 
 
+def _is_computed(x: Var) -> bool:
+    return not is_constant(x)
+
+
 def _has_a_vector(x: Var, other: Var) -> bool:
     return 1 in (x.rank, other.rank)
 
@@ -119,8 +158,10 @@ def _is_weighted(beta: float = 1, alpha: float = 1) -> bool:
 
 
 def inner(mb: Builder, x: Var, other: Var) -> Var:
-    """Products along the last axis of both."""
+    """Products along the last axis of both; with a number each element times it."""
     x, other = promoted(x, other)
+    if 0 in (x.rank, other.rank):
+        return mb.mul(x=x, y=other)
     if x.rank == 1 and other.rank == 1:
         return mb.reduce_sum(x=mb.mul(x=x, y=other), axes=[0], keep_dims=False)
     if other.rank == 1:
@@ -162,6 +203,11 @@ def outer(mb: Builder, x: Var, y: Var) -> Var:
 MATRICES = (
     *(Lowering(operator=name, lower=det) for name in ("det", "linalg_det")),
     Lowering(operator="_linalg_det", lower=det_with_factors),
+    *(
+        Lowering(operator=name, lower=inverse, upstream_gap="matrices that the input decides", applies=_is_computed)
+        for name in ("inverse", "linalg_inv")
+    ),
+    Lowering(operator="linalg_inv_ex", lower=inverse_with_info),
     *(
         Lowering(operator=name, lower=addmm, upstream_gap="`alpha` and `beta` that are integers", applies=_is_weighted)
         for name in ("addmm", "baddbmm")

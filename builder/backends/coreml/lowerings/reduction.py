@@ -62,8 +62,8 @@ def dist(mb: Builder, x: Var, other: Var, p: float = 2.0) -> Var:
 
 def pairwise_distance(mb: Builder, x1: Var, x2: Var, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Var:
     """The p-norm of `x1 - x2 + eps` over the last axis."""
-    x1, x2 = promoted(as_float(x1), as_float(x2))
-    return norm(mb, mb.add(x=mb.sub(x=x1, y=x2), y=float(eps)), float(p), keepdim=bool(keepdim))
+    x1, x2 = promoted(x1, x2)
+    return norm(mb, mb.add(x=as_float(mb.sub(x=x1, y=x2)), y=float(eps)), float(p), keepdim=bool(keepdim))
 
 
 def cosine_similarity(mb: Builder, x1: Var, x2: Var, dim: int = 1, eps: float = 1e-8) -> Var:

@@ -16,6 +16,7 @@ from builder.backends.coreml.lowerings.variables import (
     numpy_dtype,
     positive,
     promoted,
+    selected,
     slice_axis,
 )
 
@@ -207,18 +208,17 @@ def take_flat(mb: Builder, x: Var, index: Var) -> Var:
 
 
 def index_fill(mb: Builder, x: Var, dim: int, index: Var, value: Var) -> Var:
-    """X with `value` at constant indices along one axis."""
+    """X with `value` at indices along one axis, counted from the end where they are negative."""
     import numpy as np
 
-    if index.val is None:
-        raise NotImplementedError("index_fill at indices that depend on the input is not converted")
-    sizes = fixed_shape(x, "index_fill")
-    chosen = np.zeros(sizes[dim], dtype=bool)
-    chosen[np.asarray(index.val).reshape(-1)] = True
-    shape = [1] * x.rank
-    shape[dim] = -1
-    where = np.broadcast_to(chosen.reshape(shape), sizes).copy()
-    return mb.select(cond=where, a=mb.cast(x=value, dtype=dtype_name(x)), b=x)
+    size, axis = fixed_size(x, dim, "index_fill"), positive(dim, x.rank)
+    places = mb.reshape(x=mb.cast(x=index, dtype="int32"), shape=[1, -1])
+    places = mb.select(cond=mb.less(x=places, y=0), a=mb.add(x=places, y=size), b=places)
+    meets = mb.equal(x=np.arange(size, dtype=np.int32).reshape(-1, 1), y=places)
+    chosen = mb.reduce_max(x=mb.cast(x=meets, dtype="int32"), axes=[1], keep_dims=False)
+    shape = [size if other == axis else 1 for other in range(x.rank)]
+    where = mb.reshape(x=mb.cast(x=chosen, dtype="bool"), shape=shape)
+    return selected(mb, where, mb.cast(x=value, dtype=dtype_name(x)), x)
 
 
 SHAPE = (
@@ -258,5 +258,8 @@ SHAPE = (
     Lowering(operator="diag_embed", lower=diag_embed),
     Lowering(operator="take_along_dim", lower=take_along_dim),
     Lowering(operator="take", lower=take_flat),
-    *(Lowering(operator=name, lower=index_fill) for name in ("index_fill", "index_fill.int_scalar")),
+    *(
+        Lowering(operator=name, lower=index_fill)
+        for name in ("index_fill", "index_fill.int_scalar", "index_fill.int_tensor")
+    ),
 )

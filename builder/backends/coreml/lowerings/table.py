@@ -34,6 +34,7 @@ from builder.backends.coreml.lowerings.scattering import SCATTERING
 from builder.backends.coreml.lowerings.shape import SHAPE
 from builder.backends.coreml.lowerings.statistics import STATISTICS
 from builder.backends.coreml.lowerings.transposed_convolution import TRANSPOSED_CONVOLUTION
+from builder.backends.coreml.lowerings.truths import TRUTHS
 from builder.backends.coreml.lowerings.windows import WINDOWS
 
 LOWERINGS = by_operator(
@@ -68,6 +69,7 @@ LOWERINGS = by_operator(
     SHAPE,
     STATISTICS,
     TRANSPOSED_CONVOLUTION,
+    TRUTHS,
     WINDOWS,
 )
 

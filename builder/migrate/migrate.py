@@ -1,0 +1,172 @@
+"""From a Core ML file to a file of another format: export, write, execute both, and only then put it in its place."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.artifacts import CheckReport
+from builder.errors import BuilderError, ConfigurationError, ConversionError, SourceError
+from builder.migrate.original import Original, specs_of
+from builder.migrate.proof import Proof, prove, refuse_difference
+from builder.migrate.targets import Target
+from builder.model.sources.coreml import path_digest
+from builder.runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
+from builder.runtime.export import Exported, export
+from builder.runtime.labels import labels_of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migrated:
+    """What was written, and what the user has to know of it."""
+
+    path: Path
+    proof: Path
+    operators: int
+    bytes_before: int
+    bytes_after: int
+    warnings: tuple[str, ...]
+    lines: tuple[str, ...]
+    """What was compared, a line each."""
+
+
+def migrate(path: Path, target: Target, destination: Path, *, function: str | None = None) -> Migrated:
+    """Write the network in `path` to `destination`, which must not exist, and its proof beside it.
+
+    Raises SourceError (the file cannot be read), ConversionError (operators that cannot be exported, by name),
+    CheckError (both ends differ; nothing is left behind) and UnfitEnvironmentError (something is not installed).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own use of what it deprecates
+        return _migrate(path, target, destination, function)
+
+
+def _migrate(path: Path, target: Target, destination: Path, function: str | None) -> Migrated:
+    target.check_installed()
+    exported, original, exact = _opened(path, target, function)
+    inputs = specs_of(exported, original)
+    with tempfile.TemporaryDirectory(prefix=".builder-export-", dir=destination.parent) as folder:
+        made = Path(folder) / f"model{target.suffix}"
+        try:
+            notes = target.write_file(exported, inputs, made)
+            proof = prove(original, exact, inputs, target.engines(exported, made), half=exported.has_half)
+        except BuilderError:
+            raise
+        except RuntimeFailure as error:
+            raise ConversionError(f"{target.name}: {error}", code="B0415") from error
+        refuse_difference(proof, f"the {target.name}")
+        record = Path(folder) / "proof.json"
+        record.write_text(json.dumps(_record(path, made, target, proof), indent=2, sort_keys=True) + "\n")
+        before, after = size_of(path), size_of(made)
+        made.rename(destination)
+        record.rename(proof_file(destination))
+    return Migrated(
+        path=destination,
+        proof=proof_file(destination),
+        operators=sum(node.op == "call_function" for node in exported.program.graph.nodes),
+        bytes_before=before,
+        bytes_after=after,
+        warnings=(*_warnings(exported), *notes, *_inconclusive(proof)),
+        lines=tuple(_lines(proof)),
+    )
+
+
+def proof_file(destination: Path) -> Path:
+    """Where the proof of a file lies."""
+    return destination.with_name(f"{destination.name}.proof.json")
+
+
+def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported, Original, Original]:
+    """The program, the file as the runtime executes it, and the same without rounding to half."""
+    try:
+        exported = export(path, function, target.precision)
+        models = load(path, function), load(path, function, "fast")
+    except InputError as error:
+        raise ConfigurationError(str(error), code="B0226", hint="name one with --function") from error
+    except UnsupportedError as error:
+        raise ConversionError(
+            str(error), code="B0401", hint="what is named has no counterpart in other formats"
+        ) from error
+    except ModelError as error:
+        raise SourceError(str(error), code="B0302") from error
+    original, exact = (
+        Original(model=model, outputs=exported.outputs, labels=labels_of(exported.specification)) for model in models
+    )
+    return exported, original, exact
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _warnings(exported: Exported) -> list[str]:
+    found = [
+        f"input {name}: sizes that the original leaves open are fixed at their default: an operator is written out for "
+        "each" for name in exported.fixed
+    ]  # fmt: skip
+    return [*found, *exported.left]
+
+
+def _inconclusive(proof: Proof) -> list[str]:
+    return [f"{report.engine} proves nothing: {report.reason}" for report in proof.reports if report.passed is None]
+
+
+def _lines(proof: Proof) -> list[str]:
+    lines = []
+    for report in proof.reports:
+        stressed = report.values.get("stress", {})
+        count = f"{report.samples} samples" + (f" and {stressed['inputs']} stress inputs" if stressed else "")
+        shown = ", ".join(_shown(name, values) for name, values in report.values.items())
+        lines.append(f"{report.verdict} in {report.engine}: {shown}; {count}")
+    return lines
+
+
+def _shown(name: str, values: Mapping[str, Any]) -> str:
+    if "snr_db" in values:
+        return f"{name} {values['snr_db']:.1f} dB"
+    return f"{name} {values['agreement']:.4g} equal" if "agreement" in values else name
+
+
+def _record(path: Path, made: Path, target: Target, proof: Proof) -> dict[str, Any]:
+    """The proof as JSON: which files, which engines, which numbers, which versions."""
+    from importlib.metadata import version
+
+    from builder import __version__
+
+    return {
+        "original": {"file": path.name, "sha256": path_digest(path), "bytes": size_of(path)},
+        "result": {"format": target.name, "sha256": path_digest(made), "bytes": size_of(made)},
+        "checks": [_check(report) for report in proof.reports],
+        "stress_inputs": {"compared": proof.stressed, "refused_by_the_original": proof.refused},
+        "versions": {"builder": __version__, **{name: version(name) for name in ("torch", "numpy")}},
+    }  # fmt: skip
+
+
+def _check(report: CheckReport) -> dict[str, Any]:
+    return {
+        "engine": report.engine,
+        "verdict": report.verdict,
+        "reason": report.reason,
+        "samples": report.samples,
+        "limits": dict(report.limits),
+        "values": {name: _plain(values) for name, values in report.values.items()},
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures as JSON holds them: infinity as text."""
+    import math
+
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,180 @@
+"""Executes both ends on the same inputs, stress inputs among them, and says whether they compute the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from builder.artifacts import CheckReport, Sample
+from builder.checks.comparison import judge
+from builder.checks.limits import PARITY
+from builder.data.samples import draw_samples
+from builder.data.stress_samples import stress_inputs
+from builder.errors import CheckError
+from builder.migrate.original import Inputs, Original
+from builder.runtime import RuntimeFailure
+from builder.spec.base import Limit
+from builder.spec.data import Data, NoiseData, PhotographsData
+from builder.spec.inputs import ImageInput
+from builder.util.measures import MULTIPLE, compare, decibels, typical_size
+
+Outputs = dict[str, torch.Tensor]
+Execute = Callable[[Sample], Mapping[str, torch.Tensor]]
+"""What the new file answers for a sample; its states go from sample to sample."""
+
+SAMPLES = 8
+SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One way to execute the new file. `begin` makes its states anew; it is for `samples` samples at most."""
+
+    name: str
+    execute: Execute
+    begin: Callable[[], None]
+    samples: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What was compared, by engine, and how many stress inputs were among it."""
+
+    reports: tuple[CheckReport, ...]
+    stressed: int
+    refused: int
+    """Stress inputs that the original cannot take, or answers without a finite number."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the ends are not the same; None where they are."""
+        bad = [f"{report.engine}: {report.reason}" for report in self.reports if report.passed is not True]
+        return "; ".join(bad) or None
+
+
+def prove(original: Original, exact: Original, inputs: Inputs, engines: Sequence[Engine], *, half: bool) -> Proof:
+    """Compare every engine with the original on samples and stress inputs.
+
+    `exact` is the original computed without rounding to half: how far that is from the original itself is no error of
+    the new file.
+    """
+    data: Data = NoiseData(kind="noise")
+    if any(isinstance(given, ImageInput) for given in inputs.values()):
+        data = PhotographsData(kind="photographs")
+    samples = list(draw_samples(data, inputs, SAMPLES, SEED)[:])
+    samples += draw_samples(data, inputs, SAMPLES, SEED, vary=True)[1:] if _is_flexible(inputs) else []
+    stress = stress_inputs(data, inputs, SEED)
+    drawn = [(each.description, each.make()) for each in stress]
+    references = _answers(original, samples)
+    asked, refused = [], 0
+    for what, sample in drawn:
+        answer = _answer(original, sample)
+        if answer is None:
+            refused += 1
+        else:
+            asked.append((what, sample, answer))
+    limits = PARITY["fp16" if half else "fp32"]
+    reports = []
+    for engine in engines:
+        few = len(samples) if engine.samples is None else engine.samples
+        report = _compared(engine, samples[:few], references[:few], limits, half=half)
+        if report.passed is True and engine.samples is None:
+            report = _stressed(report, engine, asked, references, exact, limits["snr_db"])
+        reports.append(report)
+    return Proof(reports=tuple(reports), stressed=len(asked), refused=refused)
+
+
+def _is_flexible(inputs: Inputs) -> bool:
+    from builder.spec.inputs import is_flexible
+
+    return any(is_flexible(given) for given in inputs.values())
+
+
+def _answers(original: Original, samples: Sequence[Sample]) -> list[Outputs]:
+    original.begin()
+    return [original(sample) for sample in samples]
+
+
+def _answer(original: Original, sample: Sample) -> Outputs | None:
+    """What the original answers from its first state on; None where it cannot, or has no finite number to give."""
+    original.begin()
+    try:
+        answer = original(sample)
+    except RuntimeFailure:
+        return None
+    finite = all(bool(torch.isfinite(value).all()) for value in answer.values() if value.is_floating_point())
+    return answer if finite else None
+
+
+def _compared(
+    engine: Engine, samples: Sequence[Sample], references: Sequence[Outputs], limits: Mapping[str, Limit], *, half: bool
+) -> CheckReport:
+    engine.begin()
+    results = [
+        {name: _like(value, reference[name]) for name, value in engine.execute(sample).items() if name in reference}
+        for sample, reference in zip(samples, references, strict=True)
+    ]
+    return judge(
+        name="export", kind="parity", engine=engine.name, references=references, results=results, scores=None,
+        limits=limits, half=half,
+    )  # fmt: skip
+
+
+def _like(value: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """In the reference's type where that is integers, else in float32."""
+    value = value.detach()
+    if not reference.is_floating_point():
+        return value.round().to(reference.dtype) if value.is_floating_point() else value.to(reference.dtype)
+    return value.float()
+
+
+def _stressed(
+    report: CheckReport, engine: Engine, asked: Sequence[tuple[str, Sample, Outputs]], references: Sequence[Outputs],
+    exact: Original, limit: Limit,
+) -> CheckReport:  # fmt: skip
+    """The report with the worst stress input in it, and failed where one misses the limit."""
+    from dataclasses import replace
+
+    sizes = {name: typical_size([each[name] for each in references]) for name in references[0]}
+    worst, failures = math.inf, []
+    for what, sample, reference in asked:
+        engine.begin()
+        found = engine.execute(sample)
+        for name, expected in reference.items():
+            if not expected.is_floating_point():
+                continue
+            got = _like(found[name], expected)
+            snr = compare(expected, got, size=sizes[name]).snr_db if expected.shape == got.shape else -math.inf
+            snr = -math.inf if math.isnan(snr) else snr
+            if not limit.holds(snr):
+                snr = max(snr, _beside(expected, got, _answer(exact, sample), name, sizes[name]))
+            worst = min(worst, snr)
+            if not limit.holds(snr):
+                failures.append(f"{name}: {snr:.1f} dB on {what}, and the limit is {limit.min:g}")
+    values = {**report.values, "stress": {"snr_db": worst, "inputs": len(asked)}}
+    reason = "; ".join(failures) if failures else report.reason
+    return replace(report, values=values, passed=not failures, reason=reason)
+
+
+def _beside(expected: torch.Tensor, got: torch.Tensor, exact: Outputs | None, name: str, size: float) -> float:
+    """The signal against what is left of the error beyond MULTIPLE times the original's own rounding."""
+    if exact is None or exact[name].shape != got.shape or not bool(torch.isfinite(got).all()):
+        return -math.inf
+    signal = max(float((expected.double() ** 2).sum()), size**2)
+    own = float((expected.double() - exact[name].double()).norm())
+    error = float((expected.double() - got.double()).norm())
+    return decibels(signal, max(error - MULTIPLE * own, 0.0) ** 2)
+
+
+def refuse_difference(proof: Proof, name: str) -> None:
+    """Raise CheckError where the ends are not the same."""
+    if proof.failure is not None:
+        raise CheckError(
+            f"{name} does not compute what the original computes: {proof.failure}",
+            code="B0501",
+            record=proof,
+            hint="nothing was written; report it with the model, it is a mistake of the exporter",
+        )

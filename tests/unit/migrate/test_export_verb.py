@@ -1,0 +1,178 @@
+"""`export` writes a file with its proof, and says of every wrong input what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import pytest
+import torch
+from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
+
+from builder import runtime
+from builder.__main__ import main
+from builder.backends.coreai.installed import is_installed
+from builder.migrate import targets
+from tests.runtime.programs import save_program
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image classifier in half precision, with normalisation, labels and an author."""
+
+    def build(image: Any) -> Any:
+        x = mb.relu(x=mb.conv(x=mb.mul(x=image, y=np.float32(1 / 255)), weight=WEIGHT, name="first"), name="act")
+        return mb.softmax(x=mb.reduce_mean(x=x, axes=[2, 3], name="mean"), axis=1, name="probabilities")
+
+    path = save_program(
+        tmp_path_factory.mktemp("classifier"), build, {"image": ((1, 3, 8, 8), "fp32")}, precision="fp16",
+        inputs=[ct.ImageType("image", (1, 3, 8, 8))], classifier_config=ct.ClassifierConfig(["a", "b", "c", "d"]),
+    )  # fmt: skip
+    model = ct.models.MLModel(str(path), skip_model_load=True)
+    model.author = "somebody"
+    named = path.with_name("named.mlpackage")
+    model.save(str(named))
+    return named
+
+
+def export(*arguments: object) -> int:
+    return main(["export", *map(str, arguments)])
+
+
+def test_pt2_has_labels_and_its_proof(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given, when
+    monkeypatch.chdir(tmp_path)
+    code = export(classifier, "--to", "pt2")
+
+    # then
+    out, err = capsys.readouterr()
+    assert (code, out) == (0, "named.pt2\n")
+    assert "passed in torch" in err
+    extra = {"builder.json": ""}
+    program = torch.export.load("named.pt2", extra_files=extra)
+    known = json.loads(extra["builder.json"])
+    assert known["labels"] == ["a", "b", "c", "d"]
+    assert known["metadata"]["author"] == "somebody"
+    assert known["inputs"]["image"]["color"] == "RGB"
+    (found,) = program.module()(torch.full((1, 3, 8, 8), 128.0)).values()
+    assert found.sum().item() == pytest.approx(1, abs=1e-3)
+    proof = json.loads(Path("named.pt2.proof.json").read_text())
+    assert [check["verdict"] for check in proof["checks"]] == ["passed"]
+    assert proof["checks"][0]["samples"] == 8
+    assert proof["stress_inputs"]["compared"] > 3
+
+
+@pytest.mark.skipif(not is_installed(), reason="Core AI is not installed")
+def test_aimodel_computes_in_half_with_labels_and_bytes_as_levels(classifier: Path, tmp_path: Path) -> None:
+    # given, when
+    file = tmp_path / "m.aimodel"
+    assert export(classifier, "--to", "aimodel", "-o", file) == 0
+
+    # then
+    model = runtime.load(file)
+    assert repr(model.inputs["image"]) == "<uint8 array (1, 3, 8, 8)>"
+    metadata = json.loads((file / "metadata.json").read_text())
+    assert metadata["creatorDefinedMetadata"]["labels"] == ["a", "b", "c", "d"]
+    assert metadata["author"] == "somebody"
+    proof = json.loads((tmp_path / "m.aimodel.proof.json").read_text())
+    assert [check["engine"] for check in proof["checks"]] == ["runtime", "coreai/cpu-interpreter"]
+
+
+def test_where_the_ends_differ_nothing_is_written(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a format that loses a weight
+    def lossy(exported: Any, destination: Path) -> tuple[()]:
+        for value in exported.program.state_dict.values():
+            value.data.mul_(0.9)
+        torch.export.save(exported.program, destination)
+        return ()
+
+    monkeypatch.setattr("builder.migrate.pt2.write", lossy)
+
+    # when
+    code = export(classifier, "--to", "pt2", "-o", tmp_path / "m.pt2")
+
+    # then
+    out, err = capsys.readouterr()
+    assert (code, out) == (5, "")
+    assert "does not compute what the original computes" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given
+    path = save_program(
+        tmp_path, lambda x: mb.add(x=x, y=mb.random_uniform(shape=(3,), low=0.0, high=1.0, name="noise")),
+        {"x": ((3,), "fp32")},
+    )  # fmt: skip
+
+    # when, then
+    assert export(path, "--to", "pt2", "-o", tmp_path / "m.pt2") == 4
+    assert "random_uniform 'noise'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.mlpackage", "--to", "pt2"), "there is no model missing.mlpackage"),
+        (("{model}",), "--to is missing"),
+        (("{model}", "--to", "pt3"), "--to pt3 is not a format"),
+        (("{model}", "--to", "pt2", "-o", "m.onnx"), "does not end with .pt2"),
+        (("{model}", "--to", "pt2", "-o", "there.pt2"), "there.pt2 is there already"),
+        (("{model}", "--to", "pt2", "-o", "no/m.pt2"), "there is no folder no"),
+        (("there.pt2", "--to", "pt2"), "there.pt2 is not a Core ML model"),
+        (("{model}", "--to", "pt2", "--function", "other"), "no function 'other'"),
+    ],
+)
+def test_wrong_arguments_are_explained(
+    arguments: tuple[str, ...], message: str, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    # given
+    monkeypatch.chdir(tmp_path)
+    Path("there.pt2").touch()
+
+    # when
+    code = export(*(each.format(model=classifier) for each in arguments))
+
+    # then
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_a_damaged_file_and_a_missing_package_have_their_exit_codes(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    damaged = tmp_path / "m.mlmodel"
+    damaged.write_bytes(b"\xff" * 100)
+
+    def missing() -> None:
+        from builder.errors import UnfitEnvironmentError
+
+        raise UnfitEnvironmentError("something is not installed", code="B0704", hint="pip install it")
+
+    monkeypatch.setattr("builder.backends.coreai.installed.check_installed", missing)
+
+    # when, then
+    assert export(damaged, "--to", "pt2", "-o", tmp_path / "m.pt2") == 3
+    assert export(classifier, "--to", "aimodel", "-o", tmp_path / "m.aimodel") == 7
+    assert "pip install it" in capsys.readouterr().err
+
+
+def test_every_target_names_functions_that_exist() -> None:
+    from builder.util.lazy import resolve
+
+    for target in targets.TARGETS:
+        for path in (target.write, target.open, target.check):
+            assert path is None or callable(resolve(path))
