@@ -30,7 +30,7 @@ def check_structure(name: str, check: StructureCheck, subject: Subject) -> Check
         *_compare_inputs(backend, spec, prepared, found),
         *_compare_states(spec, prepared, found),
         *_compare_outputs(backend, spec, prepared, found),
-        *_compare_labels(prepared, found, is_named=spec.classifier is not None or prepared.suppression is not None),
+        *_compare_labels(prepared, found, is_named=_names_classes(spec, prepared, found)),
         *_compare_metadata(spec, found, is_finished=subject.captured.method == "coreml"),
     ]
     if check.bytes is not None and not check.bytes.holds(sealed.size_bytes):
@@ -135,6 +135,12 @@ def _compare_metadata(spec: BuildSpec, found: ArtifactDescription, *, is_finishe
         said = {name: value for name, value in said.items() if getattr(spec.metadata, name)}
     yield from _differences("metadata", said, found.shown)
     yield from _differences("metadata", spec.metadata.user, found.metadata)
+
+
+def _names_classes(spec: BuildSpec, prepared: PreparedModel, found: ArtifactDescription) -> bool:
+    """Whether the artifact must name the recipe's classes; with raw boxes it may, where its format has a place."""
+    is_raw = spec.detection is not None and found.labels is not None
+    return is_raw or spec.classifier is not None or prepared.suppression is not None
 
 
 def _compare_labels(prepared: PreparedModel, found: ArtifactDescription, *, is_named: bool) -> Iterator[str]:

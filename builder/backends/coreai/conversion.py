@@ -89,6 +89,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.passes.casts import exact_casts
     from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
+    from builder.backends.coreai.passes.integers import narrow_integers
 
     program = torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
@@ -99,6 +100,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
+        narrow_integers(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)

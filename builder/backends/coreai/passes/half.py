@@ -139,6 +139,12 @@ def _declare(edit: Edit, node: Node, inputs: Types, states: Types) -> None:
     edit.rename_returned(node, cast)
 
 
+def _levels(edit: Edit, node: Node, value: Any) -> Node:
+    """Levels of a picture as Core ML makes them of what the model gives: rounded, and within those of a byte."""
+    rounded = edit.before(node, ops.aten.round.default, value)
+    return edit.before(node, ops.aten.clamp.default, rounded, 0, 255)
+
+
 def _return(work: _Casting, node: Node, outputs: Types, states: Types) -> None:
     """Give what is returned, and what is written into states, its declared type."""
     returned, place = [], 0
@@ -148,6 +154,8 @@ def _return(work: _Casting, node: Node, outputs: Types, states: Types) -> None:
             place += 1
         else:
             wanted = states.get(spec.target or "")
+        if wanted is torch.uint8 and (found := dtype_of(value)) is not None and found.is_floating_point:
+            value = _levels(work._edit, node, value)
         new = work.to(value, wanted, node) if wanted is not None and isinstance(value, Node) else value
         if isinstance(new, Node):
             spec.arg = type(spec.arg)(name=new.name)

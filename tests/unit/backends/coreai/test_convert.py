@@ -12,7 +12,7 @@ import torch
 from builder.backends.coreai import engine
 from builder.backends.coreai.conversion import Declared, Halves, convert
 from builder.backends.coreai.describe import describe
-from builder.errors import ConfigurationError, SourceError
+from builder.errors import ConfigurationError, ConversionError, SourceError
 from tests.unit.backends.coreai.conftest import export, plain, snr
 
 
@@ -176,3 +176,32 @@ def test_tables_are_computed_before_precision_is_chosen(tmp_path: Path) -> None:
     convert(export(model, (x,)), tmp_path / "m.aimodel", declared, Halves())
     (found,), _ = engine.predict(tmp_path / "m.aimodel", [{"x": x.numpy()}])
     assert snr(found["y"], wanted) > 45  # without the tables: infinite angles, no number at all
+
+
+class Whole(torch.nn.Module):
+    """A buffer and a number of 64 bits, and what torch writes for no limit."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.tensor([value, 5]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.masked_fill(x > 3, torch.iinfo(torch.int64).max) + self.table.clamp(max=7)
+
+
+def test_integers_of_64_bits_are_narrowed_or_refused_by_name(tmp_path: Path) -> None:
+    x = torch.tensor([1, 9])
+    declared = Declared(inputs={"x": "int32"}, outputs={"y": "int32"})
+    with pytest.raises(ConversionError, match=r"table holds 1099511627779, and Core AI computes with integers of 32"):
+        convert(export(Whole((1 << 40) + 3), (x,)), tmp_path / "a.aimodel", declared, None)
+    convert(export(Whole(-(1 << 63)), (x,)), tmp_path / "m.aimodel", declared, None)
+    (found,), _ = engine.predict(tmp_path / "m.aimodel", [{"x": np.array([1, 0], np.int32)}])
+    assert found["y"].tolist() == [1 - (1 << 31), 5]  # the least that there is
+
+
+def test_pictures_that_are_given_back_are_rounded_levels(tmp_path: Path) -> None:
+    x = torch.tensor([-3.0, 0.4, 0.6, 1.5, 254.7, 300.0])
+    declared = Declared(inputs={"x": "float32"}, outputs={"y": "uint8"})
+    convert(export(torch.nn.Identity(), (x,)), tmp_path / "m.aimodel", declared, None)
+    (found,), _ = engine.predict(tmp_path / "m.aimodel", [{"x": x.numpy()}])
+    assert found["y"].tolist() == [0, 0, 1, 2, 255, 255]
