@@ -12,7 +12,6 @@ from builder.spec.inputs import TensorInput
 _CORE_ML = "build `format: mlpackage` for this"
 _NO_PROGRAM = {
     "onnx": "an ONNX model",
-    "coreml": "a Core ML model",
     "torchscript": "a TorchScript archive",
 }
 """Kinds of source that `torch.export` cannot read."""
