@@ -43,6 +43,8 @@ class SourceKind:
     """Distributions that only this kind uses, for a lock."""
     program: str | None = None
     """The method of capture of a file that is a program already; None for what is captured from modules."""
+    exports: bool = True
+    """Whether torch.export can capture it; TorchScript has no modules of torch's."""
     has_modules: bool = True
     """Whether the model has modules that substitutions can rewrite."""
     is_finished: bool = False
@@ -73,6 +75,7 @@ SOURCES = (
     SourceKind(
         settings=TorchScriptSource,
         load="builder.model.sources.torchscript:load_torchscript",
+        exports=False,
         has_modules=False,
     ),
     SourceKind(

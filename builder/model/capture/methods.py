@@ -15,8 +15,9 @@ def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
     program = kind_of(spec.source).program
     if program is not None:
         return (program,)
-    if BACKENDS[spec.format] == "coreai":
-        return ("export",)  # Core AI knows torch.export alone
+    if BACKENDS[spec.format] == "coreai" and spec.capture.method == "auto":
+        # Core AI knows torch.export alone; what is traced becomes an exported program by way of Core ML
+        return ("export", "trace") if kind_of(spec.source).exports else ("trace",)
     if spec.module_compression and spec.capture.method == "auto":
         return ("trace",)  # coremltools reads what torch compressed from traced programs
     return METHODS if spec.capture.method == "auto" else (spec.capture.method,)
