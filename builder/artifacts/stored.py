@@ -68,6 +68,8 @@ class ConvertedFacts:
     lowerings: tuple[UsedLowering, ...]
     modules: Mapping[str, str]
     """By output and name of each operator: the path of its PyTorch module."""
+    lines: Mapping[str, str]
+    """Likewise the line of its code: `net.py:12`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Inputs beside the samples of a parity check: stress inputs and what the search finds, each judged on its own.
 
 An output is judged on the scale that it has over the check's samples: where an input makes it nearly zero, a difference
-counts as it would where it is of its usual size. What the original is not sure of itself is not an error. A model with
-states begins each input with those that the samples left.
+counts as it would where it is of its usual size. An input that is like a real one is judged as samples are. What the
+original is not sure of itself is not an error. A model with states begins each input with those that the samples left.
 """
 
 from __future__ import annotations
@@ -62,10 +62,13 @@ class Judge:
     sizes: Mapping[str, float]
     """By output of floats, the usual size of a value: its root mean square over the check's samples."""
     limits: Mapping[str, Limit]
+    """Those of the check's samples."""
+    spread: float
+    """How much lower the SNR of an input may be that is unlike any that an app gives, in dB."""
     others: _Others
     begin: Begin
 
-    def __call__(self, sample: Sample) -> Judgement:
+    def __call__(self, sample: Sample, *, like_real: bool = False) -> Judgement:
         """Judge one input; nothing is raised for what original or artifact make of it."""
         self.begin()
         try:
@@ -78,10 +81,11 @@ class Judge:
             result = with_numbers(reference, self.execute(sample))
         except RuntimeFailure as error:
             return Judgement(snr_db=-math.inf, failure=f"the artifact cannot be executed on it: {error}")
-        return self._compared(sample, reference, without_rounding(self.subject, reference, result))
+        result = without_rounding(self.subject, reference, result)
+        return self._compared(reference, result, self.others.of(sample), like_real=like_real)
 
-    def _compared(self, sample: Sample, reference: Outputs, result: Outputs) -> Judgement:
-        others = self.others.of(sample)
+    def _compared(self, reference: Outputs, result: Outputs, others: OtherAnswers, *, like_real: bool) -> Judgement:
+        limits = self.limits if like_real else _lowered(self.limits, self.spread)
         worst, failures = math.inf, []
         for name, expected in reference.items():
             got = result[name]
@@ -93,40 +97,44 @@ class Judge:
                 what = f"{lost} of {got.numel()} values are NaN or infinite where the original has numbers"
                 return Judgement(snr_db=-math.inf, failure=f"{name}: {what}")
             if expected.is_floating_point():
-                measure, value = "snr_db", self._snr(name, expected, got, others)
+                usual = self.sizes.get(name, 0.0) * (1.0 if like_real else math.sqrt(max(expected.numel(), 1)))
+                measure, value = "snr_db", _snr(name, expected, got, others, limits.get("snr_db"), usual)
                 worst = min(worst, value)
             else:
                 measure, value = "agreement", self._agreement(name, expected, got, others)
-            limit = self.limits.get(measure)
+            limit = limits.get(measure)
             if limit is not None and not limit.holds(value):
                 failures.append(f"{name}: {measure} is {value:.4g}, and the limit is {limit.min:g}")
         if failures:
             self.others.hurry()
         return Judgement(snr_db=worst, failure="; ".join(failures) or None)
 
-    def _snr(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
-        finite = torch.isfinite(expected)
-        kept, error = expected[finite].double(), (got[finite].double() - expected[finite].double())
-        signal = max(float(kept @ kept), kept.numel() * self.sizes.get(name, 0.0) ** 2)
-        noise = float(error @ error)
-        limit = self.limits.get("snr_db")
-        if limit is None or limit.holds(_decibels(signal, noise)):
-            return _decibels(signal, noise)
-        uncertain, left = 0.0, math.sqrt(noise)
-        for other in (answer[name] for answer in others()):
-            if other.shape != expected.shape:
-                continue
-            difference = torch.nan_to_num(other[finite].double() - kept, nan=math.inf)
-            uncertain = max(uncertain, float(difference @ difference))
-            left = max(math.sqrt(noise) - MULTIPLE * math.sqrt(uncertain), 0.0)
-            if limit.holds(_decibels(signal, left**2)):
-                break
-        return _decibels(signal, left**2)
-
     def _agreement(self, name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers) -> float:
         limit = self.limits.get("agreement")
         answers = () if limit is None else (answer[name] for answer in others())
         return agreement_beside(expected, got, answers, limit)[0]
+
+
+def _snr(
+    name: str, expected: torch.Tensor, got: torch.Tensor, others: OtherAnswers, limit: Limit | None, usual: float
+) -> float:
+    """The SNR of an output beside what the original is not sure of; `usual` is the least norm of its signal."""
+    finite = torch.isfinite(expected)
+    kept, error = expected[finite].double(), (got[finite].double() - expected[finite].double())
+    signal = max(float(kept @ kept), usual**2)
+    noise = float(error @ error)
+    if limit is None or limit.holds(_decibels(signal, noise)):
+        return _decibels(signal, noise)
+    uncertain, left = 0.0, math.sqrt(noise)
+    for other in (answer[name] for answer in others()):
+        if other.shape != expected.shape:
+            continue
+        difference = torch.nan_to_num(other[finite].double() - kept, nan=math.inf)
+        uncertain = max(uncertain, float(difference @ difference))
+        left = max(math.sqrt(noise) - MULTIPLE * math.sqrt(uncertain), 0.0)
+        if limit.holds(_decibels(signal, left**2)):
+            break
+    return _decibels(signal, left**2)
 
 
 def make_judge(
@@ -138,6 +146,7 @@ def make_judge(
         execute=execute,
         sizes={name: _usual([r[name] for r in references]) for name in references[0]},
         limits=_limits(subject.spec, check),
+        spread=SPREAD_DB if subject.spec.compression else 0.0,
         others=_Others(subject, begin),
         begin=begin,
     )
@@ -150,9 +159,13 @@ def _limits(spec: BuildSpec, check: ParityCheck) -> dict[str, Limit]:
     for measure in ("snr_db", "agreement"):
         least = [limit.min for limits in (known, given) if (limit := limits.get(measure)) and limit.min is not None]
         if least:
-            allowed = SPREAD_DB if measure == "snr_db" and spec.compression else 0.0
-            found[measure] = Limit(min=min(least) - allowed)
+            found[measure] = Limit(min=min(least))
     return found
+
+
+def _lowered(limits: Mapping[str, Limit], by: float) -> Mapping[str, Limit]:
+    least = limits.get("snr_db")
+    return limits if least is None or least.min is None else {**limits, "snr_db": Limit(min=least.min - by)}
 
 
 def _usual(values: Sequence[torch.Tensor]) -> float:

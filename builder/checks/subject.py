@@ -95,7 +95,7 @@ class Subject:
         """What `module` answers for each sample where its rounding falls otherwise; states begin as they are now."""
         buffers = dict(module.named_buffers(remove_duplicate=False)) if self.prepared.states else {}
         states = {path: buffers[path] for path in self.prepared.states.values()}
-        answers = Uncertainty(module, _Tensors(samples), states, half=self.in_half)
+        answers = Uncertainty(module, _Tensors(samples), states, half=self.spec.precision.kind != "fp32")
         return OtherOutputs(answers, self.prepared.output_names)
 
 

@@ -17,6 +17,7 @@ from builder.artifacts import BuildRequest
 from builder.cli.remember import UndecidableError, configuration_inputs
 from builder.store.code import PACKAGE
 from builder.store.inputs import named_in
+from builder.util.redact import redacted_values
 
 _PACKAGES = ("config", "spec")
 """The rooms of builder that decide how a command line is composed."""
@@ -38,7 +39,7 @@ def compose_once(overrides: Sequence[str], *, started: int) -> BuildRequest:
 def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
     try:
         manifest: Any = noop.read_manifest(str(path))
-        if manifest["schema"] != noop.SCHEMA or manifest["identity"] != noop.identity(overrides):
+        if manifest["schema"] != noop.SCHEMA or manifest["identity"] != noop.identity_digest(overrides):
             return None
         if not all(Path(file).exists() for file in manifest["present"]):
             return None
@@ -68,8 +69,8 @@ def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, start
         inputs = configuration_inputs(request, overrides)
         own = {file for room in _PACKAGES for file in (PACKAGE / room).rglob("*.py")}
         entries = [noop.file_entry(str(file)) for file in sorted({*inputs.files, *own})]
-        if any(max(entry[1][:2]) >= started for entry in entries):
-            return
+        if inputs.variables or any(max(entry[1][:2]) >= started for entry in entries):
+            return  # values of the environment may be secrets: they are in no file, and whoever composes knows them
     except (UndecidableError, OSError):
         return
     names = {
@@ -81,12 +82,12 @@ def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, start
         "config": dict(request.config),
         "origins": dict(request.origins),
     }
-    if json.loads(json.dumps(kept)) != kept:  # YAML knows more types of keys than JSON
-        return
+    if json.loads(json.dumps(kept)) != kept or redacted_values(kept) != kept:
+        return  # YAML knows more types of keys than JSON; what holds a password is not written
     manifest = {
         "schema": noop.SCHEMA,
-        "identity": noop.identity(overrides),
-        "environment": {name: os.environ.get(name) for name in inputs.variables},
+        "identity": noop.identity_digest(overrides),
+        "environment": {},
         "missing": sorted(map(str, inputs.missing)),
         "present": sorted(os.path.abspath(name) for name in names),  # noqa: PTH100 - keeps `..` as it is resolved
         "packages": [],

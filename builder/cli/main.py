@@ -28,6 +28,7 @@ VERBS = {
     "gc": "remove from the store what no build has used for long",
     "list": "print every recipe, one a line",
     "show": "print a composed recipe with the origin of each value",
+    "explain": "say what the code of an error means",
     "schema": "write the JSON schema with which editors complete and check recipes",
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,8 +112,8 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
     installed = [Path(entry) for entry in sys.path[1:] if entry]
     return {
         "schema": noop.SCHEMA,
-        "identity": noop.identity(arguments),
-        "environment": {name: os.environ.get(name) for name in configuration.variables},
+        "identity": noop.identity_digest(arguments),
+        "environment": {name: noop.variable_digest(name) for name in configuration.variables},
         "missing": sorted(str(path.absolute()) for path in {*absent, *(f for f in installed if not f.exists())}),
         "packages": [[str(f), f.stat().st_mtime_ns] for f in installed if f.is_dir() and f not in _ours()],
         "folders": [[str(folder), noop.names_in(str(folder))] for folder in sorted(listed)],

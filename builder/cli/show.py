@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser
+from builder.util.redact import redacted_values
 from builder.util.text import visible
 
 WIDEST = 72
@@ -32,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def composed_text(request: BuildRequest) -> str:
     """Return the composed configuration as YAML, with origins as comments."""
-    lines = list(_lines(request.config, "", 0, request.origins))
+    lines = list(_lines(redacted_values(dict(request.config)), "", 0, request.origins))
     width = min(WIDEST, max((len(text) for text, origin in lines if origin), default=0))
     body = [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
     return "\n".join([f"# recipe {request.recipe}, variant {request.variant}", *body])

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from builder.config.documents import Path
 from builder.config.layers import MISSING, Tree, leaves
 from builder.errors import Diagnostic
+from builder.util.redact import hide_environment
 
 
 def resolve(tree: Tree) -> tuple[dict[str, Any], list[Diagnostic]]:
@@ -38,6 +39,7 @@ def resolve(tree: Tree) -> tuple[dict[str, Any], list[Diagnostic]]:
     for path in sound:
         try:
             value = OmegaConf.select(config, ".".join(path), throw_on_resolution_failure=True)
+            hide_environment(str(tree.get(path)[0]), value)
             _put(data, path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
         except OmegaConfBaseException as error:
             findings.append(_finding(tree, path, f"cannot be resolved: {_first_line(error)}"))

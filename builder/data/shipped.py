@@ -12,7 +12,7 @@ def shipped_file(name: str) -> Path:
     """Return the path of `sklearn/datasets/<name>`; raises SourceError when it is not there."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
-        raise SourceError("the data of checks comes with scikit-learn, which is not installed", code="B0701")
+        raise SourceError("the data of checks comes with scikit-learn, which is not installed", code="B0330")
     path = Path(spec.origin).parent / "datasets" / name
     if not path.is_file():
         raise SourceError(

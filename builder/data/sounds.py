@@ -23,11 +23,15 @@ def draw_sound(
 ) -> np.ndarray:
     """Return sounds of `shape` in the input's range, time along the last axis, at `rate` samples a second.
 
-    Where two axes are longer than 1, as in (N, bands, frames), the logarithm of the energy in bands of a tenth of an
-    octave is given instead, scaled to 0 mean and deviation 1 or to the input's range.
+    Where two axes are longer than 1, as in (N, bands, frames) or (N, frames, bands), the longer one is time, and the
+    logarithm of the energy in bands of a tenth of an octave is given, scaled to 0 mean and deviation 1 or to the
+    input's range.
     """
     if sum(size > 1 for size in shape[-2:]) == 2:
-        return _spectrogram(given, shape, index, rate, generator)
+        if shape[-2] <= shape[-1]:
+            return _spectrogram(given, shape, index, rate, generator)
+        turned = _spectrogram(given, (*shape[:-2], shape[-1], shape[-2]), index, rate, generator)
+        return np.ascontiguousarray(np.swapaxes(turned, -1, -2))
     rows = [
         _waveform(KINDS[(index + row) % len(KINDS)], shape[-1], rate, generator)
         for row in range(int(np.prod(shape[:-1])))

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder import runtime
+from builder.analysis.headroom.analyse import analyse, places
+from builder.analysis.headroom.domain import domain_of
+from builder.analysis.headroom.inputs import SECONDS, of_samples
 from builder.analysis.numerics.findings import Findings, Suspect, noise_of, ranked
 from builder.analysis.numerics.graph import pairs, read_nodes
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
@@ -14,9 +17,12 @@ from builder.analysis.numerics.remedies import RemedyContext, conversion_remedy,
 from builder.analysis.numerics.samples import Missed, samples_to_compare
 from builder.analysis.numerics.sums import NoiseSum
 from builder.artifacts import BuildRequest, CapturedProgram, Sample
+from builder.artifacts.headroom import Headroom
 from builder.backends import backend_of
 from builder.checks.engine import engines
 from builder.checks.subject import Subject
+from builder.data import default_data
+from builder.data.stress_samples import stress_inputs
 from builder.engine.pipeline import seal_only
 from builder.engine.run import Run
 from builder.engine.table import CAPTURE, COMPRESS, CONVERT, PREPARE, SEAL
@@ -64,6 +70,21 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress, missed: Mi
         compared=len(compared.measured),
         unmatched=compared.unmatched,
         samples=len(samples),
+        headroom=_headroom(request, result, samples),
+    )
+
+
+def _headroom(request: BuildRequest, result: Run, samples: Sequence[Sample]) -> Headroom | None:
+    """What is known of the artifact's values, on the samples that are compared and on stress inputs."""
+    if request.spec.format != "mlpackage":
+        return None
+    inputs = request.spec.artifact_inputs
+    stress = stress_inputs(default_data(request.spec), inputs, request.spec.seed)
+    return analyse(
+        result[SEAL].value().path,
+        domain_of(inputs),
+        of_samples(samples, stress, SECONDS),
+        places=places(result[CONVERT].facts),
     )
 
 

@@ -45,7 +45,7 @@ from builder.spec import BuildSpec
 from builder.spec.source_kinds import kind_of
 from builder.spec.substitutions import ShippedRewrite
 from builder.spec.target import GENERATIONS, Target, same_system_name
-from builder.stages.capture import capture
+from builder.stages.capture import ValueConstantError, capture
 from builder.stages.prepare import prepare
 
 _MISSING = "has no lowering, neither coremltools' nor ours"
@@ -129,9 +129,7 @@ def _captured(patient: PreflightInput, method: str, watch: Watch) -> tuple[Captu
     """
     try:
         return capture(patient.prepared, patient.examples, method, {}, strict=True, watch=watch), None
-    except ConversionError as error:
-        if error.code != "B0403":
-            raise
+    except ValueConstantError as error:
         return capture(patient.prepared, patient.examples, method, {}), error
 
 
@@ -153,7 +151,7 @@ def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[
 def _without_program(error: BuilderError, method: str, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:
     """What kept capture from giving a program, with the lines that fix a size where that is the reason."""
     differing = list(watch.differing)
-    if error.code == "B0417" and method == "export":  # torch says which size, and not where
+    if error.code == "B0403" and method == "export":  # torch says which size, and not where
         by_trace = watch.again()
         try:
             capture(patient.prepared, patient.examples, "trace", {}, watch=by_trace)

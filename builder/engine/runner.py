@@ -140,7 +140,9 @@ class Stage(Generic[Value, Facts]):
 
     def again(self) -> Value:
         """Run the stage again; raises UnstableStageError when it gives something else than the store said."""
-        value, action, _ = self._runner.run(self._task, self.action.key, self.action.inputs)
+        # Those that are stored have no secrets in them.
+        inputs = self._runner.inputs(self._task.name, self._task.spec, self._task.after)
+        value, action, _ = self._runner.run(self._task, self.action.key, inputs)
         if action.output != self.action.output:
             self._runner.store.drop(self.action, "it gives something else now")
             raise UnstableStageError(self._task.name)

@@ -61,7 +61,7 @@ def _read(given: str | list[str], loaded: LoadedModel, key: str) -> tuple[tuple[
         return tuple(given), ""
     if given == FROM_WEIGHTS:
         if loaded.labels is None:
-            raise ConfigurationError("the weights publish no labels", code="B0320", key=key)
+            raise ConfigurationError("the weights publish no labels", code="B0261", key=key)
         return loaded.labels, " from the weights"
     lines = _lines(Path(given), key)
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]

@@ -55,7 +55,7 @@ def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> d
         "data": data,
         "files": {name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for name, file in files.items()},
         "overrides": redacted_values(list(request.overrides)),
-        "settings": chosen_settings(request.spec),
+        "settings": redacted_values(chosen_settings(request.spec)),
         "source": {name: value for name, value in built["source"].items() if name != "path"},
         "tools": locked_tools(kind_of(request.spec.source), request.spec.format),
     }
@@ -141,7 +141,7 @@ def drift_before(entry: Entry, request: BuildRequest, root: Path) -> list[str]:
     """What differs from the lock before anything is built: settings, tools, every file that is named or was read."""
     now = {
         "config": config_digest(request.spec),
-        "settings": chosen_settings(request.spec),
+        "settings": redacted_values(chosen_settings(request.spec)),
         "tools": locked_tools(kind_of(request.spec.source), request.spec.format),
         "files": _files_now(entry, request, root),
     }

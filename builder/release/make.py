@@ -21,6 +21,7 @@ from builder.release.toolchain import toolchain
 from builder.release.tree import Tree, clean_tree, require_tracked
 from builder.spec.coverage import uncovered_inputs
 from builder.util.paths import publish, writing
+from builder.util.text import visible_json
 
 BUILD_JSON = "build.json"
 _NAMED = 12
@@ -200,7 +201,8 @@ def _write_documents(
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(visible_json(text) + "\n", encoding="utf-8")
 
 
 def _publish(release: Path, final: Path) -> None:

@@ -20,6 +20,7 @@ from builder.spec import BuildSpec
 from builder.spec.source_kinds import kind_named
 from builder.store.digests import digest_of
 from builder.util.reading import is_inner_path, read_regular
+from builder.util.redact import without_environment
 
 FILE_NAME = "recipe.yaml"
 PROJECT = "project"
@@ -137,9 +138,15 @@ def python_path_inside(root: Path) -> tuple[str, ...]:
 
 
 def write_resolved(resolved: Resolved, folder: Path) -> None:
-    """Write `recipe.yaml`."""
+    """Write `recipe.yaml`; raises VerificationError where a secret of the environment is among the settings."""
     values = {**vars(resolved), "overrides": list(resolved.overrides), "python_path": list(resolved.python_path)}
     text = yaml.safe_dump({"schema": 1, **values}, sort_keys=False, allow_unicode=True, width=110)
+    if without_environment(text) != text:
+        raise VerificationError(
+            "a setting is a secret of the environment, which a release would give away",
+            code="B0602",
+            hint="read it in code of your own, where it is needed, in place of `${oc.env:…}` in the recipe",
+        )
     (folder / FILE_NAME).write_text(_HEAD + text, encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from builder.reports.plain import plain
 from builder.spec import BuildSpec
 from builder.spec.target import BACKENDS
 from builder.util.paths import write_atomically
+from builder.util.text import visible_json
 
 FILE_NAME = "build.json"
 SCHEMA = 1
@@ -74,7 +75,7 @@ def _check(check: CheckReport) -> dict[str, Any]:
 
 def render_build_json(record: BuildRecord) -> str:
     """The text of `build.json`."""
-    return json.dumps(build_document(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return visible_json(json.dumps(build_document(record), indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def write_build_json(record: BuildRecord, folder: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from builder.spec import BuildSpec
 from builder.spec.checks import AccuracyCheck, ParityCheck
 from builder.spec.data import (
@@ -13,7 +15,10 @@ from builder.spec.data import (
     TextBoxesData,
     TextIdsData,
 )
-from builder.spec.inputs import ImageInput, TensorInput, captured_shape
+from builder.spec.inputs import ImageInput, Input, TensorInput, captured_shape
+
+LEAST_SOUND, MOST_CHANNELS, LEAST_BANDS = 4000, 8, 16
+"""A quarter of a second of speech, which few vectors of features are as long as; channels or rows; bands of energy."""
 
 
 def default_data(spec: BuildSpec) -> PhotographsData | NoiseData:
@@ -83,3 +88,22 @@ def is_picture(given: ImageInput | TensorInput) -> bool:
     """Whether an array has the shape of a picture: floats of (1, 3 or 1, H, W)."""
     shape = captured_shape(given)
     return given.kind == "tensor" and given.dtype != "int32" and len(shape) == 4 and shape[:2] in ((1, 3), (1, 1))
+
+
+def is_sound(given: ImageInput | TensorInput) -> bool:
+    """Whether an array has the shape of a sound: floats with one long axis and short others, or energies of bands.
+
+    Bands are two axes of 16 or more that take nothing below zero, as (1, frames, bands).
+    """
+    if not isinstance(given, TensorInput) or given.dtype == "int32" or is_picture(given):
+        return False
+    sizes = sorted(captured_shape(given), reverse=True)
+    rest = [size for size in sizes[1:] if size > 1]
+    if given.low is None or given.low < 0:
+        return sizes[0] >= LEAST_SOUND and math.prod(rest) <= MOST_CHANNELS
+    return len(rest) == 1 and rest[0] >= LEAST_BANDS
+
+
+def is_without_range(given: Input) -> bool:
+    """Whether an array of floats declares neither the least nor the greatest value that the app gives."""
+    return isinstance(given, TensorInput) and given.dtype != "int32" and given.low is None and given.high is None

@@ -24,6 +24,11 @@ from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.states import reset_states
 from builder.model.uncertainty import Uncertainty
+from builder.util.process_state import said_by
+
+
+class ValueConstantError(ConversionError):
+    """The program exists, and holds a value of the examples where the model computes one."""
 
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
@@ -176,18 +181,26 @@ def capture(
 
 
 def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
-    """Raise ConversionError when capture froze what depends on the values of inputs, such as a branch."""
+    """Raise ValueConstantError when capture froze what depends on the values of inputs, such as a branch."""
     samples = [tuple(sample.tensors.values()) for sample in examples.samples]
     reset_states(prepared.module, prepared.states.values())
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
-    with torch.no_grad():
-        expected = [prepared.module(*sample) for sample in samples]
+    try:
+        with torch.no_grad():
+            expected = [prepared.module(*sample) for sample in samples]
+    except Exception as error:  # whatever the model raises for values that it was not made for
+        raise ConversionError(
+            f"the model does not run on values that its inputs declare: {said_by(error)}",
+            code="B0404",
+            hint="narrow `low` and `high` of the input to what the model takes, such as its vocabulary",
+            key="input",
+        ) from error
     reset_states(prepared.module, prepared.states.values())
     try:
         got = [captured.run(*sample) for sample in samples]
     except Exception as error:
-        raise ConversionError(
+        raise ValueConstantError(
             f"{captured.method} froze something: the captured program fails for other values: {_first_line(error)}",
             code="B0403",
             key="capture.method",
@@ -204,7 +217,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
         others=lambda number: [dict(zip(prepared.output_names, answer, strict=True)) for answer in others(number)],
     )
     if report.passed is False:
-        raise ConversionError(
+        raise ValueConstantError(
             f"{captured.method} froze something: on other inputs the program is not the model: {report.reason}",
             code="B0403",
             key="capture.method",
@@ -239,7 +252,7 @@ def _failed(method: str, error: Exception) -> ConversionError:
     if method == "export" and fixed:
         more = f" (and {len(fixed) - 1} more)" if len(fixed) > 1 else ""
         message = f"export froze a size: the model's code runs in one way only where {fixed[0]}{more}"
-        return ConversionError(message, code="B0417", key="capture.method")
+        return ConversionError(message, code="B0403", key="capture.method")
     message = f"{method} failed: {_first_line(error)}"
     if method == "script":
         places = re.findall(r'File "([^"]+)", line (\d+)', str(error))

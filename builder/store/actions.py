@@ -18,6 +18,7 @@ from builder.store.digests import canonical, digest_of
 from builder.store.objects import Objects, atomic_file, is_digest
 from builder.util.locks import exclusive, exclusive_or_none
 from builder.util.reading import open_regular, parse_json, read_regular
+from builder.util.redact import redacted_values
 
 Facts = TypeVar("Facts")
 
@@ -105,6 +106,7 @@ class Store:
             self._cannot_write(self.objects.failures[-1])
             return
         body = json.loads(canonical(asdict(action)))
+        body["inputs"] = redacted_values(body["inputs"])
         text = canonical({"schema": SCHEMA, "digest": digest_of(body), "action": body})
         try:
             with atomic_file(self._path(action.stage, action.key), self.root / "tmp") as stream:

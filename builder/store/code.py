@@ -20,6 +20,10 @@ from builder.store.versions import installed_version
 PACKAGE = Path(__file__).resolve().parents[1]
 """Builder's own package."""
 
+_GUARDS = frozenset(
+    f"util/{name}.py" for name in ("child", "process_state", "redact", "shared_record", "suggest", "text")
+)
+"""Modules that watch over code, or word and hide what is shown: no result depends on them."""
 _FINDERS = {"pkgutil", "importlib", "importlib.import_module"}
 """A package of ours that imports one of these finds its modules at run time, so that all of them are reached."""
 
@@ -224,7 +228,7 @@ def _reached(
             parts = name.split(".")
             if parts[0] != "builder":
                 packages.add(parts[0])
-            elif (found := _own_file(parts[1:], package_files)) is not None:
+            elif (found := _own_file(parts[1:], package_files)) is not None and found not in _GUARDS:
                 waiting.append(found)
         names_seen |= imported
     outside = packages - sys.stdlib_module_names - _HARMLESS - {"__future__"}

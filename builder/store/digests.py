@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from builder import noop
 from builder.noop import INCIDENTAL
+from builder.util.reading import open_regular
 
 Value = TypeVar("Value")
 
@@ -19,8 +20,8 @@ YOUNG = 2_000_000_000
 
 
 def file_digest(path: Path) -> str:
-    """`sha256:` over a file's content."""
-    with path.open("rb") as stream:
+    """`sha256:` over a file's content; raises UnfitFileError where that would never end."""
+    with open_regular(path) as stream:
         return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 

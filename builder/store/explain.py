@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.store.actions import ActionResult, Store
+from builder.util.redact import redacted_values
 
 ABSENT = "(none)"
 
@@ -38,7 +39,8 @@ def nearest_changes(store: Store, stage: str, inputs: Mapping[str, Any]) -> tupl
 
 
 def changes_between(action: ActionResult, inputs: Mapping[str, Any]) -> tuple[Change, ...]:
-    """The inputs that differ, sorted by label."""
+    """The inputs that differ, sorted by label; secrets are in neither."""
+    inputs = redacted_values(dict(inputs))
     known = any(label.startswith("after ") for label in inputs)
     labels = [label for label in {**action.inputs, **inputs} if known or not label.startswith("after ")]
     return tuple(

@@ -17,6 +17,8 @@ MOST = 1 << 26
 MOST_OF_RECIPE = 1 << 20
 """Bytes of a recipe or an option (1 MiB), which a person writes."""
 
+_LARGE, _MOST_HOLLOW = 1 << 28, 16
+"""Bytes above which a file is looked at more closely, and the share of it that a file system stores at least."""
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """Half of a surrogate pair, which alone is not a text that can be written anywhere."""
@@ -35,10 +37,20 @@ def open_regular(path: Path) -> io.BufferedReader:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # a NUL in the name, or half of a surrogate pair
         raise UnfitFileError(path, "is not a name of a file") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if reason := _why_unfit(os.fstat(descriptor)):
         os.close(descriptor)
-        raise UnfitFileError(path, "is not a regular file")
+        raise UnfitFileError(path, reason)
     return os.fdopen(descriptor, "rb")
+
+
+def _why_unfit(found: os.stat_result) -> str:
+    """Why a file would block, never end, or take for ever: one of which next to nothing is stored has any size."""
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a regular file"
+    stored = found.st_blocks * 512
+    if found.st_size > _LARGE and stored < found.st_size // _MOST_HOLLOW:
+        return f"says that it has {found.st_size} bytes, of which {stored} are stored"
+    return ""
 
 
 def read_regular(path: Path, *, most: int = MOST) -> bytes:
@@ -59,9 +71,10 @@ def require_regular(path: Path) -> None:
     for below, folders, files in os.walk(path):
         found += [Path(below, name) for name in (*folders, *files)]
     for each in found:
-        mode = each.stat().st_mode if each.exists() else stat.S_IFREG  # a link that leads nowhere cannot be read
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise UnfitFileError(each, "is not a regular file")
+        if not each.exists() or each.is_dir():  # a link that leads nowhere cannot be read
+            continue
+        if reason := _why_unfit(each.stat()):
+            raise UnfitFileError(each, reason)
 
 
 def read_json(path: Path, *, most: int = MOST) -> Any:

@@ -1,11 +1,25 @@
-"""Takes passwords, tokens and queries out of texts before they are recorded, printed, sent or stored."""
+"""Takes passwords, tokens, queries and values of the environment out of texts before they are recorded or shown."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 HIDDEN = "…"
+
+_SECRETS: dict[str, str] = {}
+"""Values that no text may have, with what stands in their place."""
+_WRITTEN: dict[str, str] = {}
+"""Values of settings that came from the environment, with what the recipe says instead."""
+
+_ENVIRONMENT = re.compile(r"oc\.env:\s*([^\s,}]+)")
+_NAMED_SECRET = re.compile(r"(?i)token|secret|passw|passphrase|pwd|key|credential|auth|cookie|private|signature")
+_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.-]{16,}")
+"""What looks like a key, whatever its variable is called."""
+_SHORTEST_SECRET, _SHORTEST = 4, 6
+"""Characters: what is shorter is in too many other words."""
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#'\"<>]*@|[^\s/@'\"<>]*:(?!\d+(?:/|$))[^\s@'\"<>]*@)?(?P<rest>[^\s?#'\"<>]*)"
                       r"(?P<query>\?[^\s#'\"<>]*)?")  # fmt: skip
@@ -17,12 +31,55 @@ _HEADER = re.compile(r"(?i)\b(?P<name>(?:proxy-)?authorization|cookie)(?P<sign>[
 _SCHEME = re.compile(r"(?i)\b(?P<name>bearer|basic)(?P<sign>\s+)(?P<value>[^\s'\"]{8,})")
 
 
+def hide_environment(written: str, resolved: object) -> None:
+    """Hide a setting that a recipe takes from the environment: `written` is `${oc.env:NAME}`, perhaps with more.
+
+    Records have what is written in its place, unless it is a number, short, or a path. Variables that are named like
+    secrets, and passwords and queries of addresses, are in no text at all from now on.
+    """
+    for name in _ENVIRONMENT.findall(written):
+        value = os.environ.get(name, "")
+        if (_NAMED_SECRET.search(name) and len(value) >= _SHORTEST_SECRET) or _KEY.fullmatch(value):
+            _SECRETS[value] = f"${{oc.env:{name}}}"
+        for part in _secret_parts(value):
+            _SECRETS[part] = HIDDEN
+    if not isinstance(resolved, str) or not _ENVIRONMENT.search(written) or "://" in resolved:
+        return  # of an address the host is shown, and the rest never
+    is_path = os.sep in resolved or ("\0" not in resolved and os.path.exists(resolved))  # noqa: PTH110
+    if len(resolved) >= _SHORTEST and not is_path:
+        _WRITTEN[resolved] = written
+
+
+def _secret_parts(address: str) -> list[str]:
+    """Password and values of the query of an address, as they are written and as they are meant."""
+    if "://" not in address:
+        return []
+    try:
+        parsed = urlsplit(address)
+        parts = [parsed.password or "", *(value for _, value in parse_qsl(parsed.query))]
+    except ValueError:
+        return []
+    return [text for part in parts for text in {part, unquote(part)} if len(text) >= _SHORTEST_SECRET]
+
+
+def without_environment(text: str) -> str:
+    """A text without values of the environment that are secrets."""
+    for value in sorted(_SECRETS, key=len, reverse=True):
+        text = text.replace(value, _SECRETS[value])
+    return text
+
+
+def without_addresses(text: str) -> str:
+    """A text in which addresses have neither user, password nor query."""
+    return _ADDRESS.sub(lambda found: found["scheme"] + found["rest"], text) if "://" in text else text
+
+
 def redacted(text: str) -> str:
     """A text in which addresses have neither user, password nor query, and named secrets and headers no value.
 
     Given `http://me:pw@host/a?token=x` and `api_key=y`; result `http://host/a` and `api_key=…`.
     """
-    text = _ADDRESS.sub(lambda found: found["scheme"] + found["rest"], text)
+    text = without_environment(without_addresses(text))
     for pattern in (_HEADER, _SCHEME, _PAIR):
         text = pattern.sub(lambda found: f"{found['name']}{found['sign']}{HIDDEN}", text)
     return text
@@ -40,5 +97,7 @@ def redacted_values(value: Any) -> Any:
 
 
 def without_secrets(text: str) -> str:
-    """A setting's text: only addresses are changed, since other texts (labels, prompts) mean what they say."""
-    return _ADDRESS.sub(lambda found: found["scheme"] + found["rest"], text)
+    """A setting's text: only addresses and what is from the environment change; labels mean what they say."""
+    if text in _WRITTEN:
+        return _WRITTEN[text]
+    return without_environment(without_addresses(text))

@@ -1,8 +1,10 @@
-"""Text of recipes, files and models as it may be shown: nothing in it moves a cursor or turns the order of reading."""
+"""Text of recipes, files and models as it may be shown: nothing moves a cursor, turns the order or is a secret."""
 
 from __future__ import annotations
 
 import re
+
+from builder.util.redact import without_addresses, without_environment
 
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tabulator and line feed, delete, C1
@@ -14,8 +16,16 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(text: str) -> str:
-    """`text` with control and bidirectional characters written as escapes; line feeds and tabulators stay."""
-    return _UNSHOWN.sub(_escape, text)
+    """`text` with control and bidirectional characters written as escapes, and without secrets.
+
+    Line feeds and tabulators stay.
+    """
+    return _UNSHOWN.sub(_escape, without_addresses(without_environment(text)))
+
+
+def visible_json(text: str) -> str:
+    """JSON with the same values, in which those characters are JSON's own escapes, and which has no such secrets."""
+    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", without_environment(text))
 
 
 def _escape(found: re.Match[str]) -> str:

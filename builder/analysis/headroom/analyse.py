@@ -17,6 +17,7 @@ from builder.analysis.headroom.seen import Wanted, look
 from builder.analysis.headroom.table import RULES
 from builder.artifacts import LintFinding
 from builder.artifacts.headroom import Headroom, OperatorRange, Statement
+from builder.artifacts.stored import ConvertedFacts
 from builder.runtime.errors import RuntimeFailure
 from builder.runtime.intervals.program import read_visits
 from builder.runtime.intervals.walk import Operand, Visit, most
@@ -37,6 +38,12 @@ class Place:
         """For people, after an operator's name."""
         of = f" of {self.module}" if self.module else ""
         return f"{of} ({self.line})" if self.line else of
+
+
+def places(converted: ConvertedFacts) -> dict[str, Place]:
+    """By value and operator, where a conversion knows that they come from."""
+    names = {*converted.modules, *converted.lines}
+    return {n: Place(module=converted.modules.get(n, ""), line=converted.lines.get(n, "")) for n in names}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.analysis.headroom.analyse import Inputs, Place, analyse
 from builder.analysis.headroom.domain import Domain, domain_of
+from builder.artifacts import Sample
 from builder.artifacts.headroom import Headroom
 from builder.data import Samples, draw_samples
 from builder.data.stress_samples import StressInput, stress_inputs
@@ -75,7 +76,7 @@ def synthetic(inputs: Mapping[str, Given], seconds: float, seed: int = 0) -> Inp
     return of_samples(draw_samples(data, inputs, DRAWN, seed), stress_inputs(data, inputs, seed), seconds)
 
 
-def of_samples(samples: Samples, stress: Sequence[StressInput], seconds: float) -> Inputs:
+def of_samples(samples: Sequence[Sample], stress: Sequence[StressInput], seconds: float) -> Inputs:
     """Samples and stress inputs in turn, so that what is executed before the time is over has both."""
     turns: list[tuple[bool, int]] = [
         (own, number)
@@ -91,11 +92,17 @@ def of_samples(samples: Samples, stress: Sequence[StressInput], seconds: float) 
     def describe(executed: Sequence[int]) -> str:
         own = sum(turns[number][0] for number in executed)
         rest = len(executed) - own
-        words = [shown_count(samples.kind, own, samples.available)] if own else []
-        words += [f"{rest} stress input{'s' if rest != 1 else ''}"] if rest else []
-        return " and ".join(words) or "no input"
+        found = [_called(samples, own)] if own else []
+        found += [f"{rest} stress input{'s' if rest != 1 else ''}"] if rest else []
+        return " and ".join(found) or "no input"
 
     return Inputs(given=given(), describe=describe, seconds=seconds)
+
+
+def _called(samples: Sequence[Sample], count: int) -> str:
+    if isinstance(samples, Samples):
+        return shown_count(samples.kind, count, samples.available)
+    return f"{count} sample{'s' if count != 1 else ''}"
 
 
 def _inputs(features: Mapping[str, Feature], declared: Mapping[str, Mapping[str, Any]]) -> dict[str, Given]:

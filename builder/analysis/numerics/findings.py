@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from builder.artifacts.headroom import Headroom
+
 Kind = Literal["operator", "substitution", "conversion"]
 
 
@@ -63,6 +65,8 @@ class Findings:
     unmatched: tuple[str, ...]
     """The values that have none; their error counts for the next value that has one."""
     samples: int
+    headroom: Headroom | None = None
+    """What is known of all values, whatever error they add."""
 
     @property
     def worst(self) -> Suspect | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from builder.analysis.headroom.screen import told as headroom_lines
 from builder.analysis.numerics.findings import Findings, Range, Suspect, decibels
 from builder.analysis.numerics.operators import Comparison, Measured
 
@@ -30,7 +31,19 @@ def told(findings: Findings, *, everything: bool = False) -> list[str]:
         count = len(findings.unmatched)
         lines += ["", f"{count} values have no counterpart in float32; their error counts for the next one that has"]
         lines += [f"  {name}" for name in findings.unmatched] if everything else []
-    return lines
+    return [*lines, *_headroom(findings, everything=everything)]
+
+
+def _headroom(findings: Findings, *, everything: bool) -> Iterator[str]:
+    """Where numbers can go wrong, on these samples or on others."""
+    if findings.headroom is None:
+        return
+    yield ""
+    yield from headroom_lines(findings.headroom, shown=_SHOWN if not everything else len(findings.headroom.operators))
+    for finding in findings.headroom.findings:
+        yield f"{finding.rule} ({finding.confidence}): {finding.examples[0]}"
+        yield from (f"    also {example}" for example in finding.examples[1:])
+        yield f"    -> {finding.advice}"
 
 
 def worst_operators(compared: Comparison) -> list[Measured]:

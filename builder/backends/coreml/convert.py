@@ -31,6 +31,7 @@ from builder.backends.coreml.patches.exact_passes import exact_passes
 from builder.backends.coreml.precision import MixedSelector, half_precision_selector, normalization_depth
 from builder.backends.coreml.refusals import refused_by, why_refused
 from builder.backends.coreml.retarget import retarget
+from builder.backends.coreml.source_lines import lines_of_operators, noted_lines
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
@@ -68,6 +69,7 @@ def convert(
             finite_masks(),
             _named_probabilities(prepared, spec),
             _exact_normalization(prepared),
+            noted_lines() as noted,
         ):
             types = _output_types(ct, prepared, spec)
             program = captured.program
@@ -88,13 +90,18 @@ def convert(
             selector.check_all_matched()
         validate_program(model._mil_program)
         modules = modules_of_operators(model._mil_program)
+        lines = lines_of_operators(model._mil_program, noted)
         _check_compressed(captured, model)
         if spec.format == "mlmodel":
             declare_integers(model._spec, spec)
             model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
         keep(model)
     return ConvertedModel(
-        model=model, lowerings=(*uses(used), *uses_of_writes(written)), said=_describe(model), modules=modules
+        model=model,
+        lowerings=(*uses(used), *uses_of_writes(written)),
+        said=_describe(model),
+        modules=modules,
+        lines=lines,
     )
 
 

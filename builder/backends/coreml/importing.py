@@ -29,8 +29,8 @@ def import_coremltools() -> ModuleType:
     Everything that is left out is imported when somebody first uses it. Raises UnfitEnvironmentError when coremltools
     is missing or was installed without its native libraries.
     """
-    if "coremltools" in sys.modules:
-        return sys.modules["coremltools"]
+    if (known := sys.modules.get("coremltools")) is not None:
+        return known
     try:
         with ExitStack() as scoped:
             scoped.enter_context(paused_collector())

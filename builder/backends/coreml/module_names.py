@@ -17,7 +17,7 @@ def modules_of_operators(program: Any) -> dict[str, str]:
     """
     found = {}
     for function in program.functions.values():
-        for operation in _operations(function):
+        for operation in operations_of(function):
             path = _innermost(operation)
             if path and operation.outputs:
                 found[operation.outputs[0].name] = found[operation.name] = path
@@ -31,8 +31,9 @@ def _innermost(operation: Any) -> str:
     return ".".join(name for name in (names[1:] if names[:1] == [_WRAPPER] else names) if name)
 
 
-def _operations(block: Any) -> Iterator[Any]:
+def operations_of(block: Any) -> Iterator[Any]:
+    """All operators of a block, those of nested blocks after their owner."""
     for operation in block.operations:
         yield operation
         for inner in operation.blocks:
-            yield from _operations(inner)
+            yield from operations_of(inner)

@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
 from builder.config.documents import Origin, Path
@@ -288,11 +288,10 @@ def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator
         elif not parsed.is_discrete_sweep():
             message = "an interval has no end of values: use choice, range or glob"
             findings.append(Diagnostic(code="B0223", message=message, span=command_line_span(argument)))
+        elif reason := why_unbounded(parsed.value()):
+            findings.append(Diagnostic(code="B0223", message=reason, span=command_line_span(argument)))
         else:
-            texts = itertools.islice(
-                parsed.sweep_string_iterator(), MOST_JOBS + 1
-            )  # a range may have no end to speak of
-            values = [f"{parsed.get_key_element()}={value}" for value in texts]
+            values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
             if not values:
                 group = parsed.key_or_group
                 allowed = loader.get_group_options(group)
@@ -314,6 +313,19 @@ def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator
             )
         )
     return findings or itertools.product(*axes)
+
+
+def why_unbounded(values: Any) -> str | None:
+    """Say why the values of a sweep's axis cannot be counted or are more than any sweep has, or None."""
+    if not isinstance(values, RangeSweep):
+        return None  # the others are written down one by one
+    numbers = [float(number) for number in (values.start, values.stop, values.step) if number is not None]
+    if not all(map(math.isfinite, numbers)) or values.step == 0:
+        return "a range has finite ends and a step that is not 0"
+    start, stop, step = numbers
+    if (stop - start) / step > MOST_JOBS:
+        return f"a sweep has at most {MOST_JOBS} jobs, and this range alone makes more"
+    return None
 
 
 def with_single_quotes(text: str) -> str:

@@ -20,7 +20,7 @@ def _task(inputs: Inputs) -> StageTask[ConvertedModel, ConvertedFacts]:
         return backend.convert(inputs[PREPARE].value(), captured, inputs.run.examples, inputs.spec)
 
     def pack(converted: ConvertedModel, packing: Packing) -> Packed[ConvertedFacts]:
-        facts = ConvertedFacts(lowerings=converted.lowerings, modules=converted.modules)
+        facts = ConvertedFacts(lowerings=converted.lowerings, modules=converted.modules, lines=converted.lines)
         return pack_model(backend, converted.model, facts, packing)
 
     def restore(stage: Stage[ConvertedModel, ConvertedFacts]) -> ConvertedModel:
@@ -29,6 +29,7 @@ def _task(inputs: Inputs) -> StageTask[ConvertedModel, ConvertedFacts]:
             lowerings=stage.facts.lowerings,
             said=stage.action.line,
             modules=stage.facts.modules,
+            lines=stage.facts.lines,
         )
 
     after = {"capture": inputs[CAPTURE].output, "names and labels": names_digest(inputs[PREPARE])}

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from builder.artifacts import CheckReport, ConvertedModel, OriginalProgram
-from builder.artifacts.stored import ConvertedFacts, VerifiedFacts
+from builder.artifacts import CheckReport, OriginalProgram
+from builder.artifacts.stored import VerifiedFacts
 from builder.engine.run import Inputs, StageRow
-from builder.engine.runner import Packed, Stage, StageTask
+from builder.engine.runner import Packed, StageTask
 from builder.engine.table.capture import CAPTURE
 from builder.engine.table.convert import CONVERT
 from builder.engine.table.prepare import PREPARE, names_digest
 from builder.engine.table.seal import SEAL
 from builder.spec.functions import labelled
 from builder.store.inputs import spec_view
-
-if TYPE_CHECKING:  # a cached build must not import torch
-    from builder.analysis.headroom.analyse import Place
 
 Reports = tuple[CheckReport, ...]
 
@@ -29,6 +24,7 @@ def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
     converted = inputs.by_function(CONVERT)
 
     def run() -> Reports:
+        from builder.analysis.headroom.analyse import places
         from builder.stages.verify import verify
 
         if not inputs.spec.checks:  # so no program need be read
@@ -43,7 +39,11 @@ def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
         }
         seconds = time.perf_counter() - context.started
         return verify(
-            programs, inputs[SEAL].value(), context.progress, build_seconds=seconds, places=_places(converted)
+            programs,
+            inputs[SEAL].value(),
+            context.progress,
+            build_seconds=seconds,
+            places={name: places(stage.facts) for name, stage in converted.items()},
         )
 
     def describe(reports: Reports) -> str:
@@ -65,16 +65,6 @@ def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
         after=after,
         is_storable=lambda reports: all(report.passed is not False for report in reports),
     )
-
-
-def _places(converted: Mapping[str, Stage[ConvertedModel, ConvertedFacts]]) -> Mapping[str, Mapping[str, Place]]:
-    """By function and value, where the operator that computes it comes from."""
-    from builder.analysis.headroom.analyse import Place
-
-    return {
-        name: {value: Place(module=module) for value, module in stage.facts.modules.items()}
-        for name, stage in converted.items()
-    }
 
 
 VERIFY = StageRow(name="verify", scope="build", reads=(PREPARE, CAPTURE, CONVERT, SEAL), task=_task)

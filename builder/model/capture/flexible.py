@@ -41,7 +41,7 @@ def check_sizes(
             places = again(sample, is_wrong=True)
             because = f"; there, {places[0]} gives something else" if places else ""
             raise ConversionError(
-                f"{captured.method} froze a size: for {said} {why}{because}", code="B0417", key="capture.method"
+                f"{captured.method} froze a size: for {said} {why}{because}", code="B0403", key="capture.method"
             )
         tried += 1
     if examples.other_shapes and tried + 1 < math.prod(_choices(prepared)):

@@ -20,6 +20,7 @@ from builder import __version__
 from builder.errors import SourceError
 from builder.noop import cache_folder
 from builder.progress import Progress
+from builder.util.reading import open_regular
 
 _BLOCK = 1 << 20
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[A-Za-z0-9]+$")
@@ -67,7 +68,7 @@ def default_cache() -> Path:
 def file_digest(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal; raises SourceError when it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise SourceError(f"there is no file {path}", code="B0301") from error

@@ -49,7 +49,7 @@ def _kind(path: Path) -> str | None:
             return None
         with zipfile.ZipFile(path) as archive:
             names = [name.rpartition("/")[2] for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path} cannot be read: {error}", code="B0301", key="source.file") from error
     if "constants.pkl" in names:
         return TORCHSCRIPT

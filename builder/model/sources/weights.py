@@ -94,8 +94,11 @@ def _refuse_other_kinds(path: Path, start: bytes) -> None:
 
 
 def _refuse_programs(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        names = {name.partition("/")[2] for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # the last of a version that is not known
+        raise SourceError(f"{path} is damaged: {error}", code="B0302", hint="copy or download it again") from error
     if "constants.pkl" in names:
         raise SourceError(
             f"{path} is a TorchScript archive, a program and not a checkpoint",

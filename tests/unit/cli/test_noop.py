@@ -316,7 +316,7 @@ def test_the_fast_path_imports_next_to_nothing(project: Project) -> None:
     (project.folder / "outputs/tiny/default/report.html").touch()
     # given the manifest of this very interpreter, which has no site-packages: that of the other, renamed
     identity = "import sys; from builder import noop; print(noop.manifest_path(['recipe=tiny', '-q']));"
-    identity += "import json; print(json.dumps(noop.identity(['recipe=tiny', '-q'])))"
+    identity += "import json; print(json.dumps(noop.identity_digest(['recipe=tiny', '-q'])))"
     printed = subprocess.run(
         [sys.executable, "-S", "-c", identity], capture_output=True, text=True, check=True, env=environment
     ).stdout.splitlines()

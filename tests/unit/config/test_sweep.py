@@ -48,6 +48,21 @@ def test_a_glob_without_a_match_is_an_error(write: Write) -> None:
 def test_a_sweep_is_counted_before_it_is_made(values):
     from builder.config.hydra.overrides import MOST_JOBS, expand_sweep
 
+    for written in (values, f"shuffle({values})", f"sort({values},reverse=true)"):
+        found = expand_sweep([f"seed={written}"], None)
+        assert isinstance(found, list)
+        assert f"at most {MOST_JOBS} jobs" in found[0].message
+
+
+@pytest.mark.parametrize("values", ["range(nan,1)", "range(0,inf)", "range(0,1,nan)", "range(1,5,0)", "range(1,5,0.0)"])
+def test_a_range_without_an_end_is_refused(values):
+    from builder.config.hydra.overrides import expand_sweep
+
     found = expand_sweep([f"seed={values}"], None)
     assert isinstance(found, list)
-    assert f"at most {MOST_JOBS} jobs" in found[0].message
+    assert "finite ends" in found[0].message
+
+
+@pytest.mark.parametrize(("values", "count"), [("range(5,1,-2)", 2), ("range(0,1,0.25)", 4), ("shuffle(range(3))", 3)])
+def test_a_range_that_ends_has_its_values(values, count):
+    assert len(sweep(["recipe=x", f"seed={values}"])) == count

@@ -38,6 +38,8 @@ def _free(low: int, high: int, default: int) -> dict[str, int]:
 
 INPUTS: dict[str, dict[str, Any]] = {
     "sound": {"x": _input(shape=[1, 400])},
+    "waveform": {"x": _input(shape=[1, 4410, 1])},
+    "bands": {"x": _input(shape=[1, 100, 40], low=0.0, high=0.1)},
     "range": {"x": _input(shape=[2, 8], low=5.0, high=9.0, dtype="float16")},
     "ids": {
         "ids": _input(shape=[1, 16], dtype="int32", high=2**25),
@@ -70,6 +72,27 @@ def test_stress_inputs_are_what_the_inputs_declare(name: str) -> None:
             assert value.min() >= low - tolerance or given.low is None
             assert value.max() <= high + tolerance or given.high is None
             assert np.array_equal(value, again.given[key])
+
+
+@pytest.mark.parametrize("name", ["waveform", "bands"])
+def test_what_has_the_shape_of_a_sound_is_given_sounds(name: str) -> None:
+    found = stress_inputs(NOISE, INPUTS[name], 0)
+    like_real = [one for one in found if one.like_real]
+    assert [one.description for one in like_real] == ["a chord in x", "speech in x", "a note in x"]
+    assert found[:3] == like_real
+    sound = like_real[2].make().tensors["x"].numpy().astype(np.float64)
+    if name == "waveform":
+        assert np.abs(sound).max() == pytest.approx(0.5)
+        spectrum = np.abs(np.fft.rfft(sound.ravel()))
+        assert spectrum.max() > 20 * np.median(spectrum)  # along time, and not along the last axis
+    else:
+        assert (sound.min(), sound.max()) == (pytest.approx(0, abs=1e-6), pytest.approx(0.1))
+        assert np.abs(np.diff(sound, axis=1)).sum() < np.abs(np.diff(sound, axis=2)).sum()  # a note lasts
+
+
+def test_features_are_no_sounds() -> None:
+    for given in ({"shape": [1, 768]}, {"shape": [1, 128, 768]}, {"shape": [1, 2048], "low": 0.0, "high": 1.0}):
+        assert not any(one.like_real for one in stress_inputs(NOISE, {"x": _input(**given)}, 0))
 
 
 def test_integers_reach_beyond_every_narrow_type_and_below_zero() -> None:

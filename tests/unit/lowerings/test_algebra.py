@@ -25,7 +25,7 @@ def sums_of_products(rng: random.Random) -> Case:
     return (
         lambda m_, u, v, p, q: (
             torch.addr(m_, u, v, beta=0.5, alpha=2), torch.addmv(u, m_, v), torch.addbmm(m_, p, q, beta=2, alpha=0.5),
-            torch.inner(p, q.mT), torch.inner(m_, v), torch.inner(u, u),
+            torch.inner(p, q.mT), torch.inner(m_, v), torch.inner(u, u), torch.inner(u[0], m_),
         ),
         (floats(rng, n, m), floats(rng, n), floats(rng, m), floats(rng, b, n, k), floats(rng, b, k, m)),
     )  # fmt: skip

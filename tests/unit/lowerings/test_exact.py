@@ -145,7 +145,8 @@ def products_that_cancel(rng: random.Random) -> Case:
     return (
         lambda x, m: (
             torch.addr(m, x[:1].expand(2), x[0] * torch.ones(2), alpha=0.1), torch.addmv(m[0], m, x, alpha=0.01),
-            torch.addbmm(m, (m * 5)[None], (m * 2)[None], alpha=0.1),
+            torch.addbmm(m, (m * 5)[None], (m * 2)[None], alpha=0.1), torch.lerp(x[1:], -x[1:], 0.25),
+            torch.isposinf((m * 500).int()), torch.isneginf(m / 0 * (m - 150)),
         ),
         (x, matrix),
     )  # fmt: skip

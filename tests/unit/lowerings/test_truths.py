@@ -26,6 +26,7 @@ def of_integers(rng: random.Random) -> Case:
         lambda x: (
             torch.ceil(x), torch.floor(x), torch.round(x), torch.relu(x), functional.relu6(x), torch.cosh(x % 4),
             torch.sinh(x % 4), torch.erfc(x % 4), torch.atanh(x % 1), functional.pairwise_distance(x, x + 1),
+            torch.logsumexp(x % 5, 1), torch.logsumexp(x % 5, (0, 1), keepdim=True),
         ),
         (torch.tensor([[2**24 + 1, -70001, 2049], [3, -5, 0]], dtype=torch.int32),),
     )  # fmt: skip

@@ -69,6 +69,30 @@ def test_every_method_captures_and_converts_a_plain_model(method):
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)  # the same products in another order
 
 
+class OfOneSign(nn.Module):
+    """Takes values of one sign alone, as an embedding takes numbers of its vocabulary."""
+
+    positive: bool | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.positive is not None and bool(x[0, 0] > 0) != self.positive:
+            raise IndexError("beyond the table")
+        return x * 2.0
+
+
+def test_values_that_inputs_declare_and_the_model_refuses_are_the_models_failure():
+    # given a model that takes the first example and not all others
+    prepared, examples, _ = prepared_with(OfOneSign())
+    (module,) = [m for m in prepared.module.modules() if isinstance(m, OfOneSign)]
+    module.positive = bool(examples.samples[0].tensors["x"][0, 0] > 0)
+    # then
+    with pytest.raises(
+        ConversionError, match="does not run on values that its inputs declare: IndexError: beyond"
+    ) as e:
+        capture(prepared, examples, "trace", {}, strict=True)
+    assert (e.value.code, e.value.key) == ("B0404", "input")
+
+
 def test_a_frozen_branch_fails_a_method_that_auto_tries_and_script_keeps_it():
     # given examples of both signs
     prepared, examples, spec = prepared_with(Branches())

@@ -8,7 +8,7 @@ import pytest
 
 from builder.spec import BuildSpec
 from builder.spec.source_kinds import SOURCES
-from builder.store.code import PACKAGE, _reached
+from builder.store.code import _GUARDS, PACKAGE, _reached
 from builder.store.digests import StatCache
 from builder.store.inputs import _roots
 
@@ -63,3 +63,4 @@ def test_what_only_words_advice_is_in_no_key(tmp_path: Path) -> None:
     for stage in ("load", "prepare", "capture", "convert", "compress"):
         files, _ = reach(stage, "torchvision", tmp_path)
         assert not {file for file in files if file.startswith(("analysis/", "reports/", "cli/", "tracking/"))}, stage
+        assert {file for file in files if file.startswith("util/")}.isdisjoint(_GUARDS), stage

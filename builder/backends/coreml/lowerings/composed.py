@@ -99,8 +99,9 @@ _SQUARED = 200.0
 
 
 def is_infinite(sign: float, mb: Builder, x: Var) -> Var:
-    """Whether an element is infinity of one sign."""
-    x = as_float(x)
+    """Whether an element is infinity of one sign, which no integer is."""
+    if not is_float(x):
+        return mb.not_equal(x=x, y=x)
     return mb.logical_and(x=isinf(mb, x), y=mb.greater(x=mb.mul(x=x, y=sign), y=0.0))
 
 

@@ -122,9 +122,9 @@ def alias(mb: Builder, x: Var) -> Var:
 
 
 def lerp(mb: Builder, x: Var, end: Var, weight: Var) -> Var:
-    """`x + weight * (end - x)`."""
+    """`(1 - weight) * x + weight * end`: the distance of both may leave half precision."""
     x, end, weight = promoted(x, end, weight)
-    return mb.add(x=x, y=mb.mul(x=weight, y=mb.sub(x=end, y=x)))
+    return mb.add(x=mb.mul(x=x, y=mb.sub(x=1.0, y=weight)), y=mb.mul(x=end, y=weight))
 
 
 def logaddexp(mb: Builder, x: Var, other: Var) -> Var:

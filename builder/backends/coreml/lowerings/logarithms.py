@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
-from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_float, positive, selected, slice_axis
+from builder.backends.coreml.lowerings.variables import (
+    all_axes,
+    as_float,
+    fixed_size,
+    is_float,
+    positive,
+    selected,
+    slice_axis,
+)
 
 _MANY = 2**15
 """Of ones, half precision adds up that many and leaves room."""
@@ -69,6 +78,11 @@ def logcumsumexp(mb: Builder, x: Var, dim: int) -> Var:
     return mb.identity(x=x) if length == 1 else x
 
 
+def logsumexp(mb: Builder, x: Var, dim: Sequence[int] | int | None = None, keepdim: bool = False) -> Var:
+    """The logarithm of the sum of exponentials of integers, which is no integer."""
+    return mb.reduce_log_sum_exp(x=as_float(x), axes=all_axes(dim, x.rank), keep_dims=bool(keepdim))
+
+
 _SATURATES = UpstreamBug(issue=2728, said="takes the logarithm of softmax, which is 0 where one value is much larger")
 
 LOGARITHMS = (
@@ -87,6 +101,12 @@ LOGARITHMS = (
     *(
         Lowering(operator=name, lower=softmax, upstream_gap="integers", applies=lambda x: not is_float(x))
         for name in ("softmax", "_softmax")
+    ),
+    Lowering(
+        operator="logsumexp",
+        lower=logsumexp,
+        wrong=UpstreamBug(issue=None, said="gives integers for integers"),
+        applies=lambda x: not is_float(x),
     ),
     Lowering(
         operator="logcumsumexp",

@@ -22,7 +22,7 @@ LOCK = threading.RLock()
 """coremltools keeps the state of a conversion in module globals: conversions wait for each other."""
 
 _LOG = logging.getLogger("builder.convert")
-_OPTIONAL = ("speed", "quiet")
+_OPTIONAL = ("speed", "quiet", "report")
 
 
 class ModuleOverlay:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Purpose = Literal["correctness", "determinism", "speed", "quiet"]
-"""Where the target is missing: patches for speed or quiet are skipped with a log line, the others end the build."""
+Purpose = Literal["correctness", "determinism", "speed", "quiet", "report"]
+"""Where the target is missing: the first two end the build, the others are skipped with a log line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +173,12 @@ _ROWS = (
         purpose="speed",
         reason="is asked a million times",
         source="0574ba94dd69",
+    ),
+    Patch(
+        target=f"{_MIL}.frontend.torch.internal_graph:InternalTorchIRNode.from_torchscript_node",
+        purpose="report",
+        reason="forgets from which line of the model an operator comes",
+        source="0bda31df993c",
     ),
     Patch(
         target=f"{_MIL}.frontend.torch.torchscript_utils:torch",

@@ -34,15 +34,14 @@ def torchscript_operators(program: Any) -> list[Operator]:
 
 def lost_writes(program: Any) -> list[Operator]:
     """Writes in place of a captured program whose result a conversion would lose."""
-    return [
-        replace(_operator(node), overwritten=through)
-        for node, through in Memory(_converted_graph(program), typed=True).lost()
-    ]
+    graph = _converted_graph(program)  # nodes are valid as long as it lives
+    return [replace(_operator(node), overwritten=through) for node, through in Memory(graph, typed=True).lost()]
 
 
 def rewritten_writes(program: Any) -> list[Operator]:
     """Writes in place of a captured program that coremltools would lose, and builder writes as values."""
-    memory = Memory(_converted_graph(program), typed=True)
+    graph = _converted_graph(program)
+    memory = Memory(graph, typed=True)
     return [
         replace(_operator(node), overwritten=memory.told(node))
         for root in memory.to_rewrite().values()

@@ -1,0 +1,77 @@
+"""B0701 to B0708: the machine and what is installed on it."""
+
+from __future__ import annotations
+
+from builder.diagnostics.code import NET, NET_RECIPE, Code, Example, net
+
+CODES = (
+    Code(
+        code="B0701",
+        title="a package is not installed",
+        text="The recipe or the command needs a package that builder does not need otherwise. The hint has the command "
+        "that installs it.",
+        example=Example(
+            files={
+                "net.onnx": "",
+                "recipes/x.yaml": NET_RECIPE.replace(
+                    "kind: python\n  factory: net:net", "kind: onnx\n  file: ../net.onnx"
+                ),
+            },
+            without=("onnx",),
+        ),
+    ),
+    Code(
+        code="B0702",
+        title="an installed package does not fit",
+        text="A package cannot be imported, lacks its native library, or is of a version that builder does not know. "
+        "`python -m builder doctor` looks at all of them.",
+        example=Example(
+            files={"net.py": NET.replace("4, 2", "4, 3"), "recipes/x.yaml": NET_RECIPE}, without=("coremltools",)
+        ),
+    ),
+    Code(
+        code="B0704",
+        title="Core AI is not available",
+        text="`format: aimodel` needs Apple's packages, which exist for few systems, in the versions that builder "
+        "knows.",
+        example=Example(
+            files={"net.py": NET, "recipes/x.yaml": NET_RECIPE + "format: aimodel\ntarget: {name: ios27}\n"},
+            without=("coreai",),
+        ),
+    ),
+    Code(
+        code="B0706",
+        title="files cannot be written",
+        text="The disk is full, or the system refuses. Nothing that was there is replaced by half of something.",
+        example=net(commands=("recipe=x --outputs /proc/builder",)),
+    ),
+    Code(
+        code="B0707",
+        title="memory ran out",
+        text="The process was ended by the system, or could not get memory. Build on a machine with more, fewer jobs "
+        "at once (`sweep.jobs`), or a smaller model.",
+        example=Example(
+            files={
+                "net.py": "import os\nimport signal\n\n\ndef net():\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+                "recipes/x.yaml": NET_RECIPE,
+            },
+            apart=True,
+            slow=True,
+        ),
+    ),
+    Code(
+        code="B0708",
+        title="the run could not be sent to MLflow",
+        text="With `tracking.required` a build that cannot be recorded fails. The run waits in the outbox; `python -m "
+        "builder flush` sends it.",
+        example=Example(
+            files={
+                "net.py": NET,
+                "recipes/x.yaml": NET_RECIPE.replace(
+                    "tracking:\n  kind: none", "tracking:\n  kind: mlflow\n  uri: http://127.0.0.1:9\n  required: true"
+                ),
+            },
+            slow=True,
+        ),
+    ),
+)
