@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from builder.spec.base import Part
@@ -118,6 +119,11 @@ SOURCES = (
 def kind_of(source: Part) -> SourceKind:
     """The kind of these settings."""
     return next(kind for kind in SOURCES if type(source) is kind.settings)
+
+
+def is_passed_on(source: Part, artifact_format: str) -> bool:
+    """Whether a finished file is what is built already: one of another format is taken apart and converted."""
+    return kind_of(source).is_finished and Path(getattr(source, "file", "")).suffix == f".{artifact_format}"
 
 
 def kind_named(name: str) -> SourceKind:

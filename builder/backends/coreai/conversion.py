@@ -89,12 +89,14 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.passes.casts import exact_casts
     from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
+    from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
     program = torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
+    write_out_factors(program)
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():

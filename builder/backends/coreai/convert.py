@@ -33,7 +33,7 @@ def convert(
         },
         states={name: (path, spec.state[name].dtype) for name, path in prepared.states.items()},
     )
-    said = convert_program(source.program, asset.path, declared, _halves(spec, source.single))
+    said = convert_program(source.program, asset.path, declared, _halves(spec))
     lowerings = [
         UsedLowering(operator=name, why="coreai-torch has no lowering for it, or gets it wrong", times=times)
         for name, times in said.decomposed.items()
@@ -58,15 +58,14 @@ def _known(prepared: PreparedModel, spec: BuildSpec) -> dict[str, Any]:
     return found
 
 
-def _halves(spec: BuildSpec, single: tuple[str, ...]) -> Halves | None:
+def _halves(spec: BuildSpec) -> Halves | None:
     precision = spec.precision
     if isinstance(precision, Fp32):
         return None
     if not isinstance(precision, Mixed):
-        return Halves(fp32_modules_if_present=single)
+        return Halves()
     return Halves(
         fp32_op_types=tuple(precision.fp32_op_types),
         fp32_modules=tuple(precision.fp32_modules),
         fp32_op_types_if_present=tuple(precision.fp32_op_types_if_present),
-        fp32_modules_if_present=single,
     )

@@ -1,7 +1,6 @@
 """The exported program of a source that torch.export cannot read, by way of its Core ML program.
 
-ONNX graphs and TorchScript become an ML program in float32, a Core ML file is one; `runtime.export` reads that back as
-a program of torch. The checks compare what comes of it with the source itself.
+ONNX graphs and TorchScript become an ML program in float32, and `runtime.export` reads that back as a program of torch. The checks compare what comes of it with the source itself.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any, cast
 
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, UsedLowering
 from builder.errors import ConversionError
-from builder.model.sources.coreml import CoreMLModule
 from builder.runtime.errors import RuntimeFailure
 from builder.runtime.export import Exported, export
 from builder.spec import BuildSpec
@@ -28,13 +26,11 @@ _TARGET = "ios18"
 
 @dataclass(frozen=True, kw_only=True)
 class SourceProgram:
-    """A program, its inputs and outputs in order by the recipe's names, and what it computes in float32 by itself."""
+    """A program, with its inputs and outputs in order by the recipe's names."""
 
     program: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    single: tuple[str, ...] = ()
-    """Modules that a finished file computes in float32."""
     lowerings: tuple[UsedLowering, ...] = ()
 
 
@@ -53,14 +49,9 @@ def source_program(
             key="capture.method",
         )
     with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
-        lowerings: tuple[UsedLowering, ...] = ()
-        if captured.method == "coreml":
-            file, precision = next(m for m in captured.program.modules() if isinstance(m, CoreMLModule)).path, "native"
-        else:
-            file, lowerings = _as_core_ml(prepared, captured, examples, spec, Path(folder))
-            precision = "fast"
+        file, lowerings = _as_core_ml(prepared, captured, examples, spec, Path(folder))
         try:
-            exported = export(file, precision=precision)  # type: ignore[arg-type]  # one of its literals
+            exported = export(file, precision="fast")
         except RuntimeFailure as error:
             raise ConversionError(
                 f"the program does not become one for Core AI: {error}",
@@ -73,7 +64,6 @@ def source_program(
             program=exported.program.run_decompositions({}),
             inputs=tuple(each.name for each in exported.inputs),
             outputs=_outputs(exported, prepared),
-            single=tuple(exported.single) if exported.has_half else (),
             lowerings=lowerings,
         )
 
