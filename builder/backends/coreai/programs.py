@@ -1,6 +1,7 @@
 """The exported program of a source that torch.export cannot read, by way of its Core ML program.
 
-ONNX graphs and TorchScript become an ML program in float32, and `runtime.export` reads that back as a program of torch. The checks compare what comes of it with the source itself.
+ONNX graphs and TorchScript become an ML program in float32, and `runtime.export` reads that back as a program of
+torch. The checks compare what comes of it with the source itself.
 """
 
 from __future__ import annotations
