@@ -76,7 +76,8 @@ class _Hunt:
         self._generator = np.random.default_rng([seed, 0x5EA])
         self._pool = sorted(known, key=_badness)[:POOL]
         self._shapes = [*shapes_to_try(self._domain.inputs), *sizes_between(self._domain.inputs)]
-        self._floats = [n for n, g in self._domain.inputs.items() if isinstance(g, TensorInput) and g.dtype != "int32"]
+        floats = [n for n, g in self._domain.inputs.items() if isinstance(g, TensorInput) and g.dtype != "int32"]
+        self._floats = [] if judge.subject.prepared.states else floats  # a run would write its graph into the states
 
     def attempt(self, point: Point) -> Found | None:
         """Judge a point, and keep it if it is among the worst; None where the original refuses it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from builder.artifacts import CheckReport
 from builder.checks.beside import Judge, Judgement
@@ -14,11 +16,12 @@ from builder.checks.domain import Domain, Point
 from builder.checks.subject import Subject
 from builder.checks.worst import encoded, recall, remember
 from builder.data import default_data
+from builder.data.stress import USUAL
 from builder.data.stress_samples import StressInput, stress_inputs
 from builder.data.wording import DRAWN_KINDS
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
-from builder.spec.coverage import data_of, synthetic_inputs
+from builder.spec.coverage import data_of, is_without_range, synthetic_inputs
 
 SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
@@ -51,13 +54,14 @@ class Beside:
     """As `.npz`."""
     worst_description: str = ""
     synthetic: tuple[str, ...] = ()
-    why_no_search: str = ""
+    advice: str = ""
+    """What a recipe may promise, where an input that missed a limit is wider than an app's may be."""
 
 
 def look_beside(name: str, check: ParityCheck, subject: Subject, judge: Judge, cost: float) -> Beside:
     """Try stress inputs and search, within shares of `cost`, the processor time in seconds that the samples took.
 
-    A model with states is not searched: what one input does depends on those before it.
+    With states, each input begins with those that the samples left.
     """
     synthetic = synthetic_inputs(check, subject.spec)
     tried = _Tried(subject=subject)
@@ -65,14 +69,12 @@ def look_beside(name: str, check: ParityCheck, subject: Subject, judge: Judge, c
     if check.stress:
         _stress(check, subject, judge, tried, cost, has_synthetic=bool(synthetic))
     seconds = _search_seconds(check, subject, cost, has_synthetic=bool(synthetic))
-    found, why_not = None, ""
-    if seconds and subject.prepared.states:
-        why_not = "a model with states is not searched"
-    elif seconds and not tried.fails:
+    found = None
+    if seconds and not tried.fails:
         found = search(judge, tried.known(), seconds, subject.spec.seed)
         if found.worst is not None:
             tried.add("an input that the search found", found.worst.point, found.worst.judgement)
-    return _summed(name, subject, tried, found, why_not, synthetic)
+    return _summed(name, subject, tried, found, synthetic)
 
 
 @dataclass(kw_only=True)
@@ -113,7 +115,7 @@ def _badness(entry: tuple[str, Point, Judgement]) -> tuple[bool, float]:
 
 def _earlier(name: str, check: ParityCheck, subject: Subject, judge: Judge, tried: _Tried) -> None:
     """Try what an earlier search found to be worst."""
-    point = None if subject.prepared.states or check.search == 0 else recall(subject, name)
+    point = None if check.search == 0 else recall(subject, name)
     if point is not None:
         sample = Domain(inputs=subject.spec.artifact_inputs).sample(point)
         tried.add("the worst input of an earlier build", point, judge(sample))
@@ -151,14 +153,12 @@ def _search_seconds(check: ParityCheck, subject: Subject, cost: float, *, has_sy
     return min(MOST_SEARCH, max(LEAST_SEARCH, SEARCH_OF_BUILD * subject.build_seconds))
 
 
-def _summed(
-    name: str, subject: Subject, tried: _Tried, found: Search | None, why_not: str, synthetic: tuple[str, ...]
-) -> Beside:
+def _summed(name: str, subject: Subject, tried: _Tried, found: Search | None, synthetic: tuple[str, ...]) -> Beside:
     """What was tried as the report keeps it; the worst input is remembered for the next build."""
     entries = sorted(tried.entries, key=_badness)
     missed = [f"{description}: {judgement.failure}" for description, _, judgement in entries if judgement.failure]
     worst_input, description = None, entries[0][0] if entries else ""
-    if entries and not subject.prepared.states:
+    if entries:
         point = entries[0][1]
         if set(point) == set(subject.spec.artifact_inputs):
             worst_input = encoded(Domain(inputs=subject.spec.artifact_inputs).plain(point))
@@ -173,8 +173,22 @@ def _summed(
         worst_input=worst_input,
         worst_description=description,
         synthetic=synthetic,
-        why_no_search=why_not,
+        advice=_advice(subject.spec, [point for _, point, judgement in entries if judgement.failure]),
     )
+
+
+def _advice(spec: BuildSpec, missed: Sequence[Point]) -> str:
+    """That a range may be promised, where values beyond 1 missed a limit that no range allows or forbids."""
+    free = [
+        name
+        for name, given in spec.artifact_inputs.items()
+        if is_without_range(given)
+        and any(np.abs(np.asarray(point[name])).max() > 1 for point in missed if name in point)
+    ]
+    if not free:
+        return ""
+    low, high = USUAL
+    return f"{', '.join(free)} declares no range, so {low:g} to {high:g} is tried: `low` and `high` promise less"
 
 
 def with_beside(report: CheckReport, beside: Beside) -> CheckReport:
@@ -182,7 +196,7 @@ def with_beside(report: CheckReport, beside: Beside) -> CheckReport:
     data = {**(report.data or {}), **_data(beside)}
     reason, passed = report.reason, report.passed
     if beside.failures:
-        shown = beside.failures[:NAMED]
+        shown = [*beside.failures[:NAMED], *([beside.advice] if beside.advice else [])]
         reason, passed = "; ".join([*([reason] if reason and passed is False else []), *shown]), False
     return replace(report, passed=passed, reason=reason, data=data, worst_input=beside.worst_input)
 
@@ -198,7 +212,5 @@ def _described(beside: Beside) -> Iterator[tuple[str, Any]]:
         yield "refused_by_original", list(beside.refused)
     if beside.search is not None:
         yield "search", {"tries": beside.search.tries, "seconds": round(beside.search.seconds, 2)}
-    if beside.why_no_search:
-        yield "no_search", beside.why_no_search
     if beside.worst_snr_db is not None:
         yield "worst", {"input": beside.worst_description, "snr_db": beside.worst_snr_db}

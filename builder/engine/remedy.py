@@ -29,6 +29,7 @@ from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
 from builder.spec.compression import Palettize
+from builder.spec.coverage import is_without_range
 from builder.spec.precision import Fp16, Fp32, Mixed
 from builder.spec.source_kinds import kind_of
 
@@ -86,7 +87,7 @@ def find_remedy(request: BuildRequest, missed: Missed, *, seconds: float, say: S
         trials = _Trials(request=request, missed=missed, room=Path(room), until=until, say=say)
         in_time = True
         try:
-            for step in (_in_float32, _compressed_less, _without_substitution, _captured_otherwise):
+            for step in (_in_float32, _compressed_less, _without_substitution, _captured_otherwise, _narrower):
                 step(trials)
                 if trials.passed:
                     break
@@ -279,6 +280,20 @@ def _captured_otherwise(trials: _Trials) -> None:
             found = trials.build(f"capture by {method}", {"capture": capture})
             if found is not None and found.passes:
                 return
+
+
+NARROW = 1.0
+"""What floats that declare no range may be promised to stay within: sounds, and what is normalised to that."""
+
+
+def _narrower(trials: _Trials) -> None:
+    """A promise of the app, where the samples hold the limits and an input of no declared range does not."""
+    inputs = {
+        name: given.model_copy(update={"low": -NARROW, "high": NARROW}) if is_without_range(given) else given
+        for name, given in trials.spec.input.items()
+    }
+    if trials.missed.worst_input is not None and inputs != dict(trials.spec.input):
+        trials.build(f"where the app gives nothing beyond {NARROW:g}", {"input": inputs})
 
 
 def _names(remedy: Remedy) -> Sequence[str]:

@@ -15,7 +15,7 @@ from builder.spec.data import (
     TextBoxesData,
     TextIdsData,
 )
-from builder.spec.inputs import ImageInput, TensorInput, captured_shape
+from builder.spec.inputs import ImageInput, Input, TensorInput, captured_shape
 
 LEAST_SOUND, MOST_CHANNELS, LEAST_BANDS = 4000, 8, 16
 """A quarter of a second of speech, which few vectors of features are as long as; channels or rows; bands of energy."""
@@ -102,3 +102,8 @@ def is_sound(given: ImageInput | TensorInput) -> bool:
     if given.low is None or given.low < 0:
         return sizes[0] >= LEAST_SOUND and math.prod(rest) <= MOST_CHANNELS
     return len(rest) == 1 and rest[0] >= LEAST_BANDS
+
+
+def is_without_range(given: Input) -> bool:
+    """Whether an array of floats declares neither the least nor the greatest value that the app gives."""
+    return isinstance(given, TensorInput) and given.dtype != "int32" and given.low is None and given.high is None

@@ -187,3 +187,21 @@ def test_what_a_check_was_made_on_is_recorded() -> None:
     tabled = parity({"x": tensor(1, 16)}, lambda x: x * 2, lambda x: half(x * 2), check={"data": {"kind": "tables"}})
     assert tabled.data is not None
     assert tabled.data["synthetic"] == []
+
+
+def test_a_range_that_could_be_promised_is_named_where_its_values_miss_a_limit() -> None:
+    def original(x: Tensor) -> Tensor:
+        return (4 * x).exp().mean(1)
+
+    wide, narrow = (
+        parity(
+            {"x": tensor(1, 8, **range_)},
+            original,
+            lambda x: half((4 * x).exp()).mean(1),
+            check={"search": 0.0},
+        )
+        for range_ in ({}, {"low": -4.0, "high": 4.0})
+    )
+    assert "x declares no range, so -4 to 4 is tried: `low` and `high` promise less" in str(wide.reason)
+    assert narrow.passed is False
+    assert "declares no range" not in str(narrow.reason)

@@ -168,3 +168,22 @@ def test_a_wrong_branch_on_a_stress_input_is_found_in_a_model_with_states() -> N
     report = run(subject_of("", plus), engine, kept)
     assert report.passed is False
     assert "zero" in str(report.reason)
+
+
+def test_a_model_with_states_is_searched() -> None:
+    # given an error that neither samples nor stress inputs show
+    def wrong(x: Tensor, total: Tensor) -> Tensor:
+        return plus(x, total) + (1.0 if 0.2 < float(x.mean()) < 0.5 and float(x.std()) > 0.3 else 0.0)
+
+    kept = StateCarry()
+    engine = Artifact(kept).engine(wrong)
+    # when
+    report = run(subject_of("", plus), engine, kept, search=10.0, stress=False)
+    # then it is found, kept for the next time, and both sides are where the samples left them
+    assert report.passed is False
+    assert "the search found" in str(report.reason)
+    assert report.worst_input is not None
+    left = kept.original["runtime"]["total"]
+    torch.testing.assert_close(
+        torch.tensor(kept.artifact["runtime"].read_state("total")).float(), left, atol=5e-3, rtol=0
+    )
