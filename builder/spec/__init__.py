@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from builder.spec.base import FeatureName, Part, Seed
-from builder.spec.checks import AccuracyCheck, Check, ParityCheck
+from builder.spec.check_kinds import Check
+from builder.spec.checks import AccuracyCheck, ParityCheck
 from builder.spec.compression import AutoCompression, Compression, ProgramCompression
 from builder.spec.data import Data
 from builder.spec.detection import Detection
@@ -18,7 +19,7 @@ from builder.spec.lint import Lint
 from builder.spec.module_compression import ModuleCompression
 from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import AutoPrecision, Precision
-from builder.spec.source import Source
+from builder.spec.source_kinds import Source
 from builder.spec.substitutions import Substitution
 from builder.spec.target import Format, Target, target_of_format
 from builder.spec.tracking import Tracking
