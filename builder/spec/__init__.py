@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field
 from builder.spec.base import FeatureName, Part, Seed
 from builder.spec.check_kinds import Check
 from builder.spec.checks import AccuracyCheck, ParityCheck
-from builder.spec.compression import AutoCompression, Compression, ProgramCompression
+from builder.spec.compression import AutoCompression, ProgramCompression
+from builder.spec.compression_kinds import Compression, compression_kind
 from builder.spec.data import Data
 from builder.spec.detection import Detection
 from builder.spec.function import Functions
@@ -91,12 +92,14 @@ class BuildSpec(Part):
     @property
     def module_compression(self) -> dict[str, ModuleCompression]:
         """The compression steps that change the PyTorch model before it is captured, in their order."""
-        return {name: step for name, step in self.compression.items() if isinstance(step, ModuleCompression)}
+        steps: dict[str, Any] = self.compression
+        return {name: step for name, step in steps.items() if compression_kind(step).changes_module}
 
     @property
     def program_compression(self) -> dict[str, ProgramCompression]:
         """The compression steps that change the converted program, in their order."""
-        return {name: step for name, step in self.compression.items() if isinstance(step, ProgramCompression)}
+        steps: dict[str, Any] = self.compression
+        return {name: step for name, step in steps.items() if compression_kind(step).changes_program}
 
     @property
     def measured_checks(self) -> dict[str, Check]:
