@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from builder.errors import ConfigurationError
 from builder.util.reading import open_regular
+
+_MOST_ELEMENTS = 1 << 28
+"""Of an input that is filled or resized for a model."""
 
 
 def color_layout(model: Any, name: str) -> str | None:
@@ -25,12 +29,19 @@ def _own(model: Any) -> Mapping[str, Any]:
     return own if isinstance(own, Mapping) else {}
 
 
+def require_sane(shape: Sequence[int]) -> None:
+    """Raise ValueError where a model, which others may have made, declares an input that no device holds."""
+    if math.prod(shape) > _MOST_ELEMENTS:
+        raise ValueError(f"the model declares an input of shape {tuple(shape)}")
+
+
 def read_picture(feature: Any, layout: str, name: str, text: str) -> Any:
     """A picture file as levels (1, C, H, W) in the input's size and type."""
     import numpy as np
     from PIL import Image
 
     try:
+        require_sane(feature.shape)
         with open_regular(Path(text)) as stream, Image.open(stream) as opened:
             picture = opened.convert("L" if layout.startswith("G") else "RGB")
     except Exception as error:  # decoders raise types of their own on damaged files

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.cli.arguments import Parser, model_file
-from builder.cli.coreai_inputs import color_layout, read_picture, with_labels
+from builder.cli.coreai_inputs import color_layout, read_picture, require_sane, with_labels
 from builder.errors import ConfigurationError, ConversionError, SourceError
 from builder.runtime.coreai.asset import is_asset
 from builder.util.reading import open_regular
@@ -25,6 +26,8 @@ Pictures are resized to the input's size; arrays come from .npy files, numbers a
   python -m builder predict outputs/mobilenet_v2_fp16/default/mobilenet_v2_fp16.mlpackage image=cat.jpg
 """
 
+_MOST_OF_INPUT = 1 << 30
+"""Bytes of an array that is given (1 GiB)."""
 MOST_PRINTED = 8
 """Arrays with more elements are summed up instead of printed."""
 
@@ -125,7 +128,10 @@ def _read(feature: Any, name: str, text: str) -> Any:
         try:
             if text.endswith(".npy"):
                 with open_regular(Path(text)) as stream:
+                    if (size := os.fstat(stream.fileno()).st_size) > _MOST_OF_INPUT:
+                        raise ValueError(f"it has {size} bytes, of which {_MOST_OF_INPUT} may be")
                     return np.load(stream, allow_pickle=False)
+            require_sane(feature.shape)
             return np.full(feature.shape, float(text), dtype=np.float32)
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise ConfigurationError(
@@ -143,6 +149,7 @@ def _picture(feature: Any, name: str, text: str) -> Any:
     from PIL import Image
 
     try:
+        require_sane((feature.width, feature.height))
         with open_regular(Path(text)) as stream, Image.open(stream) as opened:
             picture = opened.convert("RGB" if feature.color in ("RGB", "BGR") else "L")
     except Exception as error:  # decoders raise types of their own on damaged files

@@ -160,7 +160,10 @@ class HuggingFaceSource(Part):
 
 
 class CoreMLSource(Part):
-    """An existing Core ML model, to compress it or to raise its target; it is not captured or converted again.
+    """An existing Core ML model: to compress it or to raise its target as it is, or to take it to another format.
+
+    With the file's own format it is not converted again. With another one (`aimodel`, or `mlpackage` for an `.mlmodel`)
+    its operators are captured and converted like those of a PyTorch model.
 
     The recipe's inputs, outputs, classifier and precision must be those of the file.
     """

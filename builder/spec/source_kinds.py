@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.spec.base import Part
@@ -135,7 +136,6 @@ SOURCES = table(
         settings=CoreMLSource,
         load="builder.model.sources.coreml:load_coreml",
         program="coreml",
-        not_exported="a Core ML model",
         has_modules=False,
         is_finished=True,
         publishes_labels=_always,
@@ -162,6 +162,11 @@ else:
 def kind_of(source: Part) -> SourceKind:
     """The kind of these settings."""
     return kind_of_settings(SOURCES, source)
+
+
+def is_passed_on(source: Part, artifact_format: str) -> bool:
+    """Whether a finished file is what is built already: one of another format is taken apart and converted."""
+    return kind_of(source).is_finished and Path(getattr(source, "file", "")).suffix == f".{artifact_format}"
 
 
 def kind_named(name: str) -> SourceKind:

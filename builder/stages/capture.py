@@ -22,6 +22,7 @@ from builder.errors import BuilderError, ConversionError
 from builder.model.capture.flexible import check_sizes
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.torchscript import folded, is_decided, unrolled
+from builder.model.sources.coreml import exposed
 from builder.model.states import reset_states
 from builder.model.uncertainty import Uncertainty
 from builder.util.process_state import said_by
@@ -54,7 +55,7 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
 
 def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
-    with _attention_in_operators():
+    with _attention_in_operators(), exposed(prepared.module):
         shapes = _dynamic_shapes(prepared)
         program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
         return _with_strides(_without_changed_inputs(program))

@@ -40,6 +40,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/sources.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/sweeps.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/search.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/stores.md", marks=pytest.mark.slow),
     ],
 )
 def test_snippets(document, tmp_path, monkeypatch, capsys):

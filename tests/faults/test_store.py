@@ -6,6 +6,7 @@ more, which takes an hour or so.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -41,8 +42,17 @@ def actions(project: Project, stage: str = "*") -> list[Path]:
 
 @pytest.mark.timeout(max(600, 60 * KILLS))
 @pytest.mark.slow
-@pytest.mark.parametrize("together", [pytest.param(1, id="alone"), pytest.param(2, id="two in parallel")])
-def test_the_build_after_a_killed_one_is_right(together: int, project: Project, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("together", "collected"),
+    [
+        pytest.param(1, False, id="alone"),
+        pytest.param(2, False, id="two in parallel"),
+        pytest.param(2, True, id="two and a collection of garbage"),
+    ],
+)
+def test_the_build_after_a_killed_one_is_right(
+    together: int, project: Project, expected: str, *, collected: bool
+) -> None:
     # given the time that a whole build takes, and the store that it leaves
     start = time.perf_counter()
     project.build()
@@ -57,6 +67,8 @@ def test_the_build_after_a_killed_one_is_right(together: int, project: Project, 
         shutil.rmtree(project.folder / "outputs", ignore_errors=True)
         # when builds are killed at a random moment
         builds = [project.start() for _ in range(together)]
+        if collected:
+            builds.append(collect_everything(project))
         time.sleep(chance.uniform(0.02, 1.0) * whole * together)
         for build in builds:
             kill(build)
@@ -64,6 +76,15 @@ def test_the_build_after_a_killed_one_is_right(together: int, project: Project, 
         project.no_partial_artifact(expected)
         project.build()
         project.check(expected)
+
+
+def collect_everything(project: Project) -> subprocess.Popen[str]:
+    """Make everything in the store old, and start a collection of garbage, to which then nothing is sacred."""
+    for path in (project.cache / "store").rglob("*"):
+        if path.is_file():
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path, (1, 1))
+    return project.start("--older-than", "1h", verb="gc", recipe="")
 
 
 def test_two_builds_at_once_compute_each_stage_once(project: Project, expected: str) -> None:

@@ -124,6 +124,7 @@ def test_code_that_is_called_often_does_not_wait_for_the_parent() -> None:
     assert run_in_child(work) == 0
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None), max_size=300), st.integers(-128, 255))
 def test_what_a_child_tells_is_what_its_parent_reads(text: str, code: int) -> None:
     record = SharedRecord()
@@ -133,9 +134,9 @@ def test_what_a_child_tells_is_what_its_parent_reads(text: str, code: int) -> No
     record.doing, record.artifact = text, text * 20
     assert record.doing == text
     assert (text * 20).startswith(record.artifact)
-    for _ in range(500):
+    for _ in range(200):
         record.note("x" * 1000)
-    assert 50 < len(record.notes) <= 500
+    assert 50 < len(record.notes) < 200
 
 
 def test_a_user_who_interrupts_is_not_the_code_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:

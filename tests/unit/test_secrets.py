@@ -143,6 +143,7 @@ def test_the_password_of_an_address_is_hidden_alone_too(monkeypatch: pytest.Monk
     assert said == "refused: …, …, … at http://host/x"
 
 
+@settings(deadline=None)
 @given(st.recursive(st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_json_that_is_made_visible_has_the_same_values(value: object) -> None:
     text = json.dumps(value, ensure_ascii=False)

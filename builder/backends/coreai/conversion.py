@@ -89,10 +89,12 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.passes.casts import exact_casts
     from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
+    from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
 
     program = torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
+    write_out_factors(program)
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builder.spec import BuildSpec
-from builder.spec.source_kinds import kind_of
+from builder.spec.source_kinds import is_passed_on, kind_of
 from builder.spec.target import FORMATS
 
 METHODS = ("trace", "export", "script")
@@ -12,7 +12,10 @@ METHODS = ("trace", "export", "script")
 
 def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
     """The methods that the recipe's source and `capture.method` allow, in order."""
-    program = kind_of(spec.source).program
+    kind = kind_of(spec.source)
+    program = kind.program
+    if kind.is_finished and not is_passed_on(spec.source, spec.format):
+        return ("export",)  # the operators of the file, as torch has them
     if program is not None:
         return (program,)
     taken = FORMATS[spec.format].capture_methods

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from builder.artifacts import LoadedModel
-from builder.errors import SourceError
+from builder.errors import ConversionError, SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, captured_shape
@@ -33,13 +34,19 @@ class CoreMLModule(torch.nn.Module):
         self.path = path
         self.specification = model.specification
         self._model, self._given, self._labels = model, given, labels
-        # What it weighs, for the report: the bytes of its largest file, mapped and never read.
-        largest = max(_files(path), key=lambda file: file.stat().st_size)
+        self._taken: Sequence[Any] | None = None
+        self._map_content()
+
+    def _map_content(self) -> None:
+        """What it weighs, for the report: the bytes of its largest file, mapped and never read."""
+        largest = max(_files(self.path), key=lambda file: file.stat().st_size)
         size = largest.stat().st_size
         self.register_buffer("content", torch.from_file(str(largest), shared=False, size=size, dtype=torch.uint8))
 
     def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the file: pictures are levels of 0 to 255 (1, C, H, W), as everywhere."""
+        if self._taken is not None:
+            return self._operators(dict(zip(self._given, inputs, strict=True)), self._taken)
         prepared = {
             name: _picture(x, given.color_layout) if isinstance(given, ImageInput) else x.numpy()
             for (name, given), x in zip(self._given.items(), inputs, strict=True)
@@ -48,6 +55,36 @@ class CoreMLModule(torch.nn.Module):
         return {
             name: output_tensor(value, self._labels) for name, value in predicted.items() if not isinstance(value, str)
         }
+
+    def _operators(self, inputs: dict[str, torch.Tensor], taken: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """The outputs by the operators of the file, as torch has them."""
+        network = self.get_submodule("network")
+        found: dict[str, torch.Tensor] = network(*(inputs[each.name].to(each.dtype) for each in taken))
+        return found
+
+    def expose(self) -> None:
+        """Compute by the operators of the file from now on, so that they can be captured.
+
+        Raises ConversionError naming those that have no counterpart in torch.
+        """
+        from builder.runtime import UnsupportedError
+        from builder.runtime.export import export
+
+        try:
+            exported = export(self.path, precision="fast")
+        except UnsupportedError as error:
+            raise ConversionError(
+                f"{self.path.name} cannot become another format: {error}", code="B0401", key="source.file"
+            ) from error
+        del self.content
+        self.network = exported.program.module(check_guards=False)
+        self._taken = exported.inputs
+
+    def hide(self) -> None:
+        """Run the file again."""
+        del self.network
+        self._taken = None
+        self._map_content()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing changes it: a finished model has no modules to rewrite
@@ -61,6 +98,19 @@ def output_tensor(value: Any, labels: Sequence[str] | None) -> torch.Tensor:
         levels = np.array(value.convert("RGB") if value.mode == "RGBA" else value, dtype=np.float32)
         return torch.from_numpy(np.atleast_3d(levels).transpose(2, 0, 1).copy())[None]
     return torch.as_tensor(value)
+
+
+@contextmanager
+def exposed(module: torch.nn.Module) -> Iterator[None]:
+    """Let finished Core ML models inside of a module compute by their operators, for a capture."""
+    found = [each for each in module.modules() if isinstance(each, CoreMLModule)]
+    for each in found:
+        each.expose()
+    try:
+        yield
+    finally:
+        for each in found:
+            each.hide()
 
 
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:

@@ -13,14 +13,15 @@ import pytest
 
 from builder import noop
 from builder.analysis.init import inspect_source
-from builder.cli.coreai_inputs import read_picture
+from builder.cli.coreai_inputs import read_picture, require_sane
 from builder.cli.main import run
 from builder.cli.predict import _read
 from builder.config.documents import read_document
 from builder.config.folders import head_comment
 from builder.errors import ConfigurationError, SourceError
 from builder.runtime.features import ArrayFeature, ImageFeature
-from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, require_regular
+from builder.store.digests import file_digest
+from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, open_regular, require_regular
 
 UNFIT: dict[str, Callable[[Path], Any]] = {
     "pipe": os.mkfifo,
@@ -82,6 +83,26 @@ def test_an_array_that_claims_more_than_any_memory(tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
     with pytest.raises(ConfigurationError, match="input x: "):
         _read(object.__new__(ArrayFeature), "x", str(tmp_path / "x.npy"))
+
+
+def test_an_input_is_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(100))
+    monkeypatch.setattr("builder.cli.predict._MOST_OF_INPUT", 800)
+    with pytest.raises(ConfigurationError, match="it has 928 bytes"):
+        _read(object.__new__(ArrayFeature), "x", str(tmp_path / "x.npy"))
+    large: Any = SimpleNamespace(shape=(1 << 20, 1 << 20))
+    with pytest.raises(ValueError, match="declares an input of shape"):
+        require_sane(large.shape)
+    with pytest.raises(ConfigurationError, match="declares an input of shape"):
+        read_picture(SimpleNamespace(shape=(1, 3, 1 << 20, 1 << 20)), "RGB", "x", str(tmp_path / "x.png"))
+
+
+def test_a_file_of_which_next_to_nothing_is_stored_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "hollow").open("wb") as stream:
+        stream.truncate(1 << 40)
+    for read in (open_regular, file_digest, require_regular):
+        with pytest.raises(UnfitFileError, match="of which"):
+            read(tmp_path / "hollow")
 
 
 def test_an_array_is_read_as_before(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from builder.backends.coreml.convert import convert
 from builder.backends.coreml.seal import seal
 from builder.data import make_examples
 from builder.errors import BuilderError, ConfigurationError, ConversionError, SourceError
+from builder.model.capture.methods import methods_to_try
 from builder.model.sources import load_source
 from builder.model.sources.coreml import path_digest
 from builder.progress import Silent
@@ -229,3 +230,29 @@ def test_a_range_is_not_tried_at_a_size_that_takes_minutes():
     given = {"rows": {"kind": "tensor", "shape": [{"min": 1, "max": 4096}, 1024]}}
     spec = make_spec(input=given, target={"name": "ios16"}, precision={"kind": "fp32"})
     assert [shapes["rows"][0] for shapes in shapes_to_try(spec.input)] == [1, 8]
+
+
+def test_a_neural_network_becomes_a_package_of_a_newer_target_by_its_operators(network, tmp_path):
+    # given a recipe of another format than the file's
+    spec = spec_of(
+        network, input={"x": {"kind": "tensor", "shape": [1, 3, 16, 16]}}, classifier=None, target={"name": "ios17"}
+    )
+    assert methods_to_try(spec) == ("export",)
+    assert methods_to_try(spec.model_copy(update={"format": "aimodel"})) == ("export",)
+    assert methods_to_try(spec.model_copy(update={"format": "mlmodel"})) == ("coreml",)
+
+    # when
+    examples = make_examples(spec)
+    prepared = prepare(load_source(spec, examples, Silent()), examples, spec)
+    captured = capture(prepared, examples, "export", {})
+    model = convert(prepared, captured, examples, spec).model
+    model.save(str(tmp_path / "m.mlpackage"))
+
+    # then it computes in the recipe's precision what the file computes, and the source runs the file again
+    assert model.get_spec().specificationVersion == 8
+    assert any(name.startswith("model.network.") for name in captured.program.state_dict)
+    given = {"x": examples.samples[0].given["x"]}
+    (expected,) = runtime.load(network).predict(given).values()
+    (found,) = runtime.load(tmp_path / "m.mlpackage").predict(given).values()
+    assert 0 < np.abs(found - expected).max() < 2**-8 * np.abs(expected).max()
+    assert [name for name, _ in prepared.module.named_buffers()] == ["model.content"]

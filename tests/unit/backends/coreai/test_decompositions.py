@@ -29,6 +29,8 @@ def _putted(x: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
 
 
 CASES = {
+    "sum with a factor": lambda x, p, v, i: torch.add(x, x.cos(), alpha=0.25),
+    "difference with a factor": lambda x, p, v, i: torch.sub(x, x.cos(), alpha=3) - torch.rsub(x, 2.0, alpha=2),
     "elu": lambda x, p, v, i: F.elu(x, 0.7),
     "isnan": lambda x, p, v, i: (x / x).isnan(),
     "nan_to_num": lambda x, p, v, i: torch.nan_to_num(x / (x * 0), 1.0, 2.0, -3.0),
