@@ -8,6 +8,7 @@ from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.compression import AutoCompression, QuantizeActivations
 from builder.spec.inputs import TensorInput
+from builder.spec.precision import AutoPrecision, Mixed
 
 _CORE_ML = "build `format: mlpackage` for this"
 
@@ -38,14 +39,14 @@ def _inputs(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if spec.precision.kind == "auto":
+    if isinstance(spec.precision, AutoPrecision):
         yield Diagnostic(
             code="B0243",
             path=("precision",),
             message="precision auto finds names of operators, and those of a Core AI program have none",
             hint="write `precision: fp16`, or mixed with fp32_modules or fp32_op_types",
         )
-    if spec.precision.kind == "mixed" and spec.precision.fp32_names:
+    if isinstance(spec.precision, Mixed) and spec.precision.fp32_names:
         yield Diagnostic(
             code="B0243",
             path=("precision", "fp32_names"),
