@@ -48,7 +48,7 @@ class Total:
 
 
 def fuzz(target: Target, count: int, start: int, keep: Path, seconds: float = math.inf) -> Total:
-    """Run `count` examples of a target from the seed `start` on, or as many as `seconds` allow; failures go to `keep`."""
+    """Run `count` examples from the seed `start` on, or as many as `seconds` allow; what fails is copied to `keep`."""
     total, number, until = Total(), 0, time.monotonic() + seconds
     keep = keep.absolute()
     while total.examples < count and time.monotonic() < until:
