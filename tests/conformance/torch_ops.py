@@ -1,9 +1,9 @@
 """torch's own operator tests through conversion and the runtime: python -m tests.conformance.torch_ops [operator …].
 
-Every operator runs in a child with a time limit. Its results are kept under a digest of what they depend on: the
-versions, these tests, and the lowerings and runtime operators that took part. Only what changed runs again, and a run
-that breaks off goes on where it was; several shards may run at once. `--samples 500` takes every sample of every
-operator, which takes hours.
+Every operator runs in a child with a time limit, by trace first, which finds most, then by export. Its results are
+kept under a digest of what they depend on: the versions, these tests, and the lowerings and runtime operators that took
+part. Only what changed runs again, and a run that breaks off goes on where it was; several shards may run at once.
+`--samples 500` takes every sample of every operator, which takes hours.
 """
 
 from __future__ import annotations
@@ -91,22 +91,33 @@ def main() -> None:
     index, count = map(int, chosen.shard.split("/"))
     operators = [op for op in invocations.op_db if not chosen.operators or op.name in chosen.operators]
     operators = sorted(operators, key=lambda op: op.formatted_name)[index::count]
-    wanted = {"samples": chosen.samples, "dtypes": chosen.dtypes.split(","), "methods": chosen.methods.split(",")}
-    chosen.kept.mkdir(parents=True, exist_ok=True)
-    for operator in operators:
-        file = chosen.kept / f"{operator.formatted_name}.json"
+    ways = [(method, operator) for method in chosen.methods.split(",") for operator in operators]
+    for method, operator in ways:
+        wanted = {"samples": chosen.samples, "dtypes": chosen.dtypes.split(","), "methods": [method]}
+        file = chosen.kept / method / f"{operator.formatted_name}.json"
         if not chosen.show and file.exists() and _is_known(json.loads(file.read_text()), wanted):
             continue
         results = _results(operator, wanted, chosen.limit)
         _write(file, {**wanted, "state": fingerprint(results), "results": results})
         _show(operator.formatted_name, results, each=chosen.show)
     if not chosen.operators and count == 1:
-        kept = {file.stem: json.loads(file.read_text()) for file in sorted(chosen.kept.glob("*.json"))}
-        data = totals(kept)
+        data = totals(_kept(chosen.kept))
         _TOTALS.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _PAGE.write_text(page(data), encoding="utf-8")
         if data["counts"].get("wrong"):
             sys.exit("operators are silently wrong: see docs/conformance_torch.md")
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    """By operator what was run of it by every method."""
+    found: dict[str, Any] = {}
+    for file in sorted(folder.glob("*/*.json")):
+        entry = json.loads(file.read_text())
+        other = found.setdefault(file.stem, {"samples": 0, "dtypes": [], "results": []})
+        other["samples"] = max(other["samples"], entry["samples"])
+        other["dtypes"] = sorted({*other["dtypes"], *entry["dtypes"]})
+        other["results"] += entry["results"]
+    return found
 
 
 def _show(name: str, results: Sequence[Mapping[str, Any]], *, each: bool) -> None:
@@ -125,12 +136,12 @@ def _is_known(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return (
         before["samples"] >= wanted["samples"]
         and set(before["dtypes"]) >= set(wanted["dtypes"])
-        and set(before["methods"]) >= set(wanted["methods"])
         and before["state"] == fingerprint(before["results"])
     )
 
 
 def _write(path: Path, kept: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(f".{os.getpid()}")
     new.write_text(json.dumps(kept, indent=0, sort_keys=True))
     new.replace(path)

@@ -146,6 +146,29 @@ def test_pictures(precision, tmp_path):
     )
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_products_and_bits(precision, tmp_path):
+    matrices = np.array([[[2, 1], [0.5, 3]], [[0, 0], [0, -300]], [[0.001, 0.002], [4, 5]]], np.float32)
+    outputs = {
+        "traced": 'Einsum<equation = "bii->b">(x)', "weighted": 'Einsum<equation = "bij,bkj->bik">(x, half)',
+        "determinant": "Det(half)", "unit": "LpNormalization(x)", "share": "LpNormalization<axis = 1, p = 1>(x)",
+        "both": "BitwiseAnd(i, three)", "either": "BitwiseOr(i, three)", "one": "BitwiseXor(i, three)",
+        "others": "BitwiseNot(i)", "byte_others": "BitwiseNot(b)", "moved": 'BitShift<direction = "LEFT">(b, two)',
+        "lowered": 'BitShift<direction = "RIGHT">(b, two)',
+    }  # fmt: skip
+    kinds = dict.fromkeys(("both", "either", "one", "others"), "int32")
+    kinds |= dict.fromkeys(("byte_others", "moved", "lowered"), "uint8")
+    declared = ", ".join(f"{kinds.get(name, 'float')}[] {name}" for name in outputs)
+    text = f"""g (float[3,2,2] x, int32[2,6] i) => ({declared}) {{
+        three = Constant <value: tensor = int32 {{3}}> ()
+        two = Constant <value: tensor = uint8 {{2}}> ()
+        b = Cast<to: int = 2>(i)
+        divisor = Constant <value_float = 16.0> ()
+        half = Div(x, divisor)
+        {" ".join(f"{name} = {call}" for name, call in outputs.items())} }}"""
+    compared(tmp_path, text, {"x": matrices, "i": abs(INTEGERS)}, precision)
+
+
 def test_integers_beyond_32_bits_are_refused_by_name(tmp_path):
     text = """g (int32[2,6] i) => (int64[] y) { wide = Cast<to: int = 7>(i)
         large = Constant <value: tensor = int64 {1099511627776}> () y = Add(wide, large) }"""

@@ -17,6 +17,7 @@ from builder.backends.coreml.lowerings.onnx_recurrent import RECURRENT
 from builder.backends.coreml.lowerings.onnx_reduction import REDUCTIONS
 from builder.backends.coreml.lowerings.onnx_resize import RESIZE
 from builder.backends.coreml.lowerings.onnx_shape import SHAPES
+from builder.backends.coreml.lowerings.onnx_shared import SHARED
 from builder.backends.coreml.lowerings.onnx_windows import WINDOWS
 
 ONNX_OPERATORS: Mapping[str, Lowering] = {
@@ -28,6 +29,7 @@ ONNX_OPERATORS: Mapping[str, Lowering] = {
     **REDUCTIONS,
     **RESIZE,
     **SHAPES,
+    **SHARED,
     **WINDOWS,
 }
 """By ONNX's name."""

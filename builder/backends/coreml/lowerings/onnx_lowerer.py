@@ -7,7 +7,10 @@ from typing import Any
 
 Lowering = Callable[[Any, Any, Sequence[Any], Mapping[str, Any]], list[Any]]
 
-_WRAPPED = frozenset({"Add", "Sub", "Mul", "Neg", "Sum", "Pow", "Cast", "CumSum", "MatMul", "ReduceSum", "ReduceProd"})
+# fmt: off
+_WRAPPED = frozenset({"Add", "Sub", "Mul", "Neg", "Sum", "Pow", "Cast", "CumSum", "MatMul", "ReduceSum", "ReduceProd",
+                      "BitShift"})
+# fmt: on
 """Operators whose result may be beyond a small integer dtype, where ONNX begins again at its other end."""
 _BITS = {"UINT8": (8, False), "INT8": (8, True), "UINT16": (16, False), "INT16": (16, True)}
 _UNBOUNDED = {"Slice": (1, 2)}
