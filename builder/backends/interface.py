@@ -46,11 +46,10 @@ class Backend(Protocol):
     """What people call it: `Core ML`."""
     notice: str | None
     """What every report of its artifacts must say."""
+    runs_on_macs: bool
+    """Whether coremltools' MLModel executes its artifacts by Apple's framework on a Mac."""
     packages: tuple[str, ...]
     """What it needs beyond the tools of every build: their versions are in the record and in the lock."""
-
-    def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:
-        """The methods of capture that it converts, in order; None for those that the recipe and its source allow."""
 
     def check_installed(self) -> None:
         """Raise UnfitEnvironmentError, with the command, where what it needs is not installed."""

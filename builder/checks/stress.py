@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from builder.checks.worst import encoded, recall, remember
 from builder.data import default_data
 from builder.data.stress import USUAL
 from builder.data.stress_samples import StressInput, stress_inputs
-from builder.data.wording import DRAWN_KINDS
+from builder.data.wording import is_drawn
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
 from builder.spec.coverage import data_of, is_without_range, synthetic_inputs
@@ -140,7 +140,7 @@ def _stress(
 def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
     """The stress inputs, with what comes along in the other inputs: of a user's own data no piece is taken."""
     data = data_of(check, spec)
-    beside = data if data.kind in DRAWN_KINDS else default_data(spec)
+    beside = data if is_drawn(data.kind) else default_data(spec)
     return list(stress_inputs(beside, spec.artifact_inputs, spec.seed))
 
 
@@ -173,17 +173,25 @@ def _summed(name: str, subject: Subject, tried: _Tried, found: Search | None, sy
         worst_input=worst_input,
         worst_description=description,
         synthetic=synthetic,
-        advice=_advice(subject.spec, [point for _, point, judgement in entries if judgement.failure]),
+        advice=_advice(subject.spec, {what: point for what, point, judgement in entries if judgement.failure}),
     )
 
 
-def _advice(spec: BuildSpec, missed: Sequence[Point]) -> str:
-    """That a range may be promised, where values beyond 1 missed a limit that no range allows or forbids."""
+def _advice(spec: BuildSpec, missed: Mapping[str, Point]) -> str:
+    """That a range may be promised, where values beyond 1 missed a limit that no range allows or forbids.
+
+    `missed` are inputs by what they are called: of a stress input, `… in NAME`, the others are drawn as always.
+    """
+    names = list(spec.artifact_inputs)
+    stressed = {what: [name for name in names if what.endswith(f" in {name}")] or names for what in missed}
     free = [
         name
         for name, given in spec.artifact_inputs.items()
         if is_without_range(given)
-        and any(np.abs(np.asarray(point[name])).max() > 1 for point in missed if name in point)
+        and any(
+            name in stressed[what] and name in point and np.abs(np.asarray(point[name])).max() > 1
+            for what, point in missed.items()
+        )
     ]
     if not free:
         return ""

@@ -33,14 +33,11 @@ class CoreAI:
     """`.aimodel`, by coreai-torch in a child process."""
 
     name = "Core AI"
+    runs_on_macs = False
     notice: str | None = (
         "Core AI (.aimodel) is experimental here until Apple's coreai-core is 1.0: its bindings change with every beta."
     )
     packages: tuple[str, ...] = tuple(PINS)
-
-    def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - the same for all
-        """torch.export alone."""
-        return ("export",)
 
     def check_installed(self) -> None:
         """The extra `coreai`, in the pinned versions."""
@@ -55,14 +52,14 @@ class CoreAI:
         self,
         prepared: PreparedModel,
         captured: CapturedProgram,
-        examples: ExampleInputs,  # noqa: ARG002 - shapes come from the spec
+        examples: ExampleInputs,
         spec: BuildSpec,
     ) -> ConvertedModel:
         """By coreai-torch, with rewrites and decompositions of ours."""
         from builder.backends.coreai.convert import convert
 
         self.check_installed()
-        return convert(prepared, captured, spec)
+        return convert(prepared, captured, examples, spec)
 
     def compress(
         self,

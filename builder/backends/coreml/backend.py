@@ -32,12 +32,9 @@ class CoreML:
     """`.mlpackage` and `.mlmodel`, by coremltools."""
 
     name = "Core ML"
+    runs_on_macs = True
     notice: str | None = None
     packages: tuple[str, ...] = ()
-
-    def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - it converts all of them
-        """All of them."""
-        return None
 
     def check_installed(self) -> None:
         """Nothing to check: coremltools comes with builder."""

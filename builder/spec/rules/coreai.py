@@ -8,18 +8,13 @@ from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.compression import AutoCompression, QuantizeActivations
 from builder.spec.inputs import TensorInput
+from builder.spec.precision import AutoPrecision, Mixed
 
 _CORE_ML = "build `format: mlpackage` for this"
-_NO_PROGRAM = {
-    "onnx": "an ONNX model",
-    "torchscript": "a TorchScript archive",
-}
-"""Kinds of source that `torch.export` cannot read."""
 
 
 def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Yield every setting that has no place in an `.aimodel`, each with what to do."""
-    yield from _source(spec)
     yield from _inputs(spec)
     yield from _precision(spec)
     yield from _compression(spec)
@@ -29,23 +24,6 @@ def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
             path=("detection", "output"),
             message="Core AI has no stage of non-maximum suppression",
             hint="write `output: raw`, and let the app suppress boxes; or " + _CORE_ML,
-        )
-
-
-def _source(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if spec.source.kind in _NO_PROGRAM:
-        yield Diagnostic(
-            code="B0243",
-            path=("source",),
-            message=f"Core AI takes what torch.export captures, and the source is {_NO_PROGRAM[spec.source.kind]}",
-            hint="take the PyTorch model that it was made of, or " + _CORE_ML,
-        )
-    if spec.capture.method not in ("auto", "export"):
-        yield Diagnostic(
-            code="B0243",
-            path=("capture", "method"),
-            message=f"Core AI takes what torch.export captures, and the method is {spec.capture.method}",
-            hint="write `method: auto` or `export`",
         )
 
 
@@ -61,14 +39,14 @@ def _inputs(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if spec.precision.kind == "auto":
+    if isinstance(spec.precision, AutoPrecision):
         yield Diagnostic(
             code="B0243",
             path=("precision",),
             message="precision auto finds names of operators, and those of a Core AI program have none",
             hint="write `precision: fp16`, or mixed with fp32_modules or fp32_op_types",
         )
-    if spec.precision.kind == "mixed" and spec.precision.fp32_names:
+    if isinstance(spec.precision, Mixed) and spec.precision.fp32_names:
         yield Diagnostic(
             code="B0243",
             path=("precision", "fp32_names"),
