@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from builder.artifacts import CheckReport, CompressionEffect, MeasuredOutputs, MeasuredSteps
+from builder.spec.check_kinds import check_named
+from builder.spec.checks import AccuracyCheck
 
 
 def worst_change(outputs: MeasuredOutputs) -> tuple[float | None, float | None]:
@@ -53,7 +55,9 @@ def _with_accuracy(
     outputs: MeasuredOutputs, conversion: MeasuredOutputs, checks: Sequence[CheckReport]
 ) -> MeasuredOutputs:
     """What is measured after the last step, with the artifact's accuracy at the output whose conversion has one."""
-    said = next((check.values["accuracy"] for check in checks if check.kind == "accuracy"), None)
+    said = next(
+        (check.values["accuracy"] for check in checks if check_named(check.kind).settings is AccuracyCheck), None
+    )
     return {
         name: {**measured, "accuracy": said} if said is not None and "accuracy" in conversion[name] else measured
         for name, measured in outputs.items()

@@ -10,6 +10,8 @@ from typing import Any
 
 from builder.artifacts import CheckReport, CompressionEffect, LayerWeights, PreparedModel, TriedArtifact
 from builder.spec import BuildSpec
+from builder.spec.check_kinds import check_named
+from builder.spec.checks import ParityCheck
 
 _TOLD = ("snr_db", "accuracy", "drop", "top1_agreement")
 """The measures that are kept of what was tried."""
@@ -64,7 +66,7 @@ class Candidate:
     @property
     def passes(self) -> bool:
         """Whether no check failed, and one that executes the artifact passed."""
-        executed = [report.passed for report in self.reports if report.kind in ("parity", "accuracy")]
+        executed = [report.passed for report in self.reports if check_named(report.kind).executes]
         return True in executed and all(report.passed is not False for report in self.reports)
 
     @property
@@ -75,14 +77,19 @@ class Candidate:
     @property
     def snr_db(self) -> float:
         """The worst SNR of all parity checks; -inf where an output is not a number, or nothing was measured."""
-        found = [value for report in self.reports if report.kind == "parity" for value in _values(report, "snr_db")]
+        found = [
+            value
+            for report in self.reports
+            if check_named(report.kind).settings is ParityCheck
+            for value in _values(report, "snr_db")
+        ]
         return -math.inf if not found or any(value != value for value in found) else min(found)
 
     def tried(self) -> TriedArtifact:
         """What the record keeps of it."""
         values: dict[str, float] = {}
         for report in self.reports:
-            for measure in _TOLD if report.kind in ("parity", "accuracy") else ():
+            for measure in _TOLD if check_named(report.kind).executes else ():
                 found = [value for value in _values(report, measure) if math.isfinite(value)]
                 if found:
                     values[f"{report.name}.{measure}"] = (max if measure in _WORST_IS_LARGEST else min)(found)

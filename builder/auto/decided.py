@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from builder.spec import BuildSpec
-from builder.spec.compression import Compression
+from builder.spec.compression_kinds import Compression
 from builder.spec.precision import Precision
 
 

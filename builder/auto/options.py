@@ -12,7 +12,7 @@ from builder.spec.compression import (
     Prune,
     WeightCompression,
 )
-from builder.spec.rules.compression import minimum_generation
+from builder.spec.compression_kinds import compression_kind
 from builder.spec.target import Target
 
 Steps = Mapping[str, WeightCompression]
@@ -22,6 +22,10 @@ NONE = "none"
 
 _GROUP = 16
 """Channels that share a table: fewer cost more tables, more cost quality."""
+
+
+def _least(step: WeightCompression) -> int:
+    return compression_kind(step).minimum_generation(step)
 
 
 def options(auto: AutoCompression, target: Target) -> dict[str, Steps]:
@@ -47,7 +51,8 @@ def options(auto: AutoCompression, target: Target) -> dict[str, Steps]:
     return {
         name: steps
         for name, steps in found.items()
-        if target.generation >= max(18 if len(steps) > 1 else 16, *(minimum_generation(s) for s in steps.values()))
+        if target.generation
+        >= max(18 if len(steps) > 1 else 16, *(compression_kind(s).minimum_generation(s) for s in steps.values()))
     }
 
 

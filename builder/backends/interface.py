@@ -46,6 +46,8 @@ class Backend(Protocol):
     """What people call it: `Core ML`."""
     notice: str | None
     """What every report of its artifacts must say."""
+    runs_on_macs: bool
+    """Whether coremltools' MLModel executes its artifacts by Apple's framework on a Mac."""
     packages: tuple[str, ...]
     """What it needs beyond the tools of every build: their versions are in the record and in the lock."""
 

@@ -56,7 +56,7 @@ def engines(subject: Subject, kept: StateCarry | None = None) -> list[Engine]:
     ]
     for apples in backend.engines(subject.sealed.path, subject.function):
         found.append(Engine(name=apples.name, execute=_opened(apples, states, subject), samples=apples.samples))
-    if sys.platform == "darwin" and backend.name == "Core ML":
+    if sys.platform == "darwin" and backend.runs_on_macs:
         found.append(Engine(name="coreml", execute=_apples(subject, states)))
     return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from builder.spec import BuildSpec
 from builder.spec.base import Limit
 from builder.spec.checks import ComparisonLimits, ParityCheck
-from builder.spec.compression import Compression, LinearQuantize, Palettize
+from builder.spec.compression_kinds import compression_kind
+from builder.spec.precision import Fp32
 
 CAPTURE = {"snr_db": Limit(min=90.0), "agreement": Limit(min=0.999)}
 """The captured program runs the same fp32 kernels; fused or re-ordered ones round differently, over 100 dB. Of integers
@@ -82,9 +83,9 @@ def parity_limits(spec: BuildSpec, given: ComparisonLimits) -> dict[str, Limit]:
     """
     known: dict[str, Limit] = {}
     if not spec.compression:
-        known = STATE if spec.state and spec.precision.kind == "fp32" else PARITY[spec.precision.kind]
+        known = STATE if spec.state and isinstance(spec.precision, Fp32) else PARITY[spec.precision.kind]
     else:
-        least = min(_bits(step) for step in spec.compression.values())
+        least = min(compression_kind(step).bits(step) for step in spec.compression.values())
         known = next(({"snr_db": limit} for bits, limit in COMPRESSED.items() if least >= bits), {})
     return {**known, **given_limits(given)}
 
@@ -95,7 +96,7 @@ def boxes_limits(spec: BuildSpec, given: ParityCheck, *, proposals: bool) -> dic
     `proposals` says whether the detector has two stages.
     """
     precision = spec.precision.kind
-    limit = BOXES_OF_PROPOSALS if proposals and precision != "fp32" else BOXES[precision]
+    limit = BOXES_OF_PROPOSALS if proposals and not isinstance(spec.precision, Fp32) else BOXES[precision]
     known = {} if spec.compression else {"boxes_matched": limit}
     return known if given.boxes_matched is None else {"boxes_matched": given.boxes_matched}
 
@@ -109,14 +110,3 @@ def given_limits(given: ComparisonLimits) -> dict[str, Limit]:
     """The limits that the recipe itself says, by measure."""
     limits = {name: getattr(given, name) for name in ComparisonLimits.model_fields}
     return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def _bits(step: Compression) -> int:
-    """How many bits each weight keeps; 0 where that says nothing about the result."""
-    match step:
-        case LinearQuantize():
-            return int(step.dtype.removeprefix("u").removeprefix("int"))
-        case Palettize():
-            bits = 16 if step.mode == "unique" else step.nbits or 0
-            return bits // step.cluster_dim
-    return 0

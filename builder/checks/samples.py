@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder.checks.subject import Subject
 from builder.data import Samples, draw_samples
-from builder.data.wording import DRAWN_KINDS
+from builder.data.wording import is_drawn
 from builder.spec.checks import AccuracyCheck, ParityCheck
 from builder.spec.coverage import data_of
 
@@ -19,7 +19,7 @@ def check_samples(name: str, check: ParityCheck | AccuracyCheck, subject: Subjec
     choice; a model with states takes them in their order.
     """
     data, count, is_parity = data_of(check, subject.spec), check.samples, isinstance(check, ParityCheck)
-    if count is None and is_parity and data.kind in DRAWN_KINDS:
+    if count is None and is_parity and is_drawn(data.kind):
         count = DRAWN_SAMPLES
     return draw_samples(
         data,

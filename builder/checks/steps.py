@@ -16,7 +16,8 @@ from builder.checks.engine import run_program
 from builder.checks.rounding import with_numbers, without_rounding
 from builder.checks.samples import check_samples
 from builder.checks.subject import Subject
-from builder.spec.checks import AccuracyCheck, Check, ParityCheck
+from builder.spec.check_kinds import Check
+from builder.spec.checks import AccuracyCheck, ParityCheck
 
 MOST_SAMPLES = 16
 """On so many samples of the check each step is measured: it is not a verdict."""

@@ -18,7 +18,7 @@ from builder.checks.worst import encoded, recall, remember
 from builder.data import default_data
 from builder.data.stress import USUAL
 from builder.data.stress_samples import StressInput, stress_inputs
-from builder.data.wording import DRAWN_KINDS
+from builder.data.wording import is_drawn
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
 from builder.spec.coverage import data_of, is_without_range, synthetic_inputs
@@ -140,7 +140,7 @@ def _stress(
 def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
     """The stress inputs, with what comes along in the other inputs: of a user's own data no piece is taken."""
     data = data_of(check, spec)
-    beside = data if data.kind in DRAWN_KINDS else default_data(spec)
+    beside = data if is_drawn(data.kind) else default_data(spec)
     return list(stress_inputs(beside, spec.artifact_inputs, spec.seed))
 
 

@@ -16,6 +16,11 @@ from builder.spec.checks import StructureCheck
 from builder.spec.detection_names import DETECTED, THRESHOLDS
 
 
+def structure_reports(name: str, check: StructureCheck, subject: Subject) -> Iterator[CheckReport]:
+    """The one report of the check."""
+    yield check_structure(name, check, subject)
+
+
 def check_structure(name: str, check: StructureCheck, subject: Subject) -> CheckReport:
     """Read the saved file's own description and compare it with the recipe."""
     spec, prepared, sealed = subject.spec, subject.prepared, subject.sealed

@@ -14,6 +14,7 @@ from builder.errors import SourceError
 from builder.model.uncertainty import Uncertainty
 from builder.progress import Progress
 from builder.spec import BuildSpec
+from builder.spec.precision import Fp32
 
 Outputs = Mapping[str, torch.Tensor]
 """By output name, the values for one sample."""
@@ -46,7 +47,7 @@ class Subject:
     @property
     def in_half(self) -> bool:
         """Whether the artifact computes in half precision or with weights that are compressed."""
-        return self.spec.precision.kind != "fp32" or bool(self.spec.compression)
+        return not isinstance(self.spec.precision, Fp32) or bool(self.spec.compression)
 
     def reset(self) -> None:
         """Set the states of the PyTorch modules to zero, as a new state of the artifact is."""
@@ -95,7 +96,7 @@ class Subject:
         """What `module` answers for each sample where its rounding falls otherwise; states begin as they are now."""
         buffers = dict(module.named_buffers(remove_duplicate=False)) if self.prepared.states else {}
         states = {path: buffers[path] for path in self.prepared.states.values()}
-        answers = Uncertainty(module, _Tensors(samples), states, half=self.spec.precision.kind != "fp32")
+        answers = Uncertainty(module, _Tensors(samples), states, half=not isinstance(self.spec.precision, Fp32))
         return OtherOutputs(answers, self.prepared.output_names)
 
 

@@ -13,12 +13,15 @@ _DRAWN = {
 }
 """By kind of data that comes along: one, and several."""
 
-DRAWN_KINDS = frozenset(_DRAWN)
+
+def is_drawn(kind: str) -> bool:
+    """Whether data of this kind comes along with builder, rather than from the user."""
+    return kind in _DRAWN
 
 
 def shown_count(kind: str, used: int, available: int | None) -> str:
     """Return how many samples of which kind; of a user's own (`available` in all) also how many of how many."""
-    if kind in _DRAWN:
+    if is_drawn(kind):
         return f"{used:,} {_DRAWN[kind][used != 1]}"
     if available is None or used == available:
         return f"all {used:,} of your samples" if used != 1 else "your one sample"

@@ -173,7 +173,8 @@ def _without_program(error: BuilderError, method: str, patient: PreflightInput, 
 def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
     site = sites.of_error(error)
     known = bool(site.module) or site.place is not None
-    return Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else ())
+    hinted = Remedy(kind="rewrite", said=error.hint) if error.hint else None
+    return Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else (), remedy=hinted)
 
 
 def _frozen(noted: Sequence[tuple[Site, str]]) -> list[Obstacle]:
@@ -220,7 +221,8 @@ def _with_remedies(patient: PreflightInput, best: Attempt, attempts: Sequence[At
         return tried[method]
 
     for obstacle in best.obstacles:
-        yield replace(obstacle, remedy=_remedy(patient, best.method, obstacle, by)) if obstacle.in_the_way else obstacle
+        is_open = obstacle.in_the_way and obstacle.remedy is None
+        yield replace(obstacle, remedy=_remedy(patient, best.method, obstacle, by)) if is_open else obstacle
 
 
 def _remedy(patient: PreflightInput, method: str, obstacle: Obstacle, by: Callable[[str], Attempt]) -> Remedy:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder.artifacts import BuildRecord
 from builder.errors import CheckError, ConversionError
+from builder.spec.precision import Fp32
 from builder.util.locations import shown
 from builder.util.paths import carry_over, earlier_good_folder, publish
 
@@ -47,7 +48,11 @@ def _remedy(record: BuildRecord) -> str:
     """What to do about missed limits; NaN come from values that half precision does not hold, for the most part."""
     spec, rest = record.request.spec, [one for one in record.request.overrides if not one.startswith("recipe=")]
     values = [value for check in record.checks for value in check.values.values() if isinstance(value, Mapping)]
-    if any(value.get("nan_count") for value in values) and spec.precision.kind != "fp32" and spec.format == "mlpackage":
+    if (
+        any(value.get("nan_count") for value in values)
+        and not isinstance(spec.precision, Fp32)
+        and spec.format == "mlpackage"
+    ):
         command = shlex.join(["python", "-m", "builder", "debug", f"recipe={record.request.recipe}", *rest])
         return f"`{command}` names all operators whose values half precision cannot hold"
     return "compare values and limits in its report.html; change the recipe, or the limit with a reason"

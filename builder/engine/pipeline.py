@@ -17,6 +17,7 @@ from builder.engine.runner import StageRunner
 from builder.engine.table import CHOOSE, COMPRESS, CONVERT, PREPARE, SEAL, STAGES, TRIAL, VERIFY
 from builder.errors import ConversionError
 from builder.progress import Progress, Silent
+from builder.spec.tracking import NoTracking
 from builder.util.paths import broken_folder, carry_over, publish, refuse_foreign, variant_folder, working_folder
 
 if TYPE_CHECKING:  # a cached build must not import torch
@@ -57,7 +58,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
         if kept := carry_over(final, folder, request.recipe):
             progress.warn(f"kept beside the artifact, since no build made it: {', '.join(kept)}")
         publish(folder, final)
-        if request.spec.tracking.kind != "none":
+        if not isinstance(request.spec.tracking, NoTracking):
             from builder.tracking import track
 
             track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it

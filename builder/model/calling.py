@@ -21,9 +21,21 @@ class Arguments:
         self.names = tuple(given.source_name or name for name, given in inputs.items())
         """What the model itself calls them, in the recipe's order."""
         self._inputs = tuple(inputs.values())
+        self._is_wide = False
         self._constants = {
             i: constant_value(given) for i, given in enumerate(self._inputs) if isinstance(given, ConstantInput)
         }
+
+    @property
+    def may_widen(self) -> bool:
+        """Whether there are integers that could be given in 64 bits, and are not."""
+        return not self._is_wide and any(
+            isinstance(given, TensorInput) and given.dtype == "int32" for given in self._inputs
+        )
+
+    def widen(self, *, to: bool = True) -> None:
+        """Give the model integers as int64, which Core ML does not have: torch's `gather` takes no other."""
+        self._is_wide = to
 
     def of(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
         """The arguments in the order of `names`, of one tensor for each input that the artifact has.
@@ -32,13 +44,14 @@ class Arguments:
         """
         given = iter(tensors)
         return [
-            self._constants[i] if isinstance(declared, ConstantInput) else _of_rank(next(given), declared)
+            self._constants[i] if isinstance(declared, ConstantInput) else self._as_declared(next(given), declared)
             for i, declared in enumerate(self._inputs)
         ]
 
-
-def _of_rank(tensor: torch.Tensor, declared: ImageInput | TensorInput) -> torch.Tensor:
-    return tensor if declared.shape else tensor.squeeze(0)
+    def _as_declared(self, tensor: torch.Tensor, declared: ImageInput | TensorInput) -> torch.Tensor:
+        if self._is_wide and tensor.dtype == torch.int32:
+            tensor = tensor.long()
+        return tensor if declared.shape else tensor.squeeze(0)
 
 
 def constant_value(given: ConstantInput) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports.plain import plain
 from builder.spec import BuildSpec
-from builder.spec.target import BACKENDS
+from builder.spec.target import FORMATS
 from builder.util.paths import write_atomically
 from builder.util.text import visible_json
 
@@ -108,4 +108,4 @@ def read_build_json(path: Path) -> dict[str, Any]:
 
 def _coremltools_name(spec: BuildSpec) -> str | None:
     """What coremltools calls the target; None of a format that it does not make."""
-    return spec.target.coremltools_name if BACKENDS[spec.format] == "coreml" else None
+    return spec.target.coremltools_name if FORMATS[spec.format].is_of_coremltools else None

@@ -90,7 +90,7 @@ def _plot(operators: Sequence[OperatorRange]) -> Markup:
             *_key("seen", "in half precision, as seen"),
             *_key("single", "in float32"),
             *_key("over", "beyond 65504"),
-            *_key("bound", "proven bound"),
+            *_key("bound", "bound"),
             shared,
             class_="quiet caption",
         ),

@@ -50,11 +50,13 @@ def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{feature['name']}: {_feature(feature)}" for feature in features)
 
 
+_SNIPPETS = {"coreml": swift_snippet, "coreai": core_ai_snippet}
+
+
 def swift(record: BuildRecord) -> Markup:
     """The snippet, and what is known of it."""
     note = "Written from the artifact's own description; it was not compiled here."
-    is_core_ai = BACKENDS[record.artifact.format] == "coreai"
-    snippet = core_ai_snippet(record) if is_core_ai else swift_snippet(record)
+    snippet = _SNIPPETS[BACKENDS[record.artifact.format]](record)
     return section("Call it from Swift", element("pre", element("code", snippet)), element("p", note, class_="quiet"))
 
 

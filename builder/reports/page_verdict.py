@@ -21,15 +21,11 @@ from builder.reports.verdict import (
     seeded_notice,
     synthetic_notice,
 )
+from builder.spec.check_kinds import CHECKS
 from builder.spec.compression import Palettize
 from builder.util.text import visible
 
 _CLASSES = {"passed": "good", "failed": "bad", "inconclusive": "unknown", "skipped": "unknown"}
-_CLAIMS = {
-    "parity": "It computes what the original computes",
-    "accuracy": "It classifies labelled data as well as its limits demand",
-}
-"""What a passed check of each kind proves, the strongest first."""
 _MEANINGS = {
     "snr_db": "signal over error, in dB",
     "max_abs": "largest difference",
@@ -98,13 +94,13 @@ def _verdict(record: BuildRecord) -> tuple[str, str, str]:
         return "Broken", "bad", f"{names} missed the limit. Do not ship this artifact."
     executed = [check for check in record.checks if check.engine in _EXECUTED and check.values]
     proved = [check for check in executed if check.passed]
-    for kind, claim in _CLAIMS.items():
-        found = [check for check in proved if check.kind == kind]
+    for kind in CHECKS:
+        found = [check for check in proved if kind.claim and check.kind == kind.name]
         if found:
             on = "; ".join(dict.fromkeys(filter(None, map(made_on, found))))
             on = f" on {on}" if on else ""
             by = " and ".join(dict.fromkeys(_EXECUTED[check.engine] for check in found))
-            return "Built", "good", f"{claim}, executed{on} by {by}."
+            return "Built", "good", f"{kind.claim}, executed{on} by {by}."
     if executed:
         return "Built", "unknown", "It was executed, but what it computes is not proven: see the checks."
     return "Built", "unknown", "Nothing executed this artifact: what it computes is not proven."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from builder.artifacts import VERDICTS, BuildRecord, CheckReport, Verdict
 from builder.reports.plain import bounds, leaves, plain, value_text
+from builder.spec.check_kinds import check_named
 from builder.spec.coverage import uncovered_inputs
 
 _ENGINES = {"coreml": "Core ML", "runtime": "runtime", "none": "not executed", "coreai/cpu-interpreter": "Core AI"}
@@ -14,14 +15,12 @@ _MORE_IS_BETTER = {
     "snr_db", "psnr_db", "cosine", "agreement", "top1_agreement", "top5_agreement", "accuracy", "original_accuracy",
     "top5_accuracy", "original_top5_accuracy", "sure_snr_db", "own_snr_db", "sure_agreement", "own_agreement",
 }  # fmt: skip
-_WITHOUT_ARTIFACT = {"structure": "structure only", "capture": "in PyTorch only"}
 
 
 def engine(check: CheckReport) -> str:
     """What executed the artifact for this check, or what was looked at instead."""
-    if check.engine == "none" and check.kind in _WITHOUT_ARTIFACT:
-        return _WITHOUT_ARTIFACT[check.kind]
-    return _ENGINES[check.engine]
+    looked_at = check_named(check.kind).looked_at if check.engine == "none" else ""
+    return looked_at or _ENGINES[check.engine]
 
 
 def headline(check: CheckReport) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from builder.runtime.errors import ModelError
+from builder.runtime.errors import ModelError, UnsupportedError
 from builder.runtime.mapping import Buffer, map_file
 from builder.runtime.proto import messages
 from builder.runtime.wire import cut_weights
@@ -41,6 +41,20 @@ def open_package(path: str | Path) -> Package:
     cut = cut_weights(content)
     specification = _parse(content[:] if cut is None else cut, file)
     return Package(path=path, specification=specification, root=file.parent, content=b"" if cut is None else content)
+
+
+def program_package(package: Package) -> Package:
+    """The package, or of a pipeline the first of its stages that is an ML program; else UnsupportedError."""
+    specification = package.specification
+    kind = specification.WhichOneof("Type")
+    if kind.startswith("pipeline"):
+        message = specification.pipeline if kind == "pipeline" else getattr(specification, kind).pipeline
+        for index, stage in enumerate(message.models):
+            if stage.WhichOneof("Type") == "mlProgram":
+                return replace(package, path=Path(f"{package.path}#{index}"), specification=stage)
+    if kind != "mlProgram":
+        raise UnsupportedError(f"a {kind} has no ML program")
+    return package
 
 
 def resolve(package: Package, file_name: str) -> Path:

@@ -12,7 +12,7 @@ from builder.reports.plain import leaves
 from builder.reports.verdict import worst_values
 from builder.spec import BuildSpec
 from builder.spec.base import Limit
-from builder.spec.checks import CaptureCheck, Check, ParityCheck
+from builder.spec.check_kinds import Check, check_kind
 
 SIZE, SECONDS = "artifact.bytes", "build.seconds"
 PLACE_OF_OUTPUT = "OUTPUT"
@@ -32,7 +32,7 @@ def known_measures(spec: BuildSpec) -> list[str]:
     for name, check in spec.checks.items():
         own = [*_limited(check)]
         found += [f"checks.{name}.{measure}" for measure in own]
-        if isinstance(check, ParityCheck | CaptureCheck):
+        if check_kind(check).by_output:
             outputs = list(spec.output) or [PLACE_OF_OUTPUT]
             found += [f"checks.{name}.{output}.{measure}" for output in outputs for measure in own]
     return found

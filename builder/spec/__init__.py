@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from builder.spec.base import FeatureName, Part, Seed
-from builder.spec.checks import AccuracyCheck, Check, ParityCheck
-from builder.spec.compression import AutoCompression, Compression, ProgramCompression
+from builder.spec.check_kinds import Check
+from builder.spec.checks import AccuracyCheck, ParityCheck
+from builder.spec.compression import AutoCompression, ProgramCompression
+from builder.spec.compression_kinds import Compression, compression_kind
 from builder.spec.data import Data
 from builder.spec.detection import Detection
 from builder.spec.function import Functions
@@ -18,7 +20,7 @@ from builder.spec.lint import Lint
 from builder.spec.module_compression import ModuleCompression
 from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import AutoPrecision, Precision
-from builder.spec.source import Source
+from builder.spec.source_kinds import Source
 from builder.spec.substitutions import Substitution
 from builder.spec.target import Format, Target, target_of_format
 from builder.spec.tracking import Tracking
@@ -90,12 +92,14 @@ class BuildSpec(Part):
     @property
     def module_compression(self) -> dict[str, ModuleCompression]:
         """The compression steps that change the PyTorch model before it is captured, in their order."""
-        return {name: step for name, step in self.compression.items() if isinstance(step, ModuleCompression)}
+        steps: dict[str, Any] = self.compression
+        return {name: step for name, step in steps.items() if compression_kind(step).changes_module}
 
     @property
     def program_compression(self) -> dict[str, ProgramCompression]:
         """The compression steps that change the converted program, in their order."""
-        return {name: step for name, step in self.compression.items() if isinstance(step, ProgramCompression)}
+        steps: dict[str, Any] = self.compression
+        return {name: step for name, step in steps.items() if compression_kind(step).changes_program}
 
     @property
     def measured_checks(self) -> dict[str, Check]:

@@ -101,6 +101,3 @@ class AccuracyCheck(Part):
     """Share of samples in which both give the same answer, right or wrong, 0 to 1."""
     top5_agreement: Limit | None = None
     """Share of samples in which the original's answer is among the five best of the artifact, 0 to 1."""
-
-
-Check = Annotated[StructureCheck | CaptureCheck | ParityCheck | AccuracyCheck, Field(discriminator="kind")]

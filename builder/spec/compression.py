@@ -8,14 +8,6 @@ from pydantic import Field
 
 from builder.spec.base import Part, PositiveInt
 from builder.spec.data import Data, DataName
-from builder.spec.module_compression import (
-    Gptq,
-    MagnitudePrune,
-    PostTrainingPalettize,
-    PostTrainingQuantize,
-    QuantizationAwareTraining,
-    SensitiveKmeans,
-)
 
 Patterns = Annotated[list[str], Field(min_length=1)]
 """Glob patterns, of which each must match something in the program."""
@@ -125,18 +117,3 @@ WeightCompression = LinearQuantize | Palettize | Prune
 
 ProgramCompression = WeightCompression | QuantizeActivations
 """The steps that change the converted program."""
-
-Compression = Annotated[
-    LinearQuantize
-    | Palettize
-    | Prune
-    | QuantizeActivations
-    | PostTrainingQuantize
-    | PostTrainingPalettize
-    | SensitiveKmeans
-    | Gptq
-    | MagnitudePrune
-    | QuantizationAwareTraining
-    | AutoCompression,
-    Field(discriminator="kind"),
-]

@@ -87,7 +87,9 @@ def is_mask(name: str, given: ImageInput | TensorInput) -> bool:
 def is_picture(given: ImageInput | TensorInput) -> bool:
     """Whether an array has the shape of a picture: floats of (1, 3 or 1, H, W)."""
     shape = captured_shape(given)
-    return given.kind == "tensor" and given.dtype != "int32" and len(shape) == 4 and shape[:2] in ((1, 3), (1, 1))
+    return (
+        isinstance(given, TensorInput) and given.dtype != "int32" and len(shape) == 4 and shape[:2] in ((1, 3), (1, 1))
+    )
 
 
 def is_sound(given: ImageInput | TensorInput) -> bool:

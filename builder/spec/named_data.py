@@ -7,6 +7,7 @@ from typing import Any
 
 from builder.errors import Diagnostic
 from builder.spec import BuildSpec
+from builder.spec.checks import AccuracyCheck
 from builder.spec.data import UNLABELLED, FolderData
 from builder.spec.inputs import ImageInput
 from builder.spec.problems import Path
@@ -84,7 +85,7 @@ def _folder_problems(spec: BuildSpec, path: Path, data: FolderData) -> Iterator[
 def _unlabelled(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Checks that count right answers need data that has them."""
     for name, check in spec.checks.items():
-        if check.kind != "accuracy":
+        if not isinstance(check, AccuracyCheck):
             continue
         data = spec.data.get(check.data) if isinstance(check.data, str) else check.data
         path: Path = ("checks", name, "data") if not isinstance(check.data, str) else ("data", check.data)

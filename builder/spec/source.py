@@ -173,17 +173,3 @@ class CoreMLSource(Part):
     """An `.mlpackage` (ML program) or an `.mlmodel` (neural network)."""
     sha256: Sha256 | None = None
     """The digest that the file must have; for a package the one in its `build.json`, without `sha256:`."""
-
-
-Source = Annotated[
-    TorchvisionSource
-    | CheckpointSource
-    | TorchScriptSource
-    | ExportedProgramSource
-    | OnnxSource
-    | TimmSource
-    | HuggingFaceSource
-    | PythonSource
-    | CoreMLSource,
-    Field(discriminator="kind"),
-]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from builder.spec.base import Part
+from builder.spec.kinds import kind_of_settings, name_of, table, union
 from builder.spec.source import (
     CheckpointSource,
     CoreMLSource,
@@ -22,10 +23,27 @@ from builder.spec.source import (
     TorchScriptSource,
     TorchvisionSource,
 )
+from builder.util.lazy import resolve
 
 
 def _never(_: Any) -> bool:
     return False
+
+
+def _nowhere(_: Any) -> str | None:
+    return None
+
+
+def _published(source: Any) -> str | None:
+    if source.weights is None:
+        return None
+    found: str = resolve("builder.model.sources.torchvision:address_of_weights")(source.name, source.weights)
+    return found
+
+
+def _of_hub(source: Any) -> str | None:
+    revision = f"@{source.revision}" if source.revision else ""
+    return None if source.model is None else f"https://huggingface.co/{source.model}{revision}"
 
 
 def _always(_: Any) -> bool:
@@ -52,29 +70,34 @@ class SourceKind:
     """Whether these settings name weights that come with names of classes."""
     publishes_normalization: Callable[[Any], bool] = _never
     """The same for mean and standard deviation of images."""
+    address: Callable[[Any], str | None] = _nowhere
+    """Where somebody else gets the same weights, of settings that name no file; None where they do not say."""
+    not_exported: str | None = None
+    """What the file holds, where torch.export cannot read that."""
     has_known_size: bool = False
     """Whether torchvision's tables give the size of the weights by the model's name."""
 
     @property
     def name(self) -> str:
         """What a recipe writes as `kind`."""
-        return str(get_args(self.settings.model_fields["kind"].annotation)[0])
+        return name_of(self.settings)
 
 
-SOURCES = (
+SOURCES = table(
     SourceKind(
         settings=TorchvisionSource,
         load="builder.model.sources.torchvision:load_torchvision",
         publishes_labels=lambda source: source.weights is not None,
         publishes_normalization=lambda source: source.weights is not None,
+        address=_published,
         has_known_size=True,
     ),
     SourceKind(settings=CheckpointSource, load="builder.model.sources.checkpoint:load_checkpoint"),
-    SourceKind(settings=PythonSource, load="builder.model.sources.python:load_python"),
     SourceKind(
         settings=TorchScriptSource,
         load="builder.model.sources.torchscript:load_torchscript",
         has_modules=False,
+        not_exported="a TorchScript archive",
     ),
     SourceKind(
         settings=ExportedProgramSource,
@@ -86,6 +109,7 @@ SOURCES = (
         load="builder.model.sources.onnx:load_onnx",
         packages=("onnx", "onnxruntime", "onnxsim"),
         program="onnx",
+        not_exported="an ONNX model",
         has_modules=False,
     ),
     SourceKind(
@@ -101,6 +125,12 @@ SOURCES = (
         packages=("transformers",),
         publishes_labels=_always,
         publishes_normalization=lambda source: source.folder is not None or source.model is not None,
+        address=_of_hub,
+    ),
+    SourceKind(
+        settings=PythonSource,
+        load="builder.model.sources.python:load_python",
+        address=lambda source: f"python:{source.factory}",
     ),
     SourceKind(
         settings=CoreMLSource,
@@ -113,9 +143,25 @@ SOURCES = (
 )
 
 
+if TYPE_CHECKING:
+    Source = (
+        TorchvisionSource
+        | CheckpointSource
+        | TorchScriptSource
+        | ExportedProgramSource
+        | OnnxSource
+        | TimmSource
+        | HuggingFaceSource
+        | PythonSource
+        | CoreMLSource
+    )
+else:
+    Source = union(SOURCES)
+
+
 def kind_of(source: Part) -> SourceKind:
     """The kind of these settings."""
-    return next(kind for kind in SOURCES if type(source) is kind.settings)
+    return kind_of_settings(SOURCES, source)
 
 
 def is_passed_on(source: Part, artifact_format: str) -> bool:

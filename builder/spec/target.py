@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -12,7 +14,28 @@ Format = Literal["mlpackage", "mlmodel", "aimodel"]
 """`mlpackage` holds an ML program (iOS 15 on), `mlmodel` a neural network (up to iOS 14), `aimodel` a Core AI program
 (iOS 27 on; experimental until coreai-core is 1.0)."""
 
-BACKENDS: dict[str, str] = {"mlpackage": "coreml", "mlmodel": "coreml", "aimodel": "coreai"}
+
+@dataclass(frozen=True, kw_only=True)
+class FormatKind:
+    """What settings of a recipe depend on, of one format; all else is its backend's to answer."""
+
+    backend: str
+    """The package in `builder/backends/` that makes it."""
+    capture_methods: tuple[str, ...] | None = None
+    """The methods of capture that it takes; None for all that the source allows."""
+    first_generation: int = 0
+    """The iOS release that it begins with, below which a target stands for that one."""
+    is_of_coremltools: bool = True
+    """Whether coremltools has a name for its targets."""
+
+
+FORMATS: Mapping[str, FormatKind] = {
+    "mlpackage": FormatKind(backend="coreml"),
+    "mlmodel": FormatKind(backend="coreml"),
+    "aimodel": FormatKind(backend="coreai", capture_methods=("export",), first_generation=27, is_of_coremltools=False),
+}
+
+BACKENDS: Mapping[str, str] = {name: kind.backend for name, kind in FORMATS.items()}
 """By format, the package in `builder/backends/` that makes it."""
 
 GENERATIONS = (13, 14, 15, 16, 17, 18, 26)
@@ -70,9 +93,8 @@ def same_system_name(target: Target, generation: int) -> str:
 
 def target_of_format(target: Target, artifact_format: Format) -> Target:
     """The oldest system that runs an artifact of this format where `target` was asked for: Core AI begins with 27."""
-    if BACKENDS[artifact_format] == "coreai" and target.generation < CORE_AI:
-        return Target(name=same_system_name(target, CORE_AI))
-    return target
+    first = FORMATS[artifact_format].first_generation
+    return Target(name=same_system_name(target, first)) if target.generation < first else target
 
 
 def last_neural_network_target(target: Target) -> str:

@@ -40,7 +40,8 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     normalize = {index: Normalize(n) for index, n in normalizations.items()}
     named = read_object_labels(spec.detection, loaded) if spec.detection is not None else ()
     detect = _detect(spec, len(named), loaded, examples, normalize)
-    deploy = partial(_deploy, spec, normalize, detect)
+    arguments = Arguments(spec.input)
+    deploy = partial(_deploy, spec, arguments, normalize, detect)
     states = {name: f"model.{state.buffer}" for name, state in spec.state.items()}
 
     def run(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
@@ -62,8 +63,9 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     rewritten = bool(spec.substitutions or spec.module_compression)
     original = copy_module(loaded.module, share_parameters=not rewritten).eval()
     check_states(original, spec.state)
-    reference = _deploy(spec, {index: _as_trained(n) for index, n in normalizations.items()}, detect, original)
-    returned = _try_out(reference, examples, spec)
+    as_trained = {index: _as_trained(n) for index, n in normalizations.items()}
+    reference = _deploy(spec, arguments, as_trained, detect, original)
+    returned = _try_out_widened(arguments, reference, examples, spec)
     chosen = choose_outputs(spec, tuple(returned))
     reference.choose(chosen)
     outputs = {name: returned[name] for name in chosen}
@@ -149,7 +151,11 @@ def _normalizations(loaded: LoadedModel, spec: BuildSpec) -> dict[int, Normaliza
 
 
 def _deploy(
-    spec: BuildSpec, normalize: Mapping[int, torch.nn.Module], detect: Detect | None, module: torch.nn.Module
+    spec: BuildSpec,
+    arguments: Arguments,
+    normalize: Mapping[int, torch.nn.Module],
+    detect: Detect | None,
+    module: torch.nn.Module,
 ) -> ExportWrapper:
     """The module as the app calls it, in eval mode, without gradients."""
     levels = {
@@ -158,7 +164,7 @@ def _deploy(
         if isinstance(output, ImageOutput)
     }
     softmax = spec.classifier is not None and spec.classifier.softmax
-    deployed = ExportWrapper(module, Arguments(spec.input), normalize, levels, softmax=softmax, detect=detect)
+    deployed = ExportWrapper(module, arguments, normalize, levels, softmax=softmax, detect=detect)
     return deployed.eval().requires_grad_(False)
 
 
@@ -166,6 +172,23 @@ def _as_trained(normalization: Normalization) -> torch.nn.Module:
     if normalization.mean is None or normalization.std is None:
         return Normalize(normalization)
     return NormalizeAsTrained(normalization.mean, normalization.std)
+
+
+def _try_out_widened(
+    arguments: Arguments, reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec
+) -> dict[str, torch.Tensor]:
+    """`_try_out`, with int64 if the model runs with no other integers; what runs with neither is reported as it was."""
+    try:
+        return _try_out(reference, examples, spec)
+    except ConversionError:
+        if not arguments.may_widen:
+            raise
+        arguments.widen()
+        try:
+            return _try_out(reference, examples, spec)
+        except ConversionError:
+            arguments.widen(to=False)
+        raise
 
 
 def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec) -> dict[str, torch.Tensor]:

@@ -16,6 +16,8 @@ from builder import __version__
 from builder.errors import SourceError
 from builder.spec import BuildSpec
 from builder.spec.base import IsFile, IsImportPath
+from builder.spec.check_kinds import check_kind
+from builder.spec.compression_kinds import COMPRESSIONS, compression_kind
 from builder.spec.source_kinds import kind_of
 from builder.spec.target import BACKENDS
 from builder.store.code import Code, own_code, package_versions, user_code
@@ -162,10 +164,20 @@ def stage_inputs(stage: str, spec: BuildSpec, remembered: StatCache) -> dict[str
 
 def _roots(stage: str, spec: BuildSpec) -> tuple[str, ...]:
     """The modules that a stage starts at; of load and of backends, those of the recipe's own source and format."""
-    if stage != "load":
-        return tuple(module.format(backend=BACKENDS[spec.format]) for module in ROOTS[stage])
-    loader = kind_of(spec.source).load.partition(":")[0].removeprefix("builder.").replace(".", "/")
-    return (*ROOTS[stage], f"{loader}.py")
+    named = []
+    if stage == "load":
+        named.append(kind_of(spec.source).load)
+    if "checks" in sections(stage):
+        named += [check_kind(check).run for check in spec.checks.values()]
+    if "module_compression" in sections(stage):
+        named += [str(compression_kind(step).method) for step in spec.module_compression.values()]
+    if "program_compression" in sections(stage):
+        kinds = [compression_kind(step) for step in spec.program_compression.values()]
+        named += [kind.passes for kind in kinds if kind.passes is not None]
+    if "compression" in sections(stage) and spec.is_open:  # it may take any
+        named += [kind.passes for kind in COMPRESSIONS if kind.passes is not None]
+    own = [path.partition(":")[0].removeprefix("builder.").replace(".", "/") + ".py" for path in named]
+    return (*(module.format(backend=BACKENDS[spec.format]) for module in ROOTS[stage]), *dict.fromkeys(own))
 
 
 def _dumped(spec: BuildSpec, name: str) -> Any:

@@ -15,7 +15,7 @@ from builder import runtime
 from builder.runtime.errors import UnsupportedError
 from builder.runtime.executor import Step
 from builder.runtime.intervals.program import read_visits
-from builder.runtime.intervals.walk import Operand
+from builder.runtime.intervals.visit import Operand
 from builder.runtime.observed import run_observed
 from tests.runtime.programs import save_program
 from tests.runtime.stateful import save_stateful

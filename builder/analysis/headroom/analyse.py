@@ -20,7 +20,7 @@ from builder.artifacts.headroom import Headroom, OperatorRange, Statement
 from builder.artifacts.stored import ConvertedFacts
 from builder.runtime.errors import RuntimeFailure
 from builder.runtime.intervals.program import read_visits
-from builder.runtime.intervals.walk import Operand, Visit, most
+from builder.runtime.intervals.visit import Operand, Visit, most
 
 EXAMPLES = 5
 _FLOATS = ("fp16", "fp32")

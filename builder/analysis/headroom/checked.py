@@ -15,7 +15,7 @@ from builder.checks.samples import check_samples
 from builder.checks.subject import Subject
 from builder.data import default_data
 from builder.data.stress_samples import stress_inputs
-from builder.data.wording import DRAWN_KINDS
+from builder.data.wording import is_drawn
 from builder.spec.checks import ParityCheck
 from builder.spec.coverage import data_of
 from builder.spec.functions import labelled
@@ -50,7 +50,7 @@ def _headroom(name: str, check: ParityCheck, subject: Subject, places: Mapping[s
     if spec.format != "mlpackage":
         return Headroom(function=subject.function, not_analysed=f"intervals are not computed for {spec.format}")
     data = data_of(check, spec)
-    beside = data if data.kind in DRAWN_KINDS else default_data(spec)
+    beside = data if is_drawn(data.kind) else default_data(spec)
     samples = check_samples(name, check, subject)
     stress = stress_inputs(beside, spec.artifact_inputs, spec.seed) if check.stress else ()
     return analyse(

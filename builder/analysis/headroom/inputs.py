@@ -17,7 +17,7 @@ from builder.errors import BuilderError
 from builder.runtime.coreai.asset import is_asset
 from builder.runtime.errors import RuntimeFailure
 from builder.runtime.features import ArrayFeature, Feature, ImageFeature, read_interface
-from builder.runtime.package import open_package
+from builder.runtime.package import open_package, program_package
 from builder.spec.data import NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput, TensorInput
 
@@ -37,7 +37,7 @@ def analyse_file(
     if is_asset(path):
         return [Headroom(function="", not_analysed="of Core AI assets no intervals are computed")]
     try:
-        specification = open_package(path).specification
+        specification = program_package(open_package(path)).specification
     except RuntimeFailure as error:
         return [Headroom(function="", not_analysed=str(error))]
     described = {entry.name: entry for entry in specification.description.functions}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from builder.analysis.headroom.seen import Seen, Values
-from builder.runtime.intervals.walk import Operand, Visit
+from builder.runtime.intervals.visit import Operand, Visit
 from builder.runtime.ops import operators
 from builder.runtime.ops.table import is_exact
 

@@ -13,8 +13,9 @@ import torch
 
 from builder.runtime.errors import RuntimeFailure
 from builder.runtime.executor import Step
-from builder.runtime.model import load
+from builder.runtime.model import build_model
 from builder.runtime.observed import run_observed
+from builder.runtime.package import open_package, program_package
 
 LEAST = 2
 """So many inputs are executed however long it takes."""
@@ -63,7 +64,7 @@ def look(
 
     States go on from input to input, as in an app. Raises RuntimeFailure where the file cannot be executed at all.
     """
-    model = load(path, function, precision="fast")
+    model = build_model(program_package(open_package(path)), function=function, precision="fast")
     state = model.make_state() if model.states else None
     values: dict[str, Values] = {}
     until = time.monotonic() + seconds
@@ -73,7 +74,8 @@ def look(
             break
         run = _Run(values=values, wanted=wanted)
         try:
-            run_observed(model, sample, run.observe, state=state)
+            given = {name: value for name, value in sample.items() if name in model.inputs}
+            run_observed(model, given, run.observe, state=state)
         except RuntimeFailure:
             continue
         run.compare()

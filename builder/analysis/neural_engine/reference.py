@@ -40,7 +40,7 @@ what `low` and `high` of the recipe say. Then the program is executed in float32
 rule says of every operator whether something was seen (**measured**), some input within the range reaches it (**high**:
 the bounds are attained there), it is written so that it happens for some values (**medium**), the original does the
 same (**low**), the bounds prove that it cannot happen, or nobody knows. Only the first four are findings. Neural
-networks, Core AI assets and pipelines are not analysed. See [Headroom](../guide/headroom.md).
+networks and Core AI assets are not analysed, of a pipeline its first program. See [Headroom](../guide/headroom.md).
 """
 
 

@@ -15,6 +15,7 @@ from builder.checks.subject import Subject
 from builder.data import default_data, draw_samples
 from builder.progress import Silent
 from builder.spec import BuildSpec
+from builder.spec.check_kinds import check_named
 from builder.spec.checks import ParityCheck
 from builder.spec.data import TensorsData
 
@@ -42,7 +43,7 @@ class Missed:
 def missed_by(reports: Iterable[CheckReport]) -> Missed:
     """The first parity check that failed, on samples of its own or on an input beside them."""
     for report in reports:
-        if report.kind == "parity" and report.engine == "runtime" and report.passed is False:
+        if check_named(report.kind).settings is ParityCheck and report.engine == "runtime" and report.passed is False:
             worst = None if report.failed_on else report.worst_input
             return Missed(check=report.name, failed_on=report.failed_on, worst_input=worst)
     return Missed()

@@ -33,6 +33,7 @@ class CoreAI:
     """`.aimodel`, by coreai-torch in a child process."""
 
     name = "Core AI"
+    runs_on_macs = False
     notice: str | None = (
         "Core AI (.aimodel) is experimental here until Apple's coreai-core is 1.0: its bindings change with every beta."
     )

@@ -32,6 +32,7 @@ class CoreML:
     """`.mlpackage` and `.mlmodel`, by coremltools."""
 
     name = "Core ML"
+    runs_on_macs = True
     notice: str | None = None
     packages: tuple[str, ...] = ()
 

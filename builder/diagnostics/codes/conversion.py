@@ -124,7 +124,11 @@ CODES = (
         title="no compression makes the artifact small enough",
         text="`compression: auto` tried every method, and the smallest artifact is larger than `max_bytes`.",
         example=Example(
-            files={"net.py": NET, "recipes/x.yaml": NET_RECIPE + "compression: {auto: {kind: auto, max_bytes: 10}}\n"},
+            files={
+                "net.py": NET,
+                "recipes/x.yaml": NET_RECIPE
+                + "target: {name: ios16}\ncompression: {auto: {kind: auto, max_bytes: 10}}\n",
+            },
             slow=True,
         ),
     ),

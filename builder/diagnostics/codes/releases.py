@@ -24,6 +24,9 @@ for arguments in (["init", "-q"], ["add", "."], commit):
 """
 _ACCEPTED = NET_RECIPE + "checks: {parity: {kind: parity, accept_synthetic: true}}\n"
 _KEY = """\
+import pathlib
+
+pathlib.Path("outputs").mkdir(exist_ok=True)
 
 made = "openssl ecparam -name prime256v1 -genkey -noout -out outputs/private.pem"
 public = "openssl ec -in outputs/private.pem -pubout -out outputs/key.pem"

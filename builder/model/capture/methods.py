@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder.spec import BuildSpec
 from builder.spec.source_kinds import is_passed_on, kind_of
-from builder.spec.target import BACKENDS
+from builder.spec.target import FORMATS
 
 METHODS = ("trace", "export", "script")
 """What `auto` tries: onnx is a way round, for those who ask for it."""
@@ -18,8 +18,9 @@ def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
         return ("export",)  # the operators of the file, as torch has them
     if program is not None:
         return (program,)
-    if BACKENDS[spec.format] == "coreai":
-        return ("export",)  # Core AI knows torch.export alone
+    taken = FORMATS[spec.format].capture_methods
+    if taken is not None:
+        return taken
     if spec.module_compression and spec.capture.method == "auto":
         return ("trace",)  # coremltools reads what torch compressed from traced programs
     return METHODS if spec.capture.method == "auto" else (spec.capture.method,)

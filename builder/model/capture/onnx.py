@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from builder.artifacts import PreparedModel
-from builder.model.capture.onnx_branches import without_known_branches
+from builder.errors import ConversionError
+from builder.model.capture.onnx_branches import deciding_inputs, without_known_branches
 from builder.model.sources.onnx import DOMAIN, USUAL, OnnxModule, make_session
 from builder.model.sources.onnx_graph import opset_of
 from builder.model.sources.optional import optional_packages
@@ -61,7 +62,19 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
         model = _put_in(model, inner, source)
         _declare_outputs(model, prepared, inputs)
         model = without_known_branches(model)
-    return OnnxProgram(_inferred(simplified(model)))
+    try:
+        return OnnxProgram(_inferred(simplified(model)))
+    except Exception as error:  # onnxruntime's C++ code raises whatever
+        deciding = deciding_inputs(model)
+        if not deciding:
+            raise
+        raise ConversionError(
+            f"{deciding[0]} decides which branch of the graph is taken, and a branch of it does not go with the other "
+            f"inputs: {str(error).splitlines()[0]}",
+            hint=f"bake it in, with the value for which the artifact is made: `{deciding[0]}: {{constant: …}}`",
+            code="B0402",
+            key=f"input.{deciding[0]}",
+        ) from error
 
 
 def simplified(model: Any) -> Any:

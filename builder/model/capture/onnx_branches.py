@@ -38,6 +38,21 @@ def without_known_branches(model: Any) -> Any:
         _write_out(written.graph, place, bool(known[written.graph.node[place].input[0]].ravel()[0]))
 
 
+def deciding_inputs(model: Any) -> tuple[str, ...]:
+    """The inputs of a single value on which the condition of an If depends."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    waiting = [node.input[0] for node in model.graph.node if node.op_type == "If"]
+    read = set(waiting)
+    while waiting:
+        node = made.get(waiting.pop())
+        more = {name for name in node.input if name} - read if node is not None else set()
+        read |= more
+        waiting += sorted(more)
+    shapes = dict(_fixed_shapes(model))
+    names = [value.name for value in model.graph.input]
+    return tuple(name for name in names if name in read and np.prod(shapes.get(name, (2,)), dtype=np.int64) == 1)
+
+
 def _write_out(graph: Any, place: int, holds: bool) -> None:
     import onnx
 

@@ -180,3 +180,9 @@ def _first(size: Any) -> int | None:
     if size is None:
         return None
     return int(size[0]) if isinstance(size, list | tuple) else int(size)
+
+
+def address_of_weights(name: str, weights: str) -> str:
+    """Where torchvision publishes the weights of a model."""
+    found = import_torchvision().models.get_model_weights(name)
+    return str(found[weights.rpartition(".")[2]].url)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from builder.runtime.errors import UnsupportedError
 from builder.runtime.features import ImageFeature, read_interface
 from builder.runtime.intervals.interval import Interval, everywhere, of_input
-from builder.runtime.intervals.walk import Visit, walk
+from builder.runtime.intervals.visit import Visit
+from builder.runtime.intervals.walk import walk
 from builder.runtime.mlprogram import read_program
 from builder.runtime.ops import operators
 from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
-from builder.runtime.package import open_package
+from builder.runtime.package import open_package, program_package
 
 LEVELS = (0.0, 255.0)
 """What the pixels of a picture are."""
@@ -23,13 +23,11 @@ LEVELS = (0.0, 255.0)
 def read_visits(path: Path, ranges: Mapping[str, tuple[float, float]], *, function: str | None = None) -> list[Visit]:
     """The operators of an ML program in their order, with the intervals of what they take and give.
 
-    `ranges` are the least and the greatest value of each array input; those of pictures are known, and of an input
-    without one nothing is. Raises UnsupportedError for what is not an ML program, and ModelError for a damaged file.
+    Of a pipeline it is the first program. `ranges` are the least and the greatest value of each array input; those of
+    pictures are known, and of an input without one nothing is. Raises UnsupportedError where there is no program, and
+    ModelError for a damaged file.
     """
-    package = open_package(path)
-    kind = package.specification.WhichOneof("Type")
-    if kind != "mlProgram":
-        raise UnsupportedError(f"a {kind} has no ML program of its own")
+    package = program_package(open_package(path))
     description = package.specification.description
     described = {entry.name: entry for entry in description.functions}
     name = function or description.defaultFunctionName or "main"

@@ -3,85 +3,33 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from builder.runtime.binding import Argument, Bound, Known, Slot, bind_arguments, hold
-from builder.runtime.dtypes import Precision, round_half
+from builder.runtime.dtypes import round_half
 from builder.runtime.errors import ModelError, UnsupportedError
 from builder.runtime.fold import fold
 from builder.runtime.intervals.context import Outputs, Transfer
-from builder.runtime.intervals.interval import Interval, anything, everywhere, hull, of_constant, widened
+from builder.runtime.intervals.interval import Interval, anything, everywhere, hull, widened
 from builder.runtime.intervals.moving import unknown_places
 from builder.runtime.intervals.transfers import transfers
 from builder.runtime.intervals.unary import RANGES, wrapped
+from builder.runtime.intervals.visit import HALF_MAX, PRECISION, Operand, Visit, most
 from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
 from builder.runtime.ops.table import Kernel, is_exact
 from builder.runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
 
-HALF_MAX = 65504.0
-FLOAT_MAX = 3.4028234663852886e38
 _LEAST_FLOAT = 2.0**-126
 """Below it single precision loses bits, or flushes to zero."""
-_PRECISION: Precision = "half"
 _FAILURES = (RuntimeError, ValueError, IndexError, TypeError, KeyError, ArithmeticError)
 _BOTH, _BRANCHES = 2, ("cond",)
 _TURNS = 4
 """So often it is tried whether states hold no more than is assumed."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Operand:
-    """One argument of an operator, or one of its results."""
-
-    name: str | None
-    """None where the file has the constant in its place."""
-    type: TensorType | None
-    value: Interval | Known
-    sure: bool = True
-    """Whether nothing that it depends on may overflow, or not be a number: then the bounds hold without a condition."""
-
-    @property
-    def dtype(self) -> str:
-        """MIL's name of the dtype; empty for what is not a tensor."""
-        return "" if self.type is None else self.type.dtype
-
-    @property
-    def constant(self) -> Tensor | None:
-        """A known tensor."""
-        known = self.value.value if isinstance(self.value, Known) else None
-        return known if isinstance(known, Tensor) else None
-
-    @cached_property
-    def interval(self) -> Interval:
-        """Its bounds; of a weight only when somebody asks, since they are all read for that."""
-        if isinstance(self.value, Interval):
-            return self.value
-        constant = self.constant
-        return anything(()) if constant is None else of_constant(constant)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Visit:
-    """An operator with what it takes and gives, in the order of the program; nested blocks come before their owner."""
-
-    operation: Operation
-    inputs: Mapping[str, tuple[Operand, ...]]
-    outputs: tuple[Operand, ...]
-    known: bool
-    """Whether there is a transfer function that could be asked."""
-    nested: bool = False
-
-
-def most(dtype: str) -> float:
-    """The largest finite value of a dtype."""
-    return {"fp16": HALF_MAX, "fp32": FLOAT_MAX}.get(dtype, float(RANGES.get(dtype, (0, math.inf))[1]))
 
 
 def walk(function: Function, kernels: Mapping[str, Kernel], given: Mapping[str, Interval]) -> list[Visit]:
@@ -93,7 +41,7 @@ def walk(function: Function, kernels: Mapping[str, Kernel], given: Mapping[str, 
     states = {entry.name: _zeros(entry) for entry in function.inputs if isinstance(entry.type, StateType)}
     for turn in range(_TURNS):
         walker = _Walker(opset=function.opset, kernels=kernels, states=dict(states))
-        scope: dict[str, _Value] = {}
+        scope: Scope = {}
         for entry in function.inputs:
             found = given.get(entry.name, states.get(entry.name, anything(_sizes(entry))))
             found = finished(found, _tensor_type(entry), exact=False)
@@ -136,6 +84,10 @@ def _tensor_type(entry: Named) -> TensorType | None:
     return type_ if isinstance(type_, TensorType) and type_.dtype != "string" else None
 
 
+Scope = dict[str, "_Value | Constant"]
+"""By name, what is computed and what the file holds."""
+
+
 @dataclass(kw_only=True)
 class _Walker:
     opset: str
@@ -154,7 +106,7 @@ class _Walker:
         operand = Operand(name=entry.name, type=_tensor_type(entry), value=interval, sure=sure)
         return _Value(argument=slot, operand=operand)
 
-    def block(self, block: Block, scope: dict[str, _Value]) -> Iterator[Visit]:
+    def block(self, block: Block, scope: Scope) -> Iterator[Visit]:
         """Visit a block, which adds its values to `scope`."""
         for operation in block.operations:
             if operation.type == "const":
@@ -162,20 +114,31 @@ class _Walker:
             else:
                 yield from self._operation(operation, scope)
 
-    def _constant(self, operation: Operation, scope: dict[str, _Value]) -> None:
+    def _constant(self, operation: Operation, scope: Scope) -> None:
         (value,) = operation.inputs["val"]
         if not isinstance(value, Constant):
             raise ModelError(f"constant {operation.name!r} has no value")
-        scope[operation.outputs[0].name] = _known(operation.outputs[0], hold(value, _PRECISION))
+        scope[operation.outputs[0].name] = value
 
-    def _resolved(self, each: Reference | Constant, scope: Mapping[str, _Value]) -> _Value:
+    def _resolved(self, each: Reference | Constant, scope: Scope) -> _Value:
+        """What an argument is; a constant is held anew for each reader, so that no weight is kept in memory."""
+        found: Reference | Constant | _Value = each
+        name = ""
         if isinstance(each, Reference):
             if each.name not in scope:
                 raise ModelError(f"{each.name!r} is not defined before it is used")
-            return scope[each.name]
-        return _known(Named(name="", type=each.type), hold(each, _PRECISION))
+            found, name = scope[each.name], each.name
+        if isinstance(found, _Value):
+            return found
+        assert isinstance(found, Constant)
+        operand = Operand(name=name or None, type=_tensor_type(Named(name=name, type=found.type)), value=found)
+        return _Value(argument=hold(found, PRECISION), operand=operand)
 
-    def _operation(self, operation: Operation, scope: dict[str, _Value]) -> Iterator[Visit]:
+    def interval(self, name: str, scope: Scope) -> Interval:
+        """The bounds of what a name stands for."""
+        return self._resolved(Reference(name=name), scope).operand.interval
+
+    def _operation(self, operation: Operation, scope: Scope) -> Iterator[Visit]:
         values = {
             key: tuple(self._resolved(each, scope) for each in argument) for key, argument in operation.inputs.items()
         }
@@ -184,12 +147,12 @@ class _Walker:
             raise UnsupportedError(f"operator {operation.type} {operation.name!r}")
         where = f"operator {operation.type} {operation.name!r}"
         bound = bind_arguments(kernel, {k: tuple(v.argument for v in each) for k, each in values.items()}, where)
-        folded = fold(operation, kernel, bound, opset=self.opset, precision=_PRECISION)
+        folded = fold(operation, kernel, bound, opset=self.opset, precision=PRECISION)
         if folded is not None:
             for entry, result in zip(operation.outputs, folded, strict=True):
                 scope[entry.name] = _known(entry, result)
             return
-        inner = [dict(scope) for _ in operation.blocks]
+        inner: list[Scope] = [dict(scope) for _ in operation.blocks]
         for block, own in zip(operation.blocks, inner, strict=True):
             for entry in block.inputs:
                 own[entry.name] = self.value(entry, anything(_sizes(entry)), sure=False)
@@ -205,7 +168,7 @@ class _Walker:
             self._write(inputs)
             results = ()
         elif operation.type in _BRANCHES:
-            results = _either(operation, inner)
+            results = _either(operation, self, inner)
         else:
             results = None if transfer is None or operation.blocks else self._asked(transfer, operation, bound, values)
         known = results is not None
@@ -215,8 +178,9 @@ class _Walker:
             interval = anything(_sizes(entry)) if results is None else results[index]
             held = finished(interval, _tensor_type(entry), exact=is_exact(kernel))
             sure = outer and not held.nan and _fits(held, _tensor_type(entry))
-            scope[entry.name] = self.value(entry, held, sure=sure)
-            outputs.append(replace(scope[entry.name].operand, sure=outer))
+            made = self.value(entry, held, sure=sure)
+            scope[entry.name] = made
+            outputs.append(replace(made.operand, sure=outer))
         yield Visit(operation=operation, inputs=inputs, outputs=tuple(outputs), known=known, nested=self.nesting > 0)
 
     def _write(self, inputs: Mapping[str, tuple[Operand, ...]]) -> None:
@@ -270,13 +234,13 @@ def _known(entry: Named, value: Known) -> _Value:
     return _Value(argument=value, operand=Operand(name=entry.name or None, type=_tensor_type(entry), value=value))
 
 
-def _either(operation: Operation, scopes: list[dict[str, _Value]]) -> tuple[Interval, ...] | None:
+def _either(operation: Operation, walker: _Walker, scopes: list[Scope]) -> tuple[Interval, ...] | None:
     """What a choice between two blocks gives."""
     if len(scopes) != _BOTH or any(_tensor_type(entry) is None for entry in operation.outputs):
         return None
     names = zip(*(block.outputs for block in operation.blocks), strict=True)
     return tuple(
-        hull([scope[name].operand.interval for scope, name in zip(scopes, each, strict=True)], _sizes(entry))
+        hull([walker.interval(name, scope) for scope, name in zip(scopes, each, strict=True)], _sizes(entry))
         for each, entry in zip(names, operation.outputs, strict=True)
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from builder.errors import Diagnostic
 from builder.spec import SCHEMA_VERSION, BuildSpec
+from builder.spec.checks import AccuracyCheck, ParityCheck
 from builder.spec.inputs import is_flexible
 from builder.spec.named_data import data_problems
+from builder.spec.precision import Mixed
 from builder.spec.problems import Path, needs
 from builder.spec.rules.auto import auto_problems
 from builder.spec.rules.compression import compression_problems
@@ -19,7 +21,6 @@ from builder.spec.rules.module_compression import module_compression_problems
 from builder.spec.rules.source import source_problems
 from builder.spec.substitutions import FIXED_SIZE
 from builder.spec.target import (
-    BACKENDS,
     CORE_AI,
     GENERATIONS,
     last_neural_network_target,
@@ -67,9 +68,13 @@ def _needs(spec: BuildSpec, path: Path, what: str, generation: int) -> Iterator[
     yield from needs(spec.target, path, what, generation)
 
 
+_RULES_OF_FORMATS: Mapping[str, Callable[[BuildSpec], Iterator[Diagnostic]]] = {"aimodel": coreai_problems}
+"""What a format cannot do that others can."""
+
+
 def _format(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if BACKENDS[spec.format] == "coreai":
-        yield from coreai_problems(spec)
+    if spec.format in _RULES_OF_FORMATS:
+        yield from _RULES_OF_FORMATS[spec.format](spec)
     elif spec.target.generation >= CORE_AI:
         last = same_system_name(spec.target, GENERATIONS[-1])
         yield Diagnostic(
@@ -91,8 +96,7 @@ def _format(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
-    kind = spec.precision.kind
-    if spec.format == "mlmodel" and kind == "mixed":
+    if spec.format == "mlmodel" and isinstance(spec.precision, Mixed):
         yield Diagnostic(
             code="B0242",
             path=("precision",),
@@ -124,7 +128,7 @@ def _keeps_boxes(spec: BuildSpec) -> bool:
 
 def _checks(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, check in spec.checks.items():
-        if check.kind == "parity" and check.boxes_matched is not None and not _keeps_boxes(spec):
+        if isinstance(check, ParityCheck) and check.boxes_matched is not None and not _keeps_boxes(spec):
             yield Diagnostic(
                 code="B0255",
                 path=("checks", name, "boxes_matched"),
@@ -132,11 +136,11 @@ def _checks(spec: BuildSpec) -> Iterator[Diagnostic]:
             )
         if spec.classifier is not None:
             continue
-        if check.kind == "accuracy":
+        if isinstance(check, AccuracyCheck):
             yield Diagnostic(
                 code="B0255", path=("checks", name), message="accuracy needs a classifier, and the recipe has none"
             )
-        for measure in ("top1_agreement", "top5_agreement") if check.kind == "parity" else ():
+        for measure in ("top1_agreement", "top5_agreement") if isinstance(check, ParityCheck) else ():
             if getattr(check, measure) is not None:
                 yield Diagnostic(
                     code="B0255",

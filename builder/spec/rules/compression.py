@@ -14,6 +14,7 @@ from builder.spec.compression import (
     Prune,
     QuantizeActivations,
 )
+from builder.spec.compression_kinds import compression_kind
 from builder.spec.problems import Path, needs
 from builder.spec.target import Format, Target
 
@@ -36,19 +37,9 @@ def compression_problems(
         if format_ == "mlmodel":
             yield from _neural_network(path, step, earlier)
         else:
-            yield from needs(target, path, f"compression {name}", minimum_generation(step))
+            yield from needs(target, path, f"compression {name}", compression_kind(step).minimum_generation(step))
             yield from _upon(path, name, step, earlier, target)
         earlier[name] = step
-
-
-def minimum_generation(step: ProgramCompression) -> int:
-    """The iOS release whose ML programs can hold what `step` makes (coremltools' `constexpr_*` operators)."""
-    if isinstance(step, LinearQuantize):
-        return 18 if step.dtype in ("int4", "uint4") or step.granularity == "per_block" else 16
-    if isinstance(step, Palettize):
-        newer = step.granularity != "per_tensor" or step.nbits == 3 or step.cluster_dim > 1
-        return 18 if newer or step.enable_per_channel_scale else 16
-    return 17 if isinstance(step, QuantizeActivations) else 16
 
 
 def may_overlap(first: CompressionStep, second: CompressionStep) -> bool:

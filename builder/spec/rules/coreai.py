@@ -8,13 +8,10 @@ from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.compression import AutoCompression, QuantizeActivations
 from builder.spec.inputs import TensorInput
+from builder.spec.precision import AutoPrecision, Mixed
+from builder.spec.source_kinds import kind_of
 
 _CORE_ML = "build `format: mlpackage` for this"
-_NO_PROGRAM = {
-    "onnx": "an ONNX model",
-    "torchscript": "a TorchScript archive",
-}
-"""Kinds of source that `torch.export` cannot read."""
 
 
 def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
@@ -33,11 +30,12 @@ def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _source(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if spec.source.kind in _NO_PROGRAM:
+    held = kind_of(spec.source).not_exported
+    if held is not None:
         yield Diagnostic(
             code="B0243",
             path=("source",),
-            message=f"Core AI takes what torch.export captures, and the source is {_NO_PROGRAM[spec.source.kind]}",
+            message=f"Core AI takes what torch.export captures, and the source is {held}",
             hint="take the PyTorch model that it was made of, or " + _CORE_ML,
         )
     if spec.capture.method not in ("auto", "export"):
@@ -61,14 +59,14 @@ def _inputs(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if spec.precision.kind == "auto":
+    if isinstance(spec.precision, AutoPrecision):
         yield Diagnostic(
             code="B0243",
             path=("precision",),
             message="precision auto finds names of operators, and those of a Core AI program have none",
             hint="write `precision: fp16`, or mixed with fp32_modules or fp32_op_types",
         )
-    if spec.precision.kind == "mixed" and spec.precision.fp32_names:
+    if isinstance(spec.precision, Mixed) and spec.precision.fp32_names:
         yield Diagnostic(
             code="B0243",
             path=("precision", "fp32_names"),

@@ -135,6 +135,14 @@ def _tensor(spec: BuildSpec, path: Path, given: TensorInput) -> Iterator[Diagnos
         yield Diagnostic(
             code="B0246", path=(*path, "low"), message=f"low ({given.low}) is not less than high ({given.high})"
         )
+    elif given.dtype == "int32" and given.high is not None and given.high - (given.low or 0) == 1:
+        low = given.low or 0
+        yield Diagnostic(
+            code="B0246",
+            path=(*path, "high"),
+            message=f"the only integer from low ({low:g}) to below high ({given.high:g}) is {low:g}",
+            hint=f"`high` itself is never drawn, as with the size of a vocabulary: write `high: {given.high + 1:g}`",
+        )
     for key in ("low", "high", "default_value"):
         value = getattr(given, key)
         if value is not None and (problem := _unfit(value, given.dtype)):

@@ -6,14 +6,10 @@ from collections.abc import Iterator
 
 from builder.errors import Diagnostic
 from builder.spec import BuildSpec
+from builder.spec.compression_kinds import compression_kind
 from builder.spec.module_compression import (
-    Gptq,
     MagnitudePrune,
     ModuleCompression,
-    PostTrainingPalettize,
-    PostTrainingQuantize,
-    QuantizationAwareTraining,
-    SensitiveKmeans,
 )
 from builder.spec.problems import Path, needs
 from builder.spec.source_kinds import kind_of
@@ -32,7 +28,7 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
                 hint="write `format: mlpackage` with target ios16 or later",
             )
         else:
-            yield from needs(spec.target, path, f"compression {name}", minimum_generation(step))
+            yield from needs(spec.target, path, f"compression {name}", compression_kind(step).minimum_generation(step))
         if not kind_of(spec.source).has_modules:
             yield Diagnostic(
                 code="B0253",
@@ -47,21 +43,6 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
                 message=f"what {step.kind} makes is carried over by traced programs alone",
                 hint="write `method: trace`, or leave it out",
             )
-
-
-def minimum_generation(step: ModuleCompression) -> int:
-    """The iOS release whose ML programs can hold what `step` makes (coremltools' `constexpr_*` operators)."""
-    match step:
-        case PostTrainingQuantize():
-            return 18 if step.dtype == "int4" or step.granularity == "per_block" else 16
-        case Gptq():
-            return 18 if step.nbits != 8 or step.granularity == "per_block" else 16
-        case PostTrainingPalettize() | SensitiveKmeans():
-            return 18 if step.nbits == 3 or step.granularity != "per_tensor" else 16
-        case QuantizationAwareTraining():
-            return 18 if step.weight_dtype == "int4" else 17
-        case MagnitudePrune():
-            return 16
 
 
 def _settings(path: Path, step: ModuleCompression) -> Iterator[Diagnostic]:

@@ -19,9 +19,12 @@ from builder.analysis.headroom.screen import told
 from builder.analysis.headroom.table import RULES
 from builder.analysis.neural_engine.table import RULES as NEURAL_ENGINE
 from builder.artifacts.headroom import Headroom
+from builder.runtime.package import open_package
+from builder.runtime.proto import messages
 from builder.spec.lint import RULE_NAMES
 from tests.runtime.programs import save_program
 from tests.runtime.stateful import save_stateful
+from tests.runtime.test_pipeline import scaler
 
 INPUTS = {
     "x": {"kind": "tensor", "shape": [1, 8], "low": -300, "high": 300},
@@ -192,3 +195,20 @@ def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
     (found,) = analyse_file(file, {}, {})
     assert found.not_analysed
     assert told(found)[0].startswith("numbers: not analysed: ")
+
+
+def test_of_a_pipeline_its_program_is_looked_at(tmp_path: Path) -> None:
+    # given a program in a pipeline, behind a model that only scales
+    program = open_package(save(tmp_path, lambda x: mb.square(x=x), "fp32")).specification
+    whole = messages("Model_pb2").Model(specificationVersion=program.specificationVersion)
+    whole.description.CopyFrom(program.description)
+    stages = whole.pipeline.models
+    stages.add().CopyFrom(scaler("z", "x", shift=0.0, scale=1.0))
+    stages.add().CopyFrom(program)
+    file = tmp_path / "pipeline.mlmodel"
+    file.write_bytes(whole.SerializeToString())
+    # then its values are bounded and seen
+    (found,) = analyse_file(file, {"x": {"low": -3, "high": 3}}, {})
+    assert found.not_analysed == ""
+    (square,) = [each for each in found.operators if each.operator in ("square", "mul")]
+    assert (square.high, square.seen_high) == (pytest.approx(9), pytest.approx(9))

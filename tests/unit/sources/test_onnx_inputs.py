@@ -10,7 +10,7 @@ import pytest
 from builder import runtime
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
-from builder.errors import SourceError
+from builder.errors import ConversionError, SourceError
 from builder.model.sources import load_source
 from builder.progress import Silent
 from builder.stages.capture import capture
@@ -73,6 +73,27 @@ def test_a_constant_input_decides_branches_and_is_no_input_of_the_artifact(rate,
     (wanted,) = onnxruntime_of(file, x=x, rate=np.array(rate))
     np.testing.assert_allclose(artifact.predict({"x": x})["y"], wanted, rtol=1e-6)
     np.testing.assert_array_equal(wanted, expected(x))
+
+
+def test_a_value_that_decides_between_branches_of_other_shapes_is_to_be_baked_in(tmp_path):
+    # given branches of which one does not go with the sizes of x, as of a model for two sampling rates
+    text = """g (float[a,b] x, int64 rate) => (float[a,b] y) {
+        limit = Constant <value: tensor = int64 {16000}> ()
+        w = Constant <value: tensor = float[5] {1, 2, 3, 4, 5}> ()
+        fast = Equal(rate, limit)
+        y = If (fast) <
+            then_branch = c () => (float[a,b] r) { r = Neg(x) },
+            else_branch = d () => (float[a,b] s) { s = Add(x, w) }>
+    }"""
+    file = file_of(tmp_path, text)
+    scalar = {"kind": "tensor", "shape": [], "dtype": "int32", "low": 16000, "high": 16001}
+    with pytest.raises(ConversionError, match="rate decides which branch of the graph is taken") as raised:
+        built(file, tmp_path, input={"x": X, "rate": scalar})
+    assert "`rate: {constant: …}`" in str(raised.value.hint)
+    # when it is, then the other branch is left out
+    artifact, _, examples = built(file, tmp_path, input={"x": X, "rate": {"constant": 16000}})
+    x = examples.samples[0].given["x"]
+    np.testing.assert_array_equal(artifact.predict({"x": x})["y"], -x)
 
 
 def test_scalars_are_arrays_of_one_element_at_the_border(tmp_path):

@@ -11,6 +11,7 @@ from builder import runtime
 from builder.artifacts import LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
+from builder.errors import ConversionError
 from builder.spec import BuildSpec
 from builder.spec.rules.features import find_feature_problems
 from builder.stages.capture import capture
@@ -87,3 +88,41 @@ def test_the_remedy_of_a_reserved_name_can_be_pasted():
     pasted = yaml.safe_load(problem.hint.split("`")[1])
     assert pasted == {"state_input": X | {"low": -1.0, "source_name": "state"}}
     assert list(find_feature_problems(spec_of(**pasted, x=X))) == []
+
+
+class Picked(nn.Module):
+    """Takes by index as only int64 can: `gather` and `one_hot` of torch refuse int32."""
+
+    def forward(self, x: torch.Tensor, places: torch.Tensor):
+        return torch.gather(x, 1, places) + nn.functional.one_hot(places, 3)[..., 1]
+
+
+@pytest.mark.parametrize("method", ["trace", "export"])
+def test_a_model_that_takes_no_int32_gets_its_integers_as_int64(method, tmp_path):
+    spec = spec_of(x=X, places={"kind": "tensor", "shape": [2, 3], "dtype": "int32", "high": 3})
+    examples = make_examples(spec)
+    loaded = LoadedModel(module=Picked(), digest="d", origin={"kind": "python"})
+    # when
+    prepared = prepare(loaded, examples, spec)
+    convert(prepared, capture(prepared, examples, method, {}), examples, spec).model.save(str(tmp_path / "m.mlpackage"))
+    # then the app gives int32, as Core ML has it
+    given = {"x": np.float32([[1, 2, 3], [4, 5, 6]]), "places": np.int32([[2, 0, 1], [1, 1, 0]])}
+    expected = Picked()(torch.tensor(given["x"]), torch.tensor(given["places"]).long())
+    artifact = runtime.load(tmp_path / "m.mlpackage")
+    assert artifact.inputs["places"].dtype == "int32"
+    np.testing.assert_array_equal(artifact.predict(given)["output"], expected.numpy())
+
+
+def test_a_model_that_runs_with_neither_is_refused_for_the_first_reason():
+    spec = spec_of(x=X, places={"kind": "tensor", "shape": [5, 3], "dtype": "int32", "high": 3})
+    loaded = LoadedModel(module=nn.Bilinear(3, 3, 3), digest="d", origin={"kind": "python"})
+    with pytest.raises(ConversionError, match="does not run on inputs of shape"):
+        prepare(loaded, make_examples(spec), spec)
+
+
+def test_a_range_with_one_integer_is_refused():
+    spec = spec_of(mask={"kind": "tensor", "shape": [1, 8], "dtype": "int32", "low": 0, "high": 1})
+    (problem,) = find_feature_problems(spec)
+    assert problem.message == "the only integer from low (0) to below high (1) is 0"
+    assert problem.hint is not None
+    assert "write `high: 2`" in problem.hint

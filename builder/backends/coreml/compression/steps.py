@@ -9,21 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from builder.artifacts import SkippedLayer
-from builder.backends.coreml.compression.linear_quantize import linear_quantize_passes
-from builder.backends.coreml.compression.palettize import palettize_passes
-from builder.backends.coreml.compression.prune import prune_passes
 from builder.backends.coreml.compression.selection import select_weights
 from builder.backends.coreml.compression.weights import Slot, Weight, find_weights, slots_of
 from builder.errors import ConversionError
 from builder.progress import Progress
-from builder.spec.compression import LinearQuantize, Palettize, Prune, WeightCompression
-
-METHODS: Mapping[type[WeightCompression], Callable[..., list[Any]]] = {
-    LinearQuantize: linear_quantize_passes,
-    Palettize: palettize_passes,
-    Prune: prune_passes,
-}
-"""By kind of step, the passes of coremltools that do it."""
+from builder.spec.compression import WeightCompression
+from builder.spec.compression_kinds import compression_kind
+from builder.util.lazy import resolve
 
 
 @dataclass(kw_only=True)
@@ -79,7 +71,8 @@ class Step:
                 for slot in slots:
                     seen.setdefault(slot, []).extend(messages)
 
-            for compression_pass in METHODS[type(self.settings)](self.settings, further=further):
+            passes = resolve(str(compression_kind(self.settings).passes))
+            for compression_pass in passes(self.settings, further=further):
                 original = compression_pass.transform_op
                 compression_pass.op_selector = lambda op: bool(slots_of(op) & wanted)
                 compression_pass.transform_op = lambda op, original=original: transform(op, original)

@@ -16,49 +16,21 @@ from torch import nn
 
 from builder.artifacts import CompressionEffect, MeasuredOutputs, SkippedLayer
 from builder.artifacts.effects import worst_change
-from builder.backends.coreml.module_compression import integers, tables, trained
 from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import choose_layers
+from builder.backends.coreml.module_compression.method import Method
 from builder.errors import BuilderError, ConversionError, about
 from builder.model.substitutions.batch_norm import batch_norm_folding
 from builder.model.substitutions.rewrite import copy_module
-from builder.spec.module_compression import (
-    Gptq,
-    MagnitudePrune,
-    ModuleCompression,
-    PostTrainingPalettize,
-    PostTrainingQuantize,
-    QuantizationAwareTraining,
-    SensitiveKmeans,
-)
+from builder.spec.compression_kinds import compression_kind
+from builder.spec.module_compression import ModuleCompression
+from builder.util.lazy import resolve
 
 _LOG = logging.getLogger("builder.compress")
 
 Run = Callable[[nn.Module], tuple[torch.Tensor, ...]]
 Measure = Callable[[Sequence[Mapping[str, torch.Tensor]], Sequence[Mapping[str, torch.Tensor]]], MeasuredOutputs]
 """Compares what two models give for the same examples: references, results -> measures by output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """How a kind of step works."""
-
-    apply: Callable[..., nn.Module]
-    """Takes a model that it may change, the step, its layers and the context."""
-    why_not: Callable[..., str | None]
-    """Takes a layer and the step; why the method leaves it alone."""
-    folds: bool = True
-    """Whether batch norm must be folded first, since folding it later would change what was compressed."""
-
-
-METHODS: Mapping[type[ModuleCompression], Method] = {
-    PostTrainingQuantize: Method(apply=integers.quantize, why_not=integers.why_not_rounded),
-    Gptq: Method(apply=integers.quantize_by_gptq, why_not=integers.why_not_gptq),
-    PostTrainingPalettize: Method(apply=tables.palettize, why_not=tables.why_not),
-    SensitiveKmeans: Method(apply=tables.palettize_by_loss, why_not=tables.why_not),
-    MagnitudePrune: Method(apply=trained.prune, why_not=trained.why_not_pruned),
-    QuantizationAwareTraining: Method(apply=trained.train_quantized, why_not=trained.why_not_trained, folds=False),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +61,7 @@ def compress_modules(
     skipped: list[SkippedLayer] = []
     original = before = run(module) if steps else ()
     for name, step in steps.items():
-        method = METHODS[type(step)]
+        method: Method = resolve(str(compression_kind(step).method))
         new = batch_norm_folding(module, _any_batch_norm, None, run)[0] if method.folds else copy_module(module)
         layers = choose_layers(new, name, step, partial(method.why_not, step=step))
         with _errors(name):

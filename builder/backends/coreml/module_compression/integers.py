@@ -10,6 +10,7 @@ from torch import nn
 from builder.artifacts import Sample
 from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, TRANSPOSED, Layers
+from builder.backends.coreml.module_compression.method import Method
 from builder.spec.module_compression import Gptq, PostTrainingQuantize
 
 
@@ -110,3 +111,7 @@ def _indivisible(module: nn.Module, step: PostTrainingQuantize | Gptq) -> str | 
     if step.granularity == "per_block" and channels % size:
         return f"its {channels} input channels are not a multiple of block_size {size}"
     return None
+
+
+QUANTIZE = Method(apply=quantize, why_not=why_not_rounded)
+QUANTIZE_BY_GPTQ = Method(apply=quantize_by_gptq, why_not=why_not_gptq)

@@ -9,6 +9,7 @@ from torch import nn
 
 from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, TRANSPOSED, Layers
+from builder.backends.coreml.module_compression.method import Method
 from builder.errors import ConversionError
 from builder.spec.module_compression import PostTrainingPalettize, SensitiveKmeans
 from builder.util.user_code import call, import_object
@@ -84,3 +85,7 @@ def _own_class(outputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
 
 def _squares(outputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return torch.stack([output.square().sum() for output in outputs if output.is_floating_point()]).sum()
+
+
+PALETTIZE = Method(apply=palettize, why_not=why_not)
+PALETTIZE_BY_LOSS = Method(apply=palettize_by_loss, why_not=why_not)

@@ -10,6 +10,7 @@ from torch import nn
 
 from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, Layers
+from builder.backends.coreml.module_compression.method import Method
 from builder.errors import ConversionError
 from builder.spec.module_compression import MagnitudePrune, QuantizationAwareTraining
 from builder.util.user_code import call, import_object
@@ -86,3 +87,7 @@ def _train(model: nn.Module, path: str, step: Callable[[], None], context: Conte
     finally:
         torch.random.set_rng_state(before)
         model.requires_grad_(False)
+
+
+PRUNE = Method(apply=prune, why_not=why_not_pruned)
+TRAIN_QUANTIZED = Method(apply=train_quantized, why_not=why_not_trained, folds=False)
