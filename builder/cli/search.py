@@ -15,6 +15,7 @@ from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.util import paths
 from builder.util.locations import shown
+from builder.util.redact import redacted_values
 
 if TYPE_CHECKING:
     from builder.tracking.run import TrackedRun
@@ -153,7 +154,8 @@ class _Session:
     def _identity(self) -> dict[str, Any]:
         """What must stay the same for trials of one study to be comparable."""
         search = self._search.model_dump(include={"space", "objectives", "constraints"})
-        return {**search, "inputs": _inputs_digest(self._request), "arguments": sorted(self._arguments)}
+        arguments = redacted_values(sorted(self._arguments))
+        return {**search, "inputs": _inputs_digest(self._request), "arguments": arguments}
 
     def run(self) -> int:
         """Run what is left to do, and write what is known."""

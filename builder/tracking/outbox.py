@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from builder.spec.tracking import MlflowTracking
 from builder.tracking.run import CONFIG_FILE, TrackedRun, tracked_run
 from builder.util import paths
 from builder.util.reading import read_json, read_regular
+from builder.util.redact import redacted_values
 
 SCHEMA = 1
 ARTIFACT = "artifact"
@@ -77,7 +78,11 @@ def put_run(
     collect: Callable[[Path], None],
     register_as: str | None = None,
 ) -> str:
-    """Write an entry for `run` with the files that `collect` puts into a folder, and return its identifier."""
+    """Write an entry for `run` with the files that `collect` puts into a folder, and return its identifier.
+
+    No parameter and no tag has a secret of an address or of the environment, whoever made the run.
+    """
+    run = replace(run, params=redacted_values(dict(run.params)), tags=redacted_values(dict(run.tags)))
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(run.ended_ms / 1000))
     identifier = f"{stamp}-{uuid.uuid4().hex[:12]}"
     folder = files_folder(outputs, identifier)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--share", type=float, default=1.0, help="of the counts, where none is given")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="for each target at most, in whole batches")
     parser.add_argument("--write", action="store_true", help="write the totals to docs/fuzzing.md")
     given = parser.parse_args()
     _import_all()
@@ -40,7 +42,7 @@ def main() -> int:
             name, _, count = text.partition("=")
             wanted = int(count) if count else max(1, round(known[name].count * given.share))
             started = time.monotonic()
-            total = fuzz(known[name], wanted, given.seed, Path("outputs/fuzz"))
+            total = fuzz(known[name], wanted, given.seed, Path("outputs/fuzz"), 60 * given.minutes)
             _report(name, total, time.monotonic() - started)
             faults += len(total.faults)
             if given.write:
@@ -97,7 +99,7 @@ _HEAD = """# Fuzzing
 bytes, parts, documents, links, pipes and devices, stores, releases. `python -m tests.fuzz --help` says more,
 `tests/fuzz/` has the strategies. Examples follow from the seed alone. A fault is exit code 1, a traceback, a crash, a
 command that takes more than a minute, control characters in what is printed, a failure without a word, a file outside
-of the project, or a process that grows by more than 256 MB over a hundred examples.
+of the project, or a process that grows by more than 256 MB over fifty examples.
 
 The last runs, written by `python -m tests.fuzz --write`; codes are how many commands ended with each exit code:
 

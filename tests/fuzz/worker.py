@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -22,7 +23,7 @@ from builder.util.shared_record import SharedRecord
 from builder.util.text import visible
 from tests.fuzz.targets import Target
 
-BATCH = 100
+BATCH = 50
 """Examples in one process."""
 MOST_SECONDS = 60.0
 """After which one command hangs; on a machine that does other things as well."""
@@ -46,11 +47,11 @@ class Total:
     faults: list[str] = field(default_factory=list)
 
 
-def fuzz(target: Target, count: int, start: int, keep: Path) -> Total:
-    """Run `count` examples of a target, from the seed `start` on; what fails is copied to `keep`."""
-    total, number = Total(), 0
+def fuzz(target: Target, count: int, start: int, keep: Path, seconds: float = math.inf) -> Total:
+    """Run `count` examples from the seed `start` on, or as many as `seconds` allow; what fails is copied to `keep`."""
+    total, number, until = Total(), 0, time.monotonic() + seconds
     keep = keep.absolute()
-    while total.examples < count:
+    while total.examples < count and time.monotonic() < until:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as room:
             before = total.examples
             _batch(target, min(BATCH, count - before), start * 100_003 + number, Path(room), keep, total)

@@ -16,8 +16,11 @@ from builder.cli.main import run
 from builder.errors import VerificationError
 from builder.progress import Silent
 from builder.release.portable import Resolved, write_resolved
+from builder.spec.tracking import MlflowTracking
 from builder.store.actions import ActionResult, Store
 from builder.store.digests import digest_of
+from builder.tracking import outbox
+from builder.tracking.run import TrackedRun
 from builder.util import redact
 from builder.util.redact import hide_environment, redacted, redacted_values
 from builder.util.text import csv_cell, visible, visible_json
@@ -95,6 +98,19 @@ def test_a_stored_result_has_inputs_without_them(tmp_path: Path, monkeypatch: py
     store.put(action)
     found = next(action for _, action in store.actions())
     assert found.inputs == {"source": {"a": "${oc.env:MY_PASSWORD}"}}
+
+
+def test_no_run_that_is_tracked_has_a_password(tmp_path: Path) -> None:
+    word = "pass4word"
+    said = f"recipe=x tracking.uri=http://me:{word}@host/?token={word} source.seed=1,2"
+    run_of_a_sweep = TrackedRun(
+        name="s", status="FINISHED", started_ms=0, ended_ms=0, params={"arguments": said}, metrics={}, tags={"a": said}
+    )
+    tracking = MlflowTracking(kind="mlflow", uri="sqlite:///a.db")
+    identifier = outbox.put_run(run_of_a_sweep, tracking, tmp_path, collect=lambda _: None)
+    written = outbox.entry_path(tmp_path, identifier).read_text()
+    assert word not in written
+    assert "source.seed=1,2" in written
 
 
 def test_a_release_does_not_give_them_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
