@@ -51,9 +51,6 @@ class Backend(Protocol):
     packages: tuple[str, ...]
     """What it needs beyond the tools of every build: their versions are in the record and in the lock."""
 
-    def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:
-        """The methods of capture that it converts, in order; None for those that the recipe and its source allow."""
-
     def check_installed(self) -> None:
         """Raise UnfitEnvironmentError, with the command, where what it needs is not installed."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -173,17 +173,25 @@ def _summed(name: str, subject: Subject, tried: _Tried, found: Search | None, sy
         worst_input=worst_input,
         worst_description=description,
         synthetic=synthetic,
-        advice=_advice(subject.spec, [point for _, point, judgement in entries if judgement.failure]),
+        advice=_advice(subject.spec, {what: point for what, point, judgement in entries if judgement.failure}),
     )
 
 
-def _advice(spec: BuildSpec, missed: Sequence[Point]) -> str:
-    """That a range may be promised, where values beyond 1 missed a limit that no range allows or forbids."""
+def _advice(spec: BuildSpec, missed: Mapping[str, Point]) -> str:
+    """That a range may be promised, where values beyond 1 missed a limit that no range allows or forbids.
+
+    `missed` are inputs by what they are called: of a stress input, `… in NAME`, the others are drawn as always.
+    """
+    names = list(spec.artifact_inputs)
+    stressed = {what: [name for name in names if what.endswith(f" in {name}")] or names for what in missed}
     free = [
         name
         for name, given in spec.artifact_inputs.items()
         if is_without_range(given)
-        and any(np.abs(np.asarray(point[name])).max() > 1 for point in missed if name in point)
+        and any(
+            name in stressed[what] and name in point and np.abs(np.asarray(point[name])).max() > 1
+            for what, point in missed.items()
+        )
     ]
     if not free:
         return ""

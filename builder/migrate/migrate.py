@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from builder.runtime import InputError, ModelError, RuntimeFailure, UnsupportedE
 from builder.runtime.export import Exported, export
 from builder.runtime.labels import labels_of
 
-Say = Callable[[str], None]
+_BESIDE_WEIGHTS = 500_000
+"""Bytes that the program itself and its names may take more in one format than in another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
         operators=sum(node.op == "call_function" for node in exported.program.graph.nodes),
         bytes_before=before,
         bytes_after=after,
-        warnings=(*_warnings(exported), *notes, *_inconclusive(proof)),
+        warnings=(*_warnings(exported), *notes, *_larger(before, after), *_inconclusive(proof)),
         lines=tuple(_lines(proof)),
     )
 
@@ -114,6 +115,13 @@ def _warnings(exported: Exported) -> list[str]:
         "each" for name in exported.fixed
     ]  # fmt: skip
     return [*found, *exported.left]
+
+
+def _larger(before: int, after: int) -> list[str]:
+    """Say so where weights lost their compression; what formats need beside weights is not of interest."""
+    if after <= 1.1 * before + _BESIDE_WEIGHTS:
+        return []
+    return [f"{after} bytes, where the original has {before}: compressed weights are stored as plain numbers"]
 
 
 def _inconclusive(proof: Proof) -> list[str]:

@@ -57,6 +57,13 @@ TARGETS = (
         open="builder.migrate.pt2:engines",
     ),
     Target(
+        name="onnx",
+        title="ONNX, for onnxruntime and others",
+        write="builder.migrate.onnx:write",
+        open="builder.migrate.onnx:engines",
+        check="builder.migrate.onnx:check_installed",
+    ),
+    Target(
         name="aimodel",
         title="Core AI, for iOS 27 and later",
         write="builder.migrate.aimodel:write",

@@ -62,6 +62,8 @@ class SourceKind:
     """Distributions that only this kind uses, for a lock."""
     program: str | None = None
     """The method of capture of a file that is a program already; None for what is captured from modules."""
+    exports: bool = True
+    """Whether torch.export can capture it; TorchScript has no modules of torch's."""
     has_modules: bool = True
     """Whether the model has modules that substitutions can rewrite."""
     is_finished: bool = False
@@ -72,8 +74,6 @@ class SourceKind:
     """The same for mean and standard deviation of images."""
     address: Callable[[Any], str | None] = _nowhere
     """Where somebody else gets the same weights, of settings that name no file; None where they do not say."""
-    not_exported: str | None = None
-    """What the file holds, where torch.export cannot read that."""
     has_known_size: bool = False
     """Whether torchvision's tables give the size of the weights by the model's name."""
 
@@ -96,8 +96,8 @@ SOURCES = table(
     SourceKind(
         settings=TorchScriptSource,
         load="builder.model.sources.torchscript:load_torchscript",
+        exports=False,
         has_modules=False,
-        not_exported="a TorchScript archive",
     ),
     SourceKind(
         settings=ExportedProgramSource,
@@ -109,7 +109,6 @@ SOURCES = table(
         load="builder.model.sources.onnx:load_onnx",
         packages=("onnx", "onnxruntime", "onnxsim"),
         program="onnx",
-        not_exported="an ONNX model",
         has_modules=False,
     ),
     SourceKind(

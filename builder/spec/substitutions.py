@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from builder.spec.base import ImportPath, Limit, Part
+from builder.spec.substitution_kinds import NAMES
 
-FIXED_SIZE = ("adaptive_to_fixed_pooling", "upsample_to_matmul")
-"""Kinds whose result takes inputs of one size only."""
+if TYPE_CHECKING:
+    ShippedName = str
+else:
+    ShippedName = Literal[NAMES]
 
 
 class Rewrite(Part):
@@ -44,24 +47,7 @@ class ShippedRewrite(Selection):
     something else: name such a subclass as `type` when it does not.
     """
 
-    kind: Literal[
-        "relu6_to_relu",
-        "relu6_to_clamp",
-        "hardswish",
-        "hardsigmoid",
-        "silu",
-        "gelu_to_tanh",
-        "gelu_to_sigmoid",
-        "adaptive_to_fixed_pooling",
-        "upsample_to_matmul",
-        "batch_norm_folding",
-        "dropout_removal",
-        "parametrization_removal",
-        "layer_norm",
-        "rms_norm",
-        "multi_head_attention",
-        "linear_to_conv1x1",
-    ]
+    kind: ShippedName
 
 
 class ReplaceModules(Selection):

@@ -22,7 +22,7 @@ class FormatKind:
     backend: str
     """The package in `builder/backends/` that makes it."""
     capture_methods: tuple[str, ...] | None = None
-    """The methods of capture that it takes; None for all that the source allows."""
+    """The methods of capture that `auto` tries; None for all that the source allows."""
     first_generation: int = 0
     """The iOS release that it begins with, below which a target stands for that one."""
     is_of_coremltools: bool = True
@@ -32,7 +32,10 @@ class FormatKind:
 FORMATS: Mapping[str, FormatKind] = {
     "mlpackage": FormatKind(backend="coreml"),
     "mlmodel": FormatKind(backend="coreml"),
-    "aimodel": FormatKind(backend="coreai", capture_methods=("export",), first_generation=27, is_of_coremltools=False),
+    # Core AI knows torch.export alone; what is traced becomes an exported program by way of Core ML
+    "aimodel": FormatKind(
+        backend="coreai", capture_methods=("export", "trace"), first_generation=27, is_of_coremltools=False
+    ),
 }
 
 BACKENDS: Mapping[str, str] = {name: kind.backend for name, kind in FORMATS.items()}

@@ -19,6 +19,7 @@ from builder.spec.base import IsFile, IsImportPath
 from builder.spec.check_kinds import check_kind
 from builder.spec.compression_kinds import COMPRESSIONS, compression_kind
 from builder.spec.source_kinds import kind_of
+from builder.spec.substitution_kinds import substitution_named
 from builder.spec.target import BACKENDS
 from builder.store.code import Code, own_code, package_versions, user_code
 from builder.store.digests import StatCache
@@ -169,6 +170,9 @@ def _roots(stage: str, spec: BuildSpec) -> tuple[str, ...]:
         named.append(kind_of(spec.source).load)
     if "checks" in sections(stage):
         named += [check_kind(check).run for check in spec.checks.values()]
+    if "substitutions" in sections(stage):
+        shipped = [substitution_named(given.kind) for given in spec.substitutions.values()]
+        named += [kind.rewrite for kind in shipped if kind is not None]
     if "module_compression" in sections(stage):
         named += [str(compression_kind(step).method) for step in spec.module_compression.values()]
     if "program_compression" in sections(stage):

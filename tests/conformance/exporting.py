@@ -1,8 +1,4 @@
-"""Exports every model that Apple's tests predict with, and compares what the exported program gives on the same inputs.
-
-python -m tests.conformance.exporting [--count 1500] [--seed 17] [--suite operators] draws a sample of a suite, runs it
-and writes the totals to docs/migration.json and docs/migration.md.
-"""
+"""Exports every model that Apple's tests predict with, and compares what the program gives on the same inputs."""
 
 import json
 import tempfile

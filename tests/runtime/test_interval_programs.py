@@ -16,7 +16,11 @@ from builder.runtime.errors import UnsupportedError
 from builder.runtime.executor import Step
 from builder.runtime.intervals.program import read_visits
 from builder.runtime.intervals.visit import Operand
+from builder.runtime.intervals.walk import walk
 from builder.runtime.observed import run_observed
+from builder.runtime.ops import operators
+from builder.runtime.ops.context import TensorType
+from builder.runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
 from tests.runtime.programs import save_program
 from tests.runtime.stateful import save_stateful
 
@@ -161,3 +165,28 @@ def test_what_is_not_a_program_is_said(tmp_path: Path) -> None:
     save_spec(made.spec, str(tmp_path / "model.mlmodel"))
     with pytest.raises(UnsupportedError, match="neuralNetwork"):
         read_visits(tmp_path / "model.mlmodel", {})
+
+
+def test_what_one_function_writes_into_a_state_another_reads() -> None:
+    # given a function that reads a state, and one that writes 50 into it
+    state = Named(name="s", type=StateType(wrapped=TensorType(dtype="fp16", shape=(1,))))
+    value = TensorType(dtype="fp16", shape=(1,))
+    read = Operation(
+        type="read_state", name="r", inputs={"input": (Reference(name="s"),)}, outputs=(Named(name="r", type=value),),
+        blocks=(),
+    )  # fmt: skip
+    fifty = Constant(value=torch.tensor([50.0]).half(), type=value)
+    write = Operation(
+        type="write_state", name="w", inputs={"input": (Reference(name="s"),), "data": (fifty,)}, outputs=(), blocks=()
+    )
+
+    def function(name: str, operation: Operation, *outputs: str) -> Function:
+        block = Block(inputs=(), operations=(operation,), outputs=outputs)
+        return Function(name=name, opset="ios18", inputs=(state,), block=block)
+
+    reader, writer = function("reader", read, "r"), function("writer", write)
+    # then it is bounded by zero alone, and by what both functions do together
+    alone = walk({"reader": reader}, operators(), {"reader": {}})["reader"]
+    both = walk({"reader": reader, "writer": writer}, operators(), {"reader": {}, "writer": {}})["reader"]
+    assert (alone[0].outputs[0].interval.least, alone[0].outputs[0].interval.greatest) == (0.0, 0.0)
+    assert (both[0].outputs[0].interval.least, both[0].outputs[0].interval.greatest) == (0.0, 50.0)

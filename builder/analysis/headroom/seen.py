@@ -60,17 +60,17 @@ class Wanted:
 def look(
     path: Path, inputs: Iterable[Mapping[str, Any]], wanted: Wanted, *, function: str | None = None, seconds: float
 ) -> Seen:
-    """Execute a program on inputs until `seconds` are over; inputs that it refuses are left out.
+    """Execute a program on inputs until `seconds` of processor time are over; inputs that it refuses are left out.
 
     States go on from input to input, as in an app. Raises RuntimeFailure where the file cannot be executed at all.
     """
     model = build_model(program_package(open_package(path)), function=function, precision="fast")
     state = model.make_state() if model.states else None
     values: dict[str, Values] = {}
-    until = time.monotonic() + seconds
+    until = time.thread_time() + seconds
     executed: list[int] = []
     for number, sample in enumerate(inputs):
-        if len(executed) >= LEAST and time.monotonic() > until:
+        if len(executed) >= LEAST and time.thread_time() > until:
             break
         run = _Run(values=values, wanted=wanted)
         try:

@@ -39,10 +39,6 @@ class CoreAI:
     )
     packages: tuple[str, ...] = tuple(PINS)
 
-    def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - the same for all
-        """torch.export alone."""
-        return ("export",)
-
     def check_installed(self) -> None:
         """The extra `coreai`, in the pinned versions."""
         from builder.backends.coreai.installed import check_installed
@@ -56,14 +52,14 @@ class CoreAI:
         self,
         prepared: PreparedModel,
         captured: CapturedProgram,
-        examples: ExampleInputs,  # noqa: ARG002 - shapes come from the spec
+        examples: ExampleInputs,
         spec: BuildSpec,
     ) -> ConvertedModel:
         """By coreai-torch, with rewrites and decompositions of ours."""
         from builder.backends.coreai.convert import convert
 
         self.check_installed()
-        return convert(prepared, captured, spec)
+        return convert(prepared, captured, examples, spec)
 
     def compress(
         self,

@@ -91,7 +91,9 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.passes.edit import Edit
     from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
+    from builder.model.detection.suppress import declare_suppression
 
+    declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
     program = torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
     write_out_factors(program)
@@ -209,6 +211,14 @@ def _any(names: set[str], patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
+_REPLACE = "replace the layer by a substitution, or build `format: mlpackage`, which may have it"
+_SUPPRESSES = (
+    "the model suppresses boxes inside, as detectors of two stages do: take one of a single stage with "
+    "`detection.output: raw`, or build `format: mlpackage`"
+)
+_SUPPRESSION = {"builder.suppress.default", "torchvision.nms.default"}
+
+
 def refuse_unknown(program: Any) -> None:
     """Raise ConversionError that names all operators which nobody converts, before the conversion begins."""
     from builder.backends.coreai import adapter
@@ -218,7 +228,7 @@ def refuse_unknown(program: Any) -> None:
     unknown: dict[str, str] = {}
     for node in program.graph.nodes:
         name = str(node.target)
-        if node.op != "call_function" or not name.startswith(("aten.", "torchvision.", "prims.")):
+        if node.op != "call_function" or not name.startswith(("aten.", "builder.", "torchvision.", "prims.")):
             continue
         plain = name.partition(".")[2]
         if (name.startswith("aten.") and plain in known) or plain.startswith(skipped):
@@ -229,7 +239,7 @@ def refuse_unknown(program: Any) -> None:
         raise ConversionError(
             f"Core AI has no operator for {places}",
             code="B0401",
-            hint="replace the layer by a substitution, or build `format: mlpackage`, which may have it",
+            hint=_SUPPRESSES if _SUPPRESSION & unknown.keys() else _REPLACE,
             key="format",
         )
 

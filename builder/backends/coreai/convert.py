@@ -6,37 +6,34 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CapturedProgram, ConvertedModel, PreparedModel, UsedLowering
+from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel, UsedLowering
 from builder.backends.coreai.archive import Asset
 from builder.backends.coreai.conversion import Declared, Halves
 from builder.backends.coreai.conversion import convert as convert_program
 from builder.backends.coreai.declared import declared_output, declared_types, features
 from builder.backends.coreai.modules import operator_modules
-from builder.errors import ConversionError
+from builder.backends.coreai.programs import source_program
 from builder.spec import BuildSpec
 from builder.spec.precision import Fp32, Mixed
 from builder.spec.target import target_of_format
 
 
-def convert(prepared: PreparedModel, captured: CapturedProgram, spec: BuildSpec) -> ConvertedModel:
-    """Convert an exported program. Raises ConversionError naming what cannot be, ConfigurationError for patterns."""
-    if captured.method != "export":
-        raise ConversionError(
-            f"Core AI takes what torch.export captures, and this was captured by {captured.method}",
-            code="B0402",
-            key="capture.method",
-        )
+def convert(
+    prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs, spec: BuildSpec
+) -> ConvertedModel:
+    """Convert a captured program. Raises ConversionError naming what cannot be, ConfigurationError for patterns."""
+    source = source_program(prepared, captured, examples, spec)
     folder = Path(tempfile.mkdtemp(prefix="builder-coreai-"))
     asset = Asset(folder / "model.aimodel", folder, _known(prepared, spec))
+    given = spec.artifact_inputs
     declared = Declared(
-        inputs={name: declared_types(given) for name, given in spec.artifact_inputs.items()},
+        inputs={name: declared_types(given[name]) for name in source.inputs},
         outputs={
-            name: declared_output(name, spec, is_integer=name in prepared.integer_outputs)
-            for name in prepared.output_names
+            name: declared_output(name, spec, is_integer=name in prepared.integer_outputs) for name in source.outputs
         },
         states={name: (path, spec.state[name].dtype) for name, path in prepared.states.items()},
     )
-    said = convert_program(captured.program, asset.path, declared, _halves(spec))
+    said = convert_program(source.program, asset.path, declared, _halves(spec))
     lowerings = [
         UsedLowering(operator=name, why="coreai-torch has no lowering for it, or gets it wrong", times=times)
         for name, times in said.decomposed.items()
@@ -48,7 +45,9 @@ def convert(prepared: PreparedModel, captured: CapturedProgram, spec: BuildSpec)
     target = target_of_format(spec.target, spec.format)
     if target != spec.target:
         line += f", for {target.name}: Core AI is not in {spec.target.name}"
-    return ConvertedModel(model=asset, lowerings=tuple(lowerings), said=line, modules=operator_modules(asset.path))
+    return ConvertedModel(
+        model=asset, lowerings=(*source.lowerings, *lowerings), said=line, modules=operator_modules(asset.path)
+    )
 
 
 def _known(prepared: PreparedModel, spec: BuildSpec) -> dict[str, Any]:

@@ -36,10 +36,6 @@ class CoreML:
     notice: str | None = None
     packages: tuple[str, ...] = ()
 
-    def capture_methods(self, spec: BuildSpec) -> tuple[str, ...] | None:  # noqa: ARG002 - it converts all of them
-        """All of them."""
-        return None
-
     def check_installed(self) -> None:
         """Nothing to check: coremltools comes with builder."""
 

@@ -23,6 +23,7 @@ for arguments in (["init", "-q"], ["add", "."], commit):
     subprocess.run(["git", *arguments], check=True)
 """
 _ACCEPTED = NET_RECIPE + "checks: {parity: {kind: parity, accept_synthetic: true}}\n"
+_LARGER = NET.replace("4, 2", "64, 32")
 _KEY = """\
 import pathlib
 
@@ -106,7 +107,12 @@ CODES = (
         title="a signature is missing or wrong",
         text="`verify --key` was asked for signatures of one key, and the release has none, or others.",
         example=Example(
-            files={"net.py": NET, "recipes/x.yaml": _ACCEPTED, "make.py": _GIT + _KEY, ".gitignore": _IGNORED},
+            files={
+                "net.py": _LARGER,
+                "recipes/x.yaml": _ACCEPTED.replace("[1, 4]", "[1, 64]"),
+                "make.py": _GIT + _KEY,
+                ".gitignore": _IGNORED,
+            },
             commands=(
                 "lock recipe=x",
                 "python make.py",

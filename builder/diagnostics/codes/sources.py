@@ -26,7 +26,6 @@ target: {name: ios18}
 state: {keys: {buffer: keys}, values: {buffer: values}}
 tracking: {kind: none}
 """
-_UNKNOWN = _DECODER.replace("embeddings: 32", "embeddings: 64").replace("high: 15", "low: 99, high: 999")
 _TABLE = """\
 import torch
 
@@ -184,19 +183,6 @@ CODES = (
         ),
     ),
     Code(
-        code="B0317",
-        title="the model does not run on the inputs",
-        text="The shapes or values that the recipe gives are not what the model takes; the message is the model's own.",
-        example=Example(
-            files={
-                "recipes/x.yaml": _DECODER.replace("embeddings: 32", "embeddings: 64")
-                .replace(": 16", ": 4")
-                .replace("high: 15", "low: 9, high: 15")
-            },
-            slow=True,
-        ),
-    ),
-    Code(
         code="B0318",
         title="a model in a file does what cannot be carried over",
         text="For example operators on quantized integers, inputs of text, values that are kept between calls, or a "
@@ -274,7 +260,7 @@ CODES = (
     ),
     Code(
         code="B0335",
-        title="the original model fails on data of a check",
+        title="the original model fails on its data",
         text="The data fits what the inputs declare, and the model still raises an error: an index beyond its "
         "vocabulary, for example. Narrow `low` and `high` of the input, or mend the data.",
         example=_data(

@@ -19,8 +19,8 @@ def methods_to_try(spec: BuildSpec) -> tuple[str, ...]:
     if program is not None:
         return (program,)
     taken = FORMATS[spec.format].capture_methods
-    if taken is not None:
-        return taken
+    if taken is not None and spec.capture.method == "auto":
+        return taken if kind.exports else tuple(method for method in taken if method != "export")
     if spec.module_compression and spec.capture.method == "auto":
         return ("trace",)  # coremltools reads what torch compressed from traced programs
     return METHODS if spec.capture.method == "auto" else (spec.capture.method,)

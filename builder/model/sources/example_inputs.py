@@ -55,7 +55,7 @@ def fill_untrained(
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(
             f"the model does not run on {shapes}: {said}",
-            code="B0317",
+            code="B0335",
             hint="compare shape, dtype and number of inputs with what the model's forward takes",
             key="input",
         ) from error

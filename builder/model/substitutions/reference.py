@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from builder.model.substitutions.entry import name_of
 from builder.model.substitutions.substitute import EXACT
-from builder.model.substitutions.table import REWRITES, name_of
+from builder.model.substitutions.table import REWRITES
 from builder.model.substitutions.user import replace, rewrite_model
 
 _HEAD = f"""# Substitutions

@@ -15,6 +15,7 @@ from builder.runtime.mlprogram import read_program
 from builder.runtime.ops import operators
 from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
 from builder.runtime.package import open_package, program_package
+from builder.runtime.program import StateType
 
 LEVELS = (0.0, 255.0)
 """What the pixels of a picture are."""
@@ -31,17 +32,16 @@ def read_visits(path: Path, ranges: Mapping[str, tuple[float, float]], *, functi
     description = package.specification.description
     described = {entry.name: entry for entry in description.functions}
     name = function or description.defaultFunctionName or "main"
-    pictures = {
-        name
-        for name, feature in read_interface(described.get(name, description)).inputs.items()
-        if isinstance(feature, ImageFeature)
-    }
-    program = read_program(package, name)
-    given: dict[str, Interval] = {}
-    for entry in program.inputs:
-        found = LEVELS if entry.name in pictures else ranges.get(entry.name)
-        if found is not None and isinstance(entry.type, TensorType) and entry.type.shape != UNKNOWN_RANK:
-            bounds = everywhere(*found, entry.type.shape)
-            given[entry.name] = of_input(entry.name, bounds.low, bounds.high, entry.type.shape)
+    functions = {each: read_program(package, each) for each in (*(described or ()), name)}
+    stateless = not any(isinstance(entry.type, StateType) for each in functions.values() for entry in each.inputs)
+    functions = {name: functions[name]} if stateless else functions
+    given: dict[str, dict[str, Interval]] = {name: {} for name in functions}
+    for each, program in functions.items():
+        features = read_interface(described.get(each, description)).inputs
+        for entry in program.inputs:
+            found = LEVELS if isinstance(features.get(entry.name), ImageFeature) else ranges.get(entry.name)
+            if found is not None and isinstance(entry.type, TensorType) and entry.type.shape != UNKNOWN_RANK:
+                bounds = everywhere(*found, entry.type.shape)
+                given[each][entry.name] = of_input(entry.name, bounds.low, bounds.high, entry.type.shape)
     with torch.inference_mode():
-        return walk(program, operators(), given)
+        return walk(functions, operators(), given)[name]

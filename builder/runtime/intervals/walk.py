@@ -32,29 +32,45 @@ _TURNS = 4
 """So often it is tried whether states hold no more than is assumed."""
 
 
-def walk(function: Function, kernels: Mapping[str, Kernel], given: Mapping[str, Interval]) -> list[Visit]:
-    """Visit all operators of a function whose inputs are `given`, those missing anything at all.
+def walk(
+    functions: Mapping[str, Function], kernels: Mapping[str, Kernel], given: Mapping[str, Given]
+) -> dict[str, list[Visit]]:
+    """Visit all operators of each function; inputs that are not `given` for it may be anything at all.
 
-    A state begins with zeros, and holds what is written to it: it is assumed to hold nothing else, until that is true,
-    or is given up.
+    States are common to the functions. Each begins with zeros, and holds what any of them writes to it: it is assumed
+    to hold nothing else, until that is true, or is given up.
     """
-    states = {entry.name: _zeros(entry) for entry in function.inputs if isinstance(entry.type, StateType)}
+    states = {e.name: _zeros(e) for f in functions.values() for e in f.inputs if isinstance(e.type, StateType)}
     for turn in range(_TURNS):
-        walker = _Walker(opset=function.opset, kernels=kernels, states=dict(states))
-        scope: Scope = {}
-        for entry in function.inputs:
-            found = given.get(entry.name, states.get(entry.name, anything(_sizes(entry))))
-            found = finished(found, _tensor_type(entry), exact=False)
-            scope[entry.name] = walker.value(entry, found, sure=not found.nan)
-        visits = list(walker.block(function.block, scope))
-        grown = [name for name, left in walker.states.items() if not _is_inside(left, states[name])]
-        if not grown:
+        found, grown = {}, dict(states)
+        for name, function in functions.items():
+            found[name], left = _walk_once(function, kernels, given[name], states)
+            for state, interval in left.items():
+                if not _is_inside(interval, grown[state]):
+                    joined = hull([grown[state], interval], grown[state].sizes)
+                    last = turn >= _TURNS - 2
+                    grown[state] = anything(joined.sizes) if last else replace(joined, reached=False, sources=None)
+        if all(grown[name] is states[name] for name in states):
             break
-        last = turn >= _TURNS - 2
-        for name in grown:
-            joined = hull([states[name], walker.states[name]], states[name].sizes)
-            states[name] = anything(joined.sizes) if last else replace(joined, reached=False, sources=None)
-    return visits
+        states = grown
+    return found
+
+
+Given = Mapping[str, Interval]
+"""By name of an input."""
+
+
+def _walk_once(
+    function: Function, kernels: Mapping[str, Kernel], given: Given, states: Mapping[str, Interval]
+) -> tuple[list[Visit], Mapping[str, Interval]]:
+    """The operators of one function, and what states hold behind it."""
+    walker = _Walker(opset=function.opset, kernels=kernels, states=dict(states))
+    scope: Scope = {}
+    for entry in function.inputs:
+        interval = given.get(entry.name, states.get(entry.name, anything(_sizes(entry))))
+        interval = finished(interval, _tensor_type(entry), exact=False)
+        scope[entry.name] = walker.value(entry, interval, sure=not interval.nan)
+    return list(walker.block(function.block, scope)), walker.states
 
 
 def _zeros(entry: Named) -> Interval:

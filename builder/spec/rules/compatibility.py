@@ -19,7 +19,7 @@ from builder.spec.rules.features import find_feature_problems
 from builder.spec.rules.functions import function_problems
 from builder.spec.rules.module_compression import module_compression_problems
 from builder.spec.rules.source import source_problems
-from builder.spec.substitutions import FIXED_SIZE
+from builder.spec.substitution_kinds import substitution_named
 from builder.spec.target import (
     CORE_AI,
     GENERATIONS,
@@ -113,7 +113,8 @@ def _compression(spec: BuildSpec) -> Iterator[Diagnostic]:
 def _substitutions(spec: BuildSpec) -> Iterator[Diagnostic]:
     flexible = [name for name, given in spec.artifact_inputs.items() if is_flexible(given)]
     for name, substitution in spec.substitutions.items():
-        if substitution.kind in FIXED_SIZE and flexible:
+        shipped = substitution_named(substitution.kind)
+        if shipped is not None and shipped.fixes_size and flexible:
             yield Diagnostic(
                 code="B0254",
                 path=("substitutions", name),

@@ -9,14 +9,12 @@ from builder.spec import BuildSpec
 from builder.spec.compression import AutoCompression, QuantizeActivations
 from builder.spec.inputs import TensorInput
 from builder.spec.precision import AutoPrecision, Mixed
-from builder.spec.source_kinds import kind_of
 
 _CORE_ML = "build `format: mlpackage` for this"
 
 
 def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Yield every setting that has no place in an `.aimodel`, each with what to do."""
-    yield from _source(spec)
     yield from _inputs(spec)
     yield from _precision(spec)
     yield from _compression(spec)
@@ -26,24 +24,6 @@ def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
             path=("detection", "output"),
             message="Core AI has no stage of non-maximum suppression",
             hint="write `output: raw`, and let the app suppress boxes; or " + _CORE_ML,
-        )
-
-
-def _source(spec: BuildSpec) -> Iterator[Diagnostic]:
-    held = kind_of(spec.source).not_exported
-    if held is not None:
-        yield Diagnostic(
-            code="B0243",
-            path=("source",),
-            message=f"Core AI takes what torch.export captures, and the source is {held}",
-            hint="take the PyTorch model that it was made of, or " + _CORE_ML,
-        )
-    if spec.capture.method not in ("auto", "export"):
-        yield Diagnostic(
-            code="B0243",
-            path=("capture", "method"),
-            message=f"Core AI takes what torch.export captures, and the method is {spec.capture.method}",
-            hint="write `method: auto` or `export`",
         )
 
 

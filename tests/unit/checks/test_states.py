@@ -187,3 +187,19 @@ def test_a_model_with_states_is_searched() -> None:
     torch.testing.assert_close(
         torch.tensor(kept.artifact["runtime"].read_state("total")).float(), left, atol=5e-3, rtol=0
     )
+
+
+def test_a_state_that_is_not_updated_is_found() -> None:
+    kept = StateCarry()
+    artifact = Artifact(kept)
+    engine = artifact.engine(plus)
+
+    def forgets(sample: Sample) -> dict[str, Tensor]:
+        before = artifact.read()
+        found = engine.execute(sample)
+        kept.artifact["runtime"].write_state("total", before)
+        return dict(found)
+
+    report = run(subject_of("", plus), Engine(name="runtime", execute=forgets), kept)
+    assert report.passed is False
+    assert report.failed_on["y"]

@@ -26,7 +26,7 @@ def of_integers(rng: random.Random) -> Case:
         lambda x: (
             torch.ceil(x), torch.floor(x), torch.round(x), torch.relu(x), functional.relu6(x), torch.cosh(x % 4),
             torch.sinh(x % 4), torch.erfc(x % 4), torch.atanh(x % 1), functional.pairwise_distance(x, x + 1),
-            torch.logsumexp(x % 5, 1), torch.logsumexp(x % 5, (0, 1), keepdim=True),
+            torch.true_divide(x % 5, 4), torch.logsumexp(x % 5, 1), torch.logsumexp(x % 5, (0, 1), keepdim=True),
         ),
         (torch.tensor([[2**24 + 1, -70001, 2049], [3, -5, 0]], dtype=torch.int32),),
     )  # fmt: skip
@@ -51,6 +51,19 @@ def scattered(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
+def written(rng: random.Random) -> Case:
+    """As one-hot codes and sums by groups are made: a number of another dtype, indices for a part of the other axes."""
+    return (
+        lambda x, i, source: (
+            torch.zeros(3, 4).scatter(1, i.long(), 1), x.scatter(1, i[:2].long(), source),
+            x.scatter(0, i[1:2].long(), 2.5),
+            x.scatter_add(1, i[:, :1].long(), source), x.int().scatter(1, i.long(), source.int()[:, :2]),
+            x.scatter(1, i[1:].long(), 2, reduce="multiply"),
+        ),
+        (floats(rng, 3, 4), torch.tensor([[0, 3], [2, 1], [1, 2]], dtype=torch.int32), floats(rng, 3, 4)),
+    )  # fmt: skip
+
+
 def filled(rng: random.Random) -> Case:
     return (
         lambda x, i: (
@@ -71,6 +84,6 @@ def inverses(rng: random.Random) -> Case:
     )
 
 
-@ways(compared, of_integers, angles, scattered, filled, inverses)
+@ways(compared, of_integers, angles, scattered, written, filled, inverses)
 def test_agrees_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path, count=1)

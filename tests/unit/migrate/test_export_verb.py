@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,26 @@ def test_aimodel_computes_in_half_with_labels_and_bytes_as_levels(classifier: Pa
     assert metadata["author"] == "somebody"
     proof = json.loads((tmp_path / "m.aimodel.proof.json").read_text())
     assert [check["engine"] for check in proof["checks"]] == ["runtime", "coreai/cpu-interpreter"]
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is None, reason="onnxscript is not installed")
+def test_onnx_is_what_onnxruntime_takes_with_the_file_names(classifier: Path, tmp_path: Path) -> None:
+    # given, when
+    file = tmp_path / "m.onnx"
+    assert export(classifier, "--to", "onnx", "-o", file) == 0
+
+    # then
+    import onnx
+
+    model = onnx.load(str(file))
+    assert [value.name for value in model.graph.input] == ["image"]
+    assert len(model.graph.output) == 1
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    assert known["author"] == "somebody"
+    assert json.loads(known["builder"])["labels"] == ["a", "b", "c", "d"]
+    assert not [node for node in model.graph.node if node.metadata_props]
+    proof = json.loads((tmp_path / "m.onnx.proof.json").read_text())
+    assert proof["checks"][0]["engine"].startswith("onnxruntime")
 
 
 def test_where_the_ends_differ_nothing_is_written(

@@ -80,6 +80,11 @@ def remainder(mb: Builder, x: Var, other: Var) -> Var:
     return mb.mod(x=x, y=other)
 
 
+def quotient(mb: Builder, x: Var, other: Var) -> Var:
+    """`x / other` of integers, which is a float."""
+    return mb.real_div(x=as_float(x), y=as_float(other))
+
+
 def integer_division(mb: Builder, x: Var, other: Var, rounding_mode: str | None = None) -> Var:
     """`div(x, other, rounding_mode)` of integers, which stays an integer."""
     x, other = promoted(x, other)
@@ -330,6 +335,12 @@ ELEMENTWISE = (
         operator="remainder",
         lower=remainder,
         wrong=UpstreamBug(issue=None, said="subtracts the divisor times a quotient that half precision does not hold"),
+    ),
+    Lowering(
+        operator="true_divide",
+        lower=quotient,
+        wrong=UpstreamBug(issue=None, said="leaves quotients of integers integers"),
+        applies=_are_integers,
     ),
     Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
     Lowering(operator="floor_divide", lower=integer_floor_division, wrong=_INTEGER_QUOTIENT, applies=_are_integers),

@@ -10,7 +10,8 @@ import torch
 from torch.nn.utils import parametrize
 
 from builder.backends.coreml.preflight.obstacles import Obstacle, Remedy
-from builder.model.substitutions.table import REWRITES, Entry
+from builder.model.substitutions.entry import Entry
+from builder.model.substitutions.table import REWRITES
 
 _LEVELS = 2
 """How far above the module of an operator a rewrite is sought."""
@@ -23,22 +24,22 @@ def candidates(model: torch.nn.Module, obstacle: Obstacle) -> Iterator[tuple[Any
     if not sites or any(path not in modules for path in sites):
         return
     for kind, entry in sorted(REWRITES.items(), key=lambda item: not item[1].exact):
-        found = [_nearest(path, modules, kind, entry) for path in sites]
+        found = [_nearest(path, modules, entry) for path in sites]
         if all(path is not None for path in found):
             yield kind, tuple(dict.fromkeys(path for path in found if path is not None))
 
 
-def _nearest(path: str, modules: Mapping[str, torch.nn.Module], kind: str, entry: Entry) -> str | None:
+def _nearest(path: str, modules: Mapping[str, torch.nn.Module], entry: Entry) -> str | None:
     parts = path.split(".") if path else []
     for depth in range(len(parts), max(-1, len(parts) - _LEVELS - 2), -1):
         above = ".".join(parts[:depth])
-        if _applies(modules[above], kind, entry):
+        if _applies(modules[above], entry):
             return above
     return None
 
 
-def _applies(module: torch.nn.Module, kind: str, entry: Entry) -> bool:
-    if kind == "parametrization_removal":
+def _applies(module: torch.nn.Module, entry: Entry) -> bool:
+    if entry.tree is not None:  # of parametrizations, which any module may have
         return parametrize.is_parametrized(module)
     types = {t if isinstance(t, str) else f"{t.__module__}:{t.__qualname__}" for t in entry.types}
     return f"{type(module).__module__}:{type(module).__qualname__}" in types and entry.only(module)

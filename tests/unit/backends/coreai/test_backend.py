@@ -23,8 +23,6 @@ from tests.unit.stages.small_builds import IMAGE, TENSOR, make_spec
 
 EXPORT = {"capture": {"method": "auto"}, "format": "aimodel", "target": {"name": "ios27"}}
 REFUSED = {
-    "capture.method": {"capture": {"method": "trace"}},
-    "source": {"source": {"kind": "torchscript", "file": "net.pt"}},
     "input.x.default_value": {"input": {"x": {**TENSOR, "default_value": 0}}},
     "precision": {"precision": {"kind": "auto"}},
     "precision.fp32_names": {"precision": {"kind": "mixed", "fp32_names": ["a"]}},
@@ -46,7 +44,7 @@ def test_what_core_ai_cannot_express_is_refused_by_name_with_what_to_do(path: st
 def test_the_same_without_those_is_accepted_and_captured_by_export() -> None:
     spec = make_spec(**{"input": {"image": IMAGE}, **EXPORT})
     assert find_incompatibilities(spec) == []
-    assert methods_to_try(spec) == ("export",)
+    assert methods_to_try(spec) == ("export", "trace")
 
 
 @pytest.mark.parametrize(
@@ -165,3 +163,23 @@ def test_a_build_through_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "conv2d conv2d of module 0" in said
     assert 'except_names: ["0.weight"]' in said
     assert "have no counterpart" not in said
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "source_torchscript",
+        pytest.param("source_onnx", marks=pytest.mark.slow),
+        pytest.param("source_coreml", marks=pytest.mark.slow),
+        pytest.param("capture_onnx", marks=pytest.mark.slow),
+    ],
+)
+def test_sources_that_torch_export_cannot_read_go_by_way_of_core_ml(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([f"recipe={recipe}", "format=aimodel", "target=ios27", "tracking=none", "-q"]) == 0
+    # its checks compared it with the source itself, by both engines
+    artifact = Path(capsys.readouterr().out.splitlines()[-1])
+    record = json.loads((artifact.parent / "build.json").read_text())
+    assert {c["engine"] for c in record["checks"] if c["kind"] == "parity"} == {"runtime", "coreai/cpu-interpreter"}

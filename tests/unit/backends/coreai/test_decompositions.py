@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 from builder.backends.coreai import engine
 from builder.backends.coreai.conversion import convert
 from builder.errors import ConversionError
+from builder.model.detection.suppress import suppress
 from tests.unit.backends.coreai.conftest import export, plain
 
 X = torch.tensor([[-2.7, -1.2, 0.0, 0.3], [1.9, 300.7, -1e-3, 4.0], [0.5, -0.5, 2.5, 7.25]])
@@ -102,6 +103,20 @@ class Unknown(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner(x[:, :3]) + torch.linalg.inv(x[:, :3])
+
+
+class Suppressing(torch.nn.Module):
+    """What a detector of two stages does inside."""
+
+    def forward(self, boxes: torch.Tensor) -> torch.Tensor:
+        return suppress(boxes, boxes[:, 0], 0.5, 2)
+
+
+def test_suppression_inside_a_program_is_named_with_what_to_do(tmp_path: Path) -> None:
+    boxes = torch.rand(3, 4)
+    with pytest.raises(ConversionError, match=r"no operator for builder\.suppress") as raised:
+        convert(export(Suppressing(), (boxes,)), tmp_path / "m.aimodel", plain({"boxes": boxes}, 1), None)
+    assert "detection.output: raw" in (raised.value.hint or "")
 
 
 def test_operators_that_nobody_converts_are_named_with_their_module(tmp_path: Path) -> None:
