@@ -162,7 +162,7 @@ def _link(path: Path) -> None:
 
 
 def _out(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
+    path.symlink_to("/proc/version")  # regular, and nobody can write it
 
 
 def _loop(path: Path) -> None:
