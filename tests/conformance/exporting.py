@@ -80,6 +80,12 @@ def _judged(proxy: Any, data: Mapping[str, Any], states: Mapping[str, torch.Tens
             getattr(proxy._module, path).copy_(states[name])
         checked = check_inputs(model.inputs, data, allows=lambda feature, shape: model.network.allows(feature, shape))
         given = [torch.as_tensor(checked[each.name]).to(each.dtype) for each in exported.inputs]
+        for each, value in zip(exported.inputs, given, strict=True):
+            if each.name in exported.fixed and not each.ranges and value.shape != each.shape:
+                return (
+                    REFUSED,
+                    f"a size of input {each.name} is fixed at the default: an operator is written out for it",
+                )
         with torch.no_grad():
             found = proxy._module(*given)
     except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,15 @@ from typing import Literal
 from builder.artifacts import LintFinding
 from builder.errors import SourceError
 from builder.runtime.coreai.description import Description, describe_asset
+from builder.runtime.coreai.loading import read_function
 from builder.runtime.errors import RuntimeFailure
+from builder.runtime.ops.context import TensorType
+from builder.runtime.program import Block, Operation, Reference
 
 _TRACKER = "https://github.com/apple/coreai-torch/issues"
+_ROUNDING = frozenset({"round", "floor_divide", "mul"})
+"""What makes whole numbers before a cast; truncation is a product with a sign."""
+_ACCUMULATING = frozenset({"reduce_sum", "reduce_product", "scan"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +72,87 @@ def lint(path: Path) -> tuple[LintFinding, ...]:
         hits = {op: count for op, count in found.operators.items() if op in rule.operators}
         if hits and (is_half or not rule.half_only):
             results.append(_finding(name, rule, hits))
-    return (*results, *_high_ranks(found))
+    walked = [each for name in found.functions for each in _operations(read_function(path, name).block)]
+    return (*results, *_high_ranks(found), *_round_trips(walked), *_integer_sums(walked))
+
+
+def _operations(block: Block) -> Iterator[Operation]:
+    """All operations, those of inner blocks too."""
+    for operation in block.operations:
+        yield operation
+        for inner in operation.blocks:
+            yield from _operations(inner)
+
+
+def _round_trips(operations: Sequence[Operation]) -> list[LintFinding]:
+    """Casts of floats to integers and straight back, which the compiler took for nothing."""
+    made = {output.name: each for each in operations for output in each.outputs}
+    types = {output.name: output.type for each in operations for output in each.outputs}
+    found = []
+    for each in operations:
+        source = _argument(each) if each.type == "cast" else None
+        before = made.get(source or "")
+        if before is None or before.type != "cast" or not _is_float(each.outputs[0].type):
+            continue
+        inner = made.get(_argument(before) or "")
+        rounded = inner is not None and inner.type in _ROUNDING
+        if not _is_float(types[source or ""]) and _is_float(types.get(_argument(before) or "")) and not rounded:
+            found.append(each.outputs[0].name)
+    return _finding_of(
+        "coreai_cast_round_trip",
+        [f"{name} casts an integer back that was cast from a float" for name in found],
+        advice="round with `floor` or `trunc` before the cast: where the pair is folded away, nothing is cut off",
+        sources=(f"{_TRACKER}/9",),
+        confidence="medium",
+    )
+
+
+def _integer_sums(operations: Sequence[Operation]) -> list[LintFinding]:
+    """Sums and products of integers, which torch computes in 64 bits."""
+    found = [
+        each.outputs[0].name
+        for each in operations
+        if each.type in _ACCUMULATING and isinstance(kind := each.outputs[0].type, TensorType) and kind.dtype == "int32"
+    ]
+    return _finding_of(
+        "coreai_int64",
+        [f"{name} adds up integers of 32 bits" for name in found],
+        advice="keep sums below 2**31, or add up floats: torch counts in 64 bits, and Core AI has none",
+        sources=("https://github.com/apple/coreai-torch/pull/45",),
+        confidence="low",
+    )
+
+
+def _finding_of(
+    rule: str,
+    examples: list[str],
+    *,
+    advice: str,
+    sources: tuple[str, ...],
+    confidence: Literal["high", "medium", "low"],
+) -> list[LintFinding]:
+    if not examples:
+        return []
+    return [
+        LintFinding(
+            rule=rule,
+            confidence=confidence,
+            count=len(examples),
+            examples=tuple(examples[:5]),
+            advice=advice,
+            sources=sources,
+        )
+    ]
+
+
+def _argument(operation: Operation) -> str | None:
+    """The name of the first value that it reads."""
+    names = (each.name for argument in operation.inputs.values() for each in argument if isinstance(each, Reference))
+    return next(names, None)
+
+
+def _is_float(kind: object) -> bool:
+    return isinstance(kind, TensorType) and kind.dtype in ("fp16", "fp32", "bf16")
 
 
 def _finding(name: str, rule: Rule, hits: Mapping[str, int]) -> LintFinding:

@@ -43,9 +43,9 @@ CODES = (
     Code(
         code="B0243",
         title="Core AI cannot do this",
-        text="`format: aimodel` takes what torch.export captures. It has no stage of non-maximum suppression, no "
+        text="`format: aimodel` has no stage of non-maximum suppression, no "
         "default values of inputs, and its operators have no names to choose them by.",
-        example=recipe("format: aimodel", "target: {name: ios27}", "capture: {method: trace}"),
+        example=recipe("format: aimodel", "target: {name: ios27}", "precision: {kind: auto}"),
     ),
     Code(
         code="B0244",

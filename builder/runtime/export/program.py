@@ -118,9 +118,14 @@ def _user_inputs(program: Any) -> list[Any]:
     return [node for node in program.graph_module.graph.nodes if node.op == "placeholder" and node.name in names]
 
 
+def _is_fixed(size: Any) -> bool:
+    """Whether a size is a number, also one that torch still writes as a symbol and holds by a guard."""
+    return isinstance(size, int) or bool(size.node.shape_env.replace(size.node.expr).is_number)
+
+
 def _still_flexible(given: Taken, node: Any) -> Taken:
     sizes = node.meta["val"].shape
-    ranges = {axis: span for axis, span in given.ranges.items() if not isinstance(sizes[axis], int)}
+    ranges = {axis: span for axis, span in given.ranges.items() if not _is_fixed(sizes[axis])}
     return replace(given, ranges=ranges)
 
 
