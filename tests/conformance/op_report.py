@@ -130,6 +130,8 @@ def page(data: Mapping[str, Any]) -> str:
         "|---|---:|---:|---:|",
         *(_way(name, count) for name, count in data["ways"].items()),
         "",
+        "Not every operator was run in every way: the table counts those that were.",
+        "",
         "What Core ML cannot hold, and what is therefore not asked:",
         "",
         "| what | why |",

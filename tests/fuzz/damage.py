@@ -162,7 +162,7 @@ def _link(path: Path) -> None:
 
 
 def _out(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
+    path.symlink_to("/proc/version")  # regular, and nobody can write it
 
 
 def _loop(path: Path) -> None:
@@ -196,7 +196,7 @@ def damaged_folder(draw: st.DrawFn, files: dict[str, bytes]) -> Callable[[Path],
                 changes[name] = draw(st.sampled_from(sorted(UNFIT)))
             case 2:
                 changes[name] = files[draw(st.sampled_from(sorted(files)))]
-            case 3 | 4 if name.endswith(".json"):
+            case 3 | 4 if files[name].startswith(b"{") and name.endswith(".json"):
                 changes[name] = as_json(draw(changed(json.loads(files[name]))))
             case _:
                 changes[name] = draw(damaged_bytes(files[name]))

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,8 @@ def _batch(target: Target, count: int, number: int, room: Path, keep: Path, tota
             os.setpgid(0, 0)
             _work(target, count, number, room, keep, results, record)
             code = 0
+        except BaseException:
+            record.note(traceback.format_exc()[-1500:])  # a fault of the fuzzer, or what passed every handler
         finally:
             os._exit(code)
     status, hung = _watched(child, record)
@@ -91,7 +94,7 @@ def _batch(target: Target, count: int, number: int, room: Path, keep: Path, tota
     if status:
         what = "hangs" if hung else f"ended its process (status {status})"
         place = _kept(room / "project", keep, f"{target.name}-{number}-end")
-        total.faults.append(f"{record.doing} {what}; {place}")
+        total.faults.append("\n".join([f"{record.doing} {what}; {place}", *record.notes]))
 
 
 def _watched(child: int, record: SharedRecord) -> tuple[int, bool]:

@@ -127,9 +127,10 @@ def alias(mb: Builder, x: Var) -> Var:
 
 
 def lerp(mb: Builder, x: Var, end: Var, weight: Var) -> Var:
-    """`(1 - weight) * x + weight * end`: the distance of both may leave half precision."""
+    """`x + weight * (end - x)` by halves of x and end: their distance may leave half precision."""
     x, end, weight = promoted(x, end, weight)
-    return mb.add(x=mb.mul(x=x, y=mb.sub(x=1.0, y=weight)), y=mb.mul(x=end, y=weight))
+    x, end = mb.mul(x=x, y=0.5), mb.mul(x=end, y=0.5)
+    return mb.mul(x=mb.add(x=x, y=mb.mul(x=weight, y=mb.sub(x=end, y=x))), y=2.0)
 
 
 def logaddexp(mb: Builder, x: Var, other: Var) -> Var:

@@ -160,7 +160,7 @@ def _is_weighted(beta: float = 1, alpha: float = 1) -> bool:
 def inner(mb: Builder, x: Var, other: Var) -> Var:
     """Products along the last axis of both; with a number each element times it."""
     x, other = promoted(x, other)
-    if 0 in (x.rank, other.rank):
+    if 0 in (x.rank, other.rank) or x.shape[-1] != other.shape[-1]:  # `reshape(())` leaves a number one axis
         return mb.mul(x=x, y=other)
     if x.rank == 1 and other.rank == 1:
         return mb.reduce_sum(x=mb.mul(x=x, y=other), axes=[0], keep_dims=False)
