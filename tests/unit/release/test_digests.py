@@ -47,7 +47,7 @@ def test_what_changed_is_named(folder: Path) -> None:
     # when the folder is compared, then each is named
     assert _problems(folder) == [
         "a/one.txt was changed",
-        "empty was added",
+        "empty/ was added",
         "link was added",
         "three.txt was added",
         "two.txt is missing",
@@ -83,3 +83,18 @@ def test_a_manifest_that_lost_its_end_is_refused(folder: Path) -> None:
         path.write_bytes(original[:length])
         with pytest.raises(VerificationError, match=MANIFEST):
             read_manifest(folder)
+
+
+def test_an_empty_folder_of_an_artifact_is_part_of_the_release(tmp_path: Path) -> None:
+    # given a program without weights
+    (tmp_path / "m.mlpackage/Data/weights").mkdir(parents=True)
+    (tmp_path / "m.mlpackage/Manifest.json").write_text("{}")
+    write_manifest(tmp_path)
+    listed = read_manifest(tmp_path)
+    assert manifest_problems(tmp_path, listed) == []
+    # when it is gone, or has something in it
+    (tmp_path / "m.mlpackage/Data/weights/hidden").write_text("")
+    assert manifest_problems(tmp_path, listed) == [
+        "m.mlpackage/Data/weights/ is missing",
+        "m.mlpackage/Data/weights/hidden was added",
+    ]

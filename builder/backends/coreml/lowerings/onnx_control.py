@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Node, OnnxLowerer
 
-def _if(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
+
+def _if(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Both branches, whose outputs must be of one shape; of a condition that is known the one that it chooses."""
     if inputs[0].val is not None:
         chosen = "then_branch" if bool(inputs[0].val) else "else_branch"
@@ -20,7 +23,7 @@ def _if(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str,
     return list(results) if isinstance(results, list | tuple) else [results]
 
 
-def _loop(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
+def _loop(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """A loop over values that keep their shapes; `while index < trips and condition`.
 
     Raises RuntimeError where results of all rounds are collected, which needs a size that nobody knows.
@@ -33,10 +36,10 @@ def _loop(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[st
         trips = _scalar(lowerer, node, trips)
     going = mb.const(val=True) if condition is None else _scalar(lowerer, node, condition)
 
-    def goes_on(index: Any, going: Any, *_: Any) -> Any:
+    def goes_on(index: Var, going: Var, *_: Var) -> Var:
         return going if trips is None else mb.logical_and(x=mb.less(x=index, y=trips), y=going)
 
-    def turn(index: Any, going: Any, *values: Any) -> tuple[Any, ...]:
+    def turn(index: Var, going: Var, *values: Var) -> tuple[Any, ...]:
         given = dict(zip((value.name for value in body.input), (index, going, *values), strict=True))
         still, *changed = _lowered(lowerer, body, given)
         return mb.add(x=index, y=1), _scalar(lowerer, node, still), *changed
@@ -48,7 +51,7 @@ def _loop(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[st
     return list(last)
 
 
-def _lowered(lowerer: Any, graph: Any, given: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+def _lowered(lowerer: OnnxLowerer, graph: Any, given: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
     """The outputs of a graph inside a node, which sees the values around it."""
     import onnx
 
@@ -66,10 +69,10 @@ def _lowered(lowerer: Any, graph: Any, given: Mapping[str, Any] | None = None) -
         lowerer._values = around
 
 
-def _scalar(lowerer: Any, node: Any, value: Any) -> Any:
+def _scalar(lowerer: OnnxLowerer, node: Node, value: Var) -> Var:
     """A value of rank 0, of one that ONNX may give as an array of one element."""
     return value if value.rank == 0 else lowerer.mb.squeeze(x=value, name=lowerer.fresh_name(node, "scalar"))
 
 
-CONTROL: Mapping[str, Callable[..., list[Any]]] = {"If": _if, "Loop": _loop}
+CONTROL: Mapping[str, Callable[..., list[Var]]] = {"If": _if, "Loop": _loop}
 """By ONNX's name."""

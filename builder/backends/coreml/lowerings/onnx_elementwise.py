@@ -4,46 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
-from typing import Any
 
 import numpy as np
 
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
-
-Inputs = Sequence[Any]
-Attributes = Mapping[str, Any]
+from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 
 
-def is_float(lowerer: Any, x: Any) -> bool:
+def is_float(lowerer: OnnxLowerer, x: Var) -> bool:
     """Whether a MIL value holds floats."""
     return x.dtype in (lowerer.types.fp16, lowerer.types.fp32)
 
 
-def number(lowerer: Any, x: Any, value: float) -> Any:
+def number(lowerer: OnnxLowerer, x: Var, value: float) -> Var:
     """A number in the dtype of `x`."""
     return lowerer.types.nptype_from_builtin(x.dtype)(value)
 
 
-def as_numbers(lowerer: Any, x: Any) -> Any:
+def as_numbers(lowerer: OnnxLowerer, x: Var) -> Var:
     """Booleans as int32, which MIL computes with; anything else as it is."""
     return lowerer.mb.cast(x=x, dtype="int32") if x.dtype == lowerer.types.bool else x
 
 
-def _unary(operator: str, lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _unary(operator: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     return [getattr(lowerer.mb, operator)(x=inputs[0], name=lowerer.fresh_name(node))]
 
 
-def _binary(operator: str, lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _binary(operator: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     return [getattr(lowerer.mb, operator)(x=inputs[0], y=inputs[1], name=lowerer.fresh_name(node))]
 
 
-def _compared(operator: str, lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _compared(operator: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """A comparison; of booleans as numbers."""
     x, y = (as_numbers(lowerer, value) for value in inputs)
     return [getattr(lowerer.mb, operator)(x=x, y=y, name=lowerer.fresh_name(node))]
 
 
-def _many(operator: str, lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _many(operator: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """An operator of any number of inputs, two at a time."""
     combine = getattr(lowerer.mb, operator)
     if len(inputs) == 1:
@@ -51,21 +48,21 @@ def _many(operator: str, lowerer: Any, node: Any, inputs: Inputs, _: Attributes)
     return [reduce(lambda x, y: combine(x=x, y=y, name=lowerer.fresh_name(node)), inputs)]
 
 
-def _mean(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _mean(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     (total,) = _many("add", lowerer, node, inputs, attributes)
     y = number(lowerer, total, 1.0 / len(inputs))
     return [lowerer.mb.mul(x=total, y=y, name=lowerer.fresh_name(node, "mean"))]
 
 
-def _reciprocal(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _reciprocal(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     return [lowerer.mb.real_div(x=number(lowerer, inputs[0], 1.0), y=inputs[0], name=lowerer.fresh_name(node))]
 
 
-def _negative(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _negative(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     return [lowerer.mb.mul(x=inputs[0], y=number(lowerer, inputs[0], -1), name=lowerer.fresh_name(node))]
 
 
-def _divided(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _divided(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """Floats; integers are cut towards zero, where MIL's own division of integers rounds down."""
     mb, (x, y) = lowerer.mb, inputs
     if is_float(lowerer, x):
@@ -74,7 +71,7 @@ def _divided(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any
     return [mb.mul(x=sign, y=mb.floor_div(x=mb.abs(x=x), y=mb.abs(x=y)), name=lowerer.fresh_name(node))]
 
 
-def _mod(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _mod(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """The remainder with the divisor's sign; with `fmod: 1` with the dividend's."""
     mb, (x, y) = lowerer.mb, inputs
     if not attributes.get("fmod", 0):
@@ -82,7 +79,7 @@ def _mod(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> lis
     return [mb.mul(x=mb.sign(x=x), y=mb.mod(x=mb.abs(x=x), y=mb.abs(x=y)), name=lowerer.fresh_name(node))]
 
 
-def _power(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _power(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """The result has the base's dtype; an exponent of another is cast."""
     mb, (x, y) = lowerer.mb, inputs
     if x.dtype == y.dtype:
@@ -94,32 +91,32 @@ def _power(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
     return [mb.cast(x=power, dtype="int32", name=lowerer.fresh_name(node))]
 
 
-def _logarithm(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _logarithm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """Without MIL's epsilon, by which the logarithm of 0 is -103 and not -inf."""
     return [lowerer.mb.log(x=inputs[0], epsilon=number(lowerer, inputs[0], 0.0), name=lowerer.fresh_name(node))]
 
 
-def log(lowerer: Any, x: Any) -> Any:
+def log(lowerer: OnnxLowerer, x: Var) -> Var:
     """ln(x), -inf for 0."""
     return lowerer.mb.log(x=x, epsilon=number(lowerer, x, 0.0))
 
 
-def softplus(lowerer: Any, x: Any) -> Any:
+def softplus(lowerer: OnnxLowerer, x: Var) -> Var:
     """ln(1 + exp(x)) as max(x, 0) + ln(1 + exp(-|x|)), in which nothing overflows."""
     mb = lowerer.mb
     small = mb.exp(x=mb.mul(x=mb.abs(x=x), y=number(lowerer, x, -1.0)))
     return mb.add(x=mb.relu(x=x), y=log(lowerer, mb.add(x=small, y=number(lowerer, x, 1.0))))
 
 
-def _softplus(lowerer: Any, _node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _softplus(lowerer: OnnxLowerer, _node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     return [softplus(lowerer, inputs[0])]
 
 
-def _mish(lowerer: Any, _node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _mish(lowerer: OnnxLowerer, _node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     return [lowerer.mb.mul(x=inputs[0], y=lowerer.mb.tanh(x=softplus(lowerer, inputs[0])))]
 
 
-def _asinh(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _asinh(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """sign(x) * ln(|x| + sqrt(x² + 1)), without squares that overflow: atanh(x / sqrt(1 + x²)) for small x."""
     mb, x = lowerer.mb, inputs[0]
     one = number(lowerer, x, 1.0)
@@ -134,7 +131,7 @@ def _asinh(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
     return [mb.mul(x=mb.sign(x=x), y=chosen, name=lowerer.fresh_name(node))]
 
 
-def _acosh(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _acosh(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """ln(x + sqrt(x² - 1)) as ln(x) + ln(1 + sqrt((1 - 1/x) * (1 + 1/x))): squares would overflow."""
     mb, x = lowerer.mb, inputs[0]
     one = number(lowerer, x, 1.0)
@@ -144,7 +141,7 @@ def _acosh(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
     return [mb.add(x=log(lowerer, x), y=log(lowerer, mb.add(x=root, y=one)), name=lowerer.fresh_name(node))]
 
 
-def _clip(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _clip(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Bounds are inputs, constant or not, or attributes; a missing one does not bound."""
     mb, x = lowerer.mb, inputs[0]
     given = [*inputs, None, None]
@@ -161,20 +158,20 @@ def _clip(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> li
     return [mb.identity(x=x, name=lowerer.fresh_name(node))]
 
 
-def _number_of(bound: Any) -> Any:
+def _number_of(bound: Var) -> Var:
     """A constant bound as a Python number; None where there is none, or only the app decides it."""
     value = _scalar(bound)
     value = getattr(value, "val", value)
     return None if value is None or np.size(value) != 1 or not np.isfinite(value).all() else float(np.ravel(value)[0])
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: Var) -> Var:
     """A constant array of one element as that number, so that it gives no rank to a result."""
     held = getattr(value, "val", None)
     return held.reshape(-1)[0] if held is not None and getattr(held, "size", 0) == 1 else value
 
 
-def _where(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _where(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """All three in one shape: Core ML's select on the Neural Engine broadcasts nothing."""
     mb = lowerer.mb
     cond, a, b = inputs
@@ -190,7 +187,7 @@ def _where(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
     return [mb.cast(x=chosen, dtype="bool") if is_bool else chosen]
 
 
-def broadcast(lowerer: Any, x: Any, shape: Sequence[int]) -> Any:
+def broadcast(lowerer: OnnxLowerer, x: Var, shape: Sequence[int]) -> Var:
     """`x` in a shape that it broadcasts to; both are fixed."""
     mb = lowerer.mb
     missing = len(shape) - x.rank
@@ -205,7 +202,7 @@ def broadcast(lowerer: Any, x: Any, shape: Sequence[int]) -> Any:
     return mb.cast(x=x, dtype="bool") if is_bool else x
 
 
-def _is_infinite(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _is_infinite(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     mb, x = lowerer.mb, inputs[0]
     infinity = float("inf")
     both = attributes.get("detect_positive", 1), attributes.get("detect_negative", 1)
@@ -217,11 +214,11 @@ def _is_infinite(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes
     return [mb.equal(x=x, y=sought, name=lowerer.fresh_name(node))]
 
 
-def _is_nan(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _is_nan(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     return [lowerer.mb.not_equal(x=inputs[0], y=inputs[0], name=lowerer.fresh_name(node))]
 
 
-def _prelu(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _prelu(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """relu(x) - slope * relu(-x), at every rank."""
     mb, (x, slope) = lowerer.mb, inputs
     zero = number(lowerer, x, 0)
@@ -233,7 +230,7 @@ _CASTS = {"FLOAT": "fp32", "FLOAT16": "fp16", "DOUBLE": "fp32", "BFLOAT16": "fp3
 _CASTS |= dict.fromkeys(("INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64", "UINT32", "UINT64"), "int32")
 
 
-def _cast(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _cast(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     import onnx
 
     name = onnx.TensorProto.DataType.Name(int(attributes["to"]))
@@ -242,7 +239,7 @@ def _cast(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> li
     return [_to(lowerer, node, inputs[0], _CASTS[name])]
 
 
-def _cast_like(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _cast_like(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """A cast to the second input's dtype; definitions of other operators are full of them."""
     name = lowerer.dtype_of(node.input[1])
     if name not in (*_CASTS, "UNDEFINED"):
@@ -250,7 +247,7 @@ def _cast_like(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[A
     return [_to(lowerer, node, inputs[0], lowerer.types.builtin_to_string(inputs[1].dtype))]
 
 
-def _to(lowerer: Any, node: Any, x: Any, dtype: str) -> Any:
+def _to(lowerer: OnnxLowerer, node: Node, x: Var, dtype: str) -> Var:
     """Cast to a dtype; a number is true where it is not 0."""
     mb, name = lowerer.mb, lowerer.fresh_name(node)
     if lowerer.types.builtin_to_string(x.dtype) == dtype:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import as_numbers, number
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
 from builder.backends.coreml.lowerings.onnx_shape import is_fixed
 
-Inputs = Sequence[Any]
-Attributes = Mapping[str, Any]
 _MODES = {"none": "update", "add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
-def _again(lowerer: Any, node: Any, x: Any, result: Any) -> list[Any]:
+def _again(lowerer: OnnxLowerer, node: Node, x: Var, result: Var) -> list[Var]:
     """The result in the dtype of `x`, where that was boolean and was computed as numbers."""
     if x.dtype == lowerer.types.bool:
         return [lowerer.mb.cast(x=result, dtype="bool", name=lowerer.fresh_name(node))]
     return [result]
 
 
-def _gather(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _gather(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x, indices = inputs
     axis = int(attributes.get("axis", 0)) % x.rank
     return _again(lowerer, node, x, lowerer.mb.gather(x=as_numbers(lowerer, x), indices=indices, axis=axis))
 
 
-def _gather_elements(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _gather_elements(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Of arrays that are larger than the indices along other axes, their beginning."""
     mb, (x, indices) = lowerer.mb, inputs
     axis = int(attributes.get("axis", 0)) % x.rank
@@ -41,14 +40,14 @@ def _gather_elements(lowerer: Any, node: Any, inputs: Inputs, attributes: Attrib
     return _again(lowerer, node, x, mb.gather_along_axis(x=numbers, indices=indices, axis=axis))
 
 
-def _gather_nd(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _gather_nd(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x, indices = inputs
     batch = int(attributes.get("batch_dims", 0))
     how = {"batch_dims": batch} if batch else {}
     return _again(lowerer, node, x, lowerer.mb.gather_nd(x=as_numbers(lowerer, x), indices=indices, **how))
 
 
-def _from_start(lowerer: Any, indices: Any, size: Any) -> Any:
+def _from_start(lowerer: OnnxLowerer, indices: Var, size: Any) -> Var:
     """Indices from 0, of such that may count from the end; where the app decides the size, as they are."""
     import numpy as np
 
@@ -61,7 +60,7 @@ def _from_start(lowerer: Any, indices: Any, size: Any) -> Any:
     return mb.select(cond=mb.less(x=indices, y=0), a=mb.add(x=indices, y=size), b=indices)
 
 
-def _scatter_elements(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _scatter_elements(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x, indices, updates = inputs
     axis = int(attributes.get("axis", 0)) % x.rank
     x, updates = as_numbers(lowerer, x), as_numbers(lowerer, updates)
@@ -71,14 +70,14 @@ def _scatter_elements(lowerer: Any, node: Any, inputs: Inputs, attributes: Attri
     return _again(lowerer, node, inputs[0], written)
 
 
-def _scatter_nd(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _scatter_nd(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x, indices, updates = inputs
     x, updates = as_numbers(lowerer, x), as_numbers(lowerer, updates)
     mode = _MODES[attributes.get("reduction", "none")]
     return _again(lowerer, node, inputs[0], lowerer.mb.scatter_nd(data=x, indices=indices, updates=updates, mode=mode))
 
 
-def _top(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _top(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """In order, which satisfies `sorted: 0` too; the smallest for `largest: 0`."""
     x = inputs[0]
     count = integers(inputs[1], "k")[0] if len(inputs) > 1 else int(attributes["k"])
@@ -87,7 +86,7 @@ def _top(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> lis
     return list(lowerer.mb.topk(x=x, k=count, axis=axis, ascending=ascending, name=lowerer.fresh_name(node)))
 
 
-def _one_hot(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _one_hot(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Equality with 0, 1, …: indices from -depth on count from the end, others give the value of off everywhere."""
     import numpy as np
 
@@ -107,7 +106,7 @@ def _one_hot(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) ->
     return _again(lowerer, node, values, result)
 
 
-def _range(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _range(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     import numpy as np
 
     start, end, step = inputs
@@ -120,7 +119,7 @@ def _range(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
     return [lowerer.mb.range_1d(start=start, end=end, step=step, name=lowerer.fresh_name(node))]
 
 
-def _identity_matrix(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _identity_matrix(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     import numpy as np
     import onnx
 
@@ -135,7 +134,7 @@ def _identity_matrix(lowerer: Any, node: Any, inputs: Inputs, attributes: Attrib
     return [lowerer.make_const(node.output[0], matrix)]
 
 
-def _cumulative(operator: str, lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _cumulative(operator: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Sums, forwards or from the end, with or without the value itself."""
     x = inputs[0]
     axis = integers(inputs[1], "the axis")[0] % x.rank
@@ -150,7 +149,7 @@ def _cumulative(operator: str, lowerer: Any, node: Any, inputs: Inputs, attribut
     ]
 
 
-def _compress(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _compress(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """With a constant condition; else the size of the result depends on values, which Core ML does not have."""
     import numpy as np
 
@@ -162,7 +161,7 @@ def _compress(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -
     return _gather(lowerer, node, [x, lowerer.mb.const(val=kept)], {"axis": axis})
 
 
-def _reverse_sequence(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _reverse_sequence(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """The first `length` values of each sequence turned round: a gather by places."""
     import numpy as np
 
@@ -185,13 +184,13 @@ def _reverse_sequence(lowerer: Any, node: Any, inputs: Inputs, attributes: Attri
     return _again(lowerer, node, x, taken)
 
 
-def _tile(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _tile(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     x = inputs[0]
     reps = integers(inputs[1], "the repeats")
     return _again(lowerer, node, x, lowerer.mb.tile(x=as_numbers(lowerer, x), reps=reps))
 
 
-def _no_counterpart(why: str, lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:  # noqa: ARG001
+def _no_counterpart(why: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:  # noqa: ARG001
     raise RuntimeError(why)
 
 

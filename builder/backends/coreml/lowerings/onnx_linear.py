@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import number
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant
 from builder.backends.coreml.lowerings.onnx_shape import is_fixed
 
-Inputs = Sequence[Any]
-Attributes = Mapping[str, Any]
 
-
-def _matmul(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _matmul(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """Vectors are rows on the left and columns on the right, as in numpy."""
     mb, (x, y) = lowerer.mb, inputs
     left, right = x.rank == 1, y.rank == 1
@@ -26,7 +24,7 @@ def _matmul(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]
     return [mb.squeeze(x=product, axes=axes) if axes else product]
 
 
-def _gemm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _gemm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     mb, (a, b, c) = lowerer.mb, [*inputs, None][:3]
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
     if abs(alpha) < 1:  # before the product, which may overflow half precision without it
@@ -42,7 +40,7 @@ def _gemm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> li
     return [mb.add(x=y, y=c, name=lowerer.fresh_name(node))]
 
 
-def _normalized(lowerer: Any, x: Any, axes: list[int], epsilon: float) -> tuple[Any, Any, Any]:
+def _normalized(lowerer: OnnxLowerer, x: Var, axes: list[int], epsilon: float) -> tuple[Any, Any, Any]:
     """(x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(variance + epsilon), over axes that are kept.
 
     Computed with x - mean divided by its largest value s where that is above 1: squares of what is 256 or more overflow
@@ -59,7 +57,7 @@ def _normalized(lowerer: Any, x: Any, axes: list[int], epsilon: float) -> tuple[
     return mb.mul(x=scaled, y=root), mean, mb.mul(x=root, y=inverse)
 
 
-def _layer_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _layer_norm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Core ML's where scale and offset are constant; the mean and 1 / deviation are outputs too."""
     mb, (x, scale, offset) = lowerer.mb, [*inputs, None, None][:3]
     axes = list(range(int(attributes.get("axis", -1)) % x.rank, x.rank))
@@ -77,12 +75,12 @@ def _layer_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes)
     return [y if offset is None else mb.add(x=y, y=offset), mean, inverse]
 
 
-def _by_channel(lowerer: Any, x: Any, values: Any) -> Any:
+def _by_channel(lowerer: OnnxLowerer, x: Var, values: Var) -> Var:
     """One value for each channel, shaped to compute with (N, C, …)."""
     return lowerer.mb.expand_dims(x=values, axes=[0, *range(2, x.rank)]) if x.rank > 2 else values
 
 
-def _instance_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _instance_norm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     mb, (x, scale, offset) = lowerer.mb, inputs
     epsilon = float(attributes.get("epsilon", 1e-5))
     if x.rank in (3, 4) and scale.val is not None and offset.val is not None:
@@ -93,7 +91,7 @@ def _instance_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attribut
     return [mb.add(x=y, y=_by_channel(lowerer, x, offset))]
 
 
-def _batch_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _batch_norm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """As in use: while a model is trained it changes its statistics, which no artifact does."""
     mb, (x, scale, offset, mean, variance) = lowerer.mb, inputs[:5]
     if attributes.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
@@ -107,14 +105,14 @@ def _batch_norm(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes)
     return [mb.add(x=mb.mul(x=centred, y=_by_channel(lowerer, x, factor)), y=_by_channel(lowerer, x, offset))]
 
 
-def _mean_variance(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _mean_variance(lowerer: OnnxLowerer, _node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """(x - mean) / deviation. ONNX's own definition has E[x²] - E[x]², which cancels in half precision."""
     x = inputs[0]
     axes = [int(axis) % x.rank for axis in attributes.get("axes") or (0, 2, 3)]
     return [_normalized(lowerer, x, axes, 1e-9)[0]]
 
 
-def _group_norm(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _group_norm(lowerer: OnnxLowerer, _node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Each group of channels by itself; scale and offset are of each channel, and before opset 21 of each group."""
     mb, (x, scale, offset) = lowerer.mb, inputs
     if not all(isinstance(size, int) for size in x.shape[1:]):
@@ -131,7 +129,7 @@ def _group_norm(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes
     return [mb.add(x=mb.mul(x=y, y=_by_channel(lowerer, x, scale)), y=_by_channel(lowerer, x, offset))]
 
 
-def _local_response(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _local_response(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """X / (bias + alpha / size * sum of squares of neighbouring channels)^beta, on values divided by 16.
 
     The squares of values beyond 256 overflow half precision; 16² is put into alpha.
@@ -154,7 +152,7 @@ def _local_response(lowerer: Any, node: Any, inputs: Inputs, attributes: Attribu
     return [mb.real_div(x=x, y=mb.pow(x=scaled, y=number(lowerer, x, beta)), name=lowerer.fresh_name(node))]
 
 
-def _dropout(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:  # noqa: ARG001
+def _dropout(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:  # noqa: ARG001
     """Nothing, with a mask of ones: it drops only while a model is trained."""
     import numpy as np
 
@@ -171,7 +169,7 @@ def _dropout(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) ->
     return [y, lowerer.mb.const(val=np.ones(x.shape, dtype=bool))]
 
 
-def _along(x: Any, values: Any, axis: int, block: int) -> Any:
+def _along(x: Var, values: Var, axis: int, block: int) -> Var:
     """Scales or zero points as numpy, shaped to compute with `x`: one for all, for each slice, or for each block."""
     import numpy as np
 
@@ -187,7 +185,7 @@ _RANGES = {"UINT8": (0, 255), "INT8": (-128, 127), "UINT16": (0, 65535), "INT16"
            "UINT4": (0, 15), "INT4": (-8, 7), "UINT2": (0, 3), "INT2": (-2, 1)}  # fmt: skip
 
 
-def _quantize(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _quantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """round(x / scale) + zero point, within the range of the dtype, as int32."""
     mb, (x, scale, zero) = lowerer.mb, [*inputs, None][:3]
     kind = lowerer.dtype_of(node.output[0])
@@ -205,7 +203,7 @@ def _quantize(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -
     return [mb.cast(x=limited, dtype="int32", name=lowerer.fresh_name(node))]
 
 
-def _dequantize(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _dequantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """(x - zero point) * scale."""
     mb, (x, scale, zero) = lowerer.mb, [*inputs, None][:3]
     axis, block = int(attributes.get("axis", 1)) % max(x.rank, 1), int(attributes.get("block_size", 0))
@@ -219,7 +217,7 @@ def _dequantize(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes)
     ]
 
 
-def _blocks(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _blocks(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """DepthToSpace and SpaceToDepth, in five dimensions at most; the batch may be open."""
     mb, x, block = lowerer.mb, inputs[0], int(attributes["blocksize"])
     channels, height, width = x.shape[1:]
@@ -237,7 +235,7 @@ def _blocks(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> 
     return [mb.pixel_shuffle(x=x, upscale_factor=block, name=lowerer.fresh_name(node))]
 
 
-def _gathered(mb: Any, x: Any, block: int) -> Any:
+def _gathered(mb: Var, x: Var, block: int) -> Var:
     """Each block of places one after the other in the channels, first places, then channels."""
     height, width = x.shape[2:]
     parts = []

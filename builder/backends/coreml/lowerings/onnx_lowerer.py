@@ -3,9 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-Lowering = Callable[[Any, Any, Sequence[Any], Mapping[str, Any]], list[Any]]
+from builder.backends.coreml.lowerings.lowering import Builder, Var
+
+Node = Any
+"""`onnx.NodeProto`; onnx has no types."""
+Inputs = Sequence[Var]
+"""The values of a node's inputs; None in the place of one that is left out."""
+Attributes = Mapping[str, Any]
+"""A node's attributes by name: numbers, texts, lists of them, and arrays."""
+
+
+class OnnxLowerer(Protocol):
+    """What the conversion of one graph offers to lowerings."""
+
+    mb: Builder
+    types: Any
+    """`coremltools.converters.mil.mil.types`."""
+
+    opset: int
+    _values: dict[str, Var]
+
+    def fresh_name(self, node: Node, suffix: str = "") -> str:
+        """A name for the result of a node that nothing else in the program has."""
+
+    def make_const(self, name: str, array: Any) -> Var:
+        """A constant of an array."""
+
+    def bind(self, name: str, value: Var) -> None:
+        """Give a value one of ONNX's names."""
+
+    def lower_node(self, node: Node) -> None:
+        """Convert one node; raises RuntimeError that names the operator."""
+
+    def get(self, name: str) -> Var:
+        """The value of one of ONNX's names."""
+
+    def dtype_of(self, name: str) -> str:
+        """ONNX's name of the dtype of a value, `UNDEFINED` where it is not known."""
+
+
+Lowering = Callable[[OnnxLowerer, Node, Inputs, Attributes], list[Var]]
 
 # fmt: off
 _WRAPPED = frozenset({"Add", "Sub", "Mul", "Neg", "Sum", "Pow", "Cast", "CumSum", "MatMul", "ReduceSum", "ReduceProd",
@@ -31,7 +70,7 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: Any) -> type
             """A constant; every integer dtype as int32, every float dtype but half precision as float32."""
             return super().make_const(name, _plain(array))
 
-        def lower_node(self, node: Any) -> None:
+        def lower_node(self, node: Node) -> None:
             """Convert one node; raises RuntimeError that names the operator."""
             handler = table.get(node.op_type) if node.domain in ("", "ai.onnx") else None
             if handler is None:
@@ -47,7 +86,7 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: Any) -> type
                 if name:
                     self._values[name] = self._in_range(node, name, value)
 
-        def _in_range(self, node: Any, name: str, value: Any) -> Any:
+        def _in_range(self, node: Node, name: str, value: Any) -> Any:
             kind = onnx.TensorProto.DataType.Name(dtypes.get(name, 0))
             if kind not in _BITS or node.op_type not in _WRAPPED or value.dtype != self.types.int32:
                 return value
@@ -114,12 +153,12 @@ def _plain(array: Any) -> Any:
     return array
 
 
-def _attributes(node: Any) -> dict[str, Any]:
+def _attributes(node: Node) -> dict[str, Any]:
     from onnxsim import coreml_export
 
     return dict(coreml_export._node_attrs(node))
 
 
-def _shown(node: Any) -> str:
+def _shown(node: Node) -> str:
     """A node's name, or that of its first output, as the file has it: the capture puts `model/` in front."""
     return str(node.name or next(iter(node.output), "")).removeprefix("model/")

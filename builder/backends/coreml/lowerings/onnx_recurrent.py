@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.packed import after_end, at_end, gru_layer, lstm_layer, reversed_by
 
 _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
@@ -29,15 +31,15 @@ class _Layer:
     An LSTM may have peepholes (3 * H): what its cell adds to the gates i, o, f.
     """
 
-    weight: Any
-    recurrent: Any
-    input_bias: Any
-    state_bias: Any
+    weight: Var
+    recurrent: Var
+    input_bias: Var
+    state_bias: Var
     states: tuple[Any, ...]
-    peephole: Any | None = None
+    peephole: Var | None = None
 
 
-def _recurrent(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
+def _recurrent(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     _refuse(kind, inputs, attributes)
     mb, x = lowerer.mb, inputs[0]
     direction, lengths = attributes.get("direction", "forward"), _lengths(inputs)
@@ -56,20 +58,20 @@ def _recurrent(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], attrib
     return [y, *(mb.stack(values=final, axis=0, name=lowerer.fresh_name(node, "last")) for final in finals)]
 
 
-def _lengths(inputs: Sequence[Any]) -> Any | None:
+def _lengths(inputs: Inputs) -> Any | None:
     """The length of each sequence (B), None where all have every step."""
     given = inputs[4] if len(inputs) > 4 else None
     return None if given is None or (given.val is not None and all(given.val == inputs[0].shape[0])) else given
 
 
-def _turned(lowerer: Any, node: Any, x: Any, lengths: Any | None) -> Any:
+def _turned(lowerer: OnnxLowerer, node: Node, x: Var, lengths: Var | None) -> Var:
     """Each sequence from its end to its beginning."""
     if lengths is not None:
         return reversed_by(lowerer.mb, x, lengths)
     return lowerer.mb.reverse(x=x, axes=[0], name=lowerer.fresh_name(node, "reversed"))
 
 
-def _of_lengths(mb: Any, kind: str, x: Any, lengths: Any, layer: _Layer) -> tuple[Any, ...]:
+def _of_lengths(mb: Var, kind: str, x: Var, lengths: Var, layer: _Layer) -> tuple[Any, ...]:
     """As the steps of a kind, but with zeros after the end of each sequence, and the last states from there."""
     run, order = _WITH_LENGTHS[kind]
     weights = (layer.weight, layer.recurrent, layer.input_bias, layer.state_bias)
@@ -80,7 +82,7 @@ def _of_lengths(mb: Any, kind: str, x: Any, lengths: Any, layer: _Layer) -> tupl
     return mb.select(cond=ended, a=0.0, b=y), at_end(mb, y, lengths), *others
 
 
-def _lstm(mb: Any, _: Mapping[str, Any], name: str, x: Any, layer: _Layer) -> tuple[Any, ...]:
+def _lstm(mb: Var, _: Mapping[str, Any], name: str, x: Var, layer: _Layer) -> tuple[Any, ...]:
     hidden, cell = (mb.squeeze(x=state, axes=[0]) for state in layer.states)
     arguments = _weights("LSTM", layer)
     if layer.peephole is not None:
@@ -88,7 +90,7 @@ def _lstm(mb: Any, _: Mapping[str, Any], name: str, x: Any, layer: _Layer) -> tu
     return tuple(mb.lstm(x=x, initial_h=hidden, initial_c=cell, output_sequence=True, name=name, **arguments))
 
 
-def _gru(mb: Any, attributes: Mapping[str, Any], name: str, x: Any, layer: _Layer) -> tuple[Any, ...]:
+def _gru(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> tuple[Any, ...]:
     """Where the reset gate acts on the product with the state, Core ML has no operator before iOS 18 but a loop."""
     if not attributes.get("linear_before_reset", 0):
         hidden = mb.squeeze(x=layer.states[0], axes=[0])
@@ -101,7 +103,7 @@ def _gru(mb: Any, attributes: Mapping[str, Any], name: str, x: Any, layer: _Laye
     return y, mb.squeeze(x=last, axes=[0])
 
 
-def _rnn(mb: Any, attributes: Mapping[str, Any], name: str, x: Any, layer: _Layer) -> tuple[Any, ...]:
+def _rnn(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> tuple[Any, ...]:
     activation = _names(attributes.get("activations", ["Tanh"]))[0].lower()
     hidden = mb.squeeze(x=layer.states[0], axes=[0])
     return tuple(
@@ -114,7 +116,7 @@ _WITH_LENGTHS = {"LSTM": (lstm_layer, (0, 2, 3, 1)), "GRU": (gru_layer, _TORCH_G
 _STEPS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}
 
 
-def _refuse(kind: str, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+def _refuse(kind: str, inputs: Inputs, attributes: Attributes) -> None:
     """Raise RuntimeError for what has no counterpart."""
     for name, plain in {"clip": None, "input_forget": 0, "layout": 0}.items():
         if attributes.get(name, plain) != plain:
@@ -138,7 +140,7 @@ def _refuse(kind: str, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> 
         raise RuntimeError(f"{kind} with peepholes that are computed, or with sequence lengths, is not converted")
 
 
-def _layer(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], index: int) -> _Layer:
+def _layer(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, index: int) -> _Layer:
     import numpy as np
 
     given = [*inputs, *[None] * 7]
@@ -158,7 +160,7 @@ def _layer(kind: str, lowerer: Any, node: Any, inputs: Sequence[Any], index: int
     )
 
 
-def _state(lowerer: Any, node: Any, given: Any, index: int, size: tuple[Any, int]) -> Any:
+def _state(lowerer: OnnxLowerer, node: Node, given: Any, index: int, size: tuple[Any, int]) -> Var:
     """The initial state of one direction, (1, B, H), of those of all, (D, B, H); zeros where there is none."""
     import numpy as np
 
@@ -187,7 +189,7 @@ def _weights(kind: str, layer: _Layer) -> dict[str, Any]:
     }
 
 
-def _in_order(gates: Any, order: Sequence[int]) -> Any:
+def _in_order(gates: Var, order: Sequence[int]) -> Var:
     """Weights or biases with their gates, which follow each other on the first axis, in another order."""
     import numpy as np
 
@@ -199,5 +201,5 @@ def _names(values: Sequence[Any]) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
-RECURRENT: Mapping[str, Callable[..., list[Any]]] = {kind: partial(_recurrent, kind) for kind in _STEPS}
+RECURRENT: Mapping[str, Callable[..., list[Var]]] = {kind: partial(_recurrent, kind) for kind in _STEPS}
 """By ONNX's name."""

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import is_float, log, number
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 
 Reduce = Callable[[Any, Any, list[int], bool], Any]
 
 
-def constant(value: Any, what: str) -> Any:
+def constant(value: Var, what: str) -> Var:
     """The value of a parameter; raises RuntimeError where only the app decides it."""
     if value.val is None:
         raise RuntimeError(f"{what} must be constant: bake it in with `constant`, if it is an input of the model")
     return value.val
 
 
-def integers(value: Any, what: str) -> list[int]:
+def integers(value: Var, what: str) -> list[int]:
     """A parameter that is a list of integers."""
     import numpy as np
 
     return [int(number) for number in np.asarray(constant(value, what)).ravel()]
 
 
-def axes_of(x: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[int] | None:
+def axes_of(x: Var, inputs: Inputs, attributes: Attributes) -> list[int] | None:
     """The axes, from 0, of an attribute or of the second input; None where there are none to reduce."""
     axes = attributes.get("axes")
     if len(inputs) > 1 and inputs[1] is not None:
@@ -36,9 +37,7 @@ def axes_of(x: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> lis
     return sorted(int(axis) % max(x.rank, 1) for axis in axes)
 
 
-def _reduction(
-    reduce: Reduce, lowerer: Any, _node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]
-) -> list[Any]:
+def _reduction(reduce: Reduce, lowerer: OnnxLowerer, _node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x, keep = inputs[0], bool(attributes.get("keepdims", 1))
     axes = axes_of(x, inputs, attributes)
     if any(size == 0 for size in x.shape):
@@ -49,11 +48,11 @@ def _reduction(
     return [reduce(lowerer, x, [] if axes is None else axes, keep)]
 
 
-def _plainly(operator: str, lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _plainly(operator: str, lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     return getattr(lowerer.mb, operator)(x=x, axes=axes, keep_dims=keep) if axes else x
 
 
-def _extreme(operator: str, lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _extreme(operator: str, lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     """Maximum or minimum; of booleans as numbers."""
     if x.dtype != lowerer.types.bool:
         return _plainly(operator, lowerer, x, axes, keep)
@@ -61,7 +60,7 @@ def _extreme(operator: str, lowerer: Any, x: Any, axes: list[int], keep: bool) -
     return lowerer.mb.cast(x=numbers, dtype="bool")
 
 
-def _mean(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _mean(lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     if not axes:
         return x
     if is_float(lowerer, x):
@@ -70,15 +69,15 @@ def _mean(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
     return lowerer.mb.cast(x=mean, dtype="int32")
 
 
-def _absolute(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _absolute(lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     return _plainly("reduce_sum", lowerer, lowerer.mb.abs(x=x), axes, keep)
 
 
-def _squares(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _squares(lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     return _plainly("reduce_sum", lowerer, lowerer.mb.mul(x=x, y=x), axes, keep)
 
 
-def _norm(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _norm(lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     """The square root of the sum of squares, of values divided by the largest: squares beyond 256 overflow a half."""
     mb = lowerer.mb
     if not axes:
@@ -93,11 +92,11 @@ def _norm(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
     return norm if keep else mb.squeeze(x=norm, axes=axes)
 
 
-def _logarithm_of_sum(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _logarithm_of_sum(lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     return log(lowerer, _plainly("reduce_sum", lowerer, x, axes, keep))
 
 
-def _logarithm_of_exponentials(lowerer: Any, x: Any, axes: list[int], keep: bool) -> Any:
+def _logarithm_of_exponentials(lowerer: OnnxLowerer, x: Var, axes: list[int], keep: bool) -> Var:
     """Max + ln(sum(exp(x - max))); a maximum of -inf is taken for 0, so that -inf comes of it."""
     mb = lowerer.mb
     if not axes:
@@ -107,7 +106,7 @@ def _logarithm_of_exponentials(lowerer: Any, x: Any, axes: list[int], keep: bool
     return result if keep else mb.squeeze(x=result, axes=axes)
 
 
-def _exponentials(lowerer: Any, x: Any, axes: list[int]) -> tuple[Any, Any]:
+def _exponentials(lowerer: OnnxLowerer, x: Var, axes: list[int]) -> tuple[Any, Any]:
     """The largest values along the axes, which are finite, and the sum of exp(x - largest)."""
     mb = lowerer.mb
     largest = mb.reduce_max(x=x, axes=axes, keep_dims=True)
@@ -118,11 +117,11 @@ def _exponentials(lowerer: Any, x: Any, axes: list[int]) -> tuple[Any, Any]:
 
 def _over_axis(
     compute: Callable[..., Any],
-    lowerer: Any,
-    node: Any,
-    inputs: Sequence[Any],
-    attributes: Mapping[str, Any],
-) -> list[Any]:
+    lowerer: OnnxLowerer,
+    node: Node,
+    inputs: Inputs,
+    attributes: Attributes,
+) -> list[Var]:
     """Along one axis; before opset 13 along all from that axis on, as one."""
     mb, x = lowerer.mb, inputs[0]
     axis = int(attributes.get("axis", -1 if lowerer.opset >= 13 else 1)) % max(x.rank, 1)
@@ -134,17 +133,17 @@ def _over_axis(
     return [mb.reshape(x=compute(lowerer, flat, flat.rank - 1), shape=list(x.shape), name=lowerer.fresh_name(node))]
 
 
-def _softmax(lowerer: Any, x: Any, axis: int, **named: str) -> Any:
+def _softmax(lowerer: OnnxLowerer, x: Var, axis: int, **named: str) -> Var:
     return lowerer.mb.softmax(x=x, axis=axis, **named)
 
 
-def _log_softmax(lowerer: Any, x: Any, axis: int, **named: str) -> Any:
+def _log_softmax(lowerer: OnnxLowerer, x: Var, axis: int, **named: str) -> Var:
     """X - max - ln(sum(exp(x - max))), which never takes the logarithm of a probability that is 0."""
     largest, total = _exponentials(lowerer, x, [axis])
     return lowerer.mb.sub(x=lowerer.mb.sub(x=x, y=largest), y=log(lowerer, total), **named)
 
 
-def _hardmax(lowerer: Any, x: Any, axis: int, **named: str) -> Any:
+def _hardmax(lowerer: OnnxLowerer, x: Var, axis: int, **named: str) -> Var:
     """1 at the first of the largest values, 0 elsewhere."""
     mb = lowerer.mb
     first = mb.reduce_argmax(x=x, axis=axis, keep_dims=False)
@@ -155,9 +154,7 @@ def _hardmax(lowerer: Any, x: Any, axis: int, **named: str) -> Any:
     return mb.cast(x=hot, dtype=lowerer.types.builtin_to_string(x.dtype), **named)
 
 
-def _argument(
-    operator: str, lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]
-) -> list[Any]:
+def _argument(operator: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """ArgMax and ArgMin; of equal values the first, as Core ML does, or the last, by turning the axis round."""
     mb, x = lowerer.mb, inputs[0]
     axis, keep = int(attributes.get("axis", 0)) % x.rank, bool(attributes.get("keepdims", 1))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import number
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant
 
 
@@ -24,7 +25,7 @@ class _Axis:
     end: float = 1.0
 
 
-def _resize(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Any]:
+def _resize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """By the formulas of ONNX's Resize; an axis of which neither size nor scale changes is left alone."""
     mb, x = lowerer.mb, inputs[0]
     axes = _axes(x, [*inputs, None, None, None][1:4], attributes)
@@ -54,7 +55,7 @@ def _resize(lowerer: Any, node: Any, inputs: Sequence[Any], attributes: Mapping[
     return [mb.identity(x=result, name=lowerer.fresh_name(node))]
 
 
-def _axes(x: Any, given: Sequence[Any], attributes: Mapping[str, Any]) -> dict[int, _Axis]:
+def _axes(x: Var, given: Sequence[Any], attributes: Attributes) -> dict[int, _Axis]:
     """The axes whose size or scale changes, by number."""
     region, scales, sizes = (
         None if value is None or 0 in value.shape else np.asarray(constant(value, "scales and sizes"))
@@ -85,7 +86,7 @@ def _axes(x: Any, given: Sequence[Any], attributes: Mapping[str, Any]) -> dict[i
     return found
 
 
-def _scale(x: Any, chosen: Sequence[int], sizes: Any, place: int, attributes: Mapping[str, Any]) -> float:
+def _scale(x: Var, chosen: Sequence[int], sizes: Any, place: int, attributes: Attributes) -> float:
     """The scale that reaches a size; with `keep_aspect_ratio_policy` the least or the greatest of all axes."""
     ratios = [float(sizes[i]) / x.shape[index] for i, index in enumerate(chosen)]
     policy = attributes.get("keep_aspect_ratio_policy", "stretch")
@@ -97,7 +98,7 @@ def _rounded(size: float, *, exact: bool) -> int:
     return int(np.floor(size)) if exact else int(np.floor(size + 0.5))
 
 
-def _places(axis: _Axis, attributes: Mapping[str, Any]) -> Any:
+def _places(axis: _Axis, attributes: Attributes) -> Var:
     """Where each place of the result lies in the input, of shape (target,)."""
     y = np.arange(axis.target, dtype=np.float64)
     match attributes.get("coordinate_transformation_mode", "half_pixel"):
@@ -123,7 +124,7 @@ def _places(axis: _Axis, attributes: Mapping[str, Any]) -> Any:
             raise RuntimeError(f"there is no coordinate_transformation_mode {other}")
 
 
-def _nearest(places: Any, attributes: Mapping[str, Any]) -> Any:
+def _nearest(places: Var, attributes: Attributes) -> Var:
     match attributes.get("nearest_mode", "round_prefer_floor"):
         case "floor":
             return np.floor(places)
@@ -135,7 +136,7 @@ def _nearest(places: Any, attributes: Mapping[str, Any]) -> Any:
             return np.ceil(places - 0.5)
 
 
-def _weights(axis: _Axis, places: Any, mode: str, attributes: Mapping[str, Any]) -> Any:
+def _weights(axis: _Axis, places: Var, mode: str, attributes: Attributes) -> Var:
     """The weight of each place of the input for each of the result, (target, size)."""
     stretch = 1 / axis.scale if attributes.get("antialias", 0) and axis.scale < 1 else 1.0
     reach = (1 if mode == "linear" else 2) * stretch
@@ -150,7 +151,7 @@ def _weights(axis: _Axis, places: Any, mode: str, attributes: Mapping[str, Any])
     return matrix
 
 
-def _kernel(distance: Any, mode: str, a: float) -> Any:
+def _kernel(distance: Var, mode: str, a: float) -> Var:
     """Of a triangle, or the cubic convolution with coefficient a (Keys, 1981)."""
     d = abs(distance)
     if mode == "linear":
@@ -160,7 +161,7 @@ def _kernel(distance: Any, mode: str, a: float) -> Any:
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
 
 
-def _weighted(lowerer: Any, x: Any, axis: int, matrix: Any) -> Any:
+def _weighted(lowerer: OnnxLowerer, x: Var, axis: int, matrix: Var) -> Var:
     """`matrix` (target, size) times `x` along one axis."""
     mb = lowerer.mb
     weights = matrix.astype(lowerer.types.nptype_from_builtin(x.dtype))
@@ -175,7 +176,7 @@ def _weighted(lowerer: Any, x: Any, axis: int, matrix: Any) -> Any:
 
 
 def _own_operator(
-    lowerer: Any, node: Any, x: Any, axes: Mapping[int, _Axis], attributes: Mapping[str, Any]
+    lowerer: OnnxLowerer, node: Node, x: Var, axes: Mapping[int, _Axis], attributes: Attributes
 ) -> Any | None:
     """Core ML's operators for pictures: repeated places, and linear with half pixels or aligned corners."""
     if x.rank != 4 or not set(axes) <= {2, 3} or not axes or x.dtype == lowerer.types.int32:

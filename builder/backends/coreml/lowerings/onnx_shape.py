@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import as_numbers, broadcast, number
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
 
-Inputs = Sequence[Any]
-Attributes = Mapping[str, Any]
 
-
-def is_fixed(x: Any) -> bool:
+def is_fixed(x: Var) -> bool:
     """Whether all sizes of a MIL value are known."""
     return all(isinstance(size, int) for size in x.shape)
 
 
-def _reshape(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _reshape(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """A reshape in which 0 takes the input's size at the same place, also where the rank changes."""
     x, shape = inputs[0], inputs[1]
     if shape.val is not None and not len(shape.val):
@@ -32,7 +29,7 @@ def _reshape(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) ->
     return [lowerer.mb.reshape(x=x, shape=shape, name=lowerer.fresh_name(node))]
 
 
-def _without_zeros(wanted: list[int], sizes: list[Any]) -> list[int]:
+def _without_zeros(wanted: list[int], sizes: list[Var]) -> list[int]:
     """The shape with sizes for zeros; the one that the app chooses becomes the -1, and what was -1 is worked out."""
     copied = [sizes[index] if size == 0 else size for index, size in enumerate(wanted)]
     chosen = [index for index, size in enumerate(copied) if not isinstance(size, int)]
@@ -46,7 +43,7 @@ def _without_zeros(wanted: list[int], sizes: list[Any]) -> list[int]:
     return [-1 if index in chosen else rest if size == -1 else size for index, size in enumerate(copied)]
 
 
-def _flatten(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _flatten(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Two dimensions; an axis may count from the end."""
     x = inputs[0]
     axis = int(attributes.get("axis", 1))
@@ -59,7 +56,7 @@ def _flatten(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) ->
     return [lowerer.mb.flatten2d(x=x, axis=axis, name=lowerer.fresh_name(node))]
 
 
-def _squeeze(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _squeeze(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x = inputs[0]
     axes = attributes.get("axes")
     if len(inputs) > 1 and inputs[1] is not None:
@@ -71,7 +68,7 @@ def _squeeze(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) ->
     return [lowerer.mb.squeeze(x=x, axes=sorted(axis % x.rank for axis in axes), name=lowerer.fresh_name(node))]
 
 
-def _unsqueeze(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _unsqueeze(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x = inputs[0]
     axes = integers(inputs[1], "axes") if len(inputs) > 1 else [int(axis) for axis in attributes["axes"]]
     if not axes:
@@ -82,14 +79,14 @@ def _unsqueeze(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) 
     return [lowerer.mb.expand_dims(x=x, axes=sorted(axis % rank for axis in axes), name=lowerer.fresh_name(node))]
 
 
-def _size(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _size(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     x = inputs[0]
     if is_fixed(x):
         return [lowerer.mb.const(val=math.prod(x.shape), name=lowerer.fresh_name(node))]
     return [lowerer.mb.reduce_prod(x=lowerer.mb.shape(x=x), axes=[0], keep_dims=False, name=lowerer.fresh_name(node))]
 
 
-def _shape(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _shape(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Bounds count from the end where they are negative, and end at the ends."""
     import numpy as np
 
@@ -102,7 +99,7 @@ def _shape(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> l
     return [lowerer.mb.slice_by_size(x=every, begin=[start], size=[end - start], name=lowerer.fresh_name(node))]
 
 
-def _expand(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _expand(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """A shape that only the app decides is reached by adding zeros of it (MIL has no broadcast of its own)."""
     import numpy as np
 
@@ -120,7 +117,7 @@ def _expand(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]
     return [mb.cast(x=expanded, dtype="bool") if is_bool else expanded]
 
 
-def _split(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _split(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """By sizes, or into a number of parts of which the last may be smaller."""
     x = inputs[0]
     axis = int(attributes.get("axis", 0)) % x.rank
@@ -139,7 +136,7 @@ def _split(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> l
     return list(lowerer.mb.split(x=x, axis=axis, name=lowerer.fresh_name(node), **how))
 
 
-def _triangle(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _triangle(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Trilu: what is outside of the triangle is replaced by 0, whatever it is, also infinity."""
     import numpy as np
 
@@ -163,7 +160,7 @@ def _triangle(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -
     return [mb.cast(x=chosen, dtype="bool") if x.dtype == lowerer.types.bool else chosen]
 
 
-def _pad(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _pad(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Constants by MIL's pad, reflections and the like by a gather along each axis; less than nothing cuts off."""
     import numpy as np
 
@@ -187,7 +184,7 @@ def _pad(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> lis
     return [mb.cast(x=numbers, dtype="bool") if x.dtype == lowerer.types.bool else numbers]
 
 
-def _cut(lowerer: Any, x: Any, before: Mapping[int, int], after: Mapping[int, int]) -> Any:
+def _cut(lowerer: OnnxLowerer, x: Var, before: Mapping[int, int], after: Mapping[int, int]) -> Var:
     """Without what negative amounts cut off."""
     begin = [max(0, -before[axis]) for axis in range(x.rank)]
     end = [min(0, after[axis]) for axis in range(x.rank)]
@@ -196,7 +193,7 @@ def _cut(lowerer: Any, x: Any, before: Mapping[int, int], after: Mapping[int, in
     return lowerer.mb.slice_by_index(x=x, begin=begin, end=end, end_mask=[size == 0 for size in end])
 
 
-def _padded(lowerer: Any, x: Any, before: Mapping[int, int], after: Mapping[int, int], value: float) -> Any:
+def _padded(lowerer: OnnxLowerer, x: Var, before: Mapping[int, int], after: Mapping[int, int], value: float) -> Var:
     """Padded by a constant. Integers by concatenation: MIL pads floats alone, which hold integers to 2^24."""
     mb = lowerer.mb
     amounts = [(max(0, before[axis]), max(0, after[axis])) for axis in range(x.rank)]
@@ -212,7 +209,7 @@ def _padded(lowerer: Any, x: Any, before: Mapping[int, int], after: Mapping[int,
     return x
 
 
-def _filled(lowerer: Any, x: Any, axis: int, amount: int, value: int) -> Any:
+def _filled(lowerer: OnnxLowerer, x: Var, axis: int, amount: int, value: int) -> Var:
     import numpy as np
 
     if not is_fixed(x):
@@ -221,7 +218,7 @@ def _filled(lowerer: Any, x: Any, axis: int, amount: int, value: int) -> Any:
     return lowerer.mb.const(val=np.full(shape, value, dtype=np.int32))
 
 
-def _extended(lowerer: Any, x: Any, axis: int, amounts: tuple[int, int], mode: str) -> Any:
+def _extended(lowerer: OnnxLowerer, x: Var, axis: int, amounts: tuple[int, int], mode: str) -> Var:
     """Along one axis, by the places that numpy's pad takes values from."""
     import numpy as np
 

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from builder.backends.coreml.lowerings.einsum import einsum
 from builder.backends.coreml.lowerings.integer import INTEGER, shift_left, shift_right
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.matrices import det
 from builder.backends.coreml.lowerings.onnx_elementwise import number
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
-
-Inputs = Sequence[Any]
-Attributes = Mapping[str, Any]
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 
 _BITWISE = {entry.operator: entry.lower for entry in INTEGER}
 
 
-def _einsum(lowerer: Any, _: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _einsum(lowerer: OnnxLowerer, _: Var, inputs: Inputs, attributes: Attributes) -> list[Var]:
     equation = attributes["equation"]
     return [einsum(lowerer.mb, equation.decode() if isinstance(equation, bytes) else equation, inputs)]
 
 
-def _det(lowerer: Any, _: Any, inputs: Inputs, __: Attributes) -> list[Any]:
+def _det(lowerer: OnnxLowerer, _: Var, inputs: Inputs, __: Attributes) -> list[Var]:
     return [det(lowerer.mb, inputs[0])]
 
 
-def _bitwise(operator: str, lowerer: Any, _: Any, inputs: Inputs, __: Attributes) -> list[Any]:
+def _bitwise(operator: str, lowerer: OnnxLowerer, _: Var, inputs: Inputs, __: Attributes) -> list[Var]:
     """Of integers without a sign too: what is combined of two of 8 bits has 8 bits."""
     return [_BITWISE[f"bitwise_{operator}"](lowerer.mb, *inputs)]
 
 
-def _not(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
+def _not(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """`-1 - x`; of integers without a sign the largest one less x."""
     kind = lowerer.dtype_of(node.input[0])
     if kind in ("UINT32", "UINT64"):
@@ -41,13 +38,13 @@ def _not(lowerer: Any, node: Any, inputs: Inputs, _: Attributes) -> list[Any]:
     return [lowerer.mb.sub(x=most, y=inputs[0])]
 
 
-def _shift(lowerer: Any, _: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _shift(lowerer: OnnxLowerer, _: Var, inputs: Inputs, attributes: Attributes) -> list[Var]:
     direction = attributes["direction"]
     shift = shift_left if direction in ("LEFT", b"LEFT") else shift_right
     return [shift(lowerer.mb, *inputs)]
 
 
-def _lp_normalized(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _lp_normalized(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """`x / |x|` along an axis, zeros where all is zero; divided by the largest magnitude first, which squares need."""
     mb, (x,) = lowerer.mb, inputs
     axes = [int(attributes.get("axis", -1))]

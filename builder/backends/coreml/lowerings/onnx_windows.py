@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import is_float, number
-from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_shape import is_fixed
 
-Inputs = Sequence[Any]
-Attributes = Mapping[str, Any]
 
-
-def _pads(x: Any, kernel: Sequence[int], attributes: Attributes) -> list[tuple[int, int]]:
+def _pads(x: Var, kernel: Sequence[int], attributes: Attributes) -> list[tuple[int, int]]:
     """What is added before and after each spatial axis, as `auto_pad` or `pads` say."""
     count = len(kernel)
     strides = attributes.get("strides") or [1] * count
@@ -41,7 +39,7 @@ def _flat(pads: Sequence[tuple[int, int]]) -> list[int]:
     return [int(amount) for pair in pads for amount in pair]
 
 
-def _window(x: Any, kernel: Sequence[int], attributes: Attributes) -> dict[str, Any]:
+def _window(x: Var, kernel: Sequence[int], attributes: Attributes) -> dict[str, Any]:
     """Strides, dilations and padding as MIL takes them."""
     count = len(kernel)
     pads = _flat(_pads(x, kernel, attributes))
@@ -54,7 +52,7 @@ def _window(x: Any, kernel: Sequence[int], attributes: Attributes) -> dict[str, 
     }
 
 
-def _convolution(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _convolution(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     x, weight, bias = [*inputs, None][:3]
     if x.rank < 3 or x.rank > 5:
         raise RuntimeError(f"Core ML convolves arrays of 3 to 5 dimensions, and this has {x.rank}")
@@ -66,12 +64,12 @@ def _convolution(lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes
     return [result if bias is None or constant else _biased(lowerer, result, bias)]
 
 
-def _biased(lowerer: Any, x: Any, bias: Any) -> Any:
+def _biased(lowerer: OnnxLowerer, x: Var, bias: Var) -> Var:
     """Added along the channels."""
     return lowerer.mb.add(x=x, y=lowerer.mb.expand_dims(x=bias, axes=[0, *range(2, x.rank)]))
 
 
-def _transposed(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _transposed(lowerer: OnnxLowerer, _node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Without padding, and then cut: `pads`, `output_padding`, `output_shape` and `auto_pad` all say where."""
     mb = lowerer.mb
     x, weight, bias = [*inputs, None][:3]
@@ -98,7 +96,7 @@ def _transposed(lowerer: Any, _node: Any, inputs: Inputs, attributes: Attributes
     return [result if bias is None else _biased(lowerer, result, bias)]
 
 
-def _kept(x: Any, full: list[int], strides: list[int], attributes: Attributes) -> tuple[list[int], list[int]]:
+def _kept(x: Var, full: list[int], strides: list[int], attributes: Attributes) -> tuple[list[int], list[int]]:
     """Where the result begins in the full one, and its sizes, by the formulas of ONNX's ConvTranspose."""
     count = len(full)
     extra = [int(e) for e in attributes.get("output_padding") or [0] * count]
@@ -116,7 +114,7 @@ def _kept(x: Any, full: list[int], strides: list[int], attributes: Attributes) -
     return [int(b) for b in pads[:count]], [int(size) for size in sizes]
 
 
-def _pooled(kind: str, lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _pooled(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Padded and cut into windows by hand where MIL's pooling lacks something: dilations, or rounding up."""
     if len([name for name in node.output if name]) > 1:
         raise RuntimeError("the indices of a pooling are not converted")
@@ -166,14 +164,14 @@ def _rest(size: Any, padding: int, kernel: int, stride: int, dilation: int, befo
 
 def _by_hand(
     kind: str,
-    lowerer: Any,
-    x: Any,
+    lowerer: OnnxLowerer,
+    x: Var,
     kernel: list[int],
     strides: list[int],
     dilations: list[int],
     pads: list[tuple[int, int]],
     attributes: Attributes,
-) -> Any:
+) -> Var:
     """One axis after the other: windows of a maximum, of a sum of powers, or of an average are separable."""
     import numpy as np
 
@@ -192,14 +190,14 @@ def _by_hand(
 
 
 def _powers(
-    lowerer: Any,
-    x: Any,
+    lowerer: OnnxLowerer,
+    x: Var,
     kernel: list[int],
     strides: list[int],
     dilations: list[int],
     pads: list[tuple[int, int]],
     attributes: Attributes,
-) -> Any:
+) -> Var:
     """(sum of |x|^p)^(1/p) of each window, of values divided by its largest: powers may be beyond half precision."""
     mb, power = lowerer.mb, number(lowerer, x, float(attributes.get("p", 2)))
     x = mb.abs(x=x)
@@ -219,7 +217,7 @@ def _powers(
     return mb.mul(x=mb.pow(x=total, y=root), y=divisor)
 
 
-def _scaled_powers(lowerer: Any, x: Any, power: float) -> tuple[Any, Any]:
+def _scaled_powers(lowerer: OnnxLowerer, x: Var, power: float) -> tuple[Any, Any]:
     """(|x| / largest)^p and the largest of each channel: powers themselves may be beyond half precision."""
     mb = lowerer.mb
     largest = mb.reduce_max(x=mb.abs(x=x), axes=list(range(2, x.rank)), keep_dims=True)
@@ -236,14 +234,14 @@ def _given_pads(attributes: Attributes, axis: int, count: int, pair: tuple[int, 
 
 def _slid(
     kind: str,
-    lowerer: Any,
-    x: Any,
-    inside: Any,
+    lowerer: OnnxLowerer,
+    x: Var,
+    inside: Var,
     axis: int,
     window: tuple[int, int, int],
     pair: tuple[int, int],
     counted: tuple[int, int],
-    lowest: Any,
+    lowest: Var,
 ) -> tuple[Any, Any]:
     """Combine the places of a window along one axis; `inside` counts those that are not padding, in the same way."""
     import numpy as np
@@ -256,8 +254,8 @@ def _slid(
     ones = np.pad(ones, [rest if i == axis - 2 else (0, 0) for i in range(inside.ndim)])
     length = padded.shape[axis]
     count = (length - (kernel - 1) * dilation - 1) // stride + 1
-    combined: Any = None
-    total: Any = 0.0
+    combined: Var = None
+    total: Var = 0.0
     for place in range(kernel):
         begin = [0] * x.rank
         begin[axis] = place * dilation
@@ -272,7 +270,7 @@ def _slid(
     return combined, total
 
 
-def _global(kind: str, lowerer: Any, node: Any, inputs: Inputs, attributes: Attributes) -> list[Any]:
+def _global(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     mb, x = lowerer.mb, inputs[0]
     axes = list(range(2, x.rank))
     if kind != "lp":
