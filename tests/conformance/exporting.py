@@ -81,11 +81,11 @@ def _judged(proxy: Any, data: Mapping[str, Any], states: Mapping[str, torch.Tens
         checked = check_inputs(model.inputs, data, allows=lambda feature, shape: model.network.allows(feature, shape))
         given = [torch.as_tensor(checked[each.name]).to(each.dtype) for each in exported.inputs]
         for each, value in zip(exported.inputs, given, strict=True):
-            if each.name in exported.fixed and not each.ranges and value.shape != each.shape:
-                return (
-                    REFUSED,
-                    f"a size of input {each.name} is fixed at the default: an operator is written out for it",
-                )
+            fixed = [
+                axis for axis, size in enumerate(each.shape) if axis not in each.ranges and value.shape[axis] != size
+            ]
+            if each.name in exported.fixed and fixed:
+                return REFUSED, f"a size of input {each.name} is fixed at the file's default, and the test has another"
         with torch.no_grad():
             found = proxy._module(*given)
     except Exception as error:
