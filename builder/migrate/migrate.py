@@ -74,7 +74,7 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
         operators=sum(node.op == "call_function" for node in exported.program.graph.nodes),
         bytes_before=before,
         bytes_after=after,
-        warnings=(*_warnings(exported), *notes, *_larger(before, after), *_inconclusive(proof)),
+        warnings=(*_warnings(exported), *_other_functions(exported, function), *notes, *_larger(before, after), *_inconclusive(proof)),
         lines=tuple(_lines(proof)),
     )
 
@@ -115,6 +115,17 @@ def _warnings(exported: Exported) -> list[str]:
         "each" for name in exported.fixed
     ]  # fmt: skip
     return [*found, *exported.left]
+
+
+def _other_functions(exported: Exported, function: str | None) -> list[str]:
+    """The functions that are left behind where nobody said which one is meant."""
+    description = exported.specification.description
+    names = [entry.name for entry in description.functions]
+    if function is not None or len(names) < 2:
+        return []
+    default = description.defaultFunctionName or names[0]
+    others = ", ".join(name for name in names if name != default)
+    return [f"this is the function {default}; the file also has {others}, which `--function` names"]
 
 
 def _larger(before: int, after: int) -> list[str]:

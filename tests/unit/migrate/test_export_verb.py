@@ -197,3 +197,20 @@ def test_every_target_names_functions_that_exist() -> None:
     for target in targets.TARGETS:
         for path in (target.write, target.open, target.check):
             assert path is None or callable(resolve(path))
+
+
+def test_functions_that_are_left_behind_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given a file with two functions
+    plain = save_program(tmp_path, lambda x: mb.relu(x=x, name="y"), {"x": ((2, 3), "fp32")}, opset="ios18")
+    both = ct.utils.MultiFunctionDescriptor()
+    for name in ("short", "long"):
+        both.add_function(str(plain), "main", name)
+    both.default_function_name = "short"
+    ct.utils.save_multifunction(both, str(tmp_path / "both.mlpackage"))
+    # when nobody says which, and when somebody does
+    said = []
+    for given in ((), ("--function", "long")):
+        assert export(tmp_path / "both.mlpackage", "--to", "pt2", "-o", tmp_path / f"{len(given)}.pt2", *given) == 0
+        said.append("this is the function short; the file also has long" in capsys.readouterr().err)
+    # then
+    assert said == [True, False]
