@@ -74,7 +74,13 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
         operators=sum(node.op == "call_function" for node in exported.program.graph.nodes),
         bytes_before=before,
         bytes_after=after,
-        warnings=(*_warnings(exported), *_other_functions(exported, function), *notes, *_larger(before, after), *_inconclusive(proof)),
+        warnings=(
+            *_warnings(exported),
+            *_other_functions(exported, function),
+            *notes,
+            *_larger(before, after),
+            *_inconclusive(proof),
+        ),
         lines=tuple(_lines(proof)),
     )
 

@@ -199,6 +199,7 @@ def test_every_target_names_functions_that_exist() -> None:
             assert path is None or callable(resolve(path))
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_functions_that_are_left_behind_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # given a file with two functions
     plain = save_program(tmp_path, lambda x: mb.relu(x=x, name="y"), {"x": ((2, 3), "fp32")}, opset="ios18")
