@@ -171,14 +171,14 @@ class Run:
         Raises what stages raise, UnstableStageError where the build must start over, and CacheMissError where nothing
         shall run.
         """
-        for scope, steps in groupby(self.context.table, key=lambda step: step.scope):
+        names = [step.names for step in self.context.table]
+        last = len(names) if until is None else next(i for i, each in enumerate(names) if until.name in each) + 1
+        for scope, steps in groupby(self.context.table[:last], key=lambda step: step.scope):
             group = list(steps)
             for run in (self,) if scope == "build" else tuple(self.functions.values()):
                 for step in group:
                     if step.applies(run.spec):
                         step.execute(run)
-            if until is not None and any(until.name in step.names for step in group):
-                break
         return self
 
 

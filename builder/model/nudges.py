@@ -25,7 +25,7 @@ SMALLEST = 1e-4
 
 def nudges(*, half: bool) -> Iterator[Nudge]:
     """Moves of at most a unit in the last place: of float32, or of half precision, to which inputs are rounded then."""
-    unit, rounded = (2.0**-11, _rounded) if half else (2.0**-23, _as_it_is)
+    unit, rounded = (2.0**-11, in_half) if half else (2.0**-23, _as_it_is)
     if half:
         yield lambda inputs, _: tuple(map(rounded, inputs))
     for sign in (1, -1):
@@ -56,7 +56,8 @@ def weights_in_half(tensor: torch.Tensor) -> torch.Tensor:
     return torch.where((tensor.abs() >= whole[0]) & (tensor.abs() <= whole[1]), rounded, tensor)
 
 
-def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+def in_half(tensor: torch.Tensor) -> torch.Tensor:
+    """An input rounded to half precision, but for what it does not hold."""
     if not tensor.is_floating_point():
         return tensor
     rounded = tensor.half().to(tensor.dtype)

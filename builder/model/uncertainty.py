@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from builder.model.nudges import Nudge, Tensors, nudges, weights_in_half
+from builder.model.nudges import Nudge, Tensors, in_half, nudges, weights_in_half
 from builder.model.selections import Selections
 from builder.model.substitutions.rewrite import copy_module
 
@@ -26,7 +26,7 @@ OtherAnswers = Callable[[int], Sequence[Tensors]]
 
 FIRST = 5
 """So many moves of inputs come first, the others last."""
-SELECTIONS = 6
+SELECTIONS = 12
 """So many times the values by which a model selects are moved."""
 
 
@@ -79,7 +79,10 @@ class Uncertainty:
             moved = [_Way(module=self._module, given=nudge) for nudge in nudges(half=self._half)]
             rounded = [*_with_half_weights(self._module)] if self._half else []
             selected = [_selecting(self._module, seed, half=self._half) for seed in range(SELECTIONS)]
-            self._further_ways = [*moved[:2], *selected[:2], *rounded, *moved[2:FIRST], *selected[2:], *moved[FIRST:]]
+            # values that rounding makes equal tie as well
+            tied = [replace(way, given=_in_half) for way in selected] if self._half else []
+            first = [*moved[:2], *selected[:2], *tied[:2], *rounded, *moved[2:FIRST]]
+            self._further_ways = [*first, *tied[2:], *selected[2:], *moved[FIRST:]]
         for way in self._further_ways:
             answer = self._answer(way, index)
             if answer is not None:
@@ -161,6 +164,10 @@ def _with_half_weights(module: torch.nn.Module) -> Iterator[_Way]:
 
 def _as_double(inputs: Tensors, _: int) -> Tensors:
     return tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
+
+
+def _in_half(inputs: Tensors, _: int) -> Tensors:
+    return tuple(map(in_half, inputs))
 
 
 def _moved(inputs: Tensors, index: int) -> Tensors:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,7 +44,11 @@ class ExportedModule(torch.nn.Module):
         return self.program(*(torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # nothing changes it: its structure is fixed
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, where it copies what it calls deprecated
+            vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
 
     def train(self, mode: bool = True) -> Self:
         """Note the mode; the graph itself refuses to change."""

@@ -91,6 +91,7 @@ def test_the_loop_stops_behind_a_stage(request_: BuildRequest) -> None:
     first, second = row("load", (), lambda _: 1), row("prepare", (), lambda _: 2)
     run = started((first, second), request_).advance(until=first)
     assert run[first].value() == 1
+    assert second not in run.results
 
 
 def test_every_row_reads_stages_before_it(request_: BuildRequest) -> None:

@@ -197,9 +197,9 @@ def test_an_operator_that_nobody_converts_is_named(tmp_path):
         def forward(self, x):
             return torch.det(x)
 
-    file = write(tmp_path / "m.onnx", model=Determinant(), inputs=(torch.eye(3)[None],))
-    spec = spec_of(file, input={"input_1": {"kind": "tensor", "shape": [1, 3, 3]}})
-    with pytest.raises(ConversionError, match="there is no conversion of Det"):
+    file = write(tmp_path / "m.onnx", model=Determinant(), inputs=(torch.eye(6)[None],))
+    spec = spec_of(file, input={"input_1": {"kind": "tensor", "shape": [1, 6, 6]}})
+    with pytest.raises(ConversionError, match="Det"):
         worst_snr(spec, tmp_path)
 
 

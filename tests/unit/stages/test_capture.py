@@ -155,8 +155,11 @@ def test_onnx_keeps_the_sizes_that_the_app_chooses():
         ("python", "onnx", ("onnx",)),
         ("onnx", "auto", ("onnx",)),
         ("coreml", "auto", ("coreml",)),
+        ("another format", "auto", ("export",)),  # the operators of the file, as torch has them
     ],
 )
 def test_which_methods_are_tried(source, method, expected):
-    where = {"factory": "a:b"} if source == "python" else {"file": "m"}
-    assert methods_to_try(make_spec(source={"kind": source} | where, capture={"method": method})) == expected
+    file = {"coreml": "m.mlpackage", "another format": "m.mlmodel"}.get(source, "m")
+    where = {"factory": "a:b"} if source == "python" else {"file": file}
+    kind = "coreml" if source == "another format" else source
+    assert methods_to_try(make_spec(source={"kind": kind} | where, capture={"method": method})) == expected
