@@ -104,7 +104,7 @@ class Artifact:
 
 
 def run(subject: Subject, engine: Engine, kept: StateCarry, **more: Any) -> CheckReport:
-    check = ParityCheck.model_validate({"kind": "parity", **more})
+    check = ParityCheck.model_validate({"kind": "parity", "search": 0, **more})
     return check_parity("parity", check, subject, check_samples("parity", check, subject), engine, kept)
 
 
