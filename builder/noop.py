@@ -137,7 +137,7 @@ def read_manifest(path: str) -> "Any":
     import json
 
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:  # noqa: PTH123
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor has no path
         found = os.fstat(descriptor)
         if found.st_mode & 0o170000 != 0o100000 or not is_trusted(found.st_uid):  # a regular file, of ours
             raise OSError(path)
@@ -181,7 +181,7 @@ def digest(path: str) -> str:
     import hashlib
 
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:  # noqa: PTH123
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor has no path
         if os.fstat(descriptor).st_mode & 0o170000 != 0o100000:
             raise OSError(path)
         return hashlib.file_digest(stream, "sha256").hexdigest()

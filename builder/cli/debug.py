@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     from builder.config.places import located
 
     request = compose(given.overrides)
-    from builder.analysis.numerics.screen import told
+    from builder.analysis.numerics.screen import format_report
     from builder.engine.debug import debug
     from builder.engine.remedy import found_missed
     from builder.reports.files import build_logged
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
             _short(request, missed, given.seconds, out)
             return 0
         findings = debug(request, folder=Path(folder), progress=logged, missed=missed)
-    print(visible("\n".join(told(findings, everything=verbosity(given) > 0))))
+    print(visible("\n".join(format_report(findings, everything=verbosity(given) > 0))))
     return 0
 
 

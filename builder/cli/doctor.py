@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _look_at_recipe(overrides: Sequence[str], *, verbosity: int) -> int:
-    from builder.analysis.preflight.screen import told
+    from builder.analysis.preflight.screen import format_diagnosis
     from builder.config.compose import compose
     from builder.config.places import located
     from builder.engine.pipeline import examine
@@ -50,7 +50,7 @@ def _look_at_recipe(overrides: Sequence[str], *, verbosity: int) -> int:
         build_logged(Path(folder), terminal) as logged,  # what libraries say is not part of the answer
     ):
         found = examine(request, progress=logged)
-    print(visible("\n".join(told(found, everything=verbosity > 0))))
+    print(visible("\n".join(format_diagnosis(found, everything=verbosity > 0))))
     return ConversionError.exit_code if found.best.in_the_way else 0
 
 

@@ -27,14 +27,14 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
     path = model_file(parser.read(arguments).model)
     from builder.analysis.headroom.inputs import analyse_file
-    from builder.analysis.headroom.screen import told as numbers
-    from builder.analysis.neural_engine.inspect import accepted, lint, told
+    from builder.analysis.headroom.screen import format_headroom
+    from builder.analysis.neural_engine.inspect import accepted, format_findings, lint
 
     inputs, places = _beside(path)
-    lines = told(lint(path))
+    lines = format_findings(lint(path))
     for headroom in analyse_file(path, inputs, places):
         found = accepted(headroom.findings, {})
-        lines += ["", *numbers(headroom), *(told(found) if found else ())]
+        lines += ["", *format_headroom(headroom), *(format_findings(found) if found else ())]
     print(visible("\n".join(lines)))
     return 0
 

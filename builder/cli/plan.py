@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from builder.cli.arguments import Parser, outputs_folder
 from builder.progress import Silent
-from builder.store.explain import Change, told
+from builder.store.explain import Change, format_changes
 from builder.util.text import visible
 
 
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _missed(stage: str, changes: Sequence[Change] | None, *, first: bool) -> list[str]:
-    reasons = told(changes)
+    reasons = format_changes(changes)
     if not first and changes == ():
         reasons = ["only if a stage before it gives something new"]
     word = "miss" if first or changes else "after"

@@ -28,6 +28,7 @@ def nudges(*, half: bool) -> Iterator[Nudge]:
     unit, rounded = (2.0**-11, in_half) if half else (2.0**-23, _as_it_is)
     if half:
         yield lambda inputs, _: tuple(map(rounded, inputs))
+    # mypy cannot infer the type of a lambda that has a default
     for sign in (1, -1):
         yield lambda inputs, _, sign=sign: tuple(_moved(rounded(each), sign * _ramp(each), unit) for each in inputs)  # type: ignore[misc]
     for seed in range(RANDOM):

@@ -32,9 +32,9 @@ class CompressionKind:
     """`package.module:function`: from settings and `further=` to coremltools' passes, for weights of a program."""
     method: str | None = None
     """`package.module:NAME` of the `module_compression.method.Method` that changes the PyTorch model."""
-    minimum_generation: Callable[[Any], int] = lambda step: 16  # noqa: ARG005
+    minimum_generation: Callable[[Any], int] = lambda step: 16  # noqa: ARG005 - of any step
     """The iOS release whose ML programs can hold what it makes (coremltools' `constexpr_*` operators)."""
-    bits: Callable[[Any], int] = lambda step: 0  # noqa: ARG005
+    bits: Callable[[Any], int] = lambda step: 0  # noqa: ARG005 - of any step
     """How many bits each weight keeps; 0 where that says nothing about the result."""
     is_open: bool = False
     """Whether it leaves open what is done."""
@@ -93,7 +93,7 @@ COMPRESSIONS = table(
         bits=_bits_of_table,
     ),
     CompressionKind(settings=Prune, passes=f"{_PROGRAM}.prune:prune_passes"),
-    CompressionKind(settings=QuantizeActivations, minimum_generation=lambda step: 17),  # noqa: ARG005
+    CompressionKind(settings=QuantizeActivations, minimum_generation=lambda step: 17),  # noqa: ARG005 - of any step
     CompressionKind(
         settings=PostTrainingQuantize,
         method=f"{_MODULE}.integers:QUANTIZE",

@@ -62,7 +62,7 @@ _MOST = 10
 """As many differences as help; further ones say that the nearest result is of something else."""
 
 
-def told(changes: Sequence[Change] | None) -> list[str]:
+def format_changes(changes: Sequence[Change] | None) -> list[str]:
     """The changes as lines, whole sections as one, and those that merely follow from an earlier stage last."""
     if changes is None:
         return ["never built before"]

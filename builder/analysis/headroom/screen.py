@@ -11,7 +11,7 @@ SHOWN = 3
 """So many operators are shown, those with the least headroom."""
 
 
-def told(headroom: Headroom, *, shown: int = SHOWN) -> list[str]:
+def format_headroom(headroom: Headroom, *, shown: int = SHOWN) -> list[str]:
     """What inputs were taken to be, what each rule says, and where values are largest."""
     of = f" of function {headroom.function}" if headroom.function else ""
     if headroom.not_analysed:

@@ -54,7 +54,7 @@ def accepted(findings: Iterable[LintFinding], ignore: Mapping[str, str]) -> tupl
     return tuple(sorted(marked, key=lambda finding: (finding.ignored is not None, _ORDER.index(finding.confidence))))
 
 
-def told(findings: tuple[LintFinding, ...]) -> list[str]:
+def format_findings(findings: tuple[LintFinding, ...]) -> list[str]:
     """Lines for people."""
     lines = []
     for finding in findings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from builder.analysis.headroom.screen import told as headroom_lines
+from builder.analysis.headroom.screen import format_headroom
 from builder.analysis.numerics.findings import Findings, Range, Suspect, decibels
 from builder.analysis.numerics.operators import Comparison, Measured
 
@@ -12,7 +12,7 @@ _SHOWN = 5
 """How many are shown of each list where not all are asked for."""
 
 
-def told(findings: Findings, *, everything: bool = False) -> list[str]:
+def format_report(findings: Findings, *, everything: bool = False) -> list[str]:
     """The lines of a look at an artifact; one screen unless `everything` is asked for."""
     guilty = [suspect for suspect in findings.suspects if suspect.noise > 0]
     lines = [_headline(findings)]
@@ -39,7 +39,7 @@ def _headroom(findings: Findings, *, everything: bool) -> Iterator[str]:
     if findings.headroom is None:
         return
     yield ""
-    yield from headroom_lines(findings.headroom, shown=_SHOWN if not everything else len(findings.headroom.operators))
+    yield from format_headroom(findings.headroom, shown=_SHOWN if not everything else len(findings.headroom.operators))
     for finding in findings.headroom.findings:
         yield f"{finding.rule} ({finding.confidence}): {finding.examples[0]}"
         yield from (f"    also {example}" for example in finding.examples[1:])

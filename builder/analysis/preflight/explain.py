@@ -28,9 +28,9 @@ def explained(
         return plain
     if not found.best.in_the_way:
         return plain
-    from builder.analysis.preflight.screen import told
+    from builder.analysis.preflight.screen import format_diagnosis
 
-    message = "\n".join([f"the model does not convert: {told(found)[0]}", *told(found)[1:]])
+    message = "\n".join([f"the model does not convert: {format_diagnosis(found)[0]}", *format_diagnosis(found)[1:]])
     hint = _hint(found.best.in_the_way[0].remedy) or error.hint
     return ConversionError(message, code=error.code, hint=hint, key=error.key)
 

@@ -15,7 +15,7 @@ _OBSTACLES, _SITES, _NOTES = 6, 3, 6
 """How many are shown where not all are asked for."""
 
 
-def told(diagnosis: Diagnosis, *, everything: bool = False) -> list[str]:
+def format_diagnosis(diagnosis: Diagnosis, *, everything: bool = False) -> list[str]:
     """The lines of a diagnosis; one screen unless `everything` is asked for."""
     best = diagnosis.best
     lines = [_headline(diagnosis)]

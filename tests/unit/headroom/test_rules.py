@@ -15,7 +15,7 @@ from builder.__main__ import main
 from builder.analysis.headroom.analyse import analyse
 from builder.analysis.headroom.domain import Domain
 from builder.analysis.headroom.inputs import analyse_file
-from builder.analysis.headroom.screen import told
+from builder.analysis.headroom.screen import format_headroom
 from builder.analysis.headroom.table import RULES
 from builder.analysis.neural_engine.table import RULES as NEURAL_ENGINE
 from builder.artifacts.headroom import Headroom
@@ -94,7 +94,9 @@ def test_nothing_is_found_where_there_is_no_fault(rule: str, built: dict[str, He
 def test_where_the_bounds_prove_it_they_say_so(rule: str, built: dict[str, Headroom]) -> None:
     (said,) = [each for each in built["sound"].statements if each.rule == rule]
     assert said.outcome == "proven"
-    assert any(f"{rule}: proven not to happen at {said.sites} operator" in line for line in told(built["sound"]))
+    assert any(
+        f"{rule}: proven not to happen at {said.sites} operator" in line for line in format_headroom(built["sound"])
+    )
 
 
 def test_headroom_is_in_bits(built: dict[str, Headroom]) -> None:
@@ -194,7 +196,7 @@ def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
     file.write_bytes(b"nothing")
     (found,) = analyse_file(file, {}, {})
     assert found.not_analysed
-    assert told(found)[0].startswith("numbers: not analysed: ")
+    assert format_headroom(found)[0].startswith("numbers: not analysed: ")
 
 
 def test_of_a_pipeline_its_program_is_looked_at(tmp_path: Path) -> None:

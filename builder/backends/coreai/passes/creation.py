@@ -26,7 +26,7 @@ def fold_created(edit: Edit) -> int:
     for node in edit.calls():
         if _is_created(node, known):
             arguments, named = tree_map_only(Node, known.__getitem__, (node.args, node.kwargs))
-            known[node] = node.target(*arguments, **named)  # type: ignore[operator]
+            known[node] = node.target(*arguments, **named)  # type: ignore[operator]  # of a call_function node
     folded = 0
     for node, value in known.items():
         outside = [user for user in node.users if user not in known]

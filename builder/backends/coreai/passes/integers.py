@@ -48,7 +48,7 @@ def _number(node: Node, value: Any, place: int) -> Any:
     """A number that an operator computes with; places and sizes (`int` in torch's schema) are no such numbers."""
     if isinstance(value, bool) or not isinstance(value, int) or _LEAST <= value <= _MOST:
         return value
-    declared = node.target._schema.arguments[place].type  # type: ignore[union-attr]
+    declared = node.target._schema.arguments[place].type  # type: ignore[union-attr]  # of a call_function node
     if str(declared) not in ("number", "Scalar"):
         return value
     if value in _ENDS:

@@ -190,7 +190,7 @@ def _tile(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> li
     return _again(lowerer, node, x, lowerer.mb.tile(x=as_numbers(lowerer, x), reps=reps))
 
 
-def _no_counterpart(why: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:  # noqa: ARG001
+def _no_counterpart(why: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:  # noqa: ARG001 - a Lowering
     raise RuntimeError(why)
 
 

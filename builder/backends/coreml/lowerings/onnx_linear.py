@@ -152,7 +152,7 @@ def _local_response(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes
     return [mb.real_div(x=x, y=mb.pow(x=scaled, y=number(lowerer, x, beta)), name=lowerer.fresh_name(node))]
 
 
-def _dropout(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:  # noqa: ARG001
+def _dropout(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:  # noqa: ARG001 - a Lowering
     """Nothing, with a mask of ones: it drops only while a model is trained."""
     import numpy as np
 
