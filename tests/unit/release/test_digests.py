@@ -10,6 +10,7 @@ import pytest
 
 from builder.errors import VerificationError
 from builder.release.digests import MANIFEST, manifest_problems, read_manifest, write_manifest
+from builder.release.verify import _check_coverage
 
 
 @pytest.fixture
@@ -92,6 +93,10 @@ def test_an_empty_folder_of_an_artifact_is_part_of_the_release(tmp_path: Path) -
     write_manifest(tmp_path)
     listed = read_manifest(tmp_path)
     assert manifest_problems(tmp_path, listed) == []
+    # and the provenance, which has digests of files, need not name it
+    file = "m.mlpackage/Manifest.json"
+    subject = [{"name": file, "digest": {"sha256": listed[file]}}]
+    _check_coverage(listed, {"subject": subject, "predicate": {"runDetails": {"byproducts": []}}})
     # when it is gone, or has something in it
     (tmp_path / "m.mlpackage/Data/weights/hidden").write_text("")
     assert manifest_problems(tmp_path, listed) == [
