@@ -15,10 +15,12 @@ from torch import Tensor
 from builder.runtime.dtypes import Precision, held
 from builder.runtime.errors import UnsupportedError
 from builder.runtime.export.interface import Taken, taken
+from builder.runtime.export.matching import match_forms
 from builder.runtime.export.module import module_of
 from builder.runtime.export.stages import open_stages
 from builder.runtime.export.tidy import tidy
 from builder.runtime.features import ArrayFeature, Feature
+from builder.runtime.forms import Form
 from builder.runtime.labels import labels_of
 from builder.runtime.prepack import without_packing
 
@@ -31,7 +33,8 @@ class Exported:
     the file's names; `fixed` are inputs with sizes that the file leaves open and the program has at their default.
     `states` are by name the paths of their buffers. `left` says what of a pipeline stayed behind, and what the app has
     to do instead. `has_half` is whether anything computes in float16 as the file declares it; `single` are the modules
-    of operators that do not.
+    of operators that do not. `forms` holds by path the weights that the file stores compressed, and how;
+    `paths` are the modules of operators.
     """
 
     program: Any
@@ -44,6 +47,8 @@ class Exported:
     left: tuple[str, ...]
     has_half: bool
     single: tuple[str, ...]
+    forms: Mapping[str, Form]
+    paths: tuple[str, ...]
     specification: Any
 
 
@@ -77,6 +82,8 @@ def export(
         single=tuple(
             module.paths[name] for name, type_ in staged.precisions.items() if type_ == "fp32" and name in module.paths
         ),
+        forms=match_forms(program.state_dict, staged.forms),
+        paths=tuple(module.paths.values()),
         specification=staged.specification,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.backends.coreai.compression.forms import Form
+from builder.runtime.forms import Form
 from builder.spec.compression import Prune
 
 

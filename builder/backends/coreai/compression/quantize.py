@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.backends.coreai.compression.forms import Form, Palette, Scaled, dequantize, lookup
+from builder.runtime.forms import Form, Palette, Scaled, dequantize, lookup
 from builder.spec.compression import LinearQuantize
 
 
