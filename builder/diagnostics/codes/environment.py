@@ -83,6 +83,7 @@ CODES = (
             source=NET.replace("ReLU", "Tanh"),
             commands=("recipe=x", "flush"),
             environment={"BUILDER_REMOTE": "nowhere"},
+            slow=True,
         ),
     ),
 )
