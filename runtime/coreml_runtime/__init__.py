@@ -1,4 +1,4 @@
-"""A Core ML runtime in torch: loads a saved `.mlpackage` or `.mlmodel` and predicts, on any machine."""
+"""A Core ML runtime in torch: loads a saved `.mlpackage`, `.mlmodel` or `.aimodel` and predicts, on any machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "InputError", "Model", "ModelError", "PredictionError", "RuntimeFailure", "State", "UnsupportedError", "install",
     "load", "uninstall",
 ]  # fmt: skip
+__version__ = "0.1.0"
 
 _LAZY = {
     "load": "coreml_runtime.model",

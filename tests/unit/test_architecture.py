@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import builder
+import coreml_runtime
 
 PACKAGE = Path(builder.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -57,3 +59,9 @@ def test_a_recipe_may_accept_exactly_the_rules_that_the_lint_has() -> None:
     from builder.spec.lint import RULE_NAMES
 
     assert (*RULES, *NUMBERS) == RULE_NAMES
+
+
+def test_builder_and_its_runtime_have_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert builder.__version__ == coreml_runtime.__version__
+    assert f"coreml-runtime=={coreml_runtime.__version__}" in project["dependencies"]
