@@ -1,4 +1,4 @@
-"""B0001 to B0016: warnings. The command goes on, and its exit code says nothing about them."""
+"""B0001 to B0017: warnings. The command goes on, and its exit code says nothing about them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,16 @@ import torch
 def net():
     here = pathlib.Path(__file__)
     here.write_text(here.read_text() + "#\\n")
+    return torch.nn.Linear(4, 2)
+"""
+_CHANGES_PROCESS = """\
+import os
+
+import torch
+
+
+def net():
+    os.environ["BUILDER_CACHE"] = "elsewhere"
     return torch.nn.Linear(4, 2)
 """
 _BRANCH = """\
@@ -231,5 +241,13 @@ CODES = (
         text="Runs are sent in the background, and the server did not take them yet. `python -m builder flush` tries "
         "again and says why it fails.",
         example=None,
+    ),
+    Code(
+        code="B0017",
+        title="code of the recipe changed the process",
+        text="A factory or other code of yours closed a stream, changed an environment variable that builder reads, or "
+        "copied the process. What was changed is put back, and the copy is ended, so that it does not matter for "
+        "the build; the code should not do it.",
+        example=net(source=_CHANGES_PROCESS, commands=(_BUILD,)),
     ),
 )

@@ -39,7 +39,7 @@ def test_log_has_one_timed_line_for_each_event(tmp_path: Path) -> None:
         "work         downloading: 1.5 kB of 2.0 kB in 0.00 s",
         "stage        load done in 1.50 s: mobilenet_v2",
         "stage        convert from the store in 0.00 s: 218 operators",
-        "warning      two",
+        "warning      [B0001] two",
         " " * 26 + "lines",
     ]
 

@@ -33,7 +33,7 @@ def test_the_stages_of_the_terminal_are_read_back(tmp_path: Path) -> None:
 
     # then it knows all of them, once each
     assert (*first.ended, *second.ended) == STAGES
-    assert (*first.warnings, *second.warnings) == ("mind this",)
+    assert (*first.warnings, *second.warnings) == ("[B0001] mind this",)
     assert watch.news().ended == ()
 
 
