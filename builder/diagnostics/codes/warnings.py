@@ -1,4 +1,4 @@
-"""B0001 to B0017: warnings. The command goes on, and its exit code says nothing about them."""
+"""B0001 to B0019: warnings. The command goes on, and its exit code says nothing about them."""
 
 from __future__ import annotations
 
@@ -211,12 +211,9 @@ CODES = (
         title="the store cannot be written",
         text="Results are not stored, so that the next build computes them anew. `BUILDER_CACHE` names the folder.",
         example=Example(
-            files={
-                "net.py": NET,
-                "elsewhere.py": "import os\n\nos.environ['BUILDER_CACHE'] = os.path.abspath('net.py')\n",
-                "recipes/x.yaml": NET_RECIPE,
-            },
-            commands=("python elsewhere.py", _BUILD),
+            files={"net.py": NET, "recipes/x.yaml": NET_RECIPE},
+            environment={"BUILDER_CACHE": "net.py"},
+            commands=(_BUILD,),
         ),
     ),
     Code(
@@ -248,6 +245,22 @@ CODES = (
         text="A factory or other code of yours closed a stream, changed an environment variable that builder reads, or "
         "copied the process. What was changed is put back, and the copy is ended, so that it does not matter for "
         "the build; the code should not do it.",
-        example=net(source=_CHANGES_PROCESS, commands=(_BUILD,)),
+        example=Example(
+            files={"net.py": _CHANGES_PROCESS, "recipes/x.yaml": NET_RECIPE}, commands=(_BUILD,), apart=True, slow=True
+        ),
+    ),
+    Code(
+        code="B0018",
+        title="the remote store has something damaged",
+        text="What arrived from the remote store does not have the digest that its name promises, or is not a record "
+        "of the stage. It is not used; the stage runs again.",
+        example=None,
+    ),
+    Code(
+        code="B0019",
+        title="the remote store does not answer",
+        text="`BUILDER_REMOTE` could not be reached, or refused. The build goes on with the local store; what could "
+        "not be sent waits, and the next command or `python -m builder flush` sends it.",
+        example=None,
     ),
 )

@@ -70,6 +70,8 @@ def run(command: str, *, apart: bool) -> int:
 def check(name: str, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     example = EXAMPLES[name]
     write_files(example, folder)
+    for variable, value in example.environment.items():
+        monkeypatch.setenv(variable, value)
     for package in example.without:
         for module in [m for m in sys.modules if m == package or m.startswith(f"{package}.")]:
             monkeypatch.delitem(sys.modules, module)
