@@ -10,11 +10,16 @@ from builder.errors import UnfitEnvironmentError
 from builder.util.text import visible
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("flush", "Send the builds that wait in the outbox to MLflow, and wait for it.", usage="flush")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="whose outbox (default: outputs)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Send what waits; returns the exit code. Raises UnfitEnvironmentError where something could not be sent."""
-    parser = Parser("flush", "Send the builds that wait in the outbox to MLflow, and wait for it.", usage="flush")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="whose outbox (default: outputs)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     outputs = outputs_folder(given)
     from builder.tracking import flush
 

@@ -25,12 +25,17 @@ SOURCE is a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage, .mlmod
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("init", DESCRIPTION, usage="init SOURCE [--output recipes/NAME.yaml]")
+    made.add_argument("source", metavar="SOURCE", help="the model to look at")
+    made.add_argument("--output", metavar="FILE", help="where to write it (default: recipes/NAME.yaml)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Write the recipe and print its path; returns the exit code."""
-    parser = Parser("init", DESCRIPTION, usage="init SOURCE [--output recipes/NAME.yaml]")
-    parser.add_argument("source", metavar="SOURCE", help="the model to look at")
-    parser.add_argument("--output", metavar="FILE", help="where to write it (default: recipes/NAME.yaml)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     output = None if given.output is None else Path(given.output)
     if output is not None:
         _check_output(output)
