@@ -31,7 +31,7 @@ class Progress(Protocol):
     """What a stage may say while it works; the terminal, a log or nobody listens."""
 
     def begin(self, stage: str, expected: float | None = None) -> None:
-        """A stage begins; long work may show a spinner until `end`. It may take `expected` seconds, if that is known."""
+        """A stage begins; long work may show a spinner until `end`, and that it may take `expected` seconds."""
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
         """A stage has ended, with one line of result."""

@@ -62,11 +62,8 @@ def render(diagnostic: Diagnostic) -> str:
 def _excerpt(span: SourceSpan) -> list[str]:
     number = f"{span.line:5}" if span.file else " " * 5
     text = span.text.replace("\t", " ")
-    start, width = (
-        span.column - 1,
-        max(_LEAST_EXCERPT, shutil.get_terminal_size((_EXCERPT + _GUTTER, 0)).columns - _GUTTER),
-    )
-    width = min(width, _EXCERPT)
+    columns = shutil.get_terminal_size((_EXCERPT + _GUTTER, 0)).columns
+    start, width = span.column - 1, min(_EXCERPT, max(_LEAST_EXCERPT, columns - _GUTTER))
     cut = max(0, start - width // 2) if len(text) > width else 0
     before, marked = text[cut:start], text[start : min(start + span.length, cut + width)]
     after = text[start + len(marked) : cut + width]
