@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.cli.arguments import Parser
-from builder.config.folders import open_library
+from builder.config.folders import MODELINE, open_library
+from builder.config.recipe_keys import SCHEMA_FILE
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
 from builder.util.text import visible
@@ -46,13 +47,19 @@ def run(arguments: Sequence[str]) -> int:
     draft = inspect_source(given.source, Path("recipes") if output is None else output.parent)
     file = output or Path("recipes") / f"{_free_name(draft.name)}.yaml"
     _check_output(file)
-    _write(file, recipe_text(replace(draft, name=file.stem)))
+    _write(file, _modeline(file) + recipe_text(replace(draft, name=file.stem)))
     for key, reason in draft.missing.items():
         print(visible(f"to be given: source.{key}: {reason}"), file=sys.stderr)
     if not draft.missing:
         print(f"next: {_where(file)}python -m builder recipe={file.stem}", file=sys.stderr)
     print(file)
     return 0
+
+
+def _modeline(file: Path) -> str:
+    """The line that names the schema to editors, where one lies beside the recipe (`schema --output` writes it)."""
+    is_there = file.with_name(SCHEMA_FILE).is_file()
+    return f"{MODELINE} $schema={SCHEMA_FILE}\n" if is_there else ""
 
 
 def _free_name(wanted: str) -> str:

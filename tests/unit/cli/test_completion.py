@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from builder.__main__ import main
 from builder.cli.candidates import candidates
 from builder.cli.main import VERBS
-from builder.config.folders import GROUPS, open_library, shipped
+from builder.config.folders import GROUPS, MODELINE, head_comment, open_library, shipped
 from builder.config.recipe_keys import SCHEMA_FILE, keys_in, values_of
 from builder.spec import BuildSpec
 
@@ -34,6 +36,29 @@ def test_the_shipped_schema_is_what_the_verb_writes(tmp_path, monkeypatch, capsy
     assert main(["schema"]) == 0
     # then the file beside the recipes is that: `python -m builder schema --output recipes/recipe.schema.json` mends it
     assert json.loads(capsys.readouterr().out) == json.loads((shipped("recipes") / SCHEMA_FILE).read_text())
+
+
+def test_every_shipped_recipe_names_the_schema_and_fits_it():
+    # given the schema beside the recipes, and what editors read in their first line
+    schema = Draft202012Validator(json.loads((shipped("recipes") / SCHEMA_FILE).read_text()))
+    files = sorted(shipped("recipes").glob("*.yaml"))
+    assert len(files) > 30
+    for file in files:
+        first, _, rest = file.read_text().partition("\n")
+        assert first == f"{MODELINE} $schema={SCHEMA_FILE}", f"{file.name} has another first line"
+        schema.validate(yaml.safe_load(rest))
+        # then the line is not what people read of it
+        assert "schema" not in head_comment(file)
+
+
+def test_init_names_a_schema_that_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("recipes").mkdir()
+    assert main(["schema", "--output", f"recipes/{SCHEMA_FILE}"]) == 0
+    assert main(["init", "torchvision:resnet18"]) == 0
+    text = Path("recipes/resnet18_2.yaml").read_text()
+    assert text.startswith(f"{MODELINE} $schema={SCHEMA_FILE}\n# ")
+    capsys.readouterr()
 
 
 def test_verbs_options_recipes_groups_keys_and_values(tmp_path, monkeypatch):
