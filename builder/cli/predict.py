@@ -16,7 +16,7 @@ from builder.util.suggest import did_you_mean
 from builder.util.text import visible
 
 if TYPE_CHECKING:
-    from builder.runtime import Model
+    from coreml_runtime import Model
 
 DESCRIPTION = """Run a .mlpackage or .mlmodel on files with builder's own runtime, and print what it says.
 
@@ -45,7 +45,7 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Predict and print; returns the exit code."""
     given = parser().read(arguments)
-    from builder.runtime.coreai.asset import is_asset
+    from coreml_runtime.coreai.asset import is_asset
 
     path = model_file(given.model)
     files = _pairs(given.inputs)
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _predict(path: Path, files: Mapping[str, str], function: str | None) -> dict[str, Any]:
     """Load, read the inputs as the model declares them, and run."""
-    from builder.runtime import InputError, ModelError, PredictionError, UnsupportedError, load
+    from coreml_runtime import InputError, ModelError, PredictionError, UnsupportedError, load
 
     try:
         model = load(path, function)
@@ -126,7 +126,7 @@ def _read(feature: Any, name: str, text: str) -> Any:
     """Return one input from its file, as the model declares it."""
     import numpy as np
 
-    from builder.runtime.features import ArrayFeature, ImageFeature
+    from coreml_runtime.features import ArrayFeature, ImageFeature
 
     if isinstance(feature, ImageFeature):
         return _picture(feature, name, text)
@@ -184,8 +184,8 @@ def _described(value: Any, top: int) -> str:
 
 def detector_labels(path: Path) -> tuple[str, ...] | None:
     """The classes of a model that ends with non-maximum suppression; None for others."""
-    from builder.runtime.labels import labels_of, suppression_of
-    from builder.runtime.package import open_package
+    from coreml_runtime.labels import labels_of, suppression_of
+    from coreml_runtime.package import open_package
 
     specification = open_package(path).specification
     return labels_of(specification) if suppression_of(specification) is not None else None
