@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from builder.cli.arguments import Parser, model_file
 from builder.cli.coreai_inputs import color_layout, read_picture, require_sane, with_labels
 from builder.errors import ConfigurationError, ConversionError, SourceError
-from builder.runtime.coreai.asset import is_asset
 from builder.util.reading import open_regular
 from builder.util.suggest import did_you_mean
 from builder.util.text import visible
 
 if TYPE_CHECKING:
-    from builder.runtime import Model
+    from coreml_runtime import Model
 
 DESCRIPTION = """Run a .mlpackage or .mlmodel on files with builder's own runtime, and print what it says.
 
@@ -32,15 +31,22 @@ MOST_PRINTED = 8
 """Arrays with more elements are summed up instead of printed."""
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
+    made.add_argument("model", help="a .mlpackage, .mlmodel or .aimodel")
+    made.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
+    made.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
+    made.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
+    made.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Predict and print; returns the exit code."""
-    parser = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
-    parser.add_argument("model", help="a .mlpackage, .mlmodel or .aimodel")
-    parser.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
-    parser.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
-    parser.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
+    from coreml_runtime.coreai.asset import is_asset
+
     path = model_file(given.model)
     files = _pairs(given.inputs)
     outputs = _predict(path, files, given.function)
@@ -61,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _predict(path: Path, files: Mapping[str, str], function: str | None) -> dict[str, Any]:
     """Load, read the inputs as the model declares them, and run."""
-    from builder.runtime import InputError, ModelError, PredictionError, UnsupportedError, load
+    from coreml_runtime import InputError, ModelError, PredictionError, UnsupportedError, load
 
     try:
         model = load(path, function)
@@ -120,7 +126,7 @@ def _read(feature: Any, name: str, text: str) -> Any:
     """Return one input from its file, as the model declares it."""
     import numpy as np
 
-    from builder.runtime.features import ArrayFeature, ImageFeature
+    from coreml_runtime.features import ArrayFeature, ImageFeature
 
     if isinstance(feature, ImageFeature):
         return _picture(feature, name, text)
@@ -178,8 +184,8 @@ def _described(value: Any, top: int) -> str:
 
 def detector_labels(path: Path) -> tuple[str, ...] | None:
     """The classes of a model that ends with non-maximum suppression; None for others."""
-    from builder.runtime.labels import labels_of, suppression_of
-    from builder.runtime.package import open_package
+    from coreml_runtime.labels import labels_of, suppression_of
+    from coreml_runtime.package import open_package
 
     specification = open_package(path).specification
     return labels_of(specification) if suppression_of(specification) is not None else None

@@ -19,7 +19,7 @@ from builder.migrate.original import Inputs
 from builder.migrate.plain import stored_plain
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import described
-from builder.runtime.export import Exported
+from coreml_runtime.export import Exported
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.runtime.forms import Form, Palette, Scaled
+from coreml_runtime.forms import Form, Palette, Scaled
 
 Array = NDArray[Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from builder.runtime.export import Exported
+from coreml_runtime.export import Exported
 
 _NAMED = 3
 

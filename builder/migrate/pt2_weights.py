@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
-from builder.runtime.export.module import identifier
-from builder.runtime.forms import Form, Palette, Scaled
+from coreml_runtime.export.module import identifier
+from coreml_runtime.forms import Form, Palette, Scaled
 
 Array = NDArray[Any]
 _ATEN = torch.ops.aten

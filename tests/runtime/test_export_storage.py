@@ -13,7 +13,7 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the nam
 from coremltools.models import datatypes
 from coremltools.models.neural_network import NeuralNetworkBuilder, quantization_utils
 
-from builder.runtime.export import export
+from coreml_runtime.export import export
 from tests.runtime.programs import save_program
 
 # coremltools leaves its temporary folders to the collector

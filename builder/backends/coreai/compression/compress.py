@@ -38,7 +38,7 @@ def run(asset: Path, folder: Path, steps: Mapping[str, WeightCompression]) -> li
     """What `compress` does, in the child."""
     from builder.backends.coreai import adapter
     from builder.backends.coreai.compression.weights import find_weights
-    from builder.runtime.forms import Form
+    from coreml_runtime.forms import Form
 
     program = adapter.load_program(asset)
     with adapter.module_of(program).context:

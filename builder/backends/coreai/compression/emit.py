@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from builder.backends.coreai import adapter
-from builder.runtime.forms import Form, Palette, Scaled
+from coreml_runtime.forms import Form, Palette, Scaled
 
 
 def emit(constant: Any, form: Form, name: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.backends.coreai.child import call
-from builder.runtime.forms import Form
+from coreml_runtime.forms import Form
 
 _SECONDS = 3600.0
 
@@ -26,7 +26,7 @@ def run(asset: Path, destination: Path, forms: Mapping[str, Form]) -> list[str]:
 
     from builder.backends.coreai import adapter
     from builder.backends.coreai.compression.emit import emit
-    from builder.runtime.export.matching import match_forms
+    from coreml_runtime.export.matching import match_forms
 
     program = adapter.load_program(asset)
     left = dict(forms)

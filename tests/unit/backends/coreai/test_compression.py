@@ -16,8 +16,8 @@ from builder.backends.coreai.compression.prune import prune
 from builder.backends.coreai.compression.quantize import quantize
 from builder.backends.coreai.describe import describe
 from builder.errors import ConfigurationError, ConversionError
-from builder.runtime.forms import Form
 from builder.spec.compression import LinearQuantize, Palettize, Prune
+from coreml_runtime.forms import Form
 
 
 def integers(**settings: Any) -> LinearQuantize:
