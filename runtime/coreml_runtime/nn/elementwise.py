@@ -1,5 +1,7 @@
 """NeuralNetwork layers that work element by element: unary functions, activations, arithmetic, comparison, logic."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,7 @@
 """What every NeuralNetwork layer family shares: the layer as read, and the types of a binder and a kernel."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,7 @@
 """NeuralNetwork's recurrent layers, over sequences (S, B, C, 1, 1), by MIL's kernels."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any

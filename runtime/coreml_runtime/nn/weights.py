@@ -1,5 +1,7 @@
 """Reads a WeightParams message (float, half, linear or look-up-table quantised) as a float32 tensor."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
