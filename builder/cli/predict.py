@@ -19,15 +19,22 @@ Pictures are resized to the input's size; arrays come from .npy files, numbers a
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
+    made.add_argument("model", help="a .mlpackage, .mlmodel or .aimodel")
+    made.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
+    made.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
+    made.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
+    made.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Predict and print; returns the exit code."""
-    parser = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
-    parser.add_argument("model", help="a .mlpackage, .mlmodel or .aimodel")
-    parser.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
-    parser.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
-    parser.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
+    from coreml_runtime.coreai.asset import is_asset
+
     path = model_file(given.model)
     from coreml_runtime.shown import detector_labels, lines, save
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from builder.artifacts import StageReport
 from builder.engine.serialize import dump, load
@@ -15,13 +18,17 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.functions import labelled
 from builder.store.actions import ActionResult, Store
-from builder.store.digests import StatCache
+from builder.store.digests import StatCache, digest_of
 from builder.store.inputs import stage_inputs
 from builder.store.keys import stage_key
 from builder.store.objects import CorruptError, Objects
 from builder.util.child import doing as running
 from builder.util.memory import give_back_memory
 from builder.util.process_state import guarded
+from builder.util.redact import redacted_values
+
+if TYPE_CHECKING:  # most builds have none, and a cached one counts its imports
+    from builder.store.remote.remote import Remote
 
 Value = TypeVar("Value")
 """What a stage hands on in this process, such as a module."""
@@ -179,7 +186,7 @@ class StageRunner:
     def stage(self, task: StageTask[Value, Facts]) -> Stage[Value, Facts]:
         """Return a stage that is done: found in the store, or run now by one process of all that want it."""
         if not self.is_peek:
-            self._progress.begin(task.label)
+            self._progress.begin(task.label, self.remembered.number(_duration_name(task)))
         start = time.perf_counter()
         inputs = self.inputs(task.name, task.spec, task.after)
         key = stage_key(task.name, inputs)
@@ -203,6 +210,7 @@ class StageRunner:
         give_back_memory()  # of what stages before have forgotten
         with guarded(f"code of the model, in {task.name},"), running(f"in {task.name}"):
             value = task.run()
+        self.remembered.note_number(_duration_name(task), round(time.perf_counter() - start, 1))
         packed = task.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
         record, objects = dump(packed.facts, self.store.objects)
         action = ActionResult(
@@ -218,7 +226,8 @@ class StageRunner:
         self.remembered.forget()
         now = self.inputs(task.name, task.spec, task.after)
         if changed := sorted(name for name in {**now, **inputs} if now.get(name) != inputs.get(name)):
-            self._progress.warn(f"{changed[0]} changed while {task.name} ran: its result is not kept")
+            said = f"{changed[0]} changed while {task.name} ran: its result is not stored"
+            self._progress.warn(said, code="B0005")
         elif task.is_storable(value):
             self.store.put(action)
         return value, action, packed.facts
@@ -243,7 +252,32 @@ class StageRunner:
         return stage
 
 
-def open_runner(progress: Progress, *, peek: bool = False) -> StageRunner:
-    """A runner over the user's store."""
-    cache = Path(cache_folder())
-    return StageRunner(progress, Store(cache / "store", progress), StatCache(cache / "remembered.json"), peek=peek)
+def _duration_name(task: StageTask[Any, Any]) -> str:
+    """What the time of a stage is noted under: another source takes another time, most other settings do not."""
+    return f"seconds {task.label} {digest_of(redacted_values(task.spec.source.model_dump(mode='json')))}"
+
+
+def open_runner(progress: Progress, remote: Remote | None = None, *, peek: bool = False) -> StageRunner:
+    """A runner over the user's store, with the remote one behind it."""
+    store = Store(_store_folder(), progress, remote)
+    return StageRunner(progress, store, StatCache(store.root.parent / "remembered.json"), peek=peek)
+
+
+@contextmanager
+def remote_store(progress: Progress) -> Iterator[Remote | None]:
+    """The remote store behind the user's, if there is one; in the end a process of its own sends what waits for it."""
+    if not os.environ.get("BUILDER_REMOTE"):
+        yield None
+        return
+    from builder.store.remote.remote import open_remote
+
+    remote = open_remote(_store_folder(), progress)
+    try:
+        yield remote
+    finally:
+        if remote is not None:
+            remote.close(send=not isinstance(sys.exception(), KeyboardInterrupt))
+
+
+def _store_folder() -> Path:
+    return Path(cache_folder()) / "store"
