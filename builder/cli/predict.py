@@ -33,7 +33,6 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Predict and print; returns the exit code."""
     given = parser().read(arguments)
-    from coreml_runtime.coreai.asset import is_asset
 
     path = model_file(given.model)
     from coreml_runtime.shown import detector_labels, lines, save
