@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,6 +20,9 @@ from builder.migrate.plain import stored_plain
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import described
 from coreml_runtime.export import Exported
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -69,7 +72,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     return stored_plain(exported, plain)
 
 
-def _describe(model: Any, exported: Exported) -> None:
+def _describe(model: ModelProto, exported: Exported) -> None:
     """Take out what names this machine, and put in what the original says of itself."""
     import onnx
 

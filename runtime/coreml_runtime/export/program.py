@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from coreml_runtime.features import ArrayFeature, Feature
 from coreml_runtime.forms import Form
 from coreml_runtime.labels import labels_of
 from coreml_runtime.prepack import without_packing
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class Exported:
     single: tuple[str, ...]
     forms: Mapping[str, Form]
     paths: tuple[str, ...]
-    specification: Any
+    specification: Message
 
 
 def export(
