@@ -174,3 +174,50 @@ def test_what_draws_numbers_without_a_seed_is_refused_by_name(tmp_path: Path) ->
     # when, then
     with pytest.raises(runtime.UnsupportedError, match=r"random_uniform 'noise'.*without a seed"):
         export(path)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "rnn"])
+@pytest.mark.filterwarnings("ignore")  # what coremltools and torch say of tracing
+def test_a_recurrent_layer_over_an_open_length_is_one_loop(kind: str, tmp_path: Path) -> None:
+    # given
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.LSTM(4, 5, bidirectional=True) if kind == "lstm" else torch.nn.RNN(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.layer(x)[0]
+            return found
+
+    net = Net().eval()
+    traced = torch.jit.trace(net, torch.zeros(7, 2, 4))  # type: ignore[no-untyped-call] # torch has none
+    model = ct.convert(
+        traced, inputs=[ct.TensorType("x", (ct.RangeDim(2, 40, 7), 2, 4))], convert_to="mlprogram", skip_model_load=True,
+        compute_precision=ct.precision.FLOAT32, minimum_deployment_target=ct.target.iOS17,
+    )  # fmt: skip
+    model.save(str(tmp_path / "m.mlpackage"))
+
+    # when
+    exported = export(tmp_path / "m.mlpackage")
+
+    # then
+    assert exported.inputs[0].ranges == {0: (2, 40)}
+    other = torch.rand(23, 2, 4)
+    (found,) = exported.program.module()(other).values()
+    with torch.no_grad():
+        assert torch.allclose(found, net(other), atol=1e-5)
+
+
+def test_an_operator_of_two_types_computes_in_the_wider_one(tmp_path: Path) -> None:
+    # given: a convolution of half numbers with weights in float32
+    def build(x: Any) -> Any:
+        return mb.conv(x=x, weight=WEIGHT, name="mixed")
+
+    path = save_program(tmp_path, build, {"x": ((1, 3, 8, 8), "fp16")}, opset="ios18")
+
+    # when
+    (found,) = export(path).program.module()(X.half()).values()
+
+    # then
+    expected = torch.nn.functional.conv2d(X.half().float(), torch.from_numpy(WEIGHT))
+    assert torch.allclose(found.float(), expected, atol=2e-3 * float(expected.abs().max()))
