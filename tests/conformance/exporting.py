@@ -42,7 +42,7 @@ class Exporter:
         """Write one line a model and prediction; `current` holds the running test's name."""
         original, load, exporter = proxy.predict, proxy.__init__, self
 
-        def __init__(self: Any, path: str, *given: Any, **named: Any) -> None:
+        def begin(self: Any, path: str, *given: Any, **named: Any) -> None:
             load(self, path, *given, **named)
             self._file = _copied(Path(path))
 
@@ -57,7 +57,7 @@ class Exporter:
             return result
 
         proxy.predict = predict
-        proxy.__init__ = __init__
+        proxy.__init__ = begin
 
 
 def _copied(path: Path) -> Path:

@@ -192,7 +192,8 @@ def test_a_recurrent_layer_over_an_open_length_is_one_loop(kind: str, tmp_path: 
     net = Net().eval()
     traced = torch.jit.trace(net, torch.zeros(7, 2, 4))  # type: ignore[no-untyped-call] # torch has none
     model = ct.convert(
-        traced, inputs=[ct.TensorType("x", (ct.RangeDim(2, 40, 7), 2, 4))], convert_to="mlprogram", skip_model_load=True,
+        traced, inputs=[ct.TensorType("x", (ct.RangeDim(2, 40, 7), 2, 4))], convert_to="mlprogram",
+        skip_model_load=True,
         compute_precision=ct.precision.FLOAT32, minimum_deployment_target=ct.target.iOS17,
     )  # fmt: skip
     model.save(str(tmp_path / "m.mlpackage"))
