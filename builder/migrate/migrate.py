@@ -18,7 +18,10 @@ from builder.migrate.targets import Target
 from builder.model.sources.coreml import path_digest
 from coreml_runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
 from coreml_runtime.export import Exported, export
+from coreml_runtime.export.pipelines import only_network
 from coreml_runtime.labels import labels_of
+from coreml_runtime.model import Model
+from coreml_runtime.pipeline import Pipeline
 
 _BESIDE_WEIGHTS = 500_000
 """Bytes that the program itself and its names may take more in one format than in another."""
@@ -94,7 +97,7 @@ def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported,
     """The program, the file as the runtime executes it, and the same without rounding to half."""
     try:
         exported = export(path, function, target.precision)
-        models = load(path, function), load(path, function, "fast")
+        models = [_executed(load(path, function, precision)) for precision in ("half", "fast")]
     except InputError as error:
         raise ConfigurationError(str(error), code="B0226", hint="name one with --function") from error
     except UnsupportedError as error:
@@ -107,6 +110,12 @@ def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported,
         Original(model=model, outputs=exported.outputs, labels=labels_of(exported.specification)) for model in models
     )
     return exported, original, exact
+
+
+def _executed(model: Model) -> Model:
+    """What the program is compared with: of a pipeline with one network, that network."""
+    place = only_network(model.specification)
+    return model if place is None or not isinstance(model.network, Pipeline) else model.network.stages[place]
 
 
 def size_of(path: Path) -> int:

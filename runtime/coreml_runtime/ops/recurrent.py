@@ -279,7 +279,7 @@ def _loop(
     begin = inputs.new_zeros((), dtype=torch.int64)
     carried = (begin, sequence, *(state + inputs.new_zeros(()) for state in states))
     with torch._C.DisableTorchFunction():  # torch compiles the turn, and sees no more than it
-        _, sequence, *last = torch.while_loop(goes_on, turn_of, carried)
+        _, sequence, *last = torch.while_loop(goes_on, turn_of, carried)  # type: ignore[no-untyped-call] # torch has none
     return sequence, tuple(last)
 
 
