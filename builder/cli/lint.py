@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from builder.util.text import visible
 
 if TYPE_CHECKING:  # it brings torch
     from builder.analysis.headroom.analyse import Place
+    from builder.artifacts import Costs
 
 DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there, and where
 its numbers can go wrong: warnings, each with its confidence and its source (docs/reference/lint.md), the surest first.
-Values are bounded from the inputs on, as the build.json beside the model declares them, and the model is executed for
-a few seconds. The exit code is 0.
+Between them is what its operators cost: multiply-accumulates and bytes, counted from the program. Values are bounded
+from the inputs on, as the build.json beside the model declares them, and the model is executed for a few seconds. The
+exit code is 0.
 
   python -m builder lint outputs/mobilenet_v2_fp16/default/mobilenet_v2_fp16.mlpackage
 """
@@ -26,12 +29,16 @@ def run(arguments: Sequence[str]) -> int:
     parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
     parser.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
     path = model_file(parser.read(arguments).model)
+    from builder.analysis.costs.screen import format_costs
     from builder.analysis.headroom.inputs import analyse_file
     from builder.analysis.headroom.screen import format_headroom
-    from builder.analysis.neural_engine.inspect import accepted, format_findings, lint
+    from builder.analysis.neural_engine.inspect import accepted, examine, format_findings
 
     inputs, places = _beside(path)
-    lines = format_findings(lint(path))
+    examined = examine(path)
+    lines = format_findings(examined.findings)
+    for costs in examined.costs:
+        lines += ["", *format_costs(_placed(costs, places))]
     for headroom in analyse_file(path, inputs, places):
         found = accepted(headroom.findings, {})
         lines += ["", *format_headroom(headroom), *(format_findings(found) if found else ())]
@@ -58,4 +65,12 @@ def _beside(path: Path) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, P
         for headroom in document.get("headroom", ())
         for row in headroom["operators"]
     }
-    return inputs, places
+    rows = (row for costs in document.get("costs", ()) for row in costs["operators"])
+    return inputs, {row["name"]: Place(module=row["module"], line="") for row in rows} | places
+
+
+def _placed(costs: Costs, places: Mapping[str, Place]) -> Costs:
+    """With the module of each operator that the build record knows."""
+    modules = {name: place.module for name, place in places.items()}
+    operators = (replace(each, module=modules.get(each.name, "")) for each in costs.operators)
+    return replace(costs, operators=tuple(operators))
