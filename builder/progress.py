@@ -39,8 +39,8 @@ class Progress(Protocol):
     def bar(self, description: str, total: int | None, *, unit: str) -> AbstractContextManager[Advance]:
         """Show a bar for long work of `total` items (`unit` "it") or bytes (`unit` "B"); None where unknown."""
 
-    def warn(self, message: str) -> None:
-        """Something that the user must see."""
+    def warn(self, message: str, *, code: str) -> None:
+        """Something that the user must see; `code` is its row in `builder.diagnostics.CODES`, such as `B0003`."""
 
     def detail(self, message: str) -> None:
         """Something for the log, and for the terminal with `-v`."""
@@ -66,7 +66,7 @@ class Silent:
         """Count for nobody."""
         yield lambda _: None
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Do nothing."""
 
     def detail(self, message: str) -> None:

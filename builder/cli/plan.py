@@ -12,11 +12,11 @@ from builder.util.text import visible
 
 
 class Warnings(Silent):
-    """Tells only what is wrong with the store."""
+    """Prints warnings about the store, and nothing else."""
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Print it on stderr."""
-        print(visible(message), file=sys.stderr)
+        print(visible(f"warning[{code}]: {message}"), file=sys.stderr)
 
 
 DESCRIPTION = """Say for every stage whether its result is in the store; nothing is built and torch is not loaded.

@@ -252,7 +252,7 @@ class _Session:
         try:
             track_run(run, tracking, files=files, outputs=self._outputs, progress=Warnings(self._display))
         except UnfitEnvironmentError as error:
-            self._display.warn(error.message)
+            self._display.warn(error.message, code=error.code)
             return error.exit_code
         return 0
 

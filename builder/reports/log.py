@@ -55,9 +55,9 @@ class BuildLog:
             of = "" if total is None else f" of {amount(total)}"
             self._line("work", f"{description}: {amount(done)}{of} in {duration(time.monotonic() - started)}")
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Write something that the user was shown."""
-        self._line("warning", message)
+        self._line("warning", f"[{code}] {message}")
 
     def detail(self, message: str) -> None:
         """Write something that the user sees only with `-v`."""
@@ -118,10 +118,10 @@ class Tee:
 
             yield advance
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Warn all."""
         for listener in self._listeners:
-            listener.warn(message)
+            listener.warn(message, code=code)
 
     def detail(self, message: str) -> None:
         """Give all the detail."""

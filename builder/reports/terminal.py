@@ -76,9 +76,9 @@ class Terminal:
             bars.remove_task(task)
             self._stop_when_idle()
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Print a warning, with `-q` too."""
-        self._print_hanging(Text("  warning    ", "bold yellow"), message, style="yellow")
+        self._print_hanging(Text(f"  warning[{code}]: ", "bold yellow"), message, style="yellow")
 
     def detail(self, message: str) -> None:
         """Print a detail with `-v`."""

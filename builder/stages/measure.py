@@ -15,8 +15,8 @@ from builder.backends import backend_of
 from builder.checks.steps import measure_steps
 from builder.checks.subject import Subject
 from builder.progress import Progress
-from builder.runtime.errors import RuntimeFailure
 from builder.spec import BuildSpec
+from coreml_runtime.errors import RuntimeFailure
 
 
 def measure(
@@ -40,5 +40,6 @@ def measure(
         try:
             return measure_steps(subject, programs)
         except RuntimeFailure as error:
-            progress.warn(f"what each compression step costs is not known: it cannot be executed: {error}")
+            said = f"what each compression step costs is not known: it cannot be executed: {error}"
+            progress.warn(said, code="B0004")
             return None

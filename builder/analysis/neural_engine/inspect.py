@@ -33,7 +33,7 @@ def examine(path: Path) -> Examined:
     from builder.analysis.costs.analyse import analyse_costs
     from builder.backends import backend_of_file
     from builder.backends.coreml.compute_plan import planned
-    from builder.runtime.errors import RuntimeFailure
+    from coreml_runtime.errors import RuntimeFailure
 
     known = backend_of_file(path).lint(path)
     try:

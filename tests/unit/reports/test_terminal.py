@@ -41,7 +41,10 @@ def _show(record: BuildRecord, stream: io.StringIO, verbosity: int) -> str:
             advance(100)
         terminal.end("load", 0.012, "mobilenet_v2 from torchvision, weights IMAGENET1K_V2, 14.2 MB", cached=True)
         terminal.detail("the weights were found in the store, so that nothing had to be downloaded for this build")
-        terminal.warn("the photographs are smaller than the input and were enlarged, which blurs what the model sees")
+        terminal.warn(
+            "the photographs are smaller than the input and were enlarged, which blurs what the model sees",
+            code="B0001",
+        )
         terminal.begin("convert")
         terminal.end("convert", 6.4321, "218 operators, iOS16, fp16", cached=False)
         terminal.summary(record)
