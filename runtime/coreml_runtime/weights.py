@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from builder.runtime.blob import WeightFile, open_weights
-from builder.runtime.package import Package, resolve
-from builder.runtime.reader import Weights
+from coreml_runtime.blob import WeightFile, open_weights
+from coreml_runtime.package import Package, resolve
+from coreml_runtime.reader import Weights
 
 FEW = 64
 """Values up to which a constant may be a shape, or another setting."""

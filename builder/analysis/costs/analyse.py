@@ -12,13 +12,13 @@ from builder.analysis.costs.order import peak
 from builder.analysis.costs.program import read_graph
 from builder.analysis.costs.values import Shape
 from builder.artifacts.costs import Costs, OperatorCost
-from builder.runtime.coreai.asset import is_asset, open_asset
-from builder.runtime.errors import RuntimeFailure
-from builder.runtime.features import ArrayFeature, Feature, ImageFeature, Interface, read_interface
-from builder.runtime.ops import operators
-from builder.runtime.package import Package, open_package
-from builder.runtime.reader import read_function
-from builder.runtime.weights import small_weights
+from coreml_runtime.coreai.asset import is_asset, open_asset
+from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.features import ArrayFeature, Feature, ImageFeature, Interface, read_interface
+from coreml_runtime.ops import operators
+from coreml_runtime.package import Package, open_package
+from coreml_runtime.reader import read_function
+from coreml_runtime.weights import small_weights
 
 _STAGES = frozenset({"pipeline", "pipelineClassifier", "pipelineRegressor"})
 
@@ -83,8 +83,8 @@ def _program(package: Package, name: str, interface: Interface) -> _Part:
 
 
 def _assets(path: Path) -> Iterator[tuple[str, tuple[_Part, ...]]]:
-    from builder.runtime.coreai import loading
-    from builder.runtime.coreai.ops import operators as kernels
+    from coreml_runtime.coreai import loading
+    from coreml_runtime.coreai.ops import operators as kernels
 
     entries = open_asset(path).program.entries
     for name, entry in entries.items():

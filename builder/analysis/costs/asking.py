@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from builder.analysis.costs.values import Value, tensor_type
-from builder.runtime.binding import Known, bind_arguments
-from builder.runtime.dtypes import holder
-from builder.runtime.errors import RuntimeFailure
-from builder.runtime.ops.context import Context
-from builder.runtime.ops.table import Kernel, is_decompression
-from builder.runtime.program import Operation
+from coreml_runtime.binding import Known, bind_arguments
+from coreml_runtime.dtypes import holder
+from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.ops.context import Context
+from coreml_runtime.ops.table import Kernel, is_decompression
+from coreml_runtime.program import Operation
 
 FAILURES = (RuntimeFailure, RuntimeError, ValueError, IndexError, TypeError, KeyError, ArithmeticError, AttributeError)
 """What a kernel raises that needs numbers: the shape is not known then."""

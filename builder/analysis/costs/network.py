@@ -17,15 +17,15 @@ from torch import Tensor
 from builder.analysis.costs.asking import FAILURES
 from builder.analysis.costs.graph import Graph, Step
 from builder.analysis.costs.values import Outlines, Shape
-from builder.runtime.binding import Known
-from builder.runtime.features import read_interface
-from builder.runtime.mapping import Buffer
-from builder.runtime.nn import layers
-from builder.runtime.nn.layer import Layer, Source
-from builder.runtime.nn.network import read_border
-from builder.runtime.nn.program import read_layers
-from builder.runtime.nn.weights import read_weights, stored_size
-from builder.runtime.prepack import without_packing
+from coreml_runtime.binding import Known
+from coreml_runtime.features import read_interface
+from coreml_runtime.mapping import Buffer
+from coreml_runtime.nn import layers
+from coreml_runtime.nn.layer import Layer, Source
+from coreml_runtime.nn.network import read_border
+from coreml_runtime.nn.program import read_layers
+from coreml_runtime.nn.weights import read_weights, stored_size
+from coreml_runtime.prepack import without_packing
 
 _CONSTANTS = frozenset({"loadConstant", "loadConstantND"})
 _VIEWS = frozenset(

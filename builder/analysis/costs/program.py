@@ -21,9 +21,9 @@ from builder.analysis.costs.values import (
     of_result,
     tensor_type,
 )
-from builder.runtime.errors import ModelError
-from builder.runtime.ops.table import Kernel, parameters
-from builder.runtime.program import Block, Constant, Function, Operation, Reference, StateType
+from coreml_runtime.errors import ModelError
+from coreml_runtime.ops.table import Kernel, parameters
+from coreml_runtime.program import Block, Constant, Function, Operation, Reference, StateType
 
 VIEWS = frozenset(
     {

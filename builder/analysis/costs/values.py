@@ -11,9 +11,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from builder.runtime.dtypes import SUB_BYTE, held, stored
-from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
-from builder.runtime.program import Constant, Named, StateType, ValueType
+from coreml_runtime.dtypes import SUB_BYTE, held, stored
+from coreml_runtime.ops.context import UNKNOWN_RANK, TensorType
+from coreml_runtime.program import Constant, Named, StateType, ValueType
 
 Shape = tuple[int, ...]
 _BITS = 8

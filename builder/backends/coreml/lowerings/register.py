@@ -49,7 +49,9 @@ def uses(used: Counter[str], table: Mapping[str, Lowering] = LOWERINGS) -> tuple
     """What the record keeps of `used`."""
     return tuple(
         UsedLowering(
-            operator=name.removesuffix(DEFINED), why=WHY if name.endswith(DEFINED) else table[name].why, times=used[name]
+            operator=name.removesuffix(DEFINED),
+            why=WHY if name.endswith(DEFINED) else table[name].why,
+            times=used[name],
         )
         for name in sorted(used)
     )
