@@ -30,8 +30,8 @@ BOUNDS_VARIABLE = "BUILDER_BOUNDS"
 class Progress(Protocol):
     """What a stage may say while it works; the terminal, a log or nobody listens."""
 
-    def begin(self, stage: str) -> None:
-        """A stage begins; long work may show a spinner until `end`."""
+    def begin(self, stage: str, expected: float | None = None) -> None:
+        """A stage begins; long work may show a spinner until `end`, and that it may take `expected` seconds."""
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
         """A stage has ended, with one line of result."""
@@ -55,7 +55,7 @@ class Progress(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str, expected: float | None = None) -> None:
         """Do nothing."""
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:

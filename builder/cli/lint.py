@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.cli.arguments import Parser, model_file
+from builder.cli.arguments import Parser, model_file, verbosity
+from builder.util.locations import shown
 from builder.util.text import visible
 
 if TYPE_CHECKING:  # it brings torch
@@ -24,23 +26,48 @@ exit code is 0.
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("lint", DESCRIPTION, usage="lint MODEL")
+    made.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
+    made.offer_json()
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print what was found; returns the exit code."""
-    parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
-    parser.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
-    path = model_file(parser.read(arguments).model)
+    given = parser().read(arguments)
+    path = model_file(given.model)
     from builder.analysis.costs.screen import format_costs
     from builder.analysis.headroom.inputs import analyse_file
     from builder.analysis.headroom.screen import format_headroom
     from builder.analysis.neural_engine.inspect import accepted, examine, format_findings
+    from builder.reports.terminal import Terminal
 
     inputs, places = _beside(path)
-    examined = examine(path)
-    lines = format_findings(examined.findings)
-    for costs in examined.costs:
-        lines += ["", *format_costs(_placed(costs, places))]
-    for headroom in analyse_file(path, inputs, places):
-        found = accepted(headroom.findings, {})
+    with Terminal(verbosity=verbosity(given), stream=sys.stderr) as terminal:
+        terminal.begin("rules")
+        examined = examine(path)
+        terminal.begin("numbers")
+        numbers = [(each, accepted(each.findings, {})) for each in analyse_file(path, inputs, places)]
+    findings = examined.findings
+    costs = tuple(_placed(each, places) for each in examined.costs)
+    if given.json:
+        from builder.cli.answers import LintAnswer, costs_answer, headroom_answer, lint_findings, render
+
+        functions = tuple(headroom_answer(headroom, found) for headroom, found in numbers)
+        answer = LintAnswer(
+            model=shown(path),
+            findings=lint_findings(findings),
+            costs=tuple(map(costs_answer, costs)),
+            headroom=functions,
+        )
+        print(render(answer))
+        return 0
+    lines = format_findings(findings)
+    for each in costs:
+        lines += ["", *format_costs(each)]
+    for headroom, found in numbers:
         lines += ["", *format_headroom(headroom), *(format_findings(found) if found else ())]
     print(visible("\n".join(lines)))
     return 0

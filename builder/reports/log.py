@@ -27,7 +27,7 @@ class BuildLog:
         self._stream: TextIO = path.open("w", encoding="utf-8", buffering=1)
         self._write_lock = threading.Lock()
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str, expected: float | None = None) -> None:  # noqa: ARG002 - protocol
         """Write that a stage begins."""
         self._line("stage", f"{stage} begins")
 
@@ -96,10 +96,10 @@ class Tee:
     def __init__(self, *listeners: Progress) -> None:
         self._listeners = listeners
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str, expected: float | None = None) -> None:
         """Tell all that a stage begins."""
         for listener in self._listeners:
-            listener.begin(stage)
+            listener.begin(stage, expected)
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
         """Tell all that a stage has ended."""
