@@ -48,13 +48,13 @@ def registered_lowerings(table: Mapping[str, Lowering] = LOWERINGS) -> Iterator[
 def uses(used: Counter[str], table: Mapping[str, Lowering] = LOWERINGS) -> tuple[UsedLowering, ...]:
     """What the record keeps of `used`."""
     return tuple(
-        UsedLowering(
-            operator=name.removesuffix(DEFINED),
-            why=WHY if name.endswith(DEFINED) else table[name].why,
-            times=used[name],
-        )
+        UsedLowering(operator=name.removesuffix(DEFINED), why=_why(name, table), times=used[name])
         for name in sorted(used)
     )
+
+
+def _why(name: str, table: Mapping[str, Lowering]) -> str:
+    return WHY if name.endswith(DEFINED) else table[name].why
 
 
 def replaces_upstream(lowering: Lowering) -> bool:
