@@ -64,6 +64,16 @@ def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, parano
     return code or running.tracking_code
 
 
+def run_jobs(jobs: Sequence[Job], arguments: Sequence[str], *, outputs: Path, verbosity: int) -> list[Outcome]:
+    """Build composed jobs side by side, as a sweep does; returns what became of each, in their order."""
+    if all(job.request is None for job in jobs):
+        return [outcomes.refused(job) for job in jobs]
+    with Display(jobs=len(jobs), verbosity=verbosity, stream=sys.stderr) as display:
+        running = _Sweep(arguments, jobs, outputs=outputs, settings=read_settings([]), options=(), display=display)
+        running.run()
+    return running.outcomes
+
+
 def _jobs(lines: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[list[Job], list[ConfigurationError]]:
     """Compose every job, of a variant's name and arguments; those that are wrong are jobs too, with their reason."""
     composed = []
@@ -218,7 +228,7 @@ class _Sweep:
                     run, tracking, files=[self.folder / TABLE], outputs=self._outputs, progress=Warnings(self._display)
                 )
             except UnfitEnvironmentError as error:
-                self._display.warn(error.message)
+                self._display.warn(error.message, code=error.code)
                 self.tracking_code = error.exit_code
 
 
@@ -228,6 +238,6 @@ class Warnings(Silent):
     def __init__(self, display: Display) -> None:
         self._display = display
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Show a warning."""
-        self._display.warn(message)
+        self._display.warn(message, code=code)
