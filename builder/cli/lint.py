@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.cli.arguments import Parser, model_file
+from builder.cli.arguments import Parser, model_file, verbosity
+from builder.util.locations import shown
 from builder.util.text import visible
 
 if TYPE_CHECKING:  # it brings torch
@@ -21,19 +23,37 @@ a few seconds. The exit code is 0.
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("lint", DESCRIPTION, usage="lint MODEL")
+    made.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
+    made.offer_json()
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print what was found; returns the exit code."""
-    parser = Parser("lint", DESCRIPTION, usage="lint MODEL")
-    parser.add_argument("model", metavar="MODEL", help="a .mlpackage, .mlmodel or .aimodel")
-    path = model_file(parser.read(arguments).model)
+    given = parser().read(arguments)
+    path = model_file(given.model)
     from builder.analysis.headroom.inputs import analyse_file
     from builder.analysis.headroom.screen import format_headroom
     from builder.analysis.neural_engine.inspect import accepted, format_findings, lint
+    from builder.reports.terminal import Terminal
 
     inputs, places = _beside(path)
-    lines = format_findings(lint(path))
-    for headroom in analyse_file(path, inputs, places):
-        found = accepted(headroom.findings, {})
+    with Terminal(verbosity=verbosity(given), stream=sys.stderr) as terminal:
+        terminal.begin("rules")
+        findings = lint(path)
+        terminal.begin("numbers")
+        numbers = [(each, accepted(each.findings, {})) for each in analyse_file(path, inputs, places)]
+    if given.json:
+        from builder.cli.answers import LintAnswer, headroom_answer, lint_findings, render
+
+        functions = tuple(headroom_answer(headroom, found) for headroom, found in numbers)
+        print(render(LintAnswer(model=shown(path), findings=lint_findings(findings), headroom=functions)))
+        return 0
+    lines = format_findings(findings)
+    for headroom, found in numbers:
         lines += ["", *format_headroom(headroom), *(format_findings(found) if found else ())]
     print(visible("\n".join(lines)))
     return 0

@@ -14,7 +14,6 @@ from builder.errors import ConfigurationError, ConversionError, SourceError
 from builder.util.reading import open_regular
 from builder.util.suggest import did_you_mean
 from builder.util.text import visible
-from coreml_runtime.coreai.asset import is_asset
 
 if TYPE_CHECKING:
     from coreml_runtime import Model
@@ -32,15 +31,22 @@ MOST_PRINTED = 8
 """Arrays with more elements are summed up instead of printed."""
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
+    made.add_argument("model", help="a .mlpackage, .mlmodel or .aimodel")
+    made.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
+    made.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
+    made.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
+    made.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Predict and print; returns the exit code."""
-    parser = Parser("predict", DESCRIPTION, usage="predict MODEL name=FILE … [--output FOLDER] [--top N]")
-    parser.add_argument("model", help="a .mlpackage, .mlmodel or .aimodel")
-    parser.add_argument("inputs", nargs="*", metavar="name=FILE", help="a value for each input of the model")
-    parser.add_argument("--output", metavar="FOLDER", help="write output arrays (.npy) and images (.png) there")
-    parser.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
+    from coreml_runtime.coreai.asset import is_asset
+
     path = model_file(given.model)
     files = _pairs(given.inputs)
     outputs = _predict(path, files, given.function)

@@ -61,7 +61,7 @@ _SECTIONS = {
     "Neural Engine": page_facts.neural_engine,
     "Substitutions": page_facts.substitutions,
     "Compression": page_steps.compression,
-    "AutoResult by measuring": page_chosen.chosen,
+    "Chosen by measuring": page_chosen.chosen,
     "Lowerings of the builder's own": page_facts.lowerings,
     "Stages": page_facts.stages,
     "Recipe as composed": page_facts.recipe,

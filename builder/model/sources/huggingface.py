@@ -119,7 +119,8 @@ def _folder(source: HuggingFaceSource, progress: Progress) -> tuple[Path | None,
             raise error.replaced(hint=hint, key="source.model") from error
         progress.warn(
             f"No network: {source.config_class} is built with UNTRAINED, seeded weights instead of {source.model}. "
-            "The artifact is good for trying the build, not for an app."
+            "The artifact is good for trying the build, not for an app.",
+            code="B0001",
         )
         return None, True
 

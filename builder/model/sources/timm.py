@@ -103,7 +103,8 @@ def _weights_file(module: Any, source: TimmSource, progress: Progress) -> tuple[
             raise error.replaced(hint=hint, key="source.pretrained") from error
         progress.warn(
             f"No network: {source.name} is built with UNTRAINED, seeded weights instead of timm's. "
-            "The artifact is good for trying the build, not for an app."
+            "The artifact is good for trying the build, not for an app.",
+            code="B0001",
         )
         return None, True
 

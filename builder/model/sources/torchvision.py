@@ -113,7 +113,8 @@ def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -
             raise error.replaced(hint=hint, key="source.weights") from error
         progress.warn(
             f"No network: {source.name} is built with UNTRAINED, seeded weights instead of {weights.name}. "
-            "The artifact is good for trying the build, not for an app."
+            "The artifact is good for trying the build, not for an app.",
+            code="B0001",
         )
         return None, True
 

@@ -19,8 +19,9 @@ from builder.backends.coreml.convert import state_types
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import input_types
 from builder.backends.coreml.lowerings.assignment import assignments
-from builder.backends.coreml.lowerings.decomposed import kind_of_node, written_out
+from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.lowerings.register import registered_lowerings
+from builder.backends.coreml.lowerings.torch_definitions import has_definition, kind_of_node
 from builder.backends.coreml.lowerings.writes import functional_writes
 from builder.backends.coreml.onnx_import import mil_program
 from builder.backends.coreml.patches.apply import patched
@@ -138,7 +139,8 @@ def missing_operators(captured: CapturedProgram) -> tuple[str, ...]:
             kinds = [kind_of_node(node) for node in captured.program.graph.nodes if node.op == "call_function"]
         else:
             kinds = [name for name in top_level_names(captured.program) if not name.endswith("_")]
-        return tuple(dict.fromkeys(kind for kind in kinds if _TORCH_OPS_REGISTRY.get_func(kind) is None))
+        unknown = (kind for kind in kinds if _TORCH_OPS_REGISTRY.get_func(kind) is None)
+        return tuple(dict.fromkeys(kind for kind in unknown if captured.method == "export" or not has_definition(kind)))
 
 
 def _high_ranks(program: Any, seen: Mapping[str, Operator | None]) -> Iterator[tuple[Operator | None, int]]:
