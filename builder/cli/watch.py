@@ -47,6 +47,7 @@ def run(arguments: Sequence[str]) -> int:
             outputs=outputs.absolute(),
             room=Path(room),
             worker=(sys.executable, "-m", "builder.cli.sweep_worker"),
+            libraries=_libraries,
         )
         _watch(settings, given.port)
     return 0
@@ -68,6 +69,14 @@ def _watch(settings: Settings, port: int) -> None:
     finally:
         builds.close()
         live.close()
+
+
+def _libraries() -> object:
+    """What changes when builder or an installed package does."""
+    from builder.store.code import package_stats
+    from builder.watch.inputs import stat_of
+
+    return package_stats(), [stat_of(Path(entry)) for entry in sys.path if "site-packages" in entry]
 
 
 def _say(text: str) -> None:

@@ -36,6 +36,8 @@ class Settings:
     """A folder for what builds say."""
     worker: Sequence[str]
     """The command of the process that forks."""
+    libraries: Callable[[], object] = lambda: None
+    """Changes when that process would import something else: builder itself, or installed packages."""
 
 
 class Builds:
@@ -44,6 +46,7 @@ class Builds:
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self._settings, self._say = settings, say
         self._server: ForkServer | None = None
+        self._libraries: object = None
         self._running: Fork | Process | None = None
         self._log = settings.room / "log"
         self._told = settings.room / "inputs.json"
@@ -68,6 +71,11 @@ class Builds:
     def _forked(self, task: Task) -> Fork | Process:
         """A fork; where the process to fork from is gone, a new one of it."""
         environment = {"PYTHONDONTWRITEBYTECODE": "1"}  # two saves within a second have bytecode of one date
+        libraries = self._settings.libraries()
+        if self._server is not None and libraries != self._libraries:
+            self._server.kill()
+            self._server = None
+        self._libraries = libraries
         for _ in range(2):
             self._server = self._server or ForkServer(self._settings.worker, environment)
             try:

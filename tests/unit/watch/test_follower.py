@@ -281,3 +281,32 @@ def test_the_process_that_forks_is_started_anew_once_it_is_gone(
     assert ended is not None
     assert ended.code == 2
     assert "error[B0211]" in "".join(said) or "there is no recipe" in "".join(said)
+
+
+def test_what_was_imported_is_imported_anew_once_libraries_change(
+    room: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # given servers that are never asked for anything
+    monkeypatch.chdir(tmp_path)
+    made: list[str] = []
+
+    class Server:
+        def __init__(self, *_: object) -> None:
+            made.append("start")
+
+        def start(self, _: object) -> object:
+            return object()
+
+        def kill(self) -> None:
+            made.append("kill")
+
+    monkeypatch.setattr(loop, "ForkServer", Server)
+    monkeypatch.setattr(loop, "can_fork", lambda: True)
+    versions = iter([1, 1, 2])
+    settings = loop.Settings(
+        overrides=(), options=(), outputs=tmp_path, room=room, worker=(), libraries=lambda: next(versions)
+    )
+    builds = Builds(settings, lambda _: None)
+    for _ in range(3):
+        builds.start()
+    assert made == ["start", "kill", "start"]
