@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +17,9 @@ from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import described
 from coreml_runtime.export import Exported
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -62,7 +65,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     return ()
 
 
-def _tidy(model: Any, exported: Exported) -> None:
+def _tidy(model: ModelProto, exported: Exported) -> None:
     """Take out what names this machine, and put in what the original says of itself."""
     import onnx
 

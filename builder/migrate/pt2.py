@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
 from coreml_runtime.export import Exported
 from coreml_runtime.features import ImageFeature
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 NAME = "builder.json"
 """The extra file of the archive: inputs and outputs by name, labels, and what the original says of itself."""
@@ -43,7 +46,7 @@ def _described(exported: Exported, name: str) -> dict[str, Any]:
     return {"shape": repr(feature)}
 
 
-def metadata_of(specification: Any) -> dict[str, Any]:
+def metadata_of(specification: Message) -> dict[str, Any]:
     """Author, licence, version, description and the author's own entries, without those that are empty."""
     own = specification.description.metadata
     found = {

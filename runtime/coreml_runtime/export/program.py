@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from coreml_runtime.export.tidy import tidy
 from coreml_runtime.features import ArrayFeature, Feature
 from coreml_runtime.labels import labels_of
 from coreml_runtime.prepack import without_packing
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class Exported:
     left: tuple[str, ...]
     has_half: bool
     single: tuple[str, ...]
-    specification: Any
+    specification: Message
 
 
 def export(

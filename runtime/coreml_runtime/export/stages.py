@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -20,6 +20,9 @@ from coreml_runtime.model import chosen_function
 from coreml_runtime.nn.network import read_network
 from coreml_runtime.package import Package, open_package
 
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
 Run = Callable[[dict[str, Any], dict[str, Tensor], Around], dict[str, Any]]
 
 
@@ -31,7 +34,7 @@ class Staged:
     `precisions` says in which of fp16 and fp32 an operator of an ML program computes.
     """
 
-    specification: Any
+    specification: Message
     inputs: dict[str, Feature]
     declared: dict[str, Feature]
     states: Mapping[str, ArrayFeature]

@@ -1,8 +1,10 @@
 """Reads a WeightParams message (float, half, linear or look-up-table quantised) as a float32 tensor."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +14,9 @@ from coreml_runtime.bits import unpack_bits
 from coreml_runtime.errors import ModelError
 from coreml_runtime.mapping import Buffer
 from coreml_runtime.wire import markers
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _RAW, _INT8, _HALF, _FLOAT = "rawValue", "int8RawValue", "float16Value", "floatValue"
 _NUMBERS = {1: _FLOAT, 2: _HALF, 30: _RAW, 31: _INT8}
@@ -25,7 +30,7 @@ _ALIGNMENT = 64
 Array = np.ndarray[Any, Any]
 
 
-def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Tensor:
+def read_weights(message: Message, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Tensor:
     """The values of `message` as a float32 tensor of `shape`; `axis` is the one that quantisation scales run along.
 
     A value that was cut out of the message lies in the file `content`, at any byte: it is read from there straight
@@ -35,7 +40,7 @@ def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0, content: 
     return read_later(message, shape, axis=axis, content=content)()
 
 
-def read_later(message: Any, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Callable[[], Tensor]:
+def read_later(message: Message, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Callable[[], Tensor]:
     """What makes the tensor of `read_weights`: the values are read and checked now, quantised ones decoded later."""
     field, stored = _stored(message, content)
     count = prod(shape)
@@ -58,7 +63,7 @@ def read_later(message: Any, shape: Sequence[int], *, axis: int = 0, content: Bu
     return lambda: tensor
 
 
-def weight_count(message: Any, content: Buffer) -> int:
+def weight_count(message: Message, content: Buffer) -> int:
     """How many values `message` holds, for the few weights whose shape the layer does not declare."""
     field, stored = _stored(message, content)
     if field == _RAW:
@@ -66,7 +71,7 @@ def weight_count(message: Any, content: Buffer) -> int:
     return stored.size // _WIDTHS[field]
 
 
-def _stored(message: Any, content: Buffer) -> tuple[str, Array]:
+def _stored(message: Message, content: Buffer) -> tuple[str, Array]:
     """The field that holds the values and its bytes, from the message or from the file."""
     cut = {_NUMBERS[number]: (start, size) for number, start, size in markers(message)} if content else {}
     for field in (_RAW, _INT8, _HALF):
@@ -102,7 +107,7 @@ def _widen(stored: Array, target: Array) -> None:
         part.copy_(torch.from_numpy(half)[: part.numel()])
 
 
-def _quantized(stored: Array, field: str, message: Any, shape: Sequence[int], axis: int) -> Callable[[], Tensor]:
+def _quantized(stored: Array, field: str, message: Message, shape: Sequence[int], axis: int) -> Callable[[], Tensor]:
     """W = W_quantised * scale + bias, or a look-up (NeuralNetwork.proto, LinearQuantizationParams).
 
     The integers have 1 to 8 bits and are packed most significant bit first, as coremltools packs them.
