@@ -16,8 +16,7 @@ from coreml_runtime.cli import main
 from coreml_runtime.proto import SCHEMA
 from coreml_runtime.pyfunc import Predictor, has_batch_axis
 from coreml_runtime.pyfunc import _load_pyfunc as load_pyfunc
-
-from .conftest import LABELS, WEIGHTS
+from runtime_tests.conftest import LABELS, WEIGHTS
 
 FOREIGN = {"builder", "coremltools", "torchvision", "mlflow", "pandas", "hydra"}
 
