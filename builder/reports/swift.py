@@ -145,15 +145,15 @@ def _meaning(given: Mapping[str, Any]) -> str:
         size = f"{given['width']} × {given['height']}"
         return f"any picture: it is scaled to {size}, and the model itself normalises it"
     dtype = str(given.get("dtype", ""))
-    said = f"`MLMultiArray(shape: {list(given.get('shape', []))}, dataType: {_ARRAYS.get(dtype, dtype)})`"
+    message = f"`MLMultiArray(shape: {list(given.get('shape', []))}, dataType: {_ARRAYS.get(dtype, dtype)})`"
     if "ranges" in given:
         bounds = (str(low) if low == high else f"{low} to {high}" for low, high in given["ranges"])
-        said += f", or of other sizes: {' × '.join(bounds)}"
+        message += f", or of other sizes: {' × '.join(bounds)}"
     if "enumerated_shapes" in given:
-        said += f", or of shape {', '.join(str(shape) for shape in given['enumerated_shapes'])}"
+        message += f", or of shape {', '.join(str(shape) for shape in given['enumerated_shapes'])}"
     if given.get("optional"):
-        said += f"; unless given, every value is {given.get('default_value', 0)}"
-    return said
+        message += f"; unless given, every value is {given.get('default_value', 0)}"
+    return message
 
 
 def _gives(output: Mapping[str, Any], labels: Sequence[str] | None) -> str:

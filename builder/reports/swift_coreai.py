@@ -231,17 +231,17 @@ def _variable(given: Mapping[str, Any]) -> str:
 
 def _meaning(given: Mapping[str, Any]) -> str:
     if _is_picture(given):
-        said = "any picture: it is scaled, and the model itself normalises it"
+        sizes = "any picture: it is scaled, and the model itself normalises it"
     elif "color_layout" in given:
-        said = f"levels of 0 to 255, {_sizes(given)}"
+        sizes = f"levels of 0 to 255, {_sizes(given)}"
     else:
-        said = _sizes(given)
+        sizes = _sizes(given)
     if "ranges" in given:
         bounds = (str(low) if low == high else f"{low} to {_high(high)}" for low, high in given["ranges"])
-        said += f", or of other sizes: {' × '.join(bounds)}"
+        sizes += f", or of other sizes: {' × '.join(bounds)}"
     if "enumerated_shapes" in given:
-        said += f", or of shape {', '.join(str(shape) for shape in given['enumerated_shapes'])}"
-    return said
+        sizes += f", or of shape {', '.join(str(shape) for shape in given['enumerated_shapes'])}"
+    return sizes
 
 
 def _high(high: int) -> str:

@@ -40,7 +40,7 @@ def lint(path: Path) -> tuple[LintFinding, ...]:
                     rule=name,
                     confidence=rule.confidence,
                     count=len(hits),
-                    examples=tuple(f"{hit.name} {hit.said}" for hit in hits[:_EXAMPLES]),
+                    examples=tuple(f"{hit.name} {hit.summary}" for hit in hits[:_EXAMPLES]),
                     advice=rule.advice,
                     sources=rule.sources,
                 )
