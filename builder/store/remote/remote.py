@@ -19,7 +19,7 @@ from builder.util.paths import write_atomically
 
 ROOM = "unsent"
 """The folder beside the store that has an empty file for each result that is still to be sent, by its remote."""
-LAYOUT = "v3"
+LAYOUT = "v4"
 """The first part of every name in a remote store; raised with the meaning of results (`builder.store.actions`)."""
 MOST_OF_RESULT = 1 << 28
 _REST = 30.0

@@ -155,7 +155,7 @@ def forge(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-DAMAGED = (b"", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"schema": 3, "digest": "sha256:0", "action": {}}')
+DAMAGED = (b"", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"schema": 4, "digest": "sha256:0", "action": {}}')
 
 
 def test_a_damaged_result_is_a_miss_and_is_mended(shared: Path, machines: Any) -> None:
