@@ -84,9 +84,9 @@ def rounding_of_torch() -> float:
     return min(compare(a, b.double().numpy()).snr_db for a, b in pairs)
 
 
-def _told(summary: str) -> str:
+def _told(said: str) -> str:
     """The error of a build, without the screen of obstacles and the places of files on this machine."""
-    lines = [line for line in summary.splitlines() if line.startswith(("error:", "export does", "script does"))]
+    lines = [line for line in said.splitlines() if line.startswith(("error:", "export does", "script does"))]
     return re.sub(r"/\S*/", "", " ".join(lines))[:600]
 
 

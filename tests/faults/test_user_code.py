@@ -41,11 +41,11 @@ def start(folder: Path, body: str) -> subprocess.Popen[str]:
         ("ctypes.string_at(0)", 3, "SIGSEGV"),
     ],
 )
-def test_code_that_ends_the_process_is_told(body: str, code: int, summary: str, tmp_path: Path) -> None:
+def test_code_that_ends_the_process_is_told(body: str, code: int, said: str, tmp_path: Path) -> None:
     process = start(tmp_path, body)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, ""), err
-    assert summary in err
+    assert said in err
     assert "while calling net:make" in err
 
 

@@ -166,18 +166,18 @@ def _work(target: Target, count: int, number: int, room: Path, keep: Path, resul
     os.chdir("/")
 
 
-def _fault(code: int, summary: str) -> str:
+def _fault(code: int, said: str) -> str:
     """What is wrong with how a command ended; empty where it ended well."""
     if code not in _ALLOWED:
-        return f"exit code {code}: {summary[-1500:]}"
-    if "Traceback (most recent call last)" in summary:
-        return f"a traceback: {summary[-1500:]}"
-    if visible(summary) != summary:
-        return f"control characters: {visible(summary)[-400:]}"
-    if code and not summary.strip():
+        return f"exit code {code}: {said[-1500:]}"
+    if "Traceback (most recent call last)" in said:
+        return f"a traceback: {said[-1500:]}"
+    if visible(said) != said:
+        return f"control characters: {visible(said)[-400:]}"
+    if code and not said.strip():
         return f"exit code {code} without a word"
-    if len(summary) > 1 << 20:
-        return f"{len(summary)} characters of output"
+    if len(said) > 1 << 20:
+        return f"{len(said)} characters of output"
     return ""
 
 

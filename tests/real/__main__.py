@@ -116,14 +116,14 @@ def _run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
-def _reason(summary: str) -> str:
-    found = [line for line in summary.splitlines() if line.startswith("error[")]
+def _reason(said: str) -> str:
+    found = [line for line in said.splitlines() if line.startswith("error[")]
     return found[-1].partition("]: ")[2].partition(". The new files")[0] if found else "no reason was given"
 
 
-def _pasted(summary: str) -> dict[str, Any] | None:
+def _pasted(said: str) -> dict[str, Any] | None:
     """The section behind the last `->` of the output."""
-    lines = [line.removeprefix("  ") for line in summary.splitlines()]
+    lines = [line.removeprefix("  ") for line in said.splitlines()]
     starts = [number for number, line in enumerate(lines) if line.startswith("-> ")]
     if not starts:
         return None

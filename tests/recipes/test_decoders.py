@@ -153,7 +153,7 @@ def test_functions_share_weights_and_the_record_tells_them_apart(
 )
 def test_what_cannot_be_kept_is_refused(
     change: tuple[str, str],
-    summary: str,
+    said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -163,4 +163,4 @@ def test_what_cannot_be_kept_is_refused(
     text = RECIPE.format(config="Qwen3Config", arguments=SHAPE % "", precision="fp32").replace(*change)
     (tmp_path / "recipes" / "x.yaml").write_text(text)
     assert main(["recipe=x", "tracking=none", "-q"]) == 3
-    assert summary in capsys.readouterr().err
+    assert said in capsys.readouterr().err

@@ -253,7 +253,7 @@ def test_too_few_candidates_are_found_out(build: Build, capsys: pytest.CaptureFi
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(
-    build: Build, capsys: pytest.CaptureFixture[str], factory: str, change: dict[str, Any], code: int, summary: str
+    build: Build, capsys: pytest.CaptureFixture[str], factory: str, change: dict[str, Any], code: int, said: str
 ) -> None:
     detection = {"kind": "torchvision", "labels": LABELS} | change
     source = {"kind": "python", "factory": f"{MODELS}:{factory}"}
@@ -261,7 +261,7 @@ def test_what_does_not_fit_the_model_is_refused(
     Path("recipes/x.yaml").write_text("# A detector.\n" + yaml.safe_dump(content, sort_keys=False))
     assert main(["recipe=x", "tracking=none"]) == code
     err = capsys.readouterr().err
-    assert summary in err
+    assert said in err
     assert "recipes/x.yaml" in err
 
 

@@ -172,13 +172,13 @@ IMAGE = "{kind: image, shape: [1, 1, 28, 28], color_layout: G, scale: 1}"
         ("onix", "digits.onnx", IMAGE, 2, "onnx"),
     ],
 )
-def test_wrong_sources_are_told_with_file_and_line(kind, file, image, code, summary, tmp_path, monkeypatch, capsys):
+def test_wrong_sources_are_told_with_file_and_line(kind, file, image, code, said, tmp_path, monkeypatch, capsys):
     # given
     text = SOURCE.format(kind=kind, file=FILES / file, image=image) + "target: {name: ios18}\n"
     # when
     got, artifact, err = build(text, tmp_path, monkeypatch, capsys)
     # then
     assert (got, artifact) == (code, None), err
-    assert summary in err
+    assert said in err
     assert "recipes/x.yaml:" in err
     assert "Traceback" not in err

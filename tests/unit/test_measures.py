@@ -55,6 +55,6 @@ def test_other_shapes_are_refused():
         ([torch.tensor([1.0]), torch.tensor([2.0])], None),
     ],
 )
-def test_what_proves_nothing_is_told(references, summary):
+def test_what_proves_nothing_is_told(references, said):
     reason = why_meaningless(references)
-    assert (reason is None) if summary is None else (summary in reason)
+    assert (reason is None) if said is None else (said in reason)

@@ -19,7 +19,7 @@ FAILS = ("palettize_2", "prune_50")
 @pytest.mark.parametrize(
     ("mixtures_pass", "said", "least"), [(False, "palettize_4 for all layers", 300), (True, "", 0)]
 )
-def test_the_best_uniform_method_is_among_the_answers(mixtures_pass: bool, summary: str, least: int) -> None:
+def test_the_best_uniform_method_is_among_the_answers(mixtures_pass: bool, said: str, least: int) -> None:
     # given methods of which palettize_4 is the smallest that passes, and mixtures that pass, or not
     tried: dict[str, int] = {}
 
@@ -43,7 +43,7 @@ def test_the_best_uniform_method_is_among_the_answers(mixtures_pass: bool, summa
     if mixtures_pass:
         assert all(step.names for step in found.steps.values())
     else:
-        assert found.summary == f"compression {summary}"
+        assert found.said == f"compression {said}"
         assert list(found.steps) == ["palettize_4"]
         assert found.steps["palettize_4"].names is None
-        assert tried[summary] == least
+        assert tried[said] == least

@@ -120,14 +120,14 @@ def test_help_survives_two_recipes_of_one_name(run: Run, tmp_path: Path) -> None
         (errno.ENOSPC, "error[B0706]: the disk is full: No space left"),
     ],
 )
-def test_what_the_system_refuses_is_no_bug(code: int, summary: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_system_refuses_is_no_bug(code: int, said: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(code, os.strerror(code), "there/it")
 
     monkeypatch.setattr("builder.cli.list.run", refuse)
     status, _, stderr = run("list")
     assert status == 7
-    assert stderr.startswith(summary)
+    assert stderr.startswith(said)
     assert "Traceback" not in stderr
 
 

@@ -151,13 +151,13 @@ def test_a_wrong_label_misses_the_limit_and_the_artifact_is_broken(
     ],
 )
 def test_pictures_that_are_wrong_end_the_build_at_the_line_that_names_them(
-    change: Any, place: str, summary: str, project: Path, capsys: pytest.CaptureFixture[str]
+    change: Any, place: str, said: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(project)
     assert main(["recipe=tiny", "-q"]) == 3
     out, err = capsys.readouterr()
     assert out == ""
-    assert summary in err
+    assert said in err
     assert f"recipes/tiny.yaml{place}" in err
     assert not (project / "outputs/tiny").exists()
 
@@ -197,7 +197,7 @@ def test_data_in_place_of_a_name_and_from_a_users_function_counts_with_its_code_
     ],
 )
 def test_thresholds_and_differences_alike_are_enforced(
-    limits: list[str], summary: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+    limits: list[str], said: list[str], project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # given a substitution that makes the artifact worse than the model: a third of its answers are wrong
     recipe = RECIPE.replace("    accuracy: {min: 0.9}\n", "")
@@ -208,7 +208,7 @@ def test_thresholds_and_differences_alike_are_enforced(
     # when it is built, then every limit that is missed is named, and the artifact is broken
     assert main(["recipe=tiny", "-q", *arguments]) == 5
     error = " ".join(capsys.readouterr().err.split())
-    assert all(line in error for line in summary)
+    assert all(line in error for line in said)
     assert (project / "outputs/broken/tiny/default/tiny.mlpackage").exists()
     assert not (project / "outputs/tiny/default").exists()
     document = json.loads((project / "outputs/broken/tiny/default/build.json").read_text())

@@ -174,12 +174,12 @@ def test_nothing_is_built_where_every_job_is_wrong(run: Run, children: Children,
     ],
 )
 def test_wrong_settings_are_explained(
-    arguments: list[str], summary: list[str], run: Run, children: Children, tmp_path: Path
+    arguments: list[str], said: list[str], run: Run, children: Children, tmp_path: Path
 ) -> None:
     tasks = children()
     code, out, err = run("-m", "recipe=x", "precision=fp32,fp16", *arguments)
     assert (code, out, tasks) == (2, "", [])
-    for part in summary:
+    for part in said:
         assert part in err
     assert not (tmp_path / "outputs").exists()
 

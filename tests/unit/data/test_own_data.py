@@ -229,12 +229,12 @@ ALL = [["cat/a.png", "x"], ["cat/b.png", "x"], ["dog/c.png", "x"], ["dog/deeper/
     ],
 )
 def test_a_folder_that_is_wrong_is_named_with_what_was_expected(
-    break_it: Break, summary: str, key: str, folder: Path
+    break_it: Break, said: str, key: str, folder: Path
 ) -> None:
     changes = break_it(folder)
     count = changes.pop("samples", None)
     data = _data(**{"kind": "folder", "folder": str(folder)} | changes)
-    with pytest.raises(SourceError, match=summary) as raised:
+    with pytest.raises(SourceError, match=said) as raised:
         list(draw_samples(data, _image(), count, 0, key="checks.parity.data"))
     assert raised.value.key == f"checks.parity.data.{key}".rstrip(".")
 
@@ -308,11 +308,11 @@ NAN[1, 0, 2] = np.nan
     ],
 )
 def test_tensors_that_are_wrong_are_named_with_what_was_expected(
-    changes: dict[str, Any], summary: str, key: str, tmp_path: Path
+    changes: dict[str, Any], said: str, key: str, tmp_path: Path
 ) -> None:
     arrays = {name: value for name, value in (ARRAYS | changes).items() if value is not None}
     data = _data(kind="tensors", file=_file(tmp_path, arrays, ".npz"))
-    with pytest.raises(SourceError, match=summary) as raised:
+    with pytest.raises(SourceError, match=said) as raised:
         list(draw_samples(data, INPUTS, None, 0))
     assert raised.value.key == f"data.{key}".rstrip(".")
 
@@ -386,8 +386,8 @@ def test_of_an_iterator_the_first_samples_are_taken(user_module: Callable[[str],
         ("def other():\n    pass", r"my_data has no make"),
     ],
 )
-def test_a_factory_that_is_wrong_is_named(body: str, summary: str, user_module: Callable[[str], None]) -> None:
+def test_a_factory_that_is_wrong_is_named(body: str, said: str, user_module: Callable[[str], None]) -> None:
     user_module(body)
-    with pytest.raises(SourceError, match=summary) as raised:
+    with pytest.raises(SourceError, match=said) as raised:
         list(draw_samples(PYTHON, X, None, 0))
     assert raised.value.key in ("data.factory", "data")

@@ -169,9 +169,9 @@ def made(channels: int, form: str, **settings: Any) -> Detect:
     ],
 )
 def test_what_the_model_returns_must_be_what_the_recipe_says(
-    channels: int, form: str, settings: dict[str, Any], summary: str
+    channels: int, form: str, settings: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=summary):
+    with pytest.raises(ConfigurationError, match=said):
         made(channels, form, **settings)
 
 
@@ -184,7 +184,7 @@ def test_what_the_model_returns_must_be_what_the_recipe_says(
         ({"boxes": "where", "scores": "other"}, r"other of \(1, 7, 8, 8\)"),
     ],
 )
-def test_boxes_and_scores_are_found_by_their_names(settings: dict[str, Any], summary: str) -> None:
+def test_boxes_and_scores_are_found_by_their_names(settings: dict[str, Any], said: str) -> None:
     detection = BoxesDetection(kind="boxes", labels=LABELS, **settings)
-    with pytest.raises(ConfigurationError, match=summary), torch.no_grad():
+    with pytest.raises(ConfigurationError, match=said), torch.no_grad():
         make_detect(detection, 3, detector_models.heads(7, "named"), PICTURE)

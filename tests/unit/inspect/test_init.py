@@ -242,11 +242,11 @@ def test_an_existing_recipe_is_kept(here: Path, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_what_is_no_model_is_explained(
-    source: str, code: int, summary: str, here: Path, capsys: pytest.CaptureFixture[str]
+    source: str, code: int, said: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for suffix in ("pth", "onnx", "mlmodel", "pt2"):
         Path(f"broken.{suffix}").write_bytes(b"\xffnot a model")
     found, out, err = init(source, capsys=capsys)
     assert (found, out) == (code, "")
-    assert summary in err
+    assert said in err
     assert not (here / "recipes").exists()

@@ -129,7 +129,7 @@ def test_a_trace_has_covariances_and_projected_cells(tmp_path: Path) -> None:
         (lambda x: torch.linalg.svdvals(x), "'linalg_svdvals' not implemented"),
     ],
 )
-def test_what_stays_refused_names_the_reason(function: object, summary: str) -> None:
-    x = torch.ones(3, 3) if "svd" in summary else torch.ones(3)
-    with pytest.raises(ConversionError, match=summary):
+def test_what_stays_refused_names_the_reason(function: object, said: str) -> None:
+    x = torch.ones(3, 3) if "svd" in said else torch.ones(3)
+    with pytest.raises(ConversionError, match=said):
         convert(Cases([(function, (x,))]).eval(), [x], method="trace", half=False)

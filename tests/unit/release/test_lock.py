@@ -77,10 +77,10 @@ def test_a_missing_file_is_named(project: Path) -> None:
         ("checks.parity.samples=2", "settings: checks.parity.samples: 1 -> 2"),
     ],
 )
-def test_a_changed_setting_is_named(override: str, summary: str, project: Path) -> None:
+def test_a_changed_setting_is_named(override: str, said: str, project: Path) -> None:
     # given an entry, when a setting changes, then it is named with its values
     (line,) = lock.drift_before(_entry(project), compose(["recipe=tiny", override]), project.resolve())
-    assert line == summary
+    assert line == said
 
 
 def test_another_default_is_drift_of_the_configuration(project: Path) -> None:
@@ -109,10 +109,10 @@ def test_another_version_of_a_tool_is_named(project: Path, monkeypatch: pytest.M
         ({"data": {}}, "data: data.csv: sha256 "),
     ],
 )
-def test_what_only_a_build_tells_is_compared_after_it(changes: dict[str, Any], summary: str, project: Path) -> None:
+def test_what_only_a_build_tells_is_compared_after_it(changes: dict[str, Any], said: str, project: Path) -> None:
     # given an entry, when a build reads or makes something else, then it is named
     (line,) = lock.drift_after(_entry(project), _entry(project, **changes))
-    assert summary in line
+    assert said in line
 
 
 def test_data_that_came_with_a_package_is_compared_by_content(project: Path) -> None:

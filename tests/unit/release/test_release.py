@@ -231,11 +231,11 @@ def test_a_dirty_tree_is_refused(project: Path, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_a_wrong_command_line_is_explained(
-    arguments: list[str], summary: str, project: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], said: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # given a mistake on the command line, when a release is asked for, then it is the user's to mend
     assert main(["release", "recipe=tiny", *arguments]) == ConfigurationError.exit_code
-    assert summary in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_verify_explains_what_is_no_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,11 +71,11 @@ def test_written_file_is_read_back_after_the_folder_moved(record: BuildRecord, t
         ('{"schema": 99}', "schema 99, and this builder reads schema 1"),
     ],
 )
-def test_what_is_no_build_json_is_refused(tmp_path: Path, text: str, summary: str) -> None:
+def test_what_is_no_build_json_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "build.json"
     path.write_text(text)
 
-    with pytest.raises(ValueError, match=summary):
+    with pytest.raises(ValueError, match=said):
         read_build_json(path)
 
 

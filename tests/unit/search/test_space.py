@@ -65,8 +65,8 @@ def test_a_continuous_range_has_no_end_of_points_unless_it_has_steps(make_search
         ({"kind": "float", "min": 1.0}, "Field required"),
     ],
 )
-def test_an_entry_that_is_no_range_is_refused(entry: dict[str, object], summary: str) -> None:
-    with pytest.raises(ValidationError, match=summary):
+def test_an_entry_that_is_no_range_is_refused(entry: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
         Search.model_validate({"space": {"x": entry}, "objectives": OBJECTIVES})
 
 

@@ -97,7 +97,7 @@ def test_a_file_that_is_passed_on_is_the_file(package, tmp_path):
 def test_the_target_may_be_raised(package):
     _, _, converted, _ = built(spec_of(package, target={"name": "ios18"}))
     assert converted.model._spec.specificationVersion == 9
-    assert "now for ios18" in converted.summary
+    assert "now for ios18" in converted.said
 
 
 def test_a_neural_network_with_an_array(network):
@@ -150,8 +150,8 @@ def test_a_neural_network_with_an_array(network):
         ({"format": "mlmodel", "target": {"name": "ios14"}}, ConfigurationError, "cannot become an mlmodel", "format"),
     ],
 )
-def test_what_the_file_is_not(package, parts, error, summary, key):
-    with pytest.raises(error, match=re.escape(summary)) as raised:
+def test_what_the_file_is_not(package, parts, error, said, key):
+    with pytest.raises(error, match=re.escape(said)) as raised:
         built(spec_of(package, **parts))
     assert raised.value.key == key
 

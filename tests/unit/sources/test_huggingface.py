@@ -159,8 +159,8 @@ def test_offline_is_an_error_unless_a_configuration_will_do():
         ({"model": "not a name", "config_class": None}, None, {}, "neither a folder nor the name", "source.model"),
     ],
 )
-def test_what_does_not_fit_is_named(change, inputs, parts, summary, key):
-    with pytest.raises(SourceError, match=re.escape(summary)) as raised:
+def test_what_does_not_fit_is_named(change, inputs, parts, said, key):
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(UNTRAINED | change, inputs, **parts)
     assert raised.value.key == key
 

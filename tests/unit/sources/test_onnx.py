@@ -226,8 +226,8 @@ def test_ids_of_int64_are_given_as_int32(tmp_path):
         ({"input": {"input_1": IMAGE, "mask": IMAGE}}, "has no input mask", "input.mask"),
     ],
 )
-def test_inputs_that_the_file_does_not_have(tmp_path, parts, summary, key):
-    with pytest.raises(SourceError, match=re.escape(summary)) as raised:
+def test_inputs_that_the_file_does_not_have(tmp_path, parts, said, key):
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(write(tmp_path / "m.onnx"), **parts)
     assert raised.value.key == key
 

@@ -127,9 +127,9 @@ def test_a_length_that_the_app_chooses(kind, tmp_path):
     ("attributes", "said"),
     [({"clip": 1.0}, "LSTM with clip"), ({"activations": ["Relu"] * 3}, "LSTM with activations Relu, Relu, Relu")],
 )
-def test_recurrent_operators_that_core_ml_does_not_have_are_told(attributes, summary, tmp_path):
+def test_recurrent_operators_that_core_ml_does_not_have_are_told(attributes, said, tmp_path):
     file = recurrent(tmp_path / "m.onnx", "LSTM", "forward", **attributes)
-    with pytest.raises(ConversionError, match=summary):
+    with pytest.raises(ConversionError, match=said):
         snr(file, tmp_path, [STEPS, BATCH, INPUT])
 
 
@@ -140,18 +140,18 @@ def test_recurrent_operators_that_core_ml_does_not_have_are_told(attributes, sum
         (["x", "w", "r", "", "lengths", "", "", "p"], "LSTM with peepholes"),
     ],
 )
-def test_a_recurrent_layer_that_core_ml_does_not_have_is_named(inputs, summary, tmp_path):
+def test_a_recurrent_layer_that_core_ml_does_not_have_is_named(inputs, said, tmp_path):
     from onnx import helper
 
     random = np.random.default_rng(0)
-    kind = summary.split()[0]
+    kind = said.split()[0]
     sizes = {"w": (1, GATES[kind] * HIDDEN, INPUT), "r": (1, GATES[kind] * HIDDEN, HIDDEN), "p": (1, 3 * HIDDEN)}
     constants: dict[str, Any] = {name: random.normal(size=size).astype(np.float32) for name, size in sizes.items()}
     constants["lengths"] = np.asarray([STEPS, 2], dtype=np.int32)
     node = helper.make_node(kind, inputs, ["y"], name=f"/memory/{kind}", hidden_size=HIDDEN)
     used = {name: value for name, value in constants.items() if name in inputs}
     file = save(tmp_path / "m.onnx", [node], used, [STEPS, BATCH, INPUT], {"y": [STEPS, 1, BATCH, HIDDEN]})
-    with pytest.raises(ConversionError, match=rf"'/memory/{kind}' .*{summary}"):
+    with pytest.raises(ConversionError, match=rf"'/memory/{kind}' .*{said}"):
         snr(file, tmp_path, [STEPS, BATCH, INPUT])
 
 

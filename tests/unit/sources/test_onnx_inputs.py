@@ -172,9 +172,9 @@ def test_an_input_with_a_default_may_be_given_or_left_out(given, tmp_path):
         ("g (float[2,3] x) => (seq(float[2,3]) y) { y = SequenceConstruct(x) }", {}, "returns y as sequence"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_the_file_is_refused(text, change, summary, tmp_path):
+def test_what_does_not_fit_the_file_is_refused(text, change, said, tmp_path):
     spec = spec_of(file_of(tmp_path, text), input={"x": X} | change)
-    with pytest.raises(SourceError, match=summary):
+    with pytest.raises(SourceError, match=said):
         load_source(spec, make_examples(spec), Silent())
 
 

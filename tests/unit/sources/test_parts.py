@@ -153,7 +153,7 @@ CACHED = {
         ),
     ],
 )  # fmt: skip
-def test_what_is_no_part_is_refused(source, inputs, parts, summary, key):
-    with pytest.raises(SourceError, match=re.escape(summary)) as raised:
+def test_what_is_no_part_is_refused(source, inputs, parts, said, key):
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(source, inputs, **parts)
     assert raised.value.key == key

@@ -107,10 +107,10 @@ def test_inputs_named_as_the_program_names_them_may_stand_in_any_order(kind, mod
         (lambda m, p: p.write_bytes(b"no program at all"), "is damaged", "again"),
     ],
 )
-def test_other_files_are_named(kind, model, tmp_path, write_other, summary, hint):
+def test_other_files_are_named(kind, model, tmp_path, write_other, said, hint):
     path = tmp_path / "m.bin"
     write_other(model, path)
-    with pytest.raises(SourceError, match=summary) as raised:
+    with pytest.raises(SourceError, match=said) as raised:
         load({"kind": kind, "file": str(path)})
     assert hint in (raised.value.hint or "")
 
@@ -160,8 +160,8 @@ def test_another_digest(kind, model, tmp_path):
         ({"x": X | {"dtype": "int32", "high": 9}}, "takes x as float32, and the recipe gives x as int32", "dtype"),
     ],
 )
-def test_shapes_and_dtypes_that_an_exported_program_cannot_take(model, tmp_path, change, summary, key):
-    with pytest.raises(SourceError, match=re.escape(summary)) as raised:
+def test_shapes_and_dtypes_that_an_exported_program_cannot_take(model, tmp_path, change, said, key):
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(
             {"kind": "exported_program", "file": str(write(model, "exported_program", tmp_path))},
             **({"x": X, "weights": WEIGHTS} | change),

@@ -107,7 +107,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("source", "parts", "path", "said"), WRONG)
-def test_what_does_not(source, parts, path, summary):
+def test_what_does_not(source, parts, path, said):
     ((found, message),) = problems(source, **parts)
     assert found == path
-    assert summary in message
+    assert said in message

@@ -106,10 +106,10 @@ def test_a_whole_module_only_when_the_pickle_is_trusted(trained, tmp_path):
         ({"factory": None, "trust_pickle": True}, "not a whole module"),
     ],
 )
-def test_what_does_not_fit_is_named(trained, tmp_path, change, summary):
+def test_what_does_not_fit_is_named(trained, tmp_path, change, said):
     torch.save(trained.state_dict(), tmp_path / "m.pth")
     settings = {"kind": "checkpoint", "file": str(tmp_path / "m.pth"), "factory": SMALL} | change
-    with pytest.raises(SourceError, match=re.escape(summary)) as raised:
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(**settings)
     assert raised.value.key is not None
     assert raised.value.key.startswith("source")
@@ -253,6 +253,6 @@ class TestTorchvision:
             ({"arguments": {"with_mult": 1}}, "with_mult"),
         ],
     )
-    def test_wrong_names(self, monkeypatch, tmp_path, change, summary):
-        with pytest.raises(SourceError, match=re.escape(summary)):
+    def test_wrong_names(self, monkeypatch, tmp_path, change, said):
+        with pytest.raises(SourceError, match=re.escape(said)):
             self.load(monkeypatch, tmp_path, **change)

@@ -87,8 +87,8 @@ def test_offline_is_an_error_unless_seeded_weights_will_do():
         ({"name": "test_maxvit"}, "does not run on image (1, 3, 64, 64): height (16) must be divisible", "shape", None),
     ],
 )
-def test_wrong_names(change, summary, hint, key):
-    with pytest.raises(SourceError, match=re.escape(summary)) as raised:
+def test_wrong_names(change, said, hint, key):
+    with pytest.raises(SourceError, match=re.escape(said)) as raised:
         load(**change)
     assert hint in (raised.value.hint or "")
     assert raised.value.key == (f"source.{key}" if key else "input")

@@ -76,8 +76,8 @@ def test_constants_scalars_and_other_names_reach_the_model(method, tmp_path):
         ({"x": X, "y": X | {"source_name": "x"}}, ("input", "y"), "named twice"),
     ],
 )
-def test_names_that_cannot_be(inputs, path, summary):
-    assert [(p.path, summary in p.message) for p in find_feature_problems(spec_of(**inputs))] == [(path, True)]
+def test_names_that_cannot_be(inputs, path, said):
+    assert [(p.path, said in p.message) for p in find_feature_problems(spec_of(**inputs))] == [(path, True)]
 
 
 def test_the_remedy_of_a_reserved_name_can_be_pasted():

@@ -155,8 +155,8 @@ def test_substitutions_change_the_module_and_not_the_reference():
         (None, {"substitutions": {"relu6_to_relu": {"modules": ["nothing.*"]}}}, ConfigurationError, "matches nothing"),
     ],
 )
-def test_what_does_not_fit_is_named(module, settings, error, summary):
-    with pytest.raises(error, match=re.escape(summary)) as raised:
+def test_what_does_not_fit_is_named(module, settings, error, said):
+    with pytest.raises(error, match=re.escape(said)) as raised:
         prepared(module, **settings)
     assert isinstance(raised.value, BuilderError)
     assert raised.value.key

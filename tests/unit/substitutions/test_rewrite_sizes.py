@@ -74,8 +74,8 @@ class TwoSizes(nn.Module):
 
 
 @pytest.mark.parametrize(("module", "said"), [("pool", "pool gets several sizes"), ("unused", "unused does not run")])
-def test_a_layer_that_has_no_one_size_is_named(module, summary):
-    with pytest.raises(ConversionError, match=summary) as raised:
+def test_a_layer_that_has_no_one_size_is_named(module, said):
+    with pytest.raises(ConversionError, match=said) as raised:
         apply("adaptive_to_fixed_pooling", TwoSizes(), torch.randn(1, 3, 4, 4), modules=[module])
     assert raised.value.key == "substitutions.adaptive_to_fixed_pooling"
 

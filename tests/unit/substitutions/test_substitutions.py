@@ -138,9 +138,9 @@ def test_a_torch_type_as_replacement_is_made_without_arguments():
         ("torch.nn:Linear", "nowhere.at_all:f", SourceError, "there is no module nowhere"),
     ],
 )
-def test_wrong_user_code_is_named(type_, replacement, error, summary):
+def test_wrong_user_code_is_named(type_, replacement, error, said):
     given = ReplaceModules(kind="replace", type=type_, replacement=replacement)
-    with pytest.raises(error, match=summary):
+    with pytest.raises(error, match=said):
         substitute(Nested(), {"mine": given}, run_on(torch.ones(4)))
 
 
