@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from builder.artifacts import Sample
 from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
+from builder.migrate.pt2_weights import store
 from coreml_runtime.export import Exported
 from coreml_runtime.features import ImageFeature
 
@@ -23,8 +25,10 @@ NAME = "builder.json"
 
 
 def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str]:  # noqa: ARG001 - as all formats
-    """Save the program."""
-    torch.export.save(exported.program, destination, extra_files={NAME: json.dumps(described(exported), indent=1)})
+    """Save the program, compressed weights as buffers of few bytes and the operators that make them dense."""
+    program = copy.deepcopy(exported.program)
+    store(program, exported.forms)
+    torch.export.save(program, destination, extra_files={NAME: json.dumps(described(exported), indent=1)})
     return ()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from coreml_runtime.bits import unpack_bits
 from coreml_runtime.errors import ModelError
+from coreml_runtime.forms import Form, Palette, Scaled
 from coreml_runtime.mapping import Buffer
 from coreml_runtime.wire import markers
 
@@ -123,6 +126,18 @@ def _quantized(stored: Array, field: str, message: Message, shape: Sequence[int]
     def integers() -> Array:
         return packed.view(np.int8) if field == _INT8 else unpack_bits(packed, bits, count, most_significant_first=True)
 
+    make = _decoder(integers, quantization, bits, shape, axis)
+    record = _RECORD.get()
+    if record is None:
+        return make
+    record.append(_form(integers().reshape(tuple(shape)), quantization, bits, axis))
+    made = make()  # at once: what is made in a trace would be traced
+    return lambda: made
+
+
+def _decoder(
+    integers: Callable[[], Array], quantization: Any, bits: int, shape: Sequence[int], axis: int
+) -> Callable[[], Tensor]:
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
         table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
         if table.size < 1 << bits:
@@ -131,6 +146,45 @@ def _quantized(stored: Array, field: str, message: Message, shape: Sequence[int]
     linear = quantization.linearQuantization
     scale, bias = _per_channel(linear.scale, shape, axis), _per_channel(linear.bias, shape, axis)
     return lambda: _scaled(integers(), scale, bias, shape)
+
+
+_RECORD: ContextVar[list[Form] | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def recorded_forms() -> Iterator[list[Form]]:
+    """Collect how the compressed weights that are read inside are stored."""
+    found: list[Form] = []
+    token = _RECORD.set(found)
+    try:
+        yield found
+    finally:
+        _RECORD.reset(token)
+
+
+def _form(integers: Array, quantization: Any, bits: int, axis: int) -> Form:
+    """The weight as a Form; its dense values are computed by `Form.as_stored`."""
+    rank, empty = integers.ndim, np.zeros(0, np.float32)
+    if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
+        table = np.zeros(1 << bits, np.float32)
+        values = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)[: table.size]
+        table[: values.size] = values
+        palette = Palette(indices=integers, table=table.reshape(*[1] * rank, -1, 1), bits=bits, axis=0)
+        return Form(dense=empty, palette=palette).as_stored(np.dtype(np.float32))
+    linear = quantization.linearQuantization
+    scale, shift = (_blocks(values, rank, axis) for values in (linear.scale, linear.bias))
+    scale = np.ones([1] * rank, np.float32) if scale is None else scale
+    if shift is not None:
+        scale, shift = (np.array(each) for each in np.broadcast_arrays(scale, shift))
+    scaled = Scaled(data=integers, scale=scale, zero=np.zeros_like(scale, dtype=integers.dtype), bits=bits, shift=shift)
+    return Form(dense=empty, scaled=scaled).as_stored(np.dtype(np.float32))
+
+
+def _blocks(values: Sequence[float], rank: int, axis: int) -> Array | None:
+    """One value a channel of `axis`, or one for all, with `rank` axes."""
+    if not values:
+        return None
+    return np.asarray(values, np.float32).reshape([-1 if index == axis else 1 for index in range(rank)])
 
 
 def _check_indices(indices: Array, table: Array) -> None:
