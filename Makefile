@@ -32,11 +32,11 @@ conformance: .venv/installed
 	$(BIN)/python -m tests.conformance.onnx_nodes
 	$(BIN)/python -m tests.conformance.torch_ops
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml runtime/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # knows dependency groups
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    -e '.[onnx,timm,huggingface,sign,submitit,search,coreai]' --group dev
+	    -e ./runtime -e '.[onnx,timm,huggingface,sign,submitit,search,coreai]' --group dev
 	touch $@
 
 clean:

@@ -84,7 +84,7 @@ def interpret(path: Path, example: Path) -> None:
 
 def compare(name: str, folder: Path, rounds: int) -> None:
     """Measure one model and print a line a variant."""
-    from builder.runtime import load
+    from coreml_runtime import load
 
     model, example = source(name)
     given = torch.from_numpy(example)

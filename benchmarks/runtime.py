@@ -157,11 +157,11 @@ def convert(name: str, folder: Path) -> None:
 
 def memory(path: str, precision: str) -> None:
     """Print by how many bytes this process has grown after it loaded a model, and after it predicted."""
-    from builder.runtime.model import load
-    from builder.runtime.ops import operators
-    from builder.runtime.proto import messages
+    from coreml_runtime.model import load
+    from coreml_runtime.ops import operators
+    from coreml_runtime.proto import messages
 
-    import_module("builder.runtime.mlprogram")
+    import_module("coreml_runtime.mlprogram")
     messages("Model_pb2")
     operators()
     before = resident()
@@ -193,7 +193,7 @@ def snr(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
 
 def compare(name: str, folder: Path, rounds: int) -> None:
     """Measure one model and print a line a variant."""
-    from builder.runtime import load
+    from coreml_runtime import load
 
     model, example = source(name)
     parameters = sum(parameter.numel() for parameter in model.parameters())

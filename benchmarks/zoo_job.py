@@ -95,7 +95,7 @@ def by_script() -> dict[str, Any]:
     import coremltools as ct
     import numpy as np
 
-    from builder import runtime
+    import coreml_runtime as runtime
     from builder.util.measures import compare
 
     module, (inputs,) = _loaded(1)

@@ -21,7 +21,7 @@ from builder.progress import Progress, Silent
 if TYPE_CHECKING:
     from builder.artifacts import BuildRecord
     from builder.engine.plan import Plan
-    from builder.runtime import Model
+    from coreml_runtime import Model
 
 Precision = Literal["half", "float32"]
 
@@ -67,9 +67,9 @@ def plan(recipe: str, *overrides: str, outputs: str | Path = "outputs") -> Plan:
 def load(path: str | Path, *, function: str | None = None) -> Model:
     """Load an artifact to execute it on this machine; `model.predict({"image": …})` returns outputs by name.
 
-    Raises `builder.runtime.RuntimeFailure` where the file is damaged or has an operator that is not implemented.
+    Raises `coreml_runtime.RuntimeFailure` where the file is damaged or has an operator that is not implemented.
     """
-    from builder.runtime import load as load_model
+    from coreml_runtime import load as load_model
 
     return load_model(path, function=function)
 

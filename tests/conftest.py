@@ -16,7 +16,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # one store for all workers, as builds side by side have it
     monkeypatch.setenv("BUILDER_CACHE", str(base / "cache"))
-    for name in ("BUILDER_RECIPES", "MLFLOW_TRACKING_URI", "BUILDER_SWEEP_ID"):
+    for name in (
+        "BUILDER_RECIPES",
+        "BUILDER_REMOTE",
+        "BUILDER_REMOTE_ACCESS",
+        "MLFLOW_TRACKING_URI",
+        "BUILDER_SWEEP_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import builder
-from builder.errors import UnfitEnvironmentError
+from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.noop import cache_folder
 from builder.util.install import install_command
 
@@ -59,6 +59,7 @@ def examine_installation(outputs: Path) -> tuple[Finding, ...]:
         _folder("outputs", outputs),
         _folder("temporary files", Path(tempfile.gettempdir())),
         _tracking(outputs),
+        _remote_store(),
         *_bugs(),
     )
 
@@ -254,6 +255,34 @@ def _tracking(outputs: Path) -> Finding:
             notable=True,
             hint="builds wait in the outbox until it does; with `tracking.required` they fail",
         )
+
+
+def _remote_store() -> Finding:
+    """The store that the environment names behind the local one: whether it answers, and what waits for it."""
+    from builder.store.remote.address import VARIABLE, remote_address
+    from builder.store.remote.client import Client, OutageError
+    from builder.store.remote.remote import LAYOUT, Marks
+
+    about = "remote store"
+    try:
+        address = remote_address()
+    except (ConfigurationError, UnfitEnvironmentError) as error:
+        return Finding(about=about, said=error.message, fit=False, hint=error.hint)
+    if address is None:
+        return Finding(about=about, said=f"none, since {VARIABLE} is not set")
+    waiting = len(Marks(address, Path(cache_folder()) / "store").waiting())
+    access = "read and written" if address.can_write else "only read"
+    behind = f"; {waiting} results wait to be sent" if waiting else ""
+    client = Client()
+    try:
+        client.size(f"{LAYOUT}/answers")
+    except OutageError as error:
+        said = f"{address} ({access}) does not answer: {error}{behind}"
+        hint = "builds work without it, and what they would send waits; `python -m builder flush` sends it"
+        return Finding(about=about, said=said, notable=True, hint=hint)
+    finally:
+        client.close()
+    return Finding(about=about, said=f"{address} ({access}) answers{behind}")
 
 
 def _without_password(address: str) -> str:

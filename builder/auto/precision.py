@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.analysis.numerics.findings import Range, decibels
 from builder.analysis.numerics.graph import Node, read_nodes, readers
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs

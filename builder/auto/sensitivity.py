@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.analysis.numerics.operators import Comparison, compare_programs
 from builder.artifacts import Sample
 from builder.auto.attempts import Candidate

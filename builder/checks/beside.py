@@ -24,11 +24,11 @@ from builder.checks.rounding import with_numbers, without_rounding
 from builder.checks.states import Begin
 from builder.checks.subject import Subject
 from builder.errors import SourceError
-from builder.runtime.errors import RuntimeFailure
 from builder.spec import BuildSpec
 from builder.spec.base import Limit
 from builder.spec.checks import ComparisonLimits, ParityCheck
 from builder.util.measures import MULTIPLE
+from coreml_runtime.errors import RuntimeFailure
 
 OtherAnswers = Callable[[], Iterator[Outputs]]
 """What the original answers for one input where its own rounding falls otherwise, as long as somebody asks."""

@@ -39,7 +39,7 @@ def engines(subject: Subject, kept: StateCarry | None = None) -> list[Engine]:
     A model with states keeps them from one sample to the next, and goes on with those of `kept`; without it each call
     begins with zeros.
     """
-    from builder import runtime
+    import coreml_runtime as runtime
 
     states = StateCarry().artifact if kept is None else kept.artifact
     ours = runtime.load(subject.sealed.path, subject.function or None)
@@ -72,7 +72,7 @@ def run_program(path: Path, subject: Subject) -> Execute:
 
     Its states begin with zeros, and go on from sample to sample.
     """
-    from builder import runtime
+    import coreml_runtime as runtime
 
     model = runtime.load(path)
     state = model.make_state() if model.states else None

@@ -12,9 +12,9 @@ from builder.checks.parity import check_parity
 from builder.checks.samples import check_samples
 from builder.checks.states import StateCarry
 from builder.checks.subject import Subject
-from builder.runtime.errors import RuntimeFailure
 from builder.spec.checks import AccuracyCheck, ParityCheck
 from builder.spec.coverage import synthetic_inputs
+from coreml_runtime.errors import RuntimeFailure
 
 
 def parity_reports(

@@ -15,8 +15,8 @@ DESCRIPTION = """Look at a recipe's model before it is converted: every operator
 Core ML lacks, writes in place that would be lost, values that a trace would freeze; each with its module, its line and
 a remedy, most important first. Exit code 0: nothing is in the way; 4: something is.
 
-Without a recipe, look at this installation: versions, native libraries, cache, disk, tracking server, and the known
-wrong results of the installed coremltools. Exit code 7: something is unfit.
+Without a recipe, look at this installation: versions, native libraries, cache, disk, tracking server, remote store, and
+the known wrong results of the installed coremltools. Exit code 7: something is unfit.
 
   python -m builder doctor recipe=mobilenet_v2_fp16
   python -m builder doctor

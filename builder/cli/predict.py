@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from builder.cli.arguments import Parser, model_file
 from builder.cli.coreai_inputs import color_layout, read_picture, require_sane, with_labels
 from builder.errors import ConfigurationError, ConversionError, SourceError
-from builder.runtime.coreai.asset import is_asset
 from builder.util.reading import open_regular
 from builder.util.suggest import did_you_mean
 from builder.util.text import visible
+from coreml_runtime.coreai.asset import is_asset
 
 if TYPE_CHECKING:
-    from builder.runtime import Model
+    from coreml_runtime import Model
 
 DESCRIPTION = """Run a .mlpackage or .mlmodel on files with builder's own runtime, and print what it says.
 
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _predict(path: Path, files: Mapping[str, str], function: str | None) -> dict[str, Any]:
     """Load, read the inputs as the model declares them, and run."""
-    from builder.runtime import InputError, ModelError, PredictionError, UnsupportedError, load
+    from coreml_runtime import InputError, ModelError, PredictionError, UnsupportedError, load
 
     try:
         model = load(path, function)
@@ -120,7 +120,7 @@ def _read(feature: Any, name: str, text: str) -> Any:
     """Return one input from its file, as the model declares it."""
     import numpy as np
 
-    from builder.runtime.features import ArrayFeature, ImageFeature
+    from coreml_runtime.features import ArrayFeature, ImageFeature
 
     if isinstance(feature, ImageFeature):
         return _picture(feature, name, text)
@@ -178,8 +178,8 @@ def _described(value: Any, top: int) -> str:
 
 def detector_labels(path: Path) -> tuple[str, ...] | None:
     """The classes of a model that ends with non-maximum suppression; None for others."""
-    from builder.runtime.labels import labels_of, suppression_of
-    from builder.runtime.package import open_package
+    from coreml_runtime.labels import labels_of, suppression_of
+    from coreml_runtime.package import open_package
 
     specification = open_package(path).specification
     return labels_of(specification) if suppression_of(specification) is not None else None

@@ -12,7 +12,7 @@ from typing import Any
 from builder import noop
 from builder.artifacts import BuildRequest
 from builder.config.folders import open_library
-from builder.store.code import PACKAGE, package_stats
+from builder.store.code import PACKAGE, is_own, own_file, package_stats, runtime_package
 from builder.store.digests import StatCache, files_below
 from builder.store.inputs import Named, named_in, user_codes
 from builder.util.paths import lock_of
@@ -93,8 +93,8 @@ def _named_files(request: BuildRequest) -> Iterator[Named]:
 
 def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, Any]:
     configuration = configuration_inputs(request, arguments)
-    inputs = {*configuration.files, *(PACKAGE / name for name in package_stats())}
-    listed = {*configuration.folders, *(file.parent for file in inputs if file.is_relative_to(PACKAGE))}
+    inputs = {*configuration.files, *map(own_file, package_stats())}
+    listed = {*configuration.folders, *(file.parent for file in inputs if is_own(file))}
     absent = {lock_of(artifact.parents[2], request.recipe, request.variant), *configuration.missing}
     for named in _named_files(request):
         place = Path(named.text).absolute()
@@ -143,4 +143,5 @@ def _variables(yamls: frozenset[Path], arguments: Sequence[str]) -> Iterator[str
 
 def _ours() -> tuple[Path, ...]:
     """Folders on Python's path that hold no installed packages: their files are in the manifest one by one."""
-    return (Path.cwd(), PACKAGE.parent)
+    folders = (Path.cwd(), PACKAGE.parent, runtime_package().parent)
+    return tuple(folder for folder in folders if "site-packages" not in folder.parts)

@@ -49,6 +49,8 @@ class Example:
     """Arguments of `python -m builder`; one that begins with `python ` runs a script of the folder."""
     without: tuple[str, ...] = ()
     """Packages that must not be installed for it."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that are set for its commands."""
     apart: bool = False
     """Whether it ends the process that runs it."""
     slow: bool = False
@@ -82,11 +84,13 @@ def net(
     base: str = NET_RECIPE,
     source: str = NET,
     commands: tuple[str, ...] = ("recipe=x",),
+    environment: Mapping[str, str] | None = None,
     slow: bool = False,
 ) -> Example:
     """An example of a recipe `x` for the small model, or for the one that `source` makes."""
     return Example(
         files={"net.py": source, "recipes/x.yaml": base + "".join(f"{line}\n" for line in added)},
         commands=commands,
+        environment=environment or {},
         slow=slow,
     )

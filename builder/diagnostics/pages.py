@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -67,7 +68,8 @@ def _files(example: Example) -> Iterator[tuple[str, str]]:
 
 
 def _commands(example: Example) -> list[str]:
-    return [c if c.startswith("python ") else f"python -m builder {c}" for c in example.commands]
+    variables = "".join(f"{name}={shlex.quote(value)} " for name, value in sorted(example.environment.items()))
+    return [variables + (c if c.startswith("python ") else f"python -m builder {c}") for c in example.commands]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.analysis.headroom.analyse import analyse, places
 from builder.analysis.headroom.domain import domain_of
 from builder.analysis.headroom.inputs import SECONDS, of_samples

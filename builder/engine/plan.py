@@ -11,7 +11,7 @@ from builder.artifacts import BuildRequest, StageReport
 from builder.engine.pipeline import look_up
 from builder.engine.result import variant_of
 from builder.engine.run import stage_names
-from builder.engine.runner import CacheMissError, open_runner
+from builder.engine.runner import CacheMissError, StageRunner, open_runner, remote_store
 from builder.engine.table import LOAD, SEAL, STAGES
 from builder.progress import Progress, Silent
 from builder.store.digests import artifact_digest
@@ -72,7 +72,15 @@ class Plan:
 
 def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
     """Look up every stage without running any; what follows a miss is compared by its own inputs alone."""
-    runner = open_runner(progress, peek=True)
+    with remote_store(progress) as remote:
+        found, missed = _looked_up(request, open_runner(progress, remote, peek=True), progress)
+    current = None if missed else current_artifact(request, outputs=outputs)
+    return Plan(found=found, missed=missed, artifact=None if current is None else current.artifact)
+
+
+def _looked_up(
+    request: BuildRequest, runner: StageRunner, progress: Progress
+) -> tuple[tuple[StageReport, ...], dict[str, Sequence[Change] | None]]:
     missed: dict[str, Sequence[Change] | None] = {}
     try:
         look_up(request, runner, progress)
@@ -83,5 +91,4 @@ def plan(request: BuildRequest, *, outputs: Path, progress: Progress) -> Plan:
             missed[stage] = nearest_changes(runner.store, stage, runner.inputs(stage, request.spec, {}))
     finally:
         runner.remembered.save()
-    current = None if missed else current_artifact(request, outputs=outputs)
-    return Plan(found=runner.reports, missed=missed, artifact=None if current is None else current.artifact)
+    return runner.reports, missed

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.analysis.numerics.operators import Comparison, compare_programs
 from builder.analysis.numerics.samples import Missed, missed_by, samples_to_compare
 from builder.analysis.numerics.screen import ranked_line, worst_operators

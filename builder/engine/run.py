@@ -16,7 +16,16 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from builder.artifacts import BuildRequest, ExampleInputs
 from builder.backends import backend_of
 from builder.backends.interface import Backend
-from builder.engine.runner import Packed, Packing, Stage, StageRunner, StageTask, UnstableStageError, open_runner
+from builder.engine.runner import (
+    Packed,
+    Packing,
+    Stage,
+    StageRunner,
+    StageTask,
+    UnstableStageError,
+    open_runner,
+    remote_store,
+)
 from builder.progress import Progress, Silent
 from builder.spec import BuildSpec
 from builder.spec.functions import specs_by_function
@@ -91,7 +100,9 @@ class RunContext:
 
     def quiet(self) -> RunContext:
         """The same for a build that is only tried: without a word, and without measuring each compression step."""
-        runner = StageRunner(Silent(), Store(self.runner.store.root, Silent()), self.runner.remembered)
+        runner = StageRunner(
+            Silent(), Store(self.runner.store.root, Silent(), self.runner.store.remote), self.runner.remembered
+        )
         table = tuple(step for step in self.table if "measure" not in step.names)
         return replace(self, table=table, runner=runner, progress=Silent())
 
@@ -241,14 +252,15 @@ def until_stable(progress: Progress, body: Callable[[StageRunner], Result], *, p
 
     What such a stage gave before is dropped from the store, so this ends.
     """
-    while True:
-        runner = open_runner(progress, peek=peek)
-        try:
-            return body(runner)
-        except UnstableStageError as error:
-            progress.detail(f"{error} gave something else than before: starting over")
-        finally:
-            runner.remembered.save()
+    with remote_store(progress) as remote:
+        while True:
+            runner = open_runner(progress, remote, peek=peek)
+            try:
+                return body(runner)
+            except UnstableStageError as error:
+                progress.detail(f"{error} gave something else than before: starting over")
+            finally:
+                runner.remembered.save()
 
 
 def stage_names(table: Sequence[Step], spec: BuildSpec) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from builder.artifacts import StageReport
 from builder.engine.serialize import dump, load
@@ -22,6 +25,9 @@ from builder.store.objects import CorruptError, Objects
 from builder.util.child import doing as running
 from builder.util.memory import give_back_memory
 from builder.util.process_state import guarded
+
+if TYPE_CHECKING:  # most builds have none, and a cached one counts its imports
+    from builder.store.remote.remote import Remote
 
 Value = TypeVar("Value")
 """What a stage hands on in this process, such as a module."""
@@ -243,7 +249,27 @@ class StageRunner:
         return stage
 
 
-def open_runner(progress: Progress, *, peek: bool = False) -> StageRunner:
-    """A runner over the user's store."""
-    cache = Path(cache_folder())
-    return StageRunner(progress, Store(cache / "store", progress), StatCache(cache / "remembered.json"), peek=peek)
+def open_runner(progress: Progress, remote: Remote | None = None, *, peek: bool = False) -> StageRunner:
+    """A runner over the user's store, with the remote one behind it."""
+    store = Store(_store_folder(), progress, remote)
+    return StageRunner(progress, store, StatCache(store.root.parent / "remembered.json"), peek=peek)
+
+
+@contextmanager
+def remote_store(progress: Progress) -> Iterator[Remote | None]:
+    """The remote store behind the user's, if there is one; in the end a process of its own sends what waits for it."""
+    if not os.environ.get("BUILDER_REMOTE"):
+        yield None
+        return
+    from builder.store.remote.remote import open_remote
+
+    remote = open_remote(_store_folder(), progress)
+    try:
+        yield remote
+    finally:
+        if remote is not None:
+            remote.close(send=not isinstance(sys.exception(), KeyboardInterrupt))
+
+
+def _store_folder() -> Path:
+    return Path(cache_folder()) / "store"

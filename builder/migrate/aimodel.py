@@ -18,9 +18,9 @@ from builder.backends.coreai.sealing import Metadata, seal
 from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import metadata_of
-from builder.runtime import Model, State, load
-from builder.runtime.export import Exported
-from builder.runtime.features import ArrayFeature
+from coreml_runtime import Model, State, load
+from coreml_runtime.export import Exported
+from coreml_runtime.features import ArrayFeature
 
 _TYPES = {"fp16": "float16", "fp32": "float32", "int32": "int32", "int8": "int8", "bool": "bool"}
 

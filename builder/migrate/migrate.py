@@ -16,9 +16,9 @@ from builder.migrate.original import Original, specs_of
 from builder.migrate.proof import Proof, prove, refuse_difference
 from builder.migrate.targets import Target
 from builder.model.sources.coreml import path_digest
-from builder.runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
-from builder.runtime.export import Exported, export
-from builder.runtime.labels import labels_of
+from coreml_runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
+from coreml_runtime.export import Exported, export
+from coreml_runtime.labels import labels_of
 
 _BESIDE_WEIGHTS = 500_000
 """Bytes that the program itself and its names may take more in one format than in another."""

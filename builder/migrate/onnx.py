@@ -16,7 +16,7 @@ from builder.errors import ConversionError, UnfitEnvironmentError
 from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import described
-from builder.runtime.export import Exported
+from coreml_runtime.export import Exported
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 

@@ -11,12 +11,12 @@ from builder.artifacts import Sample
 from builder.data.drawing import draw_sample
 from builder.errors import ConversionError
 from builder.model.sources.coreml import UNBOUNDED, output_tensor
-from builder.runtime import Model, RuntimeFailure, State
-from builder.runtime.export import Exported
-from builder.runtime.export.interface import Taken
-from builder.runtime.features import ArrayFeature, Feature, ImageFeature
 from builder.spec.data import NoiseData
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
+from coreml_runtime import Model, RuntimeFailure, State
+from coreml_runtime.export import Exported
+from coreml_runtime.export.interface import Taken
+from coreml_runtime.features import ArrayFeature, Feature, ImageFeature
 
 Inputs = dict[str, ImageInput | TensorInput]
 

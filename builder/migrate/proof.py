@@ -18,11 +18,11 @@ from builder.data.samples import draw_samples
 from builder.data.stress_samples import stress_inputs
 from builder.errors import CheckError
 from builder.migrate.original import Inputs, Original
-from builder.runtime import RuntimeFailure
 from builder.spec.base import Limit
 from builder.spec.data import Data, NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput
 from builder.util.measures import MULTIPLE, compare, decibels, typical_size
+from coreml_runtime import RuntimeFailure
 
 Outputs = dict[str, torch.Tensor]
 Execute = Callable[[Sample], Mapping[str, torch.Tensor]]

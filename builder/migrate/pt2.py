@@ -12,8 +12,8 @@ import torch
 from builder.artifacts import Sample
 from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
-from builder.runtime.export import Exported
-from builder.runtime.features import ImageFeature
+from coreml_runtime.export import Exported
+from coreml_runtime.features import ImageFeature
 
 NAME = "builder.json"
 """The extra file of the archive: inputs and outputs by name, labels, and what the original says of itself."""

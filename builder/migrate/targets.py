@@ -8,9 +8,9 @@ from pathlib import Path
 
 from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
-from builder.runtime.dtypes import Precision
-from builder.runtime.export import Exported
 from builder.util.lazy import call
+from coreml_runtime.dtypes import Precision
+from coreml_runtime.export import Exported
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from builder.backends import backend_of_file
 from builder.backends.description import ArtifactDescription
-from builder.runtime.package import Package, open_package, resolve
 from builder.store.digests import file_digest, files_below
+from coreml_runtime.package import Package, open_package, resolve
 
 _SPECIFIED = (".mlpackage", ".mlmodel")
 """The artifacts that are compared operator by operator, by the specification that both are written in."""

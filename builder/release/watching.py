@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1]
-"""Builder's own package, whose version counts and not its files."""
+from builder.store.code import is_own
 
 
 class Watch:
@@ -45,7 +44,7 @@ def _module_files() -> Iterator[Path]:
 
 def is_installed(path: Path) -> bool:
     """Whether a file belongs to Python, to an installed package or to builder, whose versions are in the lock."""
-    if "site-packages" in path.parts or "dist-packages" in path.parts or path.is_relative_to(PACKAGE):
+    if "site-packages" in path.parts or "dist-packages" in path.parts or is_own(path):
         return True
     folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")} | {sys.prefix}
     return any(path.is_relative_to(Path(folder).resolve()) for folder in folders)

@@ -15,8 +15,8 @@ from builder.backends import backend_of
 from builder.checks.steps import measure_steps
 from builder.checks.subject import Subject
 from builder.progress import Progress
-from builder.runtime.errors import RuntimeFailure
 from builder.spec import BuildSpec
+from coreml_runtime.errors import RuntimeFailure
 
 
 def measure(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from builder.noop import is_trusted
 from builder.progress import Progress
@@ -19,6 +19,9 @@ from builder.store.objects import Objects, atomic_file, is_digest
 from builder.util.locks import exclusive, exclusive_or_none
 from builder.util.reading import open_regular, parse_json, read_regular
 from builder.util.redact import redacted_values
+
+if TYPE_CHECKING:
+    from builder.store.remote.remote import Remote
 
 Facts = TypeVar("Facts")
 
@@ -59,11 +62,13 @@ class Store:
 
     A result says itself what its digest is, so whoever can write it can forge it: results of other users are not hits,
     unless `BUILDER_TRUSTED_OWNERS` names them. Objects are what their names say, whoever wrote them.
+    What is not there is sought in the remote store behind it, and what is written here is marked to be sent there.
     """
 
-    def __init__(self, root: Path, progress: Progress) -> None:
+    def __init__(self, root: Path, progress: Progress, remote: Remote | None = None) -> None:
         self.root = root
-        self.objects = Objects(root)
+        self.remote = remote
+        self.objects = Objects(root, fetch=None if remote is None else remote.fetch)
         self._progress = progress
         self._writable = True
         self._told_foreign = False
@@ -82,7 +87,8 @@ class Store:
         except OSError as error:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
                 self._progress.warn(f"the store's result of {stage} cannot be read, so {stage} runs again: {error}")
-            return None
+                return None
+            return self._arrived(stage, key, read)
         action = _read(text, stage, key)
         facts = None if action is None else _facts(action, read)
         if facts is None:
@@ -94,6 +100,29 @@ class Store:
             os.utime(path)  # garbage collection goes by the last use
         return facts
 
+    def _arrived(self, stage: str, key: str, read: Callable[[ActionResult], Facts]) -> Facts | None:
+        """What `read` makes of the remote store's result, which is written here as soon as it is known to be one."""
+        text = None if self.remote is None else self.remote.result(stage, key)
+        if self.remote is None or text is None:
+            return None
+        action = _read(text, stage, key)
+        facts = None if action is None else _facts(action, read)
+        if action is None or facts is None:
+            self.remote.warn_damaged(stage)
+            return None
+        self._progress.detail(f"{stage}: from the remote store {self.remote.address}")
+        self._write(action)
+        return facts
+
+    def own(self, stage: str, key: str) -> tuple[bytes, ActionResult] | None:
+        """The bytes of a result and what they say; None where there is none that is whole and ours."""
+        try:
+            text = _own_text(self._path(stage, key))
+        except OSError:
+            return None
+        action = _read(text, stage, key)
+        return None if action is None else (text, action)
+
     def _tell_foreign(self, error: ForeignError) -> None:
         """Say once that the store has results of others."""
         if not self._told_foreign:
@@ -104,7 +133,11 @@ class Store:
         """Write a result, unless one of its objects could not be written."""
         if self.objects.failures:
             self._cannot_write(self.objects.failures[-1])
-            return
+        elif self._write(action) and self.remote is not None:
+            self.remote.mark(action.stage, action.key)
+
+    def _write(self, action: ActionResult) -> bool:
+        """Write a result; False where that is impossible, which is said."""
         body = json.loads(canonical(asdict(action)))
         body["inputs"] = redacted_values(body["inputs"])
         text = canonical({"schema": SCHEMA, "digest": digest_of(body), "action": body})
@@ -113,6 +146,8 @@ class Store:
                 stream.write(text.encode())
         except OSError as error:
             self._cannot_write(error)
+            return False
+        return True
 
     def drop(self, action: ActionResult, reason: str) -> None:
         """Forget a result that turned out to be unusable, and say why."""
@@ -121,6 +156,8 @@ class Store:
         )
         with contextlib.suppress(OSError):
             self._path(action.stage, action.key).unlink()
+        if self.remote is not None:
+            self.remote.refuse(action.stage, action.key)
 
     def _cannot_write(self, error: OSError) -> None:
         """Say once that the store cannot be written, and go on: a build does not need it."""

@@ -7,11 +7,13 @@ the `__init__.py` of packages above does not count for our own modules, which do
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from builder.store.digests import StatCache, digest_of
@@ -19,6 +21,7 @@ from builder.store.versions import installed_version
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Builder's own package."""
+_RUNTIME = "coreml_runtime"
 
 _GUARDS = frozenset(
     f"util/{name}.py" for name in ("child", "process_state", "redact", "shared_record", "suggest", "text")
@@ -145,7 +148,7 @@ def _find(module: str, folders: Sequence[Path], missing: set[Path]) -> Path | No
 
 def _is_local(path: Path) -> bool:
     """Whether a file belongs to the user: it lies neither in an installed package, nor in Python, nor is it ours."""
-    if path.is_relative_to(PACKAGE):
+    if is_own(path):
         return False
     parts = path.parts
     if "site-packages" in parts or "dist-packages" in parts:
@@ -163,9 +166,25 @@ def _absolute(name: str, package: str) -> str:
     return ".".join([*kept, name.lstrip(".")]).rstrip(".")
 
 
+@cache
+def runtime_package() -> Path:
+    """The package `coreml_runtime`, whose files are ours wherever it is installed; importing it runs three lines."""
+    return Path(str(importlib.import_module(_RUNTIME).__file__)).resolve().parent
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is builder's or the runtime's."""
+    return path.is_relative_to(PACKAGE) or path.is_relative_to(runtime_package())
+
+
+def own_file(name: str) -> Path:
+    """The file of a name of `package_stats`."""
+    return runtime_package().parent / name if name.startswith(f"{_RUNTIME}/") else PACKAGE / name
+
+
 @dataclass(frozen=True, kw_only=True)
 class OwnCode:
-    """What one stage reaches in builder's own package: a digest of it, and the packages that it imports."""
+    """What one stage reaches in builder and the runtime: a digest of it, and the packages that it imports."""
 
     digest: str
     packages: tuple[str, ...]
@@ -184,31 +203,32 @@ def _own_code(modules: Sequence[str], remembered: StatCache) -> OwnCode:
     known = remembered.under(f"own {' '.join(modules)}", [[name, *stat] for name, stat in stats.items()])
     found = known.get("value")
     if found is None:
-        files, packages = _reached(modules, {name: PACKAGE / name for name in stats}, remembered)
-        found = known["value"] = [code_digest(files, PACKAGE, remembered), packages]
+        files, packages = _reached(modules, {name: own_file(name) for name in stats}, remembered)
+        digests = {name: remembered.digest(own_file(name)) for name in files}
+        found = known["value"] = [digest_of(digests), packages]
     return OwnCode(digest=found[0], packages=tuple(found[1]))
 
 
 def package_stats() -> dict[str, tuple[int, ...]]:
-    """Every source file of builder by its relative name, with its stat."""
+    """Every source file of builder by its name in the package, and of the runtime as `coreml_runtime/…`; its stat."""
     found: dict[str, tuple[int, ...]] = {}
-    folders = [""]
+    folders = [(str(PACKAGE), ""), (str(runtime_package()), f"{_RUNTIME}/")]
     while folders:
-        folder = folders.pop()
-        with os.scandir(PACKAGE / folder) as entries:
+        folder, prefix = folders.pop()
+        with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir() and entry.name != "__pycache__":
-                    folders.append(f"{folder}{entry.name}/")
+                    folders.append((entry.path, f"{prefix}{entry.name}/"))
                 elif entry.name.endswith(".py"):
                     stat = entry.stat()
-                    found[f"{folder}{entry.name}"] = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+                    found[f"{prefix}{entry.name}"] = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
     return dict(sorted(found.items()))
 
 
 def _reached(
     modules: Sequence[str], package_files: Mapping[str, Path], remembered: StatCache
-) -> tuple[list[Path], list[str]]:
-    """The files that modules of ours reach, and the foreign packages that these import."""
+) -> tuple[list[str], list[str]]:
+    """The files that modules of ours reach, by their names, and the foreign packages that these import."""
     files: set[str] = set()
     packages: set[str] = set()
     names_seen: set[str] = set()
@@ -218,7 +238,8 @@ def _reached(
         if file in files:
             continue
         files.add(file)
-        package = ".".join(["builder", *file.split("/")[:-1]])
+        folders = file.split("/")[:-1]
+        package = ".".join(folders if folders[:1] == [_RUNTIME] else ["builder", *folders])
         imported = {
             _absolute(name, package) for name in remembered.get("imports", package_files[file], scan)["modules"]
         }
@@ -226,28 +247,25 @@ def _reached(
             waiting += [name for name in package_files if name.startswith(file.removesuffix("__init__.py"))]
         for name in imported - names_seen:
             parts = name.split(".")
-            if parts[0] != "builder":
+            if parts[0] not in ("builder", _RUNTIME):
                 packages.add(parts[0])
-            elif (found := _own_file(parts[1:], package_files)) is not None and found not in _GUARDS:
+                continue
+            found = _own_name(parts[1:] if parts[0] == "builder" else parts, package_files)
+            if found is not None and found not in _GUARDS:
                 waiting.append(found)
         names_seen |= imported
     outside = packages - sys.stdlib_module_names - _HARMLESS - {"__future__"}
-    return sorted(package_files[name] for name in files), sorted(outside)
+    return sorted(files), sorted(outside)
 
 
-def _own_file(parts: list[str], package_files: Mapping[str, Path]) -> str | None:
-    """The file of ours behind a name: of a module, or of the module that defines it."""
+def _own_name(parts: list[str], package_files: Mapping[str, Path]) -> str | None:
+    """The file of ours behind a dotted name: of a module, or of the module that defines it."""
     for length in range(len(parts), 0, -1):
         path = "/".join(parts[:length])
         for name in (f"{path}.py", f"{path}/__init__.py"):
             if name in package_files:
                 return name
     return None
-
-
-def code_digest(files: Sequence[Path], root: Path, remembered: StatCache) -> str:
-    """`sha256:` over names (relative to `root`) and contents."""
-    return digest_of({os.path.relpath(file, root): remembered.digest(file) for file in files})
 
 
 def package_versions(names: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -35,8 +35,10 @@ class CorruptError(Exception):
 class Objects:
     """Files under `cas/sha256/ab/<hex>`; what is written is complete and synced before it has its name."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, fetch: Callable[[str, Path], None] | None = None) -> None:
         self.root = root
+        self._fetch = fetch
+        """Brings an object by its digest to a path, if it can."""
         self.failures: list[OSError] = []
         """Why objects could not be written; their digests are right all the same."""
         self._temporary = root / "tmp"
@@ -47,6 +49,13 @@ class Objects:
             raise CorruptError(f"{digest!r} is not a digest")
         value = digest.partition(":")[2]
         return self.root / "cas" / "sha256" / value[:2] / value
+
+    def _wanted(self, digest: str) -> Path:
+        """The same for an object that is read: where it is not here, it is brought, if that is possible."""
+        path = self.path(digest)
+        if self._fetch is not None and not os.path.lexists(path):
+            self._fetch(digest, path)
+        return path
 
     def put_bytes(self, data: bytes) -> str:
         """Store `data` and return its digest."""
@@ -79,7 +88,7 @@ class Objects:
     def read_bytes(self, digest: str) -> bytes:
         """Return an object; raises CorruptError (and removes it) when it is not what its name says."""
         try:
-            with open_regular(self.path(digest)) as stream:
+            with open_regular(self._wanted(digest)) as stream:
                 data = stream.read()
         except OSError as error:
             self._discard_unfit(digest)
@@ -102,7 +111,7 @@ class Objects:
     def restore_file(self, digest: str, target: Path) -> None:
         """Write an object to `target`, which must not exist: blocks shared where the file system can, else a copy."""
         try:
-            source = open_regular(self.path(digest))
+            source = open_regular(self._wanted(digest))
         except FileNotFoundError as error:
             raise CorruptError(f"{digest} is gone") from error
         except OSError as error:

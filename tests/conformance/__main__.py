@@ -50,7 +50,7 @@ def environment(folder: Path) -> dict[str, str]:
 def state() -> str:
     """A digest of what decides about the results: the runtime, these tests, and the packages."""
     code = hashlib.sha256(repr([version(name) for name in ("coremltools", "torch", "numpy")]).encode())
-    for folder in (_ROOT / "builder" / "runtime", _HERE):
+    for folder in (_ROOT / "runtime" / "coreml_runtime", _HERE):
         for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.ini")]):
             code.update(file.relative_to(_ROOT).as_posix().encode() + file.read_bytes())
     return code.hexdigest()[:12]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.runtime.errors import UnsupportedError
-from builder.runtime.export import export
-from builder.runtime.values import check_inputs
+from coreml_runtime.errors import UnsupportedError
+from coreml_runtime.export import export
+from coreml_runtime.values import check_inputs
 from tests.conformance.watch import describe
 
 SAME, DIFFERENT, REFUSED, BROKEN = "same", "different", "refused", "broken"

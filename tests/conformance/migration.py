@@ -75,7 +75,7 @@ def page(data: dict[str, Any]) -> str:
         "# What travels out of a Core ML file",
         "",
         "Apple's own tests of coremltools, sampled by a seed: each model that a test predicts with is exported as a",
-        "torch program (`builder.runtime.export`), executed on the test's inputs, and compared with the runtime:",
+        "torch program (`coreml_runtime.export`), executed on the test's inputs, and compared with the runtime:",
         "within 1e-5 of the largest value in float32, 2**-7 in float16.",
         "`python -m tests.conformance.migration` writes this page.",
         "",

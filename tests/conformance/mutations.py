@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from builder.runtime import loops, prepack
-from builder.runtime.nn import layers
-from builder.runtime.ops import operators
+from coreml_runtime import loops, prepack
+from coreml_runtime.nn import layers
+from coreml_runtime.ops import operators
 
 
 def wrong(value: Any) -> Any:
@@ -58,7 +58,7 @@ class Mutations:
         from importlib import import_module
         from pkgutil import iter_modules
 
-        import builder.runtime.nn as room
+        import coreml_runtime.nn as room
 
         for module in iter_modules(room.__path__):
             if name in getattr(import_module(f"{room.__name__}.{module.name}"), "LAYERS", {}):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.backends.coreml.convert import convert
 from builder.errors import BuilderError, ConfigurationError, SourceError

@@ -60,7 +60,7 @@ def _of_lowering(name: str) -> str:
 
 @cache
 def _of_runtime(name: str) -> str:
-    from builder.runtime.ops import operators
+    from coreml_runtime.ops import operators
 
     kernel = operators().get(name)
     file = None if kernel is None else inspect.getsourcefile(inspect.unwrap(kernel))

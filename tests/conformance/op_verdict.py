@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.errors import BuilderError
 from tests.conformance.op_samples import ANY_ORDER, VALUES, Case
 from tests.unit.lowerings.agreement import captured, convert_program

@@ -16,7 +16,7 @@ import torch
 from _pytest.runner import runtestprotocol
 
 from builder.model.torchvision_import import import_torchvision
-from builder.runtime.patching import Proxy, install
+from coreml_runtime.patching import Proxy, install
 from tests.conformance import macos, results, tolerance
 from tests.conformance.exceptions import explanation
 from tests.conformance.mutations import Mutations

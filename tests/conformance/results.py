@@ -51,7 +51,7 @@ def classify_failure(excinfo: Any, predictions: int) -> tuple[str, str]:
     """Kind and reason of a failed test, from where its error was raised."""
     paths = [(str(entry.path), entry.name) for entry in excinfo.traceback]
     reason = f"{excinfo.typename}: {first_line(str(excinfo.value))}"
-    ours = any("/builder/runtime/" in path for path, _ in paths)
+    ours = any("/coreml_runtime/" in path for path, _ in paths)
     converting = any(path.endswith("converters/_converters_entry.py") and name == "convert" for path, name in paths)
     if converting and not ours:
         return CONVERT_FAILED, reason

@@ -47,7 +47,7 @@ def test_a_wrong_kernel_in_any_family_is_caught(tmp_path: Path) -> None:
 
 
 def test_the_sample_covers_every_layer_kind() -> None:
-    from builder.runtime.nn import layers
+    from coreml_runtime.nn import layers
 
     # given what the tests of the sample run
     covered = set().union(*read_sample(_SAMPLE).values())

@@ -16,9 +16,10 @@ from builder.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
+VARIABLE = re.compile(r"([A-Z][A-Z_]*)=")
 SET_UP = ("make build", "make test", "pip install")
 """Commands that CI itself runs from scratch on a clean clone."""
-ELSEWHERE = ("git", "openssl")
+ELSEWHERE = ("git", "mkdir", "openssl")
 """Programs that a page says it needs."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
@@ -58,7 +59,9 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).write_text(text)
         elif language == "bash":
-            ran += sum(run(line, capsys) for line in text.splitlines())
+            for line in text.splitlines():
+                with monkeypatch.context() as surroundings:
+                    ran += run(line, capsys, surroundings)
         elif language == "python":
             if "coreai_torch" in text and find_spec("coreai_torch") is None:
                 continue  # an extra that has wheels for few machines
@@ -68,9 +71,14 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
     assert ran >= 5
 
 
-def run(line: str, capsys: pytest.CaptureFixture[str]) -> int:
-    """Run one line of a bash block: ours in this process, Python scripts in their own; count what ran."""
+def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.MonkeyPatch) -> int:
+    """Run one line of a bash block: ours in this process, Python scripts in their own; count what ran.
+
+    Variables that stand before a command are set for it.
+    """
     words = shlex.split(line, comments=True)
+    while words and (variable := VARIABLE.match(words[0])):
+        surroundings.setenv(variable[1], words.pop(0)[variable.end() :])
     if not words or line.startswith(SET_UP) or words[-1] in NEEDS_NETWORK_TIME:
         return 0
     if words[:3] == ["python", "-m", "builder"]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from builder import runtime
+import coreml_runtime as runtime
 from tests.real.packages import PACKAGES, lay_out
 from tests.real.tasks import TASKS, Answer, Task
 

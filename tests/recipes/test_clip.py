@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.model.torchvision_import import import_torchvision
 from builder.util.measures import compare

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.model.torchvision_import import import_torchvision
 

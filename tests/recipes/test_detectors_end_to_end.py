@@ -15,10 +15,10 @@ import yaml
 from coremltools.models.utils import load_spec
 from PIL import Image
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.backends.coreml.description import describe_artifact
-from builder.runtime.errors import InputError
+from coreml_runtime.errors import InputError
 from tests.recipes import detector_models
 
 MODELS = "tests.recipes.detector_models"

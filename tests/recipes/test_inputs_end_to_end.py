@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.backends.coreml.description import describe_artifact
 from builder.backends.description import ArtifactDescription

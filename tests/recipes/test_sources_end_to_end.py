@@ -11,7 +11,7 @@ import pytest
 import torch
 from coremltools.models.utils import load_spec
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.model.sources.coreml import path_digest
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.model.torchvision_import import import_torchvision
 from builder.util.measures import compare

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from builder.runtime.dtypes import holder
-from builder.runtime.ops.context import Context, TensorType
+from coreml_runtime.dtypes import holder
+from coreml_runtime.ops.context import Context, TensorType
 
 
 def _no_block(index: int, *arguments: Any) -> tuple[Any, ...]:

@@ -11,10 +11,10 @@ import torch
 from coremltools.converters.mil.mil.ops.defs import iOS16, iOS18
 from coremltools.optimize import _utils as reference
 
-from builder.runtime.bits import unpack_bits
-from builder.runtime.errors import ModelError
-from builder.runtime.ops import constexpr
-from builder.runtime.ops.context import TensorType
+from coreml_runtime.bits import unpack_bits
+from coreml_runtime.errors import ModelError
+from coreml_runtime.ops import constexpr
+from coreml_runtime.ops.context import TensorType
 from tests.runtime.contexts import make_context
 
 FP32, FP16 = (make_context(output=TensorType(dtype=dtype, shape=())) for dtype in ("fp32", "fp16"))

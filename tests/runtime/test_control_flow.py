@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from builder.runtime.ops.control_flow import (
+from coreml_runtime.ops.control_flow import (
     cond,
     list_gather,
     list_length,
@@ -17,7 +17,7 @@ from builder.runtime.ops.control_flow import (
     make_list,
     while_loop,
 )
-from builder.runtime.ops.table import ListValue
+from coreml_runtime.ops.table import ListValue
 from tests.runtime.contexts import make_context
 
 

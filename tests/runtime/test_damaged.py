@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 
-from builder.runtime import ModelError, RuntimeFailure, UnsupportedError, load
-from builder.runtime.proto import messages
+from coreml_runtime import ModelError, RuntimeFailure, UnsupportedError, load
+from coreml_runtime.proto import messages
 from tests.runtime.damage import damage
 from tests.runtime.programs import save_program
 

@@ -13,8 +13,8 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the nam
 from coremltools.models import datatypes
 from coremltools.models.neural_network import NeuralNetworkBuilder
 
-from builder import runtime
-from builder.runtime.export import export
+import coreml_runtime as runtime
+from coreml_runtime.export import export
 from tests.runtime.programs import save_program
 
 _RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
-from builder.runtime import load
-from builder.runtime.model import Model
+from coreml_runtime import load
+from coreml_runtime.model import Model
 from tests.runtime.programs import save_program
 
 SIZE = 8

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.runtime.ops.image_resizing import (
+from coreml_runtime.ops.image_resizing import (
     crop,
     crop_resize,
     resize,
@@ -16,7 +16,7 @@ from builder.runtime.ops.image_resizing import (
     upsample_bilinear,
     upsample_nearest_neighbor,
 )
-from builder.runtime.ops.resampling import affine, resample
+from coreml_runtime.ops.resampling import affine, resample
 from tests.runtime.contexts import make_context
 
 # Single precision: a few roundings of values up to 44.

@@ -17,8 +17,8 @@ with warnings.catch_warnings():
     import coremltools as ct
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - the name that coremltools documents
 
-import builder.runtime
-from builder.runtime.patching import Proxy
+import coreml_runtime
+from coreml_runtime.patching import Proxy
 
 # coremltools warns about numpy, about its own deprecated calls and about files that it leaves open.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def installed() -> Iterator[None]:
-    builder.runtime.install()
+    coreml_runtime.install()
     yield
-    builder.runtime.uninstall()
+    coreml_runtime.uninstall()
 
 
 def convert(**options: Any) -> Any:
@@ -88,25 +88,25 @@ def test_install_twice_uninstall_and_earlier_models(monkeypatch: pytest.MonkeyPa
     with pytest.raises(Exception, match="only supported on macOS"):
         model.predict({"x": X})
     # when it is installed, twice, and coremltools is told that this is a Mac
-    builder.runtime.install()
-    builder.runtime.install("fast")
+    coreml_runtime.install()
+    coreml_runtime.install("fast")
     monkeypatch.setattr("coremltools.models.model._is_macos", lambda: True)
     # then the same class and the earlier model predict
     assert ct.models.MLModel is cls
     np.testing.assert_allclose(model.predict({"x": X})["y"], EXPECTED)
     # and all is put back
-    builder.runtime.uninstall()
+    coreml_runtime.uninstall()
     assert ct.models.MLModel.predict is original
     assert ct.models.model._MLModelProxy is not Proxy
 
 
 def test_install_before_coremltools_is_imported() -> None:
     script = textwrap.dedent("""
-        import sys, builder.runtime
-        builder.runtime.install()
+        import sys, coreml_runtime
+        coreml_runtime.install()
         assert "coremltools" not in sys.modules
         import coremltools
-        from builder.runtime.patching import Proxy
+        from coreml_runtime.patching import Proxy
         assert coremltools.models.model._MLModelProxy is Proxy
     """)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from coremltools.models.ml_program.experimental import debugging_utils, perf_utils
     from coremltools.models.ml_program.experimental.torch import debugging_utils as torch_debugging_utils
 
-import builder.runtime
+import coreml_runtime
 
 # coremltools warns about numpy, about its own deprecated calls and about files that it leaves open.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("installed")]
@@ -28,9 +28,9 @@ X = np.array([[1.0, 2.0, 3.0], [-1.0, 0.0, 0.5]], dtype=np.float32)
 
 @pytest.fixture
 def installed() -> Iterator[None]:
-    builder.runtime.install()
+    coreml_runtime.install()
     yield
-    builder.runtime.uninstall()
+    coreml_runtime.uninstall()
 
 
 def convert(build: Any, shape: tuple[int, ...] = (2, 3), **options: Any) -> Any:

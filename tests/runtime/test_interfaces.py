@@ -11,9 +11,9 @@ import pytest
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 from PIL import Image
 
-from builder.runtime import InputError, State, load
-from builder.runtime.features import ArrayFeature, ImageFeature
-from builder.runtime.values import check_inputs
+from coreml_runtime import InputError, State, load
+from coreml_runtime.features import ArrayFeature, ImageFeature
+from coreml_runtime.values import check_inputs
 from tests.runtime.programs import save_program
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

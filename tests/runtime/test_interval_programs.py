@@ -11,16 +11,16 @@ import pytest
 import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 
-from builder import runtime
-from builder.runtime.errors import UnsupportedError
-from builder.runtime.executor import Step
-from builder.runtime.intervals.program import read_visits
-from builder.runtime.intervals.visit import Operand
-from builder.runtime.intervals.walk import walk
-from builder.runtime.observed import run_observed
-from builder.runtime.ops import operators
-from builder.runtime.ops.context import TensorType
-from builder.runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
+import coreml_runtime as runtime
+from coreml_runtime.errors import UnsupportedError
+from coreml_runtime.executor import Step
+from coreml_runtime.intervals.program import read_visits
+from coreml_runtime.intervals.visit import Operand
+from coreml_runtime.intervals.walk import walk
+from coreml_runtime.observed import run_observed
+from coreml_runtime.ops import operators
+from coreml_runtime.ops.context import TensorType
+from coreml_runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
 from tests.runtime.programs import save_program
 from tests.runtime.stateful import save_stateful
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from builder.runtime.dtypes import held, round_half
-from builder.runtime.intervals.context import Outputs
-from builder.runtime.intervals.interval import Interval, of_input
-from builder.runtime.intervals.transfers import transfers
-from builder.runtime.intervals.walk import finished
-from builder.runtime.ops import operators
-from builder.runtime.ops.context import Context, TensorType
-from builder.runtime.ops.table import is_exact, parameters
+from coreml_runtime.dtypes import held, round_half
+from coreml_runtime.intervals.context import Outputs
+from coreml_runtime.intervals.interval import Interval, of_input
+from coreml_runtime.intervals.transfers import transfers
+from coreml_runtime.intervals.walk import finished
+from coreml_runtime.ops import operators
+from coreml_runtime.ops.context import Context, TensorType
+from coreml_runtime.ops.table import is_exact, parameters
 from tests.runtime.interval_cases import CASES, Case
 
 TRIALS = 8

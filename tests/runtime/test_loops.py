@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.runtime import load
-from builder.runtime.dtypes import PRECISIONS, Precision
-from builder.runtime.loops import GRU_LOOP, fuse_loops, gru_loop
-from builder.runtime.mlprogram import ProgramNetwork
-from builder.runtime.package import open_package
-from builder.runtime.program import Function, Operation
-from builder.runtime.reader import read_function
+from coreml_runtime import load
+from coreml_runtime.dtypes import PRECISIONS, Precision
+from coreml_runtime.loops import GRU_LOOP, fuse_loops, gru_loop
+from coreml_runtime.mlprogram import ProgramNetwork
+from coreml_runtime.package import open_package
+from coreml_runtime.program import Function, Operation
+from coreml_runtime.reader import read_function
 
 STEPS, BATCH, INPUT, HIDDEN = 5, 2, 3, 4
 

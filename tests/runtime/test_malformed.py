@@ -21,8 +21,8 @@ from coremltools.models.neural_network import NeuralNetworkBuilder, quantization
 from coremltools.models.utils import save_spec
 from PIL import Image
 
-from builder.runtime import InputError, RuntimeFailure, load
-from builder.runtime.model import Model
+from coreml_runtime import InputError, RuntimeFailure, load
+from coreml_runtime.model import Model
 from tests.runtime.programs import save_program
 
 SEEDS = 80

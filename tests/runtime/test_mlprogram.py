@@ -13,7 +13,7 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the nam
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.runtime import InputError, PredictionError, load
+from coreml_runtime import InputError, PredictionError, load
 from tests.runtime.programs import save_program
 
 FP32 = 1e-5
@@ -254,7 +254,7 @@ def test_an_operator_computes_what_torch_computes(
 @settings(max_examples=60, deadline=None)
 def test_slices_follow_numpy(data: st.DataObject) -> None:
     # given: any begin, end and stride
-    from builder.runtime.ops.tensor_transformation import slice_by_index, slice_update
+    from coreml_runtime.ops.tensor_transformation import slice_by_index, slice_update
 
     shape = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))
     bounds = st.integers(-7, 7)
@@ -290,7 +290,7 @@ def test_average_pools_count_what_lies_inside(
     size: int, kernel: int, stride: int, before: int, after: int, ceil: bool, exclude: bool
 ) -> None:
     # given: a pool whose windows may overhang
-    from builder.runtime.ops.pool import avg_pool
+    from coreml_runtime.ops.pool import avg_pool
 
     if size + before + after < kernel or before >= kernel or after >= kernel:
         return

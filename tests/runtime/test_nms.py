@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from builder.runtime.ops.nms import non_maximum_suppression
+from coreml_runtime.ops.nms import non_maximum_suppression
 from tests.runtime.contexts import make_context
 
 IOS15, IOS17 = make_context("ios15"), make_context("ios17")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from builder.runtime.errors import ModelError, UnsupportedError
-from builder.runtime.nn.network import compile_network
-from builder.runtime.proto import messages
+from coreml_runtime.errors import ModelError, UnsupportedError
+from coreml_runtime.nn.network import compile_network
+from coreml_runtime.proto import messages
 
 FLOAT32 = 65568
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builder.runtime import load
-from builder.runtime.errors import ModelError, UnsupportedError
-from builder.runtime.proto import messages
+from coreml_runtime import load
+from coreml_runtime.errors import ModelError, UnsupportedError
+from coreml_runtime.proto import messages
 
 FLOAT32, DOUBLE = 65568, 65600
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 
-from builder.runtime import load, prepack
-from builder.runtime.binding import Known
-from builder.runtime.dtypes import PRECISIONS, Precision
-from builder.runtime.ops import constexpr
-from builder.runtime.ops.conv import conv
-from builder.runtime.ops.linear import linear
+from coreml_runtime import load, prepack
+from coreml_runtime.binding import Known
+from coreml_runtime.dtypes import PRECISIONS, Precision
+from coreml_runtime.ops import constexpr
+from coreml_runtime.ops.conv import conv
+from coreml_runtime.ops.linear import linear
 from tests.runtime.programs import save_program
 
 RANDOM = np.random.default_rng(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from builder.runtime.ops.quantization import dequantize, quantize
+from coreml_runtime.ops.quantization import dequantize, quantize
 
 
 @pytest.mark.parametrize(("dtype", "lowest", "highest"), [("int8", -128, 127), ("uint8", 0, 255)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from builder.runtime.ops.context import TensorType
-from builder.runtime.ops.random import random_bernoulli, random_categorical, random_normal, random_uniform
+from coreml_runtime.ops.context import TensorType
+from coreml_runtime.ops.random import random_bernoulli, random_categorical, random_normal, random_uniform
 from tests.runtime.contexts import make_context
 
 SHAPE = (200, 500)

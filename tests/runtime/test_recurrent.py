@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.runtime.ops import recurrent
-from builder.runtime.ops.recurrent import ACTIVATIONS, gru, lstm, rnn
+from coreml_runtime.ops import recurrent
+from coreml_runtime.ops.recurrent import ACTIVATIONS, gru, lstm, rnn
 
 STEPS, BATCH, INPUT, HIDDEN = 6, 2, 3, 4
 # Single precision over six steps.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 
-from builder.runtime.ops import operators
-from builder.runtime.ops.table import parameters, table
+from coreml_runtime.ops import operators
+from coreml_runtime.ops.table import parameters, table
 
 NEVER_SAVED = {"const", "_const_symbolic"}
 """The reader handles constants itself; a symbolic one exists only while coremltools converts."""

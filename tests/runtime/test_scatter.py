@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from builder.runtime.errors import PredictionError
-from builder.runtime.ops.scatter import scatter, scatter_along_axis, scatter_nd
+from coreml_runtime.errors import PredictionError
+from coreml_runtime.ops.scatter import scatter, scatter_along_axis, scatter_nd
 from tests.runtime.contexts import make_context
 
 COMBINE: dict[str, Callable[[Any, Any], Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from builder.runtime.ops.states import read_state, write_state
+from coreml_runtime.ops.states import read_state, write_state
 
 
 def test_a_value_read_does_not_follow_later_writes() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from builder.runtime.ops.transformers import scaled_dot_product_attention
+from coreml_runtime.ops.transformers import scaled_dot_product_attention
 
 
 def _formula(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

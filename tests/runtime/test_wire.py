@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.runtime import ModelError, load
-from builder.runtime.nn.network import compile_network
-from builder.runtime.nn.weights import read_weights
-from builder.runtime.proto import messages
-from builder.runtime.wire import MARKER, cut_weights, markers
+from coreml_runtime import ModelError, load
+from coreml_runtime.nn.network import compile_network
+from coreml_runtime.nn.weights import read_weights
+from coreml_runtime.proto import messages
+from coreml_runtime.wire import MARKER, cut_weights, markers
 
 FLOAT32 = 65568
 ROWS, COLUMNS = 96, 64
@@ -241,8 +241,8 @@ def test_a_file_may_be_overwritten_while_its_model_is_in_use(tmp_path: Path) -> 
 
 _GROWTH = """
 import sys, numpy as np
-from builder.runtime import load
-import builder.runtime.nn.network
+from coreml_runtime import load
+import coreml_runtime.nn.network
 # anonymous memory: how much of a library's file is resident depends on the system's page cache
 anonymous = lambda: 1024 * int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0])
 load(sys.argv[2]).predict({"x": np.zeros((1, int(sys.argv[3])), np.float32)})

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import builder
+import coreml_runtime
 
 PACKAGE = Path(builder.__file__).parent
+ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "torchvision", "coremltools", "mlflow", "numpy"}
 
 
@@ -38,14 +41,16 @@ def test_composing_imports_nothing_heavy(module: str, tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_runtime_imports_nothing_else_of_builder() -> None:
-    foreign = {
-        f"{file.relative_to(PACKAGE)}: {name}"
-        for file in (PACKAGE / "runtime").rglob("*.py")
+def test_what_is_not_public_of_the_runtime_is_imported_from_where_it_is() -> None:
+    """`builder.runtime` is one file; its modules are those of the distribution `coreml-runtime`, in `runtime/`."""
+    files = [file for folder in ("builder", "runtime", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    assert not {
+        f"{file.relative_to(ROOT)}: {name} is {name.replace('builder.runtime', 'coreml_runtime')}"
+        for file in files
         for name in imports(file)
-        if name.startswith("builder.") and not name.startswith("builder.runtime")
+        if name.startswith("builder.runtime.") and name.count(".") > 2
     }
-    assert foreign == set()
+    assert not (PACKAGE / "runtime" / "__init__.py").exists(), "the runtime is in runtime/coreml_runtime"
 
 
 def test_a_recipe_may_accept_exactly_the_rules_that_the_lint_has() -> None:
@@ -54,3 +59,9 @@ def test_a_recipe_may_accept_exactly_the_rules_that_the_lint_has() -> None:
     from builder.spec.lint import RULE_NAMES
 
     assert (*RULES, *NUMBERS) == RULE_NAMES
+
+
+def test_builder_and_its_runtime_have_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert builder.__version__ == coreml_runtime.__version__
+    assert f"coreml-runtime=={coreml_runtime.__version__}" in project["dependencies"]

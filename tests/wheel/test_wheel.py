@@ -16,25 +16,27 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout; the build backend comes from the index."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The wheels of this checkout, builder's and its runtime's; the build backend comes from the index."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    sources = [str(ROOT), str(ROOT / "runtime")]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), *sources]
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    (found,) = folder.glob("*.whl")
-    return found
+    (own,), (runtime,) = folder.glob("coreml_builder-*.whl"), folder.glob("coreml_runtime-*.whl")
+    return own, runtime
 
 
 @pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel; its dependencies are those of this environment, without its editable builder."""
+def python(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheels; its dependencies are those of this environment, without its editable builder."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     (site,) = folder.glob("lib/python*/site-packages")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
     # A .pth file adds the folder, and not what the .pth files in there would add.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin" / "python"
@@ -59,9 +61,10 @@ def test_a_wheel_builds_a_shipped_recipe_from_an_empty_folder(python: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_wheel_lists_and_completes_what_it_ships(wheel: Path, python: Path, tmp_path: Path) -> None:
+def test_a_wheel_lists_and_completes_what_it_ships(wheels: tuple[Path, Path], python: Path, tmp_path: Path) -> None:
     # given the names in the wheel
-    names = zipfile.ZipFile(wheel).namelist()
+    names = zipfile.ZipFile(wheels[0]).namelist()
+    assert not [name for name in names if name.startswith("coreml_runtime/")]
     assert {"builder/py.typed", "builder/constraints.txt", "builder/conf/precision/fp16.yaml"} <= set(names)
 
     # when, then recipes are listed, and what is missing is installed with pins that are where the hint says

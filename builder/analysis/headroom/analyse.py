@@ -18,9 +18,9 @@ from builder.analysis.headroom.table import RULES
 from builder.artifacts import LintFinding
 from builder.artifacts.headroom import Headroom, OperatorRange, Statement
 from builder.artifacts.stored import ConvertedFacts
-from builder.runtime.errors import RuntimeFailure
-from builder.runtime.intervals.program import read_visits
-from builder.runtime.intervals.visit import Operand, Visit, most
+from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.intervals.program import read_visits
+from coreml_runtime.intervals.visit import Operand, Visit, most
 
 EXAMPLES = 5
 _FLOATS = ("fp16", "fp32")

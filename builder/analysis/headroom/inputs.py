@@ -14,12 +14,12 @@ from builder.data import Samples, draw_samples
 from builder.data.stress_samples import StressInput, stress_inputs
 from builder.data.wording import shown_count
 from builder.errors import BuilderError
-from builder.runtime.coreai.asset import is_asset
-from builder.runtime.errors import RuntimeFailure
-from builder.runtime.features import ArrayFeature, Feature, ImageFeature, read_interface
-from builder.runtime.package import open_package, program_package
 from builder.spec.data import NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput, TensorInput
+from coreml_runtime.coreai.asset import is_asset
+from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.features import ArrayFeature, Feature, ImageFeature, read_interface
+from coreml_runtime.package import open_package, program_package
 
 SECONDS = 5.0
 """How long a file is executed by `lint`."""

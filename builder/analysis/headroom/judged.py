@@ -9,7 +9,7 @@ from typing import Literal
 
 from builder.analysis.headroom.program import Program
 from builder.artifacts.headroom import HALF_MAX, bits
-from builder.runtime.intervals.visit import Operand, Visit, most
+from coreml_runtime.intervals.visit import Operand, Visit, most
 
 Standing = Literal["seen", "certain", "pattern", "as original", "open", "proven"]
 """It happened on an input; it happens for some input in the domain; the program is written so that it may; it happened,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from builder.analysis.headroom.judged import Judged, judged
 from builder.analysis.headroom.program import Program, first
 from builder.artifacts.headroom import HALF_MAX, HALF_NORMAL
-from builder.runtime.intervals.visit import Operand, Visit
+from coreml_runtime.intervals.visit import Operand, Visit
 
 _BITS = {"fp16": 11, "fp32": 24}
 _KEPT_BITS = 3

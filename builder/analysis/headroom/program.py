@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from builder.analysis.headroom.seen import Seen, Values
-from builder.runtime.intervals.visit import Operand, Visit
-from builder.runtime.ops import operators
-from builder.runtime.ops.table import is_exact
+from coreml_runtime.intervals.visit import Operand, Visit
+from coreml_runtime.ops import operators
+from coreml_runtime.ops.table import is_exact
 
 _THROUGH = frozenset({"cast", "identity", "read_state"})
 _NOTHING = Values()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from builder.analysis.headroom.judged import Judged, Standing, beyond, judged, overflowing
 from builder.analysis.headroom.program import Program, first, is_computing, is_moving
 from builder.artifacts.headroom import HALF_NORMAL
-from builder.runtime.intervals.unary import RANGES
-from builder.runtime.intervals.visit import Operand, Visit
+from coreml_runtime.intervals.unary import RANGES
+from coreml_runtime.intervals.visit import Operand, Visit
 
 VANISHES = 2.0**-25
 """Up to here values round to zero in half precision."""

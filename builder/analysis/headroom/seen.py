@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from builder.runtime.errors import RuntimeFailure
-from builder.runtime.executor import Step
-from builder.runtime.model import build_model
-from builder.runtime.observed import run_observed
-from builder.runtime.package import open_package, program_package
+from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.executor import Step
+from coreml_runtime.model import build_model
+from coreml_runtime.observed import run_observed
+from coreml_runtime.package import open_package, program_package
 
 LEAST = 2
 """So many inputs are executed however long it takes."""

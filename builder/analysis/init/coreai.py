@@ -14,8 +14,8 @@ from builder.backends.coreai.description import describe_artifact
 from builder.backends.description import ArtifactDescription
 from builder.errors import SourceError
 from builder.model.sources.coreml import dimension
-from builder.runtime.coreai.description import describe_asset
-from builder.runtime.errors import RuntimeFailure
+from coreml_runtime.coreai.description import describe_asset
+from coreml_runtime.errors import RuntimeFailure
 
 MISSING = (
     "package.module:function, which makes the PyTorch model that this file was converted from. A Core AI program "

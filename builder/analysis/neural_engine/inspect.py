@@ -22,7 +22,7 @@ def lint(path: Path) -> tuple[LintFinding, ...]:
     from builder.analysis.neural_engine.read import read_model
     from builder.backends import backend_of_file
     from builder.backends.coreml.compute_plan import planned
-    from builder.runtime.errors import RuntimeFailure
+    from coreml_runtime.errors import RuntimeFailure
 
     known = backend_of_file(path).lint(path)
     if known is not None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from builder.analysis.neural_engine.model import Interface, Model, Operator, Tensor
-from builder.runtime.features import ArrayFeature, read_interface
-from builder.runtime.ops.context import UNKNOWN_RANK, TensorType
-from builder.runtime.package import open_package
-from builder.runtime.program import Block, Named, Operation, Reference
-from builder.runtime.reader import read_function
+from coreml_runtime.features import ArrayFeature, read_interface
+from coreml_runtime.ops.context import UNKNOWN_RANK, TensorType
+from coreml_runtime.package import open_package
+from coreml_runtime.program import Block, Named, Operation, Reference
+from coreml_runtime.reader import read_function
 
 _SMALL = 16
 """Constants with more values are weights."""

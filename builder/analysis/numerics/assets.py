@@ -9,9 +9,9 @@ from pathlib import Path
 
 from builder.analysis.numerics.graph import Node
 from builder.backends.coreai.modules import STORAGE, recipe_type, weight_name
-from builder.runtime.coreai.loading import read_function
-from builder.runtime.ops.context import TensorType
-from builder.runtime.program import Block, Function, Operation, Reference
+from coreml_runtime.coreai.loading import read_function
+from coreml_runtime.ops.context import TensorType
+from coreml_runtime.program import Block, Function, Operation, Reference
 
 _FLOATS = ("fp16", "fp32", "bf16")
 

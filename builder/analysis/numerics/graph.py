@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.runtime.coreai.asset import is_asset
-from builder.runtime.package import open_package
+from coreml_runtime.coreai.asset import is_asset
+from coreml_runtime.package import open_package
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ import torch
 
 from builder.analysis.numerics.findings import Range
 from builder.analysis.numerics.sums import NoiseSum, RangeSum
-from builder.runtime.executor import Step
-from builder.runtime.model import Model
-from builder.runtime.observed import run_observed
+from coreml_runtime.executor import Step
+from coreml_runtime.model import Model
+from coreml_runtime.observed import run_observed
 
 CANDIDATES = 16
 """For how many operators it is measured what they alone do to the outputs."""

@@ -12,8 +12,8 @@ from builder.backends.coreai.describe import read_metadata
 from builder.backends.coreai.modules import RELAYING, weight_name
 from builder.backends.description import ArtifactDescription
 from builder.errors import SourceError
-from builder.runtime.coreai.description import ConstantInfo, describe_asset
-from builder.runtime.errors import RuntimeFailure
+from coreml_runtime.coreai.description import ConstantInfo, describe_asset
+from coreml_runtime.errors import RuntimeFailure
 
 _AS_NUMPY = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 """How recipes and numpy call what the runtime calls as MIL does."""

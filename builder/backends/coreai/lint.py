@@ -9,11 +9,11 @@ from typing import Literal
 
 from builder.artifacts import LintFinding
 from builder.errors import SourceError
-from builder.runtime.coreai.description import Description, describe_asset
-from builder.runtime.coreai.loading import read_function
-from builder.runtime.errors import RuntimeFailure
-from builder.runtime.ops.context import TensorType
-from builder.runtime.program import Block, Operation, Reference
+from coreml_runtime.coreai.description import Description, describe_asset
+from coreml_runtime.coreai.loading import read_function
+from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.ops.context import TensorType
+from coreml_runtime.program import Block, Operation, Reference
 
 _TRACKER = "https://github.com/apple/coreai-torch/issues"
 _ROUNDING = frozenset({"round", "floor_divide", "mul"})

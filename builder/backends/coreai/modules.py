@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.runtime.coreai.loading import read_function
-from builder.runtime.program import Reference
+from coreml_runtime.coreai.loading import read_function
+from coreml_runtime.program import Reference
 
 PARTS = ("data", "scale", "zero", "table", "indices", "mask", "values")
 """What compression puts behind a weight's name."""

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, UsedLowering
 from builder.errors import ConversionError
-from builder.runtime.errors import RuntimeFailure
-from builder.runtime.export import Exported, export
 from builder.spec import BuildSpec
 from builder.spec.precision import Fp32
 from builder.spec.target import Target
+from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.export import Exported, export
 
 _TARGET = "ios18"
 """The newest opset that the runtime exports whole."""

@@ -102,7 +102,7 @@ def _applied(step: Step | ActivationStep, model: Any, spec: BuildSpec) -> Any:
 
 def _all_values(model: Any) -> Callable[[Sample], Mapping[str, Any]]:
     """What returns every value that `model` computes for a sample, by its name in the program; states go on."""
-    from builder import runtime
+    import coreml_runtime as runtime
 
     loaded = runtime.load(model.package_path)
     state = loaded.make_state() if loaded.states else None

@@ -12,7 +12,7 @@ from typing import Any
 from builder.artifacts import LayerWeights
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.description import ArtifactDescription
-from builder.runtime.labels import labels_of, program_operations, suppression_of
+from coreml_runtime.labels import labels_of, program_operations, suppression_of
 
 _COLOR_LAYOUTS = {10: "G", 20: "RGB", 30: "BGR", 40: "G16"}
 """`FeatureTypes.proto`, ImageFeatureType.ColorSpace."""

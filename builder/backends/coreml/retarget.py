@@ -21,8 +21,7 @@ def retarget(ct: Any, captured: CapturedProgram, prepared: PreparedModel, spec: 
     or outputs are not the file's.
     """
     source = next(m for m in captured.program.modules() if isinstance(m, CoreMLModule))
-    specification = type(source.specification)()
-    specification.CopyFrom(source.specification)
+    specification = ct.utils.load_spec(str(source.path))
     _check_format(specification, spec, source)
     _check_precision(specification, spec, source)
     _check_interface(specification, prepared, spec, source)

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.runtime.nn import layers
-from builder.runtime.ops import operators
-from builder.runtime.ops.table import Kernel, parameters
-from builder.runtime.proto import messages
+from coreml_runtime.nn import layers
+from coreml_runtime.ops import operators
+from coreml_runtime.ops.table import Kernel, parameters
+from coreml_runtime.proto import messages
 
 _HEAD = """# Operators of the runtime
 

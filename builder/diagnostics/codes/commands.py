@@ -1,8 +1,8 @@
-"""B0221 to B0235: the command line, sweeps and searches."""
+"""B0221 to B0238: the command line, sweeps and searches."""
 
 from __future__ import annotations
 
-from builder.diagnostics.code import RECIPE, Code, Example, recipe
+from builder.diagnostics.code import NET, NET_RECIPE, RECIPE, Code, Example, recipe
 
 _SEARCH = """\
 objectives:
@@ -113,5 +113,15 @@ CODES = (
         text="Objectives and constraints name measures: those of the artifact, and those of the checks that the recipe "
         "has. The screen lists them.",
         example=_search(_SEARCH.replace("artifact.bytes", "artifact.weight")),
+    ),
+    Code(
+        code="B0238",
+        title="the address of the remote store is wrong",
+        text="`BUILDER_REMOTE` is `s3://bucket/prefix`, `gs://bucket/prefix`, `https://host/path` (which is only "
+        "read), or a folder. It has no user, password or query: those come from the environment of the protocol's own "
+        "tools. `BUILDER_REMOTE_ACCESS` is `read` or `write`.",
+        example=Example(
+            files={"recipes/x.yaml": NET_RECIPE, "net.py": NET}, environment={"BUILDER_REMOTE": "ftp://host/store"}
+        ),
     ),
 )

@@ -1,4 +1,4 @@
-"""B0701 to B0708: the machine and what is installed on it."""
+"""B0701 to B0709: the machine and what is installed on it."""
 
 from __future__ import annotations
 
@@ -71,6 +71,18 @@ CODES = (
                     "tracking:\n  kind: none", "tracking:\n  kind: mlflow\n  uri: http://127.0.0.1:9\n  required: true"
                 ),
             },
+            slow=True,
+        ),
+    ),
+    Code(
+        code="B0709",
+        title="results could not be sent to the remote store",
+        text="`BUILDER_REMOTE` names a store that does not answer, or refuses. Builds work without it; what is to be "
+        "sent waits beside the local store, and each build and `python -m builder flush` try again.",
+        example=net(
+            source=NET.replace("ReLU", "Tanh"),
+            commands=("recipe=x", "flush"),
+            environment={"BUILDER_REMOTE": "nowhere"},
             slow=True,
         ),
     ),

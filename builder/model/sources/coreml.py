@@ -67,8 +67,8 @@ class CoreMLModule(torch.nn.Module):
 
         Raises ConversionError naming those that have no counterpart in torch.
         """
-        from builder.runtime import UnsupportedError
-        from builder.runtime.export import export
+        from coreml_runtime import UnsupportedError
+        from coreml_runtime.export import export
 
         try:
             exported = export(self.path, precision="fast")
@@ -115,8 +115,8 @@ def exposed(module: torch.nn.Module) -> Iterator[None]:
 
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
     """Load the file; raises SourceError when it is damaged, cannot be executed, or its inputs are not the recipe's."""
-    from builder import runtime
-    from builder.runtime.labels import labels_of
+    import coreml_runtime as runtime
+    from coreml_runtime.labels import labels_of
 
     path = Path(source.file)
     digest = path_digest(path)
@@ -211,7 +211,7 @@ def _check_sizes(
 
 
 def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
-    from builder.runtime.features import ArrayFeature, ImageFeature
+    from coreml_runtime.features import ArrayFeature, ImageFeature
 
     for name, given in spec.artifact_inputs.items():
         own = model.inputs.get(name)

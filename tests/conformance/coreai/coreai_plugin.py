@@ -120,7 +120,7 @@ class BothFunction:
 
     def __init__(self, apple: Any, path: Path, name: str) -> None:
         """Load ours."""
-        from builder.runtime import load
+        from coreml_runtime import load
 
         self.apple, self.desc = apple, apple.desc
         self.ours = load(path, function=name)
@@ -234,4 +234,4 @@ def _apples_fault(call: pytest.CallInfo[None]) -> bool:
     if call.excinfo is None or call.excinfo.errisinstance(_AppleFailed):
         return True
     paths = [str(entry.path) for entry in call.excinfo.traceback]
-    return not SEEN[0].runs and not any("/builder/runtime/" in path or "coreai_plugin" in path for path in paths)
+    return not SEEN[0].runs and not any("/coreml_runtime/" in path or "coreai_plugin" in path for path in paths)

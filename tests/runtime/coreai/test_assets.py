@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from builder.runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
-from builder.runtime.coreai.asset import open_asset
-from builder.runtime.coreai.description import describe_asset
-from builder.runtime.coreai.ops import operators
-from builder.runtime.coreai.translate import translate
-from builder.runtime.executor import Step
-from builder.runtime.observed import run_observed
+from coreml_runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
+from coreml_runtime.coreai.asset import open_asset
+from coreml_runtime.coreai.description import describe_asset
+from coreml_runtime.coreai.ops import operators
+from coreml_runtime.coreai.translate import translate
+from coreml_runtime.executor import Step
+from coreml_runtime.observed import run_observed
 from tests.runtime.coreai.comparing import assert_close
 from tests.runtime.coreai.programs import SAMPLE
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from builder.runtime.coreai.fusion import KERNELS, fuse
-from builder.runtime.coreai.ops import operators
-from builder.runtime.mlprogram import ProgramNetwork
-from builder.runtime.ops.context import TensorType
-from builder.runtime.ops.table import merge
-from builder.runtime.plan import make_plan
-from builder.runtime.program import Block, Constant, Function, Named, Operation, Reference
+from coreml_runtime.coreai.fusion import KERNELS, fuse
+from coreml_runtime.coreai.ops import operators
+from coreml_runtime.mlprogram import ProgramNetwork
+from coreml_runtime.ops.context import TensorType
+from coreml_runtime.ops.table import merge
+from coreml_runtime.plan import make_plan
+from coreml_runtime.program import Block, Constant, Function, Named, Operation, Reference
 
 
 class Program:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.runtime import load
-from builder.runtime.coreai.ops import operators
+from coreml_runtime import load
+from coreml_runtime.coreai.ops import operators
 from tests.runtime.coreai.cases import CASES
 from tests.runtime.coreai.comparing import assert_close
 from tests.runtime.coreai.operands import Case

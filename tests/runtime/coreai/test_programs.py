@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.runtime import load
-from builder.runtime.model import State
+from coreml_runtime import load
+from coreml_runtime.model import State
 from tests.runtime.coreai.comparing import assert_close
 from tests.runtime.coreai.programs import PROGRAMS, Program
 

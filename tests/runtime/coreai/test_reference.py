@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.runtime.coreai.ops import operators
-from builder.runtime.coreai.reference import REFUSED, STRUCTURE, render_reference
+from coreml_runtime.coreai.ops import operators
+from coreml_runtime.coreai.reference import REFUSED, STRUCTURE, render_reference
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "coreai_operators.md"
 FILE = "_compiler/dialects/_coreai_ops_gen.py"
@@ -17,7 +17,7 @@ FILE = "_compiler/dialects/_coreai_ops_gen.py"
 
 def test_the_page_is_what_the_tables_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == render_reference(), (
-        "run: python -m builder.runtime.coreai.reference > docs/reference/coreai_operators.md"
+        "run: python -m coreml_runtime.coreai.reference > docs/reference/coreai_operators.md"
     )
 
 

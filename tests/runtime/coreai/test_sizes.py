@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from builder.runtime.coreai.ops.shaping import pad, range_, tile
-from builder.runtime.ops.context import TensorType
+from coreml_runtime.coreai.ops.shaping import pad, range_, tile
+from coreml_runtime.ops.context import TensorType
 from tests.runtime.contexts import make_context
 
 HUGE = 2**31 - 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import CheckReport, Sample
 from builder.checks.engine import Engine
 from builder.checks.parity import check_parity
@@ -19,9 +19,9 @@ from builder.checks.samples import check_samples
 from builder.checks.states import StateCarry
 from builder.checks.subject import Subject
 from builder.progress import Silent
-from builder.runtime.features import ArrayFeature
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
+from coreml_runtime.features import ArrayFeature
 
 SIZE = 16
 Step = Callable[[Tensor, Tensor], Tensor]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from builder.__main__ import main
-from builder.runtime import PredictionError
+from coreml_runtime import PredictionError
 
 RECIPE = """\
 schema: 1
@@ -228,7 +228,7 @@ def test_an_artifact_that_cannot_be_executed_is_a_failed_check(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given an artifact on which the runtime fails half-way
-    monkeypatch.setattr("builder.runtime.model.Model.predict", _refuses)
+    monkeypatch.setattr("coreml_runtime.model.Model.predict", _refuses)
     # when, then
     assert main(["recipe=tiny", "-q"]) == 5
     assert "accuracy (runtime): the artifact cannot be executed: operator `gather`" in _said(capsys)

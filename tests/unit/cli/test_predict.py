@@ -13,8 +13,8 @@ from PIL import Image
 
 from builder.cli.arguments import model_file
 from builder.errors import ConfigurationError
-from builder.runtime import ModelError
-from builder.runtime.features import ArrayFeature, ImageFeature
+from coreml_runtime import ModelError
+from coreml_runtime.features import ArrayFeature, ImageFeature
 from tests.unit.cli.conftest import Run
 
 
@@ -47,7 +47,7 @@ def model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "half.mlmodel").write_bytes(b"")
     Image.new("RGB", (16, 16), (10, 20, 30)).save(tmp_path / "cat.png")
     np.save(tmp_path / "two.npy", np.array([2.0, 3.0], dtype=np.float32))
-    monkeypatch.setattr("builder.runtime.model.load", lambda path, function: Half())
+    monkeypatch.setattr("coreml_runtime.model.load", lambda path, function: Half())
     monkeypatch.setattr("builder.cli.predict.detector_labels", lambda path: None)
     return "half.mlmodel"
 
@@ -93,7 +93,7 @@ def test_a_damaged_model_exits_3(run: Run, model: str, monkeypatch: pytest.Monke
     def fail(path: Path, function: str | None) -> Half:
         raise ModelError("it is damaged")
 
-    monkeypatch.setattr("builder.runtime.model.load", fail)
+    monkeypatch.setattr("coreml_runtime.model.load", fail)
     code, out, err = run("predict", model, "image=cat.png")
     assert (code, out, err) == (3, "", "error[B0302]: half.mlmodel cannot be loaded: it is damaged\n")
 

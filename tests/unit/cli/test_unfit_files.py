@@ -19,9 +19,9 @@ from builder.cli.predict import _read
 from builder.config.documents import read_document
 from builder.config.folders import head_comment
 from builder.errors import ConfigurationError, SourceError
-from builder.runtime.features import ArrayFeature, ImageFeature
 from builder.store.digests import file_digest
 from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, open_regular, require_regular
+from coreml_runtime.features import ArrayFeature, ImageFeature
 
 UNFIT: dict[str, Callable[[Path], Any]] = {
     "pipe": os.mkfifo,

@@ -14,8 +14,8 @@ from torch import nn
 from builder.artifacts import CompressedModel, ConvertedModel
 from builder.backends.coreml.compress import compress
 from builder.progress import Silent
-from builder.runtime import load
 from builder.spec import BuildSpec
+from coreml_runtime import load
 from tests.unit.stages.small_builds import convert_module, make_spec, operators
 
 Dense = dict[str, np.ndarray]

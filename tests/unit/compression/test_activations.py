@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import CompressedModel, ConvertedModel, Sample
 from builder.backends.coreml import compress as stage
 from builder.backends.coreml.compression.activations import measure_ranges, share_ranges

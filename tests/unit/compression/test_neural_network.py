@@ -13,8 +13,8 @@ from builder.artifacts import CompressedModel
 from builder.backends.coreml.compress import compress
 from builder.errors import ConfigurationError
 from builder.progress import Silent
-from builder.runtime import load
 from builder.spec.rules.compatibility import find_incompatibilities
+from coreml_runtime import load
 from tests.unit.compression.small_net import SHAPE, SmallNet
 from tests.unit.stages.small_builds import convert_module, make_spec
 

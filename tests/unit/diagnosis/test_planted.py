@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.backends.coreml.preflight.obstacles import Diagnosis, Obstacle

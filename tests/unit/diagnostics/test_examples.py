@@ -69,6 +69,8 @@ def run(command: str, *, apart: bool) -> int:
 def check(name: str, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code = CODES[name]
     write_files(code.example, folder)
+    for variable, value in code.example.environment.items():
+        monkeypatch.setenv(variable, value)
     for package in code.example.without:
         for module in [m for m in sys.modules if m == package or m.startswith(f"{package}.")]:
             monkeypatch.delitem(sys.modules, module)

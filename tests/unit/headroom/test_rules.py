@@ -19,9 +19,9 @@ from builder.analysis.headroom.screen import format_headroom
 from builder.analysis.headroom.table import RULES
 from builder.analysis.neural_engine.table import RULES as NEURAL_ENGINE
 from builder.artifacts.headroom import Headroom
-from builder.runtime.package import open_package
-from builder.runtime.proto import messages
 from builder.spec.lint import RULE_NAMES
+from coreml_runtime.package import open_package
+from coreml_runtime.proto import messages
 from tests.runtime.programs import save_program
 from tests.runtime.stateful import save_stateful
 from tests.runtime.test_pipeline import scaler

@@ -20,7 +20,7 @@ from builder.analysis.neural_engine.inspect import accepted, lint
 from builder.analysis.neural_engine.model import Model, Operator, Tensor
 from builder.analysis.neural_engine.read import read_model
 from builder.analysis.neural_engine.table import RULES
-from builder.runtime.errors import ModelError
+from coreml_runtime.errors import ModelError
 from tests.runtime.programs import save_program
 
 PICTURE = {"x": ((1, 4, 16, 16), "fp16")}

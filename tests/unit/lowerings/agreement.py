@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import UsedLowering
 from builder.backends.coreml.convert import conversion_errors
 from builder.backends.coreml.lowerings.assignment import assignments

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder import runtime
+import coreml_runtime as runtime
 from tests.unit.lowerings.agreement import convert
 
 

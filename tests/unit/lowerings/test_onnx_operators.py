@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import ExampleInputs, Sample
 from builder.backends.coreml.convert import convert
 from builder.errors import ConversionError

@@ -13,7 +13,7 @@ import pytest
 import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.backends.coreai.installed import is_installed
 from builder.migrate import targets

@@ -13,10 +13,10 @@ from builder.artifacts import CapturedProgram, PreparedModel
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConfigurationError, ConversionError, SourceError
-from builder.runtime import load
 from builder.spec import BuildSpec
 from builder.spec.rules.compatibility import find_incompatibilities
 from builder.util.measures import compare
+from coreml_runtime import load
 from tests.unit.stages.small_builds import capture_module, make_spec, operators
 
 HERE = "tests.unit.module_compression.training"

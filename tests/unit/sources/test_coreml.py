@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import CompressedModel, LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.backends.coreml.seal import seal

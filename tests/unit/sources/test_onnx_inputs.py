@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConversionError, SourceError

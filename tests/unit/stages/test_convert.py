@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.backends.coreml import convert as convert_stage
 from builder.errors import ConfigurationError, ConversionError
 from tests.unit.stages.small_builds import (

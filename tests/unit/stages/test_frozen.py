@@ -11,7 +11,7 @@ import torch
 
 from builder.__main__ import main
 from builder.backends.coreml.preflight.raised import Sites, trace_constants, watch_trace_constants
-from builder.runtime import load
+from coreml_runtime import load
 
 NET = """\
 import torch

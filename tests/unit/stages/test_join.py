@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.artifacts import CompressedModel
 from builder.backends.coreml.multifunction import join_functions
 from builder.backends.coreml.seal import seal

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.__main__ import main
 from builder.engine.run import stage_names
 from builder.engine.table import STAGES

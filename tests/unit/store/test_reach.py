@@ -8,7 +8,7 @@ import pytest
 
 from builder.spec import BuildSpec
 from builder.spec.source_kinds import SOURCES
-from builder.store.code import _GUARDS, PACKAGE, _reached
+from builder.store.code import _GUARDS, _reached, own_file, package_stats
 from builder.store.digests import StatCache
 from builder.store.inputs import _roots
 
@@ -31,9 +31,9 @@ SETTINGS = {
 def reach(stage: str, kind: str, folder: Path) -> tuple[set[str], set[str]]:
     """The files of builder and the foreign packages in the key of a stage, for a source of `kind`."""
     spec = BuildSpec.model_validate({**SPEC, "source": {"kind": kind, **SETTINGS[kind]}})
-    files = {file.relative_to(PACKAGE).as_posix(): file for file in PACKAGE.rglob("*.py")}
+    files = {name: own_file(name) for name in package_stats()}
     found, packages = _reached(_roots(stage, spec), files, StatCache(folder / "remembered.json"))
-    return {file.relative_to(PACKAGE).as_posix() for file in found}, set(packages)
+    return set(found), set(packages)
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
@@ -54,7 +54,7 @@ def test_the_key_of_loading_a_torchvision_model_is_small(tmp_path: Path) -> None
     files, packages = reach("load", "torchvision", tmp_path)
     assert len(files) <= 83, sorted(files)  # 157 once; 21 are the kinds of data that examples are drawn from
     assert not {
-        file for file in files if file.startswith(("runtime/", "analysis/", "checks/", "backends/", "reports/"))
+        file for file in files if file.startswith(("coreml_runtime/", "analysis/", "checks/", "backends/", "reports/"))
     }
     assert packages <= {"PIL", "numpy", "safetensors", "sklearn", "torch", "torchvision"}, packages
 
@@ -64,3 +64,8 @@ def test_what_only_words_advice_is_in_no_key(tmp_path: Path) -> None:
         files, _ = reach(stage, "torchvision", tmp_path)
         assert not {file for file in files if file.startswith(("analysis/", "reports/", "cli/", "tracking/"))}, stage
         assert {file for file in files if file.startswith("util/")}.isdisjoint(_GUARDS), stage
+
+
+def test_what_executes_an_artifact_is_in_the_key_of_its_checks(tmp_path: Path) -> None:
+    files, _ = reach("verify", "torchvision", tmp_path)
+    assert {"coreml_runtime/model.py", "coreml_runtime/ops/conv.py"} <= files

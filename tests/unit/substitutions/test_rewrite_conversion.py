@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.backends.coreml.convert import convert
 from builder.model.torchvision_import import import_torchvision
 from tests.unit.stages.small_builds import TENSOR, capture_module, make_spec, operators

@@ -8,8 +8,8 @@ import torch
 
 from builder.backends.coreai.conversion import Declared, convert
 from builder.backends.coreai.lint import _round_trips, lint
-from builder.runtime.ops.context import TensorType
-from builder.runtime.program import Named, Operation, Reference
+from coreml_runtime.ops.context import TensorType
+from coreml_runtime.program import Named, Operation, Reference
 from tests.unit.backends.coreai.conftest import export
 
 

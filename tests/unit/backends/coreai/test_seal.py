@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from builder import runtime
+import coreml_runtime as runtime
 from builder.backends.coreai import engine
 from builder.backends.coreai.conversion import Declared, convert
 from builder.backends.coreai.describe import describe

@@ -1,0 +1,1 @@
+"""A store that several machines share, behind the local one: results are read through, and written behind."""

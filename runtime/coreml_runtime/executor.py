@@ -1,0 +1,204 @@
+"""Runs a plan: one loop over steps, which read and write numbered slots of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from coreml_runtime.binding import Argument, Bound, Slot
+from coreml_runtime.dtypes import NARROW, WRAPPED, Precision, held, holder, round_half, round_half_in_place
+from coreml_runtime.errors import PredictionError, RuntimeFailure
+from coreml_runtime.ops.context import UNKNOWN_RANK, Context, TensorType
+from coreml_runtime.ops.table import Kernel, is_exact, is_fresh
+from coreml_runtime.program import Operation, ValueType
+
+Frame = list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What one prediction carries along. `record` collects intermediates by name; None records nothing."""
+
+    generator: torch.Generator
+    states: dict[str, torch.Tensor]
+    record: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One operation: `run` reads and writes the frame, `frees` are slots that nobody reads afterwards."""
+
+    type: str
+    name: str
+    run: Callable[[Frame, Execution], None]
+    outputs: tuple[tuple[str, int], ...]
+    frees: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockPlan:
+    """Steps in order; `inputs` are slots to fill before, `outputs` where the results are after."""
+
+    inputs: tuple[int, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[Argument, ...]
+
+
+def execute(block: BlockPlan, frame: Frame, execution: Execution) -> tuple[Any, ...]:
+    """Run a block and return its outputs. A kernel that fails is a PredictionError that names the operator."""
+    record = execution.record
+    step = None
+    try:
+        for step in block.steps:
+            step.run(frame, execution)
+            if record is not None:
+                record.update((name, frame[slot]) for name, slot in step.outputs)
+            for slot in step.frees:
+                frame[slot] = None
+    except RuntimeFailure:
+        raise
+    except Exception as error:
+        where = f"operator {step.type} {step.name!r}" if step else "the program"
+        raise PredictionError(f"{where}: {error}") from error
+    return tuple(frame[each.index] if isinstance(each, Slot) else each.value for each in block.outputs)
+
+
+def make_step(
+    operation: Operation, kernel: Kernel, bound: Bound, *, outputs: tuple[int, ...], blocks: tuple[BlockPlan, ...],
+    frees: tuple[int, ...], opset: str, precision: Precision,
+) -> Step:  # fmt: skip
+    """Bind an operation to its kernel, its constants and its slots."""
+    rounds = not (is_exact(kernel) and all(map(_is_half, bound.known.values())))
+    finish = tuple(
+        finisher(entry.type, precision, rounds=rounds, in_place=is_fresh(kernel)) for entry in operation.outputs
+    )
+    call = partial(kernel, **bound.known)
+    compute = _with_context(call, bound, operation, blocks, opset, precision) if bound.context else _plain(call, bound)
+    return Step(
+        type=operation.type,
+        name=operation.name,
+        run=_store(compute, outputs, finish),
+        outputs=tuple((entry.name, slot) for entry, slot in zip(operation.outputs, outputs, strict=True)),
+        frees=frees,
+    )
+
+
+def finisher(
+    declared: ValueType, precision: Precision, *, rounds: bool, in_place: bool = False
+) -> Callable[[Any], Any] | None:
+    """What turns a kernel's result into a value of the declared type; None for lists, dictionaries and text.
+
+    A result of another shape than declared is a ValueError: the file is inconsistent or the kernel is wrong.
+    """
+    if not isinstance(declared, TensorType) or declared.dtype == "string":
+        return None
+    convert: Callable[[torch.Tensor], torch.Tensor] = partial(_to, dtype=held(declared.dtype, precision))
+    if declared.dtype == "fp16" and precision == "half" and rounds:
+        convert = round_half_in_place if in_place else round_half
+    elif rounds and declared.dtype in NARROW:
+        convert = partial(_narrow, through=NARROW[declared.dtype], dtype=held(declared.dtype, precision))
+    elif rounds and declared.dtype in WRAPPED:
+        convert = partial(_wrap, mask=WRAPPED[declared.dtype], dtype=held(declared.dtype, precision))
+    shape, known = declared.shape, None not in declared.shape
+
+    def finish(value: torch.Tensor) -> torch.Tensor:
+        if value.shape != shape and (known or not matches(value.shape, shape)):
+            raise ValueError(f"the result has the shape {tuple(value.shape)}, the file declares {shape}")
+        return convert(value)
+
+    return finish
+
+
+def matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    """Whether a shape fits a declared one with unknown sizes."""
+    if declared == UNKNOWN_RANK:
+        return True
+    return len(shape) == len(declared) and all(
+        expected is None or size == expected for size, expected in zip(shape, declared, strict=True)
+    )
+
+
+def _is_half(constant: Any) -> bool:
+    """Whether a number is one that half precision has; anything but a float is."""
+    return not isinstance(constant, float) or constant == torch.tensor(constant).to(torch.float16).item()
+
+
+def _to(value: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
+    return value if value.dtype is dtype else value.to(dtype)
+
+
+def _narrow(value: torch.Tensor, *, through: torch.dtype, dtype: torch.dtype) -> torch.Tensor:
+    """Values rounded to what `through` can hold."""
+    return value.to(through).to(dtype)
+
+
+def _wrap(value: torch.Tensor, *, mask: int, dtype: torch.dtype) -> torch.Tensor:
+    """Integers modulo a power of two: what unsigned arithmetic gives."""
+    return value.to(dtype) & mask
+
+
+def _plain(call: Callable[..., Any], bound: Bound) -> Callable[[Frame, Execution], Any]:
+    if bound.groups or bound.converted:
+        return lambda frame, _: call(**bound.gather(frame))
+    tensors = bound.tensors
+    if len(tensors) == 1:
+        ((name, slot),) = tensors
+        return lambda frame, _: call(**{name: frame[slot]})
+    return lambda frame, _: call(**{name: frame[slot] for name, slot in tensors})
+
+
+def _with_context(
+    call: Callable[..., Any], bound: Bound, operation: Operation, blocks: tuple[BlockPlan, ...], opset: str,
+    precision: Precision,
+) -> Callable[[Frame, Execution], Any]:  # fmt: skip
+    output_types = tuple(entry.type if isinstance(entry.type, TensorType) else None for entry in operation.outputs)
+
+    def compute(frame: Frame, execution: Execution) -> Any:
+        context = Context(
+            opset=opset,
+            output_types=output_types,
+            held=holder[precision],
+            generator=execution.generator,
+            run_block=partial(_run_block, blocks, frame, execution),
+            states=execution.states,
+        )
+        return call(context=context, **bound.gather(frame))
+
+    return compute
+
+
+def _run_block(blocks: tuple[BlockPlan, ...], frame: Frame, execution: Execution, index: int, *arguments: Any) -> Any:
+    block = blocks[index]
+    for slot, value in zip(block.inputs, arguments, strict=True):
+        frame[slot] = value
+    return execute(block, frame, execution)
+
+
+def _store(
+    compute: Callable[[Frame, Execution], Any],
+    outputs: tuple[int, ...],
+    finish: tuple[Callable[[Any], Any] | None, ...],
+) -> Callable[[Frame, Execution], None]:
+    """Compute, bring each result to its declared type, and put it into its slot."""
+    if len(outputs) == 1 and finish[0] is not None:
+        only, last = outputs[0], finish[0]
+
+        def store_one(frame: Frame, execution: Execution) -> None:
+            result = compute(frame, execution)
+            frame[only] = last(result[0] if type(result) is tuple else result)
+
+        return store_one
+
+    def store(frame: Frame, execution: Execution) -> None:
+        result = compute(frame, execution)
+        results = result if isinstance(result, tuple) else (result,)
+        if not outputs:
+            return
+        for slot, last, value in zip(outputs, finish, results, strict=True):
+            frame[slot] = value if last is None else last(value)
+
+    return store

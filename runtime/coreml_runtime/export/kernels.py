@@ -1,0 +1,79 @@
+"""Kernels that a traced program has in the place of the runtime's, where those look at values to decide what to do."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from coreml_runtime.export.slices import SLICES
+from coreml_runtime.ops.context import Context, is_real
+from coreml_runtime.ops.random import OPS as RANDOM
+from coreml_runtime.ops.table import Kernel, Labels, Tensors, exact, merge, table
+
+_MOST_TURNS = 10_000
+"""Of a loop that is written out: each adds its operators to the program."""
+
+
+@exact
+def classify(*, probabilities: Tensor, classes: Labels) -> tuple[None, Tensor]:
+    """The probabilities as they are: labels are text, which tensors cannot hold."""
+    del classes
+    return None, probabilities
+
+
+@exact
+def cond(*, pred: Tensor, context: Context) -> tuple[Any, ...]:
+    """The branch of a known predicate; of another both, and of each pair of results the chosen one.
+
+    Raises ValueError where the branches give values of different shapes.
+    """
+    if is_real(pred):
+        return context.run_block(0 if bool(pred) else 1)
+    holds = pred.reshape(()).to(torch.bool)
+    return tuple(
+        _chosen(holds, one, other) for one, other in zip(context.run_block(0), context.run_block(1), strict=True)
+    )
+
+
+def _chosen(holds: Tensor, one: Any, other: Any) -> Tensor:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape):
+        raise ValueError("which branch it takes depends on an input, and their results differ in shape")
+    return torch.where(holds, one, other)
+
+
+@exact
+def while_loop(*, loop_vars: Tensors, context: Context) -> tuple[Any, ...]:
+    """The turns of the loop, written out one after the other.
+
+    Raises ValueError where their number depends on an input, or is too large.
+    """
+    values: tuple[Any, ...] = loop_vars
+    for _ in range(_MOST_TURNS):
+        (goes_on,) = context.run_block(0, *values)
+        if not is_real(goes_on):
+            raise ValueError("the number of its turns depends on an input")
+        if not bool(goes_on):
+            return values
+        values = context.run_block(1, *values)
+    raise ValueError(f"it takes more than {_MOST_TURNS} turns")
+
+
+def _seeded(kernel: Kernel) -> Kernel:
+    """Refuses to draw without a seed; with one, what is drawn is a constant."""
+
+    @functools.wraps(kernel)
+    def draw(*, seed: int = -1, **given: Any) -> Any:
+        if seed == -1:
+            raise ValueError(WITHOUT_SEED)
+        return kernel(seed=seed, **given)
+
+    return draw
+
+
+WITHOUT_SEED = "it draws random numbers without a seed, which no other program draws"
+KERNELS: dict[str, Kernel] = merge(
+    table(classify, cond, while_loop), SLICES, {name: _seeded(each) for name, each in RANDOM.items()}
+)

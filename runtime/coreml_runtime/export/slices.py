@@ -1,0 +1,105 @@
+"""Slices whose place depends on an input, as those of a cache that a position fills: indices that are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from coreml_runtime.ops import tensor_transformation as kernels
+from coreml_runtime.ops.context import Context, is_real
+from coreml_runtime.ops.table import Bools, Ints, Kernel, exact, table
+
+_SIZE = "how much it takes depends on an input"
+
+
+def _numbers(*tensors: Tensor) -> list[Ints]:
+    return [tuple(int(each) for each in tensor.reshape(-1).tolist()) for tensor in tensors]
+
+
+def _places(x: Tensor, begin: Tensor, sizes: Sequence[int], stride: Ints | None, masks: Bools | None) -> list[Tensor]:
+    """The indices along each axis: `sizes` of them from `begin` on, which counts from the end where it is negative."""
+    found = []
+    for axis, count in enumerate(sizes):
+        step = stride[axis] if stride else 1
+        if step < 0:
+            raise ValueError("it runs backwards from a place that depends on an input")
+        steps = torch.arange(count) * step
+        if not (masks and masks[axis]):
+            first = begin[axis].to(torch.int64)
+            steps = steps + torch.where(first < 0, first + x.shape[axis], first)
+        found.append(steps)
+    return found
+
+
+def _open_axes(x: Tensor, sizes: Sequence[int]) -> list[int]:
+    """The axes of which only a part is taken; of the others the place can be the start alone."""
+    return [axis for axis, count in enumerate(sizes) if count != x.shape[axis]]
+
+
+@exact
+def slice_update(
+    *, x: Tensor, update: Tensor, begin: Tensor, end: Tensor, stride: Ints | None = None,
+    begin_mask: Bools | None = None, end_mask: Bools | None = None, squeeze_mask: Bools | None = None,
+) -> Tensor:  # fmt: skip
+    """A copy of x with `update` at `begin`; how much that is, the shape of `update` says."""
+    if is_real(begin) and is_real(end):
+        first, last = _numbers(begin, end)
+        return kernels.slice_update(
+            x=x, update=update, begin=first, end=last, stride=stride, begin_mask=begin_mask, end_mask=end_mask,
+            squeeze_mask=squeeze_mask,
+        )  # fmt: skip
+    for axis, masked in enumerate(squeeze_mask or ()):
+        update = update.unsqueeze(axis) if masked else update
+    places, axes = _places(x, begin, update.shape, stride, begin_mask), _open_axes(x, update.shape)
+    if not axes:
+        return update.to(x.dtype)
+    if len(axes) == 1:
+        return x.index_copy(axes[0], places[axes[0]], update.to(x.dtype))
+    spread: list[Tensor | None] = [
+        place.reshape([-1 if at == axis else 1 for at in range(x.dim())]) for axis, place in enumerate(places)
+    ]
+    return x.index_put(spread, update.to(x.dtype))
+
+
+@exact
+def slice_by_index(
+    *, x: Tensor, begin: Tensor, end: Tensor, stride: Ints | None = None, begin_mask: Bools | None = None,
+    end_mask: Bools | None = None, squeeze_mask: Bools | None = None, context: Context,
+) -> Tensor:  # fmt: skip
+    """x[begin:end:stride, …]; how much that is, the declared shape of the result says."""
+    if is_real(begin) and is_real(end):
+        first, last = _numbers(begin, end)
+        return kernels.slice_by_index(
+            x=x, begin=first, end=last, stride=stride, begin_mask=begin_mask, end_mask=end_mask,
+            squeeze_mask=squeeze_mask,
+        )  # fmt: skip
+    declared = context.output_types[0]
+    sizes: list[int | None] = list(declared.shape) if declared is not None else [None]
+    squeezed = [axis for axis, masked in enumerate(squeeze_mask or ()) if masked]
+    for axis in squeezed:
+        sizes.insert(axis, 1)
+    taken = _taken(x, begin, sizes, stride, begin_mask)
+    return taken.squeeze(squeezed) if squeezed else taken
+
+
+@exact
+def slice_by_size(*, x: Tensor, begin: Tensor, size: Ints) -> Tensor:
+    """size[i] elements from begin[i] along each axis."""
+    if is_real(begin):
+        return kernels.slice_by_size(x=x, begin=_numbers(begin)[0], size=size)
+    return _taken(x, begin, [None if count == -1 else count for count in size], None, None)
+
+
+def _taken(x: Tensor, begin: Tensor, sizes: Sequence[int | None], stride: Ints | None, masks: Bools | None) -> Tensor:
+    counts = [count for count in sizes if count is not None]
+    if len(counts) != x.dim():
+        raise ValueError(_SIZE)
+    places = _places(x, begin, counts, stride, masks)
+    for axis in _open_axes(x, counts):
+        x = x.index_select(axis, places[axis])
+    return x
+
+
+SLICES: dict[str, Kernel] = table(slice_update, slice_by_index, slice_by_size)
