@@ -77,7 +77,7 @@ def _of_recipe(overrides: Sequence[str], outputs: Path, *, both: bool, verbosity
     from builder.cli.run_build import build_and_report
     from builder.config.compose import compose
     from builder.spec.target import BACKENDS
-    from builder.swift.describe import package_of_file
+    from builder.swift.describe import package_of_file, with_promises
 
     requests = [compose(overrides)]
     if both:
@@ -94,6 +94,7 @@ def _of_recipe(overrides: Sequence[str], outputs: Path, *, both: bool, verbosity
         path, spec = record.artifact.path, record.spec
         described = backend_of_file(path).describe(path)
         package = package_of_file(path, record.artifact.digest, described, generation=spec.system.generation)
+        package = with_promises(package, spec)
         parts.append(_Parts(package=package, spec=spec, boxes=_boxes(check.limits for check in record.checks)))
     return _joined(parts)
 
@@ -102,7 +103,7 @@ def _of_files(names: Sequence[str], *, both: bool) -> _Parts:
     """The package of one artifact, or of one for each framework."""
     from builder.backends import backend_of_file
     from builder.store.digests import artifact_digest
-    from builder.swift.describe import package_of_file
+    from builder.swift.describe import package_of_file, with_promises
 
     if both:
         raise ConfigurationError(
@@ -119,7 +120,7 @@ def _of_files(names: Sequence[str], *, both: bool) -> _Parts:
         generation = None if spec is None else spec.system.generation
         package = package_of_file(path, artifact_digest(path), described, generation=generation)
         boxes = _boxes(check.get("limits", {}) for check in document.get("checks", ()))
-        parts.append(_Parts(package=package, spec=spec, boxes=boxes))
+        parts.append(_Parts(package=with_promises(package, spec), spec=spec, boxes=boxes))
     return _joined(sorted(parts, key=lambda part: part.package.frameworks == ("coreai",)))
 
 

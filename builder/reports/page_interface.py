@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.artifacts import BuildRecord
+from builder.errors import ConfigurationError
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import plain, scalar
 from builder.spec.inputs import ImageInput
@@ -52,10 +53,14 @@ def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
 def swift(record: BuildRecord) -> Markup:
     """The type that an app calls, as the package has it, and how to get that."""
     command = f"python -m builder package recipe={record.request.recipe}"
+    try:
+        source = interface_source(package_of_record(record))
+    except ConfigurationError as error:  # of a feature that no Swift is written for
+        return section("Call it from Swift", element("p", error.message))
     return section(
         "Call it from Swift",
         element("p", "The interface of the Swift package that ", code(command), " writes. It was not compiled here."),
-        element("pre", element("code", interface_source(package_of_record(record)))),
+        element("pre", element("code", source)),
     )
 
 

@@ -10,10 +10,13 @@ from typing import Any
 from builder.artifacts import BuildRecord
 from builder.backends.description import ArtifactDescription
 from builder.errors import ConfigurationError
+from builder.spec import BuildSpec
+from builder.spec.inputs import ImageInput, TensorInput
 from builder.spec.target import BACKENDS, CORE_AI
 from builder.swift.features import features
 from builder.swift.interface import (
     Artifact,
+    Function,
     Package,
     functions_of,
     generation_of_version,
@@ -35,7 +38,7 @@ def package_of_record(record: BuildRecord) -> Package:
     artifact = _artifact(record.artifact.path, record.artifact.digest)
     suppressed = spec.detection is not None and spec.detection.output == "nms"
     shown = {name: str(getattr(spec.metadata, name)) for name in _SHOWN}
-    return _package(
+    package = _package(
         artifact,
         {"inputs": record.inputs, "outputs": record.outputs},
         record.functions,
@@ -46,6 +49,7 @@ def package_of_record(record: BuildRecord) -> Package:
         generation=CORE_AI if artifact.framework == "coreai" else spec.system.generation,
         seeded=record.seeded,
     )
+    return with_promises(package, spec)
 
 
 def package_of_file(path: Path, digest: str, described: ArtifactDescription, *, generation: int | None) -> Package:
@@ -63,6 +67,24 @@ def package_of_file(path: Path, digest: str, described: ArtifactDescription, *, 
         generation=oldest,
         seeded=described.shown.get("description", "").startswith("UNTRAINED"),
     )
+
+
+def with_promises(package: Package, spec: BuildSpec | None) -> Package:
+    """The package with the ranges of inputs that the recipe declares: the artifact was checked in them alone."""
+    declared = {} if spec is None else spec.artifact_inputs
+    return replace(package, functions=tuple(_promised(function, declared) for function in package.functions))
+
+
+def _promised(function: Function, declared: Mapping[str, ImageInput | TensorInput]) -> Function:
+    inputs = []
+    for feature in function.inputs:
+        given = declared.get(feature.name)
+        if isinstance(given, TensorInput) and feature.kind == "array" and not feature.is_optional:
+            low = 0.0 if given.low is None and feature.is_whole else given.low
+            inputs.append(replace(feature, low=low, high=given.high))
+        else:
+            inputs.append(feature)
+    return replace(function, inputs=tuple(inputs))
 
 
 def joined(core_ml: Package, core_ai: Package) -> Package:

@@ -39,6 +39,10 @@ class Feature:
     """Whether the app, or the model, chooses some size."""
     other_sizes: str = ""
     """Which sizes an open one has, in words."""
+    low: float | None = None
+    """The least number that the app gives, as the recipe declares it."""
+    high: float | None = None
+    """The greatest, or, of whole numbers, the one beyond."""
     is_optional: bool = False
     default: float | None = None
 
@@ -80,6 +84,13 @@ class Feature:
         return f"Feature.{case}({self.id}, shape: {shape})"
 
     @property
+    def promise(self) -> str:
+        """The condition on an element of an array that the recipe declares, and that checks rest on; perhaps empty."""
+        low = "" if self.low is None else f"$0 >= {self.low:g}"
+        high = "" if self.high is None else f"$0 {'<' if self.is_whole else '<='} {self.high:g}"
+        return " && ".join(filter(None, (low, high)))
+
+    @property
     def meaning(self) -> str:
         """What the documentation says of it."""
         match self.kind:
@@ -89,7 +100,7 @@ class Feature:
                 said = f"{gray}{width} × {height} pixels"
             case "array":
                 said = " × ".join(map(str, self.shape)) or "an array of any shape"
-                said += " whole numbers" if self.is_whole else " numbers"
+                said += f" {'whole ' if self.is_whole else ''}number{'' if said == '1' else 's'}"
                 said += ", the last axis fastest" if len(self.shape) > 1 else ""
             case "shares":
                 said = "a probability for each label"
@@ -100,6 +111,8 @@ class Feature:
             said += f"; where it is left out, every element is {self.default:g}"
         elif self.is_optional:
             said += "; unless given, the model's own"
+        if self.low is not None or self.high is not None:
+            said += f"; each {_between(self)}"
         return said
 
 
@@ -167,6 +180,12 @@ def _other_sizes(given: Mapping[str, Any]) -> str:
     if shapes is not None:
         return "sizes may be " + ", ".join(" × ".join(map(str, shape)) for shape in shapes)
     return ""
+
+
+def _between(feature: Feature) -> str:
+    below = "below" if feature.is_whole else "to"
+    low = "" if feature.low is None else f"from {feature.low:g} "
+    return f"{low}{below} {feature.high:g}" if feature.high is not None else low.strip()
 
 
 def _end(high: int | None) -> str:

@@ -19,8 +19,6 @@ from builder.checks.limits import BOXES, NO_SCALE, PARITY, parity_limits
 from builder.data import default_data, draw_samples
 from builder.data.wording import is_drawn
 from builder.errors import ConversionError, SourceError
-from builder.runtime import Model, load
-from builder.runtime.errors import RuntimeFailure
 from builder.spec import BuildSpec
 from builder.spec.checks import ComparisonLimits, ParityCheck
 from builder.spec.coverage import data_of
@@ -28,6 +26,8 @@ from builder.spec.data import Data, NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput, TensorInput
 from builder.swift.features import Feature
 from builder.swift.interface import Function, Package
+from coreml_runtime import Model, load
+from coreml_runtime.errors import RuntimeFailure
 
 FOLDER = "Golden"
 PREDICTIONS, MOST_BYTES = 3, 1 << 20
