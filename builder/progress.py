@@ -30,8 +30,8 @@ BOUNDS_VARIABLE = "BUILDER_BOUNDS"
 class Progress(Protocol):
     """What a stage may say while it works; the terminal, a log or nobody listens."""
 
-    def begin(self, stage: str) -> None:
-        """A stage begins; long work may show a spinner until `end`."""
+    def begin(self, stage: str, expected: float | None = None) -> None:
+        """A stage begins; long work may show a spinner until `end`, and that it may take `expected` seconds."""
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
         """A stage has ended, with one line of result."""
@@ -39,8 +39,8 @@ class Progress(Protocol):
     def bar(self, description: str, total: int | None, *, unit: str) -> AbstractContextManager[Advance]:
         """Show a bar for long work of `total` items (`unit` "it") or bytes (`unit` "B"); None where unknown."""
 
-    def warn(self, message: str) -> None:
-        """Something that the user must see."""
+    def warn(self, message: str, *, code: str) -> None:
+        """Something that the user must see; `code` is its row in `builder.diagnostics.CODES`, such as `B0003`."""
 
     def detail(self, message: str) -> None:
         """Something for the log, and for the terminal with `-v`."""
@@ -55,7 +55,7 @@ class Progress(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str, expected: float | None = None) -> None:
         """Do nothing."""
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
@@ -66,7 +66,7 @@ class Silent:
         """Count for nobody."""
         yield lambda _: None
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Do nothing."""
 
     def detail(self, message: str) -> None:

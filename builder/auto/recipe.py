@@ -12,7 +12,7 @@ from builder.errors import ConfigurationError
 from builder.progress import Progress
 from builder.util.paths import write_atomically
 
-MARK = "AutoResult by `auto` for"
+MARK = "Chosen by `auto` for"
 """By this a recipe tells that it is ours to write again."""
 
 
@@ -36,7 +36,8 @@ def write_beside(record: BuildRecord, chosen: AutoResult, folder: Path, progress
     try:
         text = chosen_recipe(record.request, chosen, name)
     except ConfigurationError as error:
-        progress.warn(f"what was chosen is in build.json, and not written as a recipe: {error.message}")
+        said = f"what was chosen is in build.json, and not written as a recipe: {error.message}"
+        progress.warn(said, code="B0010")
     else:
         write_atomically(folder / f"{name}.yaml", text)
 

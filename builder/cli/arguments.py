@@ -32,6 +32,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("-q", "--quiet", action="count", default=0, help="say only what is wrong, and the result")
         self.add_argument("-v", "--verbose", action="count", default=0, help="say more")
 
+    def offer_json(self) -> None:
+        """Add `--json`, whose document is one of `builder.cli.answers`."""
+        self.add_argument("--json", action="store_true", help="print one JSON document instead, an error too")
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
         raise ConfigurationError(message[:1].lower() + message[1:], code="B0225", hint=f"see `{self.prog} --help`")

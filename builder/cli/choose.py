@@ -21,12 +21,17 @@ measured again. The recipe's path is the last line on stdout.
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("choose", DESCRIPTION, usage="choose recipe=NAME [key=value …] [--output FILE] [-v]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("--output", metavar="FILE", help="where the recipe goes (default: recipes/NAME_chosen.yaml)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Choose, and write the recipe; returns the exit code."""
-    parser = Parser("choose", DESCRIPTION, usage="choose recipe=NAME [key=value …] [--output FILE] [-v]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--output", metavar="FILE", help="where the recipe goes (default: recipes/NAME_chosen.yaml)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     from builder.auto.recipe import MARK, chosen_recipe, recipe_name
     from builder.cli.search_winner import recipe_file
     from builder.config.compose import compose

@@ -27,18 +27,23 @@ cannot hold, and the change to the recipe that would help. Nothing is published.
 """
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print what was found; returns the exit code."""
-    parser = Parser("debug", DESCRIPTION, usage="debug recipe=NAME [key=value …] [--short] [-v]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument(
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("debug", DESCRIPTION, usage="debug recipe=NAME [key=value …] [--short] [-v]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument(
         "--short",
         action="store_true",
         help="say only what adds most of the error, and a change with which the checks pass",
     )
-    parser.add_argument("--seconds", type=float, default=600.0, help=argparse.SUPPRESS)
-    parser.add_argument("--missed", type=Path, help=argparse.SUPPRESS)  # what a build has just found
-    given = parser.read(arguments)
+    made.add_argument("--seconds", type=float, default=600.0, help=argparse.SUPPRESS)
+    made.add_argument("--missed", type=Path, help=argparse.SUPPRESS)  # what a build has just found
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print what was found; returns the exit code."""
+    given = parser().read(arguments)
     from builder.config.compose import compose
     from builder.config.places import located
 

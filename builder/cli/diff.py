@@ -8,8 +8,6 @@ from typing import Any
 
 from builder.cli.arguments import Parser
 from builder.errors import ConfigurationError
-from builder.reports.build_json import FILE_NAME, read_build_json
-from builder.reports.plain import leaves
 from builder.util.text import visible
 
 DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel, .aimodel), or two builds (folders with a build.json).
@@ -23,12 +21,17 @@ differ come with the largest first. Nothing is printed, and the exit code is 0, 
 _PARTS = {"config": "setting", "versions": "version", "source": "source", "stages": "stage", "checks": "check"}
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("diff", DESCRIPTION, usage="diff A B")
+    made.add_argument("one", metavar="A", help="an artifact, or the folder of a build")
+    made.add_argument("other", metavar="B", help="what to compare it with")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print what differs; returns the exit code."""
-    parser = Parser("diff", DESCRIPTION, usage="diff A B")
-    parser.add_argument("one", metavar="A", help="an artifact, or the folder of a build")
-    parser.add_argument("other", metavar="B", help="what to compare it with")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     for line in compare(Path(given.one), Path(given.other)):
         print(visible(line))
     return 0
@@ -50,6 +53,8 @@ def compare(one: Path, other: Path) -> Iterator[str]:
 
 def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
     """The artifact that a path means, and the record beside it, if there is one."""
+    from builder.reports.build_json import FILE_NAME, read_build_json
+
     if not path.exists():
         raise ConfigurationError(f"{path} does not exist", code="B0226")
     is_artifact = path.suffix in (".mlpackage", ".mlmodel", ".aimodel")
@@ -69,6 +74,8 @@ def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
 
 def _facts(part: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """What is compared of a part of `build.json`, by dotted key; times are not."""
+    from builder.reports.plain import leaves
+
     value = document.get(part, {})
     if part == "stages":
         return {stage["name"]: stage["result"] for stage in value}

@@ -17,11 +17,16 @@ Without a code, list all of them.
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("explain", DESCRIPTION, usage="explain [CODE]")
+    made.add_argument("code", nargs="?", metavar="CODE", help="such as B0211, as the error says it")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print a page, or the list; returns the exit code."""
-    parser = Parser("explain", DESCRIPTION, usage="explain [CODE]")
-    parser.add_argument("code", nargs="?", metavar="CODE", help="such as B0211, as the error says it")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     from builder.diagnostics.pages import plain_page
     from builder.diagnostics.table import CODES
 

@@ -23,14 +23,19 @@ is written, and the exit code is 5. The proof lies beside the file, as FILE.proo
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("export", DESCRIPTION, usage="export MODEL --to FORMAT [-o FILE] [--function NAME]")
+    made.add_argument("model", metavar="MODEL", help="a .mlpackage or .mlmodel")
+    made.add_argument("--to", metavar="FORMAT", help="pt2 (PyTorch), onnx or aimodel (Core AI)")
+    made.add_argument("-o", "--output", metavar="FILE", help="where to write it (default: the model's name, here)")
+    made.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Write the file and print its path; returns the exit code."""
-    parser = Parser("export", DESCRIPTION, usage="export MODEL --to FORMAT [-o FILE] [--function NAME]")
-    parser.add_argument("model", metavar="MODEL", help="a .mlpackage or .mlmodel")
-    parser.add_argument("--to", metavar="FORMAT", help="pt2 (PyTorch), onnx or aimodel (Core AI)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to write it (default: the model's name, here)")
-    parser.add_argument("--function", metavar="NAME", help="which function of a package that holds several")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     path = model_file(given.model)
     if path.suffix not in (".mlpackage", ".mlmodel"):
         raise ConfigurationError(

@@ -14,11 +14,16 @@ DESCRIPTION = """Send the builds that wait in the outbox to MLflow, and results 
 (BUILDER_REMOTE), and wait for it."""
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("flush", DESCRIPTION, usage="flush")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="whose outbox (default: outputs)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Send what waits; returns the exit code. Raises UnfitEnvironmentError where something could not be sent."""
-    parser = Parser("flush", DESCRIPTION, usage="flush")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="whose outbox (default: outputs)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     outputs = outputs_folder(given)
     from builder.tracking import flush
 

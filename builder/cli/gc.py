@@ -24,13 +24,18 @@ _SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"M": 10**6, "G": 10**9, "T": 10**12}
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("gc", DESCRIPTION, usage="gc [--older-than 30d] [--larger-than 20G] [--dry-run]")
+    made.add_argument("--older-than", default="30d", metavar="TIME", help="last used before (default: 30d)")
+    made.add_argument("--larger-than", default="20G", metavar="SIZE", help="what the store may take (default: 20G)")
+    made.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Collect garbage; returns the exit code."""
-    parser = Parser("gc", DESCRIPTION, usage="gc [--older-than 30d] [--larger-than 20G] [--dry-run]")
-    parser.add_argument("--older-than", default="30d", metavar="TIME", help="last used before (default: 30d)")
-    parser.add_argument("--larger-than", default="20G", metavar="SIZE", help="what the store may take (default: 20G)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     age = _amount("--older-than", given.older_than, _SECONDS)
     size = _amount("--larger-than", given.larger_than, _BYTES)
     from builder.noop import cache_folder

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.cli.arguments import Parser
-from builder.config.folders import open_library
+from builder.config.folders import MODELINE, open_library
+from builder.config.recipe_keys import SCHEMA_FILE
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
 from builder.util.text import visible
@@ -25,12 +26,17 @@ SOURCE is a file (.pth, .safetensors, .pt, .pt2, .jit, .onnx, .mlpackage, .mlmod
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("init", DESCRIPTION, usage="init SOURCE [--output recipes/NAME.yaml]")
+    made.add_argument("source", metavar="SOURCE", help="the model to look at")
+    made.add_argument("--output", metavar="FILE", help="where to write it (default: recipes/NAME.yaml)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Write the recipe and print its path; returns the exit code."""
-    parser = Parser("init", DESCRIPTION, usage="init SOURCE [--output recipes/NAME.yaml]")
-    parser.add_argument("source", metavar="SOURCE", help="the model to look at")
-    parser.add_argument("--output", metavar="FILE", help="where to write it (default: recipes/NAME.yaml)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     output = None if given.output is None else Path(given.output)
     if output is not None:
         _check_output(output)
@@ -41,13 +47,19 @@ def run(arguments: Sequence[str]) -> int:
     draft = inspect_source(given.source, Path("recipes") if output is None else output.parent)
     file = output or Path("recipes") / f"{_free_name(draft.name)}.yaml"
     _check_output(file)
-    _write(file, recipe_text(replace(draft, name=file.stem)))
+    _write(file, _modeline(file) + recipe_text(replace(draft, name=file.stem)))
     for key, reason in draft.missing.items():
         print(visible(f"to be given: source.{key}: {reason}"), file=sys.stderr)
     if not draft.missing:
         print(f"next: {_where(file)}python -m builder recipe={file.stem}", file=sys.stderr)
     print(file)
     return 0
+
+
+def _modeline(file: Path) -> str:
+    """The line that names the schema to editors, where one lies beside the recipe (`schema --output` writes it)."""
+    is_there = file.with_name(SCHEMA_FILE).is_file()
+    return f"{MODELINE} $schema={SCHEMA_FILE}\n" if is_there else ""
 
 
 def _free_name(wanted: str) -> str:

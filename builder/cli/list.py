@@ -9,11 +9,25 @@ from builder.config.folders import head_comment, open_library
 from builder.util.text import visible
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("list", "Print every recipe that can be built, one a line: name, tab, description.", usage="list")
+    made.offer_json()
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print all recipes; returns the exit code."""
-    Parser("list", "Print every recipe that can be built, one a line: name, tab, description.", usage="list").read(
-        arguments
-    )
+    given = parser().read(arguments)
+    if given.json:
+        from builder.cli.answers import ListAnswer, Recipe, render
+
+        library = open_library()
+        recipes = (
+            Recipe(name=name, description=text, file=str(library.recipe(name))) for name, text in described_recipes()
+        )
+        print(render(ListAnswer(recipes=tuple(recipes))))
+        return 0
     for name, description in described_recipes():
         print(f"{name}\t{description}")
     return 0

@@ -24,13 +24,18 @@ settings, and the digest of the artifact. Commit the file. `--locked` and `relea
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("lock", DESCRIPTION, usage="lock recipe=NAME [key=value …] | lock --all")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("--all", action="store_true", help="lock every recipe")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where builds go (default: outputs)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Lock what the command line says; returns the exit code of the first recipe that could not be locked."""
-    parser = Parser("lock", DESCRIPTION, usage="lock recipe=NAME [key=value …] | lock --all")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--all", action="store_true", help="lock every recipe")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where builds go (default: outputs)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     from builder.config.compose import compose
     from builder.config.folders import open_library
     from builder.diagnostics.render import render_error

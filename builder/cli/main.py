@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from builder import __version__
@@ -29,6 +31,7 @@ VERBS = {
     "list": "print every recipe, one a line",
     "show": "print a composed recipe with the origin of each value",
     "explain": "say what the code of an error means",
+    "completion": "print what makes a shell complete command lines of builder",
     "schema": "write the JSON schema with which editors complete and check recipes",
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
@@ -47,6 +50,8 @@ _NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 """What the system says of a path that cannot be one of what it is given as."""
 _LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE}
 _LONGEST_SHOWN = 200
+_HELP_COLUMNS, _LEAST_TEXT = 160, 30
+"""Columns of the help where nothing is known of the terminal, and that a meaning needs to stand behind its name."""
 
 
 def run_apart(given: list[str]) -> int:
@@ -66,44 +71,44 @@ def run(given: list[str]) -> int:
         code = _dispatch(given)
         sys.stdout.flush()
     except BuilderError as error:
-        return _explain(error)
+        return _explain(error, given)
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was replaced", file=sys.stderr)
         return 130
     except MemoryError:
         message = "there is not enough memory for this build; nothing was replaced"
-        return _explain(UnfitEnvironmentError(message, code="B0707"))
+        return _explain(UnfitEnvironmentError(message, code="B0707"), given)
     except BrokenPipeError:
         # The reader of stdout is gone (`| head`); Python must not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UnfitFileError as error:
-        return _explain(SourceError(f"{error.filename} {error.strerror}", code="B0302"))
+        return _explain(SourceError(f"{error.filename} {error.strerror}", code="B0302"), given)
     except OSError as error:
-        return _explain_system(error)
+        return _explain_system(error, given)
     except Exception:
         return _bug()
     except BaseException as error:  # SystemExit, and what is made to pass every handler: none of ours
         message = f"code of the model raised {said_by(error)}; nothing was built"
-        return _explain(SourceError(message, code="B0313"))
+        return _explain(SourceError(message, code="B0313"), given)
     return code
 
 
-def _explain_system(error: OSError) -> int:
+def _explain_system(error: OSError, given: Sequence[str]) -> int:
     """Say what the system refused and return the exit code of that; what it says of our own doing is a bug."""
     from builder.util.paths import DISK_FULL, NOT_WRITABLE
 
     if error.errno == errno.EBADF:
         message = "code of the model closed files of the process that are not its own"
-        return _explain(SourceError(message, code="B0336"))
+        return _explain(SourceError(message, code="B0336"), given)
     name = str(error.filename)
     place = name if len(name) < _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
     full = "the disk is full: " if error.errno in DISK_FULL else ""
     message = f"{full}{error.strerror}: {place}"
     if error.errno in _NAMES:
-        return _explain(ConfigurationError(message, code="B0226"))
+        return _explain(ConfigurationError(message, code="B0226"), given)
     if error.errno in DISK_FULL | NOT_WRITABLE | _LIMITS:
-        return _explain(UnfitEnvironmentError(message, code="B0706"))
+        return _explain(UnfitEnvironmentError(message, code="B0706"), given)
     return _bug()
 
 
@@ -181,13 +186,12 @@ def _verb(word: str, following: Sequence[str]) -> str:
 def _help() -> str:
     from builder.cli.list import described_recipes
 
-    verbs = "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())
+    verbs = _table(VERBS.items())
     try:
         found = described_recipes()
     except ConfigurationError as error:
         found = [("(none)", error.message)]
-    width = max((len(name) for name, _ in found), default=0)
-    recipes = "\n".join(f"  {name:<{width}}  {text}" for name, text in found)
+    recipes = _table(found)
     return f"""builder {__version__}: a build system for Core ML models
 
   python -m builder recipe=NAME [key=value …]     build a recipe
@@ -201,10 +205,31 @@ recipes:
 {recipes}"""
 
 
-def _explain(error: BuilderError) -> int:
-    """Print everything that an error says; returns its exit code."""
+def _table(rows: Collection[tuple[str, str]]) -> str:
+    """Names and what they mean in two columns, or below one another where the terminal is too narrow for that."""
+    width = max((len(name) for name, _ in rows), default=0) + 4
+    columns = shutil.get_terminal_size((_HELP_COLUMNS, 0)).columns
+    lines = []
+    for name, text in rows:
+        if columns - width >= _LEAST_TEXT:
+            first, *rest = textwrap.wrap(text, columns - width) or [""]
+            lines += [f"  {name:<{width - 2}}{first}".rstrip(), *(" " * width + line for line in rest)]
+        else:
+            lines += [f"  {name}", *textwrap.wrap(text, columns, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return "\n".join(lines)
+
+
+def _explain(error: BuilderError, given: Sequence[str]) -> int:
+    """Print everything that an error says, with `--json` on stdout too; returns its exit code."""
     from builder.diagnostics.render import render_error
     from builder.util.text import visible
 
     print(visible(render_error(error)), file=sys.stderr)
+    if "--json" in given:
+        from builder.cli.answers import ANSWERS, error_answer, render
+
+        position = _first_word(given)
+        verb = "" if position is None else given[position]
+        if verb in ANSWERS:
+            print(render(error_answer(verb, error)))
     return error.exit_code

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from builder.cli.arguments import Parser, outputs_folder
 from builder.progress import Silent
 from builder.store.explain import Change, format_changes
+from builder.util.locations import shown
 from builder.util.text import visible
+
+if TYPE_CHECKING:
+    from builder.artifacts import BuildRequest
+    from builder.cli.answers import PlanAnswer
+    from builder.engine.plan import Plan
 
 
 class Warnings(Silent):
-    """Tells only what is wrong with the store."""
+    """Prints warnings about the store, and nothing else."""
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Print it on stderr."""
-        print(visible(message), file=sys.stderr)
+        print(visible(f"warning[{code}]: {message}"), file=sys.stderr)
 
 
 DESCRIPTION = """Say for every stage whether its result is in the store; nothing is built and torch is not loaded.
@@ -26,16 +33,28 @@ A stage behind it runs as well, unless what comes before gives what it gave then
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("plan", DESCRIPTION, usage="plan recipe=NAME [key=value …]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    made.offer_json()
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print the plan; returns the exit code."""
-    parser = Parser("plan", DESCRIPTION, usage="plan recipe=NAME [key=value …]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     from builder.config.compose import compose
     from builder.engine.plan import plan
 
-    planned = plan(compose(given.overrides), outputs=outputs_folder(given), progress=Warnings())
+    request = compose(given.overrides)
+    planned = plan(request, outputs=outputs_folder(given), progress=Warnings())
+    if given.json:
+        from builder.cli.answers import render
+
+        print(render(plan_answer(request, planned)))
+        return 0
     lines = [f"{report.name:<9} hit   {report.result}" for report in planned.found]
     for position, (stage, changes) in enumerate(planned.missed.items()):
         lines += _missed(stage, changes, first=position == 0)
@@ -43,6 +62,30 @@ def run(arguments: Sequence[str]) -> int:
         lines.append("up to date" if planned.artifact else "every stage is in the store; the output is written again")
     print(visible("\n".join(lines)))
     return 0
+
+
+def plan_answer(request: BuildRequest, planned: Plan) -> PlanAnswer:
+    """The document for a plan."""
+    from builder.cli.answers import InputChange, PlanAnswer, PlannedStage
+    from builder.reports.plain import plain
+
+    stages = [PlannedStage(name=report.name, state="hit", result=report.result) for report in planned.found]
+    for position, (stage, changes) in enumerate(planned.missed.items()):
+        stages.append(
+            PlannedStage(
+                name=stage,
+                state="miss" if position == 0 or changes else "after",
+                is_new=changes is None,
+                changes=tuple(InputChange(input=c.label, old=plain(c.old), new=plain(c.new)) for c in changes or ()),
+            )
+        )
+    return PlanAnswer(
+        recipe=request.recipe,
+        variant=request.variant,
+        state="changed" if planned.missed else "stored" if planned.artifact is None else "up to date",
+        artifact=None if planned.artifact is None else shown(planned.artifact),
+        stages=tuple(stages),
+    )
 
 
 def _missed(stage: str, changes: Sequence[Change] | None, *, first: bool) -> list[str]:

@@ -24,14 +24,19 @@ The path of the folder is the last line on stdout.
 _SETTINGS = ("release.sign_key",)
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("release", DESCRIPTION, usage="release recipe=NAME [key=value …] [release.sign_key=FILE]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("--output", metavar="FOLDER", help="the release (default: outputs/releases/RECIPE/VARIANT)")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where builds go (default: outputs)")
+    made.add_argument("--locked", action="store_true", help="always on for a release; accepted for symmetry")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Release what the command line says; returns the exit code."""
-    parser = Parser("release", DESCRIPTION, usage="release recipe=NAME [key=value …] [release.sign_key=FILE]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--output", metavar="FOLDER", help="the release (default: outputs/releases/RECIPE/VARIANT)")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where builds go (default: outputs)")
-    parser.add_argument("--locked", action="store_true", help="always on for a release; accepted for symmetry")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     from builder.config.compose import compose
     from builder.release.lock import FILE_NAME, locked_artifacts
     from builder.release.make import Order, make_release

@@ -31,13 +31,18 @@ recipe, whose path is the last line on stdout.
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("search", DESCRIPTION, usage="search recipe=NAME [search=NAME] [key=value …] [options]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, the search, and changes of both")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    made.add_argument("--output", metavar="FILE", help="the winner's recipe (default: recipes/RECIPE_SEARCH.yaml)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Search; returns the exit code."""
-    parser = Parser("search", DESCRIPTION, usage="search recipe=NAME [search=NAME] [key=value …] [options]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, the search, and changes of both")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
-    parser.add_argument("--output", metavar="FILE", help="the winner's recipe (default: recipes/RECIPE_SEARCH.yaml)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     outputs = outputs_folder(given)
     from builder.cli.sweep_settings import is_setting
     from builder.config.folders import open_library
@@ -252,7 +257,7 @@ class _Session:
         try:
             track_run(run, tracking, files=files, outputs=self._outputs, progress=Warnings(self._display))
         except UnfitEnvironmentError as error:
-            self._display.warn(error.message)
+            self._display.warn(error.message, code=error.code)
             return error.exit_code
         return 0
 

@@ -19,15 +19,33 @@ _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./ ()+-]*")
 _NOT_TEXT = ("null", "true", "false", "")
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    description = "Print a recipe as it is composed, with the file and line of each value."
+    made = Parser("show", description, usage="show recipe=NAME [key=value …]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.offer_json()
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print a composed recipe; returns the exit code."""
-    description = "Print a recipe as it is composed, with the file and line of each value."
-    parser = Parser("show", description, usage="show recipe=NAME [key=value …]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     from builder.config.compose import compose
+    from builder.reports.plain import plain
 
-    print(visible(composed_text(compose(given.overrides))))
+    request = compose(given.overrides)
+    if given.json:
+        from builder.cli.answers import ShowAnswer, render
+
+        config = plain(redacted_values(dict(request.config)))
+        print(
+            render(
+                ShowAnswer(recipe=request.recipe, variant=request.variant, config=config, origins=dict(request.origins))
+            )
+        )
+        return 0
+    print(visible(composed_text(request)))
     return 0
 
 

@@ -218,7 +218,7 @@ class _Sweep:
                     run, tracking, files=[self.folder / TABLE], outputs=self._outputs, progress=Warnings(self._display)
                 )
             except UnfitEnvironmentError as error:
-                self._display.warn(error.message)
+                self._display.warn(error.message, code=error.code)
                 self.tracking_code = error.exit_code
 
 
@@ -228,6 +228,6 @@ class Warnings(Silent):
     def __init__(self, display: Display) -> None:
         self._display = display
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Show a warning."""
-        self._display.warn(message)
+        self._display.warn(message, code=code)

@@ -20,13 +20,19 @@ does: it builds again what the release carries, and tells a different toolchain 
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("verify", DESCRIPTION, usage="verify FOLDER [--key PUBLIC.pem] [--rebuild]")
+    made.add_argument("folder", nargs="?", metavar="FOLDER", help="the release")
+    made.add_argument("--key", metavar="PUBLIC.pem", help="the public EC key that must have signed it")
+    made.add_argument("--rebuild", action="store_true", help="build it again and compare")
+    made.offer_json()
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Verify a release; returns the exit code."""
-    parser = Parser("verify", DESCRIPTION, usage="verify FOLDER [--key PUBLIC.pem] [--rebuild]")
-    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="the release")
-    parser.add_argument("--key", metavar="PUBLIC.pem", help="the public EC key that must have signed it")
-    parser.add_argument("--rebuild", action="store_true", help="build it again and compare")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     if given.folder is None:
         raise ConfigurationError(
             "verify needs the folder of a release", code="B0226", hint="python -m builder verify FOLDER"
@@ -41,12 +47,30 @@ def run(arguments: Sequence[str]) -> int:
         lines.append("signed, and the signatures were NOT checked: give --key PUBLIC.pem")
     else:
         lines.append("not signed")
+    others: Sequence[str] = ()
     if given.rebuild:
         from builder.release.rebuild import rebuild
 
         others = rebuild(release)
         lines.append("built again, to the same bytes" + (" by other tools:" if others else ""))
         lines += [f"  {line}" for line in others]
+    if given.json:
+        from builder.cli.answers import VerifyAnswer, render
+
+        print(
+            render(
+                VerifyAnswer(
+                    folder=shown(release.folder),
+                    artifact=shown(release.artifact),
+                    digest=release.digest,
+                    files=release.files,
+                    signature="checked" if given.key else "not checked" if release.signed else "none",
+                    rebuilt=given.rebuild,
+                    other_tools=tuple(others),
+                )
+            )
+        )
+        return 0
     if verbosity(given) >= 0:
         print(visible("\n".join(lines)), file=sys.stderr)
     print(shown(release.artifact))

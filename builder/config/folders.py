@@ -21,6 +21,9 @@ SWEEPS = "sweep"
 
 SUFFIX = ".yaml"
 
+MODELINE = "# yaml-language-server:"
+"""What begins the comment that names a recipe's schema to editors; it says nothing of the recipe."""
+
 
 def shipped(name: str) -> Path:
     """Return the folder `name` (`conf` or `recipes`) that came with builder: in the wheel, else in the checkout."""
@@ -135,7 +138,7 @@ def head_comment(path: Path) -> str:
         return f"(cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'})"
     for line in content.split("\n"):
         text = line.strip()
-        if text.startswith("# @") or (not text and not lines):
+        if text.startswith(("# @", MODELINE)) or (not text and not lines):
             continue
         if not text.startswith("#") or text == "#":
             break

@@ -32,11 +32,11 @@ chooses an option, `checks.parity.samples=8` changes a setting.
 
 def render_reference() -> str:
     """Return the page as Markdown."""
-    lines = [_HEAD, "## The recipe", "", *_table(BuildSpec)]
+    lines = [_HEAD, "## The recipe", "", *key_table(BuildSpec)]
     for name, field in BuildSpec.model_fields.items():
         for part in _parts(field.annotation):
-            lines += ["", f"## {field.alias or name}{_kind_suffix(part)}", "", *_prose(part), *_table(part)]
-            lines += _nested(part, seen={part})
+            lines += ["", f"## {field.alias or name}{_kind_suffix(part)}", "", *_prose(part), *key_table(part)]
+            lines += nested_sections(part, seen={part})
     return "\n".join([*lines, *_options()]) + "\n"
 
 
@@ -55,16 +55,16 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _nested(part: type[BaseModel], *, seen: set[type[BaseModel]]) -> list[str]:
-    """Sections for parts inside a part, such as a flexible dimension."""
+def nested_sections(part: type[BaseModel], *, seen: set[type[BaseModel]], defaults: bool = True) -> list[str]:
+    """Return sections for parts inside a part, such as a flexible dimension."""
     lines: list[str] = []
     for name, field in part.model_fields.items():
         for inner in _parts(field.annotation):
             if inner in seen or inner.__name__ == "Limit":
                 continue
             seen.add(inner)
-            lines += ["", f"### {name}{_kind_suffix(inner)}", "", *_prose(inner), *_table(inner)]
-            lines += _nested(inner, seen=seen)
+            lines += ["", f"### {name}{_kind_suffix(inner)}", "", *_prose(inner), *key_table(inner, defaults=defaults)]
+            lines += nested_sections(inner, seen=seen, defaults=defaults)
     return lines
 
 
@@ -79,11 +79,13 @@ def _prose(part: type[BaseModel]) -> list[str]:
     return [text, ""] if text else []
 
 
-def _table(part: type[BaseModel]) -> list[str]:
+def key_table(part: type[BaseModel], *, defaults: bool = True) -> list[str]:
+    """Return the table of the keys of a part; nothing where it has none."""
     said = meanings(part)
-    rows = ["| key | allowed | unless given | |", "|---|---|---|---|"]
+    rows = ["| key | allowed | unless given | |", "|---|---|---|---|"] if defaults else ["| key | | |", "|---|---|---|"]
     rows += [
-        f"| `{field.alias or name}` | {_allowed(field.annotation)} | {_default(field)} | {_cell(said.get(name, ''))} |"
+        f"| `{field.alias or name}` | {_allowed(field.annotation)} | {f'{_default(field)} | ' if defaults else ''}"
+        f"{_cell(said.get(name, ''))} |"
         for name, field in part.model_fields.items()
         if name != "kind"
     ]
@@ -118,7 +120,7 @@ def _allowed(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         said = [_allowed(a) for a in arguments if a is not type(None)]
         return " or ".join(dict.fromkeys(said)) + (" or null" if type(None) in arguments else "")
-    if origin is list:
+    if origin in (list, tuple):
         return f"list of {_allowed(arguments[0])}"
     if origin is dict:
         return f"mapping of names to {_allowed(arguments[1])}"

@@ -65,11 +65,12 @@ class Code:
     title: str
     text: str
     """What it means and what to do about it: paragraphs of Markdown."""
-    example: Example
+    example: Example | None
+    """None for a few warnings that depend on the machine."""
 
     @property
     def exit_code(self) -> int:
-        """How the command ends: the two digits after B."""
+        """How the command ends: the two digits after B; 0 for a warning."""
         return int(self.code[1:3])
 
 

@@ -20,11 +20,13 @@ _EXITS = {
     5: "A check missed its limit",
     6: "A release is refused, or not what it should be",
     7: "The machine or its installation does not fit",
+    0: "Warnings",
 }
-_INTRODUCTION = """# Codes of errors
+_INTRODUCTION = """# Codes of errors and warnings
 
-Each error says its code, `error[B0211]`. The two digits after B are the exit code of the command. A code keeps its
-meaning in later versions; messages may be worded anew. `python -m builder explain B0211` prints a page.
+Each error says its code, `error[B0211]`, and so does each warning. The two digits after B are the exit code of the
+command; they are 00 for warnings, after which it goes on. A code keeps its meaning in later versions; messages may be
+worded anew. `python -m builder explain B0211` prints a page.
 """
 
 
@@ -35,7 +37,10 @@ def pages() -> Mapping[str, str]:
 
 def plain_page(code: Code) -> str:
     """What `explain` prints: the page as plain text."""
-    lines = [f"{code.code}: {code.title} (exit code {code.exit_code})", "", *textwrap.wrap(code.text, 100)]
+    ends = f"exit code {code.exit_code}" if code.exit_code else "a warning"
+    lines = [f"{code.code}: {code.title} ({ends})", "", *textwrap.wrap(code.text, 100)]
+    if code.example is None:
+        return "\n".join(lines)
     for name, content in _files(code.example):
         lines += ["", f"  {name}:", textwrap.indent(content.rstrip(), "    ")]
     return "\n".join([*lines, "", *(f"  $ {command}" for command in _commands(code.example))])
@@ -45,14 +50,17 @@ def _index() -> str:
     parts = [_INTRODUCTION, _WRITTEN]
     for number, title in _EXITS.items():
         rows = [code for code in CODES.values() if code.exit_code == number]
-        parts.append(f"## {title} (exit code {number})\n")
+        parts.append(f"## {title} (exit code {number})\n" if number else f"## {title}\n")
         parts.append("".join(f"- [{code.code}]({code.code}.md): {code.title}\n" for code in rows))
     return "\n".join(parts)
 
 
 def _page(code: Code) -> str:
     parts = [f"# {code.code}: {code.title}\n", f"{textwrap.fill(code.text, 100)}\n"]
-    parts.append(f"Exit code {code.exit_code}. An example that ends with this code:\n")
+    if code.example is None:
+        return "\n".join([*parts, "A warning that depends on the machine, so there is no example.\n", _WRITTEN])
+    ends = f"Exit code {code.exit_code}" if code.exit_code else "A warning"
+    parts.append(f"{ends}. An example that ends with this code:\n")
     for name, content in _files(code.example):
         kind = "python" if name.endswith(".py") else "yaml" if name.endswith((".yaml", ".lock")) else "text"
         parts.append(f"`{name}`\n\n```{kind}\n{content.rstrip()}\n```\n")

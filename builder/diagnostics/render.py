@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 
 from builder.errors import BuilderError, ConfigurationError, Diagnostic, SourceSpan
 from builder.util.text import visible
 
+_EXCERPT, _LEAST_EXCERPT, _GUTTER = 160, 24, 8
+"""Columns of an excerpt at most and at least, and in front of it: the carets must stand below what they mark."""
 MOST_SHOWN = 24
 """Of longer lists of allowed names only the nearest are shown."""
 
@@ -59,7 +62,8 @@ def render(diagnostic: Diagnostic) -> str:
 def _excerpt(span: SourceSpan) -> list[str]:
     number = f"{span.line:5}" if span.file else " " * 5
     text = span.text.replace("\t", " ")
-    start, width = span.column - 1, 160
+    columns = shutil.get_terminal_size((_EXCERPT + _GUTTER, 0)).columns
+    start, width = span.column - 1, min(_EXCERPT, max(_LEAST_EXCERPT, columns - _GUTTER))
     cut = max(0, start - width // 2) if len(text) > width else 0
     before, marked = text[cut:start], text[start : min(start + span.length, cut + width)]
     after = text[start + len(marked) : cut + width]

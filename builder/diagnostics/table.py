@@ -14,6 +14,7 @@ from builder.diagnostics.codes import (
     models,
     releases,
     sources,
+    warnings,
 )
 
 
@@ -27,6 +28,6 @@ def _table(codes: Iterable[Code]) -> Mapping[str, Code]:
     return dict(sorted(found.items()))
 
 
-_FAMILIES = (files, commands, combinations, models, sources, conversion, releases, environment)
+_FAMILIES = (files, commands, combinations, models, sources, conversion, releases, environment, warnings)
 
 CODES = _table(code for family in _FAMILIES for code in family.CODES)

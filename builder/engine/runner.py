@@ -18,13 +18,14 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.functions import labelled
 from builder.store.actions import ActionResult, Store
-from builder.store.digests import StatCache
+from builder.store.digests import StatCache, digest_of
 from builder.store.inputs import stage_inputs
 from builder.store.keys import stage_key
 from builder.store.objects import CorruptError, Objects
 from builder.util.child import doing as running
 from builder.util.memory import give_back_memory
 from builder.util.process_state import guarded
+from builder.util.redact import redacted_values
 
 if TYPE_CHECKING:  # most builds have none, and a cached one counts its imports
     from builder.store.remote.remote import Remote
@@ -185,7 +186,7 @@ class StageRunner:
     def stage(self, task: StageTask[Value, Facts]) -> Stage[Value, Facts]:
         """Return a stage that is done: found in the store, or run now by one process of all that want it."""
         if not self.is_peek:
-            self._progress.begin(task.label)
+            self._progress.begin(task.label, self.remembered.number(_duration_name(task)))
         start = time.perf_counter()
         inputs = self.inputs(task.name, task.spec, task.after)
         key = stage_key(task.name, inputs)
@@ -209,6 +210,7 @@ class StageRunner:
         give_back_memory()  # of what stages before have forgotten
         with guarded(f"code of the model, in {task.name},"), running(f"in {task.name}"):
             value = task.run()
+        self.remembered.note_number(_duration_name(task), round(time.perf_counter() - start, 1))
         packed = task.pack(value, Packing(key=key, inputs=inputs, objects=self.store.objects))
         record, objects = dump(packed.facts, self.store.objects)
         action = ActionResult(
@@ -224,7 +226,8 @@ class StageRunner:
         self.remembered.forget()
         now = self.inputs(task.name, task.spec, task.after)
         if changed := sorted(name for name in {**now, **inputs} if now.get(name) != inputs.get(name)):
-            self._progress.warn(f"{changed[0]} changed while {task.name} ran: its result is not kept")
+            said = f"{changed[0]} changed while {task.name} ran: its result is not stored"
+            self._progress.warn(said, code="B0005")
         elif task.is_storable(value):
             self.store.put(action)
         return value, action, packed.facts
@@ -247,6 +250,11 @@ class StageRunner:
             self._progress.end(task.label, seconds, action.line, cached=cached)
             self._progress.detail(f"{task.label}: key {action.key}, result {action.output}")
         return stage
+
+
+def _duration_name(task: StageTask[Any, Any]) -> str:
+    """What the time of a stage is noted under: another source takes another time, most other settings do not."""
+    return f"seconds {task.label} {digest_of(redacted_values(task.spec.source.model_dump(mode='json')))}"
 
 
 def open_runner(progress: Progress, remote: Remote | None = None, *, peek: bool = False) -> StageRunner:

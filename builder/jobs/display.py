@@ -79,9 +79,9 @@ class Display:
         if self._verbosity >= NORMAL:
             self._console.print(Text(message), soft_wrap=True)
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Print a warning that is not of one job."""
-        self._console.print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
+        self._console.print(Text(f"warning[{code}]: {message}", style="yellow"), soft_wrap=True)
 
     def table(self, rows: list[Row]) -> None:
         """Print the table at the end, and how many were built."""

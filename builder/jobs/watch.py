@@ -13,7 +13,7 @@ _LAST = "measure"
 """A stage that only some builds have, after all others."""
 _ENDED = re.compile(rf"  ({'|'.join((*STAGES, *_BETWEEN, _LAST))}) +(cached|[\d.]+ s|\d+ min \d+ s)(?:  .*)?")
 """A stage's line, as `reports.terminal` prints it where nobody looks at a terminal."""
-_WARNING = re.compile(r"  warning +(.+)")
+_WARNING = re.compile(r"  warning(\[B\d{4}\]): (.+)")
 _ERROR = re.compile(r"(?:.+?: )?error\[B\d{4}\]: (.+)")
 UP_TO_DATE = "up to date"
 
@@ -45,7 +45,8 @@ class Watch:
         self._position += len(read)
         *lines, self._rest = (self._rest + read.decode("utf-8", errors="replace")).split("\n")
         ended = tuple(found[1] for line in lines if (found := _ENDED.fullmatch(line)))
-        return LogEvent(ended=ended, warnings=tuple(found[1] for line in lines if (found := _WARNING.fullmatch(line))))
+        warnings = tuple(f"{found[1]} {found[2]}" for line in lines if (found := _WARNING.fullmatch(line)))
+        return LogEvent(ended=ended, warnings=warnings)
 
 
 def next_stage(ended: str) -> str:

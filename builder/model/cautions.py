@@ -1,4 +1,4 @@
-"""What a model may be built with, though it is probably not what its author wants: said as warnings."""
+"""Warnings: what a model may be built with, though it is probably not what its author wants."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from builder.artifacts import ExampleInputs, PreparedModel
+from builder.errors import Diagnostic
 from builder.model.states import reset_states
 from builder.model.wrapper import ExportWrapper
 from builder.spec import BuildSpec
@@ -19,12 +20,12 @@ _SUM = 1e-3
 """How far probabilities in float32 may be from a sum of 1, after some thousand additions."""
 
 
-def cautions(prepared: PreparedModel, examples: ExampleInputs, spec: BuildSpec) -> tuple[str, ...]:
-    """Each as one line for people; the model is run on a few of the examples."""
+def cautions(prepared: PreparedModel, examples: ExampleInputs, spec: BuildSpec) -> tuple[Diagnostic, ...]:
+    """The warnings; the model is run on a few of the examples."""
     return (*_softmax_twice(prepared, examples, spec), *_counters(prepared, examples, spec))
 
 
-def _softmax_twice(prepared: PreparedModel, examples: ExampleInputs, spec: BuildSpec) -> Iterator[str]:
+def _softmax_twice(prepared: PreparedModel, examples: ExampleInputs, spec: BuildSpec) -> Iterator[Diagnostic]:
     """A classifier whose scores are probabilities already: after another softmax they are all but equal."""
     if spec.classifier is None or not spec.classifier.softmax:
         return
@@ -32,13 +33,16 @@ def _softmax_twice(prepared: PreparedModel, examples: ExampleInputs, spec: Build
     assert isinstance(deployed, ExportWrapper), "what is prepared is deployed"
     scores = [deployed.scores(*sample.tensors.values()) for sample in examples.samples]
     if all(bool((s >= 0).all()) and bool(((s.sum(-1) - 1).abs() < _SUM).all()) for s in scores):
-        yield (
-            "the model's scores are probabilities already (none is below 0, and their sum is 1), and the artifact "
-            "applies softmax to them once more: write `classifier: {softmax: false}`"
+        yield Diagnostic(
+            code="B0007",
+            severity="warning",
+            message="the model's scores are probabilities already (none is below 0, and their sum is 1), and the "
+            "artifact applies softmax to them once more: write `classifier: {softmax: false}`",
+            path=("classifier", "softmax"),
         )
 
 
-def _counters(prepared: PreparedModel, examples: ExampleInputs, spec: BuildSpec) -> Iterator[str]:
+def _counters(prepared: PreparedModel, examples: ExampleInputs, spec: BuildSpec) -> Iterator[Diagnostic]:
     """States that grow by steps which float16, in which Core ML keeps them, does not hold any more at 2048."""
     if not prepared.states:
         return
@@ -58,8 +62,11 @@ def _counters(prepared: PreparedModel, examples: ExampleInputs, spec: BuildSpec)
     reset_states(module, prepared.states.values())
 
 
-def _counts(name: str, state: State) -> str:
-    return (
-        f"state {name} (buffer {state.buffer}) grows by small steps, and Core ML keeps states in float16, in which it "
-        "stands still at 2048: let the app give and take it as an input and an output, or begin again before"
+def _counts(name: str, state: State) -> Diagnostic:
+    return Diagnostic(
+        code="B0008",
+        severity="warning",
+        message=f"state {name} (buffer {state.buffer}) grows by small steps, and Core ML keeps states in float16, in "
+        "which it stands still at 2048: let the app give and take it as an input and an output, or begin again before",
+        path=("state", name),
     )

@@ -27,7 +27,7 @@ class BuildLog:
         self._stream: TextIO = path.open("w", encoding="utf-8", buffering=1)
         self._write_lock = threading.Lock()
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str, expected: float | None = None) -> None:  # noqa: ARG002 - protocol
         """Write that a stage begins."""
         self._line("stage", f"{stage} begins")
 
@@ -55,9 +55,9 @@ class BuildLog:
             of = "" if total is None else f" of {amount(total)}"
             self._line("work", f"{description}: {amount(done)}{of} in {duration(time.monotonic() - started)}")
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Write something that the user was shown."""
-        self._line("warning", message)
+        self._line("warning", f"[{code}] {message}")
 
     def detail(self, message: str) -> None:
         """Write something that the user sees only with `-v`."""
@@ -96,10 +96,10 @@ class Tee:
     def __init__(self, *listeners: Progress) -> None:
         self._listeners = listeners
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str, expected: float | None = None) -> None:
         """Tell all that a stage begins."""
         for listener in self._listeners:
-            listener.begin(stage)
+            listener.begin(stage, expected)
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
         """Tell all that a stage has ended."""
@@ -118,10 +118,10 @@ class Tee:
 
             yield advance
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Warn all."""
         for listener in self._listeners:
-            listener.warn(message)
+            listener.warn(message, code=code)
 
     def detail(self, message: str) -> None:
         """Give all the detail."""

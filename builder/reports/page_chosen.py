@@ -13,7 +13,7 @@ def chosen(record: BuildRecord) -> Markup | None:
     """The choice, with its evidence."""
     if record.chosen is None:
         return None
-    return section("AutoResult by measuring", *_parts(record.chosen))
+    return section("Chosen by measuring", *_parts(record.chosen))
 
 
 def _parts(found: AutoResult) -> Iterator[Content]:

@@ -11,11 +11,11 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
 from rich.progress import Progress as Bars
 from rich.text import Text
@@ -28,6 +28,8 @@ from builder.reports.summary import Line, summary_lines
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 _STAGE_COLUMN, _TIME_COLUMN = 11, 9
+_LEAST_ROOM, _NARROW_INDENT, _WIDE = 30, 4, 64
+"""Columns: with less room behind its head, a message begins on a line of its own; bars are shown from `_WIDE` on."""
 
 
 class Terminal:
@@ -46,11 +48,11 @@ class Terminal:
         self._bars: Bars | None = None
         self._spinner: TaskID | None = None
 
-    def begin(self, stage: str) -> None:
-        """Show a spinner for the stage."""
+    def begin(self, stage: str, expected: float | None = None) -> None:
+        """Show a spinner for the stage, with how long it took the last time where that is known."""
         if self._animated:
             self._drop_spinner()
-            self._spinner = self._started().add_task(stage, total=None, unit="")
+            self._spinner = self._started().add_task(stage, total=None, unit="", expected=expected)
 
     def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
         """Print the stage's line; its time is `cached` where the result came from the store."""
@@ -69,16 +71,16 @@ class Terminal:
             yield lambda _: None
             return
         bars = self._started()
-        task = bars.add_task(description, total=total, unit=unit)
+        task = bars.add_task(description, total=total, unit=unit, expected=None)
         try:
             yield lambda count: bars.advance(task, count)
         finally:
             bars.remove_task(task)
             self._stop_when_idle()
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         """Print a warning, with `-q` too."""
-        self._print_hanging(Text("  warning    ", "bold yellow"), message, style="yellow")
+        self._print_hanging(Text(f"  warning[{code}]: ", "bold yellow"), message, style="yellow")
 
     def detail(self, message: str) -> None:
         """Print a detail with `-v`."""
@@ -119,8 +121,14 @@ class Terminal:
     def _print_hanging(self, head: Text, message: str, *, style: str = "", whole: bool = False) -> None:
         """Print `message` after `head`, further lines aligned with the first; `whole` text is never broken."""
         indent = head.cell_len
-        width = max(self._console.width - indent, 30)
         paragraphs = message.splitlines() or [""]
+        is_narrow = self._console.is_terminal and self._console.width - indent < _LEAST_ROOM
+        if is_narrow and max(map(len, paragraphs)) > self._console.width - indent:
+            head.rstrip()
+            self._console.print(head[len(head.plain) - len(head.plain.lstrip()) - 2 :], soft_wrap=True)
+            indent = _NARROW_INDENT
+            head = Text(" " * indent)
+        width = max(self._console.width - indent, 1)
         if self._console.is_terminal and not whole:
             paragraphs = [part for paragraph in paragraphs for part in textwrap.wrap(paragraph, width) or [""]]
         for index, part in enumerate(paragraphs):
@@ -134,9 +142,9 @@ class Terminal:
             self._bars = Bars(
                 SpinnerColumn(finished_text=" "),
                 TextColumn("{task.description}", markup=False),
-                _OnlyBars(bar_width=24),
+                *((_OnlyBars(bar_width=24),) if self._console.width >= _WIDE else ()),
                 _Amount(),
-                TimeElapsedColumn(),
+                _Time(),
                 console=self._console,
                 transient=True,
                 redirect_stdout=False,
@@ -162,6 +170,27 @@ class _OnlyBars(BarColumn):
 
     def render(self, task: Task) -> Text:  # type: ignore[override]  # any renderable will do for rich
         return super().render(task) if task.fields["unit"] else Text("")  # type: ignore[return-value]  # see above
+
+
+class _Time(ProgressColumn):
+    """How long it has taken, and how long it may take: as the last time, or as the bar goes on."""
+
+    max_refresh = 0.5  # else the estimate is unsteady
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.elapsed or 0.0
+        if task.fields["expected"] is not None:
+            return Text(f"{clock(elapsed)} of about {clock(task.fields['expected'])}", style="progress.elapsed")
+        left = task.time_remaining
+        estimate = "" if left is None or task.finished else f", about {clock(left)} left"
+        return Text(f"{clock(elapsed)}{estimate}", style="progress.elapsed")
+
+
+def clock(seconds: float) -> str:
+    """Whole seconds as a clock shows them: `0:07`, `12:30`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Amount(TextColumn):

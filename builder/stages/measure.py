@@ -40,5 +40,6 @@ def measure(
         try:
             return measure_steps(subject, programs)
         except RuntimeFailure as error:
-            progress.warn(f"what each compression step costs is not known: it cannot be executed: {error}")
+            said = f"what each compression step costs is not known: it cannot be executed: {error}"
+            progress.warn(said, code="B0004")
             return None

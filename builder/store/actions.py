@@ -86,13 +86,13 @@ class Store:
             return None
         except OSError as error:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                self._progress.warn(f"the store's result of {stage} cannot be read, so {stage} runs again: {error}")
+                self._unusable(stage, f"cannot be read: {error}")
                 return None
             return self._arrived(stage, key, read)
         action = _read(text, stage, key)
         facts = None if action is None else _facts(action, read)
         if facts is None:
-            self._progress.warn(f"the store's result of {stage} was damaged, so {stage} runs again ({path})")
+            self._unusable(stage, f"is damaged: {path}")
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
@@ -126,7 +126,8 @@ class Store:
     def _tell_foreign(self, error: ForeignError) -> None:
         """Say once that the store has results of others."""
         if not self._told_foreign:
-            self._progress.warn(f"{error}; BUILDER_TRUSTED_OWNERS names the users whose results are used")
+            said = f"{error}; BUILDER_TRUSTED_OWNERS names the users whose results are used"
+            self._progress.warn(said, code="B0012")
         self._told_foreign = True
 
     def put(self, action: ActionResult) -> None:
@@ -151,9 +152,7 @@ class Store:
 
     def drop(self, action: ActionResult, reason: str) -> None:
         """Forget a result that turned out to be unusable, and say why."""
-        self._progress.warn(
-            f"the store's result of {action.stage} is not usable, so {action.stage} runs again: {reason}"
-        )
+        self._unusable(action.stage, f"is not usable: {reason}")
         with contextlib.suppress(OSError):
             self._path(action.stage, action.key).unlink()
         if self.remote is not None:
@@ -163,8 +162,12 @@ class Store:
         """Say once that the store cannot be written, and go on: a build does not need it."""
         self.objects.failures.clear()
         if self._writable:
-            self._progress.warn(f"the store {self.root} cannot be written, so results are not kept: {error.strerror}")
+            said = f"the store {self.root} cannot be written, so results are not stored: {error.strerror}"
+            self._progress.warn(said, code="B0013")
         self._writable = False
+
+    def _unusable(self, stage: str, why: str) -> None:
+        self._progress.warn(f"{stage} runs again, since the store's result of it {why}", code="B0011")
 
     @contextmanager
     def alone(self, stage: str, key: str) -> Iterator[None]:

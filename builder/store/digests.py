@@ -145,6 +145,15 @@ class StatCache:
             self._known[name] = self._fresh[name] = fresh
         return fresh
 
+    def number(self, name: str) -> float | None:
+        """A number that was noted under `name`; None where there is none."""
+        known = self._known.get(name)
+        return float(known) if isinstance(known, int | float) else None
+
+    def note_number(self, name: str, value: float) -> None:
+        """Note a number, instead of any before: for what may be out of date, such as an estimate."""
+        self._known[name] = self._fresh[name] = value
+
     def digest(self, path: Path) -> str:
         """The digest of a file, or of a folder with all its files."""
         if path.is_dir():

@@ -34,11 +34,11 @@ def track(record: BuildRecord, *, outputs: Path, progress: Progress) -> None:
     except (OSError, UnfitEnvironmentError) as error:
         if tracking.required:
             raise
-        progress.warn(f"the run was not recorded in MLflow: {error}")
+        progress.warn(f"the run was not recorded in MLflow: {error}", code="B0014")
         return
     if tracking.register_as and not outbox.may_be_registered(record):
         why = "its weights are untrained" if record.seeded else "a check missed its limit"
-        progress.warn(f"not registered as {tracking.register_as}: {why}")
+        progress.warn(f"not registered as {tracking.register_as}: {why}", code="B0015")
     if tracking.required:
         _send_now(identifier, outputs, progress)
         return
@@ -60,7 +60,7 @@ def track_run(
     except (OSError, UnfitEnvironmentError) as error:
         if tracking.required:
             raise
-        progress.warn(f"the run was not recorded in MLflow: {error}")
+        progress.warn(f"the run was not recorded in MLflow: {error}", code="B0014")
         return
     if tracking.required:
         _send_now(identifier, outputs, progress)
@@ -86,7 +86,7 @@ def _tell_of_earlier_failures(identifier: str, outputs: Path, progress: Progress
     if reasons:
         runs = "run waits" if len(reasons) == 1 else "runs wait"
         why = f"{len(reasons)} earlier {runs} to be sent to MLflow ({reasons[-1]})"
-        progress.warn(f"{why}; `{_flush_command(outputs)}` tries again")
+        progress.warn(f"{why}; `{_flush_command(outputs)}` tries again", code="B0016")
 
 
 def _flush_command(outputs: Path) -> str:

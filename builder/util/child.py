@@ -59,12 +59,13 @@ def doing(what: str) -> Iterator[None]:
         record.doing = before
 
 
-def note(line: str) -> None:
-    """Have the parent say something in the end; without one it is said at once."""
+def warn(message: str, *, code: str) -> None:
+    """Have the parent print a warning in the end; without a parent it is printed at once."""
+    line = f"warning[{code}]: {visible(message)}"
     if _Here.record is None:
-        print(f"warning: {visible(line)}", file=sys.stderr)
+        print(line, file=sys.stderr)
     else:
-        _Here.record.note(visible(line).replace("\n", " "))
+        _Here.record.note(line.replace("\n", " "))
 
 
 def print_artifact(path: str) -> None:
@@ -106,7 +107,7 @@ def run_in_child(work: Callable[[], int]) -> int:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     for line in record.notes:
-        print(f"warning: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     if record.code is None:
         return _explained(status, record.doing, stopped=bool(stopped))
     return _artifact_printed(record.artifact) if record.code == 0 and record.artifact else record.code

@@ -76,7 +76,7 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
     new = not outputs.exists()
 
     def waiting() -> None:
-        progress.warn(f"waiting: another build of {recipe} ({variant}) is running")
+        progress.warn(f"waiting: another build of {recipe} ({variant}) is running", code="B0003")
 
     try:
         with writing(outputs), exclusive(lock, on_wait=waiting):

@@ -90,7 +90,7 @@ def _state() -> _State:
 
 def _end_copy(what: str) -> NoReturn:
     """End a process that is a copy of the one that called the code."""
-    child.note(f"{what} made a copy of the process (`os.fork`), which was ended")
+    child.warn(f"{what} made a copy of the process (`os.fork`), which was ended", code="B0017")
     os._exit(0)
 
 
@@ -109,7 +109,8 @@ def _restore(before: _State, what: str, key: str | None) -> None:
             raise SourceError(f"{what} closed files of the process that are not its own", code="B0336", key=key)
         if found != wanted:
             os.dup2(copy, number)
-            child.note(f"{what} closed or replaced {('stdin', 'stdout', 'stderr')[number]}, which was put back")
+            stream = ("stdin", "stdout", "stderr")[number]
+            child.warn(f"{what} closed or replaced {stream}, which was put back", code="B0017")
     try:
         os.chdir(before.folder)
     except OSError as error:
@@ -123,7 +124,7 @@ def _restore_variables(before: Mapping[str, str], what: str) -> None:
     for name in sorted({**now, **before}):
         if now.get(name) == before.get(name):
             continue
-        child.note(f"{what} changed the environment variable {name}, which was put back")
+        child.warn(f"{what} changed the environment variable {name}, which was put back", code="B0017")
         if name in before:
             os.environ[name] = before[name]
         else:

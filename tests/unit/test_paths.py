@@ -25,7 +25,7 @@ class Listener(Silent):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         self.warnings.append(message)
 
 
@@ -133,7 +133,7 @@ def test_second_build_of_a_variant_waits_and_says_so(tmp_path: Path) -> None:
     order: list[str] = []
     listener = Listener()
     inside, waiting = threading.Event(), threading.Event()
-    listener.warn = lambda message: (listener.warnings.append(message), waiting.set())[0]  # type: ignore[method-assign]
+    listener.warn = lambda message, code: (listener.warnings.append(message), waiting.set())[0]  # type: ignore[method-assign]
 
     def second() -> None:
         inside.wait(10)

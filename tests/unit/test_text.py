@@ -97,7 +97,7 @@ def test_the_build_on_the_terminal_and_in_the_log(tmp_path: Path) -> None:
     with Terminal(1, stream) as terminal, BuildLog(tmp_path / "build.log") as log:
         for listener in (terminal, log):
             listener.end("load", 1.0, ATTACK, cached=False)
-            listener.warn(ATTACK)
+            listener.warn(ATTACK, code="B0001")
             listener.detail(ATTACK)
         log.noise(ATTACK, ATTACK)
     assert _is_clean(stream.getvalue())

@@ -27,7 +27,7 @@ def _task(inputs: Inputs) -> StageTask[PreparedModel, PreparedFacts]:
 
         prepared = prepare(inputs[LOAD].value(), inputs.run.examples, inputs.spec)
         for caution in cautions(prepared, inputs.run.examples, inputs.spec):
-            inputs.run.context.progress.warn(caution)
+            inputs.run.context.progress.warn(caution.message, code=caution.code)
         return prepared
 
     def describe(prepared: PreparedModel) -> str:

@@ -55,11 +55,13 @@ def load_checkpoint(source: CheckpointSource, progress: Progress) -> LoadedModel
 
 def _warn(left: LeftOut, source: CheckpointSource, progress: Progress) -> None:
     if left.unknown:
-        progress.warn(f"{source.file}: left out, since the model has no such names: {', '.join(left.unknown)}")
+        names = ", ".join(left.unknown)
+        progress.warn(f"{source.file}: left out, since the model has no such names: {names}", code="B0002")
     if left.missing:
         progress.warn(
             f"{source.file} has no values for {', '.join(left.missing)}: they stay as {source.factory} makes them, "
-            "untrained unless it loads them itself"
+            "untrained unless it loads them itself",
+            code="B0002",
         )
 
 

@@ -91,7 +91,7 @@ class Remote:
                 os.fchmod(stream.fileno(), _READABLE)
                 os.fsync(stream.fileno())
                 return True
-        self._progress.warn(f"the remote store {self.address} has a damaged object, which is not used")
+        self._progress.warn(f"the remote store {self.address} has a damaged object, which is not used", code="B0018")
         self.marks.replace(digest)
         return False
 
@@ -103,7 +103,8 @@ class Remote:
     def warn_damaged(self, stage: str) -> None:
         """Say that a result was unusable; after an outage that was said already."""
         if not self._lost:
-            self._progress.warn(f"the remote store's result of {stage} was damaged, so {stage} runs again")
+            said = f"{stage} runs again, since the remote store's result of it is damaged"
+            self._progress.warn(said, code="B0018")
 
     def close(self, *, send: bool) -> None:
         """End the connection, and with `send` let a process that nobody waits for send what waits."""
@@ -114,7 +115,8 @@ class Remote:
         if failure is not None and not self._lost:
             count = len(self.marks.waiting())
             results = "result waits" if count == 1 else "results wait"
-            self._progress.warn(f"{count} {results} to be sent to {self.address} ({failure}); `flush` tries again now")
+            said = f"{count} {results} to be sent to {self.address} ({failure}); `flush` tries again now"
+            self._progress.warn(said, code="B0019")
         from builder.store.remote.sender import start_sender
 
         start_sender(self.marks.store)
@@ -127,7 +129,7 @@ class Remote:
     def _lose(self, reason: str) -> None:
         self._lost = True
         self._client.close()
-        self._progress.warn(f"the remote store {self.address} is not used in this build: {reason}")
+        self._progress.warn(f"the remote store {self.address} is not used in this build: {reason}", code="B0019")
 
     @contextlib.contextmanager
     def _arriving(self, name: str, most: int) -> Iterator[Path | None]:

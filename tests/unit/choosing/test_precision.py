@@ -108,7 +108,7 @@ def test_the_recipe_beside_the_artifact_gives_the_same_artifact(
     (beside,) = Path("outputs/planted/target=ios17").glob("*.yaml")
     chosen = built(variant="target=ios17")
     assert "precision mixed: 3 operators in float32" in capsys.readouterr().err
-    assert "AutoResult by measuring" in Path("outputs/planted/target=ios17/report.html").read_text()
+    assert "Chosen by measuring" in Path("outputs/planted/target=ios17/report.html").read_text()
     # when it is built from where it lies
     monkeypatch.setenv("BUILDER_RECIPES", str(beside.parent))
     assert main([f"recipe={beside.stem}", "-q"]) == 0

@@ -36,7 +36,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
                     (Path(task.folder) / f"outputs/x/{precision}.mlpackage").mkdir(parents=True, exist_ok=True)
                 Path(task.out).write_text(f"noise\noutputs/x/{precision}.mlpackage\n" if self.code == 0 else "")
                 Path(task.log).write_text(
-                    "  warning    mind this\n" + "error[B0401]: it is broken\n" * (self.code != 0)
+                    "  warning[B0001]: mind this\n" + "error[B0401]: it is broken\n" * (self.code != 0)
                 )
 
             def ended(self) -> Exit:

@@ -25,8 +25,9 @@ EXIT_CODES = {
 } | {
     "ChildError": 4,
     "OfflineError": 3,
-    "Diagnostic": 2,
-}  # diagnostics that are not raised one by one are about recipes
+    "Diagnostic": 2,  # diagnostics that are not raised one by one are about recipes
+    "warn": 0,
+}
 
 
 def raised() -> list[tuple[str, int, str, str]]:
@@ -38,6 +39,8 @@ def raised() -> list[tuple[str, int, str, str]]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func).rpartition(".")[2]
+                if any(ast.unparse(k.value) == "'warning'" for k in node.keywords if k.arg == "severity"):
+                    name = "warn"
                 for given in (k.value for k in node.keywords if k.arg == "code"):
                     if isinstance(given, ast.Constant) and isinstance(given.value, str):
                         found.append((str(file.relative_to(PACKAGE)), node.lineno, name, given.value))

@@ -31,7 +31,7 @@ def test_log_has_one_timed_line_for_each_event(tmp_path: Path) -> None:
             advance(1500)
         log.end("load", 1.5, "mobilenet_v2", cached=False)
         log.end("convert", 0.0, "218 operators", cached=True)
-        log.warn("two\nlines")
+        log.warn("two\nlines", code="B0001")
 
     assert len(STAMP.findall(path.read_text())) == 5
     assert _without_times(path).splitlines() == [
@@ -39,7 +39,7 @@ def test_log_has_one_timed_line_for_each_event(tmp_path: Path) -> None:
         "work         downloading: 1.5 kB of 2.0 kB in 0.00 s",
         "stage        load done in 1.50 s: mobilenet_v2",
         "stage        convert from the store in 0.00 s: 218 operators",
-        "warning      two",
+        "warning      [B0001] two",
         " " * 26 + "lines",
     ]
 
@@ -53,7 +53,7 @@ def test_tee_tells_all(tmp_path: Path) -> None:
             advance(3)
         tee.end("seal", 0.1, "6.9 MB", cached=False)
         tee.detail("only in the log")
-        tee.warn("everywhere")
+        tee.warn("everywhere", code="B0001")
 
     assert "hashing: 3 it of 3 it" in (tmp_path / "build.log").read_text()
     assert "only in the log" not in stream.getvalue()

@@ -12,7 +12,7 @@ import pytest
 
 from builder.artifacts import BuildRecord, CheckReport
 from builder.reports import summary
-from builder.reports.terminal import NORMAL, QUIET, VERBOSE, Terminal
+from builder.reports.terminal import NORMAL, QUIET, VERBOSE, Terminal, clock
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -41,7 +41,10 @@ def _show(record: BuildRecord, stream: io.StringIO, verbosity: int) -> str:
             advance(100)
         terminal.end("load", 0.012, "mobilenet_v2 from torchvision, weights IMAGENET1K_V2, 14.2 MB", cached=True)
         terminal.detail("the weights were found in the store, so that nothing had to be downloaded for this build")
-        terminal.warn("the photographs are smaller than the input and were enlarged, which blurs what the model sees")
+        terminal.warn(
+            "the photographs are smaller than the input and were enlarged, which blurs what the model sees",
+            code="B0001",
+        )
         terminal.begin("convert")
         terminal.end("convert", 6.4321, "218 operators, iOS16, fp16", cached=False)
         terminal.summary(record)
@@ -70,7 +73,7 @@ def test_terminal_of_80_columns_wraps_and_aligns(record: BuildRecord) -> None:
     settled = re.sub(r"\x1b\[\?25[lh]", "", shown)
     settled = re.sub(r"(?m)^.*\x1b\[2K", "", settled)
     settled = re.sub(r"\x1b\[[0-9;]*m", "", settled)
-    lines = [line for line in settled.splitlines() if "\r" not in line and "0:00:00" not in line]
+    lines = [line for line in settled.splitlines() if "\r" not in line and not re.search(r"\d:\d\d", line)]
     assert max(map(len, lines)) <= 80
     _compare("terminal_80_columns", "\n".join(lines) + "\n")
 
@@ -143,3 +146,43 @@ def test_mlflow_is_named_where_it_can_be_called(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
 
     assert summary.mlflow_command() == "bin/mlflow"
+
+
+def test_a_narrow_terminal_keeps_every_line_whole(record: BuildRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a terminal of 40 columns, without colours
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    shown = _show(record, FakeTerminal(), VERBOSE)
+
+    # then no line is wider but those that are copied, such as paths and commands
+    settled = re.sub(r"\x1b\[\?25[lh]", "", shown)
+    settled = re.sub(r"(?m)^.*\x1b\[2K", "", settled)
+    settled = re.sub(r"\x1b\[[0-9;]*m", "", settled)
+    lines = [line for line in settled.splitlines() if "\r" not in line and not re.search(r"\d:\d\d", line)]
+    assert all(len(line) <= 40 or " " not in line.strip() or "mlflow ui" in line for line in lines)
+    _compare("terminal_40_columns", "\n".join(lines) + "\n")
+
+
+def test_long_work_says_how_long_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a stage that took 75 seconds the last time, and a bar that is half done after 20 seconds
+    now = iter(range(0, 10_000, 20))
+    monkeypatch.setattr("rich.progress.monotonic", lambda: float(next(now)), raising=False)
+    stream = FakeTerminal()
+    with Terminal(NORMAL, stream) as terminal:
+        terminal.begin("convert", 75.0)
+        assert terminal._bars is not None
+        terminal._bars.refresh()
+        terminal.end("convert", 80.0, "done", cached=False)
+        with terminal.bar("parity", 100, unit="it") as advance:
+            advance(10)
+            advance(40)
+            terminal._bars.refresh()
+
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert "of about 1:15" in shown
+    assert re.search(r"50/100 \d+:\d\d, about \d+:\d\d left", shown), shown
+
+
+def test_clock() -> None:
+    assert [clock(seconds) for seconds in (0.4, 7, 75.2, 3723)] == ["0:00", "0:07", "1:15", "1:02:03"]

@@ -35,7 +35,7 @@ class Heard(Silent):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, *, code: str) -> None:
         self.warnings.append(message)
 
 
@@ -170,7 +170,7 @@ def test_a_damaged_result_is_a_miss_and_is_mended(shared: Path, machines: Any) -
     # when another machine seeks them
     assert [other.find(key) for key in keys] == [None] * len(keys)
     # then it says so, keeps nothing of them, and what it builds takes their place
-    assert set(other.heard.warnings) == {"the remote store's result of seal was damaged, so seal runs again"}
+    assert set(other.heard.warnings) == {"seal runs again, since the remote store's result of it is damaged"}
     assert not (other.store.root / "actions").exists()
     for key in keys:
         other.build(key=key)

@@ -113,7 +113,7 @@ def test_jobs_start_as_soon_as_the_shared_stage_has_ended(world: World, make_job
     first = make_job(1, {"load": "l", "capture": "c", "convert": "1"})
     second = make_job(2, {"load": "l", "capture": "c", "convert": "2"})
     log = "".join(f"  {stage:<11}{time:>9}  said\n" for stage, time in [("load", "1.2 s"), ("capture", "cached")])
-    Path(world.task(first).log).write_text(log + "  warning    mind this\n")
+    Path(world.task(first).log).write_text(log + "  warning[B0001]: mind this\n")
     world.looks = 10
 
     # when both run
@@ -121,7 +121,7 @@ def test_jobs_start_as_soon_as_the_shared_stage_has_ended(world: World, make_job
 
     # then the second starts before the first has ended, and what was said is told
     assert world.events.index("start 2") < world.events.index("end 1")
-    assert world.events[1:3] == ["1 at convert", "1 warns mind this"]
+    assert world.events[1:3] == ["1 at convert", "1 warns [B0001] mind this"]
 
 
 def test_where_the_first_of_a_group_fails_the_next_computes_what_is_shared(world: World, make_job: MakeJob) -> None:

@@ -19,7 +19,7 @@ def test_the_stages_of_the_terminal_are_read_back(tmp_path: Path) -> None:
             terminal.begin(stage)
             terminal.detail("convert       1.2 s  is a detail, not a stage")
             terminal.end(stage, seconds, "what came out", cached=stage in ("load", "seal"))
-        terminal.warn("mind this")
+        terminal.warn("mind this", code="B0001")
 
     # when a watch reads it, in two pieces that end inside a line
     log = tmp_path / "1.log"
@@ -33,7 +33,7 @@ def test_the_stages_of_the_terminal_are_read_back(tmp_path: Path) -> None:
 
     # then it knows all of them, once each
     assert (*first.ended, *second.ended) == STAGES
-    assert (*first.warnings, *second.warnings) == ("mind this",)
+    assert (*first.warnings, *second.warnings) == ("[B0001] mind this",)
     assert watch.news().ended == ()
 
 

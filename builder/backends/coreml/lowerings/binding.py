@@ -9,6 +9,9 @@ from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Lowering, Var
 
+READ = "builder_outputs_read"
+"""Under this name the nodes of an exported program keep which of their results are taken."""
+
 
 def run_lowering(lowering: Lowering, context: Any, node: Any) -> None:
     """Add the operators of `lowering` to the program, and its results under the names of the node's outputs."""
@@ -32,7 +35,24 @@ def applies_to(lowering: Lowering, context: Any, node: Any) -> bool:
         return True
     given = arguments(lowering.lower, context, node, skip=1)
     asked = {parameter.name for parameter in _parameters(lowering.applies)}
+    if "second_is_read" in asked:
+        given["second_is_read"] = _second_is_read(context, node)
     return lowering.applies(**{name: value for name, value in given.items() if name in asked})
+
+
+def _second_is_read(context: Any, node: Any) -> bool:
+    """Whether anything takes the second result of an operator."""
+    if node.meta is not None:
+        return 1 in node.meta.get(READ, ())
+    if len(node.outputs) < 2:
+        return False
+
+    def reads(block: Any) -> bool:
+        return any(
+            node.outputs[1] in map(str, each.inputs) or any(map(reads, each.blocks)) for each in block.nodes
+        ) or node.outputs[1] in map(str, block.outputs)
+
+    return reads(context.torch_graph)
 
 
 def arguments(function: Callable[..., Any], context: Any, node: Any, *, skip: int = 0) -> dict[str, Any]:

@@ -32,6 +32,21 @@ def _is_other(x: Var, dtype: int | None = None) -> bool:
     return dtype is not None or not is_float(x)
 
 
+def full(mb: Builder, size: Sequence[Any], fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
+    """A number without axes."""
+    from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
+
+    del size
+    if hasattr(fill_value, "rank"):
+        return mb.identity(x=fill_value)
+    kinds = {bool: 11, int: 3, float: 6}
+    return mb.const(val=NUM_TO_NUMPY_DTYPE[kinds[type(fill_value)] if dtype is None else dtype](fill_value))
+
+
+def _has_no_axes(size: Any) -> bool:
+    return isinstance(size, list) and not size
+
+
 def mean(mb: Builder, x: Var, dim: Any = None, keepdim: bool | None = None, dtype: Any = None) -> Var:
     """The mean of integers in floats; of `mean(x, dtype)` the only other argument is the dtype."""
     del dtype
@@ -52,6 +67,7 @@ LIKES = (
         Lowering(operator=f"{name}_like", lower=partial(_always, value), wrong=_LIKE, applies=_is_other)
         for name, value in (("zeros", 0), ("ones", 1), ("empty", 0))
     ),
+    Lowering(operator="full", lower=full, upstream_gap="numbers without axes", applies=_has_no_axes),
     Lowering(operator="full_like", lower=full_like, wrong=_LIKE, applies=_is_other),
     *(Lowering(operator=name, lower=mean, wrong=_MEAN, applies=_is_whole) for name in ("mean", "mean.dim")),
 )

@@ -45,7 +45,8 @@ class Lowering:
     applies: Callable[..., bool] | None = None
     """Whether this is such a case; coremltools' own lowering is used where it is not.
 
-    Takes those of `lower`'s arguments, by their names, that it depends on.
+    Takes those of `lower`'s arguments, by their names, that it depends on, and `second_is_read`: whether the program
+    takes the second result.
     """
 
     @property

@@ -94,6 +94,41 @@ def _scaled(mb: Builder, x: Var, weight: Var | None, bias: Var | None, shape: Se
     return x
 
 
+def layer_norm(
+    mb: Builder,
+    x: Var,
+    normalized_shape: Sequence[int],
+    weight: Var | None = None,
+    bias: Var | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Var:
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` over the last axes, with factors that the input decides."""
+    del cudnn_enabled
+    result = mb.layer_norm(x=x, axes=list(range(-len(normalized_shape), 0)), epsilon=promoted(x, eps)[1])
+    for operator, each in (("mul", weight), ("add", bias)):
+        if each is not None:
+            result, each = promoted(result, each)
+            result = getattr(mb, operator)(x=result, y=each)
+    return result
+
+
+def native_layer_norm(
+    mb: Builder,
+    x: Var,
+    normalized_shape: Sequence[int],
+    weight: Var | None = None,
+    bias: Var | None = None,
+    eps: float = 1e-5,
+) -> tuple[Var, ...]:
+    """What exported programs call it; mean and deviation serve training alone."""
+    return (layer_norm(mb, x, normalized_shape, weight, bias, eps), None, None)
+
+
+def _has_open_factors(weight: Var | None = None, bias: Var | None = None) -> bool:
+    return any(each is not None and not is_constant(each) for each in (weight, bias))
+
+
 def _by_running_statistics(
     mb: Builder, x: Var, weight: Var | None, bias: Var | None, mean: Var | None, variance: Var | None, eps: float
 ) -> Var:
@@ -129,8 +164,10 @@ def instance_norm(
     return _scaled(mb, result, weight, bias, [1, int(x.shape[1]), *[1] * (x.rank - 2)])
 
 
-def _is_learnt_or_a_volume(x: Var, use_input_stats: bool = True) -> bool:
-    return not use_input_stats or x.rank > 4
+def _is_learnt_or_a_volume(
+    x: Var, weight: Var | None = None, bias: Var | None = None, use_input_stats: bool = True
+) -> bool:
+    return not use_input_stats or x.rank > 4 or _has_open_factors(weight, bias)
 
 
 def batch_norm(
@@ -188,7 +225,13 @@ _GROUPS = UpstreamBug(
     issue=None, said="squares distances that half precision does not hold, and refuses a flexible batch"
 )
 
+_FACTORS = "factors that the input decides"
+
 NORMALIZATION = (
+    *(
+        Lowering(operator=name, lower=lower, upstream_gap=_FACTORS, applies=_has_open_factors)
+        for name, lower in (("layer_norm", layer_norm), ("native_layer_norm", native_layer_norm))
+    ),
     Lowering(operator="group_norm", lower=group_norm, wrong=_GROUPS),
     Lowering(operator="native_group_norm", lower=native_group_norm, wrong=_GROUPS),
     Lowering(operator="batch_norm", lower=batch_norm, wrong=_SQUARES, applies=_is_by_sample),

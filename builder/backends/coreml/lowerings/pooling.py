@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial, reduce
+from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, slice_axis, take
@@ -11,14 +12,14 @@ from builder.backends.coreml.lowerings.variables import fixed_size, slice_axis, 
 Sizes = Sequence[int] | int | None
 
 
-def _adaptive(mb: Builder, x: Var, output_size: Sizes, operator: str) -> Var:
+def adaptive(mb: Builder, x: Var, output_size: Sizes, operator: str, dimensions: int = 3) -> Var:
     """Pool one axis after the other: every window is a box, so the mean (or maximum) of its rows is its own.
 
     Window i of n over an axis of length L reaches from floor(i L / n) to ceil((i + 1) L / n).
     """
     reduced = getattr(mb, operator)
-    sizes = [output_size] * 3 if isinstance(output_size, int) or output_size is None else list(output_size)
-    for axis, size in zip((-3, -2, -1), sizes, strict=True):
+    sizes = [None] * dimensions if output_size is None else each_axis(output_size, dimensions)
+    for axis, size in zip(range(-dimensions, 0), sizes, strict=True):
         length = fixed_size(x, axis, "adaptive pooling")
         if size in (None, length):
             continue
@@ -30,12 +31,7 @@ def _adaptive(mb: Builder, x: Var, output_size: Sizes, operator: str) -> Var:
 
 def adaptive_avg_pool3d(mb: Builder, x: Var, output_size: Sizes) -> Var:
     """The means over `output_size` windows of (…, D, H, W)."""
-    return _adaptive(mb, x, output_size, "reduce_mean")
-
-
-def adaptive_max_pool3d(mb: Builder, x: Var, output_size: Sizes) -> tuple[Var, ...]:
-    """The maxima over `output_size` windows of (…, D, H, W); not where they were."""
-    return (_adaptive(mb, x, output_size, "reduce_max"),)
+    return adaptive(mb, x, output_size, "reduce_mean")
 
 
 def dilated_max_pool(
@@ -52,12 +48,12 @@ def dilated_max_pool(
 
     A place of the window that lies in the padding is taken by another of the same window: the maximum is the same.
     """
-    kernels, paddings, dilations = (_each(given, dimensions) for given in (kernel_size, padding, dilation))
-    strides = _each(stride, dimensions) if stride else kernels
+    kernels, paddings, dilations = (each_axis(given, dimensions) for given in (kernel_size, padding, dilation))
+    strides = each_axis(stride, dimensions) if stride else kernels
     for index in range(dimensions):
         axis = index - dimensions
         length = fixed_size(x, axis, "dilated max pooling")
-        windows = _windows(
+        windows = windows_of(
             length, kernels[index], strides[index], paddings[index], dilations[index], ceil_mode=bool(ceil_mode)
         )
         places = [take(mb, x, axis, [window[place] for window in windows]) for place in range(kernels[index])]
@@ -65,12 +61,15 @@ def dilated_max_pool(
     return x
 
 
-def _each(given: Sizes, count: int) -> list[int]:
+def each_axis(given: Sizes, count: int) -> list[Any]:
+    """A number for each axis, of one for all or a list."""
     values = [given] if isinstance(given, int) else list(given or [])
     return values * count if len(values) == 1 else values
 
 
-def _windows(length: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil_mode: bool) -> list[list[int]]:
+def windows_of(
+    length: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil_mode: bool
+) -> list[list[int]]:
     """For each window the indices of its places within the axis, as torch counts windows."""
     span = dilation * (kernel - 1) + 1
     free = length + 2 * padding - span
@@ -84,35 +83,20 @@ def _windows(length: int, kernel: int, stride: int, padding: int, dilation: int,
     return windows
 
 
-def _is_dilated(dilation: Sizes = 1) -> bool:
+def is_dilated(dilation: Sizes = 1) -> bool:
+    """Whether there are gaps between the elements of a window."""
     return any(gap != 1 for gap in ([dilation] if isinstance(dilation, int) else dilation or []))
-
-
-def dilated_max_pool_with_indices(
-    dimensions: int,
-    mb: Builder,
-    x: Var,
-    kernel_size: Sizes,
-    stride: Sizes = None,
-    padding: Sizes = 0,
-    dilation: Sizes = 1,
-    ceil_mode: bool = False,
-) -> tuple[Var, ...]:
-    """The same for those who do not ask where the maxima were."""
-    return (dilated_max_pool(dimensions, mb, x, kernel_size, stride, padding, dilation, ceil_mode),)
 
 
 POOLING = (
     *(Lowering(operator=name, lower=adaptive_avg_pool3d) for name in ("adaptive_avg_pool3d", "_adaptive_avg_pool3d")),
-    Lowering(operator="adaptive_max_pool3d", lower=adaptive_max_pool3d),
     *(
         Lowering(
-            operator=f"max_pool{dimensions}d{variant}",
-            lower=partial(lower, dimensions),
+            operator=f"max_pool{dimensions}d",
+            lower=partial(dilated_max_pool, dimensions),
             upstream_gap="windows with gaps (dilation)",
-            applies=_is_dilated,
+            applies=is_dilated,
         )
         for dimensions in (1, 2, 3)
-        for variant, lower in (("", dilated_max_pool), ("_with_indices", dilated_max_pool_with_indices))
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from builder.artifacts import UsedLowering
 from builder.backends.coreml.lowerings.binding import applies_to, run_lowering
+from builder.backends.coreml.lowerings.definitions import DEFINED, WHY, definitions_tried
 from builder.backends.coreml.lowerings.lowering import Lowering
 from builder.backends.coreml.lowerings.table import LOWERINGS
 
@@ -37,7 +38,8 @@ def registered_lowerings(table: Mapping[str, Lowering] = LOWERINGS) -> Iterator[
         }
     )
     try:
-        yield used
+        with definitions_tried(used):
+            yield used
     finally:
         known.clear()
         known.update(before)
@@ -45,7 +47,14 @@ def registered_lowerings(table: Mapping[str, Lowering] = LOWERINGS) -> Iterator[
 
 def uses(used: Counter[str], table: Mapping[str, Lowering] = LOWERINGS) -> tuple[UsedLowering, ...]:
     """What the record keeps of `used`."""
-    return tuple(UsedLowering(operator=name, why=table[name].why, times=used[name]) for name in sorted(used))
+    return tuple(
+        UsedLowering(operator=name.removesuffix(DEFINED), why=_why(name, table), times=used[name])
+        for name in sorted(used)
+    )
+
+
+def _why(name: str, table: Mapping[str, Lowering]) -> str:
+    return WHY if name.endswith(DEFINED) else table[name].why
 
 
 def replaces_upstream(lowering: Lowering) -> bool:

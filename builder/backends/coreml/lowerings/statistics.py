@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
-from builder.backends.coreml.lowerings.variables import all_axes, as_float, promoted
+from builder.backends.coreml.lowerings.variables import all_axes, as_float, fixed_size, promoted
 
 Axes = Sequence[int] | int | None
 
@@ -102,11 +102,37 @@ def normalized_by_spread(mb: Builder, x: Var, axes: Sequence[int], eps: float) -
     return mb.real_div(x=share, y=mb.sqrt(x=mb.add(x=squares, y=mb.mul(x=small, y=small))))
 
 
+def cov(mb: Builder, x: Var, correction: int = 1, fweights: Var | None = None, aweights: Var | None = None) -> Var:
+    """Covariances of the rows of (variables, observations): `D Dᵀ / (n - correction)` of distances from the means."""
+    if fweights is not None or aweights is not None:
+        raise NotImplementedError("cov with weights of observations is not converted")
+    x = as_float(x)
+    rows = x if x.rank == 2 else mb.reshape(x=x, shape=[1, -1])
+    share, largest, _ = spread(mb, rows, [1])
+    count = fixed_size(rows, 1, "cov") - correction
+    products = mb.mul(x=mb.matmul(x=share, y=share, transpose_y=True), y=1 / count if count > 0 else float("inf"))
+    result = mb.mul(x=mb.mul(x=products, y=largest), y=mb.transpose(x=largest, perm=[1, 0]))
+    return result if x.rank == 2 else mb.squeeze(x=result, axes=[0, 1])
+
+
+def corrcoef(mb: Builder, x: Var) -> Var:
+    """Covariances over the roots of both variances, from -1 to 1."""
+    x = as_float(x)
+    rows = x if x.rank == 2 else mb.reshape(x=x, shape=[1, -1])
+    share, _, _ = spread(mb, rows, [1])
+    root = mb.sqrt(x=mb.reduce_sum(x=mb.mul(x=share, y=share), axes=[1], keep_dims=True))
+    unit = mb.real_div(x=share, y=root)
+    result = mb.clip(x=mb.matmul(x=unit, y=unit, transpose_y=True), alpha=-1.0, beta=1.0)
+    return result if x.rank == 2 else mb.squeeze(x=result, axes=[0, 1])
+
+
 _VARIANCE = UpstreamBug(
     issue=2718, said="takes a correction above 1 as 1, and squares distances that half precision does not hold"
 )
 
 STATISTICS = (
+    Lowering(operator="cov", lower=cov),
+    Lowering(operator="corrcoef", lower=corrcoef),
     *(
         Lowering(operator=f"{name}_mean{overload}", lower=partial(_of_both, name == "std"))
         for name in ("var", "std")

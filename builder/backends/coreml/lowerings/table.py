@@ -15,6 +15,7 @@ from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
 from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
 from builder.backends.coreml.lowerings.fourier import FOURIER
+from builder.backends.coreml.lowerings.indexed_pooling import INDEXED_POOLING
 from builder.backends.coreml.lowerings.integer import INTEGER
 from builder.backends.coreml.lowerings.likes import LIKES
 from builder.backends.coreml.lowerings.limits import LIMITS
@@ -32,9 +33,12 @@ from builder.backends.coreml.lowerings.reduction import REDUCTION
 from builder.backends.coreml.lowerings.resampling import RESAMPLING
 from builder.backends.coreml.lowerings.scattering import SCATTERING
 from builder.backends.coreml.lowerings.shape import SHAPE
+from builder.backends.coreml.lowerings.sorting import SORTING
+from builder.backends.coreml.lowerings.special import SPECIAL
 from builder.backends.coreml.lowerings.statistics import STATISTICS
 from builder.backends.coreml.lowerings.transposed_convolution import TRANSPOSED_CONVOLUTION
 from builder.backends.coreml.lowerings.truths import TRUTHS
+from builder.backends.coreml.lowerings.volumes import VOLUMES
 from builder.backends.coreml.lowerings.windows import WINDOWS
 
 LOWERINGS = by_operator(
@@ -67,6 +71,10 @@ LOWERINGS = by_operator(
     RESAMPLING,
     SCATTERING,
     SHAPE,
+    VOLUMES,
+    SPECIAL,
+    INDEXED_POOLING,
+    SORTING,
     STATISTICS,
     TRANSPOSED_CONVOLUTION,
     TRUTHS,

@@ -96,10 +96,7 @@ TRUTHS = (
         for name in ("minimum", "maximum")
     ),
     Lowering(operator="mul", lower=product, upstream_gap="complex numbers and truths", applies=_is_complex_or_true),
-    *(
-        Lowering(operator=name, lower=whole, upstream_gap="integers", applies=_is_integer)
-        for name in ("ceil", "floor", "round")
-    ),
+    *(Lowering(operator=name, lower=whole, upstream_gap="integers", applies=_is_integer) for name in ("ceil", "floor")),
     Lowering(operator="relu", lower=partial(rectified, None), upstream_gap="integers", applies=_is_integer),
     Lowering(operator="relu6", lower=partial(rectified, 6), upstream_gap="integers", applies=_is_integer),
     *(

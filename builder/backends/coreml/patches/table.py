@@ -62,7 +62,7 @@ _ROWS = (
     Patch(
         target=f"{_MIL}.frontend.torch.ops:convert_single_node",
         purpose="correctness",
-        reason="lets the preflight see each operator, and go on after one that does not convert",
+        reason="refuses operators that torch defines by others, and does not let the preflight see each of them",
         source="f984254cca44",
     ),
     Patch(

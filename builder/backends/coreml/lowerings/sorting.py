@@ -1,0 +1,167 @@
+"""Sorting that keeps the order of equals, and what is counted: modes, histograms, medians of what is a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import (
+    as_float,
+    dtype_name,
+    fixed_size,
+    is_bool,
+    is_float,
+    numpy_dtype,
+    positive,
+    promoted,
+    selected,
+    slice_axis,
+)
+
+_LONGEST = 46340
+"""The square of what is longer leaves 32 bits."""
+
+
+def sorted_stably(mb: Builder, x: Var, dim: int, *, descending: bool) -> tuple[Var, Var]:
+    """Values in order along an axis, and their places; of equal ones the first comes first.
+
+    Given:   places p of values v in any order among equals
+    Result:  p sorted by `g n + p`, where g counts the values before that differ; of n values, as whole numbers
+    """
+    if x.rank == 0:
+        return mb.identity(x=x), mb.mul(x=mb.cast(x=x, dtype="int32"), y=0)
+    axis, truths = positive(dim, x.rank), is_bool(x)
+    x = mb.cast(x=x, dtype="int32") if truths else x
+    length: Any = x.shape[axis]
+    if isinstance(length, int) and length > _LONGEST:
+        raise NotImplementedError(f"a stable sort of more than {_LONGEST} values is not converted")
+    places = mb.argsort(x=x, axis=axis, ascending=not descending)
+    values = mb.gather_along_axis(x=x, indices=places, axis=axis)
+    if length != 1:
+        differs = mb.not_equal(x=slice_axis(mb, values, axis, 1, None), y=slice_axis(mb, values, axis, 0, -1))
+        first = mb.mul(x=slice_axis(mb, places, axis, 0, 1), y=0)
+        changes = mb.concat(values=[first, mb.cast(x=differs, dtype="int32")], axis=axis)
+        group = mb.cumsum(x=changes, axis=axis)
+        count = length if isinstance(length, int) else mb.gather(x=mb.shape(x=x), indices=axis, axis=0)
+        order = mb.argsort(x=mb.add(x=mb.mul(x=group, y=count), y=places), axis=axis, ascending=True)
+        places = mb.gather_along_axis(x=places, indices=order, axis=axis)
+    return mb.cast(x=values, dtype="bool") if truths else values, places
+
+
+def sort(
+    mb: Builder, x: Var, a: Any = None, b: Any = None, c: Any = None, dim: Any = None, descending: Any = None
+) -> tuple[Var, Var]:
+    """`sort(x, stable, dim, descending)` of a trace, where three arguments are the other form's."""
+    del a, dim, descending
+    return sorted_stably(mb, x, int(b), descending=bool(c))
+
+
+def sort_stable(
+    mb: Builder, x: Var, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> tuple[Var, Var]:
+    """The same of an exported program."""
+    del stable
+    return sorted_stably(mb, x, dim, descending=bool(descending))
+
+
+def argsort(
+    mb: Builder, x: Var, a: Any = None, b: Any = None, c: Any = None, dim: Any = None, descending: Any = None
+) -> Var:
+    """Where the values in order come from."""
+    return sort(mb, x, a, b, c, dim, descending)[1]
+
+
+def _has_stable(c: Any = None) -> bool:
+    return c is not None
+
+
+def mode(mb: Builder, x: Var, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
+    """The value that is there most often along an axis, the least of several, and where it is last."""
+    import numpy as np
+
+    if x.rank == 0:
+        return mb.identity(x=x), mb.mul(x=mb.cast(x=x, dtype="int32"), y=0)
+    axis, kind = positive(dim, x.rank), dtype_name(x)
+    size = fixed_size(x, axis, "mode")
+    whole = mb.cast(x=x, dtype="int32") if is_bool(x) else x
+    same = mb.equal(x=mb.expand_dims(x=whole, axes=[axis]), y=mb.expand_dims(x=whole, axes=[axis + 1]))
+    counts = mb.reduce_sum(x=mb.cast(x=same, dtype="int32"), axes=[axis], keep_dims=False)
+    most = mb.equal(x=counts, y=mb.reduce_max(x=counts, axes=[axis], keep_dims=True))
+    limits = np.finfo(np.float32) if is_float(whole) else np.iinfo(np.int32)
+    beyond = mb.add(x=mb.mul(x=whole, y=numpy_dtype(whole)(0)), y=numpy_dtype(whole)(limits.max))
+    value = mb.reduce_min(x=selected(mb, most, whole, beyond), axes=[axis], keep_dims=True)
+    shape = [1] * x.rank
+    shape[axis] = size
+    at = np.arange(size, dtype=np.int32).reshape(shape)
+    there = mb.cast(x=mb.equal(x=whole, y=value), dtype="int32")
+    place = mb.sub(x=mb.reduce_max(x=mb.mul(x=there, y=at + 1), axes=[axis], keep_dims=True), y=1)
+    value = mb.cast(x=value, dtype="bool") if kind == "bool" else value
+    if keepdim:
+        return value, place
+    return mb.squeeze(x=value, axes=[axis]), mb.squeeze(x=place, axes=[axis])
+
+
+def histc(mb: Builder, x: Var, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Var:
+    """How many values are in each of `bins` equal parts of a range, the greatest in the last; of all where it is 0."""
+    import numpy as np
+
+    x = mb.reshape(x=as_float(x), shape=[1, -1])
+    low: Any = float(min)
+    if min == max == 0:
+        low = mb.reduce_min(x=x, axes=[0, 1], keep_dims=True)
+        width: Any = mb.sub(x=mb.reduce_max(x=x, axes=[0, 1], keep_dims=True), y=low)
+        none = mb.equal(x=width, y=0.0)  # all values are one: torch widens the range by one on either side
+        low = mb.sub(x=low, y=mb.cast(x=none, dtype="fp32"))
+        width = mb.add(x=width, y=mb.mul(x=mb.cast(x=none, dtype="fp32"), y=2.0))
+    else:
+        width = float(max) - float(min)
+    share = mb.real_div(x=mb.sub(x=x, y=low), y=width)
+    place = mb.minimum(x=mb.floor(x=mb.mul(x=share, y=float(bins))), y=float(bins - 1))
+    inside = mb.logical_and(x=mb.greater_equal(x=share, y=0.0), y=mb.less_equal(x=share, y=1.0))
+    each = mb.equal(x=place, y=np.arange(bins, dtype=np.float32).reshape(-1, 1))
+    counted = mb.logical_and(x=each, y=mb.logical_and(x=mb.equal(x=place, y=place), y=inside))
+    counts = mb.reduce_sum(x=mb.cast(x=counted, dtype="int32"), axes=[1], keep_dims=False)
+    return mb.cast(x=counts, dtype="fp32")
+
+
+def nanmedian(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower of the two in the middle of what is a number, along an axis with its place, or of all elements."""
+    import numpy as np
+
+    if dim is None:
+        return nanmedian(mb, mb.reshape(x=x, shape=[-1]), 0)[0]
+    x = as_float(x)
+    axis = positive(dim, x.rank)
+    known = mb.equal(x=x, y=x)
+    high = mb.add(x=mb.mul(x=mb.cast(x=known, dtype="fp32"), y=0.0), y=np.float32(np.inf))
+    values, places = sorted_stably(mb, selected(mb, known, x, promoted(x, high)[1]), axis, descending=False)
+    count = mb.reduce_sum(x=mb.cast(x=known, dtype="int32"), axes=[axis], keep_dims=True)
+    middle = mb.floor_div(x=mb.maximum(x=mb.sub(x=count, y=1), y=0), y=2)
+    value = mb.gather_along_axis(x=values, indices=middle, axis=axis)
+    place = mb.gather_along_axis(x=places, indices=middle, axis=axis)
+    nothing = mb.mul(x=promoted(x, mb.cast(x=mb.equal(x=count, y=0), dtype="fp32"))[1], y=np.float32(np.nan))
+    value = selected(mb, mb.equal(x=count, y=0), nothing, value)
+    if keepdim:
+        return value, place
+    return mb.squeeze(x=value, axes=[axis]), mb.squeeze(x=place, axes=[axis])
+
+
+def bincount(mb: Builder, x: Var, weights: Var | None = None, minlength: int = 0) -> Var:
+    """Refused: as many counts as the greatest value says."""
+    raise NotImplementedError(
+        "bincount gives as many counts as the greatest value says, and Core ML's sizes do not depend on values: "
+        "write `torch.nn.functional.one_hot(x, n).sum(0)`"
+    )
+
+
+SORTING = (
+    *(
+        Lowering(operator=name, lower=lower, upstream_gap="the order of equal values", applies=_has_stable)
+        for name, lower in (("sort", sort), ("argsort", argsort))
+    ),
+    Lowering(operator="sort.stable", lower=sort_stable),
+    Lowering(operator="mode", lower=mode),
+    Lowering(operator="histc", lower=histc),
+    *(Lowering(operator=name, lower=nanmedian) for name in ("nanmedian", "nanmedian.dim")),
+    Lowering(operator="bincount", lower=bincount),
+)

@@ -1,0 +1,95 @@
+"""Sampling of volumes (N, C, D, H, W) on a grid, which Core ML has for pictures alone."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.variables import fixed_shape, slice_axis
+
+_LINEAR, _NEAREST = 0, 1
+_ZEROS, _BORDER, _REFLECTION = 0, 1, 2
+
+
+def grid_sampler_3d(
+    mb: Builder, x: Var, grid: Var, interpolation_mode: int = 0, padding_mode: int = 0, align_corners: bool = False
+) -> Var:
+    """Values of (N, C, D, H, W) at the places that a grid (N, d, h, w, 3) names, x first, from -1 to 1.
+
+    Each is a sum over the eight corners around it, gathered from the volume as one row.
+    """
+    batch, channels, *sizes = fixed_shape(x, "grid_sample")
+    wanted = fixed_shape(grid, "grid_sample")[1:4]
+    count = wanted[0] * wanted[1] * wanted[2]
+    axes = []
+    for axis, size in enumerate(sizes):
+        turned = slice_axis(mb, grid, -1, 2 - axis, 3 - axis)
+        place = _in_pixels(mb, mb.reshape(x=turned, shape=[batch, count]), size, align_corners=bool(align_corners))
+        place = _folded(mb, place, size, padding_mode, align_corners=bool(align_corners))
+        axes.append(_corners(mb, place, size, interpolation_mode))
+    flat = mb.reshape(x=x, shape=[batch, channels, sizes[0] * sizes[1] * sizes[2]])
+    total: Any = None
+    for corners in itertools.product(*axes):
+        index: Any = None
+        weight: Any = None
+        for (place, share), size in zip(corners, sizes, strict=True):
+            index = place if index is None else mb.add(x=mb.mul(x=index, y=size), y=place)
+            weight = share if weight is None else mb.mul(x=weight, y=share)
+        index = mb.tile(x=mb.expand_dims(x=index, axes=[1]), reps=[1, channels, 1])
+        value = mb.gather_along_axis(x=flat, indices=index, axis=2)
+        value = mb.mul(x=value, y=mb.expand_dims(x=weight, axes=[1]))
+        total = value if total is None else mb.add(x=total, y=value)
+    return mb.reshape(x=total, shape=[batch, channels, *wanted])
+
+
+def _in_pixels(mb: Builder, place: Var, size: int, *, align_corners: bool) -> Var:
+    """From -1 … 1 to the centres of pixels, or to their outer edges."""
+    factor, offset = ((size - 1) / 2, (size - 1) / 2) if align_corners else (size / 2, (size - 1) / 2)
+    return mb.add(x=mb.mul(x=place, y=factor), y=offset)
+
+
+def _folded(mb: Builder, place: Var, size: int, padding_mode: int, *, align_corners: bool) -> Var:
+    if padding_mode == _ZEROS:
+        return place
+    if padding_mode == _REFLECTION:
+        low, span = (0.0, float(size - 1)) if align_corners else (-0.5, float(size))
+        if span == 0:
+            return mb.mul(x=place, y=0.0)
+        away = mb.abs(x=mb.sub(x=place, y=low))
+        turns = mb.floor(x=mb.real_div(x=away, y=span))
+        rest = mb.sub(x=away, y=mb.mul(x=turns, y=span))
+        odd = mb.sub(x=turns, y=mb.mul(x=mb.floor(x=mb.mul(x=turns, y=0.5)), y=2.0))
+        mirrored = mb.sub(x=span, y=rest)
+        folded = mb.add(x=rest, y=mb.mul(x=odd, y=mb.sub(x=mirrored, y=rest)))
+        place = mb.add(x=folded, y=low)
+    return mb.minimum(x=mb.maximum(x=place, y=0.0), y=float(size - 1))
+
+
+def _corners(mb: Builder, place: Var, size: int, mode: int) -> list[tuple[Var, Var]]:
+    """The places on one axis that a value is made of, inside the axis, and the share of each: none outside."""
+    if mode == _NEAREST:
+        near = mb.round(x=place)
+        return [(_inside(mb, near, size), _is_inside(mb, near, size))]
+    if mode != _LINEAR:
+        raise NotImplementedError("grid_sample of volumes is converted for bilinear and nearest alone")
+    below = mb.floor(x=place)
+    share = mb.sub(x=place, y=below)
+    above = mb.add(x=below, y=1.0)
+    shares = (mb.sub(x=1.0, y=share), share)
+    return [
+        (_inside(mb, each, size), mb.mul(x=part, y=_is_inside(mb, each, size)))
+        for each, part in zip((below, above), shares, strict=True)
+    ]
+
+
+def _inside(mb: Builder, place: Var, size: int) -> Var:
+    return mb.cast(x=mb.minimum(x=mb.maximum(x=place, y=0.0), y=float(size - 1)), dtype="int32")
+
+
+def _is_inside(mb: Builder, place: Var, size: int) -> Var:
+    inside = mb.logical_and(x=mb.greater_equal(x=place, y=0.0), y=mb.less_equal(x=place, y=float(size - 1)))
+    return mb.cast(x=inside, dtype="fp32")
+
+
+VOLUMES = (Lowering(operator="grid_sampler_3d", lower=grid_sampler_3d),)
