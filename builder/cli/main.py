@@ -33,6 +33,8 @@ VERBS = {
     "explain": "say what the code of an error means",
     "completion": "print what makes a shell complete command lines of builder",
     "schema": "write the JSON schema with which editors complete and check recipes",
+    "ci": "build what changed among recipes, and compare it with another branch",
+    "validate": "check recipe files without building, for pre-commit and editors",
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
     "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
