@@ -20,6 +20,7 @@ from builder.util.child import run_in_child
 
 VERBS = {
     "build": "build a recipe (the word may be left out)",
+    "watch": "build again with every change, and show the report meanwhile",
     "plan": "say which stages a build would run, and why",
     "doctor": "check a recipe's model, or this installation, for problems",
     "debug": "say which operators of an artifact add the error, and what to change",
