@@ -47,7 +47,9 @@ def result_of(ended: Exit, log: str, inputs: Inputs, outputs: Path, seconds: flo
     verdict = _verdict(document)
     did = ["nothing to build"] if was_up_to_date(log) else list(_stages(document))
     parts = [*did, *_differences(before.document, document), f"{seconds:.1f} s"]
-    return Result(verdict=verdict, summary=", ".join(parts), error="", document=document, report=folder / html.FILE_NAME)
+    return Result(
+        verdict=verdict, summary=", ".join(parts), error="", document=document, report=folder / html.FILE_NAME
+    )
 
 
 def _folder(inputs: Inputs, outputs: Path, *, broken: bool) -> Path | None:
