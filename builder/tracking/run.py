@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.costs import figures
 from builder.reports.plain import leaves, plain, size
 from builder.reports.verdict import engine, headline, made_on, outcome, seeded_notice, synthetic_notice
 
@@ -55,7 +56,7 @@ class TrackedRun:
 
 def tracked_run(record: BuildRecord) -> TrackedRun:
     """The run for `record`; figures that are not finite become tags, since no chart can show them."""
-    figures = dict(_figures(record))
+    numbers = dict(_figures(record))
     started_ms = round(datetime.fromisoformat(record.started).timestamp() * 1000)
     return TrackedRun(
         name=f"{record.request.recipe}/{record.variant}",
@@ -63,8 +64,8 @@ def tracked_run(record: BuildRecord) -> TrackedRun:
         started_ms=started_ms,
         ended_ms=started_ms + round(record.seconds * 1000),
         params=config_params(record.request.config),
-        metrics={key: value for key, value in figures.items() if math.isfinite(value)},
-        tags={**_tags(record), **{key: str(value) for key, value in figures.items() if not math.isfinite(value)}},
+        metrics={key: value for key, value in numbers.items() if math.isfinite(value)},
+        tags={**_tags(record), **{key: str(value) for key, value in numbers.items() if not math.isfinite(value)}},
         datasets=tuple(_datasets(record)),
     )
 
@@ -123,6 +124,9 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
     yield "ops/total", float(sum(record.op_counts.values()))
     for name, count in sorted(record.op_counts.items()):
         yield f"ops/{metric_key(name)}", float(count)
+    for costs in record.costs:
+        for name, value in figures(costs).items():
+            yield "/".join(["costs", *(metric_key(part) for part in name.split("."))]), value
     for name, check in _named(record):
         yield from _output_figures(name, check.values)
     if record.conversion is not None:

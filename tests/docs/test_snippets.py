@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from builder.__main__ import main
+from coreml_runtime.cli import main as runtime_command
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
@@ -21,6 +24,8 @@ SET_UP = ("make build", "make test", "pip install")
 """Commands that CI itself runs from scratch on a clean clone."""
 ELSEWHERE = ("git", "mkdir", "openssl")
 """Programs that a page says it needs."""
+LEAST = {"docs/guide/watch.md": 1, "docs/guide/mlflow.md": 4, "runtime/README.md": 4}
+"""How many commands a page has at least, where that is few."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
 
@@ -33,23 +38,28 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/releases.md", marks=pytest.mark.slow),
         "docs/guide/conversion.md",
+        pytest.param("docs/guide/app.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/coreai.md", marks=pytest.mark.slow),
         "docs/guide/detectors.md",
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
         "docs/guide/headroom.md",
+        "docs/guide/costs.md",
+        "runtime/README.md",
+        pytest.param("docs/guide/mlflow.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/runtime.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/sources.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/sweeps.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/search.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/stores.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/watch.md", marks=pytest.mark.slow),
     ],
 )
 def test_snippets(document, tmp_path, monkeypatch, capsys):
     # given an empty folder with a picture, as a reader has it
     monkeypatch.chdir(tmp_path)
     Image.radial_gradient("L").convert("RGB").save("digit.png")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "runtime")]))
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "reader")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "reader@example.org")
@@ -68,7 +78,7 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
             ran += 1
             done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-    assert ran >= 5
+    assert ran >= LEAST.get(document, 5)
 
 
 def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.MonkeyPatch) -> int:
@@ -81,10 +91,15 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
         surroundings.setenv(variable[1], words.pop(0)[variable.end() :])
     if not words or line.startswith(SET_UP) or words[-1] in NEEDS_NETWORK_TIME:
         return 0
-    if words[:3] == ["python", "-m", "builder"]:
-        extra = ["tracking=none"] if any(w.startswith("recipe=") for w in words) and words[3] != "show" else []
+    if words[:4] == ["python", "-m", "builder", "watch"]:
+        watch(words)
+    elif words[:3] == ["python", "-m", "builder"]:
+        builds = any(w.startswith("recipe=") for w in words) and words[3] != "show"
+        extra = ["tracking=none"] if builds and not any(w.startswith("tracking") for w in words) else []
         code = main([*words[3:], *extra])
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
+    elif words[0] == "coreml-runtime":
+        assert runtime_command(words[1:]) == 0, capsys.readouterr().err
     elif words[0] in ELSEWHERE:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -93,3 +108,17 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return 1
+
+
+def watch(words: list[str]) -> None:
+    """Run a command that goes on until Ctrl-C, up to its first verdict."""
+    process = subprocess.Popen([sys.executable, *words[1:]], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if re.match(r"[\d:]+ passed: ", line):
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0, "".join(said)

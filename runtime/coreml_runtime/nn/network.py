@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -148,21 +148,30 @@ def compile_network(specification: Message, content: Buffer = b"") -> NeuralNetw
 
 def read_network(specification: Message, content: Buffer = b"") -> NeuralNetwork:
     """From a Model message of any of the three neural network kinds."""
+    border = read_border(specification)
+    hidden: tuple[str, ...] = ()
+    if border.classes is not None:
+        hidden = (border.interface.predicted_feature, border.interface.predicted_probabilities)
+    outputs = [name for name in border.interface.outputs if name not in hidden]
+    if border.classes is not None and border.classes.scores not in outputs:
+        outputs.append(border.classes.scores)
+    layers = getattr(specification, specification.WhichOneof("Type")).layers
+    steps = bind_network(layers, Source(content=content), inputs=border.interface.inputs, outputs=outputs)
+    return replace(border, steps=steps)
+
+
+def read_border(specification: Message) -> NeuralNetwork:
+    """The same without its layers: what happens to inputs and outputs."""
     kind = specification.WhichOneof("Type")
     message = getattr(specification, kind)
     interface = read_interface(specification.description)
-    classes = _classes(message, interface) if kind == "neuralNetworkClassifier" else None
-    hidden = (interface.predicted_feature, interface.predicted_probabilities) if classes else ()
-    outputs = [name for name in interface.outputs if name not in hidden]
-    if classes is not None and classes.scores not in outputs:
-        outputs.append(classes.scores)
     return NeuralNetwork(
         interface=interface,
-        steps=bind_network(message.layers, Source(content=content), inputs=interface.inputs, outputs=outputs),
+        steps=Steps(steps=()),
         preprocess=_preprocessing(message, interface),
         legacy_arrays=message.arrayInputShapeMapping == 0,
         legacy_images=message.imageInputShapeMapping == 0,
-        classes=classes,
+        classes=_classes(message, interface) if kind == "neuralNetworkClassifier" else None,
     )
 
 

@@ -74,6 +74,14 @@ def weight_count(message: Message, content: Buffer) -> int:
     return stored.size // _WIDTHS[field]
 
 
+def stored_size(message: Message, content: Buffer) -> int:
+    """Bytes of the values of `message` in the file, with the scales or the table of quantised ones."""
+    quantization = message.quantization
+    linear, table = quantization.linearQuantization, quantization.lookupTableQuantization
+    parameters = len(linear.scale) + len(linear.bias) + len(table.floatValue)
+    return int(_stored(message, content)[1].size) + _WIDTHS[_FLOAT] * parameters
+
+
 def _stored(message: Message, content: Buffer) -> tuple[str, Array]:
     """The field that holds the values and its bytes, from the message or from the file."""
     cut = {_NUMBERS[number]: (start, size) for number, start, size in markers(message)} if content else {}
