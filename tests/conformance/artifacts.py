@@ -1,6 +1,6 @@
 """Whether artifacts of recipes travel to every format: python -m tests.conformance.artifacts MODEL….
 
-Each .mlpackage or .mlmodel is exported to pt2, onnx and aimodel, one after the other, by the code of `export`; a line of
+Each .mlpackage or .mlmodel is exported to pt2, onnx and aimodel, one after the other, as `export` does it; a line of
 JSON for each goes to outputs/migration/artifacts.jsonl, and what is there already is not done again. The totals and a
 table are part of docs/migration.md, which `python -m tests.conformance.migration` writes.
 """
