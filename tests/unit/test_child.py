@@ -159,6 +159,7 @@ def test_what_never_ends_is_ended_with_all_that_it_has_started(tmp_path: Path) -
     mark = tmp_path / "pids"
 
     def stuck() -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as if it were in native code already
         below = "import subprocess, time; print(subprocess.Popen(['sleep', '99']).pid, flush=True); time.sleep(99)"
         started = subprocess.Popen([sys.executable, "-c", below], stdout=subprocess.PIPE, start_new_session=True)
         assert started.stdout is not None
