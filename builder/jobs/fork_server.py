@@ -33,19 +33,21 @@ def serve(channel: socket.socket) -> Task | None:
     """
     server = os.getpid()
     gc.freeze()  # what is imported is never collected: no child walks it, and its pages stay shared
-    requests = channel.makefile("r", encoding="utf-8")
+    waiting = b""
     began: dict[int, float] = {}
     while True:
-        readable, _, _ = select.select([channel], [], [], _PAUSE if began else None)
-        if readable:
-            line = requests.readline()  # one at a time: the next comes when this one is known to be started
-            if not line:
+        if b"\n" not in waiting and select.select([channel], [], [], _PAUSE if began else None)[0]:
+            read = channel.recv(65_536)
+            if not read:
                 return None
+            waiting += read
+        if b"\n" in waiting:
+            line, _, waiting = waiting.partition(b"\n")
             message = json.loads(line)
             if "import" in message:
                 _import(message["import"])
                 continue
-            task = Task.from_json(line)
+            task = Task.from_json(line.decode())
             pid = os.fork()
             if pid == 0:
                 end_with(server)
