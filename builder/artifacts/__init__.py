@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
+from builder.artifacts.costs import Costs as Costs
 from builder.artifacts.findings import LintFinding as LintFinding
 from builder.artifacts.headroom import Headroom as Headroom
 
@@ -504,6 +505,8 @@ class BuildRecord:
     """The largest first; the report plots them."""
     lint: tuple[LintFinding, ...] = ()
     """What probably keeps the artifact off the Neural Engine, and where numbers can go wrong, the surest first."""
+    costs: tuple[Costs, ...] = ()
+    """What each function of the artifact costs; empty where that was not counted."""
     chosen: AutoResult | None = None
     """What `auto` stands for, where the recipe says it."""
     decided: BuildSpec | None = None

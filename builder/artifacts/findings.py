@@ -19,3 +19,5 @@ class LintFinding:
     sources: tuple[str, ...]
     ignored: str | None = None
     """The recipe's reason why this is accepted."""
+    share: float | None = None
+    """The share of the artifact's multiply-accumulates in these operators; None where that is not known."""

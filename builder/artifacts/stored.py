@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from builder.artifacts import (
     CheckReport,
     CompressionEffect,
+    Costs,
     LayerWeights,
     LintFinding,
     MeasuredSteps,
@@ -137,6 +138,8 @@ class SealedFacts:
     weights: tuple[LayerWeights, ...]
     """Without the paths of modules, which the convert stage knows."""
     lint: tuple[LintFinding, ...]
+    costs: tuple[Costs, ...]
+    """Likewise without modules."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from builder.artifacts import LintFinding
+from builder.artifacts import Costs, LintFinding
 from builder.artifacts.headroom import Headroom, OperatorRange
 from builder.config.meanings import DescribedSchema
 from builder.errors import BuilderError, Diagnostic
@@ -164,6 +164,52 @@ class LintAnswerFinding(Answer):
     sources: tuple[str, ...]
     accepted: str | None
     """The recipe's reason why this is accepted."""
+    share: float | None
+    """The share of the artifact's multiply-accumulates in these operators."""
+
+
+class OperatorCostAnswer(Answer):
+    """What an operator computes, and the bytes that it moves in one execution."""
+
+    name: str
+    operator: str
+    module: str
+    macs: int | None
+    """Multiply-accumulates; null where they are not known."""
+    times: int
+    """How often it is executed."""
+    weights_stored: int
+    weights_computed: int
+    read: int
+    written: int
+    intensity: float | None
+    """Operations (two a multiply-accumulate) per byte."""
+
+
+class CostsAnswer(Answer):
+    """What a function of the artifact costs, counted from its program; sizes are in bytes."""
+
+    function: str
+    sizes: tuple[str, ...]
+    """Of flexible inputs, what is counted with."""
+    macs: int
+    weights_stored: int
+    weights_computed: int
+    activations: int
+    peak: int
+    """The least memory of activations, at the best order of operators found."""
+    peak_is_least: bool
+    states: int
+    intensity: float | None
+    unknown: int
+    """Operators that are not counted."""
+    open_loops: int
+    """Loops that are counted with one turn."""
+    clear_share: float | None
+    """The share of multiply-accumulates that no rule is about."""
+    not_counted: str
+    """Why nothing is known, where it is not."""
+    operators: tuple[OperatorCostAnswer, ...]
 
 
 class OperatorHeadroom(Answer):
@@ -203,6 +249,7 @@ class LintAnswer(Answer):
     model: str
     findings: tuple[LintAnswerFinding, ...]
     """The surest first."""
+    costs: tuple[CostsAnswer, ...]
     headroom: tuple[HeadroomAnswer, ...]
 
 
@@ -220,6 +267,44 @@ class VerifyAnswer(Answer):
     """Whether it was built again, to the same bytes."""
     other_tools: tuple[str, ...]
     """Versions of tools that differ from those that made the release, where it was rebuilt."""
+
+
+class BuiltFacts(Answer):
+    """What an artifact is, and what its checks say."""
+
+    status: Literal["built", "up to date", "broken", "failed", "killed", "wrong", "interrupted", "not started"]
+    """As in the table of a sweep; `wrong` where the recipe is."""
+    exit_code: int
+    message: str
+    """Why it failed."""
+    artifact: str | None
+    bytes: int | None
+    digest: str | None
+    snr_db: float | None
+    """The least signal-to-noise ratio that a check measured, over all outputs, in decibels."""
+    verdicts: dict[str, Literal["passed", "failed", "inconclusive", "skipped"]]
+    """By check."""
+
+
+class CiRecipe(Answer):
+    """What became of a recipe."""
+
+    name: str
+    plan: Literal["up to date", "stored", "changed", "wrong"]
+    """What `plan` said before: whether stages had to run."""
+    now: BuiltFacts
+    base: BuiltFacts | None
+    """The same of the other branch; None where it has no such recipe, or no other branch is given."""
+
+
+class CiAnswer(Answer):
+    """What `ci --report FILE` writes."""
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    verb: Literal["ci"] = "ci"
+    exit_code: int
+    """That of the first recipe that failed, else 0."""
+    recipes: tuple[CiRecipe, ...]
 
 
 class Problem(Answer):
@@ -254,6 +339,7 @@ ANSWERS: Mapping[str, type[Answer]] = {
     "doctor": DoctorAnswer,
     "lint": LintAnswer,
     "verify": VerifyAnswer,
+    "ci": CiAnswer,
     "error": ErrorAnswer,
 }
 """By verb, and what any of them prints when it fails."""
@@ -300,9 +386,20 @@ def lint_findings(found: Sequence[LintFinding]) -> tuple[LintAnswerFinding, ...]
             advice=each.advice,
             sources=each.sources,
             accepted=each.ignored,
+            share=each.share,
         )
         for each in found
     )
+
+
+def costs_answer(costs: Costs) -> CostsAnswer:
+    """What one function costs."""
+    operators = tuple(
+        OperatorCostAnswer(**{name: getattr(each, name) for name in OperatorCostAnswer.model_fields})
+        for each in costs.operators
+    )
+    named = {name: getattr(costs, name) for name in CostsAnswer.model_fields if name != "operators"}
+    return CostsAnswer(**named, operators=operators)
 
 
 def headroom_answer(headroom: Headroom, findings: Sequence[LintFinding]) -> HeadroomAnswer:

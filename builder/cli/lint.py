@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ from builder.util.text import visible
 
 if TYPE_CHECKING:  # it brings torch
     from builder.analysis.headroom.analyse import Place
+    from builder.artifacts import Costs
 
 DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there, and where
 its numbers can go wrong: warnings, each with its confidence and its source (docs/reference/lint.md), the surest first.
-Values are bounded from the inputs on, as the build.json beside the model declares them, and the model is executed for
-a few seconds. The exit code is 0.
+Between them is what its operators cost: multiply-accumulates and bytes, counted from the program. Values are bounded
+from the inputs on, as the build.json beside the model declares them, and the model is executed for a few seconds. The
+exit code is 0.
 
   python -m builder lint outputs/mobilenet_v2_fp16/default/mobilenet_v2_fp16.mlpackage
 """
@@ -35,24 +38,35 @@ def run(arguments: Sequence[str]) -> int:
     """Print what was found; returns the exit code."""
     given = parser().read(arguments)
     path = model_file(given.model)
+    from builder.analysis.costs.screen import format_costs
     from builder.analysis.headroom.inputs import analyse_file
     from builder.analysis.headroom.screen import format_headroom
-    from builder.analysis.neural_engine.inspect import accepted, format_findings, lint
+    from builder.analysis.neural_engine.inspect import accepted, examine, format_findings
     from builder.reports.terminal import Terminal
 
     inputs, places = _beside(path)
     with Terminal(verbosity=verbosity(given), stream=sys.stderr) as terminal:
         terminal.begin("rules")
-        findings = lint(path)
+        examined = examine(path)
         terminal.begin("numbers")
         numbers = [(each, accepted(each.findings, {})) for each in analyse_file(path, inputs, places)]
+    findings = examined.findings
+    costs = tuple(_placed(each, places) for each in examined.costs)
     if given.json:
-        from builder.cli.answers import LintAnswer, headroom_answer, lint_findings, render
+        from builder.cli.answers import LintAnswer, costs_answer, headroom_answer, lint_findings, render
 
         functions = tuple(headroom_answer(headroom, found) for headroom, found in numbers)
-        print(render(LintAnswer(model=shown(path), findings=lint_findings(findings), headroom=functions)))
+        answer = LintAnswer(
+            model=shown(path),
+            findings=lint_findings(findings),
+            costs=tuple(map(costs_answer, costs)),
+            headroom=functions,
+        )
+        print(render(answer))
         return 0
     lines = format_findings(findings)
+    for each in costs:
+        lines += ["", *format_costs(each)]
     for headroom, found in numbers:
         lines += ["", *format_headroom(headroom), *(format_findings(found) if found else ())]
     print(visible("\n".join(lines)))
@@ -78,4 +92,12 @@ def _beside(path: Path) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, P
         for headroom in document.get("headroom", ())
         for row in headroom["operators"]
     }
-    return inputs, places
+    rows = (row for costs in document.get("costs", ()) for row in costs["operators"])
+    return inputs, {row["name"]: Place(module=row["module"], line="") for row in rows} | places
+
+
+def _placed(costs: Costs, places: Mapping[str, Place]) -> Costs:
+    """With the module of each operator that the build record knows."""
+    modules = {name: place.module for name, place in places.items()}
+    operators = (replace(each, module=modules.get(each.name, "")) for each in costs.operators)
+    return replace(costs, operators=tuple(operators))

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, BuildRequest, CheckReport, LintFinding
+from builder.artifacts import BuildRecord, BuildRequest, CheckReport, Costs, LintFinding
 from builder.artifacts.effects import with_measures
 from builder.backends import backend_of
 from builder.engine.run import Run
@@ -27,7 +27,7 @@ def make_record(run: Run, began: str) -> BuildRecord:
     loaded, prepared, sealed = run[LOAD].facts, run[PREPARE].facts, run[SEAL].facts
     converted, compressed, captured = run[CONVERT].facts, run[COMPRESS].facts, run[CAPTURE].facts
     checks, artifact = run[VERIFY].value(), run[SEAL].value()
-    costs = run[MEASURE].facts.steps if MEASURE in run.results else None
+    measured = run[MEASURE].facts.steps if MEASURE in run.results else None
     chosen = run[CHOOSE].facts if CHOOSE in run.results else None
     return BuildRecord(
         request=recorded(request),
@@ -43,8 +43,8 @@ def make_record(run: Run, began: str) -> BuildRecord:
         source={**loaded.origin, **_file_name(run.spec, loaded.origin), "seeded": loaded.seeded},
         substitutions=prepared.substitutions,
         lowerings=converted.lowerings,
-        compression=prepared.compression + with_measures(compressed.effects, costs, checks),
-        conversion=None if costs is None else costs.conversion,
+        compression=prepared.compression + with_measures(compressed.effects, measured, checks),
+        conversion=None if measured is None else measured.conversion,
         skipped_layers=prepared.skipped + compressed.skipped,
         op_counts=sealed.op_counts,
         capture={**asdict(captured), "failures": dict(run.first.failures)},
@@ -58,9 +58,18 @@ def make_record(run: Run, began: str) -> BuildRecord:
         labels=prepared.labels,
         weights=tuple(replace(layer, module=converted.modules.get(layer.output, "")) for layer in sealed.weights),
         lint=accepted((*sealed.lint, *_numeric(checks)), run.spec.lint.ignore),
+        costs=tuple(_placed(costs, run) for costs in sealed.costs),
         chosen=chosen,
         decided=None if chosen is None else run.spec,
     )
+
+
+def _placed(costs: Costs, run: Run) -> Costs:
+    """With the PyTorch module of each operator, where the conversion of its function knows that."""
+    function = run.functions.get(costs.function, run.first)
+    modules = function[CONVERT].facts.modules
+    placed = (replace(each, module=modules.get(each.name, "")) for each in costs.operators)
+    return replace(costs, operators=tuple(placed))
 
 
 def _numeric(checks: Sequence[CheckReport]) -> list[LintFinding]:

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from builder.analysis.costs.screen import amount
 from builder.artifacts import CheckReport
+from builder.artifacts.costs import figures
 from builder.jobs.jobs import Outcome
 from builder.reports.plain import duration, size, value_text
 from builder.reports.verdict import leading, worst_values
@@ -22,6 +24,8 @@ from builder.util.text import csv_cell
 _STYLES = {"built": "green", "up to date": "green", "not started": "dim", "interrupted": "yellow"}
 _MARKS = {True: ("✓", "+"), False: ("✗", "x"), None: ("–", "-")}
 _ROOM_FOR_VARIANT = 24
+_COLUMNS = {"costs.macs": "MACs", "costs.peak_bytes": "memory"}
+"""The figures that have a column on the screen, with its head; the others are in the CSV file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,8 @@ class Row:
     digest: str
     checks: Mapping[str, CheckReport]
     """By name, with the engine too where one check ran on several."""
+    figures: Mapping[str, float]
+    """What the artifact costs, by name: `costs.macs`."""
 
     @property
     def name(self) -> str:
@@ -53,7 +59,13 @@ def row_of(outcome: Outcome) -> Row:
         size_bytes=artifact.get("bytes"),
         digest=artifact.get("digest", ""),
         checks=_checks(document.get("checks", [])),
+        figures=_figures(document),
     )
+
+
+def _figures(document: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an artifact that no check makes."""
+    return {f"costs.{name}": value for costs in document.get("costs", ()) for name, value in figures(costs).items()}
 
 
 def _named(outcome: Outcome) -> str:
@@ -111,6 +123,7 @@ def _record(row: Row) -> dict[str, Any]:
         "arguments": " ".join(outcome.job.arguments),
         "log": "" if outcome.log is None else str(outcome.log),
     }
+    record |= row.figures
     for name, check in row.checks.items():
         record[f"{name}.verdict"] = check.verdict
         record |= {f"{name}.{measure}": value for measure, value in worst_values(check).items()}
@@ -146,6 +159,9 @@ def _table(
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("variant", overflow="fold", ratio=1 if not without_variant else None)
     table.add_column("size", justify="right", no_wrap=True)
+    differing = _differing(rows)
+    for name in differing:
+        table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for name in checks if checks is not None else ["checks"] if any(row.checks for row in rows) else []:
         table.add_column(_heading(name, rows) if checks is not None else name, no_wrap=checks is not None)
@@ -160,11 +176,25 @@ def _table(
             str(outcome.job.number),
             "" if without_variant else _shown_variant(row, rows),
             "" if row.size_bytes is None else size(row.size_bytes),
+            *(figure_text(name, row.figures.get(name)) for name in differing),
             Text(outcome.status, style=_STYLES.get(outcome.status, "bold red")),
             *cells,
             duration(outcome.seconds) if outcome.seconds else "",
         )
     return table
+
+
+def _differing(rows: Sequence[Row]) -> list[str]:
+    """The figures worth a column: those in which jobs differ."""
+    found = {name: {row.figures[name] for row in rows if name in row.figures} for name in _COLUMNS}
+    return [name for name, values in found.items() if len(values) > 1]
+
+
+def figure_text(name: str, value: float | None) -> str:
+    """A figure as people read it."""
+    if value is None:
+        return ""
+    return amount(round(value)) if name.rpartition(".")[2] == "macs" else value_text(name, value)
 
 
 def _shown_variant(row: Row, rows: Sequence[Row]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts import BuildRecord, CheckReport, Costs
 from builder.reports.plain import plain
 from builder.spec import BuildSpec
 from builder.spec.target import FORMATS
@@ -57,6 +58,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "skipped_layers": plain(record.skipped_layers),
         "lint": plain(record.lint),
         "headroom": plain(record.headroom),
+        "costs": [_costs(each) for each in record.costs],
         "op_counts": dict(sorted(record.op_counts.items())),
         "source_bytes": record.source_bytes,
         "labels": None if record.labels is None else len(record.labels),
@@ -64,6 +66,12 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "started": record.started,
         "seconds": record.seconds,
     }
+
+
+def _costs(costs: Costs) -> dict[str, Any]:
+    """With what follows from the numbers, for tools."""
+    operators = [{**plain(each), "intensity": each.intensity} for each in costs.operators]
+    return {**plain(replace(costs, operators=())), "intensity": costs.intensity, "operators": operators}
 
 
 def _check(check: CheckReport) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from builder.artifacts import BuildRecord
-from builder.reports import page_chosen, page_facts, page_headroom, page_interface, page_steps, page_verdict
+from builder.reports import page_chosen, page_costs, page_facts, page_headroom, page_interface, page_steps, page_verdict
 from builder.reports.markup import Markup, element, join, render, section_id
 from builder.util.paths import write_atomically
 
@@ -57,6 +57,7 @@ _SECTIONS = {
     "Call it from Swift": page_interface.swift,
     "Bytes": page_facts.weight,
     "Operators": page_facts.operators,
+    "Costs": page_costs.costs,
     "Headroom": page_headroom.headroom,
     "Neural Engine": page_facts.neural_engine,
     "Substitutions": page_facts.substitutions,

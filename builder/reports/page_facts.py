@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from builder.analysis.costs.screen import percent
 from builder.artifacts import BuildRecord, LayerWeights, LintFinding, SubstitutionEffect
 from builder.reports.markup import Content, Markup, bar, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import duration, leaves, number, plain, scalar, size
@@ -62,8 +63,10 @@ def neural_engine(record: BuildRecord) -> Markup:
     if not found:
         return section("Neural Engine", _quiet("Nothing is known that would keep this model off the Neural Engine."))
     head = ("rule", "confidence", "found", "what to do", "source")
+    shares = [f"{percent(each.clear_share)} of the MACs" for each in record.costs if each.clear_share is not None]
+    clear = [element("p", f"{' and '.join(shares)} are in operators with no known obstacle.")] if shares else []
     note = "Warnings from the file alone, for want of a list that Apple publishes; measure on a device before you act."
-    return section("Neural Engine", table(head, [finding_row(finding) for finding in found]), _quiet(note))
+    return section("Neural Engine", *clear, table(head, [finding_row(finding) for finding in found]), _quiet(note))
 
 
 def substitutions(record: BuildRecord) -> Markup | None:
@@ -156,7 +159,8 @@ def _layer(weight: LayerWeights) -> str:
 
 def finding_row(finding: LintFinding) -> tuple[Content, ...]:
     """A rule of the lint with what it found, and what to do."""
-    found = details(f"{finding.count}", *(element("p", example, class_="quiet") for example in finding.examples))
+    share = "" if finding.share is None else f" ({percent(finding.share)} of the MACs)"
+    found = details(f"{finding.count}{share}", *(element("p", example, class_="quiet") for example in finding.examples))
     done = finding.advice if finding.ignored is None else f"accepted: {finding.ignored}"
     return code(finding.rule), finding.confidence, found, done, "; ".join(finding.sources)
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from builder.util.text import size as size
+
 
 def plain(value: Any, *, finite: bool = True) -> Any:
     """`value` as JSON types; numbers that JSON lacks become the texts `inf`, `-inf` and `nan` (unless not `finite`).
@@ -51,18 +53,6 @@ def leaves(value: Any, *, prefix: str = "", separator: str = ".") -> Iterator[tu
         yield prefix, value
 
 
-def size(bytes_: int) -> str:
-    """A number of bytes as people say it, in decimal units as Apple's systems show them."""
-    if bytes_ < 1000:
-        return f"{bytes_} bytes"
-    amount = float(bytes_)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.5 or unit == "GB":
-            return f"{amount:.0f} {unit}" if amount >= 99.5 else f"{amount:.1f} {unit}"
-    raise AssertionError("unreachable: the last unit takes everything")
-
-
 def duration(seconds: float) -> str:
     """Seconds as people say them: `0.04 s`, `12.3 s`, `2 min 05 s`."""
     if seconds < 9.995:
@@ -93,7 +83,7 @@ def number(value: Any) -> str:
 
 def value_text(name: str, value: Any) -> str:
     """A measured value by its name: sizes in bytes as people say them, the rest as numbers."""
-    if name.rpartition(".")[2] == "bytes" and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if name.rpartition(".")[2].endswith("bytes") and isinstance(value, (int, float)) and not isinstance(value, bool):
         return size(round(value))
     return number(value)
 

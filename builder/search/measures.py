@@ -15,6 +15,7 @@ from builder.spec.base import Limit
 from builder.spec.check_kinds import Check, check_kind
 
 SIZE, SECONDS = "artifact.bytes", "build.seconds"
+_COSTS = ("macs", "weights_stored_bytes", "weights_computed_bytes", "activations_bytes", "peak_bytes", "clear_share")
 PLACE_OF_OUTPUT = "OUTPUT"
 """Stands for the name of any output where the recipe names none."""
 
@@ -28,7 +29,8 @@ class UnmeasuredError(Exception):
 
 def known_measures(spec: BuildSpec) -> list[str]:
     """The names of all measures that builds of `spec` have: whatever a check can limit, and what every build has."""
-    found = [SIZE, SECONDS]
+    found = [SIZE, SECONDS, *(f"costs.{name}" for name in _COSTS)]
+    found += [f"costs.{function}.{name}" for function in spec.functions or () for name in _COSTS]
     for name, check in spec.checks.items():
         own = [*_limited(check)]
         found += [f"checks.{name}.{measure}" for measure in own]
@@ -63,6 +65,10 @@ def value_of(measure: str, row: Row, worst: Worst) -> float:
         return float(row.size_bytes)
     if measure == SECONDS:
         return row.outcome.seconds
+    if measure.startswith("costs."):
+        if measure not in row.figures:
+            raise UnmeasuredError(f"{measure} is not known; known: {', '.join(row.figures) or 'nothing of it'}")
+        return row.figures[measure]
     values = list(_values(measure, row.checks.values()))
     if not values:
         raise UnmeasuredError(_why(measure, row))

@@ -26,13 +26,15 @@ def render_csv(trials: Sequence[Trial], search: Search) -> str:
     head = ["trial", "state", "front", *search.space, *search.objectives]
     constraints = [name for name in search.constraints if name not in search.objectives]
     tail = ["seconds", "exit_code", "variant", "artifact", "digest", "reason", "arguments", "log"]
-    columns = [*head, *constraints, *tail]
+    figures = list(dict.fromkeys(name for trial in trials for name in trial.figures))
+    columns = [*head, *constraints, *figures, *tail]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(csv_cell(name) for name in columns)
     for trial in trials:
         record = {
             **trial.measured,
             **trial.facts(),
+            **trial.figures,
             **trial.point,
             **trial.values,
             "trial": trial.number,

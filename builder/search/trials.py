@@ -38,6 +38,8 @@ class Trial:
     """By constraint, by how much it is missed; 0 or less where it is kept."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """By constraint, its measured value."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the artifact costs, by name."""
     exit_code: int = 0
     seconds: float = 0.0
     variant: str = ""
@@ -62,6 +64,7 @@ def finished(number: int, point: Point, outcome: Outcome, search: Search, *, pru
         "variant": row.variant,
         "artifact": outcome.artifact,
         "digest": row.digest,
+        "figures": row.figures,
         "log": "" if outcome.log is None else str(outcome.log),
     }
     if not outcome.succeeded and outcome.status != "broken":

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.costs import figures
 from builder.reports.plain import leaves, plain, size
 from builder.reports.verdict import engine, headline, made_on, outcome, seeded_notice, synthetic_notice
 
@@ -22,6 +23,20 @@ LONGEST_VALUE = 6000
 """MLflow cuts longer parameter values without a word (mlflow.utils.validation.MAX_PARAM_VAL_LENGTH)."""
 LONGEST_TAG = 8000
 LONGEST_KEY = 250
+_LONGEST_DATASET, _DIGITS = 500, 36
+"""Of a dataset's name and digest (mlflow.utils.validation)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedDataset:
+    """Data that checks of a run were made on; metrics whose names begin with one of `checks` were measured on it."""
+
+    name: str
+    digest: str
+    """The first 36 digits of our own, as many as MLflow takes; all of it is in `source`."""
+    source: str
+    """JSON: what the check says of its data."""
+    checks: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +51,12 @@ class TrackedRun:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    datasets: tuple[TrackedDataset, ...] = ()
 
 
 def tracked_run(record: BuildRecord) -> TrackedRun:
     """The run for `record`; figures that are not finite become tags, since no chart can show them."""
-    figures = dict(_figures(record))
+    numbers = dict(_figures(record))
     started_ms = round(datetime.fromisoformat(record.started).timestamp() * 1000)
     return TrackedRun(
         name=f"{record.request.recipe}/{record.variant}",
@@ -48,9 +64,28 @@ def tracked_run(record: BuildRecord) -> TrackedRun:
         started_ms=started_ms,
         ended_ms=started_ms + round(record.seconds * 1000),
         params=config_params(record.request.config),
-        metrics={key: value for key, value in figures.items() if math.isfinite(value)},
-        tags={**_tags(record), **{key: str(value) for key, value in figures.items() if not math.isfinite(value)}},
+        metrics={key: value for key, value in numbers.items() if math.isfinite(value)},
+        tags={**_tags(record), **{key: str(value) for key, value in numbers.items() if not math.isfinite(value)}},
+        datasets=tuple(_datasets(record)),
     )
+
+
+def _datasets(record: BuildRecord) -> Iterator[TrackedDataset]:
+    """What checks were made on, each once."""
+    found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for name, check in _named(record):
+        if check.data is not None and check.data.get("digest"):
+            found.setdefault(str(check.data["digest"]), []).append((name, check.data))
+    for digest, checks in found.items():
+        data = {
+            key: value for key, value in checks[0][1].items() if key in ("kind", "samples", "digest", "description")
+        }
+        yield TrackedDataset(
+            name=str(data.get("description") or data.get("kind"))[:_LONGEST_DATASET],
+            digest=digest.rpartition(":")[2][:_DIGITS],
+            source=json.dumps(data, ensure_ascii=False),
+            checks=tuple(name for name, _ in checks),
+        )
 
 
 def config_params(config: Mapping[str, Any]) -> dict[str, str]:
@@ -89,6 +124,9 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
     yield "ops/total", float(sum(record.op_counts.values()))
     for name, count in sorted(record.op_counts.items()):
         yield f"ops/{metric_key(name)}", float(count)
+    for costs in record.costs:
+        for name, value in figures(costs).items():
+            yield "/".join(["costs", *(metric_key(part) for part in name.split("."))]), value
     for name, check in _named(record):
         yield from _output_figures(name, check.values)
     if record.conversion is not None:

@@ -48,3 +48,15 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return text == text.strip()
+
+
+def size(bytes_: int) -> str:
+    """A number of bytes as people say it, in decimal units as Apple's systems show them."""
+    if bytes_ < 1000:
+        return f"{bytes_} bytes"
+    amount = float(bytes_)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.5 or unit == "GB":
+            return f"{amount:.0f} {unit}" if amount >= 99.5 else f"{amount:.1f} {unit}"
+    raise AssertionError("unreachable: the last unit takes everything")

@@ -55,9 +55,9 @@ def _task(inputs: Inputs) -> StageTask[SealedPackage, SealedFacts]:
 
 
 def _pack(backend: Backend, sealed: SealedPackage, packing: Packing) -> Packed[SealedFacts]:
-    from builder.analysis.neural_engine.inspect import lint
+    from builder.analysis.neural_engine.inspect import examine
 
-    described = backend.describe(sealed.path)
+    described, examined = backend.describe(sealed.path), examine(sealed.path)
     facts = SealedFacts(
         format=sealed.format,
         size_bytes=sealed.size_bytes,
@@ -67,7 +67,8 @@ def _pack(backend: Backend, sealed: SealedPackage, packing: Packing) -> Packed[S
         functions=cast(Mapping[str, Mapping[str, tuple[Feature, ...]]], described.functions),
         op_counts=described.op_counts,
         weights=described.weights,
-        lint=lint(sealed.path),
+        lint=examined.findings,
+        costs=examined.costs,
     )
     if sealed.path.is_dir():
         objects = {"artifact/": packing.objects.put_folder(sealed.path)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from coreml_runtime.features import ArrayFeature, DictionaryFeature, ImageFeatur
 from coreml_runtime.mapping import Buffer, release
 from coreml_runtime.nn.layer import Source
 from coreml_runtime.nn.program import Steps, Values, bind_network, run_steps
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Preprocess = Callable[[Tensor], Tensor]
 
@@ -133,7 +136,7 @@ def from_rank_5(value: Tensor, declared: tuple[int, ...]) -> Tensor:
     return value.reshape(value.shape[2:]) if value.shape[:2] == (1, 1) else value
 
 
-def compile_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
+def compile_network(specification: Message, content: Buffer = b"") -> NeuralNetwork:
     """The network of a Model message, weights read and layers bound; UnsupportedError names all missing layers.
 
     `content` is the file that holds the weights which were cut out of the message.
@@ -143,27 +146,36 @@ def compile_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
     return network
 
 
-def read_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
+def read_network(specification: Message, content: Buffer = b"") -> NeuralNetwork:
     """From a Model message of any of the three neural network kinds."""
+    border = read_border(specification)
+    hidden: tuple[str, ...] = ()
+    if border.classes is not None:
+        hidden = (border.interface.predicted_feature, border.interface.predicted_probabilities)
+    outputs = [name for name in border.interface.outputs if name not in hidden]
+    if border.classes is not None and border.classes.scores not in outputs:
+        outputs.append(border.classes.scores)
+    layers = getattr(specification, specification.WhichOneof("Type")).layers
+    steps = bind_network(layers, Source(content=content), inputs=border.interface.inputs, outputs=outputs)
+    return replace(border, steps=steps)
+
+
+def read_border(specification: Message) -> NeuralNetwork:
+    """The same without its layers: what happens to inputs and outputs."""
     kind = specification.WhichOneof("Type")
     message = getattr(specification, kind)
     interface = read_interface(specification.description)
-    classes = _classes(message, interface) if kind == "neuralNetworkClassifier" else None
-    hidden = (interface.predicted_feature, interface.predicted_probabilities) if classes else ()
-    outputs = [name for name in interface.outputs if name not in hidden]
-    if classes is not None and classes.scores not in outputs:
-        outputs.append(classes.scores)
     return NeuralNetwork(
         interface=interface,
-        steps=bind_network(message.layers, Source(content=content), inputs=interface.inputs, outputs=outputs),
+        steps=Steps(steps=()),
         preprocess=_preprocessing(message, interface),
         legacy_arrays=message.arrayInputShapeMapping == 0,
         legacy_images=message.imageInputShapeMapping == 0,
-        classes=classes,
+        classes=_classes(message, interface) if kind == "neuralNetworkClassifier" else None,
     )
 
 
-def _classes(message: Any, interface: Interface) -> Classes:
+def _classes(message: Message, interface: Interface) -> Classes:
     """Without a name for the scores they are what the last layer writes."""
     kind = message.WhichOneof("ClassLabels")
     if kind is None:
@@ -178,11 +190,11 @@ def _classes(message: Any, interface: Interface) -> Classes:
     return Classes(scores=scores, labels=labels)
 
 
-def _written(message: Any, name: str) -> bool:
+def _written(message: Message, name: str) -> bool:
     return any(name in layer.output for layer in message.layers)
 
 
-def _preprocessing(message: Any, interface: Interface) -> dict[str, tuple[Preprocess, ...]]:
+def _preprocessing(message: Message, interface: Interface) -> dict[str, tuple[Preprocess, ...]]:
     """What happens to each image input, in the file's order; without a name it is the first image input."""
     images = [feature for feature in interface.inputs.values() if isinstance(feature, ImageFeature)]
     found: dict[str, tuple[Preprocess, ...]] = {}

@@ -1,0 +1,1 @@
+"""What an artifact costs: multiply-accumulates, bytes and memory by operator, counted from its program."""
