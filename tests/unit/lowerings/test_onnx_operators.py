@@ -29,12 +29,12 @@ FLOATS = np.array([[0, 1, -1, 12, -12, 40], [300, -300, 0.5, 2.5, -2.5, 1e-3]], 
 INTEGERS = np.array([[0, 1, -1, 2049, -2049, 7], [40000, -40000, 70000, 3, -7, 5]], np.int32)
 
 
-def compared(folder, text: str, given: dict[str, np.ndarray], precision: str) -> None:
+def compared(folder, text: str, given: dict[str, np.ndarray], precision: str, opset: int = 21) -> None:
     """Build the graph `text` in one precision and compare every output with onnxruntime's."""
     import onnx
     import torch
 
-    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 21]> {text}')
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)  # which declares the outputs' shapes
     onnx.save(model, str(folder / "m.onnx"))
     spec = BuildSpec.model_validate(
@@ -208,4 +208,5 @@ def test_signals_and_places(precision, tmp_path):
         "windows": random.standard_normal((1, 4, 6)), "x": random.standard_normal((1, 2, 4, 6)),
         "grid": np.array([[[[-1.0, 0.0], [0.25, 0.5]], [[0.0, 0.25], [0.5, -0.5]], [[1.5, 0.0], [-0.3, 0.9]]]]),
     }  # fmt: skip
-    compared(tmp_path, text, {name: np.round(array, 2).astype(np.float32) for name, array in given.items()}, precision)
+    given = {name: np.round(array, 2).astype(np.float32) for name, array in given.items()}
+    compared(tmp_path, text, given, precision, opset=26)
