@@ -39,6 +39,7 @@ VERBS = {
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
     "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
+    "package": "write a Swift package around an artifact, with golden tests",
     "flush": "send the builds that wait in the outbox to MLflow",
     "lock": "write to builder.lock what recipes are made of",
     "release": "build a locked recipe twice, compare, and write the proof beside the artifact",

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.artifacts import BuildRecord
+from builder.errors import ConfigurationError
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import plain, scalar
-from builder.reports.swift import swift_snippet
-from builder.reports.swift_coreai import core_ai_snippet
 from builder.spec.inputs import ImageInput
-from builder.spec.target import BACKENDS
+from builder.swift.describe import package_of_record
+from builder.swift.render import interface_source
 
 _LABELS_SHOWN = 10
 
@@ -50,14 +50,18 @@ def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{feature['name']}: {_feature(feature)}" for feature in features)
 
 
-_SNIPPETS = {"coreml": swift_snippet, "coreai": core_ai_snippet}
-
-
 def swift(record: BuildRecord) -> Markup:
-    """The snippet, and what is known of it."""
-    note = "Written from the artifact's own description; it was not compiled here."
-    snippet = _SNIPPETS[BACKENDS[record.artifact.format]](record)
-    return section("Call it from Swift", element("pre", element("code", snippet)), element("p", note, class_="quiet"))
+    """The type that an app calls, as the package has it, and how to get that."""
+    command = f"python -m builder package recipe={record.request.recipe}"
+    try:
+        source = interface_source(package_of_record(record))
+    except ConfigurationError as error:  # of a feature that no Swift is written for
+        return section("Call it from Swift", element("p", error.message))
+    return section(
+        "Call it from Swift",
+        element("p", "The interface of the Swift package that ", code(command), " writes. It was not compiled here."),
+        element("pre", element("code", source)),
+    )
 
 
 def _feature(feature: Mapping[str, Any]) -> str:
