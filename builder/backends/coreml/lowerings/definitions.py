@@ -255,16 +255,23 @@ def _bind(context: Any, node: Any, results: Sequence[Var]) -> None:
 
 @contextmanager
 def _registered(kind: str, lower: Convert) -> Iterator[None]:
-    """Let coremltools convert one kind of operator so."""
+    """Let coremltools convert one operator so; within it, operators of the same name are converted as before."""
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
     known = _TORCH_OPS_REGISTRY.name_to_func_mapping
     before = known.get(kind)
-    known[kind] = lower
+
+    def restore() -> None:
+        known.pop(kind, None)
+        if before is not None:
+            known[kind] = before
+
+    def once(context: Any, node: Any) -> None:
+        restore()
+        lower(context, node)
+
+    known[kind] = once
     try:
         yield
     finally:
-        if before is None:
-            del known[kind]
-        else:
-            known[kind] = before
+        restore()
