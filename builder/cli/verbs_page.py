@@ -13,8 +13,8 @@ from builder.cli.main import VERBS
 
 _HEAD = """# Commands
 
-`python -m builder VERB …`; the word `build` may be left out. `builder` is the same command. `-q` prints what is wrong and
-the result alone, `-v` says more; exit codes and streams are a [contract](../design.md#contracts).
+`python -m builder VERB …`; the word `build` may be left out. `builder` is the same command. `-q` prints what is
+wrong and the result alone, `-v` says more; exit codes and streams are a [contract](../design.md#contracts).
 """
 
 

@@ -1,4 +1,4 @@
-"""The documentation site: what is generated does not drift, links and anchors lead somewhere, and it needs no network."""
+"""The documentation site: what is generated does not drift, links lead somewhere, and it needs no network."""
 
 from __future__ import annotations
 

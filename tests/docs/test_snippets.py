@@ -34,7 +34,9 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "README.md",
         "docs/reference/json.md",
         "docs/reference/python.md",
-        pytest.param(" ".join(f"docs/tutorials/{name}.md" for name in ORDER["tutorials"]), marks=pytest.mark.slow),
+        pytest.param(
+            " ".join(f"docs/tutorials/{name}.md" for name in ORDER["tutorials"]), marks=pytest.mark.slow, id="tutorials"
+        ),
         "docs/guide/guide.md",
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/releases.md", marks=pytest.mark.slow),
