@@ -41,7 +41,7 @@ conformance: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # knows dependency groups
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    -e ./runtime -e '.[onnx,timm,huggingface,sign,submitit,search,coreai]' --group dev
+	    -e ./runtime -e '.[onnx,timm,huggingface,sign,submitit,search,coreai,remote]' --group dev
 	touch $@
 
 clean:

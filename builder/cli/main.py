@@ -20,6 +20,7 @@ from builder.util.child import run_in_child
 
 VERBS = {
     "build": "build a recipe (the word may be left out)",
+    "watch": "build again with every change, and show the report meanwhile",
     "plan": "say which stages a build would run, and why",
     "doctor": "check a recipe's model, or this installation, for problems",
     "debug": "say which operators of an artifact add the error, and what to change",
@@ -38,6 +39,7 @@ VERBS = {
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
     "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
+    "package": "write a Swift package around an artifact, with golden tests",
     "flush": "send the builds that wait in the outbox to MLflow",
     "lock": "write to builder.lock what recipes are made of",
     "release": "build a locked recipe twice, compare, and write the proof beside the artifact",

@@ -20,8 +20,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     try:
         record = _build(job)
     except BuilderError as error:
-        said = {"message": error.message, "hint": error.hint, "key": error.key, "code": error.code}
-        return {"error": said, "network": network}
+        text = {"message": error.message, "hint": error.hint, "key": error.key, "code": error.code}
+        return {"error": text, "network": network}
     root, read = Path(job["root"]), watch.files()
     besides = [Path(folder).resolve() for folder in job["besides"]]
     return {

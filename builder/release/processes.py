@@ -147,7 +147,7 @@ def _cache() -> Path:
     return Path(cache_folder())
 
 
-def _failure(said: Mapping[str, Any]) -> BuilderError:
+def _failure(summary: Mapping[str, Any]) -> BuilderError:
     """The error of a child."""
-    kind = CLASSES[int(said["code"][1:3]) - 2]
-    return kind(said["message"], code=said["code"], hint=said["hint"], key=said["key"])
+    kind = CLASSES[int(summary["code"][1:3]) - 2]
+    return kind(summary["message"], code=summary["code"], hint=summary["hint"], key=summary["key"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ ELSEWHERE = ("git", "mkdir", "openssl")
 """Programs that a page says it needs."""
 BEFORE_TIMM = "from builder.model.torchvision_import import import_torchvision; import_torchvision()\n"
 """timm imports torchvision, whose compiled operators do not load beside every torch."""
+LEAST = {"docs/guide/watch.md": 1, "docs/reference/json.md": 1, "docs/reference/python.md": 1}
+"""How many commands a page has at least, where that is few."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
 
@@ -41,6 +44,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/releases.md", marks=pytest.mark.slow),
         "docs/guide/conversion.md",
+        pytest.param("docs/guide/app.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/coreai.md", marks=pytest.mark.slow),
         "docs/guide/detectors.md",
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
@@ -52,6 +56,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/sweeps.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/search.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/stores.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/watch.md", marks=pytest.mark.slow),
     ],
 )
 def test_snippets(document, tmp_path, monkeypatch, capsys):
@@ -79,7 +84,7 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
             text = (BEFORE_TIMM if "import timm" in text else "") + text
             done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-    assert ran >= (5 if document.endswith(("README.md", "guide.md")) else 1)
+    assert ran >= LEAST.get(document, 5)
 
 
 def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.MonkeyPatch) -> int:
@@ -92,7 +97,9 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
         surroundings.setenv(variable[1], words.pop(0)[variable.end() :])
     if not words or line.startswith(SET_UP) or words[-1] in NEEDS_NETWORK_TIME:
         return 0
-    if words[:3] == ["python", "-m", "builder"]:
+    if words[:4] == ["python", "-m", "builder", "watch"]:
+        watch(words)
+    elif words[:3] == ["python", "-m", "builder"]:
         is_build = any(w.startswith("recipe=") for w in words) and words[3] != "show" and "tracking=" not in line
         extra = ["tracking=none"] if is_build else []
         code = main([*words[3:], *extra])
@@ -105,3 +112,17 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return 1
+
+
+def watch(words: list[str]) -> None:
+    """Run a command that goes on until Ctrl-C, up to its first verdict."""
+    process = subprocess.Popen([sys.executable, *words[1:]], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if re.match(r"[\d:]+ passed: ", line):
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0, "".join(said)

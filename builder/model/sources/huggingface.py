@@ -234,11 +234,11 @@ def _preprocessing(folder: Path) -> Preprocessing | None:
     if not path.is_file():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        configuration = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SourceError(f"{path} is damaged: {error}", code="B0302") from error
-    mean, std = said.get("image_mean"), said.get("image_std")
-    if not said.get("do_normalize", True):
+    mean, std = configuration.get("image_mean"), configuration.get("image_std")
+    if not configuration.get("do_normalize", True):
         mean, std = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
     if not mean or not std:
         return None
