@@ -254,7 +254,7 @@ class CapturedProgram:
     failures: Mapping[str, str] = field(default_factory=dict)
     """Why the methods that were tried first did not work."""
     frozen: tuple[str, ...] = ()
-    """Where a trace took what the first example holds for good, such as a branch: the kind of it, and the place."""
+    """Where a trace recorded what the first example holds as a constant, such as a branch: its kind and place."""
 
     def run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the captured program itself on raw inputs; one tensor for each output."""

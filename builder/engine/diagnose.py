@@ -184,7 +184,7 @@ def _frozen(noted: Sequence[tuple[Site, str]]) -> list[Obstacle]:
     return [
         Obstacle(
             rule="values",
-            what=f"{what}, which the trace takes for good as it was on the first example",
+            what=f"{what}, which the trace records as a constant, as it was on the first example",
             severity="note",
             sites=tuple(dict.fromkeys(site for site, other in frozen if other == what)),
             count=sum(other == what for _, other in frozen),

@@ -1,4 +1,4 @@
-"""One build in a process of its own, told by a JSON file: `python -m builder.release.job JOB.json`."""
+"""One build in a process of its own, which a JSON file describes: `python -m builder.release.job JOB.json`."""
 
 from __future__ import annotations
 
@@ -96,5 +96,5 @@ def _data_name(file: Path) -> str:
 
 if __name__ == "__main__":
     given = Path(sys.argv[1])
-    told = run_job(json.loads(given.read_text(encoding="utf-8")))
-    given.with_suffix(".result").write_text(json.dumps(told), encoding="utf-8")
+    result = run_job(json.loads(given.read_text(encoding="utf-8")))
+    given.with_suffix(".result").write_text(json.dumps(result), encoding="utf-8")

@@ -117,10 +117,10 @@ def _run(
             f"the process that builds ended with exit code {done.returncode}: {(done.stderr or '').strip()[-2000:]}",
             code="B0707",
         )
-    told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    if "error" in told:
-        raise _failure(told["error"])
-    return told
+    answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    if "error" in answer:
+        raise _failure(answer["error"])
+    return answer
 
 
 def _variables(

@@ -97,7 +97,7 @@ def stages(record: BuildRecord) -> Markup:
         _quiet(f"Captured by {record.capture.get('method', 'an unknown method')}."),
         *(_quiet(f"{method} did not work: {reason}") for method, reason in failures.items()),
         *(
-            _quiet(f"The trace took for good what the first example held: {frozen}")
+            _quiet(f"The trace recorded as constants what the first example held: {frozen}")
             for frozen in record.capture.get("frozen") or ()
         ),
     )

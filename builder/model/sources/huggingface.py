@@ -138,7 +138,7 @@ def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) ->
             key="source.folder" if source.folder else "source.model",
         )
     try:
-        model, told = _class(transformers, source.auto_class, "source.auto_class").from_pretrained(
+        model, loading = _class(transformers, source.auto_class, "source.auto_class").from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
@@ -154,7 +154,7 @@ def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) ->
             hint="compare `source.auto_class` with `architectures` in its config.json",
             key="source.auto_class",
         ) from error
-    missing = sorted(told["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         raise SourceError(
             f"{where} has no weights for {len(missing)} parameters of {type(model).__name__} "

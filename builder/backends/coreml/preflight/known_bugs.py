@@ -37,8 +37,8 @@ class KnownBug:
     @property
     def summary(self) -> str:
         """All of it, with its issue."""
-        told = f"{self.title} {self.what}"
-        return told if self.issue is None else f"{told} (apple/coremltools#{self.issue})"
+        sentence = f"{self.title} {self.what}"
+        return sentence if self.issue is None else f"{sentence} (apple/coremltools#{self.issue})"
 
 
 def _ignored_factors(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
