@@ -26,13 +26,18 @@ code of a user is read anew each time. The report is shown in a browser, which f
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("watch", DESCRIPTION, usage="watch recipe=NAME [key=value …] [--port NUMBER]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    made.add_argument("--port", type=int, default=0, metavar="NUMBER", help="of the page (default: a free one)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Watch until Ctrl-C; returns the exit code."""
-    parser = Parser("watch", DESCRIPTION, usage="watch recipe=NAME [key=value …] [--port NUMBER]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
-    parser.add_argument("--port", type=int, default=0, metavar="NUMBER", help="of the page (default: a free one)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     outputs = outputs_folder(given)
     if not any(word.startswith("recipe=") for word in given.overrides):
         raise ConfigurationError(
@@ -86,7 +91,7 @@ def _say(text: str) -> None:
 def _tell(event: Event) -> None:
     now = time.strftime("%H:%M:%S")
     if event.result is not None:
-        print(visible(f"{now} {event.result.verdict}: {event.result.said}"), file=sys.stderr, flush=True)
+        print(visible(f"{now} {event.result.verdict}: {event.result.summary}"), file=sys.stderr, flush=True)
     elif event.changed:
         more = f" and {len(event.changed) - 5} more" if len(event.changed) > 5 else ""
         print(visible(f"\n{now} changed: {', '.join(event.changed[:5])}{more}"), file=sys.stderr, flush=True)
@@ -99,7 +104,7 @@ def page_state(event: Event, result: Result, recipe: str) -> dict[str, str]:
     return {
         "recipe": recipe,
         "verdict": "building" if is_building else result.verdict,
-        "said": ", ".join(event.changed) if is_building else result.said,
+        "summary": ", ".join(event.changed) if is_building else result.summary,
         "error": "" if is_building else visible(result.error),
         "report": written,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 
 from builder.__main__ import main
+from coreml_runtime.cli import main as runtime_command
+from tools.docs_site import ORDER
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
@@ -22,7 +25,15 @@ SET_UP = ("make build", "make test", "pip install")
 """Commands that CI itself runs from scratch on a clean clone."""
 ELSEWHERE = ("git", "mkdir", "openssl")
 """Programs that a page says it needs."""
-LEAST = {"docs/guide/watch.md": 1}
+BEFORE_TIMM = "from builder.model.torchvision_import import import_torchvision; import_torchvision()\n"
+"""timm imports torchvision, whose compiled operators do not load beside every torch."""
+LEAST = {
+    "docs/guide/watch.md": 1,
+    "docs/guide/mlflow.md": 4,
+    "docs/reference/json.md": 1,
+    "docs/reference/python.md": 1,
+    "runtime/README.md": 4,
+}
 """How many commands a page has at least, where that is few."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
@@ -32,6 +43,11 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
     "document",
     [
         "README.md",
+        "docs/reference/json.md",
+        "docs/reference/python.md",
+        pytest.param(
+            " ".join(f"docs/tutorials/{name}.md" for name in ORDER["tutorials"]), marks=pytest.mark.slow, id="tutorials"
+        ),
         "docs/guide/guide.md",
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/releases.md", marks=pytest.mark.slow),
@@ -42,6 +58,8 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
         "docs/guide/headroom.md",
         "docs/guide/costs.md",
+        "runtime/README.md",
+        pytest.param("docs/guide/mlflow.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/runtime.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/sources.md", marks=pytest.mark.slow),
@@ -55,12 +73,13 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
     # given an empty folder with a picture, as a reader has it
     monkeypatch.chdir(tmp_path)
     Image.radial_gradient("L").convert("RGB").save("digit.png")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "runtime")]))
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "reader")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "reader@example.org")
     ran = 0
-    for language, file, text in FENCE.findall((ROOT / document).read_text()):
+    pages = document.split()  # tutorials follow one another in one folder, as their readers do
+    for language, file, text in FENCE.findall("\n".join((ROOT / page).read_text() for page in pages)):
         if file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).write_text(text)
@@ -72,6 +91,7 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
             if "coreai_torch" in text and find_spec("coreai_torch") is None:
                 continue  # an extra that has wheels for few machines
             ran += 1
+            text = (BEFORE_TIMM if "import timm" in text else "") + text
             done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
     assert ran >= LEAST.get(document, 5)
@@ -90,9 +110,12 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
     if words[:4] == ["python", "-m", "builder", "watch"]:
         watch(words)
     elif words[:3] == ["python", "-m", "builder"]:
-        extra = ["tracking=none"] if any(w.startswith("recipe=") for w in words) and words[3] != "show" else []
+        builds = any(w.startswith("recipe=") for w in words) and words[3] != "show"
+        extra = ["tracking=none"] if builds and not any(w.startswith("tracking") for w in words) else []
         code = main([*words[3:], *extra])
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
+    elif words[0] == "coreml-runtime":
+        assert runtime_command(words[1:]) == 0, capsys.readouterr().err
     elif words[0] in ELSEWHERE:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
