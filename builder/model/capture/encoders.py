@@ -38,7 +38,7 @@ def padding_set_to_zero() -> Iterator[None]:
             before, after = hidden[:, :-1].int(), hidden[:, 1:].int()
             hidden = hidden & (before <= after).all()
         output = torch.where(hidden[..., None], 0.0, output)
-        return output if self.norm is None else self.norm(output)  # type: ignore[no-any-return]  # a module
+        return output if self.norm is None else self.norm(output)
 
     nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
     try:
