@@ -35,6 +35,7 @@ VERBS = {
     "schema": "write the JSON schema with which editors complete and check recipes",
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
+    "device": "measure an artifact on a Mac, and attach that to its build",
     "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
     "flush": "send the builds that wait in the outbox to MLflow",
     "lock": "write to builder.lock what recipes are made of",

@@ -38,6 +38,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
         "docs/guide/headroom.md",
         "docs/guide/costs.md",
+        pytest.param("docs/guide/device.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/runtime.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/sources.md", marks=pytest.mark.slow),

@@ -86,4 +86,12 @@ CODES = (
             slow=True,
         ),
     ),
+    Code(
+        code="B0710",
+        title="a device cannot be measured by ssh",
+        text="`device run` uses the system's `ssh` and `scp`, which ask nothing (`BatchMode`): the host must be known, "
+        "and let this machine in by a key. The Mac needs Python with coremltools (`--python PATH`). Each step has "
+        "`--timeout` seconds. Nothing is attached to the build.",
+        example=net(commands=("device run ssh://nowhere.invalid recipe=x",), slow=True),
+    ),
 )
