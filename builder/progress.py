@@ -26,6 +26,9 @@ Bounds = Callable[[], Mapping[str, Bound]]
 BOUNDS_VARIABLE = "BUILDER_BOUNDS"
 """The environment variable by which a search names the file that takes the bounds of a build."""
 
+WATCHED_VARIABLE = "BUILDER_WATCHED"
+"""The environment variable by which `watch` names the file that a build tells its inputs."""
+
 
 class Progress(Protocol):
     """What a stage may say while it works; the terminal, a log or nobody listens."""

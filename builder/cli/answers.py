@@ -269,6 +269,44 @@ class VerifyAnswer(Answer):
     """Versions of tools that differ from those that made the release, where it was rebuilt."""
 
 
+class BuiltFacts(Answer):
+    """What an artifact is, and what its checks say."""
+
+    status: Literal["built", "up to date", "broken", "failed", "killed", "wrong", "interrupted", "not started"]
+    """As in the table of a sweep; `wrong` where the recipe is."""
+    exit_code: int
+    message: str
+    """Why it failed."""
+    artifact: str | None
+    bytes: int | None
+    digest: str | None
+    snr_db: float | None
+    """The least signal-to-noise ratio that a check measured, over all outputs, in decibels."""
+    verdicts: dict[str, Literal["passed", "failed", "inconclusive", "skipped"]]
+    """By check."""
+
+
+class CiRecipe(Answer):
+    """What became of a recipe."""
+
+    name: str
+    plan: Literal["up to date", "stored", "changed", "wrong"]
+    """What `plan` said before: whether stages had to run."""
+    now: BuiltFacts
+    base: BuiltFacts | None
+    """The same of the other branch; None where it has no such recipe, or no other branch is given."""
+
+
+class CiAnswer(Answer):
+    """What `ci --report FILE` writes."""
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    verb: Literal["ci"] = "ci"
+    exit_code: int
+    """That of the first recipe that failed, else 0."""
+    recipes: tuple[CiRecipe, ...]
+
+
 class Problem(Answer):
     """One thing that is wrong."""
 
@@ -301,6 +339,7 @@ ANSWERS: Mapping[str, type[Answer]] = {
     "doctor": DoctorAnswer,
     "lint": LintAnswer,
     "verify": VerifyAnswer,
+    "ci": CiAnswer,
     "error": ErrorAnswer,
 }
 """By verb, and what any of them prints when it fails."""

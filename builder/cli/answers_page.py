@@ -15,7 +15,7 @@ _HEAD = """# JSON for scripts
 `list`, `plan`, `show`, `doctor`, `lint` and `verify` take `--json`. Then exactly one JSON document stands on stdout,
 whatever the exit code is: the answer of the verb, or what is wrong ([error](#error)); stderr is for people, as without
 it. Only a process that is ended from outside (by the kernel, or by code of a model) prints nothing. `python -m builder
-schema --of plan` writes the JSON schema of a verb's document.
+schema --of plan` writes the JSON schema of a verb's document. `ci` writes its document with `--report FILE`.
 
 `schema` is 1. Keys may be added to a document under the same number; a key that changes its meaning or goes away
 raises it. Numbers that JSON lacks are the texts `inf`, `-inf` and `nan`. A build needs no `--json`: its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.cli.run_build import build_and_report
 from builder.errors import CheckError
+from builder.progress import WATCHED_VARIABLE
 from builder.util.child import print_artifact
 from builder.util.locations import shown
 
@@ -60,6 +62,10 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
 
         refuse_settings(overrides)
     request = compose_once(overrides, started=started)
+    if told := os.environ.get(WATCHED_VARIABLE):
+        from builder.cli.watch import tell_inputs
+
+        tell_inputs(request, overrides, Path(told))
     found = current_artifact(request, outputs=outputs)
     if found is None:
         try:

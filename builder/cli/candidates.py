@@ -160,7 +160,7 @@ def _paths(word: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator
 
 def _json_verbs(_word: str, _verb: str) -> Iterator[Candidate]:
     for verb in VERBS:
-        if "--json" in importlib.import_module(f"builder.cli.{verb}").parser()._option_string_actions:
+        if {"--json", "--report"} & set(importlib.import_module(f"builder.cli.{verb}").parser()._option_string_actions):
             yield verb, VERBS[verb]
     yield "error", "what any of them prints when it fails"
 

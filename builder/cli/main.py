@@ -20,6 +20,7 @@ from builder.util.child import run_in_child
 
 VERBS = {
     "build": "build a recipe (the word may be left out)",
+    "watch": "build again with every change, and show the report meanwhile",
     "plan": "say which stages a build would run, and why",
     "doctor": "check a recipe's model, or this installation, for problems",
     "debug": "say which operators of an artifact add the error, and what to change",
@@ -33,6 +34,8 @@ VERBS = {
     "explain": "say what the code of an error means",
     "completion": "print what makes a shell complete command lines of builder",
     "schema": "write the JSON schema with which editors complete and check recipes",
+    "ci": "build what changed among recipes, and compare it with another branch",
+    "validate": "check recipe files without building, for pre-commit and editors",
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
     "device": "measure an artifact on a Mac, and attach that to its build",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from builder.cli.arguments import Parser, outputs_folder
 from builder.progress import Silent
@@ -82,10 +82,15 @@ def plan_answer(request: BuildRequest, planned: Plan) -> PlanAnswer:
     return PlanAnswer(
         recipe=request.recipe,
         variant=request.variant,
-        state="changed" if planned.missed else "stored" if planned.artifact is None else "up to date",
+        state=state_of(planned),
         artifact=None if planned.artifact is None else shown(planned.artifact),
         stages=tuple(stages),
     )
+
+
+def state_of(planned: Plan) -> Literal["up to date", "stored", "changed"]:
+    """The one word for a plan."""
+    return "changed" if planned.missed else "stored" if planned.artifact is None else "up to date"
 
 
 def _missed(stage: str, changes: Sequence[Change] | None, *, first: bool) -> list[str]:

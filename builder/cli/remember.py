@@ -12,7 +12,7 @@ from typing import Any
 from builder import noop
 from builder.artifacts import BuildRequest
 from builder.config.folders import open_library
-from builder.store.code import PACKAGE, is_own, own_file, package_stats, runtime_package
+from builder.store.code import PACKAGE, own_file, package_stats, runtime_package
 from builder.store.digests import StatCache, files_below
 from builder.store.inputs import Named, named_in, user_codes
 from builder.util.paths import lock_of
@@ -91,29 +91,57 @@ def _named_files(request: BuildRequest) -> Iterator[Named]:
             yield named
 
 
-def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class BuildInputs:
+    """Everything on disk that decides what a build gives."""
+
+    configuration: ConfigurationInputs
+    files: frozenset[Path]
+    folders: frozenset[Path]
+    """Folders whose list of names counts."""
+    missing: frozenset[Path]
+    """What would be read if it existed."""
+
+
+def build_inputs(request: BuildRequest, arguments: Sequence[str]) -> BuildInputs:
+    """What a build reads besides builder itself: YAML files, named files and folders, user code with what it imports.
+
+    Raises UndecidableError as `configuration_inputs`.
+    """
     configuration = configuration_inputs(request, arguments)
-    inputs = {*configuration.files, *map(own_file, package_stats())}
-    listed = {*configuration.folders, *(file.parent for file in inputs if is_own(file))}
-    absent = {lock_of(artifact.parents[2], request.recipe, request.variant), *configuration.missing}
+    files, folders = set(configuration.files), set(configuration.folders)
+    missing = set(configuration.missing)
     for named in _named_files(request):
         place = Path(named.text).absolute()
         if place.is_dir():
-            listed |= {place, *(folder for folder in place.rglob("*") if folder.is_dir())}
-        inputs |= {file for _, file in files_below(place)}
+            folders |= {place, *(folder for folder in place.rglob("*") if folder.is_dir())}
+        files |= {file for _, file in files_below(place)}
     for code in user_codes(request.spec, StatCache(Path(noop.cache_folder()) / "remembered.json")):
-        inputs |= set(code.files)
-        absent |= set(code.missing)
-    entries = [noop.file_entry(str(file)) for file in sorted(inputs)]
+        files |= set(code.files)
+        missing |= set(code.missing)
+    return BuildInputs(
+        configuration=configuration,
+        files=frozenset(files),
+        folders=frozenset(folders),
+        missing=frozenset(missing),
+    )
+
+
+def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, Any]:
+    found = build_inputs(request, arguments)
+    absent = {lock_of(artifact.parents[2], request.recipe, request.variant), *found.missing}
+    own = {own_file(name) for name in package_stats()}
+    entries = [noop.file_entry(str(file)) for file in sorted(found.files | own)]
     if any(max(entry[1][:2]) >= started for entry in entries):
         raise UndecidableError
     outputs = [file for _, file in files_below(artifact.parent.absolute())]
-    listed |= {artifact.parent, *(folder for folder in artifact.parent.rglob("*") if folder.is_dir())}
+    published = {artifact.parent, *(folder for folder in artifact.parent.rglob("*") if folder.is_dir())}
+    listed = {*found.folders, *published, *(file.parent for file in own)}
     installed = [Path(entry) for entry in sys.path[1:] if entry]
     return {
         "schema": noop.SCHEMA,
         "identity": noop.identity_digest(arguments),
-        "environment": {name: noop.variable_digest(name) for name in configuration.variables},
+        "environment": {name: noop.variable_digest(name) for name in found.configuration.variables},
         "missing": sorted(str(path.absolute()) for path in {*absent, *(f for f in installed if not f.exists())}),
         "packages": [[str(f), f.stat().st_mtime_ns] for f in installed if f.is_dir() and f not in _ours()],
         "folders": [[str(folder), noop.names_in(str(folder))] for folder in sorted(listed)],

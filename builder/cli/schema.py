@@ -25,7 +25,9 @@ With --of, it is the schema of what a verb prints with --json.
 def parser() -> Parser:
     """Return the parser of this verb."""
     made = Parser("schema", DESCRIPTION, usage="schema [--of VERB] [--output FILE]")
-    made.add_argument("--of", metavar="VERB", help="of what that verb prints with --json, or `error` where it fails")
+    made.add_argument(
+        "--of", metavar="VERB", help="of what that verb prints with --json (ci: --report), or `error` where it fails"
+    )
     made.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
     return made
 

@@ -64,6 +64,16 @@ def run_sweep(arguments: Sequence[str], *, outputs: Path, verbosity: int, parano
     return code or running.tracking_code
 
 
+def run_jobs(jobs: Sequence[Job], arguments: Sequence[str], *, outputs: Path, verbosity: int) -> list[Outcome]:
+    """Build composed jobs side by side, as a sweep does; returns what became of each, in their order."""
+    if all(job.request is None for job in jobs):
+        return [outcomes.refused(job) for job in jobs]
+    with Display(jobs=len(jobs), verbosity=verbosity, stream=sys.stderr) as display:
+        running = _Sweep(arguments, jobs, outputs=outputs, settings=read_settings([]), options=(), display=display)
+        running.run()
+    return running.outcomes
+
+
 def _jobs(lines: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[list[Job], list[ConfigurationError]]:
     """Compose every job, of a variant's name and arguments; those that are wrong are jobs too, with their reason."""
     composed = []

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import socket
 import sys
+from dataclasses import is_dataclass
 
 from builder.cli.main import run_apart
 from builder.cli.process import setup_process
@@ -14,6 +15,11 @@ from builder.jobs.fork_server import serve
 
 _SHARED = (
     "builder.cli.build",
+    "builder.cli.composed",
+    "builder.cli.remember",
+    "builder.cli.watch",
+    "builder.reports.current",
+    "builder.backends.coreml.backend",
     "builder.config.compose",
     "builder.data",
     "builder.backends.coreml.description",
@@ -43,6 +49,19 @@ def import_shared() -> None:
     for name in _SHARED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    _build_schemas()
+
+
+def _build_schemas() -> None:
+    """Have pydantic make the validators that every job needs, which it would put off until their first use."""
+    from builder.artifacts import stored
+    from builder.engine.serialize import adapter
+    from builder.spec import BuildSpec
+
+    BuildSpec.model_rebuild()
+    for kind in vars(stored).values():
+        if isinstance(kind, type) and kind.__module__ == stored.__name__ and is_dataclass(kind):
+            adapter(kind)
 
 
 def run(descriptor: int) -> int:

@@ -44,20 +44,21 @@ class _Bytes:
 def dump(facts: Any, objects: Objects) -> tuple[dict[str, Any], dict[str, str]]:
     """Facts as a record of plain values, and the digests of the objects that hold their bytes, by name."""
     found = _Bytes(objects, {})
-    record: dict[str, Any] = _adapter(type(facts)).dump_python(facts, context=found)
+    record: dict[str, Any] = adapter(type(facts)).dump_python(facts, context=found)
     return record, found.digests
 
 
 def load(kind: type[Facts], record: Mapping[str, Any], digests: Mapping[str, str], objects: Objects) -> Facts:
     """Facts of a record that anybody may have written; raises UnreadableError where it is another one."""
     try:
-        facts: Facts = _adapter(kind).validate_json(json.dumps(record), strict=True, context=_Bytes(objects, digests))
+        facts: Facts = adapter(kind).validate_json(json.dumps(record), strict=True, context=_Bytes(objects, digests))
     except (ValidationError, CorruptError, RecursionError, TypeError) as error:
         raise UnreadableError(str(error)) from error
     return facts
 
 
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+def adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """What reads and writes a type of facts, made once."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]

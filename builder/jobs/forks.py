@@ -61,6 +61,11 @@ class ForkServer:
         self._channel.close()
         self._process.wait()
 
+    def kill(self) -> None:
+        """End the server at once, whatever it does; children that run end with it."""
+        self._process.kill()
+        self.close()
+
     def _listen(self) -> None:
         """Take in what the server says next."""
         try:

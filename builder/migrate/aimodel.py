@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from builder.artifacts import Sample
+from builder.backends.coreai.compression.restore import restore
 from builder.backends.coreai.conversion import Declared, Halves, convert
 from builder.backends.coreai.declared import declared_types, known_features
 from builder.backends.coreai.engine import interpreter
 from builder.backends.coreai.sealing import Metadata, seal
 from builder.migrate.original import Inputs
+from builder.migrate.plain import stored_plain
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import metadata_of
 from coreml_runtime import Model, State, load
@@ -37,8 +39,13 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     with tempfile.TemporaryDirectory(prefix="builder-migrate-") as folder:
         made = Path(folder) / "model.aimodel"
         convert(program, made, declared, halves)
+        plain: Sequence[str] = ()
+        if exported.forms:
+            small = Path(folder) / "small.aimodel"
+            plain = restore(made, small, exported.forms)
+            made = small
         seal({"": made}, destination, _metadata(exported, inputs))
-    return ()
+    return stored_plain(exported, plain)
 
 
 def _output_type(feature: Any) -> str | None:

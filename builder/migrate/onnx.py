@@ -7,16 +7,22 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from builder.artifacts import Sample
 from builder.errors import ConversionError, UnfitEnvironmentError
+from builder.migrate.onnx_graph import name_nodes, simplify
+from builder.migrate.onnx_weights import LEAST_OPSET, store
 from builder.migrate.original import Inputs
+from builder.migrate.plain import stored_plain
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import described
 from coreml_runtime.export import Exported
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -45,9 +51,10 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
             hint="export it to pt2 or aimodel, which have them",
         )
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    opset = LEAST_OPSET if exported.forms else None
     try:
         converted = torch.onnx.export(
-            exported.program, dynamo=True, verbose=False, optimize=True,
+            exported.program, dynamo=True, verbose=False, optimize=False, opset_version=opset,
             input_names=[each.name for each in exported.inputs], output_names=list(exported.outputs),
         )  # fmt: skip
     except Exception as error:  # the exporter has many types of its own
@@ -56,13 +63,16 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
             f"torch's exporter cannot write it as ONNX: {lines[0] if lines else type(error).__name__}", code="B0401"
         ) from error
     assert converted is not None, "of an exported program dynamo makes one"
+    simplify(converted.model, exported.forms)
+    name_nodes(converted.model, exported.paths)
     model = converted.model_proto
-    _tidy(model, exported)
+    plain = store(model, exported.forms)
+    _describe(model, exported)
     onnx.save(model, str(destination))
-    return ()
+    return stored_plain(exported, plain)
 
 
-def _tidy(model: Any, exported: Exported) -> None:
+def _describe(model: ModelProto, exported: Exported) -> None:
     """Take out what names this machine, and put in what the original says of itself."""
     import onnx
 

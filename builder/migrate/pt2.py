@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from builder.artifacts import Sample
 from builder.migrate.original import Inputs
 from builder.migrate.proof import Engine
+from builder.migrate.pt2_weights import store
 from coreml_runtime.export import Exported
 from coreml_runtime.features import ImageFeature
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 NAME = "builder.json"
 """The extra file of the archive: inputs and outputs by name, labels, and what the original says of itself."""
 
 
 def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str]:  # noqa: ARG001 - as all formats
-    """Save the program."""
-    torch.export.save(exported.program, destination, extra_files={NAME: json.dumps(described(exported), indent=1)})
+    """Save the program, compressed weights as buffers of few bytes and the operators that make them dense."""
+    program = copy.deepcopy(exported.program)
+    store(program, exported.forms)
+    torch.export.save(program, destination, extra_files={NAME: json.dumps(described(exported), indent=1)})
     return ()
 
 
@@ -43,7 +50,7 @@ def _described(exported: Exported, name: str) -> dict[str, Any]:
     return {"shape": repr(feature)}
 
 
-def metadata_of(specification: Any) -> dict[str, Any]:
+def metadata_of(specification: Message) -> dict[str, Any]:
     """Author, licence, version, description and the author's own entries, without those that are empty."""
     own = specification.description.metadata
     found = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from builder.backends import backend_of_file
 from builder.backends.description import ArtifactDescription
 from builder.store.digests import file_digest, files_below
 from coreml_runtime.package import Package, open_package, resolve
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _SPECIFIED = (".mlpackage", ".mlmodel")
 """The artifacts that are compared operator by operator, by the specification that both are written in."""
@@ -107,7 +110,7 @@ def _blobs(package: Package) -> dict[str, tuple[int, bytes]]:
     return found
 
 
-def _operations(specification: Any) -> dict[str, Any]:
+def _operations(specification: Message) -> dict[str, Any]:
     """Every operator of a program, or layer of a network, by its name; blocks inside operators included."""
     kind = specification.WhichOneof("Type")
     if kind == "pipeline":
@@ -145,7 +148,7 @@ def _operators(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[s
             yield f"operator {name} ({_type(one)}): {', '.join(places[:3])} differ{'s' if len(places) == 1 else ''}"
 
 
-def _type(message: Any) -> str:
+def _type(message: Message) -> str:
     return str(message.type) if hasattr(message, "type") else str(message.WhichOneof("layer"))
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from builder.tracking.outbox import ARTIFACT, Entry
+from builder.tracking.logged_model import log_model
+from builder.tracking.outbox import ARTIFACT, EXAMPLE, Entry
 from builder.util import paths
 from builder.util.locks import exclusive
 from builder.util.redact import redacted
@@ -51,9 +52,11 @@ def connected(uri: str) -> Iterator[Any]:
         if uri.startswith("sqlite:///"):
             database = Path(uri.removeprefix("sqlite:///")).absolute()
             stack.enter_context(exclusive(database.with_name(f".{database.name}.lock")))
-        from mlflow import MlflowClient
+        import mlflow
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        stack.callback(mlflow.set_tracking_uri, mlflow.get_tracking_uri())
+        mlflow.set_tracking_uri(uri)  # a registry asks for a logged model where mlflow itself is set to
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         try:
             client.search_experiments(max_results=1)
         except Exception as error:
@@ -74,15 +77,45 @@ def send(client: Any, entry: Entry, folder: Path, outputs: Path, *, artifact_not
     if run is not None and run.data.tags.get(COMPLETE_TAG) == "true":
         return str(run.info.run_id)
     run_id = run.info.run_id if run is not None else _create_run(client, experiment, entry)
-    _log_values(client, run_id, entry)
-    client.log_artifacts(run_id, str(folder))
+    logged = log_model(client, entry, folder, experiment, run_id)
+    _log_values(client, run_id, entry, logged.model_id)
+    _log_datasets(client, run_id, entry)
+    elsewhere = {EXAMPLE} if logged.model_id is None else {EXAMPLE, ARTIFACT}  # in the model's files
+    for path in sorted(folder.iterdir()):
+        if path.name not in elsewhere:
+            _log_file(client, run_id, path)
     if artifact_note is not None:
         client.set_tag(run_id, "artifact.note", artifact_note)
     elif entry.register_as is not None:
-        _register(client, run_id, entry.register_as, entry.alias)
+        _register(client, run_id, logged.model_id, entry.register_as, entry.alias)
+    if logged.note:
+        client.set_tag(run_id, "model.note", logged.note)
     client.set_terminated(run_id, entry.run.status, end_time=entry.run.ended_ms)
     client.set_tag(run_id, COMPLETE_TAG, "true")
     return str(run_id)
+
+
+def _log_file(client: Any, run_id: str, path: Path) -> None:
+    """Log a file, or a folder under its own name."""
+    if path.is_dir():
+        client.log_artifacts(run_id, str(path), path.name)
+    else:
+        client.log_artifact(run_id, str(path))
+
+
+def _log_datasets(client: Any, run_id: str, entry: Entry) -> None:
+    """Link the run to the data of its checks; the same link twice is one."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            dataset=Dataset(name=data.name, digest=data.digest, source_type="builder", source=data.source),
+            tags=[InputTag("mlflow.data.context", ", ".join(data.checks))],
+        )
+        for data in entry.run.datasets
+    ]
+    if inputs:
+        client.log_inputs(run_id, datasets=inputs)
 
 
 def _experiment(client: Any, name: str, outputs: Path) -> str:
@@ -129,8 +162,8 @@ def _create_run(client: Any, experiment: str, entry: Entry) -> str:
     return str(run.info.run_id)
 
 
-def _register(client: Any, run_id: str, name: str, alias: str) -> None:
-    """Make the run's artifact a version of the registered model `name`, once, and give it `alias`."""
+def _register(client: Any, run_id: str, model_id: str | None, name: str, alias: str) -> None:
+    """Make the logged model, or the run's artifact, a version of the registered model `name`, once; give it `alias`."""
     from mlflow.exceptions import MlflowException
 
     versions = [v for v in client.search_model_versions(f"run_id = '{run_id}'") if v.name == name]
@@ -140,17 +173,35 @@ def _register(client: Any, run_id: str, name: str, alias: str) -> None:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
-        versions = [client.create_model_version(name, source, run_id)]
+        files = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
+        source = files if model_id is None else f"models:/{model_id}"
+        versions = [client.create_model_version(name, source, run_id, model_id=model_id)]
     client.set_registered_model_alias(name, alias, versions[0].version)
 
 
-def _log_values(client: Any, run_id: str, entry: Entry) -> None:
-    """Log in batches of at most what a server takes; values sent before are the same and change nothing."""
+def _log_values(client: Any, run_id: str, entry: Entry, model_id: str | None) -> None:
+    """Log in batches of at most what a server takes; values sent before are the same and change nothing.
+
+    Metrics are the logged model's too, each with the data that it was measured on.
+    """
     from mlflow.entities import Metric, Param, RunTag
 
     params = [Param(key, value) for key, value in entry.run.params.items()]
-    metrics = [Metric(key, value, entry.run.ended_ms, 0) for key, value in entry.run.metrics.items()]
+    data = {check: dataset for dataset in entry.run.datasets for check in dataset.checks}
+    metrics = [
+        Metric(
+            key,
+            value,
+            entry.run.ended_ms,
+            0,
+            model_id=model_id,
+            dataset_name=measured_on.name if measured_on else None,
+            dataset_digest=measured_on.digest if measured_on else None,
+            run_id=run_id,
+        )
+        for key, value in entry.run.metrics.items()
+        for measured_on in (data.get(key.partition("/")[0]),)
+    ]
     tags = [RunTag(key, value) for key, value in entry.run.tags.items()]
     for batch in _batches(params, _PARAMS_AT_ONCE):
         client.log_batch(run_id, params=batch)

@@ -6,6 +6,7 @@ Why copies and hard links rather than a path: docs/decisions/0021-outbox.md.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -30,6 +32,8 @@ from builder.util.redact import redacted_values
 SCHEMA = 1
 ARTIFACT = "artifact"
 """The folder of an entry, and of the run, in which the artifact lies."""
+EXAMPLE = "example"
+"""The folder of an entry with values for the inputs of the logged model: a PNG or `.npy` file for each."""
 _LINK_FROM = 1_000_000
 """Bytes from which a file is linked and not copied."""
 _FORGOTTEN_AFTER = 3600.0
@@ -204,6 +208,32 @@ def _collect(record: BuildRecord, folder: Path) -> None:
         shutil.copytree(record.artifact.path, target, copy_function=_take)
     else:
         _take(record.artifact.path, target)
+    _write_example(record, folder / EXAMPLE)
+
+
+def _write_example(record: BuildRecord, folder: Path) -> None:
+    """What checks used for the inputs: the first picture, and the array on which artifact and original differ most."""
+    import numpy as np
+
+    names = {str(described["name"]) for described in record.inputs}
+    for check in record.checks:
+        for picture in check.pictures:
+            if picture.input in names:
+                names.remove(picture.input)
+                folder.mkdir(exist_ok=True)
+                (folder / f"{file_name(picture.input)}.png").write_bytes(picture.png)
+    for check in record.checks:
+        if check.worst_input is not None and names:
+            with np.load(io.BytesIO(check.worst_input), allow_pickle=False) as arrays:
+                for name in sorted(names & set(arrays.files)):
+                    names.remove(name)
+                    folder.mkdir(exist_ok=True)
+                    np.save(folder / f"{file_name(name)}.npy", arrays[name])
+
+
+def file_name(name: str) -> str:
+    """The name of an input as one of a file."""
+    return quote(name, safe=" ").replace(".", "%2E")
 
 
 def _take(source: str | Path, target: str | Path) -> str:

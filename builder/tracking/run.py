@@ -24,6 +24,20 @@ LONGEST_VALUE = 6000
 """MLflow cuts longer parameter values without a word (mlflow.utils.validation.MAX_PARAM_VAL_LENGTH)."""
 LONGEST_TAG = 8000
 LONGEST_KEY = 250
+_LONGEST_DATASET, _DIGITS = 500, 36
+"""Of a dataset's name and digest (mlflow.utils.validation)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedDataset:
+    """Data that checks of a run were made on; metrics whose names begin with one of `checks` were measured on it."""
+
+    name: str
+    digest: str
+    """The first 36 digits of our own, as many as MLflow takes; all of it is in `source`."""
+    source: str
+    """JSON: what the check says of its data."""
+    checks: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +52,7 @@ class TrackedRun:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    datasets: tuple[TrackedDataset, ...] = ()
 
 
 def tracked_run(record: BuildRecord) -> TrackedRun:
@@ -52,7 +67,26 @@ def tracked_run(record: BuildRecord) -> TrackedRun:
         params=config_params(record.request.config),
         metrics={key: value for key, value in numbers.items() if math.isfinite(value)},
         tags={**_tags(record), **{key: str(value) for key, value in numbers.items() if not math.isfinite(value)}},
+        datasets=tuple(_datasets(record)),
     )
+
+
+def _datasets(record: BuildRecord) -> Iterator[TrackedDataset]:
+    """What checks were made on, each once."""
+    found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for name, check in _named(record):
+        if check.data is not None and check.data.get("digest"):
+            found.setdefault(str(check.data["digest"]), []).append((name, check.data))
+    for digest, checks in found.items():
+        data = {
+            key: value for key, value in checks[0][1].items() if key in ("kind", "samples", "digest", "description")
+        }
+        yield TrackedDataset(
+            name=str(data.get("description") or data.get("kind"))[:_LONGEST_DATASET],
+            digest=digest.rpartition(":")[2][:_DIGITS],
+            source=json.dumps(data, ensure_ascii=False),
+            checks=tuple(name for name, _ in checks),
+        )
 
 
 def config_params(config: Mapping[str, Any]) -> dict[str, str]:

@@ -4,6 +4,11 @@
 class RuntimeFailure(Exception):  # noqa: N818 - the family of errors, named apart from the builtin RuntimeError
     """What every error of this package is."""
 
+    def __init__(self, *arguments: object, hint: str | None = None) -> None:
+        """`hint` says what to do next."""
+        super().__init__(*arguments)
+        self.hint = hint
+
 
 class ModelError(RuntimeFailure):
     """The file is damaged or is not a Core ML model; the message says where and what was found."""

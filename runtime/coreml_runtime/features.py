@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from coreml_runtime.errors import ModelError, UnsupportedError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Shape = tuple[int, ...]
 Range = tuple[int, int | None]
@@ -169,7 +172,7 @@ def _features(entries: Iterable[Any]) -> dict[str, Feature]:
     return found
 
 
-def _feature(name: str, message: Any) -> Feature:
+def _feature(name: str, message: Message) -> Feature:
     kind = message.WhichOneof("Type")
     optional = bool(message.isOptional)
     if kind == "multiArrayType":
@@ -191,7 +194,7 @@ def _scalar(kind: str) -> Scalar:
     return "int64" if kind == "int64Type" else "double" if kind == "doubleType" else "string"
 
 
-def _array(name: str, message: Any, *, optional: bool) -> ArrayFeature:
+def _array(name: str, message: Message, *, optional: bool) -> ArrayFeature:
     if message.dataType not in _ARRAY_TYPES:
         raise ModelError(f"feature {name!r}: multi-array of the unknown data type {message.dataType}")
     flexibility = message.WhichOneof("ShapeFlexibility")
@@ -213,7 +216,7 @@ def _array(name: str, message: Any, *, optional: bool) -> ArrayFeature:
     )
 
 
-def _image(name: str, message: Any, *, optional: bool) -> ImageFeature:
+def _image(name: str, message: Message, *, optional: bool) -> ImageFeature:
     if message.colorSpace not in _COLORS:
         raise ModelError(f"feature {name!r}: image of the unknown colour space {message.colorSpace}")
     flexibility = message.WhichOneof("SizeFlexibility")
@@ -236,7 +239,7 @@ def _image(name: str, message: Any, *, optional: bool) -> ImageFeature:
     )
 
 
-def _range(message: Any) -> Range:
+def _range(message: Message) -> Range:
     return int(message.lowerBound), None if message.upperBound < 0 else int(message.upperBound)
 
 

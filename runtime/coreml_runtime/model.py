@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from coreml_runtime.errors import InputError, ModelError, UnsupportedError
 from coreml_runtime.features import ArrayFeature, Feature, Interface, read_interface
 from coreml_runtime.package import Package, open_package
 from coreml_runtime.values import Allows, check_inputs, encode_outputs, to_numpy
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Intermediates = Iterable[str] | str
 """Names, one name, or "all"."""
@@ -79,7 +82,7 @@ class Model:
     function: str | None
     interface: Interface
     network: Network
-    specification: Any
+    specification: Message
 
     def __repr__(self) -> str:
         function = f", function {self.function!r}" if self.function not in (None, "main") else ""
@@ -195,7 +198,9 @@ def _network(package: Package, kind: str, function: str | None, interface: Inter
     return network
 
 
-def chosen_function(specification: Any, kind: str, function: str | None, path: Path) -> tuple[str | None, Interface]:
+def chosen_function(
+    specification: Message, kind: str, function: str | None, path: Path
+) -> tuple[str | None, Interface]:
     """The function to run and its interface."""
     description = specification.description
     if kind != "mlProgram":

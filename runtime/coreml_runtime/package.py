@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_runtime.errors import ModelError, UnsupportedError
 from coreml_runtime.mapping import Buffer, map_file
 from coreml_runtime.proto import messages
 from coreml_runtime.wire import cut_weights
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 MODEL_PATH = "@model_path"
 
@@ -23,7 +26,7 @@ class Package:
     """
 
     path: Path
-    specification: Any
+    specification: Message
     root: Path | None
     content: Buffer = b""
 

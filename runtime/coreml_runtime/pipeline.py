@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from coreml_runtime.features import ArrayFeature, Feature, ImageFeature, Interfa
 from coreml_runtime.model import Model, build_model
 from coreml_runtime.ops.nms import select_boxes
 from coreml_runtime.package import Package
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _DTYPES = {
     "fp32": torch.float32, "fp16": torch.float32, "fp64": torch.float64, "int32": torch.int32, "int8": torch.int8,
@@ -83,7 +86,7 @@ def _fit(feature: Feature, value: Any, origin: Feature | None, stage: int) -> An
 class Suppression:
     """The nonMaximumSuppression model: boxes (N, 4) and confidences (N, C), of which the best are kept."""
 
-    message: Any
+    message: Message
     interface: Interface
 
     def run(

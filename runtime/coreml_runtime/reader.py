@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,9 @@ from coreml_runtime.program import (
     ValueType,
 )
 
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
 _OPSETS = {"CoreML5": "ios15", "CoreML6": "ios16", "CoreML7": "ios17", "CoreML8": "ios18", "CoreML9": "ios26"}
 _MAXIMUM_RANK = 32
 _FIELDS = {"floats": "fp32", "ints": "int32", "bools": "bool", "longInts": "int64", "doubles": "fp64"}
@@ -34,7 +37,7 @@ Weights = Callable[[str, int, str, tuple[int, ...]], torch.Tensor]
 """(file name, offset, MIL type, shape) -> tensor on the weight file."""
 
 
-def read_function(name: str, message: Any, weights: Weights) -> Function:
+def read_function(name: str, message: Message, weights: Weights) -> Function:
     """The function `name` of an MIL program, in the block that its opset chooses."""
     if message.opset not in _OPSETS:
         raise UnsupportedError(f"function {name!r}: opset {message.opset!r} is none of {', '.join(_OPSETS)}")
@@ -48,7 +51,7 @@ def read_function(name: str, message: Any, weights: Weights) -> Function:
     )
 
 
-def _block(message: Any, weights: Weights) -> Block:
+def _block(message: Message, weights: Weights) -> Block:
     return Block(
         inputs=tuple(_named(entry) for entry in message.inputs),
         operations=tuple(_operation(entry, weights) for entry in message.operations),
@@ -56,7 +59,7 @@ def _block(message: Any, weights: Weights) -> Block:
     )
 
 
-def _operation(message: Any, weights: Weights) -> Operation:
+def _operation(message: Message, weights: Weights) -> Operation:
     attributes: Mapping[str, Any] = message.attributes
     name = str(_value(attributes["name"], weights).value) if "name" in attributes else message.type
     where = f"operator {message.type} {name!r}"
@@ -75,7 +78,7 @@ def _operation(message: Any, weights: Weights) -> Operation:
     )
 
 
-def _argument(message: Any, weights: Weights, where: str) -> Argument:
+def _argument(message: Message, weights: Weights, where: str) -> Argument:
     bindings = []
     for binding in message.arguments:
         kind = binding.WhichOneof("binding")
@@ -85,11 +88,11 @@ def _argument(message: Any, weights: Weights, where: str) -> Argument:
     return tuple(bindings)
 
 
-def _named(message: Any) -> Named:
+def _named(message: Message) -> Named:
     return Named(name=message.name, type=_type(message.type))
 
 
-def _type(message: Any) -> ValueType:
+def _type(message: Message) -> ValueType:
     kind = message.WhichOneof("type")
     if kind == "tensorType":
         return _tensor_type(message.tensorType)
@@ -107,7 +110,7 @@ def _type(message: Any) -> ValueType:
     raise ModelError("a value has no type")
 
 
-def _tensor_type(message: Any) -> TensorType:
+def _tensor_type(message: Message) -> TensorType:
     if message.dataType not in NAMES:
         raise UnsupportedError(f"tensor data type {message.dataType} of MIL")
     if len(message.dimensions) > _MAXIMUM_RANK or message.rank not in (-1, len(message.dimensions)):
@@ -117,11 +120,11 @@ def _tensor_type(message: Any) -> TensorType:
     return TensorType(dtype=NAMES[message.dataType], shape=tuple(_size(entry) for entry in message.dimensions))
 
 
-def _size(message: Any) -> int | None:
+def _size(message: Message) -> int | None:
     return int(message.constant.size) if message.WhichOneof("dimension") == "constant" else None
 
 
-def _value(message: Any, weights: Weights, where: str = "a value") -> Constant:
+def _value(message: Message, weights: Weights, where: str = "a value") -> Constant:
     declared = _type(message.type)
     kind = message.WhichOneof("value")
     if kind == "blobFileValue":
@@ -149,7 +152,7 @@ def _static(declared: ValueType, where: str) -> tuple[str, tuple[int, ...]]:
     return declared.dtype, shape
 
 
-def _tensor(message: Any, dtype: str, shape: tuple[int, ...], where: str) -> Any:
+def _tensor(message: Message, dtype: str, shape: tuple[int, ...], where: str) -> Any:
     """An immediate tensor; text comes back as str (rank 0) or as a tuple of str."""
     field = message.WhichOneof("value")
     elements = math.prod(shape)

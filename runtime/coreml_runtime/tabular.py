@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from coreml_runtime.errors import ModelError
 from coreml_runtime.features import ArrayFeature, Interface, read_interface
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Result = dict[str, Any]
 
@@ -20,7 +23,7 @@ Result = dict[str, Any]
 class Tabular:
     """A model without layers: its message, and the function that computes it."""
 
-    message: Any
+    message: Message
     interface: Interface
     compute: Callable[[Any, Interface, dict[str, Any]], Result]
 
@@ -46,33 +49,33 @@ def _single(interface: Interface, value: Any) -> Result:
     return {next(iter(interface.outputs)): value}
 
 
-def identity(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
+def identity(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
     """Outputs are the inputs of the same name, or in the same order."""
     del message
     names = zip(interface.outputs, interface.inputs, strict=False)
     return {name: inputs[name] if name in inputs else inputs[other] for name, other in names}
 
 
-def feature_vectorizer(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
+def feature_vectorizer(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
     """The named columns one after the other."""
     parts = [torch.as_tensor(inputs[column.inputColumn]).reshape(-1).double() for column in message.inputList]
     return _single(interface, torch.cat(parts))
 
 
-def array_feature_extractor(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
+def array_feature_extractor(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
     """The elements at the indices given."""
     indices = [int(index) for index in message.extractIndex]
     return _single(interface, _vector(inputs, interface)[indices])
 
 
-def scaler(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
+def scaler(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
     """(x + shift) * scale; one value counts for all (Scaler.proto)."""
     shift = torch.tensor(list(message.shiftValue) or [0.0], dtype=torch.float64)
     scale = torch.tensor(list(message.scaleValue) or [1.0], dtype=torch.float64)
     return _single(interface, (_vector(inputs, interface) + shift) * scale)
 
 
-def normalizer(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
+def normalizer(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
     """Divided by the largest, the absolute or the Euclidean norm; a zero vector stays (Normalizer.proto)."""
     x = _vector(inputs, interface)
     order = {message.LMax: math.inf, message.L1: 1, message.L2: 2}[message.normType]
@@ -87,7 +90,7 @@ def _transformed(value: Tensor, name: str) -> Tensor:
     return 0.5 * (1 + torch.erf(value / math.sqrt(2))) if name == "Probit" else value
 
 
-def _scores(message: Any, interface: Interface, inputs: dict[str, Any]) -> Tensor:
+def _scores(message: Message, interface: Interface, inputs: dict[str, Any]) -> Tensor:
     """One score a row of weights."""
     x = _vector(inputs, interface)
     rows = [torch.tensor(list(row.value), dtype=torch.float64) for row in message.weights]
@@ -97,14 +100,14 @@ def _scores(message: Any, interface: Interface, inputs: dict[str, Any]) -> Tenso
     return torch.stack([row @ x for row in rows]) + offset
 
 
-def glm_regressor(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
+def glm_regressor(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
     """A weighted sum (GLMRegressor.proto)."""
     kind = message.DESCRIPTOR.enum_types_by_name["PostEvaluationTransform"].values_by_number
     value = _transformed(_scores(message, interface, inputs), kind[message.postEvaluationTransform].name)
     return _single(interface, value)
 
 
-def glm_classifier(message: Any, interface: Interface, inputs: dict[str, Any]) -> Result:
+def glm_classifier(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
     """Probabilities: one against the reference class, or of each class against the rest (GLMClassifier.proto)."""
     kind = message.DESCRIPTOR.enum_types_by_name["PostEvaluationTransform"].values_by_number
     scores = _transformed(_scores(message, interface, inputs), kind[message.postEvaluationTransform].name)
@@ -132,7 +135,7 @@ KINDS: dict[str, Callable[[Any, Interface, dict[str, Any]], Result]] = {
 }
 
 
-def compile_tabular(specification: Any) -> Tabular:
+def compile_tabular(specification: Message) -> Tabular:
     """From a Model message of one of `KINDS`."""
     kind = specification.WhichOneof("Type")
     interface = read_interface(specification.description)

@@ -218,3 +218,8 @@ def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
     """A tensor as a numpy array that owns its memory; rank 0 becomes shape (1,), as Core ML returns it."""
     array: np.ndarray[Any, Any] = value.detach().contiguous().numpy()
     return array.reshape(1) if array.ndim == 0 else array
+
+
+def numpy_dtype(feature: ArrayFeature) -> np.dtype[Any]:
+    """The numpy type of an array of this feature; half precision is float32, as it comes out."""
+    return np.dtype(_NUMPY_DTYPES[feature.dtype])

@@ -12,10 +12,13 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_runtime.mapping import Buffer
 from coreml_runtime.proto import messages
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 MARKER = 19_000
 """The field that stands for a cut one. protobuf keeps the numbers from 19000 to 19999 to itself: no schema has them."""
@@ -69,7 +72,7 @@ def cut_weights(content: Buffer) -> bytes | None:
     return b"".join(parts) if walk.cuts else None
 
 
-def markers(message: Any) -> Iterator[tuple[int, int, int]]:
+def markers(message: Message) -> Iterator[tuple[int, int, int]]:
     """What was cut out of a WeightParams message: (number of the field, start, size)."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 

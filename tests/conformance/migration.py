@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,29 +21,59 @@ from tests.conformance.suites import SUITES, Suite
 
 _ROOT = Path(__file__).parents[2]
 _JSON, _PAGE = _ROOT / "docs" / "migration.json", _ROOT / "docs" / "migration.md"
+_KEPT = _ROOT / "outputs" / "migration"
 CHOSEN = ("operators", "layers")
 
 
 def draw(suite: Suite, count: int, seed: int) -> list[str]:
-    """Ids of `count` tests of the suite, or all where it has no more."""
+    """Ids of `count` tests of the suite, or all where it has no more; a larger sample holds the smaller one."""
     command = pytest_command(suite.modules, Path("/dev/null"), "--collect-only")
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             command, cwd=_ROOT, env=environment(Path(folder)), capture_output=True, text=True, check=True
         )
     ids = sorted(line for line in done.stdout.splitlines() if "::" in line)
-    return ids if len(ids) <= count else sorted(random.Random(seed).sample(ids, count))
+    random.Random(seed).shuffle(ids)
+    return sorted(ids[:count])
 
 
-def run(suite: Suite, ids: list[str]) -> list[dict[str, Any]]:
-    """What became of every prediction of these tests."""
+def run(suite: Suite, ids: list[str], kept: Path) -> list[dict[str, Any]]:
+    """What became of every prediction of these tests; those with a result in the folder `kept` do not run again."""
+    kept.mkdir(parents=True, exist_ok=True)
+    number = len(list(kept.glob("*.jsonl")))
     with tempfile.TemporaryDirectory() as folder:
-        chosen, out = Path(folder) / "ids", Path(folder) / "out.jsonl"
+        chosen = Path(folder) / "ids"
         chosen.write_text("\n".join(ids), encoding="utf-8")
-        options = (f"--conformance-list={chosen}", f"--conformance-export={out}")
-        command = pytest_command(suite.modules, Path(folder) / "results.jsonl", *options)
+        options = (
+            f"--conformance-list={chosen}", f"--conformance-done={kept}",
+            f"--conformance-export={kept / f'{number}.exported'}",
+        )  # fmt: skip
+        command = pytest_command(suite.modules, kept / f"{number}.jsonl", *options)
         subprocess.run(command, cwd=_ROOT, env=environment(Path(folder)), stdout=sys.stderr, check=False)
-        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    return chosen_rows(kept, set(ids))
+
+
+def chosen_rows(kept: Path, ids: set[str]) -> list[dict[str, Any]]:
+    """What was written of these tests by all runs; a line that a killed run cut off is left out."""
+    lines = (line for file in sorted(kept.glob("*.exported")) for line in file.read_text("utf-8").split("\n"))
+    return [row for line in lines if line.endswith("}") and (row := json.loads(line))["test"] in ids]
+
+
+def forget(kept: Path, outcomes: set[str]) -> None:
+    """Let the tests of these outcomes run again."""
+    files = sorted(kept.glob("*.exported"))
+    rows = {file: [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.endswith("}")]
+            for file in files}  # fmt: skip
+    again = {row["test"] for found in rows.values() for row in found if row["outcome"] in outcomes}
+    for file, found in rows.items():
+        _write(file, [row for row in found if row["test"] not in again])
+    for file in sorted(kept.glob("*.jsonl")):
+        lines = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.endswith("}")]
+        _write(file, [row for row in lines if row["test"] not in again])
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def totals(rows: list[dict[str, Any]], sampled: int) -> dict[str, Any]:
@@ -104,16 +135,21 @@ def page(data: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.migration", description=__doc__)
+    parser.add_argument("suites", nargs="*", default=list(CHOSEN))
     parser.add_argument("--count", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--kept", type=Path, default=_KEPT, help="folder of the results of runs that broke off")
+    parser.add_argument("--again", nargs="*", default=[], metavar="OUTCOME", help="run tests of these outcomes again")
     given = parser.parse_args()
-    suites = {}
+    old = json.loads(_JSON.read_text(encoding="utf-8"))["suites"] if _JSON.exists() else {}
     for suite in SUITES:
-        if suite.name in CHOSEN:
+        if suite.name in given.suites:
+            kept = given.kept / suite.name
+            forget(kept, set(given.again))
             ids = draw(suite, given.count, given.seed)
-            suites[suite.name] = totals(run(suite, ids), len(ids))
+            old[suite.name] = totals(run(suite, ids, kept), len(ids)) | {"ran": date.today().isoformat()}
     versions = {name: version(name) for name in ("coremltools", "torch", "numpy")}
-    data = {"seed": given.seed, "suites": suites, "versions": versions}
+    data = {"seed": given.seed, "suites": old, "versions": versions}
     _JSON.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     _PAGE.write_text(page(data), encoding="utf-8")
 

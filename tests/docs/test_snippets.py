@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -21,6 +22,8 @@ SET_UP = ("make build", "make test", "pip install")
 """Commands that CI itself runs from scratch on a clean clone."""
 ELSEWHERE = ("git", "mkdir", "openssl")
 """Programs that a page says it needs."""
+LEAST = {"docs/guide/watch.md": 1}
+"""How many commands a page has at least, where that is few."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
 
@@ -45,6 +48,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/sweeps.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/search.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/stores.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/watch.md", marks=pytest.mark.slow),
     ],
 )
 def test_snippets(document, tmp_path, monkeypatch, capsys):
@@ -70,7 +74,7 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
             ran += 1
             done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-    assert ran >= 5
+    assert ran >= LEAST.get(document, 5)
 
 
 def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.MonkeyPatch) -> int:
@@ -83,7 +87,9 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
         surroundings.setenv(variable[1], words.pop(0)[variable.end() :])
     if not words or line.startswith(SET_UP) or words[-1] in NEEDS_NETWORK_TIME:
         return 0
-    if words[:3] == ["python", "-m", "builder"]:
+    if words[:4] == ["python", "-m", "builder", "watch"]:
+        watch(words)
+    elif words[:3] == ["python", "-m", "builder"]:
         extra = ["tracking=none"] if any(w.startswith("recipe=") for w in words) and words[3] != "show" else []
         code = main([*words[3:], *extra])
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
@@ -95,3 +101,17 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return 1
+
+
+def watch(words: list[str]) -> None:
+    """Run a command that goes on until Ctrl-C, up to its first verdict."""
+    process = subprocess.Popen([sys.executable, *words[1:]], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if re.match(r"[\d:]+ passed: ", line):
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0, "".join(said)

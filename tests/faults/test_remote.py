@@ -30,6 +30,15 @@ def wait_until_sent(project: Project) -> None:
     raise AssertionError([path.read_text() for path in (project.cache / "unsent").glob("*.log")])
 
 
+def settled(project: Project) -> Project:
+    """The project, once the process that sends has ended, whatever came of it."""
+    for _ in range(600):
+        if not list((project.cache / "unsent").glob("*.lock")):
+            return project
+        time.sleep(0.1)
+    raise AssertionError("it does not end")
+
+
 def everything_written(*projects: Project) -> Iterator[tuple[Path, bytes]]:
     for project in projects:
         for path in project.folder.rglob("*"):
@@ -57,8 +66,8 @@ def test_one_machine_builds_and_another_takes_it_from_s3(
     said += other.build("-v", environment=environment)
     # then it runs no stage, and its artifact is the same bytes
     assert other.cached() == dict.fromkeys(other.cached(), True)
-    other.check(expected)
-    one.check(expected)
+    settled(other).check(expected)
+    settled(one).check(expected)
     assert "seal: from the remote store s3://team/models/v1" in said
     # and no secret is written or shown anywhere, in the bucket either
     assert SECRET not in said
@@ -81,11 +90,11 @@ def test_objects_that_strangers_wrote_to_the_bucket_change_no_artifact(
     said = other.build(environment=environment)
     # then it has built what it could not use, and what it sent is whole
     assert "damaged" in said
-    other.check(expected)
+    settled(other).check(expected)
     wait_until_sent(other)
     third.build(environment=environment)
     assert set(third.cached().values()) == {True}
-    third.check(expected)
+    settled(third).check(expected)
 
 
 @pytest.mark.slow
@@ -109,7 +118,7 @@ def test_an_outage_in_the_middle_of_a_build_costs_time_only(
     # then it goes on alone, says so once, and loses nothing
     assert process.returncode == 0, said + rest
     assert (said + rest).count("is not used in this build") == 1
-    other.check(expected)
+    settled(other).check(expected)
     code, told = run(other, "flush", environment)
     assert (code, "B0709" in told) == (7, True), told
 
@@ -123,8 +132,8 @@ def test_machines_side_by_side_and_a_variant_share_what_is_common(
     processes = [machine.start(environment=environment) for machine in machines]
     assert [(process.communicate(timeout=300)[1], process.returncode)[1] for process in processes] == [0, 0]
     for machine in machines:
-        machine.check(expected)
         wait_until_sent(machine)
+        settled(machine).check(expected)
     # when a third builds another precision: what does not depend on it is there
     third = make_project()
     process = third.start("precision=fp32", environment=environment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -15,6 +15,9 @@ from builder.analysis.init.named import CLASSIFIER
 from builder.errors import SourceError
 from builder.model.sources.weights import read_checkpoint
 from builder.model.torchvision_import import import_torchvision
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 PREFIXES = ("", "module.", "model.", "_orig_mod.", "net.")
 """What training wrappers put before the names of a model's tensors."""
@@ -112,7 +115,7 @@ def _parts(shapes: Shapes) -> set[str]:
     return {name.partition(".")[0] for name in shapes} - TRAINING_HEADS
 
 
-def _shapes_of(models: Any, model: str, classes: int) -> Shapes:
+def _shapes_of(models: ModuleType, model: str, classes: int) -> Shapes:
     arguments: dict[str, Any] = {"weights": None, "num_classes": classes}
     if model in ("googlenet", "inception_v3"):
         arguments["init_weights"] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ from coreml_runtime.ops.context import UNKNOWN_RANK, TensorType
 from coreml_runtime.package import open_package
 from coreml_runtime.program import Block, Named, Operation, Reference
 from coreml_runtime.reader import read_function
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _SMALL = 16
 """Constants with more values are weights."""
@@ -56,7 +59,7 @@ def _flexible(feature: Any) -> str | None:
     return "range" if wide or getattr(feature, "width_range", None) else None
 
 
-def _operators(specification: Any) -> Iterator[Operator]:
+def _operators(specification: Message) -> Iterator[Operator]:
     kind = specification.WhichOneof("Type")
     if kind == "mlProgram":
         for name, message in sorted(specification.mlProgram.functions.items()):

@@ -6,17 +6,20 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.mlpackage import link_folder, write_package
 from builder.backends.coreml.seal import without_tool_builds
 from builder.store.objects import CorruptError, Objects
 
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
+
 _SPECIFICATION, _WEIGHTS = "model", "weights/"
 
 
-def pack_model(model: Any, objects: Objects) -> str:
+def pack_model(model: MLModel, objects: Objects) -> str:
     """Store a model of coremltools without dates; return the digest of its manifest."""
     specification = without_tool_builds(model._spec)
     files = {_SPECIFICATION: objects.put_bytes(specification.SerializeToString(deterministic=True))}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from builder.backends.description import ArtifactDescription
 
 if TYPE_CHECKING:
+    from coremltools.models import MLModel
+
     from builder.artifacts import (
         CapturedProgram,
         CompressedModel,
@@ -75,7 +77,7 @@ class CoreML:
 
         return seal(compressed, spec, destination, seeded=seeded, behind=behind)
 
-    def pack_model(self, model: Any, objects: Objects) -> str:
+    def pack_model(self, model: MLModel, objects: Objects) -> str:
         """Specification and weights."""
         from builder.backends.coreml.archive import pack_model
 
@@ -87,7 +89,7 @@ class CoreML:
 
         return unpack_model(manifest, objects)
 
-    def program_file(self, model: Any, folder: Path) -> Path:
+    def program_file(self, model: MLModel, folder: Path) -> Path:
         """The package of an ML program; a neural network is written to `folder`."""
         if model.package_path is not None:
             return Path(model.package_path)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing, Sample
 from builder.backends.coreml.compression.activations import ActivationStep, measure_ranges, range_of, share_ranges
@@ -22,6 +22,11 @@ from builder.data import draw_samples
 from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.compression import QuantizeActivations
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Program
+    from coremltools.models import MLModel
+    from google.protobuf.message import Message
 
 _NETWORKS = "coremltools.models.neural_network.quantization_utils"
 _PASSES = "coremltools.optimize.coreml._quantization_passes"
@@ -85,12 +90,12 @@ def _said(step: Step | ActivationStep) -> str:
     return f"{step.name}: {len(step.changed)} {step.noun}{'s' if len(step.changed) != 1 else ''}{left}"
 
 
-def _applied(step: Step | ActivationStep, model: Any, spec: BuildSpec) -> Any:
+def _applied(step: Step | ActivationStep, model: MLModel, spec: BuildSpec) -> Any:
     """A new model with the step applied to it; `model` stays as it is."""
     if isinstance(step, ActivationStep):
         ranges = measure_ranges(_all_values(model), step.samples, step.progress)
 
-        def quantize(program: Any) -> None:
+        def quantize(program: Program) -> None:
             share_ranges(ranges, program)
             step.apply(program, ranges)
 
@@ -100,7 +105,7 @@ def _applied(step: Step | ActivationStep, model: Any, spec: BuildSpec) -> Any:
     return _with_program(model, step.apply)
 
 
-def _all_values(model: Any) -> Callable[[Sample], Mapping[str, Any]]:
+def _all_values(model: MLModel) -> Callable[[Sample], Mapping[str, Any]]:
     """What returns every value that `model` computes for a sample, by its name in the program; states go on."""
     import coreml_runtime as runtime
 
@@ -109,7 +114,7 @@ def _all_values(model: Any) -> Callable[[Sample], Mapping[str, Any]]:
     return lambda sample: loaded.predict(dict(sample.given), state=state, intermediates="all")
 
 
-def _with_program(model: Any, change: Callable[[Any], None]) -> Any:
+def _with_program(model: MLModel, change: Callable[[Any], None]) -> Any:
     """A new model whose program `change` has changed in place."""
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
     from coremltools.models.utils import _apply_graph_pass
@@ -121,11 +126,11 @@ def _with_program(model: Any, change: Callable[[Any], None]) -> Any:
     return _apply_graph_pass(model, Apply())
 
 
-def _compressed_network(step: Step, model: Any) -> Any:
+def _compressed_network(step: Step, model: MLModel) -> Any:
     from coremltools.models import MLModel
     from coremltools.models.neural_network import quantization_utils
 
-    def unloaded(specification: Any, compute_units: Any) -> Any:
+    def unloaded(specification: Message, compute_units: Any) -> Any:
         return MLModel(specification, compute_units=compute_units, skip_model_load=True)
 
     with (

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.backends.coreml.importing import import_coremltools
@@ -36,6 +36,12 @@ from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
 from builder.spec.precision import Fp32, Mixed
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from coremltools.converters.mil.mil import Program
+    from coremltools.models import MLModel
 
 COMPRESSED = "_COREML_/"
 """Part of the names of buffers by which coremltools.optimize.torch marks compressed weights."""
@@ -131,7 +137,7 @@ def conversion_errors(what: str) -> Iterator[None]:
             _LOG.debug("%s", line)
 
 
-def _output_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any]:
+def _output_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> list[Any]:
     """One type for each output; integers stay integers where the recipe does not say a dtype."""
     import numpy as np
 
@@ -156,7 +162,7 @@ def _output_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any
     return types
 
 
-def state_types(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> list[Any] | None:
+def state_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> list[Any] | None:
     """One type for each state, by the path of its buffer, which coremltools wants; the seal stage names them."""
     import numpy as np
 
@@ -177,7 +183,7 @@ def _scores_name(prepared: PreparedModel, spec: BuildSpec) -> str:
     return f"{prepared.output_names[0]}_scores" if spec.format == "mlpackage" else prepared.output_names[0]
 
 
-def _classifier(ct: Any, prepared: PreparedModel, spec: BuildSpec) -> Any:
+def _classifier(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> Any:
     if spec.classifier is None or prepared.labels is None:
         return None
     return ct.ClassifierConfig(
@@ -195,7 +201,7 @@ def _named_probabilities(prepared: PreparedModel, spec: BuildSpec) -> Iterator[N
         return
 
     def naming(add_classify_op: Callable[[Any, Any], tuple[str, str]]) -> Callable[[Any, Any], tuple[str, str]]:
-        def add(program: Any, config: Any) -> tuple[str, str]:
+        def add(program: Program, config: Any) -> tuple[str, str]:
             label, _ = add_classify_op(program, config)
             main = program.functions["main"]
             main.outputs[1].name = prepared.output_names[0]
@@ -224,7 +230,7 @@ def _exact_normalization(prepared: PreparedModel) -> Iterator[None]:
         yield
 
 
-def _check_compressed(captured: CapturedProgram, model: Any) -> None:
+def _check_compressed(captured: CapturedProgram, model: MLModel) -> None:
     """Raise ConversionError where what torch compressed has become plain weights, which coremltools does silently."""
     if captured.method != "trace" or not any(COMPRESSED in name for name, _ in captured.program.named_buffers()):
         return
@@ -239,7 +245,7 @@ def _selector(prepared: PreparedModel, spec: BuildSpec) -> Callable[[Any], bool]
     return MixedSelector(keep=spec.precision, selects=select) if isinstance(spec.precision, Mixed) else select
 
 
-def _precision(ct: Any, spec: BuildSpec, selector: Callable[[Any], bool]) -> Any:
+def _precision(ct: ModuleType, spec: BuildSpec, selector: Callable[[Any], bool]) -> Any:
     if spec.format == "mlmodel":
         return None
     if isinstance(spec.precision, Fp32):
@@ -247,7 +253,7 @@ def _precision(ct: Any, spec: BuildSpec, selector: Callable[[Any], bool]) -> Any
     return ct.transform.FP16ComputePrecision(op_selector=selector)
 
 
-def _describe(model: Any) -> str:
+def _describe(model: MLModel) -> str:
     """One line for people: how many operators of which kinds."""
     program = model._mil_program
     if program is None:

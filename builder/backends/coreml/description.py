@@ -7,12 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import LayerWeights
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.description import ArtifactDescription
 from coreml_runtime.labels import labels_of, program_operations, suppression_of
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _COLOR_LAYOUTS = {10: "G", 20: "RGB", 30: "BGR", 40: "G16"}
 """`FeatureTypes.proto`, ImageFeatureType.ColorSpace."""
@@ -191,7 +194,7 @@ def _stored_bytes(value: Any) -> int:
     return math.ceil(elements * int(bits.group()) / 8) if bits else elements
 
 
-def _parameter_bytes(message: Any) -> Iterator[int]:
+def _parameter_bytes(message: Message) -> Iterator[int]:
     """The bytes of every `WeightParams` inside a layer of a neural network."""
     if message.DESCRIPTOR.name == "WeightParams":
         yield 4 * len(message.floatValue) + sum(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.importing import import_coremltools
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
 
 
 def open_model(path: Path, *, function: str = "") -> Any:
@@ -13,7 +16,7 @@ def open_model(path: Path, *, function: str = "") -> Any:
     return import_coremltools().models.MLModel(str(path), function_name=function or None)
 
 
-def open_program(model: Any) -> Any:
+def open_program(model: MLModel) -> Any:
     """Load the first model of a detector's pipeline, whose outputs the pipeline itself does not give."""
     first = model.get_spec().pipeline.models[0]
     return import_coremltools().models.MLModel(first, weights_dir=model.weights_dir)

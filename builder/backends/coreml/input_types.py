@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
 _COLOR_LAYOUTS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCALE_FLOAT16"}
 
 
-def input_types(ct: Any, spec: BuildSpec) -> list[Any]:
+def input_types(ct: ModuleType, spec: BuildSpec) -> list[Any]:
     """One `ct.ImageType` or `ct.TensorType` for each input, in the order of the recipe."""
     ranges: dict[str, Any] = {}
     return [_input_type(ct, name, given, ranges) for name, given in spec.artifact_inputs.items()]
 
 
-def color_layout(ct: Any, name: str) -> Any:
+def color_layout(ct: ModuleType, name: str) -> Any:
     """The member of `ct.colorlayout` that a recipe calls `name`."""
     return getattr(ct.colorlayout, _COLOR_LAYOUTS[name])
 
 
-def _input_type(ct: Any, name: str, given: ImageInput | TensorInput, ranges: dict[str, Any]) -> Any:
+def _input_type(ct: ModuleType, name: str, given: ImageInput | TensorInput, ranges: dict[str, Any]) -> Any:
     import numpy as np
 
     shape = _shape(ct, given, ranges)
@@ -33,7 +36,7 @@ def _input_type(ct: Any, name: str, given: ImageInput | TensorInput, ranges: dic
     return ct.TensorType(name=name, shape=shape, dtype=dtype, default_value=default)
 
 
-def _shape(ct: Any, given: ImageInput | TensorInput, ranges: dict[str, Any]) -> Any:
+def _shape(ct: ModuleType, given: ImageInput | TensorInput, ranges: dict[str, Any]) -> Any:
     """The shape as coremltools takes it; `ranges` keeps those with a name, which share one symbol."""
     if given.enumerated_shapes is not None:
         return ct.EnumeratedShapes(
@@ -45,7 +48,7 @@ def _shape(ct: Any, given: ImageInput | TensorInput, ranges: dict[str, Any]) -> 
     return ct.Shape(shape=sizes)
 
 
-def _range(ct: Any, size: RangeDimension, ranges: dict[str, Any]) -> Any:
+def _range(ct: ModuleType, size: RangeDimension, ranges: dict[str, Any]) -> Any:
     made = ranges.get(size.name) if size.name else None
     if made is None:
         made = ct.RangeDim(lower_bound=size.min, upper_bound=size.max, default=size.captured_at)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Block, Program
 
 _WRAPPER = "model"
 """What the builder calls the user's model inside the module that it captures."""
 
 
-def modules_of_operators(program: Any) -> dict[str, str]:
+def modules_of_operators(program: Program) -> dict[str, str]:
     """By output, and by name, of the operators of a MIL `program`: the path of the innermost module.
 
     The layers of a neural network have the names of operators. Traced programs alone carry paths. An operator that was
@@ -31,7 +34,7 @@ def _innermost(operation: Any) -> str:
     return ".".join(name for name in (names[1:] if names[:1] == [_WRAPPER] else names) if name)
 
 
-def operations_of(block: Any) -> Iterator[Any]:
+def operations_of(block: Block) -> Iterator[Any]:
     """All operators of a block, those of nested blocks after their owner."""
     for operation in block.operations:
         yield operation

@@ -18,7 +18,11 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
+    from google.protobuf.message import Message
 
 MAIN = "main"
 """The function of a program that was converted on its own."""
@@ -37,7 +41,7 @@ _SENTINEL = 0xDEADBEEF
 class JoinedModel:
     """What the seal stage takes of a model of coremltools; its weights live as long as it does."""
 
-    def __init__(self, specification: Any, folder: Path) -> None:
+    def __init__(self, specification: Message, folder: Path) -> None:
         self._spec = specification
         self.weights_dir = str(folder)
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -79,7 +83,7 @@ def _joined(models: Mapping[str, Any], weights: WeightFile) -> Any:
 
 
 @contextmanager
-def _mapped(model: Any) -> Iterator[Mapping[str, mmap.mmap]]:
+def _mapped(model: MLModel) -> Iterator[Mapping[str, mmap.mmap]]:
     """The weight files of a model in memory, by the names under which its program knows them."""
     with ExitStack() as opened:
         files: dict[str, mmap.mmap] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import PreparedModel
 from builder.backends.coreml.patches.apply import patched
@@ -11,8 +11,12 @@ from builder.backends.coreml.precision import normalization_steps
 from builder.spec import BuildSpec
 from builder.spec.inputs import TensorInput
 
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
+    from google.protobuf.message import Message
 
-def declare_integers(specification: Any, spec: BuildSpec) -> None:
+
+def declare_integers(specification: Message, spec: BuildSpec) -> None:
     """Declare int32 inputs as such: a neural network takes them, and coremltools calls all arrays float32."""
     for feature in specification.description.input:
         given = spec.artifact_inputs[feature.name]
@@ -23,7 +27,7 @@ def declare_integers(specification: Any, spec: BuildSpec) -> None:
                 array.intDefaultValue = int(given.default_value)
 
 
-def halve_weights(model: Any, prepared: PreparedModel) -> Any:
+def halve_weights(model: MLModel, prepared: PreparedModel) -> Any:
     """A neural network whose weights are stored in half precision; Core ML itself chooses how it computes.
 
     The coefficients of a picture's normalisation stay in float32: on levels of 0 to 255 their rounding is seen.
@@ -44,7 +48,7 @@ def halve_weights(model: Any, prepared: PreparedModel) -> Any:
         return quantization_utils.quantize_weights(model, nbits=16, selector=Selector())
 
 
-def _normalization_constants(specification: Any, prepared: PreparedModel) -> set[str]:
+def _normalization_constants(specification: Message, prepared: PreparedModel) -> set[str]:
     """The values that the first layers behind each image input take: one for a scale, one for a bias.
 
     Given:   levels = multiply(image, s);  x = add(levels, b);  y = convolution(x)

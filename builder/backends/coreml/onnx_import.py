@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import PreparedModel
 from builder.backends.coreml.lowerings.onnx import operators
@@ -17,8 +17,15 @@ from builder.model.capture.onnx_branches import without_known_branches
 from builder.spec import BuildSpec
 from builder.spec.inputs import captured_shape
 
+if TYPE_CHECKING:
+    from types import ModuleType
 
-def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, names: Sequence[str]) -> Any:
+    from onnx import ModelProto
+
+
+def mil_program(
+    ct: ModuleType, model: ModelProto, prepared: PreparedModel, spec: BuildSpec, names: Sequence[str]
+) -> Any:
     """Return the program in float32, not yet optimised for `spec`; its outputs are called `names`.
 
     Raises ConversionError that names the operator where there is no conversion of it.
@@ -48,7 +55,7 @@ def mil_program(ct: Any, model: Any, prepared: PreparedModel, spec: BuildSpec, n
     return program
 
 
-def _same_target(ct: Any, model: Any, target: Any) -> Any:  # noqa: ARG001 - onnxsim's signature
+def _same_target(ct: ModuleType, model: ModelProto, target: Any) -> Any:  # noqa: ARG001 - onnxsim's signature
     """Our quantization is arithmetic, which every system has; onnxsim asks for iOS 17 and its operators."""
     return target
 
@@ -62,7 +69,7 @@ def _ranges(prepared: PreparedModel, spec: BuildSpec) -> dict[str, tuple[int, in
     }
 
 
-def _without_functions(model: Any, handlers: Any) -> Any:
+def _without_functions(model: ModelProto, handlers: Any) -> Any:
     """Write operators that ONNX itself defines by others (HardSwish, LogSoftmax, …) as those, unless known."""
     import onnx
 
@@ -88,7 +95,7 @@ def _without_functions(model: Any, handlers: Any) -> Any:
     return model if model is given else simplified(without_known_branches(model))
 
 
-def _with_defaults(onnx: Any, model: Any, names: Sequence[str]) -> Any:
+def _with_defaults(onnx: ModuleType, model: ModelProto, names: Sequence[str]) -> Any:
     """A copy in which these operators have all their attributes: the inliner leaves out those that are not written."""
     completed = onnx.ModelProto()
     completed.CopyFrom(model)
@@ -101,7 +108,7 @@ def _with_defaults(onnx: Any, model: Any, names: Sequence[str]) -> Any:
     return completed
 
 
-def _has_definition(onnx: Any, name: str) -> bool:
+def _has_definition(onnx: ModuleType, name: str) -> bool:
     if not onnx.defs.has(name):
         return False
     schema = onnx.defs.get_schema(name)

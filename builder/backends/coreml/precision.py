@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import ConfigurationError
 from builder.spec.detection_names import PARTS
 from builder.spec.precision import Mixed
 from builder.util.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Operation
 
 _NORMALISING = ("mul", "add", "sub", "real_div", "batch_norm")
 """What a normalisation can become: coremltools fuses a mul and an add per channel to one batch_norm."""
@@ -25,7 +28,7 @@ def normalization_steps(normalization: Mapping[str, Mapping[str, Sequence[float]
     }
 
 
-def normalization_depth(op: Any, inputs: Iterable[str]) -> tuple[str, int] | None:
+def normalization_depth(op: Operation, inputs: Iterable[str]) -> tuple[str, int] | None:
     """The image input that `op` normalises and its position behind it from 1, or None for any other operator.
 
     Given:   %x_1 = mul(x=%image, y=scale);  %x_2 = add(x=%x_1, y=bias);  %y = conv(x=%x_2, weight=w)
@@ -53,7 +56,7 @@ def half_precision_selector(normalization: Mapping[str, Mapping[str, Sequence[fl
     """
     steps = normalization_steps(normalization)
 
-    def select(op: Any) -> bool:
+    def select(op: Operation) -> bool:
         if is_decoding(op):
             return False
         found = normalization_depth(op, steps)
@@ -76,7 +79,7 @@ class MixedSelector:
     names: set[str] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
 
-    def __call__(self, op: Any) -> bool:
+    def __call__(self, op: Operation) -> bool:
         """Whether `op` computes in half precision."""
         if op.op_type == "const":
             return True  # a constant follows the operators that it feeds
@@ -136,7 +139,7 @@ def artifact_name(name: str) -> str:
     return plain if re.match(r"[a-zA-Z_]", plain) else f"var_{plain}"
 
 
-def module_paths(op: Any) -> set[str]:
+def module_paths(op: Operation) -> set[str]:
     """The paths of the PyTorch modules that `op` came from: the innermost and all around it.
 
     coremltools keeps them as scopes of traced programs. The builder wraps the model as `model`, which is left out.
@@ -148,7 +151,7 @@ def module_paths(op: Any) -> set[str]:
     return paths | {path.removeprefix("model.") for path in paths}
 
 
-def is_decoding(op: Any) -> bool:
+def is_decoding(op: Operation) -> bool:
     """Whether `op` decodes the boxes of a detector: the builder's own part of the captured module, where traced."""
     from coremltools.converters.mil.mil.scope import ScopeSource
 
@@ -156,7 +159,7 @@ def is_decoding(op: Any) -> bool:
     return len(names) > 1 and names[0] in PARTS
 
 
-def _variables(op: Any) -> Iterable[Any]:
+def _variables(op: Operation) -> Iterable[Any]:
     for value in op.inputs.values():
         yield from value if isinstance(value, list | tuple) else (value,)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts import CapturedProgram, ConvertedModel, PreparedModel
 from builder.errors import ConfigurationError, ConversionError
@@ -10,11 +10,16 @@ from builder.model.sources.coreml import CoreMLModule
 from builder.spec import BuildSpec
 from builder.spec.target import same_system_name
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from google.protobuf.message import Message
+
 _GENERATIONS = {4: 13, 5: 14, 6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
 """By specification version, the iOS release that brought it; earlier ones run on iOS 13 too."""
 
 
-def retarget(ct: Any, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> ConvertedModel:
+def retarget(ct: ModuleType, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> ConvertedModel:
     """Return the file's own model, declared for the recipe's target.
 
     Raises ConversionError for an older target than the file's, ConfigurationError where format, precision, classifier
@@ -33,7 +38,7 @@ def retarget(ct: Any, captured: CapturedProgram, prepared: PreparedModel, spec: 
     return ConvertedModel(model=model, said=f"{source.path.name} as it is{raised}")
 
 
-def _check_format(specification: Any, spec: BuildSpec, source: CoreMLModule) -> None:
+def _check_format(specification: Message, spec: BuildSpec, source: CoreMLModule) -> None:
     is_program = specification.WhichOneof("Type") == "mlProgram"
     if is_program != (spec.format == "mlpackage"):
         what = "an ML program" if is_program else "a neural network"
@@ -46,7 +51,7 @@ def _check_format(specification: Any, spec: BuildSpec, source: CoreMLModule) -> 
         )
 
 
-def _check_precision(specification: Any, spec: BuildSpec, source: CoreMLModule) -> None:
+def _check_precision(specification: Message, spec: BuildSpec, source: CoreMLModule) -> None:
     """What a file computes with was decided when it was converted; the recipe says it for the checks' limits."""
     if specification.WhichOneof("Type") != "mlProgram":
         return
@@ -74,7 +79,7 @@ def _words(has_half: bool, has_single: bool) -> list[str]:
     return [word for word, has in (("float16", has_half), ("float32", has_single)) if has] or ["integers"]
 
 
-def _check_interface(specification: Any, prepared: PreparedModel, spec: BuildSpec, source: CoreMLModule) -> None:
+def _check_interface(specification: Message, prepared: PreparedModel, spec: BuildSpec, source: CoreMLModule) -> None:
     own = specification.description
     is_classifier = bool(own.predictedFeatureName)
     if is_classifier != (spec.classifier is not None):
@@ -101,7 +106,7 @@ def _check_interface(specification: Any, prepared: PreparedModel, spec: BuildSpe
         )
 
 
-def _raise_version(ct: Any, specification: Any, spec: BuildSpec, source: CoreMLModule) -> str:
+def _raise_version(ct: ModuleType, specification: Message, spec: BuildSpec, source: CoreMLModule) -> str:
     """Declare the version of the recipe's target; says so where it is another than the file's."""
     own, wanted = specification.specificationVersion, getattr(ct.target, spec.target.coremltools_name).value
     if wanted < own and max(own, 4) > wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, MutableSequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from builder.backends.description import SEEDED_KEY, shown_description
 from builder.errors import ConversionError
 from builder.spec import BuildSpec
 from builder.store.digests import digest_of_files, file_digest, files_below
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _VARYING_METADATA = (
     "com.github.apple.coremltools.conversion_date",
@@ -71,7 +74,7 @@ def seal(
     )
 
 
-def semantic_digest(specification: Any, files: Mapping[str, str]) -> str:
+def semantic_digest(specification: Message, files: Mapping[str, str]) -> str:
     """`sha256:` over the model's fields and weights, which stays when protobuf serialises differently.
 
     `files` are the digests of the artifact's files, by name.
@@ -121,7 +124,7 @@ def _token(kind: str, value: object) -> bytes:
     return f"{kind} {len(data)} ".encode() + data
 
 
-def _add_tokens(message: Any, tokens: list[bytes]) -> None:
+def _add_tokens(message: Message, tokens: list[bytes]) -> None:
     """Add every field that is set, by number; maps by key; a nested message between brackets."""
     for descriptor, value in sorted(message.ListFields(), key=lambda entry: entry[0].number):
         tokens.append(_token("field", descriptor.number))

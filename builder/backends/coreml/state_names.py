@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Block
+    from google.protobuf.message import Message
 
 
-def rename_state(specification: Any, *, buffer: str, name: str) -> None:
+def rename_state(specification: Message, *, buffer: str, name: str) -> None:
     """Rename the state that was made from the model's `buffer`, in the description and wherever the program reads it.
 
     Given:   state model_decoder_keys;  %a = read_state(input=%model_decoder_keys)
@@ -27,7 +31,7 @@ def rename_state(specification: Any, *, buffer: str, name: str) -> None:
             _rename_in(block, old, name)
 
 
-def _rename_in(block: Any, old: str, new: str) -> None:
+def _rename_in(block: Block, old: str, new: str) -> None:
     for operation in block.operations:
         for argument in operation.inputs.values():
             for binding in argument.arguments:

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,9 @@ from builder.model.capture.onnx_branches import deciding_inputs, without_known_b
 from builder.model.sources.onnx import DOMAIN, USUAL, OnnxModule, make_session
 from builder.model.sources.onnx_graph import opset_of
 from builder.model.sources.optional import optional_packages
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _LOG = logging.getLogger("builder.capture")
 _OPSETS = range(9, 21)
@@ -32,7 +35,7 @@ _OPSET = 18
 class OnnxProgram:
     """A simplified ONNX graph that onnxruntime runs; inputs and outputs as the recipe names them."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: ModelProto) -> None:
         self.model = model
         self._names = tuple(value.name for value in model.graph.input)
         self._session = make_session(model)
@@ -77,7 +80,7 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
         ) from error
 
 
-def simplified(model: Any) -> Any:
+def simplified(model: ModelProto) -> Any:
     """The graph with its constants folded; as it is where onnxsim fails on it or changes what it computes.
 
     Constants of a shape that follows from a fixed input are folded; what stays open is for the app to choose.
@@ -127,7 +130,7 @@ def _export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Se
     return stream.getvalue()
 
 
-def _upgraded(model: Any) -> Any:
+def _upgraded(model: ModelProto) -> Any:
     """The model in a version of the operators that defines many by others, which is how unknown ones are converted.
 
     ONNX cannot upgrade every operator; then the model stays as it is.
@@ -143,7 +146,7 @@ def _upgraded(model: Any) -> Any:
         return model
 
 
-def _put_in(outer: Any, model: Any, source: OnnxModule) -> Any:
+def _put_in(outer: Any, model: ModelProto, source: OnnxModule) -> Any:
     """Replace the node that stands for the ONNX source by all nodes of its graph, with names of their own."""
     import onnx
     from onnx import compose, helper
@@ -189,7 +192,7 @@ def _returned(own: str, here: str, kind: int) -> Any:
     return helper.make_node("Cast", [own], [here], to=to)
 
 
-def _declare_outputs(model: Any, prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> None:
+def _declare_outputs(model: ModelProto, prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> None:
     """Give each output its dtype, and its shape where inputs are fixed: the exporter cannot see into the stand-in."""
     import onnx
 
@@ -207,7 +210,7 @@ def _declare_outputs(model: Any, prepared: PreparedModel, inputs: tuple[torch.Te
                 dimension.dim_value = size
 
 
-def _inferred(model: Any) -> Any:
+def _inferred(model: ModelProto) -> Any:
     """The model with the shapes of its outputs, where inference finds them."""
     import onnx
 

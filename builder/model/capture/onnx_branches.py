@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _LOG = logging.getLogger("builder.capture")
 _MOST = 64
 """Elements of a value that is worth knowing: conditions are made of sizes."""
 
 
-def without_known_branches(model: Any) -> Any:
+def without_known_branches(model: ModelProto) -> Any:
     """A model in which no If is left whose condition is known; the same object where there is none at all.
 
     Given:   %c = Equal(%rate, 16000);  %y = If(%c) {then: %a = Conv(%x)} {else: …}
@@ -38,7 +41,7 @@ def without_known_branches(model: Any) -> Any:
         _write_out(written.graph, place, bool(known[written.graph.node[place].input[0]].ravel()[0]))
 
 
-def deciding_inputs(model: Any) -> tuple[str, ...]:
+def deciding_inputs(model: ModelProto) -> tuple[str, ...]:
     """The inputs of a single value on which the condition of an If depends."""
     made = {name: node for node in model.graph.node for name in node.output}
     waiting = [node.input[0] for node in model.graph.node if node.op_type == "If"]
@@ -72,7 +75,7 @@ def _write_out(graph: Any, place: int, holds: bool) -> None:
     graph.initializer.extend(inner.initializer)
 
 
-def _known(model: Any) -> dict[str, np.ndarray]:
+def _known(model: ModelProto) -> dict[str, np.ndarray]:
     """Small values that are the same whatever the inputs are, by name."""
     import onnx
 
@@ -90,7 +93,7 @@ def _known(model: Any) -> dict[str, np.ndarray]:
     return known
 
 
-def _computed(model: Any, node: Any, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _computed(model: ModelProto, node: Any, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of a node of which all inputs are known; none where ONNX's own reference cannot compute them."""
     import onnx
     from onnx.reference import ReferenceEvaluator
@@ -114,7 +117,7 @@ def _computed(model: Any, node: Any, known: dict[str, np.ndarray]) -> dict[str, 
     return {name: value for name, value in found if value.size <= _MOST}
 
 
-def _fixed_shapes(model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _fixed_shapes(model: ModelProto) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The values whose sizes are all fixed, with their shapes."""
     import onnx
 

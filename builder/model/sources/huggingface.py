@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,6 +29,9 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.source import HuggingFaceSource
 from builder.util.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 class NamedModel(torch.nn.Module):
@@ -125,7 +128,7 @@ def _folder(source: HuggingFaceSource, progress: Progress) -> tuple[Path | None,
         return None, True
 
 
-def _saved(transformers: Any, source: HuggingFaceSource, folder: Path) -> Any:
+def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) -> Any:
     where = f"{folder}" if source.model is None else source.model
     if not (folder / "config.json").is_file():
         raise SourceError(
@@ -163,7 +166,7 @@ def _saved(transformers: Any, source: HuggingFaceSource, folder: Path) -> Any:
     return model
 
 
-def _untrained(transformers: Any, source: HuggingFaceSource) -> Any:
+def _untrained(transformers: ModuleType, source: HuggingFaceSource) -> Any:
     configure = _class(transformers, source.config_class or "", "source.config_class")
     build = _class(transformers, source.auto_class, "source.auto_class")
     try:
@@ -198,7 +201,7 @@ def _spell_out_experts(model: Any) -> None:
         model.set_experts_implementation("batched_mm")
 
 
-def _class(transformers: Any, name: str, key: str) -> Any:
+def _class(transformers: ModuleType, name: str, key: str) -> Any:
     found = getattr(transformers, name, None) if name.isidentifier() else None
     if not isinstance(found, type):
         raise SourceError(
@@ -243,7 +246,7 @@ def _preprocessing(folder: Path) -> Preprocessing | None:
 
 
 @contextmanager
-def _quietly(transformers: Any) -> Iterator[None]:
+def _quietly(transformers: ModuleType) -> Iterator[None]:
     """Send what transformers and torch print and warn about while a model is made to nowhere; errors are raised."""
     logger = logging.getLogger("transformers")
     level = logger.level

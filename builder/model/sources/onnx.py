@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -28,6 +28,9 @@ from builder.spec.inputs import ConstantInput, ImageInput, TensorInput, model_sh
 from builder.spec.source import OnnxSource
 from builder.util.suggest import did_you_mean
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 DOMAIN = "builder"
 """The operator domain of the node that stands for a whole model in an exported graph, until it is put in."""
 
@@ -39,7 +42,7 @@ USUAL = ("bool", "int32", "int64", "float16", "float32", "float64")
 class OnnxModule(torch.nn.Module):
     """An ONNX graph as a module: takes what the recipe says in its order, returns a dictionary of its outputs."""
 
-    def __init__(self, model: Any, inputs: Sequence[str], constants: Sequence[str] = ()) -> None:
+    def __init__(self, model: ModelProto, inputs: Sequence[str], constants: Sequence[str] = ()) -> None:
         """`inputs` are the file's own names in the recipe's order; `constants` among them are baked in already."""
         super().__init__()
         self.graph = model
@@ -150,7 +153,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     )
 
 
-def make_session(model: Any, *, optimised: bool = True) -> Any:
+def make_session(model: ModelProto, *, optimised: bool = True) -> Any:
     """An onnxruntime session on the CPU, with one thread, silent; unless `optimised`, each operator by itself."""
     import onnxruntime
 
@@ -164,7 +167,7 @@ def make_session(model: Any, *, optimised: bool = True) -> Any:
     )
 
 
-def _order(model: Any, spec: BuildSpec, path: Path) -> tuple[str, ...]:
+def _order(model: ModelProto, spec: BuildSpec, path: Path) -> tuple[str, ...]:
     """The file's own names of the recipe's inputs; raises SourceError where they do not fit each other."""
     known = {value.name: value for value in model.graph.input}
     features = feature_names(tuple(known))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from builder.errors import SourceError
 from builder.spec.inputs import ConstantInput
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger",
             "MatMulIntegerToFloat", "ConvIntegerToFloat")  # fmt: skip
@@ -36,12 +39,12 @@ def feature_names(names: Sequence[str]) -> dict[str, str]:
     return {name: features[name] for name in names}
 
 
-def opset_of(model: Any) -> int:
+def opset_of(model: ModelProto) -> int:
     """The version of ONNX's own operators that a model uses."""
     return max((int(used.version) for used in model.opset_import if used.domain in ("", "ai.onnx")), default=1)
 
 
-def open_negative_sizes(model: Any) -> None:
+def open_negative_sizes(model: ModelProto) -> None:
     """Make dimensions of -1, which some exporters write for sizes that are open, what ONNX has for that: no value."""
     for graph in _graphs(model.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
@@ -50,7 +53,7 @@ def open_negative_sizes(model: Any) -> None:
                     dimension.Clear()
 
 
-def refuse_quantized(model: Any, path: Path) -> None:
+def refuse_quantized(model: ModelProto, path: Path) -> None:
     """Raise SourceError for a file with operators of dynamic quantization or on integers that Core ML does not have."""
     for graph in _graphs(model.graph):
         for node in graph.node:
@@ -71,7 +74,7 @@ def refuse_quantized(model: Any, path: Path) -> None:
                 )
 
 
-def bake_in(model: Any, constants: Mapping[str, tuple[str, ConstantInput]], path: Path) -> None:
+def bake_in(model: ModelProto, constants: Mapping[str, tuple[str, ConstantInput]], path: Path) -> None:
     """Make constants of inputs; `constants` gives, by the file's own name, the recipe's name and its constant."""
     import onnx
 
@@ -83,7 +86,7 @@ def bake_in(model: Any, constants: Mapping[str, tuple[str, ConstantInput]], path
         model.graph.input.remove(value)
 
 
-def change_weights(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def change_weights(model: ModelProto, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Change all constants of float32 that have several elements; a single one is a setting, such as an epsilon."""
     import onnx
 
@@ -95,7 +98,7 @@ def change_weights(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -
                 tensor.CopyFrom(onnx.numpy_helper.from_array(change(array).numpy(), tensor.name))
 
 
-def free_initializers(model: Any, names: Sequence[str]) -> None:
+def free_initializers(model: ModelProto, names: Sequence[str]) -> None:
     """Make inputs without a default of these, which the app gives."""
     for name in names:
         _drop_initializer(model.graph, name)

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,9 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.source import TimmSource
 from builder.util.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, progress: Progress) -> LoadedModel:
@@ -54,7 +57,7 @@ def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, prog
     )
 
 
-def _check_name(timm: Any, source: TimmSource) -> None:
+def _check_name(timm: ModuleType, source: TimmSource) -> None:
     architecture, _, tag = source.name.partition(".")
     if not timm.is_model(architecture):
         raise SourceError(
@@ -75,7 +78,7 @@ def _check_name(timm: Any, source: TimmSource) -> None:
         raise SourceError(f"timm publishes no weights of {architecture}", code="B0308", key="source.pretrained")
 
 
-def _make(timm: Any, source: TimmSource) -> Any:
+def _make(timm: ModuleType, source: TimmSource) -> Any:
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of timm's own use of what torch deprecates
@@ -153,7 +156,7 @@ def _preprocessing(module: Any) -> Preprocessing | None:
     )
 
 
-def _labels(timm: Any, module: Any) -> tuple[str, ...] | None:
+def _labels(timm: ModuleType, module: Any) -> tuple[str, ...] | None:
     """ImageNet's descriptions for a model with as many classes as its published weights; None for others."""
     subset = timm.data.infer_imagenet_subset(module)
     if subset is None:

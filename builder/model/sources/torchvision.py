@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +23,9 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.source import TorchvisionSource
 from builder.util.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def load_torchvision(
@@ -75,7 +78,7 @@ def _fill(
     spread_scores(module, inputs)
 
 
-def _weights_member(models: Any, source: TorchvisionSource) -> Any:
+def _weights_member(models: ModuleType, source: TorchvisionSource) -> Any:
     """Return the member of the model's weights enum, or None; the name alone or with its class."""
     if source.name not in models.list_models():
         raise SourceError(
@@ -119,7 +122,7 @@ def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -
         return None, True
 
 
-def _make(models: Any, source: TorchvisionSource, weights: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
+def _make(models: ModuleType, source: TorchvisionSource, weights: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
     """Call torchvision's builder function without letting it download anything."""
     arguments = dict(source.arguments)
     function = models.get_model_builder(source.name)
@@ -151,7 +154,7 @@ def _all_parameters(function: Any) -> set[str]:
 
 
 @contextmanager
-def _state_dict_at_hand(models: Any, state: Mapping[str, torch.Tensor] | None) -> Iterator[None]:
+def _state_dict_at_hand(models: ModuleType, state: Mapping[str, torch.Tensor] | None) -> Iterator[None]:
     """While torchvision makes a model, let its weights enum return `state` instead of downloading."""
     enum = models.WeightsEnum
     original = enum.get_state_dict

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,12 +15,17 @@ from torch import Tensor
 from coreml_runtime.dtypes import Precision, held
 from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.export.interface import Taken, taken
+from coreml_runtime.export.matching import match_forms
 from coreml_runtime.export.module import module_of
 from coreml_runtime.export.stages import open_stages
 from coreml_runtime.export.tidy import tidy
 from coreml_runtime.features import ArrayFeature, Feature
+from coreml_runtime.forms import Form
 from coreml_runtime.labels import labels_of
 from coreml_runtime.prepack import without_packing
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,8 @@ class Exported:
     the file's names; `fixed` are inputs with sizes that the file leaves open and the program has at their default.
     `states` are by name the paths of their buffers. `left` says what of a pipeline stayed behind, and what the app has
     to do instead. `has_half` is whether anything computes in float16 as the file declares it; `single` are the modules
-    of operators that do not.
+    of operators that do not. `forms` holds by path the weights that the file stores compressed, and how;
+    `paths` are the modules of operators.
     """
 
     program: Any
@@ -44,7 +50,9 @@ class Exported:
     left: tuple[str, ...]
     has_half: bool
     single: tuple[str, ...]
-    specification: Any
+    forms: Mapping[str, Form]
+    paths: tuple[str, ...]
+    specification: Message
 
 
 def export(
@@ -77,6 +85,8 @@ def export(
         single=tuple(
             module.paths[name] for name, type_ in staged.precisions.items() if type_ == "fp32" and name in module.paths
         ),
+        forms=match_forms(program.state_dict, staged.forms),
+        paths=tuple(module.paths.values()),
         specification=staged.specification,
     )
 

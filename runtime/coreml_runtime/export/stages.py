@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -13,12 +13,18 @@ from coreml_runtime.dtypes import Precision
 from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.export.kernels import KERNELS
 from coreml_runtime.export.networks import Around, operator_names, run_layers, run_program
+from coreml_runtime.export.storage import program_forms
 from coreml_runtime.export.weights import precisions, weight_names
 from coreml_runtime.features import ArrayFeature, Feature, Interface
-from coreml_runtime.mlprogram import compile_program
+from coreml_runtime.forms import Form
+from coreml_runtime.mlprogram import compile_program, read_program
 from coreml_runtime.model import chosen_function
 from coreml_runtime.nn.network import read_network
+from coreml_runtime.nn.weights import recorded_forms
 from coreml_runtime.package import Package, open_package
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Run = Callable[[dict[str, Any], dict[str, Tensor], Around], dict[str, Any]]
 
@@ -31,7 +37,7 @@ class Staged:
     `precisions` says in which of fp16 and fp32 an operator of an ML program computes.
     """
 
-    specification: Any
+    specification: Message
     inputs: dict[str, Feature]
     declared: dict[str, Feature]
     states: Mapping[str, ArrayFeature]
@@ -41,6 +47,8 @@ class Staged:
     weights: Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]] = field(default_factory=dict)
     precisions: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    forms: tuple[Form, ...] = ()
+    """How the file stores its compressed weights."""
 
 
 def open_stages(path: str | Path, function: str | None, precision: Precision) -> Staged:
@@ -62,6 +70,7 @@ def _staged(package: Package, function: str | None, precision: Precision) -> Sta
 
 def _program(package: Package, function: str, interface: Interface, precision: Precision) -> Staged:
     network = compile_program(package, function, interface, precision, kernels=KERNELS)
+    forms = program_forms(read_program(package, function))
     message = package.specification.mlProgram.functions[function]
     return Staged(
         specification=package.specification,
@@ -73,11 +82,13 @@ def _program(package: Package, function: str, interface: Interface, precision: P
         run=lambda inputs, states, around: run_program(network, inputs, states, around),
         weights=weight_names(message),
         precisions=precisions(message),
+        forms=tuple(forms),
     )
 
 
 def _network(package: Package, interface: Interface) -> Staged:
-    network = read_network(package.specification, package.content)
+    with recorded_forms() as forms:
+        network = read_network(package.specification, package.content)
     network = replace(network, interface=_single(interface))
     return Staged(
         specification=package.specification,
@@ -87,6 +98,7 @@ def _network(package: Package, interface: Interface) -> Staged:
         outputs=_outputs(interface, None if network.classes is None else network.classes.scores),
         operators=tuple(operator_names(network)),
         run=lambda inputs, _, around: run_layers(network, inputs, around),
+        forms=tuple(forms),
     )
 
 

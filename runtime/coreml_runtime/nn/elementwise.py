@@ -1,8 +1,10 @@
 """NeuralNetwork layers that work element by element: unary functions, activations, arithmetic, comparison, logic."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from torch.nn import functional
 from coreml_runtime.errors import ModelError
 from coreml_runtime.nn.layer import Binder, Kernel, Layer
 from coreml_runtime.nn.weights import weight_count
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 def _simple(function: Kernel) -> Binder:
@@ -45,7 +50,7 @@ def unary(layer: Layer) -> Kernel:
     return lambda x: function(x * scale + shift)
 
 
-def _channel_vector(message: Any, layer: Layer) -> Tensor:
+def _channel_vector(message: Message, layer: Layer) -> Tensor:
     """One value, or one a channel at axis -3."""
     count = weight_count(message, layer.source.content)
     if count == 0:

@@ -1,8 +1,10 @@
 """What every NeuralNetwork layer family shares: the layer as read, and the types of a binder and a kernel."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from coreml_runtime.binding import Known
 from coreml_runtime.mapping import Buffer
 from coreml_runtime.nn.weights import read_later, read_weights
 from coreml_runtime.prepack import Packer
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 """Takes the layer's inputs in file order, as float32 tensors, and returns its outputs in file order."""
@@ -42,11 +47,11 @@ class Layer:
     parameters: Any
     source: Source = field(default_factory=Source)
 
-    def weights(self, message: Any, shape: Sequence[int], *, axis: int = 0) -> Tensor:
+    def weights(self, message: Message, shape: Sequence[int], *, axis: int = 0) -> Tensor:
         """The values of a WeightParams message (see read_weights)."""
         return read_weights(message, shape, axis=axis, content=self.source.content)
 
-    def later(self, message: Any, shape: Sequence[int]) -> Known:
+    def later(self, message: Message, shape: Sequence[int]) -> Known:
         """The same for a large weight: quantised values are checked now and turned into numbers when they are used."""
         make = read_later(message, shape, content=self.source.content)
         return Known(make=make, outline=torch.empty(tuple(shape), device="meta"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from coreml_runtime.features import ArrayFeature, DictionaryFeature, ImageFeatur
 from coreml_runtime.mapping import Buffer, release
 from coreml_runtime.nn.layer import Source
 from coreml_runtime.nn.program import Steps, Values, bind_network, run_steps
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Preprocess = Callable[[Tensor], Tensor]
 
@@ -133,7 +136,7 @@ def from_rank_5(value: Tensor, declared: tuple[int, ...]) -> Tensor:
     return value.reshape(value.shape[2:]) if value.shape[:2] == (1, 1) else value
 
 
-def compile_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
+def compile_network(specification: Message, content: Buffer = b"") -> NeuralNetwork:
     """The network of a Model message, weights read and layers bound; UnsupportedError names all missing layers.
 
     `content` is the file that holds the weights which were cut out of the message.
@@ -143,7 +146,7 @@ def compile_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
     return network
 
 
-def read_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
+def read_network(specification: Message, content: Buffer = b"") -> NeuralNetwork:
     """From a Model message of any of the three neural network kinds."""
     border = read_border(specification)
     hidden: tuple[str, ...] = ()
@@ -157,7 +160,7 @@ def read_network(specification: Any, content: Buffer = b"") -> NeuralNetwork:
     return replace(border, steps=steps)
 
 
-def read_border(specification: Any) -> NeuralNetwork:
+def read_border(specification: Message) -> NeuralNetwork:
     """The same without its layers: what happens to inputs and outputs."""
     kind = specification.WhichOneof("Type")
     message = getattr(specification, kind)
@@ -172,7 +175,7 @@ def read_border(specification: Any) -> NeuralNetwork:
     )
 
 
-def _classes(message: Any, interface: Interface) -> Classes:
+def _classes(message: Message, interface: Interface) -> Classes:
     """Without a name for the scores they are what the last layer writes."""
     kind = message.WhichOneof("ClassLabels")
     if kind is None:
@@ -187,11 +190,11 @@ def _classes(message: Any, interface: Interface) -> Classes:
     return Classes(scores=scores, labels=labels)
 
 
-def _written(message: Any, name: str) -> bool:
+def _written(message: Message, name: str) -> bool:
     return any(name in layer.output for layer in message.layers)
 
 
-def _preprocessing(message: Any, interface: Interface) -> dict[str, tuple[Preprocess, ...]]:
+def _preprocessing(message: Message, interface: Interface) -> dict[str, tuple[Preprocess, ...]]:
     """What happens to each image input, in the file's order; without a name it is the first image input."""
     images = [feature for feature in interface.inputs.values() if isinstance(feature, ImageFeature)]
     found: dict[str, tuple[Preprocess, ...]] = {}

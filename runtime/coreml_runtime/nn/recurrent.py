@@ -1,8 +1,10 @@
 """NeuralNetwork's recurrent layers, over sequences (S, B, C, 1, 1), by MIL's kernels."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from torch.nn import functional
 from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.nn.layer import Binder, Kernel, Layer
 from coreml_runtime.ops import recurrent
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _ACTIVATIONS = {
     "linear": "linear",
@@ -23,7 +28,7 @@ _ACTIVATIONS = {
 """The six activations of recurrent layers; their parameters are written as zeros that mean the defaults."""
 
 
-def _activation(message: Any, layer: Layer) -> str:
+def _activation(message: Message, layer: Layer) -> str:
     kind = message.WhichOneof("NonlinearityType")
     if kind not in _ACTIVATIONS:
         raise UnsupportedError(f"layer {layer.name}: activation {kind!r} in a recurrent layer")

@@ -1,8 +1,12 @@
 """Reads a WeightParams message (float, half, linear or look-up-table quantised) as a float32 tensor."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,8 +14,12 @@ from torch import Tensor
 
 from coreml_runtime.bits import unpack_bits
 from coreml_runtime.errors import ModelError
+from coreml_runtime.forms import Form, Palette, Scaled
 from coreml_runtime.mapping import Buffer
 from coreml_runtime.wire import markers
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _RAW, _INT8, _HALF, _FLOAT = "rawValue", "int8RawValue", "float16Value", "floatValue"
 _NUMBERS = {1: _FLOAT, 2: _HALF, 30: _RAW, 31: _INT8}
@@ -25,7 +33,7 @@ _ALIGNMENT = 64
 Array = np.ndarray[Any, Any]
 
 
-def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Tensor:
+def read_weights(message: Message, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Tensor:
     """The values of `message` as a float32 tensor of `shape`; `axis` is the one that quantisation scales run along.
 
     A value that was cut out of the message lies in the file `content`, at any byte: it is read from there straight
@@ -35,7 +43,7 @@ def read_weights(message: Any, shape: Sequence[int], *, axis: int = 0, content: 
     return read_later(message, shape, axis=axis, content=content)()
 
 
-def read_later(message: Any, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Callable[[], Tensor]:
+def read_later(message: Message, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Callable[[], Tensor]:
     """What makes the tensor of `read_weights`: the values are read and checked now, quantised ones decoded later."""
     field, stored = _stored(message, content)
     count = prod(shape)
@@ -58,7 +66,7 @@ def read_later(message: Any, shape: Sequence[int], *, axis: int = 0, content: Bu
     return lambda: tensor
 
 
-def weight_count(message: Any, content: Buffer) -> int:
+def weight_count(message: Message, content: Buffer) -> int:
     """How many values `message` holds, for the few weights whose shape the layer does not declare."""
     field, stored = _stored(message, content)
     if field == _RAW:
@@ -66,7 +74,7 @@ def weight_count(message: Any, content: Buffer) -> int:
     return stored.size // _WIDTHS[field]
 
 
-def stored_size(message: Any, content: Buffer) -> int:
+def stored_size(message: Message, content: Buffer) -> int:
     """Bytes of the values of `message` in the file, with the scales or the table of quantised ones."""
     quantization = message.quantization
     linear, table = quantization.linearQuantization, quantization.lookupTableQuantization
@@ -74,7 +82,7 @@ def stored_size(message: Any, content: Buffer) -> int:
     return int(_stored(message, content)[1].size) + _WIDTHS[_FLOAT] * parameters
 
 
-def _stored(message: Any, content: Buffer) -> tuple[str, Array]:
+def _stored(message: Message, content: Buffer) -> tuple[str, Array]:
     """The field that holds the values and its bytes, from the message or from the file."""
     cut = {_NUMBERS[number]: (start, size) for number, start, size in markers(message)} if content else {}
     for field in (_RAW, _INT8, _HALF):
@@ -110,7 +118,7 @@ def _widen(stored: Array, target: Array) -> None:
         part.copy_(torch.from_numpy(half)[: part.numel()])
 
 
-def _quantized(stored: Array, field: str, message: Any, shape: Sequence[int], axis: int) -> Callable[[], Tensor]:
+def _quantized(stored: Array, field: str, message: Message, shape: Sequence[int], axis: int) -> Callable[[], Tensor]:
     """W = W_quantised * scale + bias, or a look-up (NeuralNetwork.proto, LinearQuantizationParams).
 
     The integers have 1 to 8 bits and are packed most significant bit first, as coremltools packs them.
@@ -126,6 +134,18 @@ def _quantized(stored: Array, field: str, message: Any, shape: Sequence[int], ax
     def integers() -> Array:
         return packed.view(np.int8) if field == _INT8 else unpack_bits(packed, bits, count, most_significant_first=True)
 
+    make = _decoder(integers, quantization, bits, shape, axis)
+    record = _RECORD.get()
+    if record is None:
+        return make
+    record.append(_form(integers().reshape(tuple(shape)), quantization, bits, axis))
+    made = make()  # at once: what is made in a trace would be traced
+    return lambda: made
+
+
+def _decoder(
+    integers: Callable[[], Array], quantization: Any, bits: int, shape: Sequence[int], axis: int
+) -> Callable[[], Tensor]:
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
         table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
         if table.size < 1 << bits:
@@ -134,6 +154,45 @@ def _quantized(stored: Array, field: str, message: Any, shape: Sequence[int], ax
     linear = quantization.linearQuantization
     scale, bias = _per_channel(linear.scale, shape, axis), _per_channel(linear.bias, shape, axis)
     return lambda: _scaled(integers(), scale, bias, shape)
+
+
+_RECORD: ContextVar[list[Form] | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def recorded_forms() -> Iterator[list[Form]]:
+    """Collect how the compressed weights that are read inside are stored."""
+    found: list[Form] = []
+    token = _RECORD.set(found)
+    try:
+        yield found
+    finally:
+        _RECORD.reset(token)
+
+
+def _form(integers: Array, quantization: Any, bits: int, axis: int) -> Form:
+    """The weight as a Form; its dense values are computed by `Form.as_stored`."""
+    rank, empty = integers.ndim, np.zeros(0, np.float32)
+    if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
+        table = np.zeros(1 << bits, np.float32)
+        values = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)[: table.size]
+        table[: values.size] = values
+        palette = Palette(indices=integers, table=table.reshape(*[1] * rank, -1, 1), bits=bits, axis=0)
+        return Form(dense=empty, palette=palette).as_stored(np.dtype(np.float32))
+    linear = quantization.linearQuantization
+    scale, shift = (_blocks(values, rank, axis) for values in (linear.scale, linear.bias))
+    scale = np.ones([1] * rank, np.float32) if scale is None else scale
+    if shift is not None:
+        scale, shift = (np.array(each) for each in np.broadcast_arrays(scale, shift))
+    scaled = Scaled(data=integers, scale=scale, zero=np.zeros_like(scale, dtype=integers.dtype), bits=bits, shift=shift)
+    return Form(dense=empty, scaled=scaled).as_stored(np.dtype(np.float32))
+
+
+def _blocks(values: Sequence[float], rank: int, axis: int) -> Array | None:
+    """One value a channel of `axis`, or one for all, with `rank` axes."""
+    if not values:
+        return None
+    return np.asarray(values, np.float32).reshape([-1 if index == axis else 1 for index in range(rank)])
 
 
 def _check_indices(indices: Array, table: Array) -> None:

@@ -48,7 +48,6 @@ def model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     Image.new("RGB", (16, 16), (10, 20, 30)).save(tmp_path / "cat.png")
     np.save(tmp_path / "two.npy", np.array([2.0, 3.0], dtype=np.float32))
     monkeypatch.setattr("coreml_runtime.model.load", lambda path, function: Half())
-    monkeypatch.setattr("builder.cli.predict.detector_labels", lambda path: None)
     return "half.mlmodel"
 
 

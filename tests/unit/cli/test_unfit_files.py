@@ -13,15 +13,16 @@ import pytest
 
 from builder import noop
 from builder.analysis.init import inspect_source
-from builder.cli.coreai_inputs import read_picture, require_sane
 from builder.cli.main import run
-from builder.cli.predict import _read
 from builder.config.documents import read_document
 from builder.config.folders import head_comment
-from builder.errors import ConfigurationError, SourceError
+from builder.errors import SourceError
 from builder.store.digests import file_digest
 from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, open_regular, require_regular
+from coreml_runtime import InputError
 from coreml_runtime.features import ArrayFeature, ImageFeature
+from coreml_runtime.files import read_input
+from coreml_runtime.pictures import decoded, require_sane
 
 UNFIT: dict[str, Callable[[Path], Any]] = {
     "pipe": os.mkfifo,
@@ -71,30 +72,31 @@ def test_a_recipe_of_the_largest_size_is_read(tmp_path: Path) -> None:
 def test_an_input_of_predict_is_a_regular_file(tmp_path: Path, make: Callable[[Path], Any], suffix: str) -> None:
     file = tmp_path / f"x{suffix}"
     make(file)
-    feature: Any = object.__new__(ArrayFeature if suffix == ".npy" else ImageFeature)
-    with pytest.raises(ConfigurationError, match="input x: "):
-        _read(feature, "x", str(file))
-    with pytest.raises(ConfigurationError, match="input x: "):
-        read_picture(SimpleNamespace(shape=(1, 3, 4, 4)), "RGB", "x", str(file))
+    array = ArrayFeature(name="x", dtype="fp32", shape=(1, 3, 4, 4))
+    feature: Any = array if suffix == ".npy" else ImageFeature(name="x", color="RGB", width=4, height=4)
+    with pytest.raises(InputError, match="input x: "):
+        read_input(feature, None, "x", str(file))
+    with pytest.raises(InputError, match="input x: "):
+        read_input(array, "RGB", "x", str(file))
 
 
 def test_an_array_that_claims_more_than_any_memory(tmp_path: Path) -> None:
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000000)}".ljust(117) + "\n"
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
-    with pytest.raises(ConfigurationError, match="input x: "):
-        _read(object.__new__(ArrayFeature), "x", str(tmp_path / "x.npy"))
+    with pytest.raises(InputError, match="input x: "):
+        read_input(ArrayFeature(name="x", dtype="fp32", shape=()), None, "x", str(tmp_path / "x.npy"))
 
 
 def test_an_input_is_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "x.npy", np.zeros(100))
-    monkeypatch.setattr("builder.cli.predict._MOST_OF_INPUT", 800)
-    with pytest.raises(ConfigurationError, match="it has 928 bytes"):
-        _read(object.__new__(ArrayFeature), "x", str(tmp_path / "x.npy"))
+    monkeypatch.setattr("coreml_runtime.files._MOST_OF_INPUT", 800)
+    with pytest.raises(InputError, match="it has 928 bytes"):
+        read_input(ArrayFeature(name="x", dtype="fp32", shape=()), None, "x", str(tmp_path / "x.npy"))
     large: Any = SimpleNamespace(shape=(1 << 20, 1 << 20))
     with pytest.raises(ValueError, match="declares an input of shape"):
         require_sane(large.shape)
-    with pytest.raises(ConfigurationError, match="declares an input of shape"):
-        read_picture(SimpleNamespace(shape=(1, 3, 1 << 20, 1 << 20)), "RGB", "x", str(tmp_path / "x.png"))
+    with pytest.raises(InputError, match="declares an input of shape"):
+        decoded(ArrayFeature(name="x", dtype="fp32", shape=(1, 3, 1 << 20, 1 << 20)), "RGB", str(tmp_path / "x.png"))
 
 
 def test_a_file_of_which_next_to_nothing_is_stored_is_not_read(tmp_path: Path) -> None:
@@ -108,7 +110,9 @@ def test_a_file_of_which_next_to_nothing_is_stored_is_not_read(tmp_path: Path) -
 def test_an_array_is_read_as_before(tmp_path: Path) -> None:
     value = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.save(tmp_path / "x.npy", value)
-    assert np.array_equal(_read(object.__new__(ArrayFeature), "x", str(tmp_path / "x.npy")), value)
+    assert np.array_equal(
+        read_input(ArrayFeature(name="x", dtype="fp32", shape=()), None, "x", str(tmp_path / "x.npy")), value
+    )
 
 
 @pytest.mark.parametrize("make", [UNFIT["pipe"], UNFIT["device"]], ids=["pipe", "device"])

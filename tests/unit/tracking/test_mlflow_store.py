@@ -27,8 +27,8 @@ real_remove, real_files = outbox.remove, mlflow_store._log_values
 
 # given a flusher that is killed after it has sent the first, and one that is cut off inside the second
 outbox.remove = lambda outputs, name: None if name == first else real_remove(outputs, name)
-def cut(client, run_id, entry):
-    real_files(client, run_id, entry)
+def cut(client, run_id, entry, model_id):
+    real_files(client, run_id, entry, model_id)
     if entry.identifier == second:
         raise ConnectionError("cut off")
 mlflow_store._log_values = cut
@@ -96,7 +96,9 @@ def test_each_record_becomes_one_complete_run(
         assert run["files"] == ["artifact", "build.json", "build.log", "config.yaml", "report.html"]
     assert outbox.waiting(outputs) == []
     assert (result["versions"], result["newest"]) == ([1, 2], 2)
+    # and the artifact, which is of no use to the runtime, is among the files of the run
     assert all(source.endswith("/artifacts/artifact") for source in result["sources"])
+    assert all("rootModelIdentifier" in run["tags"]["model.note"] for run in runs)
     assert result["location"] == (outputs / "mlartifacts" / "builder").as_uri()
     assert (outputs / "mlflow.db").exists()
 

@@ -37,8 +37,8 @@ def compress(asset: Path, folder: Path, steps: Mapping[str, WeightCompression]) 
 def run(asset: Path, folder: Path, steps: Mapping[str, WeightCompression]) -> list[Compressed]:
     """What `compress` does, in the child."""
     from builder.backends.coreai import adapter
-    from builder.backends.coreai.compression.forms import Form
     from builder.backends.coreai.compression.weights import find_weights
+    from coreml_runtime.forms import Form
 
     program = adapter.load_program(asset)
     with adapter.module_of(program).context:

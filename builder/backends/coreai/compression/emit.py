@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from builder.backends.coreai import adapter
-from builder.backends.coreai.compression.forms import Form, Palette, Scaled
+from coreml_runtime.forms import Form, Palette, Scaled
 
 
 def emit(constant: Any, form: Form, name: str) -> None:
@@ -69,7 +69,11 @@ def _shifted(data: Any, scaled: Scaled, like: Any, name: str, shape: tuple[int, 
     else:
         signed = np.issubdtype(scaled.zero.dtype, np.signedinteger)
         zero = adapter.make_zeros(scaled.scale.shape, bits=scaled.bits, signed=signed)
-    return adapter.shift_scale(data, scale, zero, adapter.make_zeros(scaled.scale.shape, like=like), shape)
+    if scaled.shift is None:
+        shift = adapter.make_zeros(scaled.scale.shape, like=like)
+    else:
+        shift = adapter.make_constant(scaled.shift, f"{name}.shift", like=like)
+    return adapter.shift_scale(data, scale, zero, shift, shape)
 
 
 def _integers(scaled: Scaled, name: str, values: Any) -> Any:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.backends.coreai.compression.forms import Form, Palette, lookup
 from builder.backends.coreml.compression.kmeans import cluster_values
 from builder.spec.compression import Palettize
+from coreml_runtime.forms import Form, Palette, lookup
 
 _BITS = (1, 2, 3, 4, 6, 8)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.backends.coreai.compression.forms import Form
 from builder.spec.compression import Prune
+from coreml_runtime.forms import Form
 
 
 def prune(form: Form, step: Prune, channels: tuple[int, int] | None) -> Form | str:  # noqa: ARG001 - as all methods

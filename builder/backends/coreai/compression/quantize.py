@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.backends.coreai.compression.forms import Form, Palette, Scaled, dequantize, lookup
 from builder.spec.compression import LinearQuantize
+from coreml_runtime.forms import Form, Palette, Scaled, dequantize, lookup
 
 
 def quantize(form: Form, step: LinearQuantize, channels: tuple[int, int] | None) -> Form | str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from builder.backends.coreml.compression.selection import select
 from builder.errors import ConversionError
 from builder.progress import Progress
 from builder.spec.compression import QuantizeActivations
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Operation, Program
 
 KINDS = ("conv", "linear", "add", "avg_pool", "max_pool")
 """The types of operators whose inputs and outputs coremltools quantizes."""
@@ -39,7 +42,7 @@ class ActivationStep:
     noun = "operator"
     """What `changed` counts."""
 
-    def apply(self, program: Any, ranges: Mapping[str, Range]) -> None:
+    def apply(self, program: Program, ranges: Mapping[str, Range]) -> None:
         """Put a pair of quantize and dequantize before and after the chosen operators of `program`, in place.
 
         Given:   %y = conv(x=%x, weight=w)
@@ -109,7 +112,7 @@ def _widened(known: Range | None, value: np.ndarray, name: str) -> Range:
     return {"rmin": min(known["rmin"], least), "rmax": max(known["rmax"], largest)}
 
 
-def share_ranges(ranges: dict[str, Range], program: Any) -> None:
+def share_ranges(ranges: dict[str, Range], program: Program) -> None:
     """Give all inputs and the output of a concat one range, so that hardware need not rescale (as coremltools does)."""
     joined: list[set[str]] = []
     for op in _operators(program):
@@ -123,7 +126,7 @@ def share_ranges(ranges: dict[str, Range], program: Any) -> None:
         ranges.update({name: {"rmin": least, "rmax": largest} for name in group})
 
 
-def _typed(ranges: Mapping[str, Range], program: Any) -> dict[str, Range]:
+def _typed(ranges: Mapping[str, Range], program: Program) -> dict[str, Range]:
     """The ranges in the dtype of their values, which scales must have too."""
     halves = {
         variable.name
@@ -148,7 +151,7 @@ def _pictures(sample: Sample) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in sample.tensors.items()}
 
 
-def _why_not(op: Any, ranges: Mapping[str, Range]) -> str | None:
+def _why_not(op: Operation, ranges: Mapping[str, Range]) -> str | None:
     """Why the passes would leave an operator alone; None where they do not."""
     taken = [op.inputs["x"], *([op.inputs["y"]] if op.op_type == "add" else [])]
     if any(variable.op is not None and variable.op.op_type == "const" for variable in taken):
@@ -158,15 +161,15 @@ def _why_not(op: Any, ranges: Mapping[str, Range]) -> str | None:
     return None
 
 
-def _operators(program: Any) -> list[Any]:
+def _operators(program: Program) -> list[Any]:
     """The operators of all functions; those in the blocks of cond and while_loop stay as they are."""
     return [op for function in program.functions.values() for op in function.operations]
 
 
-def _types(op: Any) -> frozenset[str]:
+def _types(op: Operation) -> frozenset[str]:
     return frozenset({op.op_type})
 
 
-def _names(op: Any) -> frozenset[str]:
+def _names(op: Operation) -> frozenset[str]:
     weight = op.inputs.get("weight")
     return frozenset({op.name, *(output.name for output in op.outputs), *([weight.name] if weight is not None else [])})

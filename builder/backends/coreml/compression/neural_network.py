@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import SkippedLayer
 from builder.backends.coreml.compression.selection import select_weights
 from builder.backends.coreml.compression.steps import Step, nothing_changed
 from builder.backends.coreml.compression.weights import Weight
 from builder.spec.compression import LinearQuantize, Palettize
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
+    from google.protobuf.message import Message
 
 _LAYERS = frozenset(
     {
@@ -20,7 +24,7 @@ _LAYERS = frozenset(
 """Layers with matrices; the few values of the others, and all biases, stay in float32."""
 
 
-def compress_network(model: Any, step: Step, quantize: Callable[..., Any]) -> Any:
+def compress_network(model: MLModel, step: Step, quantize: Callable[..., Any]) -> Any:
     """A new model with the chosen layers' weights of `model` compressed; `quantize` is coremltools' quantize_weights.
 
     Raises ConversionError where the step names something unknown or changes nothing.
@@ -75,7 +79,7 @@ def _network(spec: Any) -> Any:
     return getattr(spec, spec.WhichOneof("Type"))
 
 
-def _sizes(message: Any) -> Iterator[int]:
+def _sizes(message: Message) -> Iterator[int]:
     """How many values each WeightParams in a layer holds."""
     for descriptor, value in message.ListFields():
         if descriptor.message_type is None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts import SkippedLayer
 from builder.backends.coreml.compression.selection import select_weights
@@ -16,6 +16,9 @@ from builder.progress import Progress
 from builder.spec.compression import WeightCompression
 from builder.spec.compression_kinds import compression_kind
 from builder.util.lazy import resolve
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Operation, Program
 
 
 @dataclass(kw_only=True)
@@ -35,7 +38,7 @@ class Step:
     noun = "weight"
     """What `changed` counts."""
 
-    def apply(self, program: Any) -> None:
+    def apply(self, program: Program) -> None:
         """Compress the chosen weights of `program` in place.
 
         Raises ConversionError where the step names something unknown, cannot work, or changes nothing.
@@ -55,14 +58,14 @@ class Step:
         if not self.changed:
             raise nothing_changed(self, [w.name for w in chosen if w.size > self.settings.weight_threshold])
 
-    def _run(self, program: Any, chosen: list[Weight]) -> dict[Slot, str]:
+    def _run(self, program: Program, chosen: list[Weight]) -> dict[Slot, str]:
         """Run the passes on the chosen weights; what coremltools said of each, by where it is used."""
         wanted = {slot for weight in chosen for slot in weight.slots}
         seen: dict[Slot, list[str]] = {}
         further = self.generation >= 18 and any(weight.is_compressed for weight in chosen)
         with self.progress.bar(f"compress {self.name}", len(chosen), unit="it") as advance, _messages() as messages:
 
-            def transform(op: Any, original: Callable[[Any], None]) -> None:
+            def transform(op: Operation, original: Callable[[Any], None]) -> None:
                 slots = slots_of(op)
                 messages.clear()
                 with _kept_where_unchanged(op):
@@ -124,7 +127,7 @@ def nothing_changed(step: Step, large: list[str]) -> ConversionError:
 
 
 @contextmanager
-def _kept_where_unchanged(op: Any) -> Iterator[None]:
+def _kept_where_unchanged(op: Operation) -> Iterator[None]:
     """Restore a weight that coremltools scaled in place and then left alone.
 
     Its palettize_weights divides by the scales of enable_per_channel_scale before it finds out that the groups do not

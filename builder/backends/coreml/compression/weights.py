@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Operation, Program
+    from coremltools.models import MLModel
 
 Slot = tuple[str, str]
 """Where a weight is used: an operator's name and its argument's."""
@@ -42,7 +46,7 @@ class Weight:
         return frozenset({self.name, *(operator for operator, _ in self.slots)})
 
 
-def find_weights(program: Any, names: Mapping[Slot, str]) -> list[Weight]:
+def find_weights(program: Program, names: Mapping[Slot, str]) -> list[Weight]:
     """The weights of all functions in the order of their first use; `names` are those given before."""
     found: dict[int, Any] = {}
     uses: dict[int, list[tuple[Slot, str]]] = {}
@@ -62,14 +66,14 @@ def find_weights(program: Any, names: Mapping[Slot, str]) -> list[Weight]:
     ]
 
 
-def program_of(model: Any) -> Any:
+def program_of(model: MLModel) -> Any:
     """The MIL program of an ML program that coremltools has in memory, as compression gets it."""
     from coremltools.models.utils import _apply_graph_pass
 
     return _apply_graph_pass(model, [], return_pymil_prog=True)
 
 
-def operators_of(program: Any) -> tuple[list[Weight], dict[str, tuple[str, ...]]]:
+def operators_of(program: Program) -> tuple[list[Weight], dict[str, tuple[str, ...]]]:
     """The weights of an uncompressed program, and the outputs of every operator by its name."""
     outputs = {str(op.name): tuple(str(output.name) for output in op.outputs) for op in _operators(program)}
     return find_weights(program, {}), outputs
@@ -81,12 +85,12 @@ def _name(variable: Any, slot: Slot) -> str:
     return f"{name} ({slot[1]} of {slot[0]})" if _FUSED.match(name) else name
 
 
-def slots_of(op: Any) -> frozenset[Slot]:
+def slots_of(op: Operation) -> frozenset[Slot]:
     """Where the weight that the constant or `constexpr_*` operator `op` belongs to is used."""
     return frozenset(_slots(op))
 
 
-def _slots(op: Any) -> Iterator[Slot]:
+def _slots(op: Operation) -> Iterator[Slot]:
     for output in op.outputs:
         for child in output.child_ops:
             if child.op_type.startswith("constexpr_"):
@@ -95,7 +99,7 @@ def _slots(op: Any) -> Iterator[Slot]:
                 yield from ((child.name, argument) for argument, value in _arguments(child) if value is output)
 
 
-def _operators(program: Any) -> Iterator[Any]:
+def _operators(program: Program) -> Iterator[Any]:
     blocks = list(program.functions.values())
     while blocks:
         for op in blocks.pop(0).operations:
@@ -104,13 +108,13 @@ def _operators(program: Any) -> Iterator[Any]:
                 yield op
 
 
-def _arguments(op: Any) -> Iterator[tuple[str, Any]]:
+def _arguments(op: Operation) -> Iterator[tuple[str, Any]]:
     for argument, value in op.inputs.items():
         for variable in value if isinstance(value, list | tuple) else (value,):
             yield argument, variable
 
 
-def _constants(op: Any) -> Iterator[tuple[str, Any]]:
+def _constants(op: Operation) -> Iterator[tuple[str, Any]]:
     """The arguments of `op` that are weights."""
     from coremltools.converters.mil.mil import types
     from coremltools.converters.mil.mil.var import ListVar

@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from builder.backends.coreml.lowerings.lowering import Builder
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Block, Operation, Program, Var
 
 MASKED = 3e4
 """What stands for such a number: its exponential is 0, half precision holds it, and twice of it too."""
@@ -38,7 +43,7 @@ def finite_masks() -> Iterator[None]:
     cast = AbstractQuantizationPass.apply
     clamp = block_context_manager(_clamp)
 
-    def apply(self: Any, program: Any) -> None:
+    def apply(self: Any, program: Program) -> None:
         if isinstance(self, FP16ComputePrecision):
             for function in program.functions.values():
                 clamp(function)
@@ -51,7 +56,7 @@ def finite_masks() -> Iterator[None]:
         AbstractQuantizationPass.apply = cast
 
 
-def _clamp(block: Any) -> None:
+def _clamp(block: Block) -> None:
     import numpy as np
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
@@ -80,7 +85,7 @@ def _is_beyond(value: Any) -> Any:
     return size >= _BEYOND if (size[np.isfinite(value)] >= _BEYOND).any() else (size > _LARGEST) & np.isfinite(value)
 
 
-def _is_mask(op: Any) -> bool:
+def _is_mask(op: Operation) -> bool:
     """Whether a constant of float32 has numbers that half precision lacks, and makes masks alone."""
     import numpy as np
 
@@ -95,7 +100,7 @@ def _is_mask(op: Any) -> bool:
     return bool(users <= _MAKES_MASKS and finite.max() >= _BEYOND) or _is_attended(output, set())
 
 
-def _is_filled_in(var: Any) -> bool:
+def _is_filled_in(var: Var) -> bool:
     """Whether a number takes the place of scores, and softmax alone takes them: nothing is added to it."""
     return all(
         op.op_type == "select" and all(user.op_type == "softmax" for user in op.outputs[0].child_ops)
@@ -103,7 +108,7 @@ def _is_filled_in(var: Any) -> bool:
     )
 
 
-def _is_attended(var: Any, seen: set[Any]) -> bool:
+def _is_attended(var: Var, seen: set[Any]) -> bool:
     """Whether a softmax takes the variable, moved and added to others at most."""
     seen.add(var)
     for op in var.child_ops:
@@ -116,7 +121,7 @@ def _is_attended(var: Any, seen: set[Any]) -> bool:
     return False
 
 
-def _absorb(mb: Any, block: Any, masks: set[Any]) -> None:
+def _absorb(mb: Builder, block: Block, masks: set[Any]) -> None:
     """Let masks swallow what they are added to, in front of each softmax; `masks` grows by all that is made of them."""
     hidden: dict[Any, Any] = {}
     for op in list(block.operations):
@@ -142,7 +147,7 @@ def _absorb(mb: Any, block: Any, masks: set[Any]) -> None:
         masks.update(op.outputs if not conditions else (_swallowed(mb, block, op, conditions),))
 
 
-def _average_hidden_rows(mb: Any, block: Any, op: Any) -> None:
+def _average_hidden_rows(mb: Builder, block: Block, op: Operation) -> None:
     """Give the mean of all values where the mask of fused attention hides a whole row, as swallowed scores do."""
     (result,) = op.outputs
     operations = list(block.operations)
@@ -153,7 +158,7 @@ def _average_hidden_rows(mb: Any, block: Any, op: Any) -> None:
     block.replace_uses_of_var_after_op(anchor_op=new.op, old_var=result, new_var=new)
 
 
-def _swallowed(mb: Any, block: Any, op: Any, conditions: list[Any]) -> Any:
+def _swallowed(mb: Builder, block: Block, op: Operation, conditions: list[Any]) -> Any:
     operations = list(block.operations)
     following = operations[operations.index(op) + 1]
     with mb.set_before_op(following):
@@ -173,13 +178,13 @@ def _leaves_something(mask: Any, sign: int) -> bool:
     return bool((value.min(axis=-1) < MASKED / 2).all())
 
 
-def _depends_on_input(var: Any, seen: set[Any]) -> bool:
+def _depends_on_input(var: Var, seen: set[Any]) -> bool:
     seen.add(var)
     if var.val is not None:
         return False
     return var.op is None or any(_depends_on_input(given, seen) for given in _inputs(var.op) if given not in seen)
 
 
-def _inputs(op: Any) -> Iterator[Any]:
+def _inputs(op: Operation) -> Iterator[Any]:
     for value in op.inputs.values():
         yield from value if isinstance(value, list | tuple) else (value,)

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Var
 from builder.backends.coreml.lowerings.transposes import MOST, transposes
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Block, Operation, Program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +35,12 @@ Rewrite = Callable[[Builder, Any, Flat], Sequence[Flat]]
 """Takes an operator and its input x; returns its outputs."""
 
 
-def _reshape(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _reshape(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     del mb
     return [Flat(elements=x.elements, shape=tuple(op.outputs[0].shape))]
 
 
-def _transpose(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _transpose(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     elements = x.elements
     for shape, perm in transposes(x.shape, [int(axis) % len(x.shape) for axis in op.perm.val]):
         elements = mb.transpose(x=mb.reshape(x=elements, shape=shape), perm=perm)
@@ -55,7 +58,7 @@ def _flat(mb: Builder, x: Var, shape: Sequence[int]) -> Flat:
     return Flat(elements=mb.reshape(x=x, shape=[-1]), shape=tuple(shape))
 
 
-def _reduce(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _reduce(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     """One axis after the other, the last first, so that the others keep their numbers."""
     given = getattr(op, "axes", None)
     axes = sorted({int(axis) % len(x.shape) for axis in given.val}, reverse=True) if given is not None else None
@@ -65,14 +68,14 @@ def _reduce(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
     return [Flat(elements=x.elements, shape=tuple(op.outputs[0].shape))]
 
 
-def _split(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _split(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     axis = int(op.axis.val)
     sizes = [output.shape[axis] for output in op.outputs]
     parts = mb.split(x=_around(mb, x, axis), split_sizes=sizes, axis=1)
     return [_flat(mb, part, output.shape) for part, output in zip(parts, op.outputs, strict=True)]
 
 
-def _slice(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _slice(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     """Constant slices, one axis after the other."""
     for axis, size in enumerate(x.shape):
         begin, end, step, single = _bounds(op, axis, size)
@@ -86,7 +89,7 @@ def _slice(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
     return [Flat(elements=x.elements, shape=tuple(op.outputs[0].shape))]
 
 
-def _bounds(op: Any, axis: int, size: int) -> tuple[int, int, int, bool]:
+def _bounds(op: Operation, axis: int, size: int) -> tuple[int, int, int, bool]:
     """Begin, end, step and whether the axis is taken away, of a slice_by_index along one axis."""
 
     def masked(name: str) -> bool:
@@ -105,24 +108,24 @@ def _bounds(op: Any, axis: int, size: int) -> tuple[int, int, int, bool]:
     return begin, min(end, size), step, False
 
 
-def _softmax(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _softmax(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     return [_flat(mb, mb.softmax(x=_around(mb, x, int(op.axis.val)), axis=1), x.shape)]
 
 
-def _gather(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _gather(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     if op.indices.val is None or op.indices.rank > 1:
         raise _UnknownError
     picked = mb.gather(x=_around(mb, x, int(op.axis.val)), indices=op.indices.val, axis=1)
     return [_flat(mb, picked, op.outputs[0].shape)]
 
 
-def _linear(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _linear(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     """A linear layer works along the last axis, on any number of rows."""
     rows = mb.reshape(x=x.elements, shape=[math.prod(x.shape[:-1]), x.shape[-1]])
     return [_flat(mb, mb.linear(x=rows, weight=op.weight, bias=op.bias), op.outputs[0].shape)]
 
 
-def _layer_norm(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _layer_norm(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     """Over the last axis alone, as transformers have it."""
     if [int(axis) % len(x.shape) for axis in op.axes.val] != [len(x.shape) - 1]:
         raise _UnknownError
@@ -131,7 +134,7 @@ def _layer_norm(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
     return [_flat(mb, mb.layer_norm(x=rows, axes=[1], **given), x.shape)]
 
 
-def _elementwise(mb: Builder, op: Any, x: Flat) -> Sequence[Flat]:
+def _elementwise(mb: Builder, op: Operation, x: Flat) -> Sequence[Flat]:
     """An operator on each element, its other arguments constants."""
     others = {name: value for name, value in op.inputs.items() if name != "x" and value is not None}
     return [Flat(elements=getattr(mb, op.op_type)(x=x.elements, **others), shape=x.shape)]
@@ -159,7 +162,7 @@ class _UnknownError(Exception):
     """An operator is left as it is; coremltools then says that its rank is too high."""
 
 
-def _pair(mb: Builder, op: Any, known: dict[Any, Flat]) -> Sequence[Flat]:
+def _pair(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat]:
     """An operator of two tensors: neighbouring dimensions in which the same one is repeated are one.
 
     Given:   (2, 3, 4, 5, 6, 7) + (1, 1, 4, 5, 6, 1)
@@ -185,7 +188,7 @@ def _pair(mb: Builder, op: Any, known: dict[Any, Flat]) -> Sequence[Flat]:
     return [_flat(mb, getattr(mb, op.op_type)(x=sides[0], y=sides[1]), shape)]
 
 
-def _matmul(mb: Builder, op: Any, known: dict[Any, Flat]) -> Sequence[Flat]:
+def _matmul(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat]:
     """A product of matrices in many equal batches: (…, M, K) by (…, K, N) as (B, M, K) by (B, K, N)."""
     shapes = [_shape_of(var, known) for var in (op.x, op.y)]
     if shapes[0][:-2] != shapes[1][:-2]:
@@ -198,7 +201,7 @@ def _matmul(mb: Builder, op: Any, known: dict[Any, Flat]) -> Sequence[Flat]:
     return [_flat(mb, product, op.outputs[0].shape)]
 
 
-def _shape_of(var: Any, known: dict[Any, Flat]) -> tuple[int, ...]:
+def _shape_of(var: Var, known: dict[Any, Flat]) -> tuple[int, ...]:
     return known[var].shape if var in known else tuple(var.shape)
 
 
@@ -206,7 +209,7 @@ def _padded(shape: Sequence[int], rank: int) -> tuple[int, ...]:
     return (*[1] * (rank - len(shape)), *shape)
 
 
-def lower_high_ranks(block: Any) -> None:
+def lower_high_ranks(block: Block) -> None:
     """Rewrite what lies between tensors of at most five dimensions, in place.
 
     What cannot be rewritten (sizes that the app chooses, other operators) stays, and coremltools refuses it by name.
@@ -235,14 +238,14 @@ def lower_high_ranks(block: Any) -> None:
         block.remove_ops([op])
 
 
-def _scopes(op: Any) -> list[Any]:
+def _scopes(op: Operation) -> list[Any]:
     """Where an operator comes from, for those that take its place."""
     from coremltools.converters.mil.mil.scope import ScopeInfo
 
     return [ScopeInfo(source=source, data=list(data)) for source, data in op.scopes.items() if data]
 
 
-def _rewritten(mb: Builder, op: Any, known: dict[Any, Flat]) -> Sequence[Flat]:
+def _rewritten(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat]:
     if op.op_type in _PAIRS:
         return _pair(mb, op, known)
     if op.op_type == "matmul":
@@ -253,7 +256,7 @@ def _rewritten(mb: Builder, op: Any, known: dict[Any, Flat]) -> Sequence[Flat]:
     return _REWRITES[op.op_type](mb, op, x)
 
 
-def _replace(mb: Builder, op: Any, results: Sequence[Flat], known: dict[Any, Flat]) -> None:
+def _replace(mb: Builder, op: Operation, results: Sequence[Flat], known: dict[Any, Flat]) -> None:
     """Remember results of many dimensions; give the others to those who use them."""
     for output, result in zip(op.outputs, results, strict=True):
         if output.rank > MOST:
@@ -274,7 +277,7 @@ def high_ranks_lowered() -> Iterator[None]:
     before = upstream.apply
     lower = block_context_manager(lower_high_ranks)
 
-    def apply(_: Any, program: Any) -> None:
+    def apply(_: Any, program: Program) -> None:
         for function in program.functions.values():
             lower(function)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.backends.coreml.lowerings.lowering import Builder, Var
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Node = Any
 """`onnx.NodeProto`; onnx has no types."""
@@ -56,7 +59,7 @@ _UNBOUNDED = {"Slice": (1, 2)}
 """Where a number beyond 32 bits means "to the end": inputs of an operator by position."""
 
 
-def lowerer_class(base: type, table: Mapping[str, Lowering], model: Any) -> type:
+def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) -> type:
     """Onnxsim's `_Lowerer` (`base`) for one model: with the operators of `table`, and small integers kept in range."""
     import onnx
 
@@ -103,7 +106,7 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: Any) -> type
     return Lowerer
 
 
-def element_types(model: Any) -> dict[str, int]:
+def element_types(model: ModelProto) -> dict[str, int]:
     """The dtype of each value as ONNX numbers them, by name, where shape inference finds it."""
     import onnx
 

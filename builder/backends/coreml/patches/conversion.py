@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from builder.backends.coreml.importing import import_coremltools, messages_to_lo
 from builder.backends.coreml.mlpackage import write_package
 from builder.backends.coreml.patches.apply import LOCK, ModuleOverlay, patched
 from builder.util.lazy_import import paused_collector
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Operation, Program, Var
+    from coremltools.models import MLModel
 
 _Rows = Iterator[tuple[str, Callable[[Any], Any]]]
 """Targets of the table, each with what makes its replacement of the original."""
@@ -45,7 +49,7 @@ def fast_conversion() -> Iterator[Callable[[Any], Any]]:
         for target, make in [*_without_waste(), *_without_copies(folder)]:
             scoped.enter_context(patched(target, make))
 
-        def keep(model: Any) -> Any:
+        def keep(model: MLModel) -> Any:
             kept.append(folder)
             weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
             return model
@@ -53,7 +57,7 @@ def fast_conversion() -> Iterator[Callable[[Any], Any]]:
         yield keep
 
 
-def validate_program(program: Any) -> None:
+def validate_program(program: Program) -> None:
     """Run on a final program what coremltools runs after each of its hundred passes; raises when it is inconsistent."""
     program.validate(check_essential_scope=True)
 
@@ -129,13 +133,13 @@ def _propagation_where_needed() -> _Rows:
 def _quick_overflow(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """FP16ComputePrecision.fp16_overflow with an answer for the usual case that makes no copies of the weights."""
 
-    def is_small(var: Any) -> bool:
+    def is_small(var: Var) -> bool:
         if var.op is None or var.op.op_type != "const" or not var.is_tensor_or_scalar_of(dtype="fp32"):
             return True
         value = np.asarray(var.op.val.val)
         return value.size == 0 or bool(value.min() >= -65504 and value.max() <= 65504)  # false for NaN
 
-    def fp16_overflow(op: Any) -> bool:
+    def fp16_overflow(op: Operation) -> bool:
         flat = (v for value in op.inputs.values() for v in (value if isinstance(value, list | tuple) else (value,)))
         return False if all(is_small(var) for var in flat) else original(op)
 
@@ -145,7 +149,7 @@ def _quick_overflow(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def _quick_underflow(original: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
     """FP16ComputePrecision._check_underflow_to_zero, which looks at less than 400 values, without copying more."""
 
-    def check(self: Any, new_var: Any, var: Any) -> None:
+    def check(self: Any, new_var: Var, var: Var) -> None:
         if np.size(var.val) < 400:
             original(self, new_var, var)
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.patches.apply import patched
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Operation, Var
 
 _PASSES = "coremltools.converters.mil.mil.passes.defs"
 
@@ -33,7 +36,7 @@ def exact_passes() -> Iterator[None]:
 def _not_floors(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
     from coremltools.converters.mil.mil import types
 
-    def match_exact(op: Any) -> Any:
+    def match_exact(op: Operation) -> Any:
         return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
 
     return match_exact
@@ -42,7 +45,7 @@ def _not_floors(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _only_what_is_held(should_cast: Callable[[Any, Any, str], bool]) -> Callable[[Any, Any, str], bool]:
     """Cast a parameter to 16 bits only where they hold every value that it can have."""
 
-    def should_cast_exactly(self: Any, op: Any, name: str) -> bool:
+    def should_cast_exactly(self: Any, op: Operation, name: str) -> bool:
         given = op.inputs[name]
         if name == "output_indices_dtype":
             held = _is_at_most(op.x.shape[op.axis.val], "uint16")
@@ -61,7 +64,7 @@ def _is_at_most(size: Any, dtype: str) -> bool:
     return isinstance(size, int) and size <= _MOST[dtype]
 
 
-def _indexed_sizes(op: Any) -> list[Any]:
+def _indexed_sizes(op: Operation) -> list[Any]:
     """The sizes of the axes that the indices count along."""
     if op.op_type != "gather_nd":
         return [op.x.shape[op.axis.val]]
@@ -74,7 +77,7 @@ _MOVES = {"expand_dims", "reshape", "squeeze", "transpose", "slice_by_index", "s
 """Operators that move elements alone."""
 
 
-def _holds_16_bits(var: Any) -> bool:
+def _holds_16_bits(var: Var) -> bool:
     """Whether a variable's values come from 16 bits or less, or are places along an axis that short."""
     op = var.op
     if op is None:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -31,6 +31,11 @@ from builder.backends.coreml.preflight.rules import MOST_DIMENSIONS
 from builder.backends.coreml.preflight.torchscript import top_level_names
 from builder.backends.coreml.refusals import refused_by, why_refused
 from builder.spec import BuildSpec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from coremltools.converters.mil.mil import Block, Program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,7 @@ _PASSES = [
 """What splits a reshape, a transpose and a reshape back into steps of at most 4 dimensions, as a conversion does."""
 
 
-def _convert(ct: Any, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> Any:
+def _convert(ct: ModuleType, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> Any:
     if captured.method == "onnx":
         return mil_program(ct, captured.program.model, prepared, spec, list(prepared.output_names))
     return ct.convert(
@@ -143,10 +148,10 @@ def missing_operators(captured: CapturedProgram) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kind for kind in unknown if captured.method == "export" or not has_definition(kind)))
 
 
-def _high_ranks(program: Any, seen: Mapping[str, Operator | None]) -> Iterator[tuple[Operator | None, int]]:
+def _high_ranks(program: Program, seen: Mapping[str, Operator | None]) -> Iterator[tuple[Operator | None, int]]:
     """Tensors of more dimensions than Core ML has, in the program or a block of it."""
 
-    def walk(block: Any) -> Iterator[tuple[Operator | None, int]]:
+    def walk(block: Block) -> Iterator[tuple[Operator | None, int]]:
         for op in block.operations:
             for inner in op.blocks:
                 yield from walk(inner)
@@ -243,7 +248,7 @@ def _walked(walker: _Walker, captured: CapturedProgram) -> Iterator[None]:
 
 
 @contextmanager
-def _known_for_now(program: Any) -> Iterator[None]:
+def _known_for_now(program: Program) -> Iterator[None]:
     """Register a lowering that refuses for each operator without one: the frontend looks for all before it begins."""
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
@@ -294,7 +299,7 @@ def _plain(name: str) -> str:
     return name.lower().removeprefix("_internal_op_tensor_inplace_").strip("_")
 
 
-def _internal_nodes(block: Any) -> Iterator[Any]:
+def _internal_nodes(block: Block) -> Iterator[Any]:
     for node in block.nodes:
         yield node
         for inner in node.blocks:

@@ -11,13 +11,13 @@ import torch
 
 from builder.backends.coreai import engine
 from builder.backends.coreai.compression.compress import compress
-from builder.backends.coreai.compression.forms import Form
 from builder.backends.coreai.compression.palettize import palettize
 from builder.backends.coreai.compression.prune import prune
 from builder.backends.coreai.compression.quantize import quantize
 from builder.backends.coreai.describe import describe
 from builder.errors import ConfigurationError, ConversionError
 from builder.spec.compression import LinearQuantize, Palettize, Prune
+from coreml_runtime.forms import Form
 
 
 def integers(**settings: Any) -> LinearQuantize:

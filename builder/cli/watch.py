@@ -1,0 +1,130 @@
+"""`python -m builder watch recipe=…`: builds with every change of what a build reads, and shows the report."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from builder.artifacts import BuildRequest
+from builder.cli.arguments import Parser, outputs_folder, verbosity
+from builder.errors import ConfigurationError
+from builder.util.text import visible
+from builder.watch.inputs import Inputs, absolute, look, write_inputs
+from builder.watch.loop import Builds, Event, Follower, Settings
+from builder.watch.results import NOTHING, Result
+from builder.watch.server import LiveReport
+
+DESCRIPTION = """Build a recipe, and again whenever its YAML, code, weights or data change. Libraries stay loaded, and
+code of a user is read anew each time. The report is shown in a browser, which follows. Ctrl-C ends it.
+
+  python -m builder watch recipe=mobilenet_v2_fp16
+  python -m builder watch recipe=mobilenet_v2_fp16 compression=int8 --port 8000
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Watch until Ctrl-C; returns the exit code."""
+    parser = Parser("watch", DESCRIPTION, usage="watch recipe=NAME [key=value …] [--port NUMBER]")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    parser.add_argument("--port", type=int, default=0, metavar="NUMBER", help="of the page (default: a free one)")
+    given = parser.read(arguments)
+    outputs = outputs_folder(given)
+    if not any(word.startswith("recipe=") for word in given.overrides):
+        raise ConfigurationError(
+            "no recipe is given", code="B0225", hint="write `recipe=NAME`; `python -m builder list` prints them"
+        )
+    if not 0 <= given.port < 65536:
+        raise ConfigurationError(f"--port {given.port} is not a number of a port", code="B0228")
+    with tempfile.TemporaryDirectory(prefix="builder-watch-") as room:
+        settings = Settings(
+            overrides=given.overrides,
+            options=("-v",) * verbosity(given) or ("-q",) * -verbosity(given),
+            outputs=outputs.absolute(),
+            room=Path(room),
+            worker=(sys.executable, "-m", "builder.cli.sweep_worker"),
+            libraries=_libraries,
+        )
+        _watch(settings, given.port)
+    return 0
+
+
+def _watch(settings: Settings, port: int) -> None:
+    from builder.watch.events import happenings
+
+    first, recipe = configuration(), next(word for word in settings.overrides if word.startswith("recipe="))
+    builds, live, result = Builds(settings, _say), LiveReport(port), NOTHING
+    try:
+        print(f"the report is at {live.address}; Ctrl-C ends", file=sys.stderr)
+        for event in Follower(builds, settings.outputs, first).follow(happenings):
+            result = event.result or result
+            _tell(event)
+            live.show(page_state(event, result, recipe.removeprefix("recipe=")), result.report)
+    except KeyboardInterrupt:
+        print("\nended", file=sys.stderr)
+    finally:
+        builds.close()
+        live.close()
+
+
+def _libraries() -> object:
+    """What changes when builder or an installed package does."""
+    from builder.store.code import package_stats
+    from builder.watch.inputs import stat_of
+
+    return package_stats(), [stat_of(Path(entry)) for entry in sys.path if "site-packages" in entry]
+
+
+def _say(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)  # the build has made it visible
+
+
+def _tell(event: Event) -> None:
+    now = time.strftime("%H:%M:%S")
+    if event.result is not None:
+        print(visible(f"{now} {event.result.verdict}: {event.result.said}"), file=sys.stderr, flush=True)
+    elif event.changed:
+        more = f" and {len(event.changed) - 5} more" if len(event.changed) > 5 else ""
+        print(visible(f"\n{now} changed: {', '.join(event.changed[:5])}{more}"), file=sys.stderr, flush=True)
+
+
+def page_state(event: Event, result: Result, recipe: str) -> dict[str, str]:
+    """What the open page shows."""
+    is_building = event.result is None
+    written = "" if result.report is None or not result.report.exists() else str(result.report.stat().st_mtime_ns)
+    return {
+        "recipe": recipe,
+        "verdict": "building" if is_building else result.verdict,
+        "said": ", ".join(event.changed) if is_building else result.said,
+        "error": "" if is_building else visible(result.error),
+        "report": written,
+    }
+
+
+def configuration() -> Inputs:
+    """What every build reads, before any has said more: the folders of recipes and options."""
+    from builder.config.folders import open_library
+
+    library = open_library()
+    folders = {*library.recipes, *library.options, *(f for o in library.options for f in o.iterdir() if f.is_dir())}
+    files = {file for folder in folders for file in folder.glob("*.yaml")}
+    missing = {place for name in ("recipes", "conf") if not (place := Path.cwd() / name).exists()}
+    return Inputs(files=absolute(files), folders=absolute(folders), missing=absolute(missing))
+
+
+def tell_inputs(request: BuildRequest, overrides: Sequence[str], file: Path) -> None:
+    """Write what a build is about to read; where a recipe computes what that is, what the command line names."""
+    from builder.cli.remember import UndecidableError, build_inputs
+
+    try:
+        found = build_inputs(request, overrides)
+    except UndecidableError:
+        inputs = configuration()
+    else:
+        inputs = Inputs(files=absolute(found.files), folders=absolute(found.folders), missing=absolute(found.missing))
+    inputs = replace(inputs, recipe=request.recipe, variant=request.variant)
+    write_inputs(inputs, look(inputs), file)

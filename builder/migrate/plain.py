@@ -1,0 +1,19 @@
+"""Says which compressed weights a format stores as plain numbers, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coreml_runtime.export import Exported
+
+_NAMED = 3
+
+
+def stored_plain(exported: Exported, names: Sequence[str]) -> list[str]:
+    """A note with the number of weights and their bytes before and after; none where there are no such weights."""
+    if not names:
+        return []
+    before = sum(exported.forms[name].bytes for name in names)
+    after = sum(exported.forms[name].dense.nbytes for name in names)
+    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return [f"{len(names)} compressed weights are stored as plain numbers, {before} bytes as {after}: {named}"]
