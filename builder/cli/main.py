@@ -40,6 +40,7 @@ VERBS = {
     "predict": "run an artifact on pictures or arrays, on any machine",
     "device": "measure an artifact on a Mac, and attach that to its build",
     "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
+    "package": "write a Swift package around an artifact, with golden tests",
     "flush": "send the builds that wait in the outbox to MLflow",
     "lock": "write to builder.lock what recipes are made of",
     "release": "build a locked recipe twice, compare, and write the proof beside the artifact",

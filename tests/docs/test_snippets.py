@@ -36,6 +36,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/releases.md", marks=pytest.mark.slow),
         "docs/guide/conversion.md",
+        pytest.param("docs/guide/app.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/coreai.md", marks=pytest.mark.slow),
         "docs/guide/detectors.md",
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
