@@ -20,7 +20,9 @@ def interface(record: BuildRecord) -> Markup:
     """Inputs and outputs as the app sees them."""
     head = ("input", "kind", "what the app gives")
     back = ("output", "kind", "what the app gets")
-    given = [(code(f["name"]), f["kind"], element("span", _feature(f), *_normalised(record, f))) for f in record.inputs]
+    given = [
+        (code(f["name"]), f["kind"], element("span", feature_text(f), *_normalised(record, f))) for f in record.inputs
+    ]
     states = [
         (code(name), "state", f"{state.dtype}, zero at first, kept from one prediction to the next")
         for name, state in record.request.spec.state.items()
@@ -28,7 +30,7 @@ def interface(record: BuildRecord) -> Markup:
     return section(
         "Inputs and outputs",
         table(head, [*given, *states], class_="features"),
-        table(back, [(code(f["name"]), f["kind"], _feature(f)) for f in record.outputs], class_="features"),
+        table(back, [(code(f["name"]), f["kind"], feature_text(f)) for f in record.outputs], class_="features"),
         *_functions(record),
         *_labels(record),
     )
@@ -47,20 +49,27 @@ def _functions(record: BuildRecord) -> Iterator[Markup]:
 
 
 def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{feature['name']}: {_feature(feature)}" for feature in features)
+    return "; ".join(f"{feature['name']}: {feature_text(feature)}" for feature in features)
 
 
 _SNIPPETS = {"coreml": swift_snippet, "coreai": core_ai_snippet}
 
 
+def swift_code(record: BuildRecord) -> str:
+    """What an app writes to call the artifact."""
+    return _SNIPPETS[BACKENDS[record.artifact.format]](record)
+
+
 def swift(record: BuildRecord) -> Markup:
     """The snippet, and what is known of it."""
     note = "Written from the artifact's own description; it was not compiled here."
-    snippet = _SNIPPETS[BACKENDS[record.artifact.format]](record)
-    return section("Call it from Swift", element("pre", element("code", snippet)), element("p", note, class_="quiet"))
+    return section(
+        "Call it from Swift", element("pre", element("code", swift_code(record))), element("p", note, class_="quiet")
+    )
 
 
-def _feature(feature: Mapping[str, Any]) -> str:
+def feature_text(feature: Mapping[str, Any]) -> str:
+    """What an input or output is, in words."""
     kind = feature["kind"]
     if kind == "string":
         return "the best label"

@@ -42,6 +42,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "docs/guide/headroom.md",
         "docs/guide/costs.md",
         pytest.param("docs/guide/device.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/card.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/runtime.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/sources.md", marks=pytest.mark.slow),
