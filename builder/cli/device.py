@@ -28,7 +28,11 @@ DESCRIPTION = """Measure an artifact on a Mac: latency of each compute unit, loa
 build: report, build.json, MLflow, tables of sweeps and searches. `run` does all of it by ssh, which must ask nothing;
 the Mac needs Python with coremltools. Where anything is not as it should be, nothing is attached.
 """
-_ACTIONS = ("pack", "take", "run")
+ACTIONS = {
+    "pack": "write a folder to copy to a Mac",
+    "take": "judge and attach what comes back",
+    "run": "do all of it by ssh",
+}
 _SECONDS = 600.0
 
 
@@ -49,9 +53,9 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Do what the action says; returns the exit code."""
     given = parser().read(arguments)
-    if given.action not in _ACTIONS:
+    if given.action not in ACTIONS:
         raise ConfigurationError(
-            f"there is no action `{given.action}`", code="B0225", hint=f"actions: {', '.join(_ACTIONS)}"
+            f"there is no action `{given.action}`", code="B0225", hint=f"actions: {', '.join(ACTIONS)}"
         )
     return {"pack": _pack, "take": _take, "run": _run}[given.action](given)
 

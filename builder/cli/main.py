@@ -42,6 +42,7 @@ VERBS = {
     "card": "write the model card of a build, as the Hugging Face Hub has them",
     "publish": "push an artifact, its card and its release to the Hugging Face Hub",
     "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
+    "package": "write a Swift package around an artifact, with golden tests",
     "flush": "send the builds that wait in the outbox to MLflow",
     "lock": "write to builder.lock what recipes are made of",
     "release": "build a locked recipe twice, compare, and write the proof beside the artifact",

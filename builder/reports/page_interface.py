@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.artifacts import BuildRecord
+from builder.errors import ConfigurationError
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import plain, scalar
-from builder.reports.swift import swift_snippet
-from builder.reports.swift_coreai import core_ai_snippet
 from builder.spec.inputs import ImageInput
-from builder.spec.target import BACKENDS
+from builder.swift.describe import package_of_record
+from builder.swift.render import interface_source
 
 _LABELS_SHOWN = 10
 
@@ -52,19 +52,22 @@ def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{feature['name']}: {feature_text(feature)}" for feature in features)
 
 
-_SNIPPETS = {"coreml": swift_snippet, "coreai": core_ai_snippet}
-
-
 def swift_code(record: BuildRecord) -> str:
-    """What an app writes to call the artifact."""
-    return _SNIPPETS[BACKENDS[record.artifact.format]](record)
+    """The type that an app calls, as the package has it. Raises ConfigurationError where no Swift is written for it."""
+    return interface_source(package_of_record(record))
 
 
 def swift(record: BuildRecord) -> Markup:
-    """The snippet, and what is known of it."""
-    note = "Written from the artifact's own description; it was not compiled here."
+    """The type that an app calls, and how to get that."""
+    command = f"python -m builder package recipe={record.request.recipe}"
+    try:
+        source = swift_code(record)
+    except ConfigurationError as error:  # of a feature that no Swift is written for
+        return section("Call it from Swift", element("p", error.message))
     return section(
-        "Call it from Swift", element("pre", element("code", swift_code(record))), element("p", note, class_="quiet")
+        "Call it from Swift",
+        element("p", "The interface of the Swift package that ", code(command), " writes. It was not compiled here."),
+        element("pre", element("code", source)),
     )
 
 
@@ -77,13 +80,15 @@ def feature_text(feature: Mapping[str, Any]) -> str:
         return "a probability for each label"
     if kind == "image":
         known: tuple[str, ...] = ("width", "height", "color_layout")
-        said = f"{feature.get('width', '?')} × {feature.get('height', '?')} pixels, {feature.get('color_layout', '')}"
+        message = (
+            f"{feature.get('width', '?')} × {feature.get('height', '?')} pixels, {feature.get('color_layout', '')}"
+        )
     else:
         known = ("shape", "dtype")
-        said = f"{feature.get('dtype', '')} {' × '.join(str(d) for d in feature.get('shape', ()))}"
+        message = f"{feature.get('dtype', '')} {' × '.join(str(d) for d in feature.get('shape', ()))}"
     rest = {k: v for k, v in feature.items() if k not in ("name", "kind", *known)}
     more = f" ({', '.join(f'{k} {scalar(v)}' for k, v in rest.items())})" if rest else ""
-    return said + more
+    return message + more
 
 
 def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Content]:
@@ -92,8 +97,8 @@ def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Con
     if not isinstance(given, ImageInput):
         return
     settings = ("from_weights", "mean", "std", "scale", "bias")
-    said = {s: getattr(given, s) for s in settings if getattr(given, s) not in (None, False)}
-    text = "as its weights were trained" if "from_weights" in said else _listed(said)
+    given_settings = {s: getattr(given, s) for s in settings if getattr(given, s) not in (None, False)}
+    text = "as its weights were trained" if "from_weights" in given_settings else _listed(given_settings)
     yield element("span", f"as it is, 0 to 255: the model normalises it itself ({text})", class_="meaning")
 
 

@@ -88,6 +88,14 @@ class Target(Part):
         return f"iOS{generation}" if system == "visionOS" else f"{system}{version}"
 
 
+def system_versions(generation: int) -> dict[str, str]:
+    """Each system of Apple's with its first release that has the model format of iOS `generation`: `macOS: 10.15`."""
+    return {
+        system: next(version for version, each in versions.items() if each >= generation).replace("_", ".")
+        for system, versions in _SYSTEMS.items()
+    }
+
+
 def same_system_name(target: Target, generation: int) -> str:
     """The name of `target`'s system in the release with the model format of iOS `generation`."""
     system = _TARGETS[target.name][0]

@@ -28,13 +28,21 @@ class Execution:
     record: dict[str, Any] | None = None
 
 
+Run = Callable[[Frame, Execution], None]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One operation: `run` reads and writes the frame, `frees` are slots that nobody reads afterwards."""
+    """One operation: `run` reads and writes the frame, `frees` are slots that nobody reads afterwards.
+
+    `fast` does the same for those who look at the block's outputs alone: it may write over a slot of `frees`, and a
+    step may do the work of the next. All steps of a block go one way or the other.
+    """
 
     type: str
     name: str
-    run: Callable[[Frame, Execution], None]
+    run: Run
+    fast: Run
     outputs: tuple[tuple[str, int], ...]
     frees: tuple[int, ...]
 
@@ -53,12 +61,17 @@ def execute(block: BlockPlan, frame: Frame, execution: Execution) -> tuple[Any, 
     record = execution.record
     step = None
     try:
-        for step in block.steps:
-            step.run(frame, execution)
-            if record is not None:
+        if record is None:
+            for step in block.steps:
+                step.fast(frame, execution)
+                for slot in step.frees:
+                    frame[slot] = None
+        else:
+            for step in block.steps:
+                step.run(frame, execution)
                 record.update((name, frame[slot]) for name, slot in step.outputs)
-            for slot in step.frees:
-                frame[slot] = None
+                for slot in step.frees:
+                    frame[slot] = None
     except RuntimeFailure:
         raise
     except Exception as error:
@@ -69,22 +82,32 @@ def execute(block: BlockPlan, frame: Frame, execution: Execution) -> tuple[Any, 
 
 def make_step(
     operation: Operation, kernel: Kernel, bound: Bound, *, outputs: tuple[int, ...], blocks: tuple[BlockPlan, ...],
-    frees: tuple[int, ...], opset: str, precision: Precision,
+    frees: tuple[int, ...], opset: str, precision: Precision, fast: Kernel | None = None,
 ) -> Step:  # fmt: skip
-    """Bind an operation to its kernel, its constants and its slots."""
+    """Bind an operation to its kernel, its constants and its slots; `fast` is another kernel for the fast way."""
+    runner = partial(_runner, operation, bound, outputs=outputs, blocks=blocks, opset=opset, precision=precision)
+    run = runner(kernel)
+    return Step(
+        type=operation.type,
+        name=operation.name,
+        run=run,
+        fast=run if fast is None else runner(fast),
+        outputs=tuple((entry.name, slot) for entry, slot in zip(operation.outputs, outputs, strict=True)),
+        frees=frees,
+    )
+
+
+def _runner(
+    operation: Operation, bound: Bound, kernel: Kernel, *, outputs: tuple[int, ...], blocks: tuple[BlockPlan, ...],
+    opset: str, precision: Precision,
+) -> Run:  # fmt: skip
     rounds = not (is_exact(kernel) and all(map(_is_half, bound.known.values())))
     finish = tuple(
         finisher(entry.type, precision, rounds=rounds, in_place=is_fresh(kernel)) for entry in operation.outputs
     )
-    call = partial(kernel, **bound.known)
+    call = partial(kernel, **bound.known) if bound.known else kernel
     compute = _with_context(call, bound, operation, blocks, opset, precision) if bound.context else _plain(call, bound)
-    return Step(
-        type=operation.type,
-        name=operation.name,
-        run=_store(compute, outputs, finish),
-        outputs=tuple((entry.name, slot) for entry, slot in zip(operation.outputs, outputs, strict=True)),
-        frees=frees,
-    )
+    return _store(compute, outputs, finish)
 
 
 def finisher(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from coreml_runtime.binding import Argument, Bound, Slot, bind_arguments, hold
 from coreml_runtime.dtypes import Precision
@@ -15,8 +16,9 @@ from coreml_runtime.limits import check_size
 from coreml_runtime.loops import PREPARE
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.ops.table import Kernel, parameters
-from coreml_runtime.prepack import Packer
+from coreml_runtime.prepack import Packer, PrepackedKernel
 from coreml_runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
+from coreml_runtime.reuse import Memory, moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ def make_plan(
     _refuse_missing(function, kernels)
     planner = _Planner(
         opset=function.opset, kernels=kernels, precision=precision, uses=Counter(_mentioned_in(function.block)),
-        packer=Packer(release=release),
+        packer=Packer(release=release), memory=Memory(precision=precision),
     )  # fmt: skip
     scope: dict[str, Argument] = {}
     inputs = tuple((entry, planner.define(entry, scope)) for entry in function.inputs)
@@ -71,6 +73,7 @@ class _Planner:
     precision: Precision
     uses: Counter[str]
     packer: Packer
+    memory: Memory
     slots: int = 0
 
     def define(self, entry: Named, scope: dict[str, Argument]) -> int:
@@ -88,25 +91,19 @@ class _Planner:
         last_use = _last_uses(block)
         steps: list[Step] = []
         for position, operation in enumerate(block.operations):
-            step = self._operation(operation, scope)
-            if step is None:
-                continue
-            dead = last_use.get(position, ())
-            frees = tuple(
-                found.index for name in dead if name not in outer and isinstance(found := scope.get(name), Slot)
-            )
-            steps.append(step(frees))
+            dying = [name for name in last_use.get(position, ()) if name not in outer]
+            self._operation(operation, scope, dying, steps)
         outputs = tuple(self._find(name, scope, "the block's outputs") for name in block.outputs)
         return BlockPlan(inputs=inputs, steps=tuple(steps), outputs=outputs)
 
-    def _operation(self, operation: Operation, scope: dict[str, Argument]) -> Callable[[tuple[int, ...]], Step] | None:
-        """The step of an operation, still to be told what it frees; None if the operation became a constant."""
+    def _operation(self, operation: Operation, scope: dict[str, Argument], dying: list[str], steps: list[Step]) -> None:
+        """Add the step of an operation, after which nobody reads the names `dying`; none if it becomes a constant."""
         where = f"operator {operation.type} {operation.name!r}"
         for entry in operation.outputs:
             check_size(entry.type, where)
         if operation.type == "const":
             self._constant(operation, scope, where)
-            return None
+            return
         given = {
             key: tuple(self._resolve(each, scope, f"{where}, argument {key!r}") for each in argument)
             for key, argument in operation.inputs.items()
@@ -117,13 +114,29 @@ class _Planner:
             for entry, value in zip(operation.outputs, known, strict=True):
                 _claim(entry.name, scope)
                 scope[entry.name] = value
-            return None
+            return
         blocks = tuple(self.block(each, dict(scope)) for each in operation.blocks)
+        read = {found.index for name in _mentioned(operation) if isinstance(found := scope.get(name), Slot)}
         slots = tuple(self.define(entry, scope) for entry in operation.outputs)
-        return lambda frees: make_step(
-            operation, kernel, bound, outputs=slots, blocks=blocks, frees=frees, opset=self.opset,
+        frees = tuple(found.index for name in dying if isinstance(found := scope.get(name), Slot))
+        make = partial(
+            make_step, operation, kernel, bound, outputs=slots, blocks=blocks, frees=frees, opset=self.opset,
             precision=self.precision,
         )  # fmt: skip
+        self.memory.note(kernel, operation, slots, read)
+        if isinstance(kernel, PrepackedKernel) and kernel.activates:
+            self.memory.packed[slots[0]] = (kernel, len(steps), lambda fast: make(fast=fast))
+        absorbed = self.memory.absorb(operation, given, frees) if self._is_read_once(operation) else None
+        if absorbed is not None:
+            steps[absorbed[0]] = absorbed[1]
+            steps.append(moved(make(), *read))
+            return
+        steps.append(make(fast=self.memory.kernel_in_place(kernel, bound, given, operation, frees)))
+
+    def _is_read_once(self, operation: Operation) -> bool:
+        """Whether nobody else reads the operation's argument x."""
+        x = operation.inputs.get("x", ())
+        return len(x) == 1 and isinstance(x[0], Reference) and self.uses[x[0].name] == 1
 
     def _bind(
         self, operation: Operation, given: Mapping[str, tuple[Argument, ...]], where: str

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,13 +23,17 @@ from torch import Tensor
 
 from coreml_runtime.binding import Argument, Bound, Known, Slot, bind_arguments
 from coreml_runtime.ops.context import TensorType
-from coreml_runtime.ops.padding import is_symmetric, spatial_pads
-from coreml_runtime.ops.table import Kernel, fresh
+from coreml_runtime.ops.table import Kernel
+from coreml_runtime.packed import FORMS, WITH_ACTIVATION, Reorder
 
-_SMALLEST = 1 << 10
-"""Elements below which a weight is left as it is."""
 _RELEASED_EVERY = 64 << 20
 """Bytes of originals after which their pages are given back."""
+_KEPT_BY_GLIBC = 31 << 20
+"""Bytes of a block whose release raises glibc's threshold for giving memory back to twice as much, its highest.
+
+Without it the memory of large values goes to the system after each operator and is cleared again for the next, which
+took 0.05 to 0.25 of a prediction (MobileNetV2, ViT-B/16). See M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in mallopt(3).
+"""
 
 
 _PACKS: ContextVar[bool] = ContextVar("packs", default=True)
@@ -45,9 +49,14 @@ def without_packing() -> Iterator[None]:
         _PACKS.reset(token)
 
 
+def packs() -> bool:
+    """Whether what is planned now is only executed, so that it may be rearranged."""
+    return _PACKS.get()
+
+
 def available() -> bool:
     """Whether weights are packed at all: by this build of torch, on this processor, for what is planned now."""
-    return _PACKS.get() and _is_built()
+    return packs() and _is_built()
 
 
 @cache
@@ -61,8 +70,12 @@ def _is_built() -> bool:
     )
 
 
-Reorder = Callable[[Tensor], Tensor]
-"""(weight in float32) -> the same weight as oneDNN keeps it."""
+_PREPARE = FORMS
+"""By form of a weight, what tells whether it serves; see `packed.FORMS`."""
+_TRIED = {"linear": ("linear",), "conv": ("small", "pointwise", "conv")}
+"""The forms of an operation's weight, the first that serves is taken."""
+_WHERE_SHAPES_CHANGE = {"linear": "linear", "conv": "conv"}
+"""The form that serves inputs of every shape."""
 
 
 @dataclass(kw_only=True)
@@ -86,7 +99,7 @@ class Packer:
         `x` is the declared type of the argument x: only known shapes are packed for.
         """
         weight = given.get("weight", ())
-        if type_ not in _PREPARE or not available() or len(weight) != 1 or not isinstance(weight[0], Known):
+        if type_ not in _TRIED or not available() or len(weight) != 1 or not isinstance(weight[0], Known):
             return None
         source = given.get("x", ())
         if x is None or None in x.shape or len(source) != 1 or not isinstance(source[0], Slot):
@@ -98,12 +111,14 @@ class Packer:
         if [name for name, _ in bound.tensors] != ["x"] or bound.groups or bound.converted:
             return None
         shape = tuple(size or 0 for size in x.shape)
-        prepared = _PREPARE[type_](outline.shape, shape, bound.known)
+        tried = ((form, _PREPARE[form](outline.shape, shape, bound.known)) for form in _TRIED[type_])
+        form, prepared = next(((form, found) for form, found in tried if found is not None), ("", None))
         if prepared is None:
             return None
-        packed, reorder = prepared
         self.expect()
-        lazy = PrepackedKernel(kernel=packed, packer=self, reorder=reorder, original=weight[0])
+        lazy = PrepackedKernel(
+            kernel=prepared[0], packer=self, reorder=prepared[1], original=weight[0], activates=form in WITH_ACTIVATION
+        )
         return lazy, Bound(known={}, tensors=bound.tensors, groups=(), converted=(), context=False)
 
     def expect(self) -> None:
@@ -142,11 +157,15 @@ def _give_back_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
     if trim is not None:
         trim(0)
+        torch.empty(_KEPT_BY_GLIBC, dtype=torch.uint8)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class PrepackedKernel:
-    """Calls `kernel` with a weight that is packed by the first call; either `original` or `packed` is None."""
+    """Calls `kernel` with a weight that is packed by the first call; either `original` or `packed` is None.
+
+    `activates` tells whether a call takes the keyword `activation`, one of the values of `packed.ACTIVATIONS`.
+    """
 
     kernel: Kernel
     packer: Packer
@@ -154,11 +173,13 @@ class PrepackedKernel:
     original: Known | None
     packed: Tensor | None = None
     fresh: bool = True
+    activates: bool = False
 
-    def __call__(self, *, x: Tensor) -> Tensor:
-        """The operation on x."""
+    def __call__(self, *, x: Tensor, **activation: Any) -> Tensor:
+        """The operation on x, and an activation."""
         packed = self.packed
-        result: Tensor = self.kernel(x=x, weight=self.packer.reordered(self) if packed is None else packed)
+        weight = self.packer.reordered(self) if packed is None else packed
+        result: Tensor = self.kernel(x=x, weight=weight, **activation)
         return result
 
 
@@ -200,7 +221,8 @@ class ShapeSpecializedKernel:
 
     def _prepared(self, shape: torch.Size, given: Mapping[str, Any]) -> Kernel | None:
         """The kernel for an input of this shape; None if it has to be the plain one."""
-        prepared = _PREPARE[self._type](self._size, shape, {**self._arguments, **given}) if self._packs else None
+        form = _WHERE_SHAPES_CHANGE[self._type]
+        prepared = _PREPARE[form](self._size, shape, {**self._arguments, **given}) if self._packs else None
         if prepared is None:
             return None
         kernel, reorder = prepared
@@ -214,63 +236,6 @@ class ShapeSpecializedKernel:
 
 
 def _fits(outline: Tensor, dtype: torch.dtype | None) -> bool:
-    """Whether it is large enough, and held in float32, which half-precision weights are not where all is native."""
+    """Whether it is held in float32, which half-precision weights are not where all is native."""
     kept = outline.dtype if dtype is None else dtype
-    return outline.numel() >= _SMALLEST and kept is torch.float32 and outline.dtype in (torch.float32, torch.float16)
-
-
-Prepared = tuple[Kernel, Reorder]
-
-
-def _prepare_linear(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]) -> Prepared | None:
-    rows = torch.Size(x[:-1]).numel()
-    if rows == 0 or len(weight) != 2 or x[-1] != weight[1]:
-        return None
-    return (
-        partial(_linear, bias=arguments.get("bias")),
-        lambda original: torch.ops.mkldnn._reorder_linear_weight(original, rows),
-    )
-
-
-@fresh
-def _linear(*, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return result
-
-
-def _prepare_conv(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]) -> Prepared | None:
-    if len(x) != 4 or len(weight) != 4 or 0 in x:
-        return None
-    strides = list(arguments.get("strides") or (1, 1))
-    dilations = list(arguments.get("dilations") or (1, 1))
-    groups = arguments.get("groups", 1)
-    pad_type, pad = arguments.get("pad_type", "valid"), arguments.get("pad", ())
-    pads = spatial_pads(pad_type, pad, x[2:], weight[2:], strides, dilations)
-    if x[1] != weight[1] * groups or weight[0] % groups or not is_symmetric(pads):
-        return None
-    padding = [before for before, _ in pads]
-    return (
-        partial(
-            _conv, bias=arguments.get("bias"), padding=padding, strides=strides, dilations=dilations, groups=groups
-        ),
-        lambda original: torch.ops.mkldnn._reorder_convolution_weight(
-            original, padding, strides, dilations, groups, list(x)
-        ),
-    )
-
-
-@fresh
-def _conv(
-    *, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], strides: list[int], dilations: list[int],
-    groups: int,
-) -> Tensor:  # fmt: skip
-    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, weight, bias, padding, strides, dilations, groups, "none", [], ""
-    )
-    return result
-
-
-_PREPARE: dict[str, Callable[[torch.Size, tuple[int, ...], Mapping[str, Any]], Prepared | None]] = {
-    "linear": _prepare_linear,
-    "conv": _prepare_conv,
-}
+    return kept is torch.float32 and outline.dtype in (torch.float32, torch.float16)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +17,7 @@ def _per_channel(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(-1, *(1,) * (x.dim() - 2))
 
 
+@fresh
 def clamped_relu(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     """min(beta, x) where x >= 0, min(beta, alpha * x) elsewhere."""
     return torch.clamp(torch.where(x >= 0, x, alpha * x), max=beta)
@@ -39,28 +43,33 @@ def leaky_relu(*, x: Tensor, alpha: float) -> Tensor:
     return functional.leaky_relu(x, alpha)
 
 
+@fresh
 def linear_activation(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     """alpha * x + beta."""
-    return alpha * x + beta
+    return (alpha * x).add_(beta)
 
 
+@fresh
 def prelu(*, x: Tensor, alpha: Tensor) -> Tensor:
     """x where x > 0, alpha[c] * x elsewhere. x (N, C, …), alpha (C,)."""
     return torch.where(x > 0, x, _per_channel(alpha, x) * x)
 
 
 @exact
+@fresh
 def relu(*, x: Tensor) -> Tensor:
     """max(x, 0)."""
     return torch.relu(x)
 
 
 @exact
+@fresh
 def relu6(*, x: Tensor) -> Tensor:
     """x limited to [0, 6]."""
     return functional.hardtanh(x, 0.0, 6.0)
 
 
+@fresh
 def scaled_tanh(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     """alpha * tanh(beta * x)."""
     return alpha * torch.tanh(beta * x)
@@ -72,9 +81,10 @@ def sigmoid(*, x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
+@fresh
 def sigmoid_hard(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     """alpha * x + beta limited to [0, 1]."""
-    return torch.clamp(alpha * x + beta, 0.0, 1.0)
+    return (alpha * x).add_(beta).clamp_(0.0, 1.0)
 
 
 @fresh
@@ -105,9 +115,18 @@ def softsign(*, x: Tensor) -> Tensor:
 
 
 @exact
+@fresh
 def thresholded_relu(*, x: Tensor, alpha: float) -> Tensor:
-    """x where x >= alpha, 0 elsewhere."""
-    return torch.where(x >= alpha, x, torch.zeros((), dtype=x.dtype))
+    """x where x >= alpha, 0 elsewhere; NaN stays NaN."""
+    if x.dtype is not torch.float32:
+        return torch.where(x < alpha, torch.zeros((), dtype=x.dtype), x)
+    return functional.threshold(x, below(alpha), 0.0)
+
+
+@cache
+def below(number: float) -> float:
+    """The largest number in single precision below another: torch's threshold drops what is equal to it."""
+    return float(np.nextafter(np.float32(number), np.float32(-np.inf)))
 
 
 OPS: dict[str, Kernel] = table(

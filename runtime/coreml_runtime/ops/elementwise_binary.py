@@ -26,6 +26,7 @@ def mul(*, x: Tensor, y: Tensor) -> Tensor:
     return x * y
 
 
+@fresh
 def real_div(*, x: Tensor, y: Tensor) -> Tensor:
     """x / y; for integers the quotient is cut towards zero when it becomes an integer again."""
     return x / y
@@ -41,6 +42,7 @@ def mod(*, x: Tensor, y: Tensor) -> Tensor:
     return torch.remainder(x, y)
 
 
+@fresh
 def pow_(*, x: Tensor, y: Tensor) -> Tensor:
     """x to the power y; integers go through double, because y may be negative."""
     if not x.is_floating_point():
@@ -48,11 +50,13 @@ def pow_(*, x: Tensor, y: Tensor) -> Tensor:
     return torch.pow(x, y)
 
 
+@fresh
 def maximum(*, x: Tensor, y: Tensor) -> Tensor:
     """The larger of x and y."""
     return torch.maximum(x, y)
 
 
+@fresh
 def minimum(*, x: Tensor, y: Tensor) -> Tensor:
     """The smaller of x and y."""
     return torch.minimum(x, y)

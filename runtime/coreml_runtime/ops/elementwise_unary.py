@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from coreml_runtime.ops.context import Context
-from coreml_runtime.ops.table import Kernel, exact, table
+from coreml_runtime.ops.table import Kernel, exact, fresh, table
 
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1)}
 _INT32 = (-(2**31), 2**31 - 1)
@@ -43,6 +43,7 @@ def ceil(*, x: Tensor) -> Tensor:
 
 
 @exact
+@fresh
 def clip(*, x: Tensor, alpha: float, beta: float) -> Tensor:
     """x limited to [alpha, beta]."""
     return torch.clamp(x, alpha, beta)
@@ -58,11 +59,13 @@ def cosh(*, x: Tensor) -> Tensor:
     return torch.cosh(x)
 
 
+@fresh
 def erf(*, x: Tensor) -> Tensor:
     """Gauss error function."""
     return torch.erf(x)
 
 
+@fresh
 def exp(*, x: Tensor) -> Tensor:
     """e to the power x."""
     return torch.exp(x)
@@ -98,6 +101,7 @@ def round_(*, x: Tensor) -> Tensor:
     return torch.round(x)
 
 
+@fresh
 def rsqrt(*, x: Tensor, epsilon: float = 1e-12) -> Tensor:
     """1 / sqrt(x + epsilon)."""
     return torch.rsqrt(x + epsilon)
@@ -118,11 +122,13 @@ def sinh(*, x: Tensor) -> Tensor:
     return torch.sinh(x)
 
 
+@fresh
 def sqrt(*, x: Tensor) -> Tensor:
     """Square root."""
     return torch.sqrt(x)
 
 
+@fresh
 def square(*, x: Tensor) -> Tensor:
     """x * x."""
     return torch.square(x)
@@ -133,6 +139,7 @@ def tan(*, x: Tensor) -> Tensor:
     return torch.tan(x)
 
 
+@fresh
 def tanh(*, x: Tensor) -> Tensor:
     """Hyperbolic tangent."""
     return torch.tanh(x)

@@ -37,6 +37,7 @@ def _geometry(
 
 
 @exact
+@fresh
 def max_pool(
     *, x: Tensor, kernel_sizes: Ints, strides: Ints = (), pad_type: str, pad: Ints = (), ceil_mode: bool = False
 ) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from coreml_runtime.ops.table import Ints, Kernel, exact, table
+from coreml_runtime.ops.table import Ints, Kernel, exact, fresh, table
 
 
 def _all_axes(x: Tensor, axes: Ints | None) -> Ints:
@@ -27,6 +27,7 @@ def reduce_l1_norm(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = Fal
     return torch.sum(torch.abs(x), dim=_all_axes(x, axes), keepdim=keep_dims)
 
 
+@fresh
 def reduce_l2_norm(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     """Square root of the sum of squares."""
     return torch.sqrt(torch.sum(torch.square(x), dim=_all_axes(x, axes), keepdim=keep_dims))
@@ -44,11 +45,13 @@ def reduce_log_sum_exp(*, x: Tensor, axes: Ints | None = None, keep_dims: bool =
 
 
 @exact
+@fresh
 def reduce_max(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     """Largest value."""
     return torch.amax(x, dim=_all_axes(x, axes), keepdim=keep_dims)
 
 
+@fresh
 def reduce_mean(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     """Mean; of integers it is cut towards zero when it becomes an integer again."""
     values = x if x.is_floating_point() else x.to(torch.float64)
@@ -56,6 +59,7 @@ def reduce_mean(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False)
 
 
 @exact
+@fresh
 def reduce_min(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     """Smallest value."""
     return torch.amin(x, dim=_all_axes(x, axes), keepdim=keep_dims)
@@ -68,11 +72,13 @@ def reduce_prod(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False)
     return x
 
 
+@fresh
 def reduce_sum(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     """Sum."""
     return torch.sum(x, dim=_all_axes(x, axes), keepdim=keep_dims)
 
 
+@fresh
 def reduce_sum_square(*, x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     """Sum of squares."""
     return torch.sum(torch.square(x), dim=_all_axes(x, axes), keepdim=keep_dims)

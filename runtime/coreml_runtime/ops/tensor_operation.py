@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from coreml_runtime.limits import memory
-from coreml_runtime.ops.table import Ints, Kernel, Tensors, exact, table
+from coreml_runtime.ops.table import Ints, Kernel, Tensors, exact, fresh, table
 
 
 @exact
@@ -149,6 +149,7 @@ def shape(*, x: Tensor) -> Tensor:
 
 
 @exact
+@fresh
 def concat(*, values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     """Join along an axis; interleaved, the first elements of all come first, then the second… Scalars make a vector."""
     if values[0].dim() == 0:
