@@ -116,7 +116,7 @@ def _attention(inputs: list[Any], _outputs: list[Any]) -> int:
 def of_file(network: torch.nn.Module, example: torch.Tensor) -> tuple[int, float]:
     """What the converted file costs, and the processor's seconds of the second count."""
     coremltools = import_coremltools()
-    traced = torch.jit.trace(network, example)
+    traced = torch.jit.trace(network, example, check_trace=False)
     model = coremltools.convert(
         traced, inputs=[coremltools.TensorType(shape=example.shape)], convert_to="mlprogram", skip_model_load=True
     )

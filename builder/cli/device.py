@@ -15,6 +15,7 @@ from builder.errors import ConfigurationError
 from builder.util.locations import shown
 
 if TYPE_CHECKING:
+    from builder.artifacts import BuildRequest
     from builder.artifacts.devices import DeviceMeasurement
 
 DESCRIPTION = """Measure an artifact on a Mac: latency of each compute unit, loading, memory, placement, and outputs.
@@ -27,7 +28,11 @@ DESCRIPTION = """Measure an artifact on a Mac: latency of each compute unit, loa
 build: report, build.json, MLflow, tables of sweeps and searches. `run` does all of it by ssh, which must ask nothing;
 the Mac needs Python with coremltools. Where anything is not as it should be, nothing is attached.
 """
-_ACTIONS = ("pack", "take", "run")
+ACTIONS = {
+    "pack": "write a folder to copy to a Mac",
+    "take": "judge and attach what comes back",
+    "run": "do all of it by ssh",
+}
 _SECONDS = 600.0
 
 
@@ -48,9 +53,9 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Do what the action says; returns the exit code."""
     given = parser().read(arguments)
-    if given.action not in _ACTIONS:
+    if given.action not in ACTIONS:
         raise ConfigurationError(
-            f"there is no action `{given.action}`", code="B0225", hint=f"actions: {', '.join(_ACTIONS)}"
+            f"there is no action `{given.action}`", code="B0225", hint=f"actions: {', '.join(ACTIONS)}"
         )
     return {"pack": _pack, "take": _take, "run": _run}[given.action](given)
 
@@ -120,7 +125,8 @@ def _document(subject: Sequence[str], given: Namespace) -> dict[str, Any]:
     if not subject:
         raise ConfigurationError("say what is measured", code="B0225", hint="recipe=NAME, or the path of an artifact")
     if subject[0].startswith("recipe="):
-        return read_build_json(_built(subject, given).parent)
+        _, artifact = up_to_date(subject, outputs=outputs_folder(given), verbosity=verbosity(given))
+        return read_build_json(artifact.parent)
     if len(subject) > 1:
         raise ConfigurationError(f"`{subject[1]}` is one argument too many", code="B0225")
     path = model_file(subject[0])
@@ -135,16 +141,17 @@ def _document(subject: Sequence[str], given: Namespace) -> dict[str, Any]:
     return document
 
 
-def _built(overrides: Sequence[str], given: Namespace) -> Path:
+def up_to_date(overrides: Sequence[str], *, outputs: Path, verbosity: int) -> tuple[BuildRequest, Path]:
+    """A recipe as composed, and its published artifact, which is built unless it is what a build would give."""
     from builder.cli.run_build import build_and_report
     from builder.config.compose import compose
     from builder.engine.plan import current_artifact
 
-    request, outputs = compose(list(overrides)), outputs_folder(given)
+    request = compose(list(overrides))
     current = current_artifact(request, outputs=outputs)
     if current is not None:
-        return current.artifact
-    return build_and_report(request, outputs=outputs, verbosity=verbosity(given)).artifact.path
+        return request, current.artifact
+    return request, build_and_report(request, outputs=outputs, verbosity=verbosity).artifact.path
 
 
 def _lines(found: DeviceMeasurement) -> list[str]:

@@ -39,6 +39,8 @@ VERBS = {
     "init": "look at a model and write a commented recipe that builds it",
     "predict": "run an artifact on pictures or arrays, on any machine",
     "device": "measure an artifact on a Mac, and attach that to its build",
+    "card": "write the model card of a build, as the Hugging Face Hub has them",
+    "publish": "push an artifact, its card and its release to the Hugging Face Hub",
     "export": "write a finished Core ML model as pt2, onnx or aimodel, with proof",
     "package": "write a Swift package around an artifact, with golden tests",
     "flush": "send the builds that wait in the outbox to MLflow",

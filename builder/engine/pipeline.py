@@ -77,6 +77,11 @@ def _measured_before(artifact: str, outputs: Path, progress: Progress) -> tuple[
         return ()
 
 
+def recorded(request: BuildRequest, folder: Path, progress: Progress) -> BuildRecord:
+    """What a build of `request` would write down, its artifact in `folder`; nothing is published or tracked."""
+    return _recorded(request, folder, progress)
+
+
 def _recorded(request: BuildRequest, folder: Path, progress: Progress) -> BuildRecord:
     """The record of a build whose artifact lies in `folder`."""
     began = datetime.now(UTC).isoformat(timespec="seconds")

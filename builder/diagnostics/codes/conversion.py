@@ -1,4 +1,4 @@
-"""B0401 to B0502: capture, conversion, compression and checks."""
+"""B0401 to B0503: capture, conversion, compression and checks."""
 
 from __future__ import annotations
 
@@ -197,5 +197,12 @@ CODES = (
             ),
             slow=True,
         ),
+    ),
+    Code(
+        code="B0503",
+        title="untrained weights are not published",
+        text="The pretrained weights could not be had, so the artifact was built from seeded ones (`offline: seeded`). "
+        "`publish` gives such an artifact to nobody. Build it where the weights can be had.",
+        example=None,
     ),
 )

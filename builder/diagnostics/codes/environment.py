@@ -94,4 +94,15 @@ CODES = (
         "`--timeout` seconds. Nothing is attached to the build.",
         example=net(commands=("device run ssh://nowhere.invalid recipe=x",), slow=True),
     ),
+    Code(
+        code="B0711",
+        title="the Hub does not take it",
+        text="`publish` could not make its commit: no token, no right to write, no network, or somebody else committed "
+        "at the same time. The repository is as it was; publish again.",
+        example=net(
+            commands=("publish --to hf://me/model recipe=x",),
+            environment={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_example"},
+            slow=True,
+        ),
+    ),
 )

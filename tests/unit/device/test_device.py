@@ -47,8 +47,9 @@ def net():
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with one build and a stand-in for a Mac; each test works on a copy."""
     folder = tmp_path_factory.mktemp("project")
-    before = Path.cwd()
+    before, cache = Path.cwd(), os.environ.get("BUILDER_CACHE")
     os.chdir(folder)
+    os.environ["BUILDER_CACHE"] = str(folder.parent / "store")
     try:
         Path("recipes").mkdir()
         Path("small.py").write_text(NET)
@@ -57,6 +58,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["device", "pack", "recipe=small", "-o", "pack"]) == 0
     finally:
         os.chdir(before)
+        os.environ.pop("BUILDER_CACHE")
+        os.environ |= {"BUILDER_CACHE": cache} if cache else {}
     return folder
 
 
@@ -64,6 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     shutil.copytree(built, folder)
+    monkeypatch.setenv("BUILDER_CACHE", str(built.parent / "store"))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", f"{write_mac(tmp_path)}:{os.environ['PATH']}")
     return folder
