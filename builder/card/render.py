@@ -9,9 +9,10 @@ from builder.analysis.costs.screen import notes as cost_notes
 from builder.artifacts import BuildRecord
 from builder.artifacts.devices import UNITS
 from builder.card.header import base_model, header
-from builder.card.usage import python_usage, swift_usage
+from builder.card.usage import python_usage
+from builder.errors import ConfigurationError
 from builder.reports.page_devices import milliseconds
-from builder.reports.page_interface import feature_text
+from builder.reports.page_interface import feature_text, swift_code
 from builder.reports.plain import leaves, plain, scalar, size, system_name
 from builder.reports.verdict import engine, headline, made_on, outcome, seeded_notice, synthetic_notice
 from builder.spec.coverage import uncovered_inputs
@@ -28,7 +29,7 @@ def render_card(record: BuildRecord, *, release: str = "") -> str:
         f"# {_text(name)}\n",
         *_introduction(record),
         *_section("Inputs and outputs", _interface(record)),
-        *_section("Use it from Swift", _fenced("swift", swift_usage(record))),
+        *_section("Use it from Swift", _swift(record)),
         *_section("Use it from Python", _fenced("python", python_usage(record))),
         *_section("What it is", _sizes(record)),
         *_section("Checks", _checks(record)),
@@ -53,9 +54,9 @@ def _introduction(record: BuildRecord) -> Iterator[str]:
     spec = record.spec
     if spec.metadata.description:
         yield f"{_text(spec.metadata.description)}\n"
-    made = f"{record.artifact.format} for {system_name(spec.system.name)} or later, computed in {spec.precision.kind}"
+    made = f"`{record.artifact.format}` for {system_name(spec.system.name)} or later, computed in {spec.precision.kind}"
     steps = f", compressed by {', '.join(spec.compression)}" if spec.compression else ""
-    yield f"A {made}{steps}. {_text(outcome(record))}.\n"
+    yield f"A model in the format {made}{steps}. {_text(outcome(record))}.\n"
 
 
 def _interface(record: BuildRecord) -> Iterator[str]:
@@ -65,6 +66,15 @@ def _interface(record: BuildRecord) -> Iterator[str]:
     yield from _table(("", "name", "what"), rows)
     if record.functions:
         yield f"\nFunctions: {', '.join(_code(name) for name in record.functions)}; above is the first."
+
+
+def _swift(record: BuildRecord) -> Iterator[str]:
+    """The interface of the package, or why there is none."""
+    yield f"{_code(f'python -m builder package recipe={record.request.recipe}')} writes a Swift package around it:\n"
+    try:
+        yield from _fenced("swift", swift_code(record))
+    except ConfigurationError as error:  # of a feature that no Swift is written for
+        yield _text(error.message)
 
 
 def _fenced(language: str, code: str) -> Iterator[str]:
@@ -82,7 +92,7 @@ def _sizes(record: BuildRecord) -> Iterator[str]:
     for costs in record.costs:
         prefix = f"{costs.function}: " if costs.function else ""
         rows += [(prefix + name, value) for name, value in cost_facts(costs)] if not costs.not_counted else []
-    yield from _table(("", ""), rows)
+    yield from _table(("what", "value"), rows)
     yield from (f"\n{_text(note)}" for costs in record.costs for note in cost_notes(costs))
 
 
@@ -144,7 +154,7 @@ def _provenance(record: BuildRecord, release: str) -> Iterator[str]:
         ("Built", record.started),
         *sorted(record.versions.items()),
     ]
-    yield from _table(("", ""), rows)
+    yield from _table(("what", "value"), rows)
     if release:
         yield f"\nThe folder `{release}` is a release: `python -m builder verify {release}` checks every digest in it."
 
@@ -156,7 +166,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield "| " + " | ".join(_text(cell) for cell in row) + " |"
 
 
-_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"} | {"\n": " "})
+_SPECIAL = str.maketrans(
+    {character: f"\\{character}" for character in "\\`*_[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "}
+)
 
 
 def _text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How the card says that a model is called."""
+"""How the card says that a model is called from Python."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from builder.artifacts import BuildRecord
-from builder.reports.page_interface import swift_code
 
 _MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
-
-
-def swift_usage(record: BuildRecord) -> str:
-    """The snippet of the report, which is made of the artifact's own description."""
-    return swift_code(record)
 
 
 def python_usage(record: BuildRecord) -> str:
