@@ -12,7 +12,6 @@ from typing import Any
 from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.util.redact import redacted
 
-_CODE = "B0711"
 _ADDRESS = re.compile(r"hf://([\w.-]{1,96}/[\w.-]{1,96})", re.ASCII)
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _HINT = "`hf auth login`, or HF_TOKEN with the right to write; HF_ENDPOINT names another hub"
@@ -46,7 +45,7 @@ def publish(repository: str, files: Mapping[str, Path | bytes], message: str, *,
         import huggingface_hub
     except ImportError as error:
         raise UnfitEnvironmentError(
-            f"huggingface_hub is not installed: {error}", code=_CODE, hint="pip install 'coreml-builder[publish]'"
+            f"huggingface_hub is not installed: {error}", code="B0711", hint="pip install 'coreml-builder[publish]'"
         ) from error
     api = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
     try:
@@ -61,7 +60,7 @@ def publish(repository: str, files: Mapping[str, Path | bytes], message: str, *,
         done = api.create_commit(repository, [*added, *removed], commit_message=message, parent_commit=now)
     except Exception as error:  # the Hub's answers, and whatever its transport raises
         raise UnfitEnvironmentError(
-            f"{repository} was not published: {_without_token(error)}", code=_CODE, hint=_HINT
+            f"{repository} was not published: {_without_token(error)}", code="B0711", hint=_HINT
         ) from error
     return Published(repository=repository, revision=done.oid, url=redacted(str(done.commit_url)))
 

@@ -17,7 +17,6 @@ from builder.device.pack import SCRIPT
 from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.util.text import visible
 
-_CODE = "B0710"
 _CONNECT = 15
 """Seconds until a connection stands."""
 _FOLDER = re.compile(r"/[\w./+-]+")
@@ -138,5 +137,5 @@ def _options() -> list[str]:
 
 def _unfit(message: str, *, hint: str | None = None) -> UnfitEnvironmentError:
     return UnfitEnvironmentError(
-        message, code=_CODE, hint=hint or "`ssh HOST python3 -c 'import coremltools'` must work without a question"
+        message, code="B0710", hint=hint or "`ssh HOST python3 -c 'import coremltools'` must work without a question"
     )

@@ -23,7 +23,6 @@ from builder.util.locations import shown
 from builder.util.paths import variant_folder
 from builder.util.reading import UnfitFileError, read_regular
 
-_CODE = "B0611"
 _MOST = 1 << 30
 """Bytes of a file of outputs."""
 
@@ -78,7 +77,7 @@ def read_returned(file: Path) -> Returned:
         where = ".".join(map(str, first["loc"]))
         raise VerificationError(
             f"{shown(file)} is not what measure.py writes{f', at {where}' if where else ''}: {first['msg'].lower()}",
-            code=_CODE,
+            code="B0611",
             hint="copy it again, or measure again",
         ) from error
 
@@ -92,7 +91,7 @@ def packed_build(folder: Path, outputs: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError) as error:
         raise VerificationError(
             f"there is no build of {pack['recipe']} ({pack['variant']}) in {shown(outputs)}: {error}",
-            code=_CODE,
+            code="B0611",
             hint="`--outputs FOLDER` says where builds lie",
         ) from error
 
@@ -153,7 +152,7 @@ def _pack(folder: Path, returned: Returned, subject: Subject) -> Mapping[str, An
     if not returned.artifact == pack["artifact"] == subject.digest:
         raise VerificationError(
             f"the artifact that was measured ({returned.artifact[:19]}…) is not the build's ({subject.digest[:19]}…)",
-            code=_CODE,
+            code="B0611",
             hint="the build was made anew since: pack and measure it again",
         )
     return pack
@@ -232,5 +231,5 @@ def _content(file: Path) -> bytes:
 
 def _refused(message: str) -> VerificationError:
     return VerificationError(
-        f"the measurement is not taken: {message}", code=_CODE, hint="copy it again, or measure again"
+        f"the measurement is not taken: {message}", code="B0611", hint="copy it again, or measure again"
     )
