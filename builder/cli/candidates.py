@@ -141,6 +141,12 @@ def _models(word: str, _verb: str) -> Iterator[Candidate]:
         yield (plain if plain.endswith(_MODELS) else name), text
 
 
+def _recipes_and_models(word: str, verb: str) -> Iterator[Candidate]:
+    yield from _overrides(word, verb)
+    if "=" not in word:
+        yield from _models(word, verb)
+
+
 def _input_files(word: str, verb: str) -> Iterator[Candidate]:
     name, equals, value = word.partition("=")
     if equals:
@@ -173,6 +179,19 @@ def _shells(_word: str, _verb: str) -> Iterator[Candidate]:
     yield from ((shell, "") for shell in ("bash", "zsh", "fish"))
 
 
+def _device_actions(_word: str, _verb: str) -> Iterator[Candidate]:
+    from builder.cli.device import ACTIONS
+
+    yield from ACTIONS.items()
+
+
+def _subjects(word: str, verb: str) -> Iterator[Candidate]:
+    """A recipe with its settings, an artifact, or a file."""
+    yield from _overrides(word, verb)
+    if "=" not in word:
+        yield from _files(word, verb)
+
+
 _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "key=value": _overrides,
     "FOLDER": _folders,
@@ -186,7 +205,10 @@ _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "name=FILE": _input_files,
     "CODE": _codes,
     "FORMAT": _formats,
+    "recipe=NAME | ARTIFACT": _recipes_and_models,
     "SHELL": _shells,
     "VERB": _json_verbs,
+    "ACTION": _device_actions,
+    "SUBJECT": _subjects,
 }
 """How values are found, by the name that help shows for them."""

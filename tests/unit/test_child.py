@@ -197,3 +197,15 @@ def test_an_interruption_before_anything_has_begun(
     monkeypatch.setattr(noop, "answer", lambda _: raise_(KeyboardInterrupt()))
     assert main(["recipe=x"]) == 130
     assert capsys.readouterr().err == "\ninterrupted: nothing was replaced\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system cannot wait for a process and for a time")
+def test_the_end_of_a_child_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a child that takes longer than the pauses take to grow, and pauses that nobody could overlook
+    monkeypatch.setattr(child, "min", lambda *_: 30.0, raising=False)
+    started = time.monotonic()
+    # when
+    code = child.run_in_child(lambda: time.sleep(0.1) or 0)
+    # then
+    assert code == 0
+    assert time.monotonic() - started < 15
