@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from builder.errors import ConfigurationError
-from builder.swift.words import identifier, identifiers
+from builder.swift.words import identifiers
 
 Kind = Literal["picture", "array", "number", "integer", "text", "shares"]
 """A picture, an array, a double, a whole number, a text, or a probability for each label."""
@@ -190,8 +190,3 @@ def _between(feature: Feature) -> str:
 
 def _end(high: int | None) -> str:
     return "any" if high is None or high < 0 else str(high)
-
-
-def method_name(function: str) -> str:
-    """What a function of the artifact is called in Swift."""
-    return identifier(function)
