@@ -40,7 +40,7 @@ MODELS: Mapping[str, Sequence[str]] = {
 class AutoResult(NamedTuple):
     """What the automatic choice found."""
 
-    said: str
+    summary: str
     tried: int
     bytes: int
     uniform: int
@@ -69,7 +69,7 @@ def _measured(name: str) -> bool:
     print(
         f"{name:<10} sweep {sweep.cpu:7.1f} s, auto {auto.cpu:7.1f} s of processor time: {ratio:.2f}; "
         f"{found.tried} artifacts built, {found.bytes} bytes where the best uniform method has {found.uniform}: "
-        f"{found.said}",
+        f"{found.summary}",
         flush=True,
     )
     return ratio <= GOAL and found.bytes <= found.uniform

@@ -38,7 +38,7 @@ class Finding:
     """One thing that was looked at."""
 
     about: str
-    said: str
+    summary: str
     fit: bool = True
     """Whether builds can work with it as it is."""
     notable: bool = False
@@ -71,7 +71,7 @@ def told_installation(found: Sequence[Finding]) -> list[str]:
     width = max(len(finding.about) for finding in ordered)
     lines = []
     for finding in ordered:
-        lines.append(f"{marks[finding.fit, finding.notable]:<6} {finding.about:<{width}}  {finding.said}")
+        lines.append(f"{marks[finding.fit, finding.notable]:<6} {finding.about:<{width}}  {finding.summary}")
         if finding.hint is not None:
             lines.append(f"{'':<6} {'':<{width}}  -> {finding.hint}")
     unfit = sum(not finding.fit for finding in ordered)
@@ -83,7 +83,7 @@ def _python() -> Finding:
     version = platform.python_version()
     fit = version.rpartition(".")[0] in _PYTHONS
     hint = None if fit else f"use Python {' or '.join(_PYTHONS)}"
-    return Finding(about="Python", said=f"{version} on {platform.system()} {platform.machine()}", fit=fit, hint=hint)
+    return Finding(about="Python", summary=f"{version} on {platform.system()} {platform.machine()}", fit=fit, hint=hint)
 
 
 def _versions() -> Iterator[Finding]:
@@ -91,7 +91,7 @@ def _versions() -> Iterator[Finding]:
     try:
         needed = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        yield Finding(about="builder", said="runs without having been installed: ranges are not known", notable=True)
+        yield Finding(about="builder", summary="runs without having been installed: ranges are not known", notable=True)
         return
     for requirement in map(Requirement, needed):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -105,14 +105,14 @@ def _version(requirement: Requirement) -> Finding:
     try:
         installed = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Finding(about=name, said="is not installed", fit=False, hint=hint)
+        return Finding(about=name, summary="is not installed", fit=False, hint=hint)
     if requirement.specifier.contains(installed, prereleases=True):
-        return Finding(about=name, said=f"{installed} is in the tested range {requirement.specifier}")
+        return Finding(about=name, summary=f"{installed} is in the tested range {requirement.specifier}")
     why = ""
     if name == "numpy" and Version(installed) >= Version("2.4"):
         why = ": coremltools 9.0 breaks on it wherever a graph reads a size (apple/coremltools#2633)"
     return Finding(
-        about=name, said=f"{installed} is not in the range {requirement.specifier}{why}", fit=False, hint=hint
+        about=name, summary=f"{installed} is not in the range {requirement.specifier}{why}", fit=False, hint=hint
     )
 
 
@@ -120,7 +120,7 @@ def _tested_set() -> Finding:
     """Against the exact versions that builder's own tests ran with."""
     file = _constraints()
     if file is None:
-        return Finding(about="tested set", said="constraints.txt did not come with this installation", notable=True)
+        return Finding(about="tested set", summary="constraints.txt did not come with this installation", notable=True)
     differing = []
     for line in file.read_text(encoding="utf-8").splitlines():
         name, _, pinned = line.partition("#")[0].strip().partition("==")
@@ -132,8 +132,8 @@ def _tested_set() -> Finding:
             continue  # an optional package that is not needed here; one that is needed has a line of its own
         if Version(installed).public != Version(pinned.partition(";")[0].strip()).public:
             differing.append(f"{name} {installed} (tested {pinned})")
-    said = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
-    return Finding(about="tested set", said=said or "every version is the tested one", notable=bool(differing))
+    wording = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
+    return Finding(about="tested set", summary=wording or "every version is the tested one", notable=bool(differing))
 
 
 def _constraints() -> Path | None:
@@ -159,10 +159,10 @@ def _native_libraries() -> Iterator[Finding]:
         return  # its line among the versions tells
     for name in _NATIVE:
         trouble = _why_not_loaded(name, Path(spec.origin).parent)
-        said = "loads" if trouble is None else f"does not load ({trouble}): apple/coremltools#2695"
+        wording = "loads" if trouble is None else f"does not load ({trouble}): apple/coremltools#2695"
         hint = "use Python 3.11 on Linux x86-64 or macOS, for which there is a whole wheel"
         yield Finding(
-            about=f"coremltools {name}", said=said, fit=trouble is None, hint=None if trouble is None else hint
+            about=f"coremltools {name}", summary=wording, fit=trouble is None, hint=None if trouble is None else hint
         )
 
 
@@ -185,7 +185,7 @@ def _torchvision() -> Iterator[Finding]:
     if needed is not None and not needed.specifier.contains(Version(torch_version).public, prereleases=True):
         yield Finding(
             about="torch and torchvision",
-            said=f"torchvision was made for torch{needed.specifier}, and torch {torch_version} is installed",
+            summary=f"torchvision was made for torch{needed.specifier}, and torch {torch_version} is installed",
             fit=False,
             hint=f"install both with `{install_command('torch', 'torchvision')}`",
         )
@@ -195,12 +195,12 @@ def _torchvision() -> Iterator[Finding]:
     try:
         import_torchvision()
     except UnfitEnvironmentError as error:
-        yield Finding(about="torch and torchvision", said=error.message, fit=False, hint=error.hint)
+        yield Finding(about="torch and torchvision", summary=error.message, fit=False, hint=error.hint)
         return
-    said = f"fit each other ({torch_version})"
+    wording = f"fit each other ({torch_version})"
     if stands_in():
-        said += "; torchvision's compiled operators do not load, and builder's stand in for them"
-    yield Finding(about="torch and torchvision", said=said)
+        wording += "; torchvision's compiled operators do not load, and builder's stand in for them"
+    yield Finding(about="torch and torchvision", summary=wording)
 
 
 def _core_ai() -> Finding:
@@ -209,12 +209,12 @@ def _core_ai() -> Finding:
 
     reason = why_no_wheel()
     if reason is not None:
-        return Finding(about="Core AI", said=f"cannot be built here: {reason}")
+        return Finding(about="Core AI", summary=f"cannot be built here: {reason}")
     try:
         check_installed()
     except UnfitEnvironmentError:
-        return Finding(about="Core AI", said="`format: aimodel` needs the extra coreai", hint=COMMAND)
-    return Finding(about="Core AI", said="coreai-core and coreai-torch are in the pinned versions")
+        return Finding(about="Core AI", summary="`format: aimodel` needs the extra coreai", hint=COMMAND)
+    return Finding(about="Core AI", summary="coreai-core and coreai-torch are in the pinned versions")
 
 
 def _folder(about: str, folder: Path) -> Finding:
@@ -225,11 +225,11 @@ def _folder(about: str, folder: Path) -> Finding:
             free = shutil.disk_usage(there).free
     except OSError as error:
         hint = "set BUILDER_CACHE to a folder that can be written" if about == "cache" else f"make {there} writable"
-        return Finding(about=about, said=f"{there} cannot be written: {error.strerror}", fit=False, hint=hint)
-    said = f"{folder}: {free / 1e9:.1f} GB free"
+        return Finding(about=about, summary=f"{there} cannot be written: {error.strerror}", fit=False, hint=hint)
+    wording = f"{folder}: {free / 1e9:.1f} GB free"
     if free < _LITTLE_FREE:
-        return Finding(about=about, said=said, fit=free >= _LEAST_FREE, notable=True, hint="free some space")
-    return Finding(about=about, said=said)
+        return Finding(about=about, summary=wording, fit=free >= _LEAST_FREE, notable=True, hint="free some space")
+    return Finding(about=about, summary=wording)
 
 
 def _tracking(outputs: Path) -> Finding:
@@ -237,21 +237,21 @@ def _tracking(outputs: Path) -> Finding:
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         return Finding(
-            about="tracking", said=f"sqlite in {outputs / 'mlflow.db'}, since MLFLOW_TRACKING_URI is not set"
+            about="tracking", summary=f"sqlite in {outputs / 'mlflow.db'}, since MLFLOW_TRACKING_URI is not set"
         )
     shown = _without_password(address)
     if not address.startswith(("http:", "https:")):
-        return Finding(about="tracking", said=f"{shown} (not a server, so nothing was asked)")
+        return Finding(about="tracking", summary=f"{shown} (not a server, so nothing was asked)")
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_SECONDS) as answer:
-            return Finding(about="tracking", said=f"{shown} answers ({answer.status})")
+            return Finding(about="tracking", summary=f"{shown} answers ({answer.status})")
     except urllib.error.HTTPError as error:
-        return Finding(about="tracking", said=f"{shown} answers ({error.code})", notable=True)
+        return Finding(about="tracking", summary=f"{shown} answers ({error.code})", notable=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return Finding(
             about="tracking",
-            said=f"{shown} does not answer: {reason}",
+            summary=f"{shown} does not answer: {reason}",
             notable=True,
             hint="builds wait in the outbox until it does; with `tracking.required` they fail",
         )
@@ -267,9 +267,9 @@ def _remote_store() -> Finding:
     try:
         address = remote_address()
     except (ConfigurationError, UnfitEnvironmentError) as error:
-        return Finding(about=about, said=error.message, fit=False, hint=error.hint)
+        return Finding(about=about, summary=error.message, fit=False, hint=error.hint)
     if address is None:
-        return Finding(about=about, said=f"none, since {VARIABLE} is not set")
+        return Finding(about=about, summary=f"none, since {VARIABLE} is not set")
     waiting = len(Marks(address, Path(cache_folder()) / "store").waiting())
     access = "read and written" if address.can_write else "only read"
     behind = f"; {waiting} results wait to be sent" if waiting else ""
@@ -277,12 +277,12 @@ def _remote_store() -> Finding:
     try:
         client.size(f"{LAYOUT}/answers")
     except OutageError as error:
-        said = f"{address} ({access}) does not answer: {error}{behind}"
+        wording = f"{address} ({access}) does not answer: {error}{behind}"
         hint = "builds work without it, and what they would send waits; `python -m builder flush` sends it"
-        return Finding(about=about, said=said, notable=True, hint=hint)
+        return Finding(about=about, summary=wording, notable=True, hint=hint)
     finally:
         client.close()
-    return Finding(about=about, said=f"{address} ({access}) answers{behind}")
+    return Finding(about=about, summary=f"{address} ({access}) answers{behind}")
 
 
 def _without_password(address: str) -> str:
@@ -296,4 +296,4 @@ def _bugs() -> Iterator[Finding]:
     version = metadata.version("coremltools")
     for bug in bugs_here():
         until = f"; {bug.fixed_in} is right" if bug.fixed_in else ""
-        yield Finding(about=f"coremltools {version}", said=f"{bug.said}{until}", notable=True)
+        yield Finding(about=f"coremltools {version}", summary=f"{bug.summary}{until}", notable=True)

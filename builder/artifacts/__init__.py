@@ -254,7 +254,7 @@ class CapturedProgram:
     failures: Mapping[str, str] = field(default_factory=dict)
     """Why the methods that were tried first did not work."""
     frozen: tuple[str, ...] = ()
-    """Where a trace took what the first example holds for good, such as a branch: the kind of it, and the place."""
+    """Where a trace recorded what the first example holds as a constant, such as a branch: its kind and place."""
 
     def run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the captured program itself on raw inputs; one tensor for each output."""
@@ -293,7 +293,7 @@ class ConvertedModel:
     model: Any
     """`coremltools.models.MLModel`."""
     lowerings: tuple[UsedLowering, ...] = ()
-    said: str = ""
+    summary: str = ""
     """One line for people."""
     modules: Mapping[str, str] = field(default_factory=dict)
     """By output and name of each operator: the path of the PyTorch module it came from, where known."""
@@ -310,7 +310,7 @@ class CompressedModel:
     effects: tuple[CompressionEffect, ...] = ()
     """The steps on the program."""
     skipped: tuple[SkippedLayer, ...] = ()
-    said: str = ""
+    summary: str = ""
     """One line for people."""
     between: tuple[Any, ...] = ()
     """The packages after each step but the last, as `KeptPackage`; the store does not keep them."""
@@ -441,7 +441,7 @@ class AutoResult:
     precision: Mapping[str, Any] | None
     """The section as a recipe says it; None where the recipe decides itself."""
     compression: Mapping[str, Any] | None
-    said: str
+    summary: str
     """One line for people."""
     kept: tuple[Float32Operator, ...] = ()
     tried: tuple[TriedArtifact, ...] = ()

@@ -55,10 +55,10 @@ def _with_accuracy(
     outputs: MeasuredOutputs, conversion: MeasuredOutputs, checks: Sequence[CheckReport]
 ) -> MeasuredOutputs:
     """What is measured after the last step, with the artifact's accuracy at the output whose conversion has one."""
-    said = next(
+    summary = next(
         (check.values["accuracy"] for check in checks if check_named(check.kind).settings is AccuracyCheck), None
     )
     return {
-        name: {**measured, "accuracy": said} if said is not None and "accuracy" in conversion[name] else measured
+        name: {**measured, "accuracy": summary} if summary is not None and "accuracy" in conversion[name] else measured
         for name, measured in outputs.items()
     }

@@ -103,12 +103,12 @@ def _modules(candidate: Candidate) -> Mapping[str, str]:
 
 
 def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | None, trials: _Trials) -> AutoResult:
-    said = [*([_said(precision)] if precision else []), *([compression.said] if compression else [])]
+    summaries = [*([_said(precision)] if precision else []), *([compression.summary] if compression else [])]
     steps = {} if compression is None else {name: _plain(step) for name, step in compression.steps.items()}
     return AutoResult(
         precision=None if precision is None else _plain(precision.precision),
         compression=None if compression is None else steps,
-        said="; ".join(said),
+        summary="; ".join(summaries),
         kept=() if precision is None else precision.kept,
         tried=trials.tried,
         notes=(*(precision.notes if precision else ()), *(compression.notes if compression else ())),

@@ -29,7 +29,7 @@ class CompressionChoice:
     """Steps, in words too, and what could not be met or used."""
 
     steps: Mapping[str, WeightCompression]
-    said: str
+    summary: str
     notes: tuple[str, ...] = ()
 
 
@@ -41,7 +41,7 @@ def choose_compression(auto: AutoCompression, target: Target, attempt: Trying, m
     plain = attempt(NONE, {})
     if auto.max_bytes is None and not plain.passes:
         note = "compression auto: the artifact does not pass the checks without any compression"
-        return CompressionChoice(steps={}, said="no compression", notes=(note,))
+        return CompressionChoice(steps={}, summary="no compression", notes=(note,))
     given = options(auto, target)
     uniform, notes = _tried(given, attempt)
     found = [plain, *uniform.values()]
@@ -56,7 +56,7 @@ def choose_compression(auto: AutoCompression, target: Target, attempt: Trying, m
             raise _too_large(found, auto.max_bytes)
         best = max(fitting, key=lambda each: (each.snr_db, -each.bytes))
     steps: Any = best.spec.program_compression  # of weights alone, since only such steps were tried
-    return CompressionChoice(steps=steps, said=_said(best), notes=tuple(notes))
+    return CompressionChoice(steps=steps, summary=_said(best), notes=tuple(notes))
 
 
 def _tried(given: Mapping[str, Steps], attempt: Trying) -> tuple[dict[str, Candidate], list[str]]:
@@ -141,5 +141,5 @@ def _said(best: Candidate) -> str:
             return f"compression {best.what}"
         counts[name] += len(step.names)
     shown = ", ".join(f"{name} for {count}" for name, count in counts.most_common(4))
-    said = f"{shown} and {len(counts) - 4} more" if len(counts) > 4 else shown
-    return f"compression {said} weights" if said else "no compression"
+    text = f"{shown} and {len(counts) - 4} more" if len(counts) > 4 else shown
+    return f"compression {text} weights" if text else "no compression"

@@ -23,7 +23,7 @@ def recipe_name(request: BuildRequest) -> str:
 
 def chosen_recipe(request: BuildRequest, chosen: AutoResult, name: str) -> str:
     """Its text. Raises DiagnosticsError where a recipe cannot say what the command line does."""
-    head = f"""{request.recipe} with what was found by measuring: {chosen.said}.
+    head = f"""{request.recipe} with what was found by measuring: {chosen.summary}.
 {MARK} {" ".join(request.overrides)}
 
     python -m builder recipe={name}"""
@@ -36,8 +36,8 @@ def write_beside(record: BuildRecord, chosen: AutoResult, folder: Path, progress
     try:
         text = chosen_recipe(record.request, chosen, name)
     except ConfigurationError as error:
-        said = f"what was chosen is in build.json, and not written as a recipe: {error.message}"
-        progress.warn(said, code="B0010")
+        wording = f"what was chosen is in build.json, and not written as a recipe: {error.message}"
+        progress.warn(wording, code="B0010")
     else:
         write_atomically(folder / f"{name}.yaml", text)
 
@@ -45,4 +45,4 @@ def write_beside(record: BuildRecord, chosen: AutoResult, folder: Path, progress
 def decided_sections(chosen: AutoResult) -> dict[str, Any]:
     """The sections that were open, as they are now."""
     sections = {"precision": chosen.precision, "compression": chosen.compression}
-    return {section: dict(said) for section, said in sections.items() if said is not None}
+    return {section: dict(settings) for section, settings in sections.items() if settings is not None}

@@ -72,8 +72,8 @@ def check_detections(
         limits=parity_limits(subject.spec, check),
     )
     report = _with_boxes(report, seen, boxes_limits(subject.spec, check, proposals=deployed.detect.decides_twice))
-    if report.passed is False and (said := _too_few(subject, seen)):
-        report = replace(report, reason=f"{report.reason}; {said}")
+    if report.passed is False and (message := _too_few(subject, seen)):
+        report = replace(report, reason=f"{report.reason}; {message}")
     return replace(report, pictures=tuple(_picture(subject, one, engine) for one in seen[:PICTURES]))
 
 
@@ -159,11 +159,11 @@ def _with_boxes(report: CheckReport, seen: Sequence[_Seen], limits: Mapping[str,
     for measure, limit in limits.items():
         if not limit.holds(measured[measure]):
             failure = f"boxes: {measure} is {measured[measure]:.4g}, and the limit is {describe(limit)}"
-    said = {measure: limit.model_dump(exclude_none=True) for measure, limit in limits.items()}
+    allowed = {measure: limit.model_dump(exclude_none=True) for measure, limit in limits.items()}
     return replace(
         report,
         values={**report.values, "boxes": measured},
-        limits={**report.limits, **said},
+        limits={**report.limits, **allowed},
         passed=False if failure else report.passed,
         reason="; ".join(filter(None, (report.reason, failure))) or None,
     )

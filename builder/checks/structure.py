@@ -134,11 +134,11 @@ def _compare_suppression(prepared: PreparedModel, found: ArtifactDescription) ->
 
 
 def _compare_metadata(spec: BuildSpec, found: ArtifactDescription, *, is_finished: bool) -> Iterator[str]:
-    said = spec.metadata.model_dump(exclude={"user"})
-    said["description"] = shown_description(spec.metadata.description, seeded=SEEDED_KEY in found.metadata)
+    stated = spec.metadata.model_dump(exclude={"user"})
+    stated["description"] = shown_description(spec.metadata.description, seeded=SEEDED_KEY in found.metadata)
     if is_finished:  # a Core ML file keeps what the recipe leaves out
-        said = {name: value for name, value in said.items() if getattr(spec.metadata, name)}
-    yield from _differences("metadata", said, found.shown)
+        stated = {name: value for name, value in stated.items() if getattr(spec.metadata, name)}
+    yield from _differences("metadata", stated, found.shown)
     yield from _differences("metadata", spec.metadata.user, found.metadata)
 
 

@@ -80,11 +80,11 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     else:
         artifact, fallback, seeded = found.artifact, found.fallback, found.fallback is not None
     untrained = ", with UNTRAINED weights, since the published ones could not be had" if seeded else ""
-    said = f"up to date: {request.recipe} ({artifact.parent.name}){untrained}"
+    message = f"up to date: {request.recipe} ({artifact.parent.name}){untrained}"
     if found is not None and verbosity >= 0:
-        print(said, file=sys.stderr)
+        print(message, file=sys.stderr)
     from builder.cli.remember import remember
 
-    remember(arguments, request, artifact, started=started, fallback=fallback, said=said)
+    remember(arguments, request, artifact, started=started, fallback=fallback, summary=message)
     print_artifact(shown(artifact))
     return 0

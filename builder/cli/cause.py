@@ -39,8 +39,8 @@ def report_cause(record: BuildRecord, overrides: Sequence[str], *, seconds: floa
         try:  # a process, since it can be stopped
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
-            said = error.stdout or b""
-            lines = (said.decode() if isinstance(said, bytes) else said).splitlines()
+            message = error.stdout or b""
+            lines = (message.decode() if isinstance(message, bytes) else message).splitlines()
             if not any(line.startswith("-> ") for line in lines):
                 lines.append(f"no change that helps was found in {seconds:.0f} s; `debug` looks as long as it takes")
         else:

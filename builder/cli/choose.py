@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text)
     _prove(file, request, chosen)
-    print(visible(f"{chosen.said}; {len(chosen.tried)} builds measured"), file=sys.stderr)
+    print(visible(f"{chosen.summary}; {len(chosen.tried)} builds measured"), file=sys.stderr)
     for note in chosen.notes:
         print(visible(f"  {note}"), file=sys.stderr)
     print(shown(file))

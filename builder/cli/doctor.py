@@ -79,7 +79,7 @@ def _look_at_installation(outputs: Path, *, as_json: bool) -> int:
         from builder.cli.answers import DoctorAnswer, InstallationFinding, render
 
         findings = tuple(
-            InstallationFinding(about=f.about, text=f.said, is_fit=f.fit, is_notable=f.notable, hint=f.hint)
+            InstallationFinding(about=f.about, text=f.summary, is_fit=f.fit, is_notable=f.notable, hint=f.hint)
             for f in found
         )
         print(render(DoctorAnswer(is_fit=is_fit, installation=findings)))
@@ -108,7 +108,7 @@ def recipe_answer(found: Diagnosis) -> DoctorAnswer:
                 )
                 for site in each.sites
             ),
-            remedy=None if each.remedy is None else each.remedy.said,
+            remedy=None if each.remedy is None else each.remedy.summary,
             paste=None if each.remedy is None else each.remedy.paste,
         )
         for each in best.obstacles

@@ -34,7 +34,7 @@ def remember(
     *,
     started: int,
     fallback: Mapping[str, Any] | None,
-    said: str,
+    summary: str,
 ) -> None:
     """Write the manifest of a build that is current; `started` is `time.time_ns()` before anything was read.
 
@@ -49,7 +49,7 @@ def remember(
     except (UndecidableError, OSError):
         Path(path).unlink(missing_ok=True)
         return
-    noop.write_manifest(path, {**manifest, "fallback": fallback, "said": said})
+    noop.write_manifest(path, {**manifest, "fallback": fallback, "said": summary})
 
 
 @dataclass(frozen=True, kw_only=True)

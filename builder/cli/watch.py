@@ -86,7 +86,7 @@ def _say(text: str) -> None:
 def _tell(event: Event) -> None:
     now = time.strftime("%H:%M:%S")
     if event.result is not None:
-        print(visible(f"{now} {event.result.verdict}: {event.result.said}"), file=sys.stderr, flush=True)
+        print(visible(f"{now} {event.result.verdict}: {event.result.summary}"), file=sys.stderr, flush=True)
     elif event.changed:
         more = f" and {len(event.changed) - 5} more" if len(event.changed) > 5 else ""
         print(visible(f"\n{now} changed: {', '.join(event.changed[:5])}{more}"), file=sys.stderr, flush=True)
@@ -99,7 +99,7 @@ def page_state(event: Event, result: Result, recipe: str) -> dict[str, str]:
     return {
         "recipe": recipe,
         "verdict": "building" if is_building else result.verdict,
-        "said": ", ".join(event.changed) if is_building else result.said,
+        "summary": ", ".join(event.changed) if is_building else result.summary,
         "error": "" if is_building else visible(result.error),
         "report": written,
     }

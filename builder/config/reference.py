@@ -81,11 +81,11 @@ def _prose(part: type[BaseModel]) -> list[str]:
 
 def key_table(part: type[BaseModel], *, defaults: bool = True) -> list[str]:
     """Return the table of the keys of a part; nothing where it has none."""
-    said = meanings(part)
+    meanings_of_part = meanings(part)
     rows = ["| key | allowed | unless given | |", "|---|---|---|---|"] if defaults else ["| key | | |", "|---|---|---|"]
     rows += [
         f"| `{field.alias or name}` | {_allowed(field.annotation)} | {f'{_default(field)} | ' if defaults else ''}"
-        f"{_cell(said.get(name, ''))} |"
+        f"{_cell(meanings_of_part.get(name, ''))} |"
         for name, field in part.model_fields.items()
         if name != "kind"
     ]
@@ -118,8 +118,8 @@ def _allowed(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{_yaml(a)}`" for a in arguments)
     if origin in (typing.Union, types.UnionType):
-        said = [_allowed(a) for a in arguments if a is not type(None)]
-        return " or ".join(dict.fromkeys(said)) + (" or null" if type(None) in arguments else "")
+        allowed = [_allowed(a) for a in arguments if a is not type(None)]
+        return " or ".join(dict.fromkeys(allowed)) + (" or null" if type(None) in arguments else "")
     if origin in (list, tuple):
         return f"list of {_allowed(arguments[0])}"
     if origin is dict:

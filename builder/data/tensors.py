@@ -63,9 +63,9 @@ def read_arrays(data: TensorsData, inputs: Mapping[str, Any], key: str) -> Array
         )
     lengths = {name: found[name].shape[0] if found[name].ndim else 0 for name in wanted}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        message = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise SourceError(
-            f"the arrays of {path} have different numbers of samples: {said}", code="B0334", key=f"{key}.file"
+            f"the arrays of {path} have different numbers of samples: {message}", code="B0334", key=f"{key}.file"
         )
     labels = found[data.labels] if data.labels in wanted and data.labels not in inputs else None
     return Arrays(inputs={name: found[name] for name in inputs}, labels=labels, count=next(iter(lengths.values())))

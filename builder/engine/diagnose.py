@@ -173,7 +173,7 @@ def _without_program(error: BuilderError, method: str, patient: PreflightInput, 
 def _capture_failed(error: BuilderError, sites: Sites) -> Obstacle:
     site = sites.of_error(error)
     known = bool(site.module) or site.place is not None
-    hinted = Remedy(kind="rewrite", said=error.hint) if error.hint else None
+    hinted = Remedy(kind="rewrite", summary=error.hint) if error.hint else None
     return Obstacle(rule="capture", what=error.message, severity="stops", sites=(site,) if known else (), remedy=hinted)
 
 
@@ -184,7 +184,7 @@ def _frozen(noted: Sequence[tuple[Site, str]]) -> list[Obstacle]:
     return [
         Obstacle(
             rule="values",
-            what=f"{what}, which the trace takes for good as it was on the first example",
+            what=f"{what}, which the trace records as a constant, as it was on the first example",
             severity="note",
             sites=tuple(dict.fromkeys(site for site, other in frozen if other == what)),
             count=sum(other == what for _, other in frozen),
@@ -195,10 +195,10 @@ def _frozen(noted: Sequence[tuple[Site, str]]) -> list[Obstacle]:
 
 def _refused(walk: Walk) -> list[Obstacle]:
     missing = [(r.operator, _MISSING) for r in walk.refusals if r.is_missing]
-    refused = [(r.operator, f"is refused by {r.by}: {r.said}") for r in walk.refusals if not r.is_missing]
+    refused = [(r.operator, f"is refused by {r.by}: {r.summary}") for r in walk.refusals if not r.is_missing]
     obstacles = [
-        *gather("operator", [(o, said) for o, said in missing if o is not None], "stops"),
-        *gather("refused", [(o, said) for o, said in refused if o is not None], "stops"),
+        *gather("operator", [(o, text) for o, text in missing if o is not None], "stops"),
+        *gather("refused", [(o, text) for o, text in refused if o is not None], "stops"),
     ]
     for refusal in walk.refusals:
         if refusal.operator is None:
@@ -206,7 +206,7 @@ def _refused(walk: Walk) -> list[Obstacle]:
             what = (
                 _MISSING
                 if refusal.is_missing
-                else f"{'is refused' if kind else 'the graph is refused'} by {refusal.by}: {refusal.said}"
+                else f"{'is refused' if kind else 'the graph is refused'} by {refusal.by}: {refusal.summary}"
             )
             obstacles.append(Obstacle(rule=rule, what=what, severity="stops", operator=kind or None))
     return obstacles

@@ -21,8 +21,8 @@ def with_log(error: ConversionError, folder: Path, broken: Path) -> ConversionEr
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     carry_over(broken, folder, broken.parent.name)
     publish(folder, broken)
-    said = f"all that was said is in {shown(broken / 'build.log')}"
-    return error.replaced(hint=said if error.hint is None else f"{error.hint}; {said}")
+    message = f"all that was said is in {shown(broken / 'build.log')}"
+    return error.replaced(hint=message if error.hint is None else f"{error.hint}; {message}")
 
 
 def require_built(record: BuildRecord, outputs: Path) -> BuildRecord:

@@ -56,8 +56,8 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
             write_beside(record, record.chosen, folder, progress)
         refuse_foreign(final)
         if kept := carry_over(final, folder, request.recipe):
-            said = f"left beside the artifact, since no build made it: {', '.join(kept)}"
-            progress.warn(said, code="B0009")
+            message = f"left beside the artifact, since no build made it: {', '.join(kept)}"
+            progress.warn(message, code="B0009")
         publish(folder, final)
         if not isinstance(request.spec.tracking, NoTracking):
             from builder.tracking import track

@@ -226,8 +226,8 @@ class StageRunner:
         self.remembered.forget()
         now = self.inputs(task.name, task.spec, task.after)
         if changed := sorted(name for name in {**now, **inputs} if now.get(name) != inputs.get(name)):
-            said = f"{changed[0]} changed while {task.name} ran: its result is not stored"
-            self._progress.warn(said, code="B0005")
+            message = f"{changed[0]} changed while {task.name} ran: its result is not stored"
+            self._progress.warn(message, code="B0005")
         elif task.is_storable(value):
             self.store.put(action)
         return value, action, packed.facts

@@ -53,7 +53,7 @@ class ForkServer:
         if pid not in self._exits and self._lost:  # nobody can tell how this child fares
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            return Exit(code=-signal.SIGKILL, seconds=0.0, said="the process that it was forked from was killed")
+            return Exit(code=-signal.SIGKILL, seconds=0.0, summary="the process that it was forked from was killed")
         return self._exits.pop(pid, None)
 
     def close(self) -> None:
@@ -69,11 +69,11 @@ class ForkServer:
     def _listen(self) -> None:
         """Take in what the server says next."""
         try:
-            said = self._channel.recv(65_536)
+            received = self._channel.recv(65_536)
         except ConnectionError:
-            said = b""
-        self._lost = not said
-        *lines, self._rest = (self._rest + said).split(b"\n")
+            received = b""
+        self._lost = not received
+        *lines, self._rest = (self._rest + received).split(b"\n")
         for line in lines:
             answer: dict[str, Any] = json.loads(line)
             if "started" in answer:

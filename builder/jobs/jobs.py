@@ -75,7 +75,7 @@ class Exit:
     """The exit code; negative for a signal, as in `subprocess`."""
     seconds: float
     peak_bytes: int | None = None
-    said: str = ""
+    summary: str = ""
     """What the launcher knows beyond the code."""
 
 

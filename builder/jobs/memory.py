@@ -86,8 +86,10 @@ def _of_containers(root: Path) -> list[int]:
 def resident(pid: int) -> int:
     """Bytes that a process holds in memory now; 0 when it has ended."""
     if not Path("/proc/self/status").exists():
-        said = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-        return int(said.strip() or 0) * 1024
+        printed = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ).stdout
+        return int(printed.strip() or 0) * 1024
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmRSS:"):

@@ -86,7 +86,9 @@ class SubmittedJob:
         try:
             result = self._job.result()
         except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError):
-            return Exit(code=_KILLED, seconds=0.0, said=f"ended by the cluster as {self._job.state} ({self._logs()})")
+            return Exit(
+                code=_KILLED, seconds=0.0, summary=f"ended by the cluster as {self._job.state} ({self._logs()})"
+            )
         assert isinstance(result, Exit)  # what run_task returns
         return result
 

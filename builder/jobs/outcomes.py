@@ -57,8 +57,8 @@ def _status(exit: Exit, log: str, *, stopped: bool) -> tuple[str, str]:
     if exit.code == INTERRUPTED or (stopped and exit.code < 0):
         return "interrupted", ""
     if exit.code < 0:
-        return "killed", exit.said or _signal(-exit.code)
-    return ("broken" if exit.code == 5 else "failed"), exit.said or reason(log, exit.code)
+        return "killed", exit.summary or _signal(-exit.code)
+    return ("broken" if exit.code == 5 else "failed"), exit.summary or reason(log, exit.code)
 
 
 def _signal(number: int) -> str:

@@ -135,8 +135,8 @@ class Scheduler:
                     starved_since = starved_since or time.monotonic()
                     if time.monotonic() - starved_since > PATIENCE_SECONDS:
                         waiting.remove(starved)
-                        said = self.launcher.blocked_reason(starved) or "there was no room for it"
-                        self.listener.ended(starved, Exit(code=7, seconds=0.0, said=said), stopped=False)
+                        text = self.launcher.blocked_reason(starved) or "there was no room for it"
+                        self.listener.ended(starved, Exit(code=7, seconds=0.0, summary=text), stopped=False)
                         starved_since = None
                 if waiting or self.active:
                     time.sleep(self.launcher.pause)
@@ -156,13 +156,13 @@ class Scheduler:
                 self.launcher.finished(active.job, exit)
                 self.listener.ended(active.job, exit, stopped=stopped)
 
-    def _tell(self, job: Job, said: LogEvent) -> None:
-        for stage in said.ended:
+    def _tell(self, job: Job, summary: LogEvent) -> None:
+        for stage in summary.ended:
             if stage in job.prefixes:
                 self.computed.add((stage, job.prefixes[stage]))
-        if said.ended:
-            self.listener.at(job, next_stage(said.ended[-1]))
-        for message in said.warnings:
+        if summary.ended:
+            self.listener.at(job, next_stage(summary.ended[-1]))
+        for message in summary.warnings:
             self.listener.warned(job, message)
 
     def _start_what_fits(self, waiting: list[Job]) -> Job | None:
@@ -182,7 +182,9 @@ class Scheduler:
             try:
                 handle = self.launcher.start(job, task)
             except OSError as error:
-                self.listener.ended(job, Exit(code=7, seconds=0.0, said=f"cannot be started: {error}"), stopped=False)
+                self.listener.ended(
+                    job, Exit(code=7, seconds=0.0, summary=f"cannot be started: {error}"), stopped=False
+                )
                 continue
             self.active.append(_Active(job=job, handle=handle, watch=Watch(Path(task.log))))
         return starved

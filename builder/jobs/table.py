@@ -225,6 +225,6 @@ def _cell(row: Row, name: str, usual: str, *, plain: bool, full: bool = False) -
     mark = _MARKS[check.passed][1 if plain else 0]
     measure, value = leading(check) or ("", math.nan)
     text = value_text(measure, value) if measure else ""
-    said = measure.replace("_", " ") if measure not in (name if full else usual, usual) else ""
-    parts = [mark, name if full else "", said, text]
+    wording = measure.replace("_", " ") if measure not in (name if full else usual, usual) else ""
+    parts = [mark, name if full else "", wording, text]
     return " ".join(part for part in parts if part)

@@ -17,8 +17,12 @@ from builder.migrate.proof import Proof, prove, refuse_difference
 from builder.migrate.targets import Target
 from builder.model.sources.coreml import path_digest
 from coreml_runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
+from coreml_runtime.dtypes import Precision
 from coreml_runtime.export import Exported, export
+from coreml_runtime.export.pipelines import only_network
 from coreml_runtime.labels import labels_of
+from coreml_runtime.model import Model
+from coreml_runtime.pipeline import Pipeline
 
 _BESIDE_WEIGHTS = 500_000
 """Bytes that the program itself and its names may take more in one format than in another."""
@@ -51,13 +55,13 @@ def migrate(path: Path, target: Target, destination: Path, *, function: str | No
 
 def _migrate(path: Path, target: Target, destination: Path, function: str | None) -> Migrated:
     target.check_installed()
-    exported, original, exact = _opened(path, target, function)
+    exported, original, exacts = _opened(path, target, function)
     inputs = specs_of(exported, original)
     with tempfile.TemporaryDirectory(prefix=".builder-export-", dir=destination.parent) as folder:
         made = Path(folder) / f"model{target.suffix}"
         try:
             notes = target.write_file(exported, inputs, made)
-            proof = prove(original, exact, inputs, target.engines(exported, made), half=exported.has_half)
+            proof = prove(original, exacts, inputs, target.engines(exported, made), half=exported.has_half)
         except BuilderError:
             raise
         except RuntimeFailure as error:
@@ -90,11 +94,12 @@ def proof_file(destination: Path) -> Path:
     return destination.with_name(f"{destination.name}.proof.json")
 
 
-def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported, Original, Original]:
-    """The program, the file as the runtime executes it, and the same without rounding to half."""
+def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported, Original, list[Original]]:
+    """The program, the file as the runtime executes it, and the same rounded to half nowhere, or as torch does."""
     try:
         exported = export(path, function, target.precision)
-        models = load(path, function), load(path, function, "fast")
+        ways: tuple[Precision, ...] = ("half", "fast", "native") if exported.has_half else ("half", "fast")
+        models = [_executed(load(path, function, precision)) for precision in ways]
     except InputError as error:
         raise ConfigurationError(str(error), code="B0226", hint="name one with --function") from error
     except UnsupportedError as error:
@@ -103,10 +108,16 @@ def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported,
         ) from error
     except ModelError as error:
         raise SourceError(str(error), code="B0302") from error
-    original, exact = (
+    original, *others = (
         Original(model=model, outputs=exported.outputs, labels=labels_of(exported.specification)) for model in models
     )
-    return exported, original, exact
+    return exported, original, others
+
+
+def _executed(model: Model) -> Model:
+    """What the program is compared with: of a pipeline with one network, that network."""
+    place = only_network(model.specification)
+    return model if place is None or not isinstance(model.network, Pipeline) else model.network.stages[place]
 
 
 def size_of(path: Path) -> int:

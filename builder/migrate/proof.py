@@ -58,11 +58,13 @@ class Proof:
         return "; ".join(bad) or None
 
 
-def prove(original: Original, exact: Original, inputs: Inputs, engines: Sequence[Engine], *, half: bool) -> Proof:
+def prove(
+    original: Original, exacts: Sequence[Original], inputs: Inputs, engines: Sequence[Engine], *, half: bool
+) -> Proof:
     """Compare every engine with the original on samples and stress inputs.
 
-    `exact` is the original computed without rounding to half: how far that is from the original itself is no error of
-    the new file.
+    `exacts` are the original computed without rounding to half, and with halves that torch rounds: how far these are
+    from the original itself is no error of the new file.
     """
     data: Data = NoiseData(kind="noise")
     if any(isinstance(given, ImageInput) for given in inputs.values()):
@@ -83,10 +85,10 @@ def prove(original: Original, exact: Original, inputs: Inputs, engines: Sequence
     reports = []
     for engine in engines:
         few = len(samples) if engine.samples is None else engine.samples
-        others = partial(_moved, original, inputs, samples)
+        others = partial(_unsure, original, exacts, inputs, samples)
         report = _compared(engine, samples[:few], references[:few], limits, others=others, half=half)
         if report.passed is True and engine.samples is None:
-            doubts = partial(_doubts, original, exact, inputs)
+            doubts = partial(_doubts, original, exacts, inputs)
             report = _stressed(report, engine, asked, references, doubts, limits["snr_db"])
         reports.append(report)
     return Proof(reports=tuple(reports), stressed=len(asked), refused=refused)
@@ -138,11 +140,11 @@ _MOVES = 3
 """How often inputs are moved by their last bit, to see how sure the original is of its answer."""
 
 
-def _moved(original: Original, inputs: Inputs, samples: Sequence[Sample], number: int) -> list[Outputs]:
-    """What the original answers where its arrays of floats are rounded another way; nothing for models with states."""
-    if original.model.states:
-        return []
-    return [original(sample) for sample in _moves(inputs, samples[number])]
+def _unsure(
+    original: Original, exacts: Sequence[Original], inputs: Inputs, samples: Sequence[Sample], number: int
+) -> list[Outputs]:
+    """What else the original could answer to a sample; nothing for models with states, which would be begun anew."""
+    return [] if original.model.states else _doubts(original, exacts, inputs, samples[number])
 
 
 def _moves(inputs: Inputs, sample: Sample) -> Iterator[Sample]:
@@ -157,9 +159,12 @@ def _moves(inputs: Inputs, sample: Sample) -> Iterator[Sample]:
         yield as_sample(given, inputs)
 
 
-def _doubts(original: Original, exact: Original, inputs: Inputs, sample: Sample) -> list[Outputs]:
-    """What else the original could answer: without rounding to half, and for arrays of floats rounded another way."""
-    answers = [_answer(exact, sample), *(_answer(original, moved) for moved in _moves(inputs, sample))]
+def _doubts(original: Original, exacts: Sequence[Original], inputs: Inputs, sample: Sample) -> list[Outputs]:
+    """What else the original could answer: rounded to half less or elsewhere, and for arrays of floats moved a bit."""
+    answers = [
+        *(_answer(exact, sample) for exact in exacts),
+        *(_answer(original, moved) for moved in _moves(inputs, sample)),
+    ]
     return [answer for answer in answers if answer is not None]
 
 

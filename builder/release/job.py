@@ -1,4 +1,4 @@
-"""One build in a process of its own, told by a JSON file: `python -m builder.release.job JOB.json`."""
+"""One build in a process of its own, which a JSON file describes: `python -m builder.release.job JOB.json`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     try:
         record = _build(job)
     except BuilderError as error:
-        said = {"message": error.message, "hint": error.hint, "key": error.key, "code": error.code}
-        return {"error": said, "network": network}
+        text = {"message": error.message, "hint": error.hint, "key": error.key, "code": error.code}
+        return {"error": text, "network": network}
     root, read = Path(job["root"]), watch.files()
     besides = [Path(folder).resolve() for folder in job["besides"]]
     return {
@@ -96,5 +96,5 @@ def _data_name(file: Path) -> str:
 
 if __name__ == "__main__":
     given = Path(sys.argv[1])
-    told = run_job(json.loads(given.read_text(encoding="utf-8")))
-    given.with_suffix(".result").write_text(json.dumps(told), encoding="utf-8")
+    result = run_job(json.loads(given.read_text(encoding="utf-8")))
+    given.with_suffix(".result").write_text(json.dumps(result), encoding="utf-8")

@@ -173,8 +173,8 @@ def _write_documents(
     shutil.copytree(source, release / artifact) if source.is_dir() else shutil.copyfile(source, release / artifact)
     shutil.copyfile(built / "report.html", release / "report.html")
     surroundings = tuple(
-        {**vars(place), "network": told["network"], "digest": told["artifact"]["digest"]}
-        for place, told in zip((HERE, ELSEWHERE), builds, strict=True)
+        {**vars(place), "network": result["network"], "digest": result["artifact"]["digest"]}
+        for place, result in zip((HERE, ELSEWHERE), builds, strict=True)
     )
     build = json.loads((built / BUILD_JSON).read_text(encoding="utf-8"))
     build["artifact"]["path"] = artifact

@@ -117,10 +117,10 @@ def _run(
             f"the process that builds ended with exit code {done.returncode}: {(done.stderr or '').strip()[-2000:]}",
             code="B0707",
         )
-    told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    if "error" in told:
-        raise _failure(told["error"])
-    return told
+    answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    if "error" in answer:
+        raise _failure(answer["error"])
+    return answer
 
 
 def _variables(
@@ -147,7 +147,7 @@ def _cache() -> Path:
     return Path(cache_folder())
 
 
-def _failure(said: Mapping[str, Any]) -> BuilderError:
+def _failure(summary: Mapping[str, Any]) -> BuilderError:
     """The error of a child."""
-    kind = CLASSES[int(said["code"][1:3]) - 2]
-    return kind(said["message"], code=said["code"], hint=said["hint"], key=said["key"])
+    kind = CLASSES[int(summary["code"][1:3]) - 2]
+    return kind(summary["message"], code=summary["code"], hint=summary["hint"], key=summary["key"])

@@ -52,8 +52,8 @@ def rebuild(release: Release) -> list[str]:
 
 def _toolchain_then(release: Release) -> Mapping[str, str]:
     """The tools that the release says it was built with; raises VerificationError where it names none."""
-    said = release.build.get("release")
-    tools = said.get("toolchain") if isinstance(said, dict) else None
+    recorded = release.build.get("release")
+    tools = recorded.get("toolchain") if isinstance(recorded, dict) else None
     if not isinstance(tools, dict):
         raise VerificationError(f"{BUILD_JSON} does not name the tools of the release", code="B0608")
     return {name: str(version) for name, version in tools.items()}

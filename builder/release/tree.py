@@ -53,10 +53,10 @@ def clean_tree(folder: Path, *, besides: Iterable[Path]) -> Tree:
         if not any((Path(root) / name).resolve().is_relative_to(path) for path in ignored)
     ]
     if changes:
-        said = ", ".join(f"{name} ({_WORDS.get(state, 'changed')})" for state, name in changes[:_SHOWN])
+        message = ", ".join(f"{name} ({_WORDS.get(state, 'changed')})" for state, name in changes[:_SHOWN])
         more = f", and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
         raise VerificationError(
-            f"the git tree is not clean: {said}{more}",
+            f"the git tree is not clean: {message}{more}",
             code="B0601",
             hint="commit, ignore or remove these files: a release is made of what a commit holds",
         )

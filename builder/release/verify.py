@@ -98,12 +98,12 @@ def _check_artifact(
 ) -> None:
     """The artifact on disk is the one that every document speaks of."""
     subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
-    said = {
+    recorded = {
         BUILD_JSON: build["artifact"]["digest"],
         lock.FILE_NAME: entry["artifact"]["digest"],
         PROVENANCE: f"sha256:{subjects.get(name)}",
     }
-    for document, value in said.items():
+    for document, value in recorded.items():
         if value != digest:
             raise VerificationError(f"{name} has the digest {digest}, and {document} says {value!s:.200}", code="B0608")
     if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:

@@ -17,7 +17,7 @@ def chosen(record: BuildRecord) -> Markup | None:
 
 
 def _parts(found: AutoResult) -> Iterator[Content]:
-    yield element("p", f"{found.said}. It stands beside the artifact as a recipe that chooses nothing.")
+    yield element("p", f"{found.summary}. It stands beside the artifact as a recipe that chooses nothing.")
     for note in found.notes:
         yield element("p", note, class_="quiet")
     if found.kept:
@@ -28,8 +28,8 @@ def _parts(found: AutoResult) -> Iterator[Content]:
         yield table(("operator", "type", "module", "why"), rows)
     for name, step in (found.compression or {}).items():
         names = step.get("names") or ["all weights"]
-        said = ", ".join(f"{key} {value}" for key, value in step.items() if key != "names")
-        yield details(f"{name}: {said}, for {len(names)}", element("p", ", ".join(names), class_="quiet"))
+        message = ", ".join(f"{key} {value}" for key, value in step.items() if key != "names")
+        yield details(f"{name}: {message}, for {len(names)}", element("p", ", ".join(names), class_="quiet"))
     yield element("h3", f"TriedArtifact ({len(found.tried)})")
     yield table(("what", "size", "checks", "measured"), [_tried(entry) for entry in found.tried])
 

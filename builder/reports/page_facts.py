@@ -43,9 +43,9 @@ def operators(record: BuildRecord) -> Markup | None:
     counts = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     rows = [(name, float(count), str(count)) for name, count in counts[:_OPERATORS_SHOWN]]
     rest = counts[_OPERATORS_SHOWN:]
-    said = f"{sum(counted.values())} operators of {len(counts)} types"
+    message = f"{sum(counted.values())} operators of {len(counts)} types"
     more = [_quiet("and " + ", ".join(f"{count} {name}" for name, count in rest))] if rest else []
-    return section("Operators", element("p", said), bars(rows, label=said), *more)
+    return section("Operators", element("p", message), bars(rows, label=message), *more)
 
 
 def lowerings(record: BuildRecord) -> Markup | None:
@@ -97,7 +97,7 @@ def stages(record: BuildRecord) -> Markup:
         _quiet(f"Captured by {record.capture.get('method', 'an unknown method')}."),
         *(_quiet(f"{method} did not work: {reason}") for method, reason in failures.items()),
         *(
-            _quiet(f"The trace took for good what the first example held: {frozen}")
+            _quiet(f"The trace recorded as constants what the first example held: {frozen}")
             for frozen in record.capture.get("frozen") or ()
         ),
     )

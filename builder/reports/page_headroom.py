@@ -41,9 +41,9 @@ def _function(record: BuildRecord, found: Headroom) -> Iterator[Markup]:
     rows = [finding_row(finding) for finding in record.lint if finding.rule in rules]
     if rows:
         yield table(("rule", "confidence", "found", "what to do", "source"), rows)
-    said = [element("li", statement(each)) for each in found.statements if not each.found]
-    if said:
-        yield element("ul", *said, class_="quiet")
+    statements = [element("li", statement(each)) for each in found.statements if not each.found]
+    if statements:
+        yield element("ul", *statements, class_="quiet")
     seen = f" Seen on {found.seen_on}." if found.seen_on else ""
     yield element("p", f"For any inputs within: {'; '.join(found.domain)}.{seen}", class_="quiet")
 
@@ -53,13 +53,13 @@ def _summary(found: Headroom) -> str:
     if not half:
         return "No operator computes in half precision."
     proven = sum(each.proven for each in half)
-    said = f"{proven} of {len(half)} operators in half precision are proven to stay finite for any such input."
+    message = f"{proven} of {len(half)} operators in half precision are proven to stay finite for any such input."
     tightest = found.tightest[0]
     if tightest.bits is None:
-        return said
+        return message
     if tightest.bits < 0:
-        return f"Values of {tightest.name} pass 65504 by {-tightest.bits:.1f} bits on inputs that were tried. {said}"
-    return f"The largest value that was seen leaves {amount(tightest.bits)} of headroom. {said}"
+        return f"Values of {tightest.name} pass 65504 by {-tightest.bits:.1f} bits on inputs that were tried. {message}"
+    return f"The largest value that was seen leaves {amount(tightest.bits)} of headroom. {message}"
 
 
 def _plot(operators: Sequence[OperatorRange]) -> Markup:

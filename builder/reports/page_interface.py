@@ -72,13 +72,15 @@ def _feature(feature: Mapping[str, Any]) -> str:
         return "a probability for each label"
     if kind == "image":
         known: tuple[str, ...] = ("width", "height", "color_layout")
-        said = f"{feature.get('width', '?')} × {feature.get('height', '?')} pixels, {feature.get('color_layout', '')}"
+        message = (
+            f"{feature.get('width', '?')} × {feature.get('height', '?')} pixels, {feature.get('color_layout', '')}"
+        )
     else:
         known = ("shape", "dtype")
-        said = f"{feature.get('dtype', '')} {' × '.join(str(d) for d in feature.get('shape', ()))}"
+        message = f"{feature.get('dtype', '')} {' × '.join(str(d) for d in feature.get('shape', ()))}"
     rest = {k: v for k, v in feature.items() if k not in ("name", "kind", *known)}
     more = f" ({', '.join(f'{k} {scalar(v)}' for k, v in rest.items())})" if rest else ""
-    return said + more
+    return message + more
 
 
 def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Content]:
@@ -87,8 +89,8 @@ def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Con
     if not isinstance(given, ImageInput):
         return
     settings = ("from_weights", "mean", "std", "scale", "bias")
-    said = {s: getattr(given, s) for s in settings if getattr(given, s) not in (None, False)}
-    text = "as its weights were trained" if "from_weights" in said else _listed(said)
+    given_settings = {s: getattr(given, s) for s in settings if getattr(given, s) not in (None, False)}
+    text = "as its weights were trained" if "from_weights" in given_settings else _listed(given_settings)
     yield element("span", f"as it is, 0 to 255: the model normalises it itself ({text})", class_="meaning")
 
 

@@ -82,10 +82,10 @@ def _accuracy(outputs: MeasuredOutputs) -> str:
 
 
 def _notes(record: BuildRecord) -> Iterator[Markup]:
-    said = "Alone: against the model before the step. So far: against the original, before any compression."
+    message = "Alone: against the model before the step. So far: against the original, before any compression."
     if record.conversion is None and any(effect.stage != "prepare" for effect in record.compression):
-        said += " Steps on the program are measured on the samples of a parity check, and this recipe has none."
-    yield element("p", said, class_="quiet")
+        message += " Steps on the program are measured on the samples of a parity check, and this recipe has none."
+    yield element("p", message, class_="quiet")
 
 
 def _measures(record: BuildRecord) -> Iterator[Markup]:

@@ -141,7 +141,7 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, Content]]:
 
 
 def _check(check: CheckReport) -> Markup:
-    said = check.verdict
+    verdict = check.verdict
     rows = [
         (
             join(code(m.name), element("span", _MEANINGS.get(m.name, ""), class_="meaning")),
@@ -154,7 +154,7 @@ def _check(check: CheckReport) -> Markup:
         "article",
         element(
             "h3",
-            element("span", said, class_=f"badge {_CLASSES[said]}"),
+            element("span", verdict, class_=f"badge {_CLASSES[verdict]}"),
             " ",
             check.name,
             element("span", engine(check) + (f", {on}" if (on := made_on(check)) else ""), class_="engine"),
@@ -187,9 +187,9 @@ def _any(name: str, value: object) -> str:
 
 
 def _picture(picture: CheckedPicture) -> Markup:
-    said = f"The picture given to {picture.input}"
-    image = _image(picture.png, said)
-    caption = [said] if picture.label is None else [said, ", labelled ", element("b", picture.label)]
+    message = f"The picture given to {picture.input}"
+    image = _image(picture.png, message)
+    caption = [message] if picture.label is None else [message, ", labelled ", element("b", picture.label)]
     artifact = f"The artifact ({picture.engine})"
     answers = [_answers("The original", picture.reference_top), _answers(artifact, picture.artifact_top)]
     return element(
@@ -208,8 +208,8 @@ def _given(output: CheckedOutput, engine: str) -> Markup:
         (f"Artifact ({engine})", output.artifact, output.artifact_png),
     )
     shown = [
-        element("div", element("h4", who), *([_image(png, who)] if png else []), element("p", said, class_="quiet"))
-        for who, said, png in sides
+        element("div", element("h4", who), *([_image(png, who)] if png else []), element("p", message, class_="quiet"))
+        for who, message, png in sides
     ]
     return join(element("h4", code(output.name)), element("div", *shown, class_="sides"))
 

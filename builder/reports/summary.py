@@ -67,7 +67,7 @@ def _facts(record: BuildRecord) -> Iterator[Line]:
     compression = f", compressed: {', '.join(_steps(record))}" if spec.compression else ""
     yield Line(label="precision", text=spec.precision.kind + compression)
     if record.chosen is not None:
-        yield Line(label="chosen", text=f"{record.chosen.said}; {len(record.chosen.tried)} builds measured")
+        yield Line(label="chosen", text=f"{record.chosen.summary}; {len(record.chosen.tried)} builds measured")
     for note in record.chosen.notes if record.chosen else ():
         yield Line(text=note, style="yellow", loud=True)
     yield Line(label="target", text=f"{spec.system.name}, {record.artifact.format}")
@@ -96,11 +96,11 @@ def _checks(record: BuildRecord, *, utf8: bool) -> Iterator[Line]:
 
 
 def _check_text(check: CheckReport) -> str:
-    said, on = headline(check), made_on(check)
+    message, on = headline(check), made_on(check)
     end = f"; on {on}" if on else ""
     if check.passed is None:
-        return f"{check.verdict}: {said}{end}"
-    return f"{engine(check)}: " + (said or ("holds" if check.passed else "does not hold")) + end
+        return f"{check.verdict}: {message}{end}"
+    return f"{engine(check)}: " + (message or ("holds" if check.passed else "does not hold")) + end
 
 
 def _open(record: BuildRecord) -> Iterator[Line]:

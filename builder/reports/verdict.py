@@ -64,8 +64,8 @@ def worst_values(check: CheckReport) -> dict[str, float]:
 def leading(check: CheckReport) -> tuple[str, float] | None:
     """The measure that says most where there is room for one: the first with a limit, but no count of NaN that is 0."""
     values = worst_values(check)
-    said = {name: value for name, value in values.items() if name != "nan_count" or value}
-    return next(iter((said or values).items()), None)
+    message = {name: value for name, value in values.items() if name != "nan_count" or value}
+    return next(iter((message or values).items()), None)
 
 
 def _numbers(check: CheckReport) -> Iterator[tuple[str, float]]:
@@ -96,8 +96,8 @@ def outcome(record: BuildRecord) -> str:
     for check in record.checks:
         counts[check.verdict] += 1
     noun = "check" if len(record.checks) == 1 else "checks"
-    said = [f"{count} {word}" for word, count in counts.items() if count]
-    return f"{len(record.checks)} {noun}: {', '.join(said)}"
+    parts = [f"{count} {word}" for word, count in counts.items() if count]
+    return f"{len(record.checks)} {noun}: {', '.join(parts)}"
 
 
 def made_on(check: CheckReport) -> str:

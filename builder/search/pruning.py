@@ -99,12 +99,12 @@ def why_hopeless(known: Known, search: Search, trials: Iterable[Trial]) -> str |
     }
     for trial in trials:
         if trial.state == "complete" and dominates(trial.values, best, search.objectives):
-            said = ", ".join(
+            message = ", ".join(
                 f"{name} {'at least' if o.goal == 'minimize' else 'at most'} {value_text(o.measure, best[name])}"
                 for name, o in search.objectives.items()
                 if math.isfinite(best[name])
             )
-            return f"trial {trial.number} beats whatever it may reach ({said})"
+            return f"trial {trial.number} beats whatever it may reach ({message})"
     return None
 
 

@@ -49,8 +49,8 @@ def render_csv(trials: Sequence[Trial], search: Search) -> str:
 def counted(trials: Sequence[Trial]) -> str:
     """How many trials there are of each state, in words."""
     counts = Counter(trial.state for trial in trials)
-    said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    return f"{len(trials)} trials: {said}" if trials else "no trials"
+    message = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    return f"{len(trials)} trials: {message}" if trials else "no trials"
 
 
 def point_text(trial: Trial) -> str:

@@ -158,7 +158,7 @@ def capture(
 
     `failures` says why the methods before did not work. Raises ConversionError when this one does not; with `strict`
     also when the captured program computes something else on the other samples, so that another can be tried.
-    `watch` is told what a trace takes for good of values and of sizes.
+    `watch` collects the values and sizes that a trace records as constants.
     """
     inputs = tuple(examples.samples[0].tensors.values())
     names = tuple(examples.samples[0].tensors)

@@ -40,6 +40,6 @@ def measure(
         try:
             return measure_steps(subject, programs)
         except RuntimeFailure as error:
-            said = f"what each compression step costs is not known: it cannot be executed: {error}"
-            progress.warn(said, code="B0004")
+            message = f"what each compression step costs is not known: it cannot be executed: {error}"
+            progress.warn(message, code="B0004")
             return None

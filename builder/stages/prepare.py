@@ -318,10 +318,10 @@ def _flexible_sizes(name: str, given: ImageInput | TensorInput) -> dict[int, Fle
 
 def describe_prepared(prepared: PreparedModel) -> str:
     """One line: what was replaced and added."""
-    said = [f"{len(e.replaced)} {e.name}" for e in prepared.substitutions]
-    said += [f"{e.name}: {len(e.changed)} layer{'s' if len(e.changed) != 1 else ''}" for e in prepared.compression]
+    parts = [f"{len(e.replaced)} {e.name}" for e in prepared.substitutions]
+    parts += [f"{e.name}: {len(e.changed)} layer{'s' if len(e.changed) != 1 else ''}" for e in prepared.compression]
     if prepared.normalization:
-        said.append("exact normalisation")
+        parts.append("exact normalisation")
     if prepared.labels is not None:
-        said.append(f"{len(prepared.labels)} labels")
-    return ", ".join(said) or "as it is"
+        parts.append(f"{len(prepared.labels)} labels")
+    return ", ".join(parts) or "as it is"

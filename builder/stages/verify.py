@@ -44,5 +44,5 @@ def verify(
 def describe_checks(reports: tuple[CheckReport, ...]) -> str:
     """One line: how many have which verdict."""
     verdicts = [report.verdict for report in reports]
-    said = [f"{verdicts.count(word)} {word}" for word in VERDICTS if word in verdicts]
-    return ", ".join(said) or "no checks"
+    parts = [f"{verdicts.count(word)} {word}" for word in VERDICTS if word in verdicts]
+    return ", ".join(parts) or "no checks"

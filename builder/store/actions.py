@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Facts = TypeVar("Facts")
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised when an action result changes its meaning; others are not read."""
 
 
@@ -126,8 +126,8 @@ class Store:
     def _tell_foreign(self, error: ForeignError) -> None:
         """Say once that the store has results of others."""
         if not self._told_foreign:
-            said = f"{error}; BUILDER_TRUSTED_OWNERS names the users whose results are used"
-            self._progress.warn(said, code="B0012")
+            message = f"{error}; BUILDER_TRUSTED_OWNERS names the users whose results are used"
+            self._progress.warn(message, code="B0012")
         self._told_foreign = True
 
     def put(self, action: ActionResult) -> None:
@@ -162,8 +162,8 @@ class Store:
         """Say once that the store cannot be written, and go on: a build does not need it."""
         self.objects.failures.clear()
         if self._writable:
-            said = f"the store {self.root} cannot be written, so results are not stored: {error.strerror}"
-            self._progress.warn(said, code="B0013")
+            message = f"the store {self.root} cannot be written, so results are not stored: {error.strerror}"
+            self._progress.warn(message, code="B0013")
         self._writable = False
 
     def _unusable(self, stage: str, why: str) -> None:

@@ -148,8 +148,8 @@ def _send_one(client: object, outputs: Path, entry: outbox.Entry, say: Callable[
 
 
 def _keep(outputs: Path, name: str, error: Exception, say: Callable[[str], None]) -> str:
-    said = str(error) if isinstance(error, (ConnectionError, ValueError)) else f"{type(error).__name__}: {error}"
-    reason = redacted((said.splitlines() or [type(error).__name__])[0])[:500]
+    message = str(error) if isinstance(error, (ConnectionError, ValueError)) else f"{type(error).__name__}: {error}"
+    reason = redacted((message.splitlines() or [type(error).__name__])[0])[:500]
     outbox.note_failure(outputs, name, reason)
     say(f"kept {name}: {reason}")
     return reason

@@ -17,6 +17,8 @@ _TAGS = (
     "artifact.digest", "artifact.semantic_digest", "source.digest", "git.commit",
 )  # fmt: skip
 """Of the run, repeated at the model."""
+_SHOWN = ("mlflow.user", "mlflow.note.content", "mlflow.source.name", "mlflow.source.git.commit")
+"""What MLflow's page of a model shows, likewise."""
 RECORD_TAG = "builder.record_id"
 
 
@@ -62,7 +64,7 @@ def _find(client: Any, experiment: str, entry: Entry) -> Any | None:
 
 
 def _create(client: Any, experiment: str, entry: Entry, run_id: str) -> Any:
-    tags = {name: entry.run.tags[name] for name in _TAGS if name in entry.run.tags}
+    tags = {name: entry.run.tags[name] for name in (*_TAGS, *_SHOWN) if name in entry.run.tags}
     return client.create_logged_model(
         experiment,
         name=model_name(entry.run.tags.get("recipe", entry.run.name)),

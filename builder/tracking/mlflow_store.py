@@ -23,6 +23,7 @@ COMPLETE_TAG = "builder.complete"
 """Set last: a run without it was interrupted while it was sent."""
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow's page open on runs, parameters and charts, not on its tools for language models."""
+_VIEW, _NOTE = "workflowType=machine_learning", "mlflow.note.content"
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 500
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -90,9 +91,26 @@ def send(client: Any, entry: Entry, folder: Path, outputs: Path, *, artifact_not
         _register(client, run_id, logged.model_id, entry.register_as, entry.alias)
     if logged.note:
         client.set_tag(run_id, "model.note", logged.note)
+    client.set_tag(run_id, _NOTE, described(entry, experiment, logged.model_id))
     client.set_terminated(run_id, entry.run.status, end_time=entry.run.ended_ms)
     client.set_tag(run_id, COMPLETE_TAG, "true")
     return str(run_id)
+
+
+def described(entry: Entry, experiment: str, model_id: str | None) -> str:
+    """The description of a run with links to its model and to charts.
+
+    Which of its two views MLflow shows is in the address and in the browser, not in the experiment (its tag
+    `mlflow.experimentKind` is for servers before 3.17): a new browser opens on language models, and the links do not.
+    """
+    links = [] if model_id is None else [f"[model](#/experiments/{experiment}/models/{model_id}?{_VIEW})"]
+    sweep = entry.run.tags.get("sweep_id", "")
+    if sweep:
+        chosen = quote(f"tags.sweep_id = '{sweep}'")
+        address = f"#/experiments/{experiment}/runs?{_VIEW}&compareRunsMode=CHART&searchFilter={chosen}"
+        links.append(f"[charts of this sweep]({address})")
+    links.append(f"[charts of all runs](#/experiments/{experiment}/runs?{_VIEW}&compareRunsMode=CHART)")
+    return f"{' · '.join(links)}\n\n{entry.run.tags.get(_NOTE, '')}"
 
 
 def _log_file(client: Any, run_id: str, path: Path) -> None:

@@ -262,5 +262,5 @@ def without_changed_artifact(outputs: Path, entry: Entry) -> tuple[Entry, str | 
         return entry, None
     shutil.rmtree(files_folder(outputs, entry.identifier) / ARTIFACT, ignore_errors=True)
     kept = tuple(file for file in entry.files if not file.path.startswith(f"{ARTIFACT}/"))
-    said = f"not sent: {changed[0]} was changed after the build"
-    return dataclasses.replace(entry, files=kept), said
+    message = f"not sent: {changed[0]} was changed after the build"
+    return dataclasses.replace(entry, files=kept), message

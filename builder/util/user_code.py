@@ -77,11 +77,11 @@ def _raised(doing: str, raised: BaseException, error: type[BuilderError], code: 
     own = Path(__file__).resolve()
     outside = [f for f in frames if Path(f.filename).resolve() != own and not f.filename.startswith("<")]
     place = (outside[-1].filename, outside[-1].lineno) if outside else None
-    said = said_by(raised)
+    message = said_by(raised)
     if isinstance(raised, SyntaxError) and raised.filename:  # the file never ran, so no frame is in it
-        place, said = (raised.filename, raised.lineno), f"{type(raised).__name__}: {raised.msg}"
+        place, message = (raised.filename, raised.lineno), f"{type(raised).__name__}: {raised.msg}"
     where = f" (at {place[0]}:{place[1]})" if place else ""
-    return error(f"{doing} raised {said}{where}", code=code, key=key)
+    return error(f"{doing} raised {message}{where}", code=code, key=key)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 "use strict";
 const bar = document.getElementById("bar");
 const verdict = document.getElementById("verdict");
-const said = document.getElementById("said");
+const summary = document.getElementById("summary");
 const error = document.getElementById("error");
 const report = document.getElementById("report");
 let shown = "";
@@ -11,7 +11,7 @@ events.onmessage = (event) => {
   const state = JSON.parse(event.data);
   bar.dataset.verdict = state.verdict;
   verdict.textContent = state.verdict;
-  said.textContent = state.said;
+  summary.textContent = state.summary;
   document.title = `${state.verdict} · ${state.recipe}`;
   error.textContent = state.error;
   error.hidden = !state.error;
@@ -24,5 +24,5 @@ events.onmessage = (event) => {
 events.onerror = () => {
   bar.dataset.verdict = "gone";
   verdict.textContent = "gone";
-  said.textContent = "the watching process has ended";
+  summary.textContent = "the watching process has ended";
 };

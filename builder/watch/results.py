@@ -25,7 +25,7 @@ class Result:
 
     verdict: str
     """`passed`, `failed` (a check missed its limit), `unjudged` (no check has judged it) or `error`."""
-    said: str
+    summary: str
     error: str
     """What the build said, where it gave no artifact."""
     document: Mapping[str, Any] | None
@@ -33,7 +33,7 @@ class Result:
     report: Path | None
 
 
-NOTHING = Result(verdict="", said="", error="", document=None, report=None)
+NOTHING = Result(verdict="", summary="", error="", document=None, report=None)
 
 
 def result_of(ended: Exit, log: str, inputs: Inputs, outputs: Path, seconds: float, before: Result) -> Result:
@@ -41,13 +41,15 @@ def result_of(ended: Exit, log: str, inputs: Inputs, outputs: Path, seconds: flo
     code = ended.code
     folder = _folder(inputs, outputs, broken=code == BROKEN) if code in (0, BROKEN) else None
     if folder is None:
-        said = f"{ended.said or reason(log, code)} ({seconds:.1f} s)"
-        return Result(verdict="error", said=said, error=log, document=before.document, report=before.report)
+        summary = f"{ended.summary or reason(log, code)} ({seconds:.1f} s)"
+        return Result(verdict="error", summary=summary, error=log, document=before.document, report=before.report)
     document = read_build_json(folder)
     verdict = _verdict(document)
     did = ["nothing to build"] if was_up_to_date(log) else list(_stages(document))
     parts = [*did, *_differences(before.document, document), f"{seconds:.1f} s"]
-    return Result(verdict=verdict, said=", ".join(parts), error="", document=document, report=folder / html.FILE_NAME)
+    return Result(
+        verdict=verdict, summary=", ".join(parts), error="", document=document, report=folder / html.FILE_NAME
+    )
 
 
 def _folder(inputs: Inputs, outputs: Path, *, broken: bool) -> Path | None:

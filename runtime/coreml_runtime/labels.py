@@ -9,8 +9,9 @@ from typing import Any
 def labels_of(spec: Any) -> tuple[str, ...] | None:
     """The labels of a classifier or detector, in order; None for other models."""
     kind = spec.WhichOneof("Type")
-    if kind == "pipeline":
-        return next((labels for stage in spec.pipeline.models if (labels := labels_of(stage))), None)
+    if kind in ("pipeline", "pipelineClassifier"):
+        models = spec.pipeline.models if kind == "pipeline" else spec.pipelineClassifier.pipeline.models
+        return next((labels for stage in models if (labels := labels_of(stage))), None)
     if kind == "nonMaximumSuppression":
         return tuple(spec.nonMaximumSuppression.stringClassLabels.vector) or None
     if kind == "neuralNetworkClassifier":

@@ -39,7 +39,7 @@ class Pipeline:
         values, origins = dict(inputs), dict(self.interface.inputs)
         for index, stage in enumerate(self.stages):
             given = {
-                name: _fit(feature, values[name], origins.get(name), index)
+                name: fit(feature, values[name], origins.get(name), index)
                 for name, feature in stage.inputs.items()
                 if name in values
             }
@@ -62,7 +62,7 @@ class Pipeline:
         )
 
 
-def _fit(feature: Feature, value: Any, origin: Feature | None, stage: int) -> Any:
+def fit(feature: Feature, value: Any, origin: Feature | None, stage: int) -> Any:
     """A value as the stage declares it: dtype, shape where only unit dimensions differ, order of channels."""
     if isinstance(feature, ArrayFeature) and isinstance(value, Tensor):
         value = value.to(_DTYPES[feature.dtype])

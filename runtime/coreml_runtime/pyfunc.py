@@ -7,11 +7,14 @@ A model takes one of two forms of input, which `coreml_runtime.signature` declar
 - anything else (pictures, numbers, texts): a table with a row for each prediction and a column for each input. A
   picture is the content of a PNG or JPEG file (base64 in JSON), a PIL image or an array of levels (H, W, 3) or (H, W).
 
-Outputs that are all arrays come as a dictionary of arrays, anything else as a table with a column for each output.
+Outputs that are all arrays come as a dictionary of arrays, anything else as a table with a column for each output. Of a
+model that is loaded with `model_config={"output": NAME}` that one comes alone, as `mlflow.models.evaluate` wants it.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from coreml_runtime.errors import InputError, RuntimeFailure
+from coreml_runtime.errors import InputError, PredictionError, RuntimeFailure
 from coreml_runtime.features import ArrayFeature, Feature, ImageFeature
 from coreml_runtime.model import Model, load
 from coreml_runtime.pictures import color_layout, decoded_bytes, fitted
@@ -27,25 +30,32 @@ from coreml_runtime.shown import labelled
 
 TOP_K = "top_k"
 """The parameter of a request that says how many classes a classifier returns."""
+CONFIG: Mapping[str, str | None] = {"function": None, "precision": "half", "output": None}
+"""What `mlflow.pyfunc.load_model(…, model_config=…)` may set; MLflow takes no key that a model does not declare."""
 _SUFFIXES = (".mlpackage", ".mlmodel", ".aimodel")
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Predictor:
     """What MLflow calls: `path` is the artifact, or a folder with one.
 
-    `model_config` may have `function` and `precision`, as `coreml_runtime.load` takes them.
+    `model_config` may have `function` and `precision`, as `coreml_runtime.load` takes them, and `output`, the name of
+    the one output that predictions return. Raises InputError for another name.
     """
+    config = {**CONFIG, **(model_config or {})}
+    output = config.pop("output", None)
     found = Path(path)
     if found.suffix not in _SUFFIXES:
         (found,) = (entry for entry in sorted(found.iterdir()) if entry.suffix in _SUFFIXES)
-    return Predictor(load(found, **dict(model_config or {})))
+    return Predictor(load(found, **config), output)
 
 
 class Predictor:
     """A model behind MLflow's `predict(model_input, params)`."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, output: str | None = None) -> None:
+        if output is not None and output not in model.outputs:
+            raise InputError(f"the model has no output {output!r}; it has {', '.join(model.outputs)}")
+        self.model, self.output = model, output
         self.layouts = {name: color_layout(model, name) for name in model.inputs}
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
@@ -60,9 +70,11 @@ class Predictor:
             results = [self._run(row, top_k) for row in self._rows(model_input)]
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
+        except PredictionError as error:  # such as an index past a table's end: what a value makes of the model
+            raise MlflowException.invalid_parameter_value(f"the prediction failed: {error}") from error
         except RuntimeFailure as error:
-            raise MlflowException(f"the prediction failed: {error}") from error
-        return _gathered(results)
+            raise MlflowException(f"the model is unfit: {error}") from error
+        return _gathered(results) if self.output is None else _column(results, self.output)
 
     def _run(self, row: Mapping[str, Any], top_k: int | None) -> dict[str, Any]:
         model = self.model
@@ -132,8 +144,8 @@ def _value(feature: Feature, layout: str | None, value: Any) -> Any:
     """One cell of a table as the model's input."""
     if not isinstance(feature, ImageFeature) and layout is None:
         return value
-    if isinstance(value, (bytes, bytearray, np.bytes_)):
-        return decoded_bytes(feature, layout, bytes(value))
+    if isinstance(value, (str, bytes, bytearray)):
+        return decoded_bytes(feature, layout, _content(value))
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
         from PIL import Image
 
@@ -144,6 +156,18 @@ def _value(feature: Feature, layout: str | None, value: Any) -> Any:
             f"array of uint8, got {type(value).__name__}"
         )
     return fitted(feature, layout, value)
+
+
+def _content(value: str | bytes | bytearray) -> bytes:
+    """The content of a picture file: MLflow leaves base64 as it is under `inputs` and `instances`.
+
+    No picture file is base64 itself: it has bytes that are not among its 64 characters.
+    """
+    raw = value.encode("utf-8", "replace") if isinstance(value, str) else bytes(value)
+    try:
+        return base64.b64decode(raw, validate=True)
+    except binascii.Error:
+        return raw
 
 
 def _plain(value: Any, top_k: int | None) -> Any:
@@ -169,6 +193,16 @@ def _gathered(results: Sequence[Mapping[str, Any]]) -> Any:
         for result in results
     ]
     return DataFrame(rows)
+
+
+def _column(results: Sequence[Mapping[str, Any]], output: str) -> Any:
+    """One output of all predictions."""
+    values = [result[output] for result in results]
+    if values and all(isinstance(value, np.ndarray) for value in values):
+        return _joined(values)
+    from pandas import Series
+
+    return Series(values, name=output)
 
 
 def _joined(values: Sequence[np.ndarray[Any, Any]]) -> Any:

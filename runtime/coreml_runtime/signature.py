@@ -14,7 +14,7 @@ from coreml_runtime import __version__
 from coreml_runtime.features import ArrayFeature, DictionaryFeature, Feature, ImageFeature, ScalarFeature
 from coreml_runtime.model import Model
 from coreml_runtime.pictures import color_layout, own_metadata
-from coreml_runtime.pyfunc import TOP_K, has_batch_axis, takes_arrays
+from coreml_runtime.pyfunc import CONFIG, TOP_K, has_batch_axis, takes_arrays
 from coreml_runtime.values import numpy_dtype
 
 _PACKAGES = ("numpy", "pillow", "protobuf", "torch")
@@ -161,5 +161,6 @@ def save_model(model: Model, folder: Path, *, given: Mapping[str, Any], mlflow_m
         signature=signature(model),
         input_example=example(model, given),
         pip_requirements=requirements(),
+        model_config=dict(CONFIG),
         **more,
     )

@@ -1,6 +1,7 @@
 """Exports every model that Apple's tests predict with, and compares what the program gives on the same inputs."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -39,7 +40,11 @@ class Exporter:
 
     def wrap(self, proxy: Any, current: list[str]) -> None:
         """Write one line a model and prediction; `current` holds the running test's name."""
-        original, exporter = proxy.predict, self
+        original, load, exporter = proxy.predict, proxy.__init__, self
+
+        def begin(self: Any, path: str, *given: Any, **named: Any) -> None:
+            load(self, path, *given, **named)
+            self._file = _copied(Path(path))
 
         def predict(self: Any, data: Any, state: Any = None) -> Any:
             states = {} if state is None else {k: v.clone() for k, v in state.state.tensors.items()}
@@ -52,23 +57,23 @@ class Exporter:
             return result
 
         proxy.predict = predict
+        proxy.__init__ = begin
 
 
-def _file(model: Any) -> Path:
-    """Where the model lies; coremltools removes single files once they are loaded, so they are written again."""
-    path = Path(model.path)
-    if path.exists():
+def _copied(path: Path) -> Path:
+    """A file that stays: coremltools removes single files once they are loaded, and a loaded one has no weights."""
+    if path.is_dir():
         return path
-    path = Path(tempfile.mkdtemp()) / "model.mlmodel"
-    path.write_bytes(model.specification.SerializeToString())
-    return path
+    copy = Path(tempfile.mkdtemp()) / "model.mlmodel"
+    shutil.copyfile(path, copy)
+    return copy
 
 
 def _judged(proxy: Any, data: Mapping[str, Any], states: Mapping[str, torch.Tensor], expected: Any) -> tuple[str, str]:
     model = proxy.model
     try:
         if not hasattr(proxy, "_exported"):
-            proxy._exported = export(_file(model), model.function if model.kind == "mlProgram" else None)
+            proxy._exported = export(proxy._file, model.function if model.kind == "mlProgram" else None)
             proxy._module = proxy._exported.program.module()
     except UnsupportedError as error:
         return REFUSED, str(error)

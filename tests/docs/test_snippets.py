@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from builder.__main__ import main
+from coreml_runtime.cli import main as runtime_command
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
@@ -22,7 +24,7 @@ SET_UP = ("make build", "make test", "pip install")
 """Commands that CI itself runs from scratch on a clean clone."""
 ELSEWHERE = ("git", "mkdir", "openssl")
 """Programs that a page says it needs."""
-LEAST = {"docs/guide/watch.md": 1}
+LEAST = {"docs/guide/watch.md": 1, "docs/guide/mlflow.md": 4, "runtime/README.md": 4}
 """How many commands a page has at least, where that is few."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
@@ -42,6 +44,8 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
         "docs/guide/headroom.md",
         "docs/guide/costs.md",
+        "runtime/README.md",
+        pytest.param("docs/guide/mlflow.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/runtime.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/sources.md", marks=pytest.mark.slow),
@@ -55,7 +59,7 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
     # given an empty folder with a picture, as a reader has it
     monkeypatch.chdir(tmp_path)
     Image.radial_gradient("L").convert("RGB").save("digit.png")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "runtime")]))
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "reader")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "reader@example.org")
@@ -90,9 +94,12 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
     if words[:4] == ["python", "-m", "builder", "watch"]:
         watch(words)
     elif words[:3] == ["python", "-m", "builder"]:
-        extra = ["tracking=none"] if any(w.startswith("recipe=") for w in words) and words[3] != "show" else []
+        builds = any(w.startswith("recipe=") for w in words) and words[3] != "show"
+        extra = ["tracking=none"] if builds and not any(w.startswith("tracking") for w in words) else []
         code = main([*words[3:], *extra])
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
+    elif words[0] == "coreml-runtime":
+        assert runtime_command(words[1:]) == 0, capsys.readouterr().err
     elif words[0] in ELSEWHERE:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -85,7 +85,7 @@ def test_objects_that_strangers_wrote_to_the_bucket_change_no_artifact(
     wait_until_sent(one)
     for position, name in enumerate(s3.names()):
         if "/cas/" in name or position % 2:
-            s3.write(name, b'{"schema": 3}' if name.endswith(".json") else b"not what the name says")
+            s3.write(name, b'{"schema": 4}' if name.endswith(".json") else b"not what the name says")
     # when another machine builds
     said = other.build(environment=environment)
     # then it has built what it could not use, and what it sent is whole

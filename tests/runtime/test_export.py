@@ -15,7 +15,9 @@ from coremltools.models.neural_network import NeuralNetworkBuilder
 
 import coreml_runtime as runtime
 from coreml_runtime.export import export
+from coreml_runtime.proto import messages
 from tests.runtime.programs import save_program
+from tests.runtime.test_pipeline import scaler, suppression
 
 _RNG = np.random.default_rng(0)
 WEIGHT = _RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)
@@ -173,4 +175,117 @@ def test_what_draws_numbers_without_a_seed_is_refused_by_name(tmp_path: Path) ->
 
     # when, then
     with pytest.raises(runtime.UnsupportedError, match=r"random_uniform 'noise'.*without a seed"):
+        export(path)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "rnn"])
+@pytest.mark.filterwarnings("ignore")  # what coremltools and torch say of tracing
+def test_a_recurrent_layer_over_an_open_length_is_one_loop(kind: str, tmp_path: Path) -> None:
+    # given
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.LSTM(4, 5, bidirectional=True) if kind == "lstm" else torch.nn.RNN(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.layer(x)[0]
+            return found
+
+    net = Net().eval()
+    traced = torch.jit.trace(net, torch.zeros(7, 2, 4))  # type: ignore[no-untyped-call] # torch has none
+    model = ct.convert(
+        traced, inputs=[ct.TensorType("x", (ct.RangeDim(2, 40, 7), 2, 4))], convert_to="mlprogram",
+        skip_model_load=True,
+        compute_precision=ct.precision.FLOAT32, minimum_deployment_target=ct.target.iOS17,
+    )  # fmt: skip
+    model.save(str(tmp_path / "m.mlpackage"))
+
+    # when
+    exported = export(tmp_path / "m.mlpackage")
+
+    # then
+    assert exported.inputs[0].ranges == {0: (2, 40)}
+    other = torch.rand(23, 2, 4)
+    (found,) = exported.program.module()(other).values()
+    with torch.no_grad():
+        assert torch.allclose(found, net(other), atol=1e-5)
+
+
+def test_an_operator_of_two_types_computes_in_the_wider_one(tmp_path: Path) -> None:
+    # given: a convolution of half numbers with weights in float32
+    def build(x: Any) -> Any:
+        return mb.conv(x=x, weight=WEIGHT, name="mixed")
+
+    path = save_program(tmp_path, build, {"x": ((1, 3, 8, 8), "fp16")}, opset="ios18")
+
+    # when
+    (found,) = export(path).program.module()(X.half()).values()
+
+    # then
+    expected = torch.nn.functional.conv2d(X.half().float(), torch.from_numpy(WEIGHT))
+    assert torch.allclose(found.float(), expected, atol=2e-3 * float(expected.abs().max()))
+
+
+def _layers(name: str, reads: str, gives: dict[str, float], shape: tuple[int, ...]) -> Any:
+    """A neural network whose outputs are its input, each times a number."""
+    outputs = [(each, datatypes.Array(*shape)) for each in gives]
+    builder = NeuralNetworkBuilder([(reads, datatypes.Array(*shape))], outputs, disable_rank5_shape_mapping=True)
+    for output, factor in gives.items():
+        builder.add_activation(f"{name}_{output}", "LINEAR", reads, output, [factor, 0.0])
+    found = messages("Model_pb2").Model()
+    found.ParseFromString(builder.spec.SerializeToString())
+    return found
+
+
+def test_the_network_of_a_pipeline_travels_and_the_other_stages_are_named(tmp_path: Path) -> None:
+    # given
+    whole = messages("Model_pb2").Model(specificationVersion=4)
+    network = _layers("net", "x", {"raw_confidence": 2.0, "raw_coordinates": 3.0}, (4, 4))
+    whole.pipeline.models.extend([network, suppression(per_class=True)])
+    whole.description.input.extend(network.description.input)
+    whole.description.output.extend(whole.pipeline.models[1].description.output)
+    path = tmp_path / "m.mlmodel"
+    path.write_bytes(whole.SerializeToString())
+
+    # when
+    exported = export(path)
+
+    # then
+    assert exported.outputs == ("raw_confidence", "raw_coordinates")
+    (left,) = exported.left
+    assert "non-maximum suppression" in left
+    assert "at least 0.3, and of each class no two that overlap by more than 0.5" in left
+    found = exported.program.module()(torch.ones(4, 4))
+    assert found["raw_coordinates"].tolist() == [[3.0] * 4] * 4
+
+
+def test_networks_that_follow_one_another_are_one_program(tmp_path: Path) -> None:
+    # given (x * 2) * 5, both results asked for
+    whole = messages("Model_pb2").Model(specificationVersion=4)
+    parts = [_layers("one", "x", {"h": 2.0}, (3,)), _layers("two", "h", {"y": 5.0}, (3,))]
+    whole.pipeline.models.extend(parts)
+    whole.description.input.extend(parts[0].description.input)
+    for part in parts:
+        whole.description.output.extend(part.description.output)
+    path = tmp_path / "m.mlmodel"
+    path.write_bytes(whole.SerializeToString())
+
+    # when
+    found = export(path).program.module()(torch.ones(3))
+
+    # then
+    assert {name: value.tolist() for name, value in found.items()} == {"h": [2.0] * 3, "y": [10.0] * 3}
+
+
+def test_a_pipeline_without_a_network_is_refused_with_its_stages(tmp_path: Path) -> None:
+    # given
+    whole = messages("Model_pb2").Model(specificationVersion=4)
+    whole.pipeline.models.extend([scaler("x", "y", shift=1.0, scale=2.0)])
+    whole.description.input.extend(whole.pipeline.models[0].description.input)
+    whole.description.output.extend(whole.pipeline.models[0].description.output)
+    path = tmp_path / "m.mlmodel"
+    path.write_bytes(whole.SerializeToString())
+
+    # when, then
+    with pytest.raises(runtime.UnsupportedError, match="no stage of the pipeline is a network, only scaler"):
         export(path)

@@ -150,4 +150,4 @@ def _findings(judgements: Mapping[str, list[Judged]], places: Mapping[str, Place
 
 
 def _example(hit: Judged, places: Mapping[str, Place]) -> str:
-    return f"{hit.name} ({hit.operator}){places.get(hit.name, Place()).words} {hit.said}"
+    return f"{hit.name} ({hit.operator}){places.get(hit.name, Place()).words} {hit.summary}"

@@ -32,9 +32,9 @@ def domain_of(inputs: Mapping[str, ImageInput | TensorInput], *, known: bool = T
             words.append(f"{name}: any integer")
             continue
         ranges[name] = bounds(given)
-        said = given.dtype == "int32" or given.low is not None or given.high is not None
-        declared = declared and said
+        is_declared = given.dtype == "int32" or given.low is not None or given.high is not None
+        declared = declared and is_declared
         low, high = ranges[name]
-        assumed = "" if said else " (assumed: nothing declares `low` and `high`)"
+        assumed = "" if is_declared else " (assumed: nothing declares `low` and `high`)"
         words.append(f"{name}: {low:g} to {high:g}{assumed}")
     return Domain(ranges=ranges, words=tuple(words), is_declared=declared)

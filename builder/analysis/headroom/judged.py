@@ -33,16 +33,16 @@ class Judged:
     name: str
     operator: str
     standing: Standing
-    said: str = ""
+    summary: str = ""
 
 
 Find = Callable[[Program], Iterator[Judged]]
 
 
-def judged(visit: Visit, standing: Standing, said: str = "", *, output: int = 0) -> Judged:
+def judged(visit: Visit, standing: Standing, summary: str = "", *, output: int = 0) -> Judged:
     """The judgement on an operator, by the name of its output."""
     name = visit.outputs[output].name if visit.outputs else visit.operation.name
-    return Judged(name=name or visit.operation.name, operator=visit.operation.type, standing=standing, said=said)
+    return Judged(name=name or visit.operation.name, operator=visit.operation.type, standing=standing, summary=summary)
 
 
 def beyond(program: Program, operand: Operand, limits: tuple[float, float]) -> tuple[Standing, str]:

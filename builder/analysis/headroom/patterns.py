@@ -115,9 +115,9 @@ def half_constant(program: Program) -> Iterator[Judged]:
             other = next(
                 (o for o in (first(visit, "x"), first(visit, "y")) if o is not None and o is not operand), None
             )
-            said = _constant(visit, operand, other)
-            if said:
-                yield judged(visit, "pattern" if other is None or not other.interval.reached else "certain", said)
+            message = _constant(visit, operand, other)
+            if message:
+                yield judged(visit, "pattern" if other is None or not other.interval.reached else "certain", message)
 
 
 def _constant(visit: Visit, operand: Operand, other: Operand | None) -> str:

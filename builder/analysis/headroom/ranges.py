@@ -58,24 +58,24 @@ def half_underflow(program: Program) -> Iterator[Judged]:
             yield judged(visit, "open")
             continue
         lost = math.log2(HALF_NORMAL / largest)
-        said = "becomes zero" if largest <= VANISHES else f"loses {lost:.1f} of 11 bits"
-        yield judged(visit, "seen" if standing == "seen" else "certain", f"is at most {largest:.3g}, and {said}")
+        message = "becomes zero" if largest <= VANISHES else f"loses {lost:.1f} of 11 bits"
+        yield judged(visit, "seen" if standing == "seen" else "certain", f"is at most {largest:.3g}, and {message}")
 
 
 def saturating_cast(program: Program) -> Iterator[Judged]:
     """Floats that become integers of a type that does not hold them: they are cut to its ends."""
     for visit, given, dtype in _casts(program):
         if dtype in RANGES and dtype != "bool" and given.dtype in ("fp16", "fp32"):
-            standing, said = beyond(program, given, RANGES[dtype])
-            yield judged(visit, standing, f"takes values {said}, and {dtype} ends at {RANGES[dtype][1]}")
+            standing, message = beyond(program, given, RANGES[dtype])
+            yield judged(visit, standing, f"takes values {message}, and {dtype} ends at {RANGES[dtype][1]}")
 
 
 def integer_cut(program: Program) -> Iterator[Judged]:
     """Integers that become integers of fewer bits, and other ones where they do not fit; and too narrow indices."""
     for visit, given, dtype in _casts(program):
         if dtype in _INDICES and given.dtype in RANGES and given.dtype != "bool":
-            standing, said = beyond(program, given, RANGES[dtype])
-            yield judged(visit, standing, f"takes integers {said}, and {dtype} ends at {RANGES[dtype][1]}")
+            standing, message = beyond(program, given, RANGES[dtype])
+            yield judged(visit, standing, f"takes integers {message}, and {dtype} ends at {RANGES[dtype][1]}")
     for visit in program.visits:
         if visit.operation.type in ("gather", "gather_along_axis"):
             yield from _narrow_index(program, visit)
@@ -117,8 +117,8 @@ def integer_in_float(program: Program) -> Iterator[Judged]:
         if not any(_counts(reader) for reader in program.after(visit, through=_ARITHMETIC)):
             continue
         limit = _FLOATS[dtype]
-        standing, said = beyond(program, given, (-limit, limit))
-        yield judged(visit, standing, f"takes integers {said}, and {dtype} has all of them up to {limit:.0f} only")
+        standing, message = beyond(program, given, (-limit, limit))
+        yield judged(visit, standing, f"takes integers {message}, and {dtype} has all of them up to {limit:.0f} only")
 
 
 def _counts(visit: Visit) -> bool:
@@ -151,8 +151,8 @@ def zero_division(program: Program) -> Iterator[Judged]:
     for visit in program.visits:
         given = divisor(visit)
         if given is not None:
-            standing, said = _zero(program, visit, given)
-            yield judged(visit, standing, said)
+            standing, message = _zero(program, visit, given)
+            yield judged(visit, standing, message)
 
 
 def _zero(program: Program, visit: Visit, given: Operand) -> tuple[Standing, str]:

@@ -26,16 +26,16 @@ def format_headroom(headroom: Headroom, *, shown: int = SHOWN) -> list[str]:
     return lines
 
 
-def statement(said: Statement) -> str:
+def statement(summary: Statement) -> str:
     """One rule's: found, proven, or neither."""
-    about = f"{said.sites} operator{'s' if said.sites != 1 else ''}"
-    if said.found:
-        return f"{said.rule}: found at {said.found} of {about}"
-    if said.proven == said.sites:
-        return f"{said.rule}: proven not to happen at {about}"
-    if not said.proven:
-        return f"{said.rule}: not seen at {about}"
-    return f"{said.rule}: proven not to happen at {said.proven} of {about}, not seen at the others"
+    about = f"{summary.sites} operator{'s' if summary.sites != 1 else ''}"
+    if summary.found:
+        return f"{summary.rule}: found at {summary.found} of {about}"
+    if summary.proven == summary.sites:
+        return f"{summary.rule}: proven not to happen at {about}"
+    if not summary.proven:
+        return f"{summary.rule}: not seen at {about}"
+    return f"{summary.rule}: proven not to happen at {summary.proven} of {about}, not seen at the others"
 
 
 def line(each: OperatorRange) -> str:

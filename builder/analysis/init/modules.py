@@ -56,8 +56,8 @@ def describe_inputs(module: torch.nn.Module) -> tuple[dict[str, dict[str, Any]],
                     f"{key}.high": "The examples of the checks are drawn from 0 to below this: the size of the table.",
                 }
     guess = {name: {"kind": "tensor", "shape": [1, 3, 224, 224]} for name in names or ("input",)}
-    said = "A GUESS: the model ran on nothing that was tried. Write the shape (and dtype) that its forward takes."
-    return guess | constants, chosen | {f"input.{next(iter(guess))}.shape": said}
+    message = "A GUESS: the model ran on nothing that was tried. Write the shape (and dtype) that its forward takes."
+    return guess | constants, chosen | {f"input.{next(iter(guess))}.shape": message}
 
 
 CHOSEN = "A GUESS: forward takes a number, and the artifact is made for this one. Write yours."

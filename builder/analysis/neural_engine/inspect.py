@@ -68,7 +68,7 @@ def _finding(name: str, hits: Sequence[Hit], costs: Sequence[Costs]) -> LintFind
         rule=name,
         confidence=rule.confidence,
         count=len(hits),
-        examples=tuple(f"{hit.name} {hit.said}" for hit in hits[:_EXAMPLES]),
+        examples=tuple(f"{hit.name} {hit.summary}" for hit in hits[:_EXAMPLES]),
         advice=rule.advice,
         sources=rule.sources,
         share=_share({hit.name for hit in hits}, costs),

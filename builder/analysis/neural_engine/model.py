@@ -57,4 +57,4 @@ class Hit:
     """One operator (or input) that a rule is about, and what of it."""
 
     name: str
-    said: str
+    summary: str

@@ -43,12 +43,12 @@ def _normalises_a_picture(operator: Operator) -> bool:
 
 def flexible_range(model: Model) -> Iterator[Hit]:
     """Inputs whose size is anything in a range: usually such a model runs on the CPU or GPU as a whole."""
-    yield from (Hit(name=i.name, said="has a range of sizes") for i in model.inputs if i.flexible == "range")
+    yield from (Hit(name=i.name, summary="has a range of sizes") for i in model.inputs if i.flexible == "range")
 
 
 def flexible_enumerated(model: Model) -> Iterator[Hit]:
     """Inputs of several enumerated sizes: others than the default one may run elsewhere."""
-    yield from (Hit(name=i.name, said="has several sizes") for i in model.inputs if i.flexible == "enumerated")
+    yield from (Hit(name=i.name, summary="has several sizes") for i in model.inputs if i.flexible == "enumerated")
 
 
 def recurrent(model: Model) -> Iterator[Hit]:
@@ -192,8 +192,8 @@ def broadcastable_layer(model: Model) -> Iterator[Hit]:
             yield _hit(operator, f"is a {operator.kind} layer")
 
 
-def _hit(operator: Operator, said: str) -> Hit:
-    return Hit(name=operator.name, said=f"{said} ({operator.kind})")
+def _hit(operator: Operator, summary: str) -> Hit:
+    return Hit(name=operator.name, summary=f"{summary} ({operator.kind})")
 
 
 def _kernel(operator: Operator) -> tuple[int, ...]:

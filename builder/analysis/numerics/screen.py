@@ -70,10 +70,10 @@ def ranked_line(compared: Comparison, modules: Mapping[str, str], outputs: Seque
 
 def _headline(findings: Findings) -> str:
     if findings.worst is None:
-        said = "nothing adds an error"
+        message = "nothing adds an error"
     else:
-        said = f"against the same program in float32, uncompressed, the SNR is {_snr(findings.noise)}"
-    return f"{said} ({findings.compared} values compared on {findings.samples} samples, by the runtime)"
+        message = f"against the same program in float32, uncompressed, the SNR is {_snr(findings.noise)}"
+    return f"{message} ({findings.compared} values compared on {findings.samples} samples, by the runtime)"
 
 
 def _suspect(suspect: Suspect, bullet: str) -> Iterator[str]:
@@ -105,14 +105,14 @@ def _operator(suspect: Suspect) -> str:
 
 def _range(found: Range | None) -> str:
     assert found is not None
-    said = [f"at most {found.largest:.3g}"]
+    facts = [f"at most {found.largest:.3g}"]
     if found.overflow:
-        said.append(f"{found.overflow:.2%} beyond 65504, which become infinite")
+        facts.append(f"{found.overflow:.2%} beyond 65504, which become infinite")
     if found.denormal:
-        said.append(f"{found.denormal:.2%} below 6.1e-5, which lose bits")
+        facts.append(f"{found.denormal:.2%} below 6.1e-5, which lose bits")
     if found.vanishing:
-        said.append(f"{found.vanishing:.2%} become zero")
-    return "; ".join(said)
+        facts.append(f"{found.vanishing:.2%} become zero")
+    return "; ".join(facts)
 
 
 def _snr(noise: float) -> str:

@@ -19,8 +19,8 @@ def explained(
 
     `failures` says what each method met. Where the diagnosis finds nothing, or fails itself, they are the message.
     """
-    said = error.message if len(failures) == 1 else "; ".join(f"{m}: {f}" for m, f in failures.items())
-    plain = ConversionError(said, code=error.code, hint=error.hint, key=error.key)
+    text = error.message if len(failures) == 1 else "; ".join(f"{m}: {f}" for m, f in failures.items())
+    plain = ConversionError(text, code=error.code, hint=error.hint, key=error.key)
     try:
         found = diagnose()
     except Exception as trouble:  # the conversion's own failure must not be lost behind ours
@@ -38,4 +38,4 @@ def explained(
 def _hint(remedy: Remedy | None) -> str | None:
     if remedy is None or remedy.kind == "none":
         return None
-    return remedy.said if remedy.paste is None else f"{remedy.said}: the lines below it go into the recipe"
+    return remedy.summary if remedy.paste is None else f"{remedy.summary}: the lines below it go into the recipe"

@@ -53,8 +53,8 @@ def _headline(diagnosis: Diagnosis) -> str:
 
 
 def _in_short(attempt: Attempt) -> str:
-    said = [_what(obstacle) for obstacle in attempt.in_the_way]
-    return "; ".join(said[:2]) + (f"; and {len(said) - 2} more" if len(said) > 2 else "")
+    message = [_what(obstacle) for obstacle in attempt.in_the_way]
+    return "; ".join(message[:2]) + (f"; and {len(message) - 2} more" if len(message) > 2 else "")
 
 
 def _what(obstacle: Obstacle) -> str:
@@ -71,7 +71,7 @@ def _obstacle(obstacle: Obstacle, bullet: str, *, everything: bool, sites: int =
     yield from (f"{indent}   {line}" for line in _more(obstacle.sites, shown, "places"))
     if obstacle.remedy is None:
         return
-    yield f"{indent}-> {obstacle.remedy.said}"
+    yield f"{indent}-> {obstacle.remedy.summary}"
     if obstacle.remedy.paste is not None:
         yield from (f"{indent}       {line}" for line in obstacle.remedy.paste.splitlines())
 

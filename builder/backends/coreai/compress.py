@@ -20,7 +20,7 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
         name: step for name, step in spec.program_compression.items() if isinstance(step, WeightCompression)
     }
     if not steps:
-        return CompressedModel(model=converted.model, said="none")
+        return CompressedModel(model=converted.model, summary="none")
     folder = Path(tempfile.mkdtemp(prefix="builder-coreai-"))
     results = compress_asset(converted.model.path, folder, steps)
     holder = Asset(results[-1].asset, folder, converted.model.known)
@@ -38,7 +38,7 @@ def compress(converted: ConvertedModel, spec: BuildSpec, progress: Progress) -> 
             for (name, step), result in zip(steps.items(), results, strict=True)
         ),
         skipped=tuple(layer for result in results for layer in result.skipped),
-        said=", ".join(
+        summary=", ".join(
             _said(name, len(result.changed), len(result.skipped)) for name, result in zip(steps, results, strict=True)
         ),
         between=tuple(between),

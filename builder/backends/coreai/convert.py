@@ -33,20 +33,20 @@ def convert(
         },
         states={name: (path, spec.state[name].dtype) for name, path in prepared.states.items()},
     )
-    said = convert_program(source.program, asset.path, declared, _halves(spec))
+    converted = convert_program(source.program, asset.path, declared, _halves(spec))
     lowerings = [
         UsedLowering(operator=name, why="coreai-torch has no lowering for it, or gets it wrong", times=times)
-        for name, times in said.decomposed.items()
+        for name, times in converted.decomposed.items()
     ]
-    if said.exact_casts:
+    if converted.exact_casts:
         why = "coreai-core folds casts through integers away, and narrow ones saturate (apple/coreai-torch#9)"
-        lowerings.append(UsedLowering(operator="aten._to_copy.default", why=why, times=said.exact_casts))
-    line = f"{sum(said.operators.values())} operators"
+        lowerings.append(UsedLowering(operator="aten._to_copy.default", why=why, times=converted.exact_casts))
+    line = f"{sum(converted.operators.values())} operators"
     target = target_of_format(spec.target, spec.format)
     if target != spec.target:
         line += f", for {target.name}: Core AI is not in {spec.target.name}"
     return ConvertedModel(
-        model=asset, lowerings=(*source.lowerings, *lowerings), said=line, modules=operator_modules(asset.path)
+        model=asset, lowerings=(*source.lowerings, *lowerings), summary=line, modules=operator_modules(asset.path)
     )
 
 

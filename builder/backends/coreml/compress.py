@@ -41,7 +41,7 @@ def compress(
     Raises ConversionError when a step fails, names weights that do not exist, or leaves every weight as it was.
     """
     if not spec.program_compression:
-        return CompressedModel(model=converted.model, said="none")
+        return CompressedModel(model=converted.model, summary="none")
     steps = _steps(spec, published, progress)
     model, between = converted.model, []
     with fast_conversion() as keep, _quiet_and_repeatable():
@@ -62,7 +62,7 @@ def compress(
             for step in steps
         ),
         skipped=tuple(layer for step in steps for layer in step.skipped),
-        said=", ".join(_said(step) for step in steps),
+        summary=", ".join(_said(step) for step in steps),
         between=tuple(between),
     )
 

@@ -105,7 +105,7 @@ def convert(
     return ConvertedModel(
         model=model,
         lowerings=(*uses(used), *uses_of_writes(written)),
-        said=_describe(model),
+        summary=_describe(model),
         modules=modules,
         lines=lines,
     )
@@ -114,9 +114,9 @@ def convert(
 @contextmanager
 def conversion_errors(what: str) -> Iterator[None]:
     """Wrap what coremltools raises, once, and send its warnings and prints to the log."""
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(said):
+        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(printed):
             warnings.simplefilter("default")
             yield
     except BuilderError:
@@ -133,7 +133,7 @@ def conversion_errors(what: str) -> Iterator[None]:
     finally:
         for warning in caught:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)
-        for line in filter(None, said.getvalue().splitlines()):
+        for line in filter(None, printed.getvalue().splitlines()):
             _LOG.debug("%s", line)
 
 

@@ -48,8 +48,10 @@ def mil_program(
                 dynamic_shapes=_ranges(prepared, spec) or None,
             )
     except RuntimeError as error:
-        said = str(error).removesuffix(".").replace("model/", "")  # the capture puts that in front of the file's names
-        raise ConversionError(f"the ONNX graph cannot be converted: {said}", code="B0401", key="source") from error
+        message = (
+            str(error).removesuffix(".").replace("model/", "")
+        )  # the capture puts that in front of the file's names
+        raise ConversionError(f"the ONNX graph cannot be converted: {message}", code="B0401", key="source") from error
     for output, name in zip(program.functions["main"].outputs, names, strict=True):
         output.name = name
     return program

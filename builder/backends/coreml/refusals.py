@@ -26,8 +26,8 @@ def why_refused(error: BaseException) -> str:
         return text
     traceback = _innermost(error.__traceback__)
     where = "" if traceback is None else f", {_file(traceback).name}:{traceback.tb_lineno}"
-    said = f": {text}" if text else ""
-    return f"it was not written for this case and ended in an internal error ({type(error).__name__}{said}{where})"
+    message = f": {text}" if text else ""
+    return f"it was not written for this case and ended in an internal error ({type(error).__name__}{message}{where})"
 
 
 def first_text(error: BaseException) -> str:

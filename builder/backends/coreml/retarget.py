@@ -35,7 +35,7 @@ def retarget(ct: ModuleType, captured: CapturedProgram, prepared: PreparedModel,
     model = ct.models.MLModel(
         specification, weights_dir=str(weights) if weights.is_dir() else None, skip_model_load=True
     )
-    return ConvertedModel(model=model, said=f"{source.path.name} as it is{raised}")
+    return ConvertedModel(model=model, summary=f"{source.path.name} as it is{raised}")
 
 
 def _check_format(specification: Message, spec: BuildSpec, source: CoreMLModule) -> None:

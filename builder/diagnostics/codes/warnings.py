@@ -141,7 +141,7 @@ CODES = (
     ),
     Code(
         code="B0006",
-        title="the trace takes a value for good",
+        title="the trace records a value as a constant",
         text="A trace records one run: a branch, a loop or a size that the code decides by the values of a tensor is "
         "in the artifact as it was decided for the example. The check named `capture` runs other examples. "
         "`capture.method: script` or `export` keeps what depends on values.",

@@ -43,7 +43,7 @@ def _task(inputs: Inputs) -> StageTask[AutoResult, AutoResult]:
     return inputs.task(
         AutoResult,
         run=run,
-        describe=lambda chosen: chosen.said,
+        describe=lambda chosen: chosen.summary,
         pack=_pack,
         restore=lambda stage: stage.facts,
         after={"prepare": inputs[PREPARE].output, "names and labels": names_digest(inputs[PREPARE])},

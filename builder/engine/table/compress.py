@@ -31,7 +31,7 @@ def _task(inputs: Inputs) -> StageTask[CompressedModel, CompressedFacts]:
             model=unpack_model(backend, stage),
             effects=stage.facts.effects,
             skipped=stage.facts.skipped,
-            said=stage.action.line,
+            summary=stage.action.line,
         )
 
     after = {
@@ -39,7 +39,12 @@ def _task(inputs: Inputs) -> StageTask[CompressedModel, CompressedFacts]:
         "published preparation": digest_of(None if published is None else asdict(published)),
     }
     return inputs.task(
-        CompressedFacts, run=run, describe=lambda compressed: compressed.said, pack=pack, restore=restore, after=after
+        CompressedFacts,
+        run=run,
+        describe=lambda compressed: compressed.summary,
+        pack=pack,
+        restore=restore,
+        after=after,
     )
 
 

@@ -27,14 +27,14 @@ def _task(inputs: Inputs) -> StageTask[ConvertedModel, ConvertedFacts]:
         return ConvertedModel(
             model=unpack_model(backend, stage),
             lowerings=stage.facts.lowerings,
-            said=stage.action.line,
+            summary=stage.action.line,
             modules=stage.facts.modules,
             lines=stage.facts.lines,
         )
 
     after = {"capture": inputs[CAPTURE].output, "names and labels": names_digest(inputs[PREPARE])}
     return inputs.task(
-        ConvertedFacts, run=run, describe=lambda converted: converted.said, pack=pack, restore=restore, after=after
+        ConvertedFacts, run=run, describe=lambda converted: converted.summary, pack=pack, restore=restore, after=after
     )
 
 

@@ -104,7 +104,7 @@ def _warn_of_frozen(frozen: tuple[str, ...], progress: Progress) -> None:
     if frozen:
         rest = f", and in {len(frozen) - 1} more places" if len(frozen) > 1 else ""
         progress.warn(
-            f"the trace takes for good, for every input, {frozen[0]}{rest}: `capture.method=script` keeps branches and "
-            "loops, and `doctor` names all places",
+            f"the trace records as a constant, for every input, {frozen[0]}{rest}: `capture.method=script` keeps "
+            "branches and loops, and `doctor` names all places",
             code="B0006",
         )

@@ -37,11 +37,11 @@ def check_sizes(
         why = _difference(prepared, captured, sample, may_refuse=number >= len(examples.other_shapes))
         reset_states(prepared.module, prepared.states.values())
         if why:
-            said = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sample.tensors.items())
+            message = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sample.tensors.items())
             places = again(sample, is_wrong=True)
             because = f"; there, {places[0]} gives something else" if places else ""
             raise ConversionError(
-                f"{captured.method} froze a size: for {said} {why}{because}", code="B0403", key="capture.method"
+                f"{captured.method} froze a size: for {message} {why}{because}", code="B0403", key="capture.method"
             )
         tried += 1
     if examples.other_shapes and tried + 1 < math.prod(_choices(prepared)):

@@ -97,14 +97,14 @@ class YoloHead(nn.Module):
     def _check(self, returned: tuple[Tensor, ...]) -> None:
         """Raise ConfigurationError where what the model returns is not what the recipe says."""
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in returned)
-        said = f"and the model returns {len(returned)} tensor{'s' if len(returned) > 1 else ''} of shape {shapes}"
+        message = f"and the model returns {len(returned)} tensor{'s' if len(returned) > 1 else ''} of shape {shapes}"
         wanted = f"with {self._classes} labels"
         if self._decode == "none":
             sides = returned[0].shape[1:] if returned[0].ndim == 3 and returned[0].shape[0] == 1 else ()
             if len(returned) != 1 or not {4 + self._classes, 5 + self._classes} & set(sides):
                 raise ConfigurationError(
                     f"{wanted}, decoded boxes have {4 + self._classes} or {5 + self._classes} channels, (1, channels, "
-                    f"boxes) or (1, boxes, channels), {said}",
+                    f"boxes) or (1, boxes, channels), {message}",
                     code="B0251",
                     hint="say in `decode` how its maps become boxes, or list the model's labels",
                     key=KEY,
@@ -113,10 +113,10 @@ class YoloHead(nn.Module):
         for index, level in enumerate(returned):
             channels = self._channels(index, level)
             if channels is not None:
-                raise ConfigurationError(f"{wanted}, each map has {channels}, {said}", code="B0251", key=KEY)
+                raise ConfigurationError(f"{wanted}, each map has {channels}, {message}", code="B0251", key=KEY)
         if self._anchors is not None and len(self._anchors) != len(returned):
             raise ConfigurationError(
-                f"anchors for {len(self._anchors)} maps, {said}",
+                f"anchors for {len(self._anchors)} maps, {message}",
                 code="B0251",
                 hint="give a list for each map",
                 key="detection.anchors",

@@ -132,9 +132,9 @@ def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
             key="source.file",
         ) from error
     except Exception as error:  # protobuf and coremltools' reader raise types of their own on damaged files
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(
-            f"{path} is damaged, or no Core ML model: {said}", code="B0302", hint="copy it again", key="source.file"
+            f"{path} is damaged, or no Core ML model: {message}", code="B0302", hint="copy it again", key="source.file"
         ) from error
     if model.states:
         raise SourceError(
@@ -261,7 +261,7 @@ def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
                 )
             _check_sizes(path, name, given, own.shape, own.ranges, own.enumerated)
             if own.dtype != _DTYPES[given.dtype]:
-                dtype = next((said for said, theirs in _DTYPES.items() if theirs == own.dtype), own.dtype)
+                dtype = next((message for message, theirs in _DTYPES.items() if theirs == own.dtype), own.dtype)
                 raise SourceError(
                     f"{path} takes {name} as {dtype}, not {given.dtype}", code="B0316", key=f"{key}.dtype"
                 )

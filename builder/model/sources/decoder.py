@@ -176,9 +176,9 @@ def _shape(decoder: CachedDecoder, length: int, encoded: Mapping[str, torch.Tens
         with torch.no_grad():
             first = decoder.call(encoded, past_key_values=None, input_ids=torch.zeros(1, 1, dtype=torch.long))
     except Exception as error:  # whatever the model raises for inputs that it was not made for
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         taken = " and ".join(["one token", *(f"{name} {tuple(x.shape)}" for name, x in encoded.items())])
-        raise SourceError(f"{decoder.name} does not run on {taken}: {said}", code="B0335", key="input") from error
+        raise SourceError(f"{decoder.name} does not run on {taken}: {message}", code="B0335", key="input") from error
     kept = first.get("past_key_values")
     kept = getattr(kept, "self_attention_cache", kept)
     layers = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in getattr(kept, "layers", ())]

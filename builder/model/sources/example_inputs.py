@@ -52,9 +52,9 @@ def fill_untrained(
             f"{name} {tuple(x.shape) if isinstance(x, torch.Tensor) else x}"
             for name, x in zip(spec.input, inputs, strict=True)
         )
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(
-            f"the model does not run on {shapes}: {said}",
+            f"the model does not run on {shapes}: {message}",
             code="B0335",
             hint="compare shape, dtype and number of inputs with what the model's forward takes",
             key="input",

@@ -138,7 +138,7 @@ def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) ->
             key="source.folder" if source.folder else "source.model",
         )
     try:
-        model, told = _class(transformers, source.auto_class, "source.auto_class").from_pretrained(
+        model, loading = _class(transformers, source.auto_class, "source.auto_class").from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
@@ -154,7 +154,7 @@ def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) ->
             hint="compare `source.auto_class` with `architectures` in its config.json",
             key="source.auto_class",
         ) from error
-    missing = sorted(told["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         raise SourceError(
             f"{where} has no weights for {len(missing)} parameters of {type(model).__name__} "
@@ -234,11 +234,11 @@ def _preprocessing(folder: Path) -> Preprocessing | None:
     if not path.is_file():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        configuration = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SourceError(f"{path} is damaged: {error}", code="B0302") from error
-    mean, std = said.get("image_mean"), said.get("image_std")
-    if not said.get("do_normalize", True):
+    mean, std = configuration.get("image_mean"), configuration.get("image_std")
+    if not configuration.get("do_normalize", True):
         mean, std = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
     if not mean or not std:
         return None

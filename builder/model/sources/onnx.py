@@ -115,9 +115,9 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
         model = onnx.load(str(path), load_external_data=True)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf, the checker and missing external data raise types of their own
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(
-            f"{path} is damaged, or no ONNX file: {said}",
+            f"{path} is damaged, or no ONNX file: {message}",
             code="B0302",
             hint="external data lies beside the file, under the name that it was saved with",
             key="source.file",
@@ -140,8 +140,8 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     try:
         module = OnnxModule(model, order, tuple(constants))
     except Exception as error:  # onnxruntime has an exception for each of its status codes
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SourceError(f"onnxruntime cannot run {path}: {said}", code="B0318", key="source.file") from error
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SourceError(f"onnxruntime cannot run {path}: {message}", code="B0318", key="source.file") from error
     # What it weighs, for the report: the bytes of the file, mapped and never read.
     size = path.stat().st_size
     module.register_buffer("content", torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8))

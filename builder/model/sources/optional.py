@@ -18,9 +18,9 @@ def optional_packages(extra: str) -> Iterator[None]:
             yield
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name is not None
-        said = f"there is no package {error.name}" if missing else str(error)
+        message = f"there is no package {error.name}" if missing else str(error)
         raise UnfitEnvironmentError(
-            f"{said}, which this recipe needs ({extra})",
+            f"{message}, which this recipe needs ({extra})",
             code="B0701",
             hint=f"pip install 'coreml-builder[{extra}]'",
             key="source.kind",

@@ -65,9 +65,9 @@ def load_state(
     try:
         found = module.load_state_dict(fitting, strict=False)
     except RuntimeError as error:  # of a shape that only a hook of the module's own could tell
-        said = "; ".join(line.strip() for line in str(error).splitlines()[1:] if line.strip())
+        message = "; ".join(line.strip() for line in str(error).splitlines()[1:] if line.strip())
         raise SourceError(
-            f"the weights in {file} do not fit the model: {said or error}", code="B0310", key=key
+            f"the weights in {file} do not fit the model: {message or error}", code="B0310", key=key
         ) from error
     missing = [name for name in found.missing_keys if name not in misshapen]
     problems = _some("of another shape", list(misshapen.values()))

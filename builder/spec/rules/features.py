@@ -65,11 +65,11 @@ def _image(spec: BuildSpec, path: Path, given: ImageInput) -> Iterator[Diagnosti
     }
     chosen = [way for way, given_ in ways.items() if given_]
     if len(chosen) != 1:
-        said = " and ".join(chosen) if chosen else "none"
+        text = " and ".join(chosen) if chosen else "none"
         yield Diagnostic(
             code="B0246",
             path=path,
-            message=f"say one of from_weights, mean and std, or scale and bias; this says {said}",
+            message=f"say one of from_weights, mean and std, or scale and bias; this says {text}",
             hint="`scale: 1` passes levels of 0 to 255 on; null or false takes back what a group option set",
         )
     if (given.mean is None) != (given.std is None):
@@ -199,11 +199,11 @@ def _shapes(spec: BuildSpec, path: Path, given: ImageInput | TensorInput) -> Ite
         yield from needs(spec.target, path, "more than one input with enumerated shapes", 18)
         counts = {name: len(spec.artifact_inputs[name].enumerated_shapes or ()) for name in many}
         if len(set(counts.values())) > 1:
-            said = ", ".join(f"{name} {count}" for name, count in counts.items())
+            text = ", ".join(f"{name} {count}" for name, count in counts.items())
             yield Diagnostic(
                 code="B0247",
                 path=path,
-                message=f"inputs with enumerated shapes change together, and their numbers of shapes differ: {said}",
+                message=f"inputs with enumerated shapes change together, and their numbers of shapes differ: {text}",
             )
 
 

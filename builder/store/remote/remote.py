@@ -19,7 +19,7 @@ from builder.util.paths import write_atomically
 
 ROOM = "unsent"
 """The folder beside the store that has an empty file for each result that is still to be sent, by its remote."""
-LAYOUT = "v3"
+LAYOUT = "v4"
 """The first part of every name in a remote store; raised with the meaning of results (`builder.store.actions`)."""
 MOST_OF_RESULT = 1 << 28
 _REST = 30.0
@@ -103,8 +103,8 @@ class Remote:
     def warn_damaged(self, stage: str) -> None:
         """Say that a result was unusable; after an outage that was said already."""
         if not self._lost:
-            said = f"{stage} runs again, since the remote store's result of it is damaged"
-            self._progress.warn(said, code="B0018")
+            message = f"{stage} runs again, since the remote store's result of it is damaged"
+            self._progress.warn(message, code="B0018")
 
     def close(self, *, send: bool) -> None:
         """End the connection, and with `send` let a process that nobody waits for send what waits."""
@@ -115,8 +115,8 @@ class Remote:
         if failure is not None and not self._lost:
             count = len(self.marks.waiting())
             results = "result waits" if count == 1 else "results wait"
-            said = f"{count} {results} to be sent to {self.address} ({failure}); `flush` tries again now"
-            self._progress.warn(said, code="B0019")
+            message = f"{count} {results} to be sent to {self.address} ({failure}); `flush` tries again now"
+            self._progress.warn(message, code="B0019")
         from builder.store.remote.sender import start_sender
 
         start_sender(self.marks.store)

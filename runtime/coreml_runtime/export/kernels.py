@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from coreml_runtime.export.slices import SLICES
+from coreml_runtime.ops import conv, linear, normalization, recurrent
 from coreml_runtime.ops.context import Context, is_real
 from coreml_runtime.ops.random import OPS as RANDOM
 from coreml_runtime.ops.table import Kernel, Labels, Tensors, exact, merge, table
@@ -68,12 +69,36 @@ def _seeded(kernel: Kernel) -> Kernel:
     def draw(*, seed: int = -1, **given: Any) -> Any:
         if seed == -1:
             raise ValueError(WITHOUT_SEED)
+        if any(isinstance(value, Tensor) and not is_real(value) for value in given.values()):
+            raise ValueError(DRAWN_BY_INPUT)
         return kernel(seed=seed, **given)
 
     return draw
 
 
+def _of_one_type(kernel: Kernel) -> Kernel:
+    """Computes in float32 where a file gives half precision and float32 to one operator, which torch refuses."""
+
+    @functools.wraps(kernel)
+    def run(**given: Any) -> Any:
+        floats = {value.dtype for value in given.values() if isinstance(value, Tensor) and value.is_floating_point()}
+        if len(floats) > 1:
+            given = {
+                name: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+                for name, value in given.items()
+            }
+        return kernel(**given)
+
+    return run
+
+
 WITHOUT_SEED = "it draws random numbers without a seed, which no other program draws"
+DRAWN_BY_INPUT = "what it draws depends on an input, and no other program draws the same"
+_STRICT = (conv.OPS, linear.OPS, recurrent.OPS, normalization.OPS)
+"""Operators of torch that take floats of one type only."""
 KERNELS: dict[str, Kernel] = merge(
-    table(classify, cond, while_loop), SLICES, {name: _seeded(each) for name, each in RANDOM.items()}
+    table(classify, cond, while_loop),
+    SLICES,
+    {name: _seeded(each) for name, each in RANDOM.items()},
+    *({name: _of_one_type(each) for name, each in operators.items()} for operators in _STRICT),
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.executor import Execution
-from coreml_runtime.export.kernels import WITHOUT_SEED
+from coreml_runtime.export.kernels import DRAWN_BY_INPUT, WITHOUT_SEED
 from coreml_runtime.mlprogram import ProgramNetwork
 from coreml_runtime.nn.network import NeuralNetwork
 from coreml_runtime.nn.program import Step as LayerStep
@@ -60,6 +60,8 @@ def run_layers(network: NeuralNetwork, inputs: dict[str, Any], around: Around) -
         with explained(f"layer {step.layer.kind} {name!r}"):
             if step.layer.kind in RANDOM and step.layer.parameters.seed == -1:
                 raise ValueError(WITHOUT_SEED)
+            if step.layer.kind == "categoricalDistribution":
+                raise ValueError(DRAWN_BY_INPUT)
             around(name, partial(_run_layer, step, values))
         for freed in step.frees:
             values.pop(freed, None)

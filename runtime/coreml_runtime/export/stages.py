@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from coreml_runtime.dtypes import Precision
 from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.export.kernels import KERNELS
-from coreml_runtime.export.networks import Around, operator_names, run_layers, run_program
+from coreml_runtime.export.networks import operator_names, run_layers, run_program
+from coreml_runtime.export.pipelines import NETWORKS, PIPELINES, open_pipeline, stages_of
+from coreml_runtime.export.staged import Staged
 from coreml_runtime.export.storage import program_forms
 from coreml_runtime.export.weights import precisions, weight_names
-from coreml_runtime.features import ArrayFeature, Feature, Interface
-from coreml_runtime.forms import Form
+from coreml_runtime.features import ArrayFeature, Interface
 from coreml_runtime.mlprogram import compile_program, read_program
 from coreml_runtime.model import chosen_function
 from coreml_runtime.nn.network import read_network
@@ -24,31 +22,7 @@ from coreml_runtime.nn.weights import recorded_forms
 from coreml_runtime.package import Package, open_package
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
-Run = Callable[[dict[str, Any], dict[str, Tensor], Around], dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Staged:
-    """What is exported of a file.
-
-    `declared` is what it says of outputs. `weights` names the constants that an operator reads, with their shapes;
-    `precisions` says in which of fp16 and fp32 an operator of an ML program computes.
-    """
-
-    specification: Message
-    inputs: dict[str, Feature]
-    declared: dict[str, Feature]
-    states: Mapping[str, ArrayFeature]
-    outputs: tuple[str, ...]
-    operators: tuple[str, ...]
-    run: Run
-    weights: Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]] = field(default_factory=dict)
-    precisions: Mapping[str, str] = field(default_factory=dict)
-    left: tuple[str, ...] = ()
-    forms: tuple[Form, ...] = ()
-    """How the file stores its compressed weights."""
+    pass
 
 
 def open_stages(path: str | Path, function: str | None, precision: Precision) -> Staged:
@@ -63,9 +37,18 @@ def _staged(package: Package, function: str | None, precision: Precision) -> Sta
     chosen, interface = chosen_function(specification, kind, function, package.path)
     if kind == "mlProgram":
         return _program(package, chosen or "main", interface, precision)
-    if kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
+    if kind in NETWORKS:
         return _network(package, interface)
+    if kind in PIPELINES:
+        return open_pipeline(specification, str(package.path), lambda index: _stage(package, index, precision))
     raise UnsupportedError(f"{package.path}: a model of kind {kind} is not a network")
+
+
+def _stage(package: Package, index: int, precision: Precision) -> Staged:
+    """A stage of a pipeline as if it were a file."""
+    path, specification = Path(f"{package.path}#{index}"), stages_of(package.specification)[index]
+    part = Package(path=path, specification=specification, root=package.root, content=package.content)
+    return _staged(part, None, precision)
 
 
 def _program(package: Package, function: str, interface: Interface, precision: Precision) -> Staged:

@@ -175,14 +175,16 @@ def _coupled_steps(
     weight_ih, weight_hh, bias, peephole = weights
     gate, cell, output = (recurrent.ACTIVATIONS[name] for name in names)
     before, _, after = peephole.chunk(3) if peephole is not None else (0.0, 0.0, 0.0)
-    outputs = []
-    for step in x:
-        i, _, o, z = functional.linear(step, weight_ih, bias).add(functional.linear(h, weight_hh)).chunk(4, dim=1)
+    transposed = weight_hh.t()
+
+    def step(projected: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        i, _, o, z = (projected + h @ transposed).chunk(4, dim=1)
         i = gate(i + before * c)
         c = ((1 - i) * c + i * cell(z)).clamp(-clip, clip)
-        h = output(c) * gate(o + after * c)
-        outputs.append(h)
-    return torch.stack(outputs), h, c
+        return output(c) * gate(o + after * c), c
+
+    outputs, (h, c) = recurrent.iterate(step, functional.linear(x, weight_ih, bias), (h, c))
+    return outputs, h, c
 
 
 def _lstm_kernel(layer: Layer, keywords: dict[str, Any]) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:

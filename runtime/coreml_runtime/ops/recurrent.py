@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from coreml_runtime.ops.context import is_real
 from coreml_runtime.ops.table import Kernel, table
 
 # Fewer steps than these below the clip are not worth a call of torch's fused LSTM of their own.
@@ -127,7 +128,7 @@ def _lstm(
     x: Tensor, h: Tensor, c: Tensor, gates: _Gates, activations: tuple[str, str, str], clip: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One direction, in the order of `x`: all hidden states, the last one, the last cell state."""
-    usual = activations == ("sigmoid", "tanh", "tanh") and gates.peephole is None
+    usual = activations == ("sigmoid", "tanh", "tanh") and gates.peephole is None and not _is_open(x)
     parts = []
     while usual and (count := _steps_before_clip(clip, c, x.shape[0])) >= _FUSED_FROM_STEPS:
         sequence, last_h, last_c = torch.lstm(
@@ -151,23 +152,26 @@ def _stepwise_lstm(
     gate, cell, output = (ACTIVATIONS[name.lower()] for name in activations)
     transposed = weight_hh.t()
     peep_i, peep_f, peep_o = gates.peephole.chunk(3) if gates.peephole is not None else (None, None, None)
-    sequence = []
-    for projected in functional.linear(x, weight_ih, bias[0] if bias else None):
+
+    def step(projected: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         i, f, z, o = torch.addmm(projected, h, transposed).chunk(4, dim=1)
         i = gate(i if peep_i is None else i + peep_i * c)
         f = gate(f if peep_f is None else f + peep_f * c)
         c = f * c + i * cell(z)
         if clip is not None:
             c = c.clamp(-clip, clip)
-        h = gate(o if peep_o is None else o + peep_o * c) * output(c)
-        sequence.append(h)
-    return torch.stack(sequence), h, c
+        return gate(o if peep_o is None else o + peep_o * c) * output(c), c
+
+    sequence, (h, c) = iterate(step, functional.linear(x, weight_ih, bias[0] if bias else None), (h, c))
+    return sequence, h, c
 
 
 def _steps_before_clip(clip: float | None, c: Tensor, steps: int) -> int:
     """How many of `steps` surely stay below `clip`: a cell grows by less than one a step, its gates are below one."""
     if clip is None or not steps:
         return steps
+    if not is_real(c):  # in a trace nobody knows
+        return 0
     left = clip - float(c.abs().max()) if c.numel() else 0.0
     return int(min(float(steps), left)) if left > 0 else 0
 
@@ -195,24 +199,26 @@ def gru(
     gate, output = ACTIVATIONS[recurrent_activation.lower()], ACTIVATIONS[activation.lower()]
     weight_r, weight_o, weight_z = weight_hh.chunk(3)
     weight_rz = torch.cat([weight_r, weight_z]).t()
-    h, sequence = initial_h, []
-    if reset_after:
-        for projected in functional.linear(_in_order(x, direction), weight_ih, input_bias):
-            x_r, x_o, x_z = projected.chunk(3, dim=1)
-            h_r, h_o, h_z = functional.linear(h, weight_hh, bias).chunk(3, dim=1)
-            o, z = output(x_o + gate(x_r + h_r) * h_o), gate(x_z + h_z)
-            h = o + z * (h - o)
-            sequence.append(h)
-        return (torch.stack(sequence) if output_sequence else h.unsqueeze(0)), h
-    if input_bias is not None:
-        bias = input_bias if bias is None else bias + input_bias
-    for projected in functional.linear(_in_order(x, direction), weight_ih, bias):
+    x = _in_order(x, direction)
+
+    def step_after(projected: Tensor, h: Tensor) -> tuple[Tensor]:
+        x_r, x_o, x_z = projected.chunk(3, dim=1)
+        h_r, h_o, h_z = functional.linear(h, weight_hh, bias).chunk(3, dim=1)
+        o, z = output(x_o + gate(x_r + h_r) * h_o), gate(x_z + h_z)
+        return (o + z * (h - o),)
+
+    def step(projected: Tensor, h: Tensor) -> tuple[Tensor]:
         x_r, x_o, x_z = projected.chunk(3, dim=1)
         r, z = gate(torch.addmm(torch.cat([x_r, x_z], dim=1), h, weight_rz)).chunk(2, dim=1)
         o = output(torch.addmm(x_o, r * h, weight_o.t()))
-        h = o + z * (h - o)
-        sequence.append(h)
-    return (torch.stack(sequence) if output_sequence else h.unsqueeze(0)), h
+        return (o + z * (h - o),)
+
+    if reset_after:
+        sequence, (h,) = iterate(step_after, functional.linear(x, weight_ih, input_bias), (initial_h,))
+    else:
+        both = bias if input_bias is None else input_bias if bias is None else bias + input_bias
+        sequence, (h,) = iterate(step, functional.linear(x, weight_ih, both), (initial_h,))
+    return (sequence if output_sequence else h.unsqueeze(0)), h
 
 
 def rnn(
@@ -228,11 +234,53 @@ def rnn(
 ) -> tuple[Tensor, Tensor]:
     """Elman network: x (S, B, I), initial_h (B, H), weight_ih (H, I), weight_hh (H, H), bias (H)."""
     output = ACTIVATIONS[activation.lower()]
-    h, sequence, transposed = initial_h, [], weight_hh.t()
-    for projected in functional.linear(_in_order(x, direction), weight_ih, bias):
-        h = output(torch.addmm(projected, h, transposed))
-        sequence.append(h)
-    return (torch.stack(sequence) if output_sequence else h.unsqueeze(0)), h
+    transposed = weight_hh.t()
+
+    def step(projected: Tensor, h: Tensor) -> tuple[Tensor]:
+        return (output(torch.addmm(projected, h, transposed)),)
+
+    sequence, (h,) = iterate(step, functional.linear(_in_order(x, direction), weight_ih, bias), (initial_h,))
+    return (sequence if output_sequence else h.unsqueeze(0)), h
+
+
+def iterate(
+    step: Callable[..., tuple[Tensor, ...]], inputs: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The first state after each step (S, …) and the last states, of `step(inputs[i], *states)` for all i.
+
+    In a trace that leaves the length open it is one loop, which the program runs as often as its input is long.
+    """
+    if _is_open(inputs):
+        return _loop(step, inputs, states)
+    sequence = []
+    for each in inputs:
+        states = step(each, *states)
+        sequence.append(states[0])
+    return torch.stack(sequence), states
+
+
+def _is_open(inputs: Tensor) -> bool:
+    return isinstance(inputs.shape[0], torch.SymInt)
+
+
+def _loop(
+    step: Callable[..., tuple[Tensor, ...]], inputs: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def goes_on(turn: Tensor, *_: Tensor) -> Tensor:
+        return turn < inputs.shape[0]
+
+    def turn_of(turn: Tensor, sequence: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        place = turn.reshape(1)
+        states = step(inputs.index_select(0, place)[0], *states)
+        return turn + 1, sequence.index_copy(0, place, states[0].unsqueeze(0)), *states
+
+    # of zeros that are in the trace, since a loop may not carry a constant of it
+    sequence = inputs.new_zeros((inputs.shape[0], *states[0].shape))
+    begin = inputs.new_zeros((), dtype=torch.int64)
+    carried = (begin, sequence, *(state + inputs.new_zeros(()) for state in states))
+    with torch._C.DisableTorchFunction():  # torch compiles the turn, and sees no more than it
+        _, sequence, *last = torch.while_loop(goes_on, turn_of, carried)  # type: ignore[no-untyped-call] # torch has none
+    return sequence, tuple(last)
 
 
 def _in_order(x: Tensor, direction: str) -> Tensor:

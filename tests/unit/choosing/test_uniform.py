@@ -43,7 +43,7 @@ def test_the_best_uniform_method_is_among_the_answers(mixtures_pass: bool, said:
     if mixtures_pass:
         assert all(step.names for step in found.steps.values())
     else:
-        assert found.said == f"compression {said}"
+        assert found.summary == f"compression {said}"
         assert list(found.steps) == ["palettize_4"]
         assert found.steps["palettize_4"].names is None
         assert tried[said] == least

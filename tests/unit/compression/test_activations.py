@@ -131,7 +131,7 @@ def test_operators_are_chosen_like_weights(
     monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any], changed: int
 ) -> None:
     compressed = _quantized([_sample(1.0, 1)], monkeypatch, **chosen)
-    assert compressed.said == f"activations: {changed} operators"
+    assert compressed.summary == f"activations: {changed} operators"
 
 
 def test_what_cannot_be_quantized_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

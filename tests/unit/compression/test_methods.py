@@ -277,7 +277,7 @@ def test_steps_upon_each_other(steps: tuple[dict[str, Any], ...], tmp_path: Path
     # when all are applied
     model = compressed("ios18", *steps)
     # then every weight was changed by every step, by no more than rounding of the later ones
-    assert model.said == ", ".join(f"step_{index}: 4 weights" for index in range(len(steps)))
+    assert model.summary == ", ".join(f"step_{index}: 4 weights" for index in range(len(steps)))
     assert model.skipped == ()
     for kind, weight in dense_weights(model).items():
         assert not np.array_equal(weight, plain_weights()[kind])

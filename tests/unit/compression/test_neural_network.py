@@ -66,7 +66,7 @@ def test_weights_in_few_bits(step: dict[str, Any], bits: int, decibels: float, t
 
 def test_a_layer_is_chosen_by_name_and_the_others_stay() -> None:
     model = _compress({"kind": "palettize", "nbits": 4, "names": ["linear_*"]})
-    assert model.said == "step: 1 weight"
+    assert model.summary == "step: 1 weight"
 
 
 def test_small_layers_are_listed() -> None:

@@ -74,7 +74,7 @@ def test_each_weight_can_have_a_step_of_its_own_for_ios16() -> None:
         {"kind": "prune", "target_sparsity": 0.5, "except_op_types": ["conv", "linear"]},
     )
     model = compressed("ios16", *steps)
-    assert model.said == "step_0: 1 weight, step_1: 1 weight, step_2: 2 weights"
+    assert model.summary == "step_0: 1 weight, step_1: 1 weight, step_2: 2 weights"
 
 
 def test_a_weight_that_was_scaled_and_then_left_alone_is_as_before() -> None:

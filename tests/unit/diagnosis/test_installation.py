@@ -58,7 +58,7 @@ def test_a_missing_package_is_unfit(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     monkeypatch.setattr(metadata, "version", version)
     finding = by_name(tmp_path)["safetensors"]
-    assert (finding.fit, finding.said) == (False, "is not installed")
+    assert (finding.fit, finding.summary) == (False, "is not installed")
 
 
 def test_a_torchvision_of_another_torch_is_unfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_torchvision_of_another_torch_is_unfit(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metadata, "requires", lambda name: ["torch==2.9.0"] if name == "torchvision" else real(name))
     finding = by_name(tmp_path)["torch and torchvision"]
     assert not finding.fit
-    assert "torchvision was made for torch==2.9.0" in finding.said
+    assert "torchvision was made for torch==2.9.0" in finding.summary
 
 
 def test_another_version_than_the_tested_one_is_worth_a_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ def test_another_version_than_the_tested_one_is_worth_a_look(monkeypatch: pytest
     monkeypatch.setattr(installation, "_constraints", lambda: pinned)
     finding = by_name(tmp_path)["tested set"]
     assert (finding.fit, finding.notable) == (True, True)
-    assert finding.said == f"numpy {metadata.version('numpy')} (tested 2.0.0)"
+    assert finding.summary == f"numpy {metadata.version('numpy')} (tested 2.0.0)"
 
 
 def test_native_libraries_that_are_missing_are_unfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(installation, "_NATIVE", ("libnothing",))
     finding = by_name(tmp_path)["coremltools libnothing"]
     assert not finding.fit
-    assert "#2695" in finding.said
+    assert "#2695" in finding.summary
 
 
 def test_a_cache_that_cannot_be_written_is_unfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_tracking_server_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        assert "answers (200)" in installation._tracking(tmp_path).said
+        assert "answers (200)" in installation._tracking(tmp_path).summary
     finally:
         server.shutdown()
         thread.join()
@@ -121,9 +121,9 @@ def test_a_tracking_server_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     gone = installation._tracking(tmp_path)
     # then its outage is told, and no reason not to build
     assert (gone.fit, gone.notable) == (True, True)
-    assert "does not answer" in gone.said
+    assert "does not answer" in gone.summary
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert "secret" not in installation._tracking(tmp_path).said
+    assert "secret" not in installation._tracking(tmp_path).summary
 
 
 class _Healthy(http.server.BaseHTTPRequestHandler):

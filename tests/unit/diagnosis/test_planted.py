@@ -119,7 +119,7 @@ def test_an_obstacle_is_named_with_a_remedy_that_works(name: str, tmp_path: Path
             assert_builds(with_remedies, spec, tmp_path)
     else:
         assert remedy.kind == "none"
-        assert remedy.said.startswith("not convertible, because")
+        assert remedy.summary.startswith("not convertible, because")
         with pytest.raises(ConversionError):
             assert_builds(module, spec, tmp_path)
 

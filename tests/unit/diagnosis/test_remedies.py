@@ -9,6 +9,6 @@ OBSTACLE = Obstacle(rule="operator", what="has no lowering", severity="stops", o
 
 
 def test_a_program_has_no_modules_to_replace() -> None:
-    said = reason(OBSTACLE, has_modules=False).said
+    said = reason(OBSTACLE, has_modules=False).summary
     assert said.endswith("Core ML has no Fourier transform of this kind: compute it outside of the model")
-    assert "`kind: replace`" in reason(OBSTACLE, has_modules=True).said
+    assert "`kind: replace`" in reason(OBSTACLE, has_modules=True).summary

@@ -63,7 +63,7 @@ def test_ours_steps_aside_where_coremltools_has_the_operator() -> None:
 
 @pytest.mark.parametrize(("fixed_in", "replaces"), [(None, True), ("99", True), ("8.0", False)])
 def test_ours_steps_aside_where_coremltools_is_right(fixed_in: str | None, replaces: bool) -> None:
-    wrong = UpstreamBug(issue=1, said="is wrong", fixed_in=fixed_in)
+    wrong = UpstreamBug(issue=1, summary="is wrong", fixed_in=fixed_in)
     assert replaces_upstream(Lowering(operator="sub", lower=_lower, wrong=wrong)) is replaces
 
 

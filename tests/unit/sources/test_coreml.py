@@ -97,7 +97,7 @@ def test_a_file_that_is_passed_on_is_the_file(package, tmp_path):
 def test_the_target_may_be_raised(package):
     _, _, converted, _ = built(spec_of(package, target={"name": "ios18"}))
     assert converted.model._spec.specificationVersion == 9
-    assert "now for ios18" in converted.said
+    assert "now for ios18" in converted.summary
 
 
 def test_a_neural_network_with_an_array(network):

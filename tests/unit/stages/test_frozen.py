@@ -1,4 +1,4 @@
-"""What a trace takes for good from its first example is told: on the terminal, in the record, in the report."""
+"""What a trace records as constants is reported: on the terminal, in the record, in the report."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ def test_a_branch_that_every_example_takes_is_told(
     # when it is built, also from the store
     for _ in range(2):
         assert main(["recipe=gate", f"--outputs={tmp_path / 'outputs'}"]) == 0
-        assert f"the trace takes for good, for every input, {where}" in capsys.readouterr().err
+        assert f"the trace records as a constant, for every input, {where}" in capsys.readouterr().err
         document = json.loads((tmp_path / "outputs/gate/default/build.json").read_text())
         assert document["capture"]["frozen"] == [where]
         assert (
-            "took for good what the first example held" in (tmp_path / "outputs/gate/default/report.html").read_text()
+            "recorded as constants what the first example held"
+            in (tmp_path / "outputs/gate/default/report.html").read_text()
         )
         (tmp_path / "outputs/gate/default/build.json").unlink()
 

@@ -155,7 +155,7 @@ def forge(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-DAMAGED = (b"", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"schema": 3, "digest": "sha256:0", "action": {}}')
+DAMAGED = (b"", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"schema": 4, "digest": "sha256:0", "action": {}}')
 
 
 def test_a_damaged_result_is_a_miss_and_is_mended(shared: Path, machines: Any) -> None:
@@ -448,7 +448,7 @@ def test_s3_with_its_own_api(
         assert other.restored(other.find(), tmp_path / "out") == b"weights"
         assert other.store.find("load", KEY, lambda action: action) is None
         # then `doctor` sees it
-        assert installation._remote_store().said == "s3://team/models/v1 (read and written) answers"
+        assert installation._remote_store().summary == "s3://team/models/v1 (read and written) answers"
         # a bucket that is not there is a mistake and not an empty store
         monkeypatch.setenv("BUILDER_REMOTE", "s3://tame/models/v1")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -471,11 +471,11 @@ def test_s3_with_its_own_api(
 
 
 def test_doctor_says_what_the_remote_store_is(monkeypatch: pytest.MonkeyPatch, shared: Path) -> None:
-    assert installation._remote_store().said == f"{shared} (read and written) answers"
+    assert installation._remote_store().summary == f"{shared} (read and written) answers"
     monkeypatch.setenv("BUILDER_REMOTE_ACCESS", "read")
-    assert installation._remote_store().said == f"{shared} (only read) answers"
+    assert installation._remote_store().summary == f"{shared} (only read) answers"
     monkeypatch.setenv("BUILDER_REMOTE", "ftp://x")
     found = installation._remote_store()
-    assert (found.fit, "cannot be at ftp://" in found.said) == (False, True)
+    assert (found.fit, "cannot be at ftp://" in found.summary) == (False, True)
     monkeypatch.delenv("BUILDER_REMOTE")
-    assert installation._remote_store().said == "none, since BUILDER_REMOTE is not set"
+    assert installation._remote_store().summary == "none, since BUILDER_REMOTE is not set"

@@ -140,7 +140,7 @@ def test_jobs_go_on_as_processes_when_the_server_is_lost(tmp_path: Path, monkeyp
     # then that job ends, is told as killed, and nothing of it is left
     found = ended(fork)
     assert found.code == -9
-    assert "forked from was killed" in found.said
+    assert "forked from was killed" in found.summary
     deadline = time.monotonic() + 10
     while is_alive(fork.pid) and time.monotonic() < deadline:
         time.sleep(0.01)

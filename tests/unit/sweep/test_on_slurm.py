@@ -88,7 +88,7 @@ def test_a_job_that_the_cluster_ended_is_killed(tmp_path: Path, monkeypatch: pyt
     ended = SubmittedJob(Lost()).ended()
     assert ended is not None
     assert ended.code < 0
-    assert ended.said.startswith("ended by the cluster as TIMEOUT (see ")
+    assert ended.summary.startswith("ended by the cluster as TIMEOUT (see ")
 
 
 def test_without_slurm_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

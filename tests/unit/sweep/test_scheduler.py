@@ -148,7 +148,7 @@ def test_a_job_that_never_fits_fails_and_the_sweep_ends(
     monkeypatch.setattr(scheduling, "PATIENCE_SECONDS", 0.0)
     world.full = True
     assert world.scheduler().run([make_job(1), make_job(2)])
-    assert {number: (exit.code, exit.said) for number, exit in world.exits.items()} == {
+    assert {number: (exit.code, exit.summary) for number, exit in world.exits.items()} == {
         1: (7, "no memory"),
         2: (7, "no memory"),
     }

@@ -58,7 +58,7 @@ class Fake:
 @pytest.fixture(autouse=True)
 def results(monkeypatch: pytest.MonkeyPatch) -> None:
     def result_of(ended: Exit, *_: object) -> Result:
-        return Result(verdict=str(ended.code), said="", error="", document=None, report=None)
+        return Result(verdict=str(ended.code), summary="", error="", document=None, report=None)
 
     monkeypatch.setattr(loop, "result_of", result_of)
 

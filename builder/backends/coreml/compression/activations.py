@@ -61,9 +61,9 @@ class ActivationStep:
             insert.apply(program)
         PASS_REGISTRY["common::dequantize_quantize_pair_elimination"].apply(program)
         if not self.changed:
-            said = self.skipped[0].reason if self.skipped else f"the model has no {', '.join(KINDS)}"
+            message = self.skipped[0].reason if self.skipped else f"the model has no {', '.join(KINDS)}"
             raise ConversionError(
-                f"compression {self.name} changed nothing: {said}", code="B0409", key=f"compression.{self.name}"
+                f"compression {self.name} changed nothing: {message}", code="B0409", key=f"compression.{self.name}"
             )
 
     def _config(self, operators: Iterable[Any], chosen: Sequence[Any], ranges: Mapping[str, Range]) -> Any:

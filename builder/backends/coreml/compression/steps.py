@@ -47,13 +47,13 @@ class Step:
         self.names.update({slot: weight.name for weight in weights for slot in weight.slots})
         chosen = select_weights(self.name, self.settings, weights)
         self._check_target(chosen)
-        said = self._run(program, chosen)
+        reasons = self._run(program, chosen)
         forms = {slot: weight.form for weight in find_weights(program, self.names) for slot in weight.slots}
         for weight in chosen:
             if forms[weight.slots[0]] != weight.form:
                 self.changed.append(weight.name)
             else:
-                reason = self._reason(weight, said)
+                reason = self._reason(weight, reasons)
                 self.skipped.append(SkippedLayer(step=self.name, name=weight.name, reason=reason))
         if not self.changed:
             raise nothing_changed(self, [w.name for w in chosen if w.size > self.settings.weight_threshold])
@@ -80,7 +80,7 @@ class Step:
                 compression_pass.op_selector = lambda op: bool(slots_of(op) & wanted)
                 compression_pass.transform_op = lambda op, original=original: transform(op, original)
                 compression_pass.apply(program)
-        return {slot: said[0] for slot, said in seen.items() if said}
+        return {slot: texts[0] for slot, texts in seen.items() if texts}
 
     def _check_target(self, chosen: list[Weight]) -> None:
         compressed = [weight.name for weight in chosen if weight.is_compressed]
@@ -93,11 +93,11 @@ class Step:
                 key=f"compression.{self.name}",
             )
 
-    def _reason(self, weight: Weight, said: Mapping[Slot, str]) -> str:
+    def _reason(self, weight: Weight, summary: Mapping[Slot, str]) -> str:
         threshold = self.settings.weight_threshold
         if weight.size <= threshold:
             return f"{weight.size} elements, and weight_threshold is {threshold}"
-        reason = next((said[slot] for slot in weight.slots if slot in said), None)
+        reason = next((summary[slot] for slot in weight.slots if slot in summary), None)
         if reason and " not applicable for " in reason:
             return (
                 f"blocks and n:m ratios are for conv and linear, and this is for {', '.join(sorted(weight.op_types))}"
@@ -116,13 +116,13 @@ def nothing_changed(step: Step, large: list[str]) -> ConversionError:
     reasons = {layer.name: layer.reason for layer in step.skipped}
     hint = None
     if large:
-        said = f"{reasons[large[0]]} ({large[0]})"
+        text = f"{reasons[large[0]]} ({large[0]})"
     elif step.skipped:
-        said = f"only weights of more than {step.settings.weight_threshold} elements are compressed"
+        text = f"only weights of more than {step.settings.weight_threshold} elements are compressed"
         hint = f"`compression.{step.name}.weight_threshold` says from how many on"
     else:
-        said = "the model has none that it could be for"
-    message = f"compression {step.name} changed no weight: {said}"
+        text = "the model has none that it could be for"
+    message = f"compression {step.name} changed no weight: {text}"
     return ConversionError(message, code="B0409", key=f"compression.{step.name}", hint=hint)
 
 
@@ -141,22 +141,22 @@ def _kept_where_unchanged(op: Operation) -> Iterator[None]:
 
 
 class _Messages(logging.Handler):
-    def __init__(self, said: list[str]) -> None:
+    def __init__(self, summary: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self.said = said
+        self.summary = summary
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.summary.append(record.getMessage())
 
 
 @contextmanager
 def _messages() -> Iterator[list[str]]:
     """What coremltools warns of, in which it says why it leaves a weight alone."""
-    said: list[str] = []
-    handler = _Messages(said)
+    text: list[str] = []
+    handler = _Messages(text)
     logger = logging.getLogger("coremltools")
     logger.addHandler(handler)
     try:
-        yield said
+        yield text
     finally:
         logger.removeHandler(handler)

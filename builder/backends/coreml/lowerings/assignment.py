@@ -276,7 +276,7 @@ ASSIGNMENT = (
         Lowering(
             operator=name,
             lower=diagonal,
-            wrong=UpstreamBug(issue=None, said="gives the matrix instead of its diagonal"),
+            wrong=UpstreamBug(issue=None, summary="gives the matrix instead of its diagonal"),
         )
         for name in ("diagonal", "diagonal_copy")
     ),

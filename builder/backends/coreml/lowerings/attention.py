@@ -206,7 +206,7 @@ ATTENTION = (
     Lowering(
         operator="_safe_softmax",
         lower=safe_softmax,
-        wrong=UpstreamBug(issue=None, said="makes NaN where everything is minus infinity"),
+        wrong=UpstreamBug(issue=None, summary="makes NaN where everything is minus infinity"),
     ),
     Lowering(
         operator="scaled_dot_product_attention",

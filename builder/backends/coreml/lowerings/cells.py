@@ -130,7 +130,7 @@ CELLS = (
     Lowering(
         operator="getitem",
         lower=getitem,
-        wrong=UpstreamBug(issue=None, said="takes all sizes for the first, and refuses the others"),
+        wrong=UpstreamBug(issue=None, summary="takes all sizes for the first, and refuses the others"),
         applies=_is_shape,
     ),
     Lowering(operator="new_zeros", lower=new_zeros, upstream_gap="sizes beside numbers", applies=_is_mixed),

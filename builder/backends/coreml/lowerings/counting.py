@@ -33,7 +33,7 @@ def _counts(x: Var) -> bool:
 
 
 _WRONG = UpstreamBug(
-    issue=1685, said="counts in floats, of which half precision ends at 65504 and has no odd ones from 2048 on"
+    issue=1685, summary="counts in floats, of which half precision ends at 65504 and has no odd ones from 2048 on"
 )
 
 COUNTING = (

@@ -140,9 +140,9 @@ def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
         result = operator(*args, **kwargs)
         return tuple(result) if isinstance(result, list | tuple) else (result,)
 
-    said = logging.getLogger("torch._subclasses.fake_tensor")
-    level = said.level
-    said.setLevel(logging.CRITICAL)  # it logs what is raised here
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it logs what is raised here
     try:
         with warnings.catch_warnings(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             warnings.simplefilter("ignore")
@@ -157,7 +157,7 @@ def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
     except Exception:
         return None
     finally:
-        said.setLevel(level)
+        log.setLevel(level)
     completed(graph)
     graph.graph.eliminate_dead_code()
     return graph

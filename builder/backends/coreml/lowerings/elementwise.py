@@ -285,9 +285,9 @@ _FLOAT_ONLY = ("sqrt", "exp", "exp2", "sin", "cos", "tan", "tanh", "sigmoid", "e
 
 _SCALED = {"add": scaled_sum, "sub": scaled_difference, "rsub": reversed_difference}
 
-_ALPHA = UpstreamBug(issue=2680, said="ignores or refuses `alpha`", fixed_in="9.1.dev0")
+_ALPHA = UpstreamBug(issue=2680, summary="ignores or refuses `alpha`", fixed_in="9.1.dev0")
 
-_INTEGER_QUOTIENT = UpstreamBug(issue=2734, said="makes floats of quotients of integers", fixed_in="9.1.dev0")
+_INTEGER_QUOTIENT = UpstreamBug(issue=2734, summary="makes floats of quotients of integers", fixed_in="9.1.dev0")
 
 
 def _plain(**functions: Callable[..., Any]) -> tuple[Lowering, ...]:
@@ -306,41 +306,41 @@ ELEMENTWISE = (
     Lowering(
         operator="reciprocal",
         lower=reciprocal,
-        wrong=UpstreamBug(issue=2773, said="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
+        wrong=UpstreamBug(issue=2773, summary="computes `1 / (x + 0.0001)`", fixed_in="9.1.dev0"),
     ),
     Lowering(
         operator="rsqrt",
         lower=rsqrt,
-        wrong=UpstreamBug(issue=None, said="adds an epsilon, so that nothing is infinite"),
+        wrong=UpstreamBug(issue=None, summary="adds an epsilon, so that nothing is infinite"),
         applies=_may_be_tiny,
     ),
     Lowering(
         operator="softplus",
         lower=softplus,
-        wrong=UpstreamBug(issue=None, said="overlooks the threshold"),
+        wrong=UpstreamBug(issue=None, summary="overlooks the threshold"),
         applies=_is_unusual_softplus,
     ),
     Lowering(
         operator="expm1",
         lower=expm1,
-        wrong=UpstreamBug(issue=None, said="takes 1 from a rounded exponential, which leaves few digits near zero"),
+        wrong=UpstreamBug(issue=None, summary="takes 1 from a rounded exponential, which leaves few digits near zero"),
     ),
     Lowering(
         operator="gelu",
         lower=gelu,
-        wrong=UpstreamBug(issue=None, said="overlooks `approximate` in exported programs"),
+        wrong=UpstreamBug(issue=None, summary="overlooks `approximate` in exported programs"),
         applies=lambda approximate="none": approximate == "tanh",
     ),
     Lowering(operator="remainder.scalar_tensor", lower=remainder),
     Lowering(
         operator="remainder",
         lower=remainder,
-        wrong=UpstreamBug(issue=None, said="subtracts the divisor times a quotient that half precision does not hold"),
+        wrong=UpstreamBug(issue=None, summary="subtracts the divisor times a quotient that float16 does not hold"),
     ),
     Lowering(
         operator="true_divide",
         lower=quotient,
-        wrong=UpstreamBug(issue=None, said="leaves quotients of integers integers"),
+        wrong=UpstreamBug(issue=None, summary="leaves quotients of integers integers"),
         applies=_are_integers,
     ),
     Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
@@ -348,7 +348,7 @@ ELEMENTWISE = (
     Lowering(
         operator="pow",
         lower=power_of_two,
-        wrong=UpstreamBug(issue=2742, said="leaves `2 ** x` to Core ML, which computes `x ** 2`", fixed_in="9.1.dev0"),
+        wrong=UpstreamBug(issue=2742, summary="leaves `2 ** x` to Core ML, which has `x ** 2`", fixed_in="9.1.dev0"),
         applies=_is_power_of_two,
     ),
     *(

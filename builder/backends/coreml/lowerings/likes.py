@@ -59,8 +59,8 @@ def _is_whole(x: Var) -> bool:
 
 
 _DTYPE = "gives floats, or the dtype of the other array, whatever dtype is asked for"
-_LIKE = UpstreamBug(issue=None, said=_DTYPE)
-_MEAN = UpstreamBug(issue=None, said="rounds the mean of integers down")
+_LIKE = UpstreamBug(issue=None, summary=_DTYPE)
+_MEAN = UpstreamBug(issue=None, summary="rounds the mean of integers down")
 
 LIKES = (
     *(

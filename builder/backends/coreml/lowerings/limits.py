@@ -79,7 +79,7 @@ LIMITS = (
             operator=name,
             lower=clamp,
             wrong=UpstreamBug(
-                issue=None, said="computes limits of integers in floats, and takes limits that cross the other way"
+                issue=None, summary="computes limits of integers in floats, and takes limits that cross the other way"
             ),
             applies=_is_no_clip,
         )
@@ -90,13 +90,13 @@ LIMITS = (
     Lowering(
         operator="atan2",
         lower=atan2,
-        wrong=UpstreamBug(issue=None, said="gives 0 for the angle of points on the negative axis, which is π"),
+        wrong=UpstreamBug(issue=None, summary="gives 0 for the angle of points on the negative axis, which is π"),
     ),
     *(
         Lowering(
             operator=f"{name}{overload}",
             lower=partial(any_or_all, name == "all"),
-            wrong=UpstreamBug(issue=None, said="takes fractions for zeros, and negative numbers for less than zero"),
+            wrong=UpstreamBug(issue=None, summary="takes fractions for zeros, and negative numbers for less than zero"),
             applies=_is_number,
         )
         for name in ("any", "all")

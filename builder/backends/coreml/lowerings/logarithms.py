@@ -83,7 +83,9 @@ def logsumexp(mb: Builder, x: Var, dim: Sequence[int] | int | None = None, keepd
     return mb.reduce_log_sum_exp(x=as_float(x), axes=all_axes(dim, x.rank), keep_dims=bool(keepdim))
 
 
-_SATURATES = UpstreamBug(issue=2728, said="takes the logarithm of softmax, which is 0 where one value is much larger")
+_SATURATES = UpstreamBug(
+    issue=2728, summary="takes the logarithm of softmax, which is 0 where one value is much larger"
+)
 
 LOGARITHMS = (
     *(
@@ -94,7 +96,7 @@ LOGARITHMS = (
         Lowering(
             operator=name,
             lower=partial(logarithm, base),
-            wrong=UpstreamBug(issue=None, said="adds an epsilon, so that the logarithm of zero is -103"),
+            wrong=UpstreamBug(issue=None, summary="adds an epsilon, so that the logarithm of zero is -103"),
         )
         for name, base in (("log", math.e), ("log2", 2.0), ("log10", 10.0))
     ),
@@ -105,12 +107,12 @@ LOGARITHMS = (
     Lowering(
         operator="logsumexp",
         lower=logsumexp,
-        wrong=UpstreamBug(issue=None, said="gives integers for integers"),
+        wrong=UpstreamBug(issue=None, summary="gives integers for integers"),
         applies=lambda x: not is_float(x),
     ),
     Lowering(
         operator="logcumsumexp",
         lower=logcumsumexp,
-        wrong=UpstreamBug(issue=2729, said="adds up exponentials as they are, which overflow"),
+        wrong=UpstreamBug(issue=2729, summary="adds up exponentials as they are, which overflow"),
     ),
 )

@@ -19,7 +19,7 @@ class UpstreamBug:
 
     issue: int | None
     """Of apple/coremltools; None where none was found that tells it."""
-    said: str
+    summary: str
     """Completes `coremltools' own …`."""
     fixed_in: str | None = None
     """The first version of coremltools that is right: from there on ours steps aside."""
@@ -54,7 +54,7 @@ class Lowering:
         """Why there is one of ours, for people."""
         if self.wrong is not None:
             issue = "" if self.wrong.issue is None else f" (apple/coremltools#{self.wrong.issue})"
-            return f"coremltools' own {self.wrong.said}{issue}"
+            return f"coremltools' own {self.wrong.summary}{issue}"
         return "coremltools has none" if self.upstream_gap is None else f"coremltools' own lacks {self.upstream_gap}"
 
 

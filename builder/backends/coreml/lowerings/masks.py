@@ -113,7 +113,7 @@ def _is_one_truth(condition: Var, x: Var | None = None, other: Var | None = None
     return x is not None and other is not None and max(condition.rank, x.rank, other.rank) == 0
 
 
-_INFINITE = UpstreamBug(issue=2771, said="makes NaN of infinite elements", fixed_in="9.1.dev0")
+_INFINITE = UpstreamBug(issue=2771, summary="makes NaN of infinite elements", fixed_in="9.1.dev0")
 
 MASKS = (
     Lowering(operator="new_ones", lower=new_ones),
@@ -128,7 +128,7 @@ MASKS = (
     Lowering(
         operator="masked_fill",
         lower=masked_fill,
-        wrong=UpstreamBug(issue=None, said="takes the shape of the result from the tensor alone, not from the mask"),
+        wrong=UpstreamBug(issue=None, summary="takes the shape of the result from the tensor alone, not from the mask"),
         applies=_is_larger,
     ),
     Lowering(operator="masked_scatter", lower=masked_scatter),

@@ -215,7 +215,7 @@ MATRICES = (
     Lowering(
         operator="matmul",
         lower=matmul,
-        wrong=UpstreamBug(issue=None, said="makes a malformed program of a vector and a stack of matrices"),
+        wrong=UpstreamBug(issue=None, summary="makes a malformed program of a vector and a stack of matrices"),
         applies=_has_a_vector,
     ),
     Lowering(operator="addr", lower=addr),
@@ -226,7 +226,7 @@ MATRICES = (
     Lowering(
         operator="cross",
         lower=cross,
-        wrong=UpstreamBug(issue=None, said="takes the wrong axis where none is named"),
+        wrong=UpstreamBug(issue=None, summary="takes the wrong axis where none is named"),
         applies=lambda dim=None: dim is None,
     ),
     *(

@@ -81,9 +81,9 @@ class Memory:
         found = []
         for root in self.roots.values():
             if root.is_attribute:
-                found += [(node, self.told(node)) for node in self._lost_in_attribute(root)]
+                found += [(node, self.describe(node)) for node in self._lost_in_attribute(root)]
             elif root.why_unknown is not None and self._is_lost(root):
-                found += [(node, f"{self.told(node)} ({root.why_unknown})".strip()) for _, node in root.writes]
+                found += [(node, f"{self.describe(node)} ({root.why_unknown})".strip()) for _, node in root.writes]
         return found
 
     def to_rewrite(self) -> dict[int, Root]:
@@ -94,7 +94,7 @@ class Memory:
             if not root.is_attribute and root.why_unknown is None and self._is_lost(root)
         }
 
-    def told(self, node: Node) -> str:
+    def describe(self, node: Node) -> str:
         """The views through which an operator writes: `slice of select`, or nothing."""
         names, value = [], self.canonical(list(node.inputs())[-1 if writes_into_last(node) else 0])
         while (view := self.views.get(value.unique())) is not None:
@@ -218,8 +218,10 @@ class Memory:
         """Writes through views into a buffer that is read later, but those that coremltools rebuilds."""
         last = max((read for read, _ in root.reads), default=-1)
         return [
-            node for written, node in root.writes if self.told(node) and last > written and not self._follows_axes(node)
+            node
+            for written, node in root.writes
+            if self.describe(node) and last > written and not self._follows_axes(node)
         ]
 
     def _follows_axes(self, node: Node) -> bool:
-        return out_of_place(node) in _REBUILT and set(self.told(node).split(" of ")) <= {"slice", "select"}
+        return out_of_place(node) in _REBUILT and set(self.describe(node).split(" of ")) <= {"slice", "select"}

@@ -219,10 +219,10 @@ def batch_norm_by_sample(
     return (_scaled(mb, result, weight, bias, [1, -1, *[1] * (x.rank - 2)]),)
 
 
-_SQUARES = UpstreamBug(issue=None, said="squares distances that half precision does not hold")
+_SQUARES = UpstreamBug(issue=None, summary="squares distances that half precision does not hold")
 
 _GROUPS = UpstreamBug(
-    issue=None, said="squares distances that half precision does not hold, and refuses a flexible batch"
+    issue=None, summary="squares distances that half precision does not hold, and refuses a flexible batch"
 )
 
 _FACTORS = "factors that the input decides"
@@ -240,14 +240,14 @@ NORMALIZATION = (
     Lowering(
         operator="instance_norm",
         lower=instance_norm,
-        wrong=UpstreamBug(issue=2666, said="takes the sample's own statistics for those that were learnt"),
+        wrong=UpstreamBug(issue=2666, summary="takes the sample's own statistics for those that were learnt"),
         applies=_is_learnt_or_a_volume,
     ),
     Lowering(
         operator="rms_norm",
         lower=rms_norm,
         wrong=UpstreamBug(
-            issue=2821, said="multiplies epsilon by the square of the largest value, and makes NaN of zeros"
+            issue=2821, summary="multiplies epsilon by the square of the largest value, and makes NaN of zeros"
         ),
     ),
 )

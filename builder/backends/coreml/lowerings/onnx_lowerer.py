@@ -83,8 +83,8 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) 
             try:
                 outputs = handler(self, node, inputs, _attributes(node))
             except Exception as error:
-                said = str(error) or type(error).__name__
-                raise RuntimeError(f"node '{_shown(node)}' ({node.op_type}) is not converted: {said}") from error
+                message = str(error) or type(error).__name__
+                raise RuntimeError(f"node '{_shown(node)}' ({node.op_type}) is not converted: {message}") from error
             for name, value in zip(node.output, outputs, strict=False):
                 if name:
                     self._values[name] = self._in_range(node, name, value)

@@ -223,9 +223,9 @@ def _in_order(gates: Any) -> Any:
     return np.concatenate([parts[place] for place in _GATES])
 
 
-_TAKES_LENGTHS = UpstreamBug(issue=None, said="takes the lengths of packed sequences for their number at each step")
+_TAKES_LENGTHS = UpstreamBug(issue=None, summary="takes the lengths of packed sequences for their number at each step")
 
-_GOES_ON = UpstreamBug(issue=None, said="goes on after the end of packed sequences")
+_GOES_ON = UpstreamBug(issue=None, summary="goes on after the end of packed sequences")
 
 PACKED = (
     Lowering(operator="_pack_padded_sequence", lower=pack_padded_sequence, wrong=_TAKES_LENGTHS),

@@ -167,7 +167,7 @@ REDUCTION = (
         Lowering(
             operator=name,
             lower=partial(extreme_place, name),
-            wrong=UpstreamBug(issue=None, said="takes the last axis where none is named"),
+            wrong=UpstreamBug(issue=None, summary="takes the last axis where none is named"),
             applies=lambda dim=None: dim is None,
         )
         for name in ("argmax", "argmin")
@@ -175,14 +175,14 @@ REDUCTION = (
     Lowering(
         operator="cosine_similarity",
         lower=cosine_similarity,
-        wrong=UpstreamBug(issue=None, said="multiplies squared norms, which half precision does not hold beyond 16"),
+        wrong=UpstreamBug(issue=None, summary="multiplies squared norms, which half precision does not hold beyond 16"),
     ),
     *(Lowering(operator=name, lower=count_nonzero) for name in ("count_nonzero", "count_nonzero.dim_intlist")),
     *(Lowering(operator=name, lower=cdist) for name in ("cdist", "_cdist_forward", "_euclidean_dist")),
     Lowering(
         operator="linalg_vector_norm",
         lower=vector_norm,
-        wrong=UpstreamBug(issue=None, said="takes powers that half precision does not hold"),
+        wrong=UpstreamBug(issue=None, summary="takes powers that half precision does not hold"),
         applies=_is_a_power,
     ),
     Lowering(operator="dist", lower=dist),

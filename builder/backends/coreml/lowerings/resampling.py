@@ -143,7 +143,7 @@ _CORNERS: dict[str, tuple[int, Resize]] = {
     **{name: (2, partial(_cubic, name)) for name in ("upsample_bicubic2d", "_upsample_bicubic2d_aa")},
     "upsample_trilinear3d": (3, _linear),
 }
-_SMOOTH = UpstreamBug(issue=2818, said="resizes without antialiasing")
+_SMOOTH = UpstreamBug(issue=2818, summary="resizes without antialiasing")
 _PLAIN: dict[str, tuple[int, Resize]] = {
     "upsample_nearest3d": (3, _NEAREST),
     **{f"_upsample_nearest_exact{count}d": (count, _EXACT) for count in (1, 2, 3)},

@@ -230,7 +230,7 @@ SHAPE = (
     Lowering(
         operator="narrow",
         lower=narrow,
-        wrong=UpstreamBug(issue=2774, said="gives nothing where the start counts from the end"),
+        wrong=UpstreamBug(issue=2774, summary="gives nothing where the start counts from the end"),
         applies=_starts_at_the_end,
     ),
     Lowering(operator="diff", lower=diff),
@@ -241,7 +241,7 @@ SHAPE = (
     Lowering(
         operator="flip",
         lower=flip,
-        wrong=UpstreamBug(issue=None, said="leaves a constant as a view backwards, which its `to` cannot take"),
+        wrong=UpstreamBug(issue=None, summary="leaves a constant as a view backwards, which its `to` cannot take"),
         applies=lambda x: x.val is not None,
     ),
     Lowering(operator="flipud", lower=flipud),

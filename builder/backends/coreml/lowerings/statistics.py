@@ -127,7 +127,7 @@ def corrcoef(mb: Builder, x: Var) -> Var:
 
 
 _VARIANCE = UpstreamBug(
-    issue=2718, said="takes a correction above 1 as 1, and squares distances that half precision does not hold"
+    issue=2718, summary="takes a correction above 1 as 1, and squares distances that half precision does not hold"
 )
 
 STATISTICS = (

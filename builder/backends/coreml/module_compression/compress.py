@@ -101,12 +101,12 @@ def _any_batch_norm(module: nn.Module) -> bool:
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
     """Wrap what coremltools raises, once, and send what it says to the log."""
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
         with (
             warnings.catch_warnings(record=True) as caught,
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),  # its progress bars
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),  # its progress bars
         ):
             warnings.simplefilter("default")
             with about(f"compression.{name}"):
@@ -121,5 +121,5 @@ def _errors(name: str) -> Iterator[None]:
     finally:
         for warning in caught:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)
-        for line in filter(None, said.getvalue().splitlines()):
+        for line in filter(None, printed.getvalue().splitlines()):
             _LOG.debug("%s", line)

@@ -54,8 +54,10 @@ def choose_layers(root: nn.Module, name: str, step: ModuleCompression, why_not: 
     chosen = {path: module for path, module in wanted.items() if reasons[path] is None}
     skipped = tuple(SkippedLayer(step=name, name=path, reason=reason) for path, reason in reasons.items() if reason)
     if not chosen:
-        said = f"{skipped[0].reason} ({skipped[0].name})" if skipped else "the model has no layer that it could be for"
-        raise ConversionError(f"compression {name} changed nothing: {said}", code="B0409", key=f"compression.{name}")
+        message = (
+            f"{skipped[0].reason} ({skipped[0].name})" if skipped else "the model has no layer that it could be for"
+        )
+        raise ConversionError(f"compression {name} changed nothing: {message}", code="B0409", key=f"compression.{name}")
     return Layers(chosen=chosen, skipped=skipped, others=tuple(path for path in layers if path not in chosen))
 
 

@@ -46,7 +46,7 @@ class Refusal:
     """None where the program as a whole is refused."""
     kind: str
     """As coremltools looks it up."""
-    said: str
+    summary: str
     by: Literal["builder", "coremltools"]
     """Whose code refused it: a lowering of ours, or coremltools."""
     is_missing: bool
@@ -98,8 +98,10 @@ def dry_conversion(
     except Exception as error:
         if not walk.refusals:
             walk.complete = False
-            said = why_refused(error)
-            walk.refusals.append(Refusal(operator=None, kind="", said=said, by=refused_by(error), is_missing=False))
+            message = why_refused(error)
+            walk.refusals.append(
+                Refusal(operator=None, kind="", summary=message, by=refused_by(error), is_missing=False)
+            )
     return walk
 
 
@@ -198,9 +200,11 @@ class _Walker:
     def _refuse(self, context: Any, node: Any, error: Exception, *, follows: bool) -> None:
         operator = self._locate(context, node)
         if not follows:
-            said = why_refused(error)
-            missing = isinstance(error, NotImplementedError) and said.endswith("not implemented.")
-            refusal = Refusal(operator=operator, kind=node.kind, said=said, by=refused_by(error), is_missing=missing)
+            message = why_refused(error)
+            missing = isinstance(error, NotImplementedError) and message.endswith("not implemented.")
+            refusal = Refusal(
+                operator=operator, kind=node.kind, summary=message, by=refused_by(error), is_missing=missing
+            )
             self._walk.refusals.append(refusal)
         facts = operator.outputs if operator is not None else ()
         if not facts or len(facts) < len(node.outputs) or any(not _is_known(fact) for fact in facts):

@@ -35,10 +35,10 @@ class KnownBug:
     """Whether the result is wrong for all inputs, rather than for some."""
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """All of it, with its issue."""
-        told = f"{self.title} {self.what}"
-        return told if self.issue is None else f"{told} (apple/coremltools#{self.issue})"
+        sentence = f"{self.title} {self.what}"
+        return sentence if self.issue is None else f"{sentence} (apple/coremltools#{self.issue})"
 
 
 def _ignored_factors(operators: Sequence[Operator], spec: BuildSpec, method: str) -> Iterator[Operator]:  # noqa: ARG001
@@ -157,13 +157,13 @@ def bugs_met(operators: Sequence[Operator], spec: BuildSpec, method: str, ours: 
     for bug in bugs_here():
         if bug.meets is not None:
             met = [
-                (o, f"meets a known bug: {bug.said}")
+                (o, f"meets a known bug: {bug.summary}")
                 for o in bug.meets(operators, spec, method)
                 if not any(o is mine for mine in ours)
             ]
             obstacles += gather("bug", met, "distorts" if bug.sure else "note")
         elif bug.compressed is not None and bug.compressed(spec):
             obstacles.append(
-                Obstacle(rule="bug", what=f"the compression meets a known bug: {bug.said}", severity="note")
+                Obstacle(rule="bug", what=f"the compression meets a known bug: {bug.summary}", severity="note")
             )
     return obstacles

@@ -27,7 +27,7 @@ class Remedy:
     """What to do about an obstacle."""
 
     kind: Literal["lowering", "substitution", "method", "target", "rewrite", "none"]
-    said: str
+    summary: str
     """A line for people; of `none` the reason."""
     paste: str | None = None
     """YAML that goes into the recipe; it was tried, and the obstacle was gone."""

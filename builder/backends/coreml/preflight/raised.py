@@ -105,7 +105,7 @@ class SizeRead:
 def watch_trace_constants(
     sites: Sites, into: list[tuple[Site, str]], sizes: list[SizeRead] | None = None
 ) -> Iterator[None]:
-    """Collect where a trace takes a value of this run for good: a branch, a number, a length.
+    """Collect where a trace records a value of this run as a constant: a branch, a number, a length.
 
     torch's own TracerWarning does not tell a value from a size, which is the same in every run of one shape: those go
     into `sizes`, but for what torch's own functions read.
@@ -144,7 +144,7 @@ def watch_trace_constants(
 
 
 class Watch:
-    """What a trace of one model took for good, of the values of its first example and of its sizes."""
+    """What a trace of one model recorded as constants, of the values of its first example and of its sizes."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.sites = Sites(model)

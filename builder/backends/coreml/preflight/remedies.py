@@ -51,20 +51,20 @@ def substitution(kind: str, modules: Sequence[str]) -> Remedy:
     listed = ", ".join(f'"{path}"' for path in modules)
     return Remedy(
         kind="substitution",
-        said=f"replace the module by {kind} ({exactness})",
+        summary=f"replace the module by {kind} ({exactness})",
         paste=f"substitutions:\n  {kind}: {{modules: [{listed}]}}",
     )
 
 
 def other_method(method: str) -> Remedy:
     """Another method of capture."""
-    return Remedy(kind="method", said=f"capture by {method}", paste=f"capture: {{method: {method}}}")
+    return Remedy(kind="method", summary=f"capture by {method}", paste=f"capture: {{method: {method}}}")
 
 
 def named_target(name: str, artifact_format: str) -> Remedy:
     """A later target."""
     lines = [f"target: {{name: {name}}}", *(["format: mlpackage"] if artifact_format != "mlpackage" else [])]
-    return Remedy(kind="target", said=f"build for {name} or later, which has it", paste="\n".join(lines))
+    return Remedy(kind="target", summary=f"build for {name} or later, which has it", paste="\n".join(lines))
 
 
 _WRITE_INSTEAD: Mapping[tuple[str, str], str] = {
@@ -113,9 +113,9 @@ _NO_COUNTERPART: Mapping[str, str] = {
 
 def rewriting(obstacle: Obstacle) -> Remedy | None:
     """What to write in the model instead."""
-    for (rule, pattern), said in _WRITE_INSTEAD.items():
+    for (rule, pattern), message in _WRITE_INSTEAD.items():
         if rule == obstacle.rule and fnmatch.fnmatchcase(obstacle.operator or "", pattern):
-            return Remedy(kind="rewrite", said=said)
+            return Remedy(kind="rewrite", summary=message)
     return None
 
 
@@ -123,11 +123,11 @@ def reason(obstacle: Obstacle, *, has_modules: bool) -> Remedy:
     """That it is not convertible, and why; a file that holds a program alone `has_modules` of none to replace."""
     name = (obstacle.operator or "").strip("_")
     why = next(
-        (said for patterns, said in _NO_COUNTERPART.items() if _matches(name, patterns)),
+        (message for patterns, message in _NO_COUNTERPART.items() if _matches(name, patterns)),
         "neither coremltools nor builder has a lowering for this case",
     )
     instead = ", or replace its module by one of your own (`kind: replace`)" if has_modules else ""
-    return Remedy(kind="none", said=f"not convertible, because {why}: compute it outside of the model{instead}")
+    return Remedy(kind="none", summary=f"not convertible, because {why}: compute it outside of the model{instead}")
 
 
 def _matches(name: str, patterns: str) -> bool:

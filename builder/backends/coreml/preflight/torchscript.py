@@ -43,7 +43,7 @@ def rewritten_writes(program: Any) -> list[Operator]:
     graph = _converted_graph(program)
     memory = Memory(graph, typed=True)
     return [
-        replace(_operator(node), overwritten=memory.told(node))
+        replace(_operator(node), overwritten=memory.describe(node))
         for root in memory.to_rewrite().values()
         for _, node in root.writes
     ]
