@@ -141,6 +141,12 @@ def _models(word: str, _verb: str) -> Iterator[Candidate]:
         yield (plain if plain.endswith(_MODELS) else name), text
 
 
+def _recipes_and_models(word: str, verb: str) -> Iterator[Candidate]:
+    yield from _overrides(word, verb)
+    if "=" not in word:
+        yield from _models(word, verb)
+
+
 def _input_files(word: str, verb: str) -> Iterator[Candidate]:
     name, equals, value = word.partition("=")
     if equals:
@@ -186,6 +192,7 @@ _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "name=FILE": _input_files,
     "CODE": _codes,
     "FORMAT": _formats,
+    "recipe=NAME | ARTIFACT": _recipes_and_models,
     "SHELL": _shells,
     "VERB": _json_verbs,
 }

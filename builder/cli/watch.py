@@ -26,13 +26,18 @@ code of a user is read anew each time. The report is shown in a browser, which f
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("watch", DESCRIPTION, usage="watch recipe=NAME [key=value …] [--port NUMBER]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    made.add_argument("--port", type=int, default=0, metavar="NUMBER", help="of the page (default: a free one)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Watch until Ctrl-C; returns the exit code."""
-    parser = Parser("watch", DESCRIPTION, usage="watch recipe=NAME [key=value …] [--port NUMBER]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
-    parser.add_argument("--port", type=int, default=0, metavar="NUMBER", help="of the page (default: a free one)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     outputs = outputs_folder(given)
     if not any(word.startswith("recipe=") for word in given.overrides):
         raise ConfigurationError(
