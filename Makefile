@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: build test test-slow lint conformance fuzz real clean
+.PHONY: build test test-slow lint docs conformance fuzz real clean
 
 build: .venv/installed
 	$(BIN)/python -m builder recipe=mobilenet_v2_fp16
@@ -21,6 +21,10 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
+	$(BIN)/codespell docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md builder runtime recipes conf
+
+docs: .venv/installed  # the documentation as a site without network, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 real: .venv/installed  # downloads packages with trained weights into ~/.cache/builder-real-models
 	$(BIN)/python -m tests.real

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small models gain nothing from more
+
+settings.register_profile("suite", deadline=None, derandomize=True)  # no run differs from another; `make fuzz` explores
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import importlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from builder.cli.main import VERBS
 from builder.config.folders import GROUPS, SEARCHES, SWEEPS, Library, head_comment, open_library
@@ -141,6 +142,12 @@ def _models(word: str, _verb: str) -> Iterator[Candidate]:
         yield (plain if plain.endswith(_MODELS) else name), text
 
 
+def _recipes_and_models(word: str, verb: str) -> Iterator[Candidate]:
+    yield from _overrides(word, verb)
+    if "=" not in word:
+        yield from _models(word, verb)
+
+
 def _input_files(word: str, verb: str) -> Iterator[Candidate]:
     name, equals, value = word.partition("=")
     if equals:
@@ -173,8 +180,22 @@ def _shells(_word: str, _verb: str) -> Iterator[Candidate]:
     yield from ((shell, "") for shell in ("bash", "zsh", "fish"))
 
 
+def _device_actions(_word: str, _verb: str) -> Iterator[Candidate]:
+    from builder.cli.device import ACTIONS
+
+    yield from ACTIONS.items()
+
+
+def _subjects(word: str, verb: str) -> Iterator[Candidate]:
+    """A recipe with its settings, an artifact, or a file."""
+    yield from _overrides(word, verb)
+    if "=" not in word:
+        yield from _files(word, verb)
+
+
 _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "key=value": _overrides,
+    "key=value | MODEL": lambda word, verb: chain(_overrides(word, verb), _models(word, verb)),
     "FOLDER": _folders,
     "FILE": _files,
     "SOURCE": _files,
@@ -186,7 +207,10 @@ _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "name=FILE": _input_files,
     "CODE": _codes,
     "FORMAT": _formats,
+    "recipe=NAME | ARTIFACT": _recipes_and_models,
     "SHELL": _shells,
     "VERB": _json_verbs,
+    "ACTION": _device_actions,
+    "SUBJECT": _subjects,
 }
 """How values are found, by the name that help shows for them."""

@@ -13,7 +13,7 @@ from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import ConfigurationError
 from builder.util.text import visible
-from builder.watch.inputs import Inputs, absolute, look, write_inputs
+from builder.watch.inputs import Inputs, absolute, look, write_inputs, write_modules
 from builder.watch.loop import Builds, Event, Follower, Settings
 from builder.watch.results import NOTHING, Result
 from builder.watch.server import LiveReport
@@ -26,13 +26,18 @@ code of a user is read anew each time. The report is shown in a browser, which f
 """
 
 
+def parser() -> Parser:
+    """Return the parser of this verb."""
+    made = Parser("watch", DESCRIPTION, usage="watch recipe=NAME [key=value …] [--port NUMBER]")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
+    made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
+    made.add_argument("--port", type=int, default=0, metavar="NUMBER", help="of the page (default: a free one)")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Watch until Ctrl-C; returns the exit code."""
-    parser = Parser("watch", DESCRIPTION, usage="watch recipe=NAME [key=value …] [--port NUMBER]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the recipe, and what to change in it")
-    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where artifacts go (default: outputs)")
-    parser.add_argument("--port", type=int, default=0, metavar="NUMBER", help="of the page (default: a free one)")
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     outputs = outputs_folder(given)
     if not any(word.startswith("recipe=") for word in given.overrides):
         raise ConfigurationError(
@@ -128,3 +133,13 @@ def tell_inputs(request: BuildRequest, overrides: Sequence[str], file: Path) -> 
         inputs = Inputs(files=absolute(found.files), folders=absolute(found.folders), missing=absolute(found.missing))
     inputs = replace(inputs, recipe=request.recipe, variant=request.variant)
     write_inputs(inputs, look(inputs), file)
+
+
+def tell_modules(file: Path) -> None:
+    """Write which modules of installed packages and of builder this process has imported; a user's are left out."""
+    import sysconfig
+
+    from builder.store.code import PACKAGE, runtime_package
+
+    installed = (Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib"))
+    write_modules(sys.modules, (*installed, PACKAGE, runtime_package()), file)

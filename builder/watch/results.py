@@ -9,9 +9,6 @@ from typing import Any
 
 from builder.jobs.jobs import Exit
 from builder.jobs.watch import reason, was_up_to_date
-from builder.reports import html
-from builder.reports.build_json import FILE_NAME, read_build_json
-from builder.reports.plain import size
 from builder.util.paths import broken_folder, variant_folder
 from builder.watch.inputs import Inputs
 
@@ -38,6 +35,9 @@ NOTHING = Result(verdict="", summary="", error="", document=None, report=None)
 
 def result_of(ended: Exit, log: str, inputs: Inputs, outputs: Path, seconds: float, before: Result) -> Result:
     """Read what a build left, and compare it with the result before."""
+    from builder.reports import html
+    from builder.reports.build_json import read_build_json
+
     code = ended.code
     folder = _folder(inputs, outputs, broken=code == BROKEN) if code in (0, BROKEN) else None
     if folder is None:
@@ -54,6 +54,8 @@ def result_of(ended: Exit, log: str, inputs: Inputs, outputs: Path, seconds: flo
 
 def _folder(inputs: Inputs, outputs: Path, *, broken: bool) -> Path | None:
     """Where the build lies that was written last: the variant's own, or that of its untrained weights."""
+    from builder.reports.build_json import FILE_NAME
+
     place = broken_folder if broken else variant_folder
     seeded = "seeded" if inputs.variant == "default" else f"{inputs.variant},seeded"
     folders = [place(outputs, inputs.recipe, variant) for variant in (inputs.variant, seeded)] if inputs.recipe else []
@@ -75,6 +77,8 @@ def _stages(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Iterator[str]:
     """What is different of the artifact, and each number of a check that moved."""
+    from builder.reports.plain import size
+
     if before is None:
         yield size(now["artifact"]["bytes"])
         return

@@ -16,6 +16,7 @@ from PIL import Image
 
 from builder.__main__ import main
 from coreml_runtime.cli import main as runtime_command
+from tools.docs_site import ORDER
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
@@ -24,7 +25,15 @@ SET_UP = ("make build", "make test", "pip install")
 """Commands that CI itself runs from scratch on a clean clone."""
 ELSEWHERE = ("git", "mkdir", "openssl")
 """Programs that a page says it needs."""
-LEAST = {"docs/guide/watch.md": 1, "docs/guide/mlflow.md": 4, "runtime/README.md": 4}
+BEFORE_TIMM = "from builder.model.torchvision_import import import_torchvision; import_torchvision()\n"
+"""timm imports torchvision, whose compiled operators do not load beside every torch."""
+LEAST = {
+    "docs/guide/watch.md": 1,
+    "docs/guide/mlflow.md": 4,
+    "docs/reference/json.md": 1,
+    "docs/reference/python.md": 1,
+    "runtime/README.md": 4,
+}
 """How many commands a page has at least, where that is few."""
 NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 """Built by tests/recipes already."""
@@ -34,6 +43,11 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
     "document",
     [
         "README.md",
+        "docs/reference/json.md",
+        "docs/reference/python.md",
+        pytest.param(
+            " ".join(f"docs/tutorials/{name}.md" for name in ORDER["tutorials"]), marks=pytest.mark.slow, id="tutorials"
+        ),
         "docs/guide/guide.md",
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/releases.md", marks=pytest.mark.slow),
@@ -44,6 +58,8 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
         "docs/guide/headroom.md",
         "docs/guide/costs.md",
+        pytest.param("docs/guide/device.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/card.md", marks=pytest.mark.slow),
         "runtime/README.md",
         pytest.param("docs/guide/mlflow.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),
@@ -64,7 +80,8 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(f"GIT_{who}_NAME", "reader")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "reader@example.org")
     ran = 0
-    for language, file, text in FENCE.findall((ROOT / document).read_text()):
+    pages = document.split()  # tutorials follow one another in one folder, as their readers do
+    for language, file, text in FENCE.findall("\n".join((ROOT / page).read_text() for page in pages)):
         if file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).write_text(text)
@@ -76,6 +93,7 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
             if "coreai_torch" in text and find_spec("coreai_torch") is None:
                 continue  # an extra that has wheels for few machines
             ran += 1
+            text = (BEFORE_TIMM if "import timm" in text else "") + text
             done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
     assert ran >= LEAST.get(document, 5)

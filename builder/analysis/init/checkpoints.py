@@ -174,7 +174,8 @@ def _unknown(path: Path, written: str, name: str, state: Mapping[str, torch.Tens
         why={"input.image.shape": "A GUESS: write the size that the model takes.", "input.image.scale": LEVELS},
         missing={
             "factory": "package.module:function, which makes the model that these weights are of "
-            f"({len(state)} tensors: {listed}, …). None of torchvision's models has them."
+            f"({len(state)} tensors: {listed}, …). None of torchvision's models has them. "
+            "For a model of timm, choose `source: timm` above, and write its `name` instead."
         },
         suggestions=CLASSIFIER,
     )
