@@ -189,7 +189,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
     try:
-        with torch.no_grad(), unrounded(prepared.module):
+        with torch.no_grad(), unrounded(prepared.module) if captured.method == "export" else nullcontext():
             expected = [prepared.module(*sample) for sample in samples]
     except Exception as error:  # whatever the model raises for values that it was not made for
         raise ConversionError(

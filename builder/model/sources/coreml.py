@@ -143,6 +143,11 @@ def exposed(module: torch.nn.Module) -> Iterator[None]:
             each.hide()
 
 
+def has_file(module: torch.nn.Module) -> bool:
+    """Whether a finished Core ML model is inside of a module."""
+    return any(isinstance(each, CoreMLModule) for each in module.modules())
+
+
 @contextmanager
 def unrounded(module: torch.nn.Module) -> Iterator[None]:
     """Let finished Core ML models inside of a module compute in float32, as their operators do in a capture."""
