@@ -1,14 +1,16 @@
-"""Forward time, load time and memory of the runtime beside torch eager of the source model, in turn, in one run.
+"""Forward time of the runtime beside onnxruntime and torch eager, in turn, in one run; load time, memory and accuracy.
 
-    python benchmarks/runtime.py [--models mobilenet_v2 resnet18 vit_b_16 decoder] [--rounds 15] [--threads 1]
+    python benchmarks/runtime.py [--models mobilenet_v2 …] [--variants fp32 "fp16 half"] [--rounds 15] [--threads 1]
                                  [--keep FOLDER]
 
-Each model has seeded weights and is converted for iOS 16 in fp32 and fp16, and from fp16 to int8 (linear) and to a
-6-bit palette. A time is the median of `--rounds` predictions, one of each variant a round, from numpy arrays to numpy
-arrays; fp16 and compressed variants round to half after each operator, "fast" computes in fp32 throughout. Load time
-is processor time, so that others on the machine do not count, after imports; its goal is in proportion to the
-parameters, from 20 million on. "First" is the first prediction, which brings the weights into the form that is
-fastest. Memory is what a fresh process has grown by, after its imports, once it has loaded and once it has predicted,
+Each model has seeded weights and is exported to ONNX and converted for iOS 16 in fp32 and fp16, and from fp16 to int8
+(linear) and to a 6-bit palette. A ratio is the median, over `--rounds`, of what a prediction from numpy arrays to numpy
+arrays takes in times of onnxruntime's of the same round (fp32 and "fp16 half") or of torch's (the others). fp16 and
+compressed variants round to half after each operator, "fast" computes in fp32 throughout. With one thread times are
+those of that thread, so that others on the machine count little. "First" is the first prediction, which brings the
+weights into the form that is fastest, in times of the median.
+Load time is processor time, after imports; its goal is in proportion to the parameters, from 20 million on.
+Memory is what a fresh process has grown by, after its imports, once it has loaded and once it has predicted,
 in units of the weights in the type that they are computed in (float32), for models over 100 MB. `--keep` keeps the
 converted models for the next run. SNR is against torch, and shows that the same thing was computed.
 """
@@ -38,7 +40,13 @@ import torch
 from torch import Tensor, nn
 
 SEED = 0
-MODELS = ("mobilenet_v2", "resnet18", "vit_b_16", "decoder")
+MODELS = (
+    "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet18", "resnet50", "convnext_tiny", "vit_b_16",
+    "swin_t", "detector", "text_line", "bert", "decoder",
+)  # fmt: skip
+"""torchvision's, and four of ours: see `source`."""
+FIRST_GOAL = 3.0
+WORST_GOAL = 1.3
 LOAD_GOAL, MEMORY_GOAL = 0.3, 1.5
 MEMORY_FROM_BYTES = 100e6
 LOAD_FROM_PARAMETERS = 2e7
@@ -46,17 +54,18 @@ LOAD_FROM_PARAMETERS = 2e7
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A converted model (`file`) and the precision it is loaded with; `goal` is in times of torch eager."""
+    """A converted model (`file`) and the precision it is loaded with; `goal` is in times of the engine `against`."""
 
     name: str
     file: str
     precision: str
     goal: float
+    against: str = "torch"
 
 
 VARIANTS = (
-    Variant(name="fp32", file="fp32", precision="half", goal=1.0),
-    Variant(name="fp16 half", file="fp16", precision="half", goal=1.2),
+    Variant(name="fp32", file="fp32", precision="half", goal=1.0, against="onnxruntime"),
+    Variant(name="fp16 half", file="fp16", precision="half", goal=1.15, against="onnxruntime"),
     Variant(name="fp16 fast", file="fp16", precision="fast", goal=1.0),
     Variant(name="int8", file="int8", precision="half", goal=1.2),
     Variant(name="palette 6", file="palette6", precision="half", goal=1.2),
@@ -111,24 +120,71 @@ class Decoder(nn.Module):
         return logits
 
 
+class Tokens(nn.Module):
+    """BERT of 6 layers, 12 heads and width 384: tokens (1, 64) of 8,000 to the hidden state (1, 64, 384)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        sizes = {"num_hidden_layers": 6, "hidden_size": 384, "intermediate_size": 1536, "vocab_size": 8000}
+        self.model = BertModel(BertConfig(**sizes, attn_implementation="eager"))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The last hidden state."""
+        hidden: Tensor = self.model(tokens.long()).last_hidden_state
+        return hidden
+
+
+class Detector(nn.Module):
+    """SSDLite320 on MobileNetV3-Large, no suppression: (1, 3, 320, 320) to boxes and scores (1, A, 95)."""
+
+    def __init__(self, models: Any) -> None:
+        super().__init__()
+        whole = models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
+        self.backbone, self.head = whole.backbone, whole.head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regression and logits of each anchor."""
+        found = self.head(list(self.backbone(images).values()))
+        return torch.cat([found["bbox_regression"], found["cls_logits"]], -1)
+
+
 def source(name: str) -> tuple[nn.Module, np.ndarray[Any, Any]]:
-    """The seeded torch model and an input."""
+    """The seeded torch model and an input.
+
+    "text_line" is MobileNetV3-Small with 0.35 of its channels on (1, 3, 48, 192), of the size of PP-OCR's classifier.
+    """
     torch.manual_seed(SEED)
+    random = np.random.default_rng(SEED)
     if name == "decoder":
-        return Decoder().eval(), np.random.default_rng(SEED).integers(0, 8000, (1, 128)).astype(np.int32)
+        return Decoder().eval(), random.integers(0, 8000, (1, 128)).astype(np.int32)
+    if name == "bert":
+        return Tokens().eval(), random.integers(0, 8000, (1, 64)).astype(np.int32)
     from builder.model.torchvision_import import import_torchvision
 
-    model: nn.Module = getattr(import_torchvision().models, name)(weights=None)
+    models = import_torchvision().models
+    size: tuple[int, ...] = (3, 224, 224)
+    model: nn.Module
+    if name == "detector":
+        model, size = Detector(models), (3, 320, 320)
+    elif name == "text_line":
+        layers, last = sys.modules[models.MobileNetV3.__module__]._mobilenet_v3_conf(
+            "mobilenet_v3_small", width_mult=0.35
+        )
+        model, size = models.MobileNetV3(layers, last // 8, num_classes=2), (3, 48, 192)
+    else:
+        model = getattr(models, name)(weights=None)
     for parameter in model.parameters():  # some heads begin at zero
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     with torch.no_grad():  # statistics that fit the activations, which would vanish or explode without
-        model.train()(torch.rand(4, 3, 224, 224))
-    return model.eval(), np.random.default_rng(SEED).random((1, 3, 224, 224)).astype(np.float32)
+        model.train()(torch.rand(4, *size))
+    return model.eval(), random.random((1, *size)).astype(np.float32)
 
 
 def convert(name: str, folder: Path) -> None:
-    """Write the four packages of a model. Runs in a process of its own: conversion leaves much memory behind."""
+    """Write a model's ONNX file and packages. Runs in a process of its own: conversion leaves much memory behind."""
     from builder.backends.coreml.importing import import_coremltools
 
     ct = import_coremltools()
@@ -138,7 +194,11 @@ def convert(name: str, folder: Path) -> None:
     torch.backends.mha.set_fastpath_enabled(False)  # coremltools cannot convert the fused attention
     model, example = source(name)
     with torch.no_grad():
-        traced = torch.jit.trace(model, torch.from_numpy(example), check_trace=False)
+        tensor = torch.from_numpy(example)
+        traced = torch.jit.trace(model, tensor, check_trace=False)
+        torch.onnx.export(
+            model, (tensor,), str(folder / "model.onnx"), dynamo=False, input_names=["input"], opset_version=17
+        )
     for precision in ("fp32", "fp16"):
         converted = ct.convert(
             traced,
@@ -191,8 +251,18 @@ def snr(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
     return float("inf") if noise == 0 else 10 * float(np.log10(np.square(wide).sum() / noise))
 
 
-def compare(name: str, folder: Path, rounds: int) -> None:
-    """Measure one model and print a line a variant."""
+def session(path: Path, threads: int) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+    """A prediction of onnxruntime on this many threads of the processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    running = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda example: running.run(None, {"input": example})[0]  # type: ignore[no-any-return]  # one array
+
+
+def compare(name: str, folder: Path, rounds: int, threads: int, variants: list[Variant]) -> dict[str, float]:
+    """Measure one model, print a line a variant, and return the ratios."""
     from coreml_runtime import load
 
     model, example = source(name)
@@ -204,37 +274,59 @@ def compare(name: str, folder: Path, rounds: int) -> None:
             output: Tensor = model(tensor)
             return output.numpy()
 
-    paths = {variant: str(folder / f"{variant.file}.mlpackage") for variant in VARIANTS}
-
-    def loader(variant: Variant, path: str) -> Callable[[], Any]:
+    def loader(variant: Variant) -> Callable[[], Any]:
+        path = str(folder / f"{variant.file}.mlpackage")
         return lambda: load(path, precision=variant.precision)  # type: ignore[arg-type]  # one of the precisions
 
-    loader(VARIANTS[0], paths[VARIANTS[0]])()  # imports and the file cache are not what is measured
+    loader(variants[0])()  # imports and the file cache are not what is measured
     loads = {
-        variant: statistics.median(timed(loader(variant, path), time.process_time) for _ in range(5))
-        for variant, path in paths.items()
+        variant: statistics.median(timed(loader(variant), time.process_time) for _ in range(5)) for variant in variants
     }
-    models = {variant: loader(variant, path)() for variant, path in paths.items()}
-    calls: dict[Any, Callable[[], Any]] = {"torch": eager}
+    models = {variant: loader(variant)() for variant in variants}
+    calls: dict[Any, Callable[[], Any]] = {
+        "torch": eager, "onnxruntime": partial(session(folder / "model.onnx", threads), example)
+    }  # fmt: skip
     calls |= {variant: partial(loaded.predict, {"input": example}) for variant, loaded in models.items()}
-    first = {key: timed(call, time.process_time) for key, call in calls.items()}
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    first = {key: timed(call, clock) for key, call in calls.items()}
     times: dict[Any, list[float]] = {key: [] for key in calls}
     for _ in range(rounds):
         for key, call in calls.items():
-            times[key].append(timed(call))
-    base = statistics.median(times["torch"])
-    print(f"\n{name}: {parameters / 1e6:.1f} million parameters, torch eager {base * 1e3:.1f} ms")
+            times[key].append(timed(call, clock))
+    middle = {key: statistics.median(values) for key, values in times.items()}
+    print(
+        f"\n{name}: {parameters / 1e6:.1f} million parameters, onnxruntime {middle['onnxruntime'] * 1e3:.1f} ms, "
+        f"torch eager {middle['torch'] * 1e3:.1f} ms"
+    )
     expected = eager()
+    ratios = {}
     for variant, loaded in models.items():
-        ratio = statistics.median(times[variant]) / base
+        pairs = zip(times[variant], times[variant.against], strict=True)
+        ratios[variant.name] = statistics.median(ours / theirs for ours, theirs in pairs)
         quality = snr(loaded.predict({"input": example})["output"], expected)
         loaded_in = beside(loads[variant], LOAD_GOAL * max(parameters, LOAD_FROM_PARAMETERS) / 1e8, digits=2)
-        grown = growth(paths[variant], variant, parameters)
+        grown = growth(str(folder / f"{variant.file}.mlpackage"), variant, parameters)
+        ratio = beside(ratios[variant.name], variant.goal, digits=2)
+        started = beside(first[variant] / middle[variant], FIRST_GOAL)
         print(
-            f"  {variant.name:15} {beside(ratio, variant.goal)}   load {loaded_in} s   first {first[variant]:5.2f} s   "
-            f"SNR {quality:5.1f} dB{grown}",
+            f"  {variant.name:15} {middle[variant] * 1e3:7.1f} ms  {ratio} of {variant.against}   first {started}   "
+            f"load {loaded_in} s   SNR {quality:5.1f} dB{grown}",
             flush=True,
         )
+    return ratios
+
+
+def summarise(variants: list[Variant], ratios: list[dict[str, float]]) -> None:
+    """The geometric mean and the worst model of each variant that is held against onnxruntime."""
+    print()
+    for variant in variants:
+        if variant.against == "onnxruntime":
+            values = [each[variant.name] for each in ratios]
+            mean, worst = statistics.geometric_mean(values), max(values)
+            print(
+                f"{variant.name:15} geometric mean {beside(mean, variant.goal, digits=2)}, "
+                f"worst {beside(worst, WORST_GOAL)} of onnxruntime"
+            )
 
 
 def growth(path: str, variant: Variant, parameters: int) -> str:
@@ -257,6 +349,8 @@ def main() -> None:
     """Convert what is not there yet, then measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    names = [variant.name for variant in VARIANTS]
+    parser.add_argument("--variants", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--keep", type=Path)
@@ -274,8 +368,10 @@ def main() -> None:
     print(
         f"{platform.machine()}, {options.threads} thread(s), torch {version('torch')}, coremltools "
         f"{version('coremltools')}, seed {SEED}, {options.rounds} rounds in turn, medians; "
-        "times in times of torch eager"
+        f"onnxruntime {version('onnxruntime')}"
     )
+    variants = [variant for variant in VARIANTS if variant.name in options.variants]
+    ratios = []
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.models:
             folder = (options.keep or Path(temporary)) / name
@@ -285,7 +381,8 @@ def main() -> None:
                     [sys.executable, __file__, "--convert", name, str(folder)], check=True, capture_output=True,
                     env={**os.environ, "TMPDIR": temporary},
                 )  # fmt: skip
-            compare(name, folder, options.rounds)
+            ratios.append(compare(name, folder, options.rounds, options.threads, variants))
+    summarise(variants, ratios)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from builder.artifacts.costs import Costs as Costs
+from builder.artifacts.devices import DeviceMeasurement as DeviceMeasurement
 from builder.artifacts.findings import LintFinding as LintFinding
 from builder.artifacts.headroom import Headroom as Headroom
 
@@ -507,6 +508,8 @@ class BuildRecord:
     """What probably keeps the artifact off the Neural Engine, and where numbers can go wrong, the surest first."""
     costs: tuple[Costs, ...] = ()
     """What each function of the artifact costs; empty where that was not counted."""
+    devices: tuple[DeviceMeasurement, ...] = ()
+    """What devices measured of these very bytes."""
     chosen: AutoResult | None = None
     """What `auto` stands for, where the recipe says it."""
     decided: BuildSpec | None = None

@@ -179,6 +179,19 @@ def _shells(_word: str, _verb: str) -> Iterator[Candidate]:
     yield from ((shell, "") for shell in ("bash", "zsh", "fish"))
 
 
+def _device_actions(_word: str, _verb: str) -> Iterator[Candidate]:
+    from builder.cli.device import ACTIONS
+
+    yield from ACTIONS.items()
+
+
+def _subjects(word: str, verb: str) -> Iterator[Candidate]:
+    """A recipe with its settings, an artifact, or a file."""
+    yield from _overrides(word, verb)
+    if "=" not in word:
+        yield from _files(word, verb)
+
+
 _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "key=value": _overrides,
     "FOLDER": _folders,
@@ -195,5 +208,7 @@ _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "recipe=NAME | ARTIFACT": _recipes_and_models,
     "SHELL": _shells,
     "VERB": _json_verbs,
+    "ACTION": _device_actions,
+    "SUBJECT": _subjects,
 }
 """How values are found, by the name that help shows for them."""

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.artifacts import AutoResult, BuildRecord, BuildRequest
+from builder.artifacts import AutoResult, BuildRecord, BuildRequest, DeviceMeasurement
+from builder.artifacts.devices import read_measurements
 from builder.backends import backend_of
 from builder.engine.failure import with_log
 from builder.engine.result import log_details, make_record
@@ -41,6 +42,7 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
                 log_details(record, logged)
         except ConversionError as error:
             raise with_log(error, folder, broken_folder(outputs, request.recipe, request.variant)) from error
+        record = replace(record, devices=_measured_before(record.artifact.digest, outputs, progress))
         good = record.status == "built"
         place = variant_folder if good else broken_folder
         final = place(outputs, request.recipe, record.variant)
@@ -64,6 +66,20 @@ def build(request: BuildRequest, *, outputs: Path, progress: Progress) -> BuildR
 
             track(record, outputs=outputs, progress=progress)  # before the next build of this variant replaces it
     return record
+
+
+def _measured_before(artifact: str, outputs: Path, progress: Progress) -> tuple[DeviceMeasurement, ...]:
+    """What devices measured of an artifact of the same bytes; damaged files are a warning, and count for nothing."""
+    try:
+        return read_measurements(outputs, artifact)
+    except (OSError, ValueError) as error:
+        progress.warn(f"measurements on devices cannot be read: {error}", code="B0020")
+        return ()
+
+
+def recorded(request: BuildRequest, folder: Path, progress: Progress) -> BuildRecord:
+    """What a build of `request` would write down, its artifact in `folder`; nothing is published or tracked."""
+    return _recorded(request, folder, progress)
 
 
 def _recorded(request: BuildRequest, folder: Path, progress: Progress) -> BuildRecord:

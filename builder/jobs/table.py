@@ -16,6 +16,7 @@ from rich.text import Text
 from builder.analysis.costs.screen import amount
 from builder.artifacts import CheckReport
 from builder.artifacts.costs import figures
+from builder.artifacts.devices import figures as device_figures
 from builder.jobs.jobs import Outcome
 from builder.reports.plain import duration, size, value_text
 from builder.reports.verdict import leading, worst_values
@@ -40,7 +41,7 @@ class Row:
     checks: Mapping[str, CheckReport]
     """By name, with the engine too where one check ran on several."""
     figures: Mapping[str, float]
-    """What the artifact costs, by name: `costs.macs`."""
+    """What the artifact costs, and what devices measured: `costs.macs`, `device.iPhone16,2.ane.latency_ms`."""
 
     @property
     def name(self) -> str:
@@ -65,7 +66,9 @@ def row_of(outcome: Outcome) -> Row:
 
 def _figures(document: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an artifact that no check makes."""
-    return {f"costs.{name}": value for costs in document.get("costs", ()) for name, value in figures(costs).items()}
+    found = {f"costs.{name}": value for costs in document.get("costs", ()) for name, value in figures(costs).items()}
+    devices = (device_figures(device) for device in document.get("devices", ()))
+    return found | {f"device.{name}": value for numbers in devices for name, value in numbers.items()}
 
 
 def _named(outcome: Outcome) -> str:
@@ -161,7 +164,7 @@ def _table(
     table.add_column("size", justify="right", no_wrap=True)
     differing = _differing(rows)
     for name in differing:
-        table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
+        table.add_column(_head(name), justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for name in checks if checks is not None else ["checks"] if any(row.checks for row in rows) else []:
         table.add_column(_heading(name, rows) if checks is not None else name, no_wrap=checks is not None)
@@ -185,9 +188,15 @@ def _table(
 
 
 def _differing(rows: Sequence[Row]) -> list[str]:
-    """The figures worth a column: those in which jobs differ."""
+    """The figures worth a column: costs in which jobs differ, and the latency of each unit that a device measured."""
     found = {name: {row.figures[name] for row in rows if name in row.figures} for name in _COLUMNS}
-    return [name for name, values in found.items() if len(values) > 1]
+    measured = sorted({name for row in rows for name in row.figures if name.endswith(".latency_ms")})
+    return [*(name for name, values in found.items() if len(values) > 1), *measured]
+
+
+def _head(name: str) -> str:
+    """`MACs`, or the device and the unit whose latency it is."""
+    return _COLUMNS.get(name) or "\n".join([*name.split(".")[1:3], "ms"])
 
 
 def figure_text(name: str, value: float | None) -> str:

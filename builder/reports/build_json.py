@@ -59,6 +59,7 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
         "lint": plain(record.lint),
         "headroom": plain(record.headroom),
         "costs": [_costs(each) for each in record.costs],
+        "devices": plain(record.devices),
         "op_counts": dict(sorted(record.op_counts.items())),
         "source_bytes": record.source_bytes,
         "labels": None if record.labels is None else len(record.labels),

@@ -6,7 +6,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from builder.artifacts import BuildRecord
-from builder.reports import page_chosen, page_costs, page_facts, page_headroom, page_interface, page_steps, page_verdict
+from builder.reports import (
+    page_chosen,
+    page_costs,
+    page_devices,
+    page_facts,
+    page_headroom,
+    page_interface,
+    page_steps,
+    page_verdict,
+)
 from builder.reports.markup import Markup, element, join, render, section_id
 from builder.util.paths import write_atomically
 
@@ -27,7 +36,8 @@ def render_html(record: BuildRecord) -> str:
     title = f"{record.request.recipe} · {record.variant}"
     made = {name: make(record) for name, make in _SECTIONS.items()}
     sections = {name: part for name, part in made.items() if part is not None}
-    links = [element("a", name, href=f"#{section_id(name)}") for name in sections]
+    named = [name for name in sections if name != "Devices" or record.devices]
+    links = [element("a", name, href=f"#{section_id(name)}") for name in named]
     style = files("builder.reports").joinpath("report.css").read_text(encoding="utf-8")
     head = join(
         Markup(html='<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -58,6 +68,7 @@ _SECTIONS = {
     "Bytes": page_facts.weight,
     "Operators": page_facts.operators,
     "Costs": page_costs.costs,
+    "Devices": lambda record: page_devices.place(record.devices),
     "Headroom": page_headroom.headroom,
     "Neural Engine": page_facts.neural_engine,
     "Substitutions": page_facts.substitutions,

@@ -20,7 +20,9 @@ def interface(record: BuildRecord) -> Markup:
     """Inputs and outputs as the app sees them."""
     head = ("input", "kind", "what the app gives")
     back = ("output", "kind", "what the app gets")
-    given = [(code(f["name"]), f["kind"], element("span", _feature(f), *_normalised(record, f))) for f in record.inputs]
+    given = [
+        (code(f["name"]), f["kind"], element("span", feature_text(f), *_normalised(record, f))) for f in record.inputs
+    ]
     states = [
         (code(name), "state", f"{state.dtype}, zero at first, kept from one prediction to the next")
         for name, state in record.request.spec.state.items()
@@ -28,7 +30,7 @@ def interface(record: BuildRecord) -> Markup:
     return section(
         "Inputs and outputs",
         table(head, [*given, *states], class_="features"),
-        table(back, [(code(f["name"]), f["kind"], _feature(f)) for f in record.outputs], class_="features"),
+        table(back, [(code(f["name"]), f["kind"], feature_text(f)) for f in record.outputs], class_="features"),
         *_functions(record),
         *_labels(record),
     )
@@ -47,14 +49,19 @@ def _functions(record: BuildRecord) -> Iterator[Markup]:
 
 
 def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{feature['name']}: {_feature(feature)}" for feature in features)
+    return "; ".join(f"{feature['name']}: {feature_text(feature)}" for feature in features)
+
+
+def swift_code(record: BuildRecord) -> str:
+    """The type that an app calls, as the package has it. Raises ConfigurationError where no Swift is written for it."""
+    return interface_source(package_of_record(record))
 
 
 def swift(record: BuildRecord) -> Markup:
-    """The type that an app calls, as the package has it, and how to get that."""
+    """The type that an app calls, and how to get that."""
     command = f"python -m builder package recipe={record.request.recipe}"
     try:
-        source = interface_source(package_of_record(record))
+        source = swift_code(record)
     except ConfigurationError as error:  # of a feature that no Swift is written for
         return section("Call it from Swift", element("p", error.message))
     return section(
@@ -64,7 +71,8 @@ def swift(record: BuildRecord) -> Markup:
     )
 
 
-def _feature(feature: Mapping[str, Any]) -> str:
+def feature_text(feature: Mapping[str, Any]) -> str:
+    """What an input or output is, in words."""
     kind = feature["kind"]
     if kind == "string":
         return "the best label"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from builder.artifacts import CheckReport
+from builder.artifacts.devices import MEASURES, UNITS
 from builder.jobs.table import Row
 from builder.reports.plain import leaves
 from builder.reports.verdict import worst_values
@@ -46,7 +47,12 @@ def is_known(measure: str, known: Sequence[str]) -> bool:
     anywhere = (
         ".".join([*parts[:2], PLACE_OF_OUTPUT, *parts[3:]]) if len(parts) == 4 and parts[2].isidentifier() else ""
     )
-    return measure in known or anywhere in known
+    return measure in known or anywhere in known or _is_of_a_device(parts)
+
+
+def _is_of_a_device(parts: Sequence[str]) -> bool:
+    """`device.iPhone16,2.ane.latency_ms`: which devices there are, nobody knows before they measure."""
+    return len(parts) == 4 and parts[0] == "device" and parts[2] in UNITS and parts[3] in MEASURES
 
 
 def _limited(check: Check) -> Iterator[str]:
@@ -65,7 +71,9 @@ def value_of(measure: str, row: Row, worst: Worst) -> float:
         return float(row.size_bytes)
     if measure == SECONDS:
         return row.outcome.seconds
-    if measure.startswith("costs."):
+    if measure.startswith("device.") and measure not in row.figures:
+        raise UnmeasuredError(f"{measure} was not measured: `device run` measures {row.name} on a Mac")
+    if measure.startswith(("costs.", "device.")):
         if measure not in row.figures:
             raise UnmeasuredError(f"{measure} is not known; known: {', '.join(row.figures) or 'nothing of it'}")
         return row.figures[measure]

@@ -15,6 +15,7 @@ from typing import Any
 
 from builder.artifacts import BuildRecord, CheckReport
 from builder.artifacts.costs import figures
+from builder.artifacts.devices import figures as device_figures
 from builder.reports.plain import leaves, plain, size
 from builder.reports.verdict import engine, headline, made_on, outcome, seeded_notice, synthetic_notice
 
@@ -127,6 +128,9 @@ def _figures(record: BuildRecord) -> Iterator[tuple[str, float]]:
     for costs in record.costs:
         for name, value in figures(costs).items():
             yield "/".join(["costs", *(metric_key(part) for part in name.split("."))]), value
+    for device in record.devices:
+        for name, value in device_figures(device).items():
+            yield "/".join(["device", *(metric_key(part) for part in name.split("."))]), value
     for name, check in _named(record):
         yield from _output_figures(name, check.values)
     if record.conversion is not None:

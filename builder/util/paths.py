@@ -43,6 +43,11 @@ def outbox_folder(outputs: Path) -> Path:
     return outputs / ".outbox"
 
 
+def devices_folder(outputs: Path) -> Path:
+    """What devices measured, by the digest of the artifact."""
+    return outputs / ".devices"
+
+
 def tracking_database(outputs: Path) -> Path:
     """The default tracking store."""
     return outputs / "mlflow.db"

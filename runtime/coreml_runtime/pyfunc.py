@@ -63,17 +63,11 @@ class Predictor:
 
         What is wrong with an input is an MlflowException of the kind that a server answers with 400.
         """
-        from mlflow.exceptions import MlflowException
-
         try:
             top_k = _top_k(params)
             results = [self._run(row, top_k) for row in self._rows(model_input)]
-        except InputError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
-        except PredictionError as error:  # such as an index past a table's end: what a value makes of the model
-            raise MlflowException.invalid_parameter_value(f"the prediction failed: {error}") from error
         except RuntimeFailure as error:
-            raise MlflowException(f"the model is unfit: {error}") from error
+            raise _for_mlflow(error) from error
         return _gathered(results) if self.output is None else _column(results, self.output)
 
     def _run(self, row: Mapping[str, Any], top_k: int | None) -> dict[str, Any]:
@@ -94,6 +88,17 @@ class Predictor:
                 for name, feature in self.model.inputs.items()
                 if name in row and not (row[name] is None and getattr(feature, "optional", False))
             }
+
+
+def _for_mlflow(error: RuntimeFailure) -> Exception:
+    """A failure as MLflow's server understands it: 400 for what a request made of the model, else 500."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, InputError):
+        return MlflowException.invalid_parameter_value(str(error))  # type: ignore[no-any-return]
+    if isinstance(error, PredictionError):  # such as an index past a table's end
+        return MlflowException.invalid_parameter_value(f"the prediction failed: {error}")  # type: ignore[no-any-return]
+    return MlflowException(f"the model is unfit: {error}")  # type: ignore[no-any-return]
 
 
 def takes_arrays(model: Model) -> bool:

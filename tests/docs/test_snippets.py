@@ -58,6 +58,8 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         pytest.param("docs/guide/migrate.md", marks=pytest.mark.slow),
         "docs/guide/headroom.md",
         "docs/guide/costs.md",
+        pytest.param("docs/guide/device.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/card.md", marks=pytest.mark.slow),
         "runtime/README.md",
         pytest.param("docs/guide/mlflow.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/language.md", marks=pytest.mark.slow),

@@ -148,3 +148,15 @@ def test_a_user_who_interrupts_is_not_the_code_that_raises(monkeypatch: pytest.M
     monkeypatch.setattr(child._Here, "is_interrupted", True)
     with pytest.raises(KeyboardInterrupt), guarded("it"):
         raise KeyboardInterrupt
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system cannot wait for a process and for a time")
+def test_the_end_of_a_child_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a child that takes longer than the pauses take to grow, and pauses that nobody could overlook
+    monkeypatch.setattr(child, "min", lambda *_: 30.0, raising=False)
+    started = time.monotonic()
+    # when
+    code = child.run_in_child(lambda: time.sleep(0.1) or 0)
+    # then
+    assert code == 0
+    assert time.monotonic() - started < 15

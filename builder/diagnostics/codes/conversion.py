@@ -1,4 +1,4 @@
-"""B0401 to B0501: capture, conversion, compression and checks."""
+"""B0401 to B0503: capture, conversion, compression and checks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ def _module(forward: str, *, more: str = "") -> str:
     body = "".join(f"        {line}\n" for line in forward.splitlines())
     return f"import torch\n\n\nclass Net(torch.nn.Module):\n{more}    def forward(self, x):\n{body}\n\nnet = Net\n"
 
+
+_WRONG = """\
+import hashlib
+import json
+import pathlib
+
+import numpy
+
+folder = pathlib.Path("pack")
+with numpy.load(folder / "golden/outputs.npz") as golden:
+    numpy.savez(folder / "device-cpu.npz", **{name: golden[name] + 1 for name in golden.files})
+pack = (folder / "pack.json").read_bytes()
+unit = {"latency_ms": 1.0, "latency_p95_ms": 1.0, "rounds": 1, "load_cold_ms": 1.0, "load_warm_ms": 1.0}
+unit |= {"peak_bytes": 1, "placement": None, "placement_reason": "", "outputs": "device-cpu.npz"}
+unit["sha256"] = hashlib.sha256((folder / "device-cpu.npz").read_bytes()).hexdigest()
+document = {"schema": 1, "pack": hashlib.sha256(pack).hexdigest(), "artifact": json.loads(pack)["artifact"]}
+document |= {"stand_in": True, "device": {"model": "stand-in", "chip": "", "system": ""}, "tools": {}}
+document |= {"started": "2026-01-01T00:00:00Z", "units": {"cpu": unit}}
+(folder / "device.json").write_text(json.dumps(document))
+"""
 
 CODES = (
     Code(
@@ -160,5 +180,29 @@ CODES = (
         "`outputs/broken/`, with a report that shows values and limits; `python -m builder debug recipe=NAME` "
         "names the operators that add the error.",
         example=net("checks: {structure: {kind: structure, bytes: {max: 1}}}"),
+    ),
+    Code(
+        code="B0502",
+        title="a device computes something else",
+        text="Core ML on a device was given the golden inputs, and its outputs are beyond the limits of the recipe's "
+        "parity check, or it could not predict on any compute unit. The numbers are not attached to the build. Units "
+        "that compute in half precision may overflow where float32 does not: `python -m builder lint` shows headroom.",
+        example=Example(
+            files={"net.py": NET, "recipes/x.yaml": NET_RECIPE, "make.py": _WRONG},
+            commands=(
+                "recipe=x target=ios16",
+                "device pack recipe=x target=ios16 -o pack",
+                "python make.py",
+                "device take pack/device.json",
+            ),
+            slow=True,
+        ),
+    ),
+    Code(
+        code="B0503",
+        title="untrained weights are not published",
+        text="The pretrained weights could not be had, so the artifact was built from seeded ones (`offline: seeded`). "
+        "`publish` gives such an artifact to nobody. Build it where the weights can be had.",
+        example=None,
     ),
 )

@@ -86,4 +86,23 @@ CODES = (
             slow=True,
         ),
     ),
+    Code(
+        code="B0710",
+        title="a device cannot be measured by ssh",
+        text="`device run` uses the system's `ssh` and `scp`, which ask nothing (`BatchMode`): the host must be known, "
+        "and let this machine in by a key. The Mac needs Python with coremltools (`--python PATH`). Each step has "
+        "`--timeout` seconds. Nothing is attached to the build.",
+        example=net(commands=("device run ssh://nowhere.invalid recipe=x",), slow=True),
+    ),
+    Code(
+        code="B0711",
+        title="the Hub does not take it",
+        text="`publish` could not make its commit: no token, no right to write, no network, or somebody else committed "
+        "at the same time. The repository is as it was; publish again.",
+        example=net(
+            commands=("publish --to hf://me/model recipe=x",),
+            environment={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_example"},
+            slow=True,
+        ),
+    ),
 )

@@ -1,4 +1,4 @@
-"""B0601 to B0610: locks, releases, and what others can verify."""
+"""B0601 to B0611: locks, releases, and what others can verify."""
 
 from __future__ import annotations
 
@@ -128,5 +128,12 @@ CODES = (
         text="With `--locked`, sources, data and tools are those that `builder.lock` names. The screen lists what is "
         "another; `python -m builder lock recipe=NAME` accepts that.",
         example=Example(files={"net.py": NET, "recipes/x.yaml": NET_RECIPE}, commands=("recipe=x --locked",)),
+    ),
+    Code(
+        code="B0611",
+        title="a measurement is not taken",
+        text="`device take` compares digests: of the pack, of the outputs that came back, and of the artifact that the "
+        "build has now. A file that is damaged, not whole, or of another build is refused, and nothing is attached.",
+        example=Example(files={"device.json": "{}"}, commands=("device take device.json",)),
     ),
 )

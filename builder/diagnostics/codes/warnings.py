@@ -263,4 +263,11 @@ CODES = (
         "not be sent waits, and the next command or `python -m builder flush` sends it.",
         example=None,
     ),
+    Code(
+        code="B0020",
+        title="a measurement on a device cannot be read",
+        text="What `device take` keeps in `outputs/.devices`, by the digest of the artifact, is damaged. The build "
+        "goes on without it; remove the file that is named, and take the measurement again.",
+        example=None,
+    ),
 )

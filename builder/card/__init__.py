@@ -1,0 +1,1 @@
+"""The model card of an artifact, and its publication on the Hugging Face Hub."""
