@@ -11,6 +11,7 @@ import importlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from builder.cli.main import VERBS
 from builder.config.folders import GROUPS, SEARCHES, SWEEPS, Library, head_comment, open_library
@@ -194,6 +195,7 @@ def _subjects(word: str, verb: str) -> Iterator[Candidate]:
 
 _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "key=value": _overrides,
+    "key=value | MODEL": lambda word, verb: chain(_overrides(word, verb), _models(word, verb)),
     "FOLDER": _folders,
     "FILE": _files,
     "SOURCE": _files,

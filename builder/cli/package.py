@@ -35,7 +35,7 @@ _MOST = 2
 def parser() -> Parser:
     """Return the parser of this verb."""
     made = Parser("package", DESCRIPTION, usage="package recipe=NAME [key=value …] | ARTIFACT | FOLDER [--both]")
-    made.add_argument("given", nargs="*", metavar="recipe=NAME | ARTIFACT", help="what to make a package of")
+    made.add_argument("given", nargs="*", metavar="key=value | MODEL", help="the recipe, or an artifact or its folder")
     made.add_argument("--both", action="store_true", help="also the other format of the recipe, chosen at run time")
     made.add_argument("--output", metavar="FOLDER", help="the package (default: outputs/packages/NAME)")
     made.add_argument("--outputs", default="outputs", metavar="FOLDER", help="where builds go (default: outputs)")

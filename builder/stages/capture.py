@@ -19,6 +19,7 @@ from builder.backends.coreml.preflight.raised import Watch, trace_constants
 from builder.checks.comparison import judge
 from builder.checks.limits import CAPTURE
 from builder.errors import BuilderError, ConversionError
+from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.torchscript import folded, is_decided, unrolled
@@ -34,7 +35,7 @@ class ValueConstantError(ConversionError):
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
-    with _attention_in_operators():
+    with _attention_in_operators(), padding_set_to_zero():
         traced = _trace(prepared.module, inputs)
         if is_decided(traced, prepared.module, keeps_state=bool(prepared.states)):
             return traced
@@ -55,7 +56,7 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
 
 def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
-    with _attention_in_operators(), exposed(prepared.module):
+    with _attention_in_operators(), padding_set_to_zero(), exposed(prepared.module):
         shapes = _dynamic_shapes(prepared)
         program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
         return _with_strides(_without_changed_inputs(program))
@@ -126,7 +127,7 @@ def _scripted(model: torch.nn.Module) -> Any:
 
 def onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:
     """An ONNX graph, of a PyTorch module by torch.onnx; of an ONNX source the file's own, with what surrounds it."""
-    with _attention_in_operators():
+    with _attention_in_operators(), padding_set_to_zero():
         return capture_onnx(prepared, inputs, names)
 
 
@@ -231,7 +232,13 @@ def _trace_again(prepared: PreparedModel, watch: Watch | None, sample: Sample, *
         return ()
     other = watch.again()
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _attention_in_operators(), other.watching():
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            _attention_in_operators(),
+            padding_set_to_zero(),
+            other.watching(),
+        ):
             warnings.simplefilter("ignore")
             _trace(prepared.module, tuple(sample.tensors.values()))
     except Exception:  # the model refuses this shape, or cannot be traced at it: nothing is learnt

@@ -26,6 +26,8 @@ from builder.swift.interface import (
     task_of,
 )
 
+_OURS = frozenset({"Feature", "Pictures", "CoreMLRunner", "CoreAIRunner", "ModelRunner", "StateStorage"})
+"""Names of types in every package."""
 _SHOWN = ("author", "license", "version", "description")
 
 
@@ -106,7 +108,8 @@ def _artifact(path: Path, digest: str) -> Artifact:
     suffix = path.suffix.removeprefix(".")
     if suffix not in BACKENDS:
         raise ConfigurationError(f"{path} is not an artifact", code="B0226")
-    return Artifact(path=path, stem=path.stem, suffix=suffix, digest=digest.removeprefix("sha256:"))
+    stem = f"{path.stem}_model" if path.stem in _OURS else path.stem  # Xcode generates a class of that name
+    return Artifact(path=path, stem=stem, suffix=suffix, digest=digest.removeprefix("sha256:"))
 
 
 def _package(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from builder.errors import ConfigurationError
-from builder.swift.words import identifier, identifiers
+from builder.swift.words import identifiers
 
 Kind = Literal["picture", "array", "number", "integer", "text", "shares"]
 """A picture, an array, a double, a whole number, a text, or a probability for each label."""
@@ -112,7 +112,7 @@ class Feature:
         elif self.is_optional:
             said += "; unless given, the model's own"
         if self.low is not None or self.high is not None:
-            said += f"; each {_between(self)}"
+            said += f"; each of them {_between(self)}"
         return said
 
 
@@ -172,26 +172,22 @@ def _is_open(given: Mapping[str, Any], kind: Kind) -> bool:
 
 
 def _other_sizes(given: Mapping[str, Any]) -> str:
-    ranges = given.get("ranges", given.get("size_ranges"))
+    ranges = given.get("ranges", given.get("size_ranges", [])[::-1] or None)  # of pictures the width first
     if ranges is not None:
         shown = " × ".join(str(low) if low == high else f"{low} to {_end(high)}" for low, high in ranges)
         return f"sizes may be {shown}"
-    shapes = given.get("enumerated_shapes", given.get("enumerated_sizes"))
+    shapes = given.get("enumerated_shapes", [size[::-1] for size in given.get("enumerated_sizes", [])] or None)
     if shapes is not None:
         return "sizes may be " + ", ".join(" × ".join(map(str, shape)) for shape in shapes)
     return ""
 
 
 def _between(feature: Feature) -> str:
-    below = "below" if feature.is_whole else "to"
-    low = "" if feature.low is None else f"from {feature.low:g} "
-    return f"{low}{below} {feature.high:g}" if feature.high is not None else low.strip()
+    low = "" if feature.low is None else f"at least {feature.low:g}"
+    most = "below" if feature.is_whole else "at most"
+    high = "" if feature.high is None else f"{most} {feature.high:g}"
+    return " and ".join(filter(None, (low, high)))
 
 
 def _end(high: int | None) -> str:
     return "any" if high is None or high < 0 else str(high)
-
-
-def method_name(function: str) -> str:
-    """What a function of the artifact is called in Swift."""
-    return identifier(function)

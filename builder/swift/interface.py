@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,19 +201,7 @@ def require_same(first: Sequence[Function], second: Sequence[Function]) -> None:
         )
 
 
-def first_generation(target: str) -> int:
-    """The iOS release with the format of a target such as `macos12`."""
-    from builder.spec.target import Target
-
-    return Target(name=target).generation
-
-
 def generation_of_version(version: int) -> int:
     """The iOS release of a specification version of Core ML (`Model.proto`: 4 is iOS 13, 9 is iOS 18)."""
     releases = {4: 13, 5: 14, 6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
     return 13 if version < 4 else releases.get(version, 26)
-
-
-def is_safe_stem(stem: str) -> bool:
-    """Whether a resource may have this name in every bundle."""
-    return re.fullmatch(r"[\w][\w.-]*", stem, re.ASCII) is not None

@@ -86,6 +86,7 @@ def _names(package: Package) -> Mapping[str, Any]:
         "type_state": f"{package.module}State",
         "type_framework": f"{package.module}Framework",
         "run_parameters": named + state,
+        "run_signature": _run(named + state),
         "load": "try await MLModel.load" if package.generation >= 15 else "try MLModel",
         "signature": _signature,
         "accessors": _accessors(package),
@@ -106,6 +107,14 @@ def _accessors(package: Package) -> frozenset[str]:
     inputs = [each for function in package.core_ai for each in function.inputs if each.kind == "array"]
     found |= {_case(each) for each in inputs} | ({"shape"} if inputs else set())
     return frozenset(found)
+
+
+def _run(parameters: str) -> str:
+    """The first line of the method with which runners run the model, in three where it is long."""
+    line = f"    func run(_ inputs: [String: Feature]{parameters}) async throws -> [String: Feature] {{"
+    if len(line) <= _WIDTH:
+        return line
+    return f"    func run(\n        _ inputs: [String: Feature]{parameters}\n    ) async throws -> [String: Feature] {{"
 
 
 def _signature(words: str, function: Function, parameters: str, result: str) -> str:

@@ -11,6 +11,7 @@ from coremltools.models.utils import load_spec
 from builder.__main__ import main
 from builder.backends import backend_of_file
 from builder.backends.coreai.installed import is_installed
+from tests.unit.swift.executed import package_of, require_golden
 
 SLOW = (
     "digits_aimodel_palettize_6", "digits_mobilenet_joint", "faster_rcnn", "mobilenet_v2_aimodel", "mobilenet_v2_fp32",
@@ -53,6 +54,10 @@ def test_recipe_builds(recipe, tmp_path, monkeypatch, capsys):
         "build.log",
         "report.html",
     }
+    # and its Swift package is in the grammar, with golden numbers that the artifact in it gives
+    assert main(["package", str(artifact), "-q"]) == 0
+    package = package_of(artifact)
+    assert require_golden(tmp_path / "outputs" / "packages" / package.module, package) > 0
 
 
 def test_a_seeded_build_says_so_everywhere(tmp_path, monkeypatch, capsys):

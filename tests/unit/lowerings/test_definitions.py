@@ -80,12 +80,25 @@ def put_back(rng: random.Random) -> Case:
     return (lambda x: torch.ops.aten.max_unpool2d(x, indices, [4, 5])), (floats(rng, 1, 1, 2, 2),)
 
 
+def _transformed(x: torch.Tensor, theta: torch.Tensor, padding: str) -> tuple[torch.Tensor, ...]:
+    """A spatial transformer: the map is computed, and nearest places on the half are rounded to even."""
+    grid = functional.affine_grid(theta, (1, 2, 6, 5), align_corners=False)
+    halves = torch.tensor([[[[-0.8, -0.6], [0.0, 0.2], [0.4, 1.0]]]]).expand(1, 1, 3, 2)
+    return (
+        functional.grid_sample(x, grid, padding_mode=padding, align_corners=False),
+        functional.grid_sample(x, halves + 0 * theta[0, 0, 0], mode="nearest", align_corners=False),
+    )
+
+
 def volumes(rng: random.Random) -> Case:
     padding, corners = rng.choice(["zeros", "border", "reflection"]), rng.random() < 0.5
     return (
-        lambda x, grid: tuple(
-            functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=corners)
-            for mode in ("bilinear", "nearest")
+        lambda x, grid: (
+            tuple(
+                functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=corners)
+                for mode in ("bilinear", "nearest")
+            )
+            + _transformed(x[:, :, 0], grid[:, 0, :2, 0], padding)
         )
     ), (floats(rng, 1, 2, 4, 5, 6), floats(rng, 1, 2, 3, 2, 3, low=-0.9, high=0.9))
 
@@ -100,7 +113,34 @@ def with_open_factors(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
-@ways(defined, counted, rounded, places, by_name, put_back, with_open_factors)
+def pooled(rng: random.Random) -> Case:
+    return (
+        lambda x: (
+            functional.avg_pool2d(x[0], 2, divisor_override=3), functional.avg_pool3d(x, 3, 2, 1, ceil_mode=True),
+            functional.avg_pool2d(x[0], 3, 2, 1, True, True, 5),
+        ),
+        (floats(rng, 1, 2, 5, 7, 6),),
+    )  # fmt: skip
+
+
+def solved(rng: random.Random) -> Case:
+    torch.manual_seed(rng.randrange(2**31))
+    layer = nn.Bilinear(3, 3, 4).requires_grad_(False)
+    index = torch.tensor([0, 2])
+    return (
+        lambda a, b: (
+            torch.linalg.slogdet(a + 4 * torch.eye(3))[1], functional.pdist(a), a.put(index, b[0, :2]),
+            a.index_reduce(0, index, b[:2], "amax"), a.index_reduce(1, index, b[:, :2], "mean", include_self=False),
+            torch.quantile(a, 0.3, interpolation="nearest"), torch.nanquantile(a, 0.4, dim=1),
+            functional.hinge_embedding_loss(a, b.sign()),
+            torch.linalg.solve(a + 4 * torch.eye(3), b[:, :1]), layer(a, b),
+        ),
+        (floats(rng, 3, 3), floats(rng, 3, 3)),
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce")
+@ways(defined, counted, rounded, places, by_name, put_back, pooled, solved, with_open_factors)
 def test_these_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path, count=1)
 
@@ -126,6 +166,10 @@ def test_a_trace_has_covariances_and_projected_cells(tmp_path: Path) -> None:
     [
         (lambda x: torch.bincount(x.int()), "as many counts as the greatest value says"),
         (lambda x: x.to(torch.bfloat16).float(), "Core ML has no bfloat16"),
+        (
+            lambda x: torch.view_as_real(torch.complex(x, x).sum(0, keepdim=True)),
+            "complex64",
+        ),  # whose definition is `sum` again
         (lambda x: torch.linalg.svdvals(x), "'linalg_svdvals' not implemented"),
     ],
 )

@@ -29,12 +29,12 @@ FLOATS = np.array([[0, 1, -1, 12, -12, 40], [300, -300, 0.5, 2.5, -2.5, 1e-3]], 
 INTEGERS = np.array([[0, 1, -1, 2049, -2049, 7], [40000, -40000, 70000, 3, -7, 5]], np.int32)
 
 
-def compared(folder, text: str, given: dict[str, np.ndarray], precision: str) -> None:
+def compared(folder, text: str, given: dict[str, np.ndarray], precision: str, opset: int = 21) -> None:
     """Build the graph `text` in one precision and compare every output with onnxruntime's."""
     import onnx
     import torch
 
-    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 21]> {text}')
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)  # which declares the outputs' shapes
     onnx.save(model, str(folder / "m.onnx"))
     spec = BuildSpec.model_validate(
@@ -174,3 +174,39 @@ def test_integers_beyond_32_bits_are_refused_by_name(tmp_path):
         large = Constant <value: tensor = int64 {1099511627776}> () y = Add(wide, large) }"""
     with pytest.raises(ConversionError, match=r"\(Add\) computes with 1099511627776"):
         compared(tmp_path, text, {"i": INTEGERS}, "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_signals_and_places(precision, tmp_path):
+    random = np.random.default_rng(0)
+    outputs = {
+        "spectrum": "DFT(signal)", "half": "DFT<onesided: int = 1>(signal)",
+        "frames": "STFT(signal, step, window)", "products": "CumProd<exclusive: int = 1, reverse: int = 1>(rows, one)",
+        "joined": "Col2Im<strides: ints = [2, 1]>(windows, image, block)",
+        "sampled": 'GridSample<mode: string = "nearest">(x, grid)', "smooth": "GridSample(x, grid)",
+    }  # fmt: skip
+    shapes = ("1,8,2", "1,5,2", "1,3,3,2", "2,6", "1,1,4,4", "1,2,3,2", "1,2,3,2")
+    declared = ", ".join(f"float[{shape}] {name}" for shape, name in zip(shapes, outputs, strict=True))
+    body = " ".join(f"{name} = {call}" for name, call in outputs.items())
+    text = f"""g (float[1,8,1] signal, float[2,6] rows, float[1,4,6] windows, float[1,2,4,6] x, float[1,3,2,2] grid)
+        => ({declared}, float[1,2,2,3] greatest, int64[1,2,2,3] places, float[1,2,4,6] spread, float[6] total,
+            float[2,6] sums) {{
+        step = Constant <value: tensor = int64 {{2}}> ()
+        window = Constant <value: tensor = float[4] {{0.1, 0.7, 0.7, 0.1}}> ()
+        one = Constant <value: tensor = int64 {{1}}> ()
+        image = Constant <value_ints = [4, 4]> ()
+        block = Constant <value_ints = [2, 2]> ()
+        start = Constant <value: tensor = float[6] {{0, 0, 0, 0, 0, 0}}> ()
+        {body}
+        greatest, places = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)
+        spread = MaxUnpool<kernel_shape = [2, 2], strides = [2, 2]>(greatest, places)
+        total, sums = Scan<num_scan_inputs = 1, body = each (float[6] before, float[6] row) =>
+            (float[6] after, float[6] o) {{ after = Add(before, row) o = Mul(after, row) }}>(start, rows)
+    }}"""
+    given = {
+        "signal": random.standard_normal((1, 8, 1)), "rows": random.standard_normal((2, 6)),
+        "windows": random.standard_normal((1, 4, 6)), "x": random.standard_normal((1, 2, 4, 6)),
+        "grid": np.array([[[[-1.0, 0.0], [0.25, 0.5]], [[0.0, 0.25], [0.5, -0.5]], [[1.5, 0.0], [-0.3, 0.9]]]]),
+    }  # fmt: skip
+    given = {name: np.round(array, 2).astype(np.float32) for name, array in given.items()}
+    compared(tmp_path, text, given, precision, opset=26)

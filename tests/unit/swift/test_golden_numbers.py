@@ -3,79 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from builder.backends import backend_of_file
 from builder.config.compose import compose
 from builder.spec import BuildSpec
-from builder.store.digests import artifact_digest
-from builder.swift.describe import package_of_file
 from builder.swift.golden import make_golden
-from builder.swift.interface import Package
 from builder.swift.write import write_package
-from coreml_runtime import load
 from tests.runtime.programs import save_program
 from tests.runtime.stateful import save_stateful
-from tests.unit.swift.packages import faults
+from tests.unit.swift.executed import numbers, package_of, require_golden
 
 DIGITS = Path(__file__).parents[3] / "recipes" / "files" / "digits.mlpackage"
-
-
-def package_of(path: Path) -> Package:
-    """The package of a file, as the command makes it."""
-    return package_of_file(path, artifact_digest(path), backend_of_file(path).describe(path), generation=None)
-
-
-def require_golden(folder: Path, package: Package) -> int:
-    """Execute the artifact in a written package on its golden inputs; returns how many values were compared."""
-    golden = folder / "Tests" / f"{package.module}Tests" / "Golden"
-    document = json.loads((golden / "golden.json").read_text(encoding="utf-8"))
-    artifact = package.artifact("coreml" if "coreml" in package.frameworks else "coreai")
-    path = folder / "Sources" / package.module / "Resources" / artifact.file
-    compared, state = 0, None
-    for prediction in document["predictions"]:
-        model = load(path, prediction["function"] or None)
-        if prediction["begins"] and model.states:
-            state = model.make_state()
-        given = {name: _value(each, golden, package, name) for name, each in prediction["inputs"].items()}
-        answer = model.predict(given, state=state)
-        for name, expected in prediction["outputs"].items():
-            _compare(expected, answer[name], golden)
-            compared += 1
-    return compared
-
-
-def _value(entry: Mapping[str, Any], golden: Path, package: Package, name: str) -> Any:
-    if entry["kind"] == "picture":
-        levels = np.frombuffer((golden / entry["file"]).read_bytes(), np.uint8).reshape(entry["shape"])
-        if package.frameworks == ("coreai",):
-            feature = next(each for each in package.function.inputs if each.name == name)
-            return levels.transpose(2, 0, 1)[None][:, :: -1 if feature.layout == "BGR" else 1]
-        return Image.fromarray(levels.squeeze(-1) if levels.shape[-1] == 1 else levels)
-    if "file" not in entry:
-        return {"number": float, "integer": int, "text": str}[entry["kind"]](entry["text"])
-    return _numbers(entry, golden)
-
-
-def _numbers(entry: Mapping[str, Any], golden: Path) -> Any:
-    dtype = "<i4" if entry["kind"] == "integers" else "<f4"
-    return np.frombuffer((golden / entry["file"]).read_bytes(), dtype).reshape(entry["shape"])
-
-
-def _compare(expected: Mapping[str, Any], found: Any, golden: Path) -> None:
-    if expected["kind"] in ("text", "integer"):
-        assert str(found) == expected["text"]
-        return
-    if isinstance(found, Mapping):
-        found = [found[label] for label in expected["labels"]]
-    numbers = _numbers(expected, golden)
-    np.testing.assert_array_equal(np.asarray(found, numbers.dtype).reshape(-1), numbers.reshape(-1))
 
 
 def test_a_classifier(tmp_path: Path) -> None:
@@ -83,8 +25,6 @@ def test_a_classifier(tmp_path: Path) -> None:
     folder = write_package(package, None, tmp_path / "Digits")
     assert require_golden(folder, package) == 6
     assert package.task == "classifier"
-    for file in folder.rglob("*.swift"):
-        assert faults(file.read_text(encoding="utf-8")) == []
 
 
 def test_states_go_on_from_step_to_step(tmp_path: Path) -> None:
@@ -103,8 +43,8 @@ def test_states_go_on_from_step_to_step(tmp_path: Path) -> None:
     golden = folder / "Tests" / f"{package.module}Tests" / "Golden"
     document = json.loads((golden / "golden.json").read_text(encoding="utf-8"))
     assert [each["begins"] for each in document["predictions"]] == [True, False, False]
-    inputs = [_numbers(each["inputs"]["x"], golden) for each in document["predictions"]]
-    last = _numbers(document["predictions"][2]["outputs"]["y0"], golden)
+    inputs = [numbers(each["inputs"]["x"], golden) for each in document["predictions"]]
+    last = numbers(document["predictions"][2]["outputs"]["y0"], golden)
     np.testing.assert_allclose(last, sum(inputs), atol=2e-2)  # half precision
 
 

@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 WHOLE = ("classifier_both", "step_coreai")
 """Those of which every file is golden; of the others it is the interface."""
 TASKS = by_task()
-LONGEST = 140
+LONGEST = 120
 KEYWORDS = "Any Self Type as class default func in init inout let nil protocol repeat self static switch throws try _"
 
 
@@ -161,6 +161,13 @@ def test_labels_are_those_of_the_probabilities() -> None:
     assert f'found["{LABEL[1]["name"]}"] = .shares' in core_ai
 
 
+def test_other_sizes_are_the_width_first() -> None:
+    source = interface_source(package(described(({**PICTURE, "size_ranges": [[48, 96], [64, -1]]},))))
+    assert "- Parameter image: 64 × 48 pixels; sizes may be 64 to any × 48 to 96" in source
+    source = interface_source(package(described(({**PICTURE, "enumerated_sizes": [[48, 64], [96, 128]]},))))
+    assert "sizes may be 64 × 48, 128 × 96" in source
+
+
 def test_a_kind_without_swift_is_named(make_record: Callable[..., BuildRecord]) -> None:
     record = make_record(outputs=({"name": "words", "kind": "sequence"},))
     assert "no Swift is written for the feature words, which is of kind sequence" in render_html(record)
@@ -181,8 +188,8 @@ def test_the_report_has_the_interface_of_the_package(make_record: Callable[..., 
         inputs=inputs, outputs=(array("y", 1, 8),), labels=None, request=replace(record.request, spec=spec)
     )
     source = interface_source(package_of_record(record))
-    assert "assert(ids.allSatisfy { $0 >= 0 && $0 < 9 }," in source
-    assert "assert(level.allSatisfy { $0 >= -1 && $0 <= 1 }," in source
-    assert "- Parameter level: 1 × 8 numbers, the last axis fastest; each from -1 to 1" in source
+    assert "  ids.allSatisfy { $0 >= 0 && $0 < 9 }," in source
+    assert "  level.allSatisfy { $0 >= -1 && $0 <= 1 }," in source
+    assert "- Parameter level: 1 × 8 numbers, the last axis fastest; each of them at least -1 and at most 1" in source
     assert faults(source) == []
     assert "MobilenetV2Fp16Model" in render_html(record)

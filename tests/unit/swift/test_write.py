@@ -9,7 +9,8 @@ import pytest
 
 from builder.errors import ConfigurationError
 from builder.swift.write import require_own, write_package
-from tests.unit.swift.test_golden_numbers import DIGITS, package_of
+from tests.unit.swift.executed import package_of
+from tests.unit.swift.test_golden_numbers import DIGITS
 
 
 @pytest.fixture

@@ -84,7 +84,11 @@ def _without_half_made() -> None:
 
 def defined(context: Any, node: Any) -> Convert | None:
     """A lowering for this node alone, by the operators that torch makes of it; None where there is nothing new."""
-    for operator, args, kwargs in possible_calls(context, node):
+    try:
+        calls = possible_calls(context, node)
+    except Exception:  # of arguments that coremltools keeps in a form of its own, as grids of affine maps
+        return None
+    for operator, args, kwargs in calls:
         leaves: list[Var] = []
         template = _template((args, kwargs), leaves)
         graph = _written_out(operator, template, leaves)
@@ -151,7 +155,7 @@ def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
             table: Mapping[Any, Any] = {operator: core[operator]} if operator in core else {}
             graph = make_fx(torch.func.functionalize(call), decomposition_table=table)(*fakes)
             for _ in range(_ROUNDS):
-                if not (table := unknown_definitions(graph, inner=operator)):
+                if not (table := unknown_definitions(graph, inner=operator)) and not _writes(graph):
                     break
                 graph = make_fx(torch.func.functionalize(graph), decomposition_table=table)(*fakes)
     except Exception:
@@ -161,6 +165,15 @@ def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
     completed(graph)
     graph.graph.eliminate_dead_code()
     return graph
+
+
+def _writes(graph: Any) -> bool:
+    """Whether anything is written in place, as definitions do that are not torch's functional ones."""
+    return any(node.op == "call_function" and _name(node).endswith("_") for node in graph.graph.nodes)
+
+
+def _name(node: Any) -> str:
+    return str(node.target).removeprefix("aten.").partition(".")[0]
 
 
 def _example(variable: Var) -> Any:
@@ -242,16 +255,23 @@ def _bind(context: Any, node: Any, results: Sequence[Var]) -> None:
 
 @contextmanager
 def _registered(kind: str, lower: Convert) -> Iterator[None]:
-    """Let coremltools convert one kind of operator so."""
+    """Let coremltools convert one operator so; within it, operators of the same name are converted as before."""
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
     known = _TORCH_OPS_REGISTRY.name_to_func_mapping
     before = known.get(kind)
-    known[kind] = lower
+
+    def restore() -> None:
+        known.pop(kind, None)
+        if before is not None:
+            known[kind] = before
+
+    def once(context: Any, node: Any) -> None:
+        restore()
+        lower(context, node)
+
+    known[kind] = once
     try:
         yield
     finally:
-        if before is None:
-            del known[kind]
-        else:
-            known[kind] = before
+        restore()

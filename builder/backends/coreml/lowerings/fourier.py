@@ -31,9 +31,9 @@ def real_to_complex(mb: Builder, x: Var, dim: Sequence[int], normalization: int,
     last = positive(dim[-1], x.rank)
     size = fixed_size(x, last, "a Fourier transform")
     kept = size // 2 + 1 if onesided else size
-    cosines, sines = _waves(size, size, kept, normalization)
+    cosines, sines = waves(size, size, kept, normalization)
     x = as_float(x)
-    pair = _times(mb, x, last, cosines), _times(mb, x, last, -sines)
+    pair = times(mb, x, last, cosines), times(mb, x, last, -sines)
     for axis in dim[:-1]:
         pair = _transformed(mb, pair, positive(axis, x.rank), normalization, forward=True)
     return mb.complex(real_data=pair[0], imag_data=pair[1])
@@ -48,12 +48,12 @@ def complex_to_real(mb: Builder, x: Var, dim: Sequence[int], normalization: int,
         pair = _transformed(mb, pair, positive(axis, x.rank), normalization, forward=False)
     last = positive(dim[-1], x.rank)
     half = last_dim_size // 2 + 1
-    times = np.full((half, 1), 2.0)
-    times[0] = 1
+    doubled = np.full((half, 1), 2.0)
+    doubled[0] = 1
     if last_dim_size % 2 == 0:
-        times[-1] = 1
-    cosines, sines = _waves(last_dim_size, half, last_dim_size, normalization)
-    real, imaginary = (_times(mb, part, last, wave * times) for part, wave in zip(pair, (cosines, sines), strict=True))
+        doubled[-1] = 1
+    cosines, sines = waves(last_dim_size, half, last_dim_size, normalization)
+    real, imaginary = (times(mb, part, last, wave * doubled) for part, wave in zip(pair, (cosines, sines), strict=True))
     return mb.sub(x=real, y=imaginary)
 
 
@@ -67,13 +67,13 @@ def _parts(mb: Builder, x: Var) -> Pair:
 def _transformed(mb: Builder, pair: Pair, axis: int, normalization: int, *, forward: bool) -> Pair:
     """`(a + bi)(C ∓ Si) = (aC ± bS) + (bC ∓ aS)i` along one axis."""
     size = fixed_size(pair[0], axis, "a Fourier transform")
-    cosines, sines = _waves(size, size, size, normalization)
+    cosines, sines = waves(size, size, size, normalization)
     sines = sines if forward else -sines
-    (a_cos, b_cos), (a_sin, b_sin) = ([_times(mb, part, axis, wave) for part in pair] for wave in (cosines, sines))
+    (a_cos, b_cos), (a_sin, b_sin) = ([times(mb, part, axis, wave) for part in pair] for wave in (cosines, sines))
     return mb.add(x=a_cos, y=b_sin), mb.sub(x=b_cos, y=a_sin)
 
 
-def _waves(size: int, rows: int, columns: int, normalization: int) -> tuple[Any, Any]:
+def waves(size: int, rows: int, columns: int, normalization: int) -> tuple[Any, Any]:
     """`cos(2π tk / size)` and `sin` of t < rows and k < columns, divided as the norm says; exact where tk is large."""
     import numpy as np
 
@@ -82,7 +82,7 @@ def _waves(size: int, rows: int, columns: int, normalization: int) -> tuple[Any,
     return np.cos(turns) / divisor, np.sin(turns) / divisor
 
 
-def _times(mb: Builder, x: Var, axis: int, matrix: Any) -> Var:
+def times(mb: Builder, x: Var, axis: int, matrix: Any) -> Var:
     """Product of an axis with a constant matrix."""
     import numpy as np
 

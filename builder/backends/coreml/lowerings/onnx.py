@@ -18,6 +18,7 @@ from builder.backends.coreml.lowerings.onnx_reduction import REDUCTIONS
 from builder.backends.coreml.lowerings.onnx_resize import RESIZE
 from builder.backends.coreml.lowerings.onnx_shape import SHAPES
 from builder.backends.coreml.lowerings.onnx_shared import SHARED
+from builder.backends.coreml.lowerings.onnx_signals import SIGNALS
 from builder.backends.coreml.lowerings.onnx_windows import WINDOWS
 
 ONNX_OPERATORS: Mapping[str, Lowering] = {
@@ -30,11 +31,12 @@ ONNX_OPERATORS: Mapping[str, Lowering] = {
     **RESIZE,
     **SHAPES,
     **SHARED,
+    **SIGNALS,
     **WINDOWS,
 }
 """By ONNX's name."""
 
-_THEIRS = ("Concat", "Constant", "ConstantOfShape", "Elu", "Gelu", "GridSample", "LeakyRelu", "Relu", "Slice",
+_THEIRS = ("Concat", "Constant", "ConstantOfShape", "Elu", "Gelu", "LeakyRelu", "Relu", "Slice",
            "Transpose")  # fmt: skip
 """What onnxsim converts as we need it. Nothing else of it is used."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Node, OnnxLowerer
+from builder.backends.coreml.lowerings.variables import fixed_size, slice_axis
 
 
 def _if(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
@@ -26,12 +27,12 @@ def _if(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes
 def _loop(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """A loop over values that keep their shapes; `while index < trips and condition`.
 
-    Raises RuntimeError where results of all rounds are collected, which needs a size that nobody knows.
+    Where results of all rounds are collected, it is written out, which takes a constant number of them.
     """
     mb, body = lowerer.mb, attributes["body"]
     trips, condition, *values = inputs
     if len(body.output) != 1 + len(values):
-        raise RuntimeError("a Loop that collects a result of every round is not converted")
+        return _written_out_loop(lowerer, body, trips, condition, values)
     if trips is not None:
         trips = _scalar(lowerer, node, trips)
     going = mb.const(val=True) if condition is None else _scalar(lowerer, node, condition)
@@ -49,6 +50,73 @@ def _loop(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribut
         _cond=goes_on, _body=turn, loop_vars=(first, going, *values), name=lowerer.fresh_name(node)
     )
     return list(last)
+
+
+_MOST_ROUNDS = 256
+"""Rounds that are written one after the other; more make a program that takes minutes to convert."""
+
+
+def _written_out_loop(lowerer: OnnxLowerer, body: Any, trips: Var, condition: Var, values: Inputs) -> list[Var]:
+    """A loop of as many rounds as a constant says, one after the other; what it collects is stacked."""
+    if trips is None or trips.val is None or (condition is not None and condition.val is None):
+        raise RuntimeError("a Loop that collects a result of every round needs a constant number of them")
+    rounds = int(trips.val) if condition is None or bool(condition.val) else 0
+    _check_rounds(rounds, "Loop")
+    mb, current = lowerer.mb, list(values)
+    collected: list[list[Var]] = [[] for _ in range(len(body.output) - 1 - len(values))]
+    for index in range(rounds):
+        given = [mb.const(val=index), mb.const(val=True), *current]
+        still, *results = _lowered(lowerer, body, dict(zip((v.name for v in body.input), given, strict=True)))
+        if still.val is None:
+            raise RuntimeError("a Loop that collects a result of every round and ends by a value is not converted")
+        current = results[: len(values)]
+        for kept, result in zip(collected, results[len(values) :], strict=True):
+            kept.append(result)
+        if not bool(still.val):
+            break
+    return [*current, *(mb.stack(values=kept, axis=0) for kept in collected)]
+
+
+def _check_rounds(rounds: int, operator: str) -> None:
+    if not 0 < rounds <= _MOST_ROUNDS:
+        raise RuntimeError(f"a {operator} of {rounds} rounds is not converted: 1 to {_MOST_ROUNDS} are")
+
+
+def _scan(lowerer: OnnxLowerer, _: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
+    """States carried along the entries of arrays, one round for each entry; what is collected is stacked.
+
+    Opset 8 has another first input and a batch; it is refused.
+    """
+    if lowerer.opset < 9:
+        raise RuntimeError("Scan is converted from opset 9 on")
+    mb, body, count = lowerer.mb, attributes["body"], int(attributes["num_scan_inputs"])
+    states, arrays = list(inputs[: len(inputs) - count]), inputs[len(inputs) - count :]
+    outputs = len(body.output) - len(states)
+    axes, ways = (_for_each(attributes, name, count) for name in ("scan_input_axes", "scan_input_directions"))
+    axes = [axis % x.rank for axis, x in zip(axes, arrays, strict=True)]
+    rounds = fixed_size(arrays[0], axes[0], "Scan")
+    _check_rounds(rounds, "Scan")
+    collected: list[list[Var]] = [[] for _ in range(outputs)]
+    for index in range(rounds):
+        entries = []
+        for x, axis, backwards in zip(arrays, axes, ways, strict=True):
+            at = rounds - 1 - index if backwards else index
+            entries.append(mb.squeeze(x=slice_axis(mb, x, axis, at, at + 1), axes=[axis]))
+        given = dict(zip((value.name for value in body.input), [*states, *entries], strict=True))
+        results = list(_lowered(lowerer, body, given))
+        states = results[: len(states)]
+        for kept, result in zip(collected, results[len(states) :], strict=True):
+            kept.append(result)
+    axes, ways = (_for_each(attributes, name, outputs) for name in ("scan_output_axes", "scan_output_directions"))
+    stacks = [
+        mb.stack(values=kept[::-1] if backwards else kept, axis=axis % (kept[0].rank + 1))
+        for kept, axis, backwards in zip(collected, axes, ways, strict=True)
+    ]
+    return [*states, *stacks]
+
+
+def _for_each(attributes: Attributes, name: str, count: int) -> list[int]:
+    return [int(value) for value in attributes.get(name) or [0] * count]
 
 
 def _lowered(lowerer: OnnxLowerer, graph: Any, given: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
@@ -74,5 +142,5 @@ def _scalar(lowerer: OnnxLowerer, node: Node, value: Var) -> Var:
     return value if value.rank == 0 else lowerer.mb.squeeze(x=value, name=lowerer.fresh_name(node, "scalar"))
 
 
-CONTROL: Mapping[str, Callable[..., list[Var]]] = {"If": _if, "Loop": _loop}
+CONTROL: Mapping[str, Callable[..., list[Var]]] = {"If": _if, "Loop": _loop, "Scan": _scan}
 """By ONNX's name."""

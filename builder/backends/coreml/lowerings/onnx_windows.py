@@ -12,6 +12,7 @@ from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import is_float, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_shape import is_fixed
+from builder.backends.coreml.lowerings.onnx_signals import pooled_with_places
 
 
 def _pads(x: Var, kernel: Sequence[int], attributes: Attributes) -> list[tuple[int, int]]:
@@ -117,7 +118,7 @@ def _kept(x: Var, full: list[int], strides: list[int], attributes: Attributes) -
 def _pooled(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """Padded and cut into windows by hand where MIL's pooling lacks something: dilations, or rounding up."""
     if len([name for name in node.output if name]) > 1:
-        raise RuntimeError("the indices of a pooling are not converted")
+        return pooled_with_places(lowerer, inputs, attributes)
     x, kernel = inputs[0], [int(k) for k in attributes["kernel_shape"]]
     strides = [int(s) for s in attributes.get("strides") or [1] * len(kernel)]
     dilations = [int(d) for d in attributes.get("dilations") or [1] * len(kernel)]

@@ -23,6 +23,7 @@ from builder.backends.coreml.lowerings.logarithms import LOGARITHMS
 from builder.backends.coreml.lowerings.lowering import Lowering, by_operator
 from builder.backends.coreml.lowerings.masks import MASKS
 from builder.backends.coreml.lowerings.matrices import MATRICES
+from builder.backends.coreml.lowerings.mean_pooling import MEAN_POOLING
 from builder.backends.coreml.lowerings.moved import MOVED
 from builder.backends.coreml.lowerings.normalization import NORMALIZATION
 from builder.backends.coreml.lowerings.order import ORDER
@@ -33,6 +34,7 @@ from builder.backends.coreml.lowerings.reduction import REDUCTION
 from builder.backends.coreml.lowerings.resampling import RESAMPLING
 from builder.backends.coreml.lowerings.scattering import SCATTERING
 from builder.backends.coreml.lowerings.shape import SHAPE
+from builder.backends.coreml.lowerings.solving import SOLVING
 from builder.backends.coreml.lowerings.sorting import SORTING
 from builder.backends.coreml.lowerings.special import SPECIAL
 from builder.backends.coreml.lowerings.statistics import STATISTICS
@@ -71,6 +73,8 @@ LOWERINGS = by_operator(
     RESAMPLING,
     SCATTERING,
     SHAPE,
+    SOLVING,
+    MEAN_POOLING,
     VOLUMES,
     SPECIAL,
     INDEXED_POOLING,

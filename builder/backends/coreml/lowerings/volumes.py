@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import fixed_shape, slice_axis
+from builder.backends.coreml.lowerings.variables import as_float, fixed_shape, slice_axis
 
 _LINEAR, _NEAREST = 0, 1
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
@@ -41,6 +42,40 @@ def grid_sampler_3d(
         value = mb.mul(x=value, y=mb.expand_dims(x=weight, axes=[1]))
         total = value if total is None else mb.add(x=total, y=value)
     return mb.reshape(x=total, shape=[batch, channels, *wanted])
+
+
+def grid_sampler(
+    mb: Builder, x: Var, grid: Var, interpolation_mode: int = 0, padding_mode: int = 0, align_corners: bool = False
+) -> Var:
+    """The same of volumes and of pictures, which are volumes of one layer; halves are rounded to even."""
+    if x.rank == 5:
+        return grid_sampler_3d(mb, x, grid, interpolation_mode, padding_mode, align_corners)
+    deep = mb.expand_dims(x=grid, axes=[1])
+    middle = mb.mul(x=slice_axis(mb, deep, -1, 0, 1), y=0.0)
+    places = mb.concat(values=[deep, middle], axis=4)
+    layer = grid_sampler_3d(mb, mb.expand_dims(x=x, axes=[2]), places, interpolation_mode, padding_mode, align_corners)
+    return mb.squeeze(x=layer, axes=[2])
+
+
+def affine_grid(mb: Builder, theta: Var, size: Sequence[int], align_corners: bool = False) -> Var:
+    """Where an affine map (N, 2, 3) or (N, 3, 4) takes the pixels of an output of `size`: (N, H, W, 2) or with D."""
+    import numpy as np
+
+    if not all(isinstance(length, int) for length in size):
+        raise NotImplementedError("affine_grid of a size that the app decides is not converted")
+    lengths = list(size[2:])
+    axes = []
+    for length in lengths:
+        places = np.linspace(-1, 1, length) if length > 1 else np.zeros(1)
+        axes.append(places if align_corners else places * ((length - 1) / length))
+    grid = np.meshgrid(*axes, indexing="ij")[::-1]
+    base = np.stack([*grid, np.ones(lengths)], axis=-1).reshape(1, -1, len(lengths) + 1).astype(np.float32)
+    places = mb.matmul(x=np.repeat(base, size[0], axis=0), y=as_float(theta), transpose_y=True)
+    return mb.reshape(x=places, shape=[size[0], *lengths, len(lengths)])
+
+
+def _is_beyond_resample(x: Var, interpolation_mode: int = 0) -> bool:
+    return x.rank == 5 or interpolation_mode == _NEAREST
 
 
 def _in_pixels(mb: Builder, place: Var, size: int, *, align_corners: bool) -> Var:
@@ -92,4 +127,17 @@ def _is_inside(mb: Builder, place: Var, size: int) -> Var:
     return mb.cast(x=inside, dtype="fp32")
 
 
-VOLUMES = (Lowering(operator="grid_sampler_3d", lower=grid_sampler_3d),)
+VOLUMES = (
+    Lowering(
+        operator="affine_grid_generator",
+        lower=affine_grid,
+        upstream_gap="maps that the input decides, and all that is not bilinear with zeros around",
+    ),
+    Lowering(operator="grid_sampler_3d", lower=grid_sampler_3d),
+    Lowering(
+        operator="grid_sampler",
+        lower=grid_sampler,
+        upstream_gap="volumes, and torch's rounding of halves",
+        applies=_is_beyond_resample,
+    ),
+)
