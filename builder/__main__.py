@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code (see the contracts in docs for what each means)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    quickly = noop.answer(given)
-    if quickly is not None:
-        return quickly
-    from builder.cli.main import run, run_apart
-
+    try:
+        quickly = noop.answer(given)
+        if quickly is not None:
+            return quickly
+        from builder.cli.main import run, run_apart
+    except KeyboardInterrupt:  # while a large file is compared: nothing has begun
+        print("\ninterrupted: nothing was replaced", file=sys.stderr)
+        return 130
     return run_apart(given) if arguments is None else run(given)
 
 

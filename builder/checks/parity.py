@@ -124,9 +124,14 @@ def _run(name: str, check: ParityCheck, subject: Subject, samples: Samples, engi
     if is_limited:
         for number in range(first):
             give(number)
-        each = (time.perf_counter() - began) / first
-        fitting = min(int(check.seconds / each), MOST_BYTES // max(1, 2 * _bytes(references[0])), len(samples))
-        references += [original(samples[number]) for number in range(first, fitting)]
+        fitting = min(MOST_BYTES // max(1, 2 * _bytes(references[0])), len(samples))
+        with subject.progress.bar(f"{name} ({engine})", None, unit="it") as advance:
+            for number in range(first, fitting):
+                if time.perf_counter() - began > check.seconds:
+                    break
+                references.append(original(samples[number]))
+                give(number)
+                advance(1)
     sizes = output_sizes(references)
     with subject.progress.bar(f"{name} ({engine})", len(references), unit="it") as advance:
         for number, reference in enumerate(references):

@@ -45,6 +45,8 @@ class Beside:
 
     stress: int = 0
     """How many stress inputs original and artifact were compared on."""
+    stress_left: int = 0
+    """How many there was no time for."""
     refused: tuple[str, ...] = ()
     """Those that the original itself cannot take."""
     search: Search | None = None
@@ -83,6 +85,7 @@ class _Tried:
 
     subject: Subject
     stress: int = 0
+    stress_left: int = 0
     refused: list[str] = field(default_factory=list)
     entries: list[tuple[str, Point, Judgement]] = field(default_factory=list)
 
@@ -126,10 +129,13 @@ def _stress(
 ) -> None:
     began = time.process_time()
     inputs = _stress_inputs(check, subject.spec)
-    for one in inputs:
+    for number, one in enumerate(inputs):
         late = time.process_time() - began > max(LEAST_SECONDS[has_synthetic], SHARES[has_synthetic] * cost)
         enough = len(tried.entries) + len(tried.refused) >= LEAST[has_synthetic]
-        if tried.failures >= NAMED or (late and enough):
+        if tried.failures >= NAMED:
+            break
+        if late and enough:
+            tried.stress_left = len(inputs) - number
             break
         sample = one.make()
         judgement = judge(sample, like_real=one.like_real)
@@ -166,6 +172,7 @@ def _summed(name: str, subject: Subject, tried: _Tried, found: Search | None, sy
             remember(subject, name, worst_input)
     return Beside(
         stress=tried.stress,
+        stress_left=tried.stress_left,
         refused=tuple(tried.refused),
         search=found,
         failures=tuple(missed),
@@ -216,6 +223,8 @@ def _data(beside: Beside) -> Mapping[str, Any]:
 def _described(beside: Beside) -> Iterator[tuple[str, Any]]:
     yield "synthetic", list(beside.synthetic)
     yield "stress", beside.stress
+    if beside.stress_left:
+        yield "stress_left", beside.stress_left
     if beside.refused:
         yield "refused_by_original", list(beside.refused)
     if beside.search is not None:

@@ -62,7 +62,8 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
 
         refuse_settings(overrides)
     request = compose_once(overrides, started=started)
-    if told := os.environ.get(WATCHED_VARIABLE):
+    told = os.environ.get(WATCHED_VARIABLE)
+    if told:
         from builder.cli.watch import tell_inputs
 
         tell_inputs(request, overrides, Path(told))
@@ -86,5 +87,9 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     from builder.cli.remember import remember
 
     remember(arguments, request, artifact, started=started, fallback=fallback, summary=message)
+    if told:
+        from builder.cli.watch import tell_modules
+
+        tell_modules(Path(told))
     print_artifact(shown(artifact))
     return 0

@@ -13,7 +13,7 @@ from builder.artifacts import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import ConfigurationError
 from builder.util.text import visible
-from builder.watch.inputs import Inputs, absolute, look, write_inputs
+from builder.watch.inputs import Inputs, absolute, look, write_inputs, write_modules
 from builder.watch.loop import Builds, Event, Follower, Settings
 from builder.watch.results import NOTHING, Result
 from builder.watch.server import LiveReport
@@ -133,3 +133,13 @@ def tell_inputs(request: BuildRequest, overrides: Sequence[str], file: Path) -> 
         inputs = Inputs(files=absolute(found.files), folders=absolute(found.folders), missing=absolute(found.missing))
     inputs = replace(inputs, recipe=request.recipe, variant=request.variant)
     write_inputs(inputs, look(inputs), file)
+
+
+def tell_modules(file: Path) -> None:
+    """Write which modules of installed packages and of builder this process has imported; a user's are left out."""
+    import sysconfig
+
+    from builder.store.code import PACKAGE, runtime_package
+
+    installed = (Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib"))
+    write_modules(sys.modules, (*installed, PACKAGE, runtime_package()), file)

@@ -6,13 +6,16 @@ coremltools starts no thread of theirs, and a child starts its own.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import json
 import os
 import select
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from builder.jobs.jobs import Task
@@ -23,22 +26,28 @@ _PAUSE = 0.02
 
 
 def serve(channel: socket.socket) -> Task | None:
-    """Fork for every task that comes in, and tell how each ends, in lines of JSON.
+    """Fork for every task that comes in, and tell how each ends, in lines of JSON; import what is asked for between.
 
     Returns twice: in each child with its task, for which this process is set up then; in the server with None, when the
     other end is closed. Children that still run end with the server.
     """
     server = os.getpid()
     gc.freeze()  # what is imported is never collected: no child walks it, and its pages stay shared
-    requests = channel.makefile("r", encoding="utf-8")
+    waiting = b""
     began: dict[int, float] = {}
     while True:
-        readable, _, _ = select.select([channel], [], [], _PAUSE if began else None)
-        if readable:
-            line = requests.readline()  # one at a time: the next comes when this one is known to be started
-            if not line:
+        if b"\n" not in waiting and select.select([channel], [], [], _PAUSE if began else None)[0]:
+            read = channel.recv(65_536)
+            if not read:
                 return None
-            task = Task.from_json(line)
+            waiting += read
+        if b"\n" in waiting:
+            line, _, waiting = waiting.partition(b"\n")
+            message = json.loads(line)
+            if "import" in message:
+                _import(message["import"])
+                continue
+            task = Task.from_json(line.decode())
             pid = os.fork()
             if pid == 0:
                 end_with(server)
@@ -53,6 +62,21 @@ def serve(channel: socket.socket) -> Task | None:
             if ended:
                 seconds = time.monotonic() - began.pop(pid)
                 _send(channel, {"ended": pid, "status": status, "seconds": seconds, "peak": usage.ru_maxrss})
+
+
+def _import(names: Sequence[str]) -> None:
+    """Import modules that a job has needed; ends this process where one of them has started a thread."""
+    before = _threads()
+    for name in names:
+        with contextlib.suppress(Exception):  # a job that needs it says what is wrong
+            importlib.import_module(name)
+    if _threads() > before:
+        os._exit(1)
+    gc.freeze()
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - their number is all
 
 
 def _send(channel: socket.socket, message: dict[str, float]) -> None:

@@ -110,7 +110,10 @@ def made_on(check: CheckReport) -> str:
         samples += f" (synthetic: {', '.join(data['synthetic'])})"
     parts = [samples]
     if count := data.get("stress"):
-        parts.append(f"{count} stress input{'s' if count != 1 else ''}")
+        left = data.get("stress_left", 0)
+        plural = "s" if count + left != 1 else ""
+        limited = f" of {count + left} stress input{plural}, for more of which there was no time" if left else ""
+        parts.append(f"{count}{limited or f' stress input{plural}'}")
     if search := data.get("search"):
         parts.append(f"a search of {search['tries']:,} input{'s' if search['tries'] != 1 else ''}")
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

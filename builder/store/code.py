@@ -30,6 +30,11 @@ _GUARDS = frozenset(
 _FINDERS = {"pkgutil", "importlib", "importlib.import_module"}
 """A package of ours that imports one of these finds its modules at run time, so that all of them are reached."""
 
+_IMPORTING = ("import_module", "__import__")
+"""Functions that import the module that their first argument names."""
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Where statements, clauses and modules hold statements or clauses."""
+
 _WITH = {"coremltools": ("protobuf",)}
 """What decides about an artifact although we do not import it ourselves."""
 
@@ -61,31 +66,46 @@ def scan(path: Path) -> dict[str, list[str]]:
 
     What only a type checker imports is left out. A file that is not Python imports nothing.
     """
+    source = path.read_bytes()
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return {"modules": []}
-    return {"modules": sorted(set(_imports(tree)))}
+    calls = not source.isascii() or any(name.encode() in source for name in _IMPORTING)
+    return {"modules": sorted(set(_imports(tree, calls=calls)))}
 
 
-def _imports(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-        for child in node.orelse:
-            yield from _imports(child)
-        return
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        start = "." * node.level + (node.module or "")
-        yield start
-        separator = "" if start.endswith(".") else "."
-        yield from (f"{start}{separator}{alias.name}" for alias in node.names if alias.name != "*")
-    elif isinstance(node, ast.Call):
-        match ast.unparse(node.func).rpartition(".")[2], node.args:
-            case (("import_module" | "__import__"), [ast.Constant(value=str(name)), *_]):
-                yield name
-    for inner in ast.iter_child_nodes(node):
-        yield from _imports(inner)
+def _imports(tree: ast.AST, *, calls: bool) -> Iterator[str]:
+    """What statements import and, where `calls` says that there may be such, what functions do.
+
+    Only statements are visited otherwise: expressions, nine tenths of a file, hold none.
+    """
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            yield start
+            separator = "" if start.endswith(".") else "."
+            yield from (f"{start}{separator}{alias.name}" for alias in node.names if alias.name != "*")
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting += node.orelse
+        elif calls:
+            yield from _called(node)
+            waiting += ast.iter_child_nodes(node)
+        else:
+            waiting += (inner for name in _BLOCKS for inner in getattr(node, name, ()))
+
+
+def _called(node: ast.AST) -> Iterator[str]:
+    """The module that a call imports by its name."""
+    match node:
+        case ast.Call(
+            func=ast.Name(id=function) | ast.Attribute(attr=function), args=[ast.Constant(value=str(name)), *_]
+        ) if function in _IMPORTING:
+            yield name
 
 
 def user_code(module: str, remembered: StatCache, *, search: Sequence[Path] | None = None) -> Code:

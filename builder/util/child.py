@@ -2,8 +2,8 @@
 
 The child tells what runs at the moment, what it built and its exit code in memory that both share. A child that ends
 without its code was ended: by `os._exit`, a crash of native code, the kernel. The parent, which runs no code but ours,
-reports that, and prints the artifact's path itself. It ends the child two seconds after it was asked to stop, for
-native loops hear no signal.
+reports that, and prints the artifact's path itself. It ends the child, with all that the child has started, within two
+seconds after it was asked to stop, for native loops hear no signal.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from builder.util.process_tree import kill_tree
 from builder.util.shared_record import SharedRecord
 from builder.util.text import visible
 
@@ -194,8 +195,7 @@ def _wait(child: int, stopped: list[float], record: SharedRecord) -> int:
             if record.code is not None and not stopped:  # what is registered with atexit still runs
                 stopped.append(time.monotonic())
             if stopped and time.monotonic() - stopped[0] > PATIENCE:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+                kill_tree(child)
             sleep(pause)
             pause = 0.005 if stopped else min(0.05, pause * 1.3)
 

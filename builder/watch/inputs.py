@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from builder.noop import names_in
@@ -126,6 +127,29 @@ def read_inputs(file: Path) -> tuple[Inputs, Snapshot] | None:
         variant=document["variant"],
     )
     return inputs, Snapshot(files=files | dict.fromkeys(missing), folders=folders)
+
+
+def write_modules(modules: Mapping[str, ModuleType], folders: Iterable[Path], file: Path) -> None:
+    """Tell the process that watches which installed modules a build has imported: those of files below `folders`."""
+    roots = tuple(f"{folder}{os.sep}" for folder in folders)
+    names = [
+        name
+        for name, module in list(modules.items())
+        if name != "__main__" and str(getattr(module, "__file__", None) or "").startswith(roots)
+    ]
+    _beside(file).write_text("\n".join(sorted(names)), encoding="utf-8")
+
+
+def read_modules(file: Path) -> frozenset[str]:
+    """What `write_modules` wrote; nothing where it has not."""
+    try:
+        return frozenset(_beside(file).read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def _beside(file: Path) -> Path:
+    return file.with_suffix(".modules")
 
 
 def _stat(values: list[int]) -> Stat:

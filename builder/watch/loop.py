@@ -17,7 +17,7 @@ from builder.jobs.forks import Fork, ForkServer, can_fork
 from builder.jobs.jobs import Exit, Task
 from builder.jobs.process import Process
 from builder.progress import WATCHED_VARIABLE
-from builder.watch.inputs import Inputs, Snapshot, look, read_inputs
+from builder.watch.inputs import Inputs, Snapshot, look, read_inputs, read_modules
 from builder.watch.results import BROKEN, NOTHING, Result, result_of
 
 _STOPPING, _ENDING = 1.2, 0.5
@@ -47,6 +47,8 @@ class Builds:
         self._settings, self._say = settings, say
         self._server: ForkServer | None = None
         self._libraries: object = None
+        self._loaded: frozenset[str] | None = frozenset()
+        """What the server was asked to import; None where that started a thread, so that nothing is asked any more."""
         self._running: Fork | Process | None = None
         self._log = settings.room / "log"
         self._told = settings.room / "inputs.json"
@@ -75,6 +77,7 @@ class Builds:
         if self._server is not None and libraries != self._libraries:
             self._server.kill()
             self._server = None
+            self._loaded = self._loaded and frozenset()
         self._libraries = libraries
         for _ in range(2):
             self._server = self._server or ForkServer(self._settings.worker, environment)
@@ -83,6 +86,7 @@ class Builds:
             except (ConnectionError, BrokenPipeError):
                 self._server.kill()
                 self._server = None
+                self._loaded = None if self._loaded else self._loaded
         return Process(task)  # what it imports is broken: a build on its own tells what is wrong
 
     def ended(self) -> Exit | None:
@@ -91,7 +95,15 @@ class Builds:
         self._follow()
         if found is not None:
             self._running = None
+            self._preload()
         return found
+
+    def _preload(self) -> None:
+        """Have the next build find imported what this one had to import, since there is time for it now."""
+        modules = read_modules(self._told)
+        if self._server is not None and self._loaded is not None and (new := modules - self._loaded):
+            self._server.preload(sorted(new))
+            self._loaded |= new
 
     def inputs(self) -> tuple[Inputs, Snapshot] | None:
         """What the build said that it reads, and how that looked before."""

@@ -88,7 +88,7 @@ def watching(project: Project) -> Iterator[Watching]:
 
 
 @pytest.mark.slow
-def test_a_day_of_work(project: Project, watching: Watching) -> None:
+def test_a_day_of_work(project: Project, expected: str, watching: Watching) -> None:
     states = watching.states()
     watching.wait_for("passed: ran load prepare")
     first = wait_for_state(states, "passed")
@@ -118,6 +118,8 @@ def test_a_day_of_work(project: Project, watching: Watching) -> None:
     (project.folder / "net.py").write_text(NET)
     watching.wait_for(r"changed: net\.py")
     watching.wait_for("passed: ")
+    # the artifact is that of a build on its own, byte for byte
+    project.no_partial_artifact(expected)
     # Ctrl-C in the middle of a build ends everything
     (project.folder / "net.py").write_text(SLOW)
     watching.wait_for("changed: ")

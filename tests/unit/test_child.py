@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builder import noop
+from builder.__main__ import main
 from builder.errors import BuilderError, SourceError
 from builder.util import child
 from builder.util.child import print_artifact, run_in_child
@@ -148,6 +152,51 @@ def test_a_user_who_interrupts_is_not_the_code_that_raises(monkeypatch: pytest.M
     monkeypatch.setattr(child._Here, "is_interrupted", True)
     with pytest.raises(KeyboardInterrupt), guarded("it"):
         raise KeyboardInterrupt
+
+
+def test_what_never_ends_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
+    # given native code that hears no signal and holds Python's lock, beside processes of its own
+    mark = tmp_path / "pids"
+
+    def stuck() -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as if it were in native code already
+        below = "import subprocess, time; print(subprocess.Popen(['sleep', '99']).pid, flush=True); time.sleep(99)"
+        started = subprocess.Popen([sys.executable, "-c", below], stdout=subprocess.PIPE, start_new_session=True)
+        assert started.stdout is not None
+        mark.with_name("part").write_text(f"{started.pid} {int(started.stdout.readline())}")
+        mark.with_name("part").rename(mark)
+        ctypes.PyDLL(None).sleep(99)
+        return 0
+
+    # when it is asked to stop once it is stuck
+    press = f"while [ ! -e {mark} ]; do sleep 0.05; done; sleep 0.3; kill -INT {os.getpid()}; date +%s.%N > {mark}.time"
+    presser = subprocess.Popen(["sh", "-c", press])
+    code = run_in_child(stuck)
+    ended = time.time()
+    # then
+    presser.wait()
+    assert code == 130
+    assert ended - float(Path(f"{mark}.time").read_text()) < 2
+    until = time.monotonic() + 2
+    pids = [int(pid) for pid in mark.read_text().split()]
+    while any(is_running(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [pid for pid in pids if is_running(pid)] == []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_an_interruption_before_anything_has_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(noop, "answer", lambda _: raise_(KeyboardInterrupt()))
+    assert main(["recipe=x"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted: nothing was replaced\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system cannot wait for a process and for a time")

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builder.checks import stress
+from builder.reports.verdict import made_on
 from tests.unit.checks.planted import Planted, half, layers, parity, planted_errors, tensor
 
 QUICK = (
@@ -175,6 +177,34 @@ def test_own_data_is_taken_whole_until_its_time_is_over(tmp_path: Path) -> None:
     assert whole.data["synthetic"] == []
     assert 4 <= part.data["samples"] < 25
     assert part.data["description"] == f"{part.data['samples']} of your 60 samples"
+
+
+def test_samples_that_take_longer_than_the_first_ones_end_with_the_time_too(tmp_path: Path) -> None:
+    # given 60 samples, and an original that is quick for the first of them alone
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).standard_normal((60, 1, 8)).astype(np.float32))
+    runs: list[int] = []
+
+    def slow(x: Tensor) -> Tensor:
+        runs.append(0)
+        time.sleep(0.1 if len(runs) > 10 else 0)
+        return x * 2
+
+    data = {"kind": "tensors", "file": str(tmp_path / "samples.npz")}
+    check = {"data": data, "seconds": 0.5, "stress": False, "search": 0.0}
+    report = parity({"x": tensor(1, 8)}, slow, lambda x: half(x * 2), check=check)
+    assert report.data is not None
+    assert report.data["samples"] < 30
+    assert report.data["description"] == f"{report.data['samples']} of your 60 samples"
+
+
+def test_stress_inputs_for_which_there_was_no_time_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stress, "LEAST_SECONDS", {True: 0.0, False: 0.0})
+    monkeypatch.setattr(stress, "SHARES", {True: 0.0, False: 0.0})
+    monkeypatch.setattr(stress, "LEAST", {True: 3, False: 3})
+    report = parity({"x": tensor(1, 16)}, lambda x: x * 2, lambda x: half(x * 2), check={"search": 0.0})
+    assert report.data is not None
+    assert (report.data["stress"], report.data["stress"] + report.data["stress_left"]) == (3, 22)
+    assert "3 of 22 stress inputs, for more of which there was no time" in made_on(report)
 
 
 def test_what_a_check_was_made_on_is_recorded() -> None:

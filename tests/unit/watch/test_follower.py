@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from builder.jobs.jobs import Exit
+from builder.jobs.forks import ForkServer
+from builder.jobs.jobs import Exit, Task
 from builder.watch import loop
 from builder.watch.events import happenings
-from builder.watch.inputs import Inputs, Snapshot, look, read_inputs, write_inputs
+from builder.watch.inputs import Inputs, Snapshot, look, read_inputs, read_modules, write_inputs, write_modules
 from builder.watch.loop import Builds, Event, Follower
 from builder.watch.results import Result
 
@@ -310,3 +314,46 @@ def test_what_was_imported_is_imported_anew_once_libraries_change(
     for _ in range(3):
         builds.start()
     assert made == ["start", "kill", "start"]
+
+
+def test_modules_of_packages_are_told_and_those_of_a_user_are_not(tmp_path: Path) -> None:
+    (tmp_path / "net.py").touch()
+    modules = {name: ModuleType(name) for name in ("installed", "net", "__main__", "built_in")}
+    modules["installed"].__file__ = str(tmp_path / "site-packages" / "installed.py")
+    modules["__main__"].__file__ = str(tmp_path / "site-packages" / "main.py")
+    modules["net"].__file__ = str(tmp_path / "net.py")
+    write_modules(modules, [tmp_path / "site-packages"], tmp_path / "told.json")
+    assert read_modules(tmp_path / "told.json") == {"installed"}
+    assert read_modules(tmp_path / "nothing.json") == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_a_module_that_starts_a_thread_is_not_imported_before_a_fork(tmp_path: Path) -> None:
+    # given a server, which imports one module that is harmless, and then one that is not
+    (tmp_path / "calm.py").write_text("VALUE = 1\n")
+    (tmp_path / "busy.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n"
+    )
+    serve = (
+        "import socket, sys; from builder.jobs.fork_server import serve\n"
+        "task = serve(socket.socket(fileno=int(sys.argv[1])))\n"
+        "sys.exit(0 if task is None else 40 + ('calm' in sys.modules))"
+    )
+    server = ForkServer((sys.executable, "-c", serve), {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])})
+    task = Task(command=(), folder=str(tmp_path), environment={}, log=str(tmp_path / "log"), out=str(tmp_path / "out"))
+
+    def code() -> int:
+        job = server.start(task)
+        while (found := job.ended()) is None:
+            time.sleep(0.01)
+        return found.code
+
+    try:
+        assert code() == 40
+        server.preload(["calm", "there_is_no_such_module"])
+        assert code() == 41
+        server.preload(["busy"])
+        with pytest.raises(ConnectionError):
+            code()
+    finally:
+        server.kill()
