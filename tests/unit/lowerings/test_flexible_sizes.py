@@ -81,6 +81,19 @@ class Rotated(nn.Module):
         return x + seen[:, 0] / 4, turned
 
 
+class Runs(nn.Module):
+    """Running extremes, windows, and the order of equals: places are numbers that float outputs hold."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        greatest, where = torch.cummax(x, 1)
+        least, there = torch.cummin(x, 1)
+        ordered, places = torch.sort(x, dim=1, stable=True)
+        return (
+            greatest * 1, where * 1.0, least * 1, there * 1.0, x.unfold(1, 3, 2) * 1, x[:, :, None].unfold(1, 2, 1) * 1,
+            ordered * 1, places * 1.0,
+        )  # fmt: skip
+
+
 SIDE = {"min": 4, "max": 19, "default": 8}
 
 
@@ -93,6 +106,8 @@ EVERY, SOME = [(2, n) for n in range(4, 20)], [(1, 2, 4, 4), (1, 2, 7, 9), (1, 2
         (Pads(), [2, SIDE], EVERY, "trace", False),
         (Pads(), [2, SIDE], EVERY, "export", True),
         (Modes(), [2, SIDE], EVERY, "trace", True),
+        (Runs(), [2, SIDE | {"min": 5}], [(2, n) for n in (5, 8, 19)], "trace", False),
+        (Runs(), [2, SIDE | {"min": 5}], [(2, n) for n in (5, 8, 19)], "export", True),
         (Rotated(), [2, SIDE, 4], [(2, n, 4) for n in (4, 7, 19)], "trace", False),
         (Rotated(), [2, SIDE, 4], [(2, n, 4) for n in (4, 7, 19)], "export", True),
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "trace", False),

@@ -41,6 +41,8 @@ def running_extreme(better: str, mb: Builder, x: Var, dim: int) -> tuple[Var, Va
         value, where = running_extreme(better, mb, mb.cast(x=x, dtype="int32"), dim)
         return mb.cast(x=value, dtype="bool"), where
     axis = positive(dim, x.rank)
+    if not all(isinstance(size, int) for size in x.shape):
+        return _extreme_of_pairs(better, mb, x, axis)
     sizes = [fixed_size(x, i, "a running extreme") for i in range(x.rank)]
     length, reach = sizes[axis], 1
     shape = [1] * x.rank
@@ -59,6 +61,30 @@ def running_extreme(better: str, mb: Builder, x: Var, dim: int) -> tuple[Var, Va
         place = mb.concat(values=[first_place, chosen_place], axis=axis)
         reach *= 2
     return x, place
+
+
+def _extreme_of_pairs(better: str, mb: Builder, x: Var, axis: int) -> tuple[Var, Var]:
+    """The same over an axis whose size the app chooses: of all pairs of places, those that are not later."""
+    import numpy as np
+
+    if x.rank > 4:
+        raise NotImplementedError("a running extreme of five axes is converted over fixed sizes alone")
+    limits = np.finfo(np.float32) if is_float(x) else np.iinfo(np.int32)
+    worst = numpy_dtype(x)(-np.inf if is_float(x) and better == "greater" else np.inf if is_float(x)
+                           else limits.min if better == "greater" else limits.max)  # fmt: skip
+    length = mb.squeeze(x=mb.slice_by_size(x=mb.shape(x=x), begin=[axis], size=[1]), axes=[0])
+    places = mb.range_1d(start=0, end=length, step=1)
+    shape = [1] * (x.rank + 1)
+    upto, each = ([*shape[:at], -1, *shape[at + 1 :]] for at in (axis, axis + 1))
+    upto, each = (mb.reshape(x=places, shape=wanted) for wanted in (upto, each))
+    beside = mb.expand_dims(x=x, axes=[axis])
+    so_far = mb.less_equal(x=each, y=upto)
+    known = selected(mb, so_far, beside, mb.add(x=mb.mul(x=beside, y=numpy_dtype(x)(0)), y=worst))
+    reduced = mb.reduce_max if better == "greater" else mb.reduce_min
+    value = reduced(x=known, axes=[axis + 1], keep_dims=True)
+    found = mb.logical_and(x=mb.equal(x=known, y=value), y=so_far)
+    place = mb.sub(x=mb.mul(x=mb.cast(x=found, dtype="int32"), y=mb.add(x=each, y=1)), y=1)
+    return mb.squeeze(x=value, axes=[axis + 1]), mb.reduce_max(x=place, axes=[axis + 1], keep_dims=False)
 
 
 def broadcast_to(mb: Builder, x: Var, size: Sequence[int]) -> Var:

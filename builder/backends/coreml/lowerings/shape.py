@@ -67,6 +67,8 @@ def unfold(mb: Builder, x: Var, dimension: int, size: int, step: int) -> Var:
     if x.rank == 0:
         return mb.reshape(x=x, shape=[1])
     axis = positive(dimension, x.rank)
+    if not all(isinstance(length, int) for length in x.shape):
+        return _unfold_open(mb, x, axis, size, step)
     length = fixed_size(x, axis, "unfold")
     count = (length - size) // step + 1
     indices = np.arange(count)[:, None] * step + np.arange(size)[None, :]
@@ -78,6 +80,18 @@ def unfold(mb: Builder, x: Var, dimension: int, size: int, step: int) -> Var:
     windows = mb.reshape(x=windows, shape=[before, count, size, after])
     windows = mb.transpose(x=windows, perm=[0, 1, 3, 2])
     return mb.reshape(x=windows, shape=[*sizes[:axis], count, *sizes[axis + 1 :], size])
+
+
+def _unfold_open(mb: Builder, x: Var, axis: int, size: int, step: int) -> Var:
+    """The same over an axis that the app chooses: places follow from its size, as a matrix of windows."""
+    import numpy as np
+
+    length = mb.squeeze(x=mb.slice_by_size(x=mb.shape(x=x), begin=[axis], size=[1]), axes=[0])
+    starts = mb.range_1d(start=0, end=mb.sub(x=length, y=size - 1), step=step)
+    places = mb.add(x=mb.expand_dims(x=starts, axes=[1]), y=np.arange(size, dtype=np.int32).reshape(1, -1))
+    windows = mb.gather(x=x, indices=places, axis=axis)
+    order = [i for i in range(x.rank + 1) if i != axis + 1]
+    return windows if axis == x.rank - 1 else mb.transpose(x=windows, perm=[*order, axis + 1])
 
 
 def as_strided(

@@ -101,11 +101,9 @@ _NO_COUNTERPART: Mapping[str, str] = {
     ),
     "fft_* stft istft": "Core ML has no Fourier transform of this kind",
     "bernoulli* multinomial poisson* normal* exponential* rand*": "Core ML draws no random numbers of this kind",
-    "histc histogram* bincount": "Core ML counts no values into bins",
+    "histogram* bincount": "Core ML counts no values into bins",
     "grid_sampler*": "Core ML resamples bilinearly and by the nearest only",
-    "nanmedian mode nanquantile": "Core ML has no such order statistic",
-    "lgamma digamma polygamma erfinv special_* igamma* i0* bessel*": "Core ML has no such special function",
-    "cummax cummin logcumsumexp": "Core ML's only cumulative operator is cumsum",
+    "lgamma digamma polygamma special_* igamma* i0* bessel*": "Core ML has no such special function",
     "view_as_complex view_as_real complex polar real imag angle": "Core ML has no complex numbers",
 }
 """By patterns of operators, why there can be no lowering (or why nobody has written one)."""
