@@ -172,10 +172,6 @@ def _json_verbs(_word: str, _verb: str) -> Iterator[Candidate]:
     yield "error", "what any of them prints when it fails"
 
 
-def _actions(_word: str, verb: str) -> Iterator[Candidate]:
-    yield from importlib.import_module(f"builder.cli.{verb}").ACTIONS.items()
-
-
 def _formats(_word: str, _verb: str) -> Iterator[Candidate]:
     yield from (("pt2", "PyTorch"), ("onnx", ""), ("aimodel", "Core AI"))
 
@@ -212,8 +208,6 @@ _KINDS: dict[str, Callable[[str, str], Iterator[Candidate]]] = {
     "CODE": _codes,
     "FORMAT": _formats,
     "recipe=NAME | ARTIFACT": _recipes_and_models,
-    "SUBJECT": _recipes_and_models,
-    "ACTION": _actions,
     "SHELL": _shells,
     "VERB": _json_verbs,
     "ACTION": _device_actions,

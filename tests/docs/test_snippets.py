@@ -28,6 +28,7 @@ ELSEWHERE = ("git", "mkdir", "openssl")
 BEFORE_TIMM = "from builder.model.torchvision_import import import_torchvision; import_torchvision()\n"
 """timm imports torchvision, whose compiled operators do not load beside every torch."""
 LEAST = {
+    "docs/guide/app.md": 3,
     "docs/guide/watch.md": 1,
     "docs/guide/mlflow.md": 4,
     "docs/reference/json.md": 1,
