@@ -6,7 +6,7 @@ import os
 import urllib.request
 
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
-BUCKET = "team"
+BUCKET = "team-bucket"
 
 
 class S3:

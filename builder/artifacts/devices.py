@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Literal
 
 from builder.util import paths
 from builder.util.reading import read_json
+
+if TYPE_CHECKING:  # the shell's completion imports the types, and reads none
+    from pydantic import TypeAdapter
 
 SCHEMA: Literal[1] = 1
 MEASURES = ("latency_ms", "latency_p95_ms", "load_cold_ms", "load_warm_ms", "peak_bytes")
@@ -79,6 +80,8 @@ def figures(device: DeviceMeasurement | Mapping[str, Any]) -> dict[str, float]:
 
 @cache
 def _adapter() -> TypeAdapter[DeviceMeasurement]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(DeviceMeasurement)
 
 
@@ -109,5 +112,5 @@ def _read(file: Path) -> DeviceMeasurement:
         if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
             raise ValueError("it is of another version")
         return _adapter().validate_python(document)
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:  # pydantic's ValidationError is one
         raise ValueError(f"{file}: {str(error).splitlines()[0]}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.cli.arguments import Parser
+from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
 from builder.util.text import visible
 
@@ -32,7 +32,11 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print what differs; returns the exit code."""
     given = parser().read(arguments)
-    for line in compare(Path(given.one), Path(given.other)):
+    from builder.reports.working import working
+
+    with working("comparing", given.one, verbosity=verbosity(given)):
+        lines = list(compare(Path(given.one), Path(given.other)))
+    for line in lines:
         print(visible(line))
     return 0
 

@@ -54,8 +54,10 @@ def run(arguments: Sequence[str]) -> int:
     target = target_named(given.to)
     destination = _destination(given.output, path, target.suffix)
     from builder.migrate.migrate import migrate
+    from builder.reports.working import working
 
-    done = migrate(path, target, destination, function=given.function)
+    with working(f"exporting to {target.name}", path.absolute(), verbosity=verbosity(given)):
+        done = migrate(path, target, destination, function=given.function)
     if verbosity(given) >= 0:
         sizes = f"{done.bytes_after / 1e6:.2f} MB, the original {done.bytes_before / 1e6:.2f} MB"
         _say([f"{done.operators} operators, {sizes}", *done.lines, f"proof: {done.proof}"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builder.cli.arguments import Parser
+from builder.cli.arguments import Parser, verbosity
 from builder.config.folders import MODELINE, open_library
 from builder.config.recipe_keys import SCHEMA_FILE
 from builder.errors import ConfigurationError
@@ -43,8 +43,10 @@ def run(arguments: Sequence[str]) -> int:
         _check_name(output)
     from builder.analysis.init import inspect_source
     from builder.analysis.init.draft import recipe_text
+    from builder.reports.working import working
 
-    draft = inspect_source(given.source, Path("recipes") if output is None else output.parent)
+    with working("looking at the model", given.source, verbosity=verbosity(given)):
+        draft = inspect_source(given.source, Path("recipes") if output is None else output.parent)
     file = output or Path("recipes") / f"{_free_name(draft.name)}.yaml"
     _check_output(file)
     _write(file, _modeline(file) + recipe_text(replace(draft, name=file.stem)))

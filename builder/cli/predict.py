@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.cli.arguments import Parser, model_file
+from builder.cli.arguments import Parser, model_file, verbosity
 from builder.errors import ConfigurationError, ConversionError, SourceError
 from builder.util.reading import open_regular
 from builder.util.text import visible
@@ -33,11 +33,12 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Predict and print; returns the exit code."""
     given = parser().read(arguments)
-
     path = model_file(given.model)
+    from builder.reports.working import working
     from coreml_runtime.shown import detector_labels, lines, save
 
-    model, outputs = _predict(path, given.inputs, given.function)
+    with working("predicting", path.absolute(), verbosity=verbosity(given)):
+        model, outputs = _predict(path, given.inputs, given.function)
     folder = _folder(given.output)
     for text in lines(outputs, detector_labels(model.specification), given.top):
         print(visible(text))

@@ -50,8 +50,10 @@ def run(arguments: Sequence[str]) -> int:
     others: Sequence[str] = ()
     if given.rebuild:
         from builder.release.rebuild import rebuild
+        from builder.reports.working import working
 
-        others = rebuild(release)
+        with working("building it again", release.folder.absolute(), verbosity=verbosity(given)):
+            others = rebuild(release)
         lines.append("built again, to the same bytes" + (" by other tools:" if others else ""))
         lines += [f"  {line}" for line in others]
     if given.json:

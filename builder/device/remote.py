@@ -86,7 +86,7 @@ class Session:
 
     def _copy(self, arguments: Sequence[str]) -> None:
         port = ["-P", str(self.host.port)] if self.host.port else []
-        self._run(["scp", "-r", "-q", *_options(), *port, "--", *arguments], f"{self.host.name}: could not copy")
+        self._run(["scp", "-r", *_options(), *port, "--", *arguments], f"{self.host.name}: could not copy")
 
     def _scp_name(self) -> str:
         """The host in scp's words: an address of IPv6 in brackets."""

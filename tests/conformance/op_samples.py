@@ -19,9 +19,21 @@ precision holds (of 32-bit integers: a thousand times them, their parity, and ne
 
 
 OWN_VALUES = frozenset(
-    {"bucketize", "searchsorted", "byte", "char", "short", "int", "long", "bitwise_left_shift", "__rlshift__"}
+    {
+        "nn_functional_hinge_embedding_loss",
+        "bucketize",
+        "searchsorted",
+        "byte",
+        "char",
+        "short",
+        "int",
+        "long",
+        "bitwise_left_shift",
+        "__rlshift__",
+    }
 )
-"""Operators that are not defined for other values: boundaries that are not sorted, numbers beyond the dtype."""
+"""Operators that are not defined for other values: boundaries that are not sorted, numbers beyond the dtype, and
+targets other than 1 and -1."""
 
 UNDEFINED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"})
 """Operators whose result is whatever memory holds."""

@@ -68,7 +68,7 @@ def test_one_machine_builds_and_another_takes_it_from_s3(
     assert other.cached() == dict.fromkeys(other.cached(), True)
     settled(other).check(expected)
     settled(one).check(expected)
-    assert "seal: from the remote store s3://team/models/v1" in said
+    assert "seal: from the remote store s3://team-bucket/models/v1" in said
     # and no secret is written or shown anywhere, in the bucket either
     assert SECRET not in said
     assert [path for path, content in everything_written(one, other) if SECRET.encode() in content] == []

@@ -110,7 +110,7 @@ class Filesystem:
 
 def _refuse_absent_bucket(error: FileNotFoundError) -> None:
     """Raise where a whole bucket is absent, which is a mistake in the address, and not a store without that file."""
-    if "bucket" in str(error).lower():
+    if "bucket does not exist" in str(error).lower():  # the name of a bucket may have the word in it
         raise ConnectionError(str(error)) from error
 
 
@@ -124,5 +124,6 @@ def _filesystem(scheme: str) -> Any:
         system.retries = 1
         return system
     if scheme == "gs":
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # or it asks what kind of bucket it is
         return fsspec.filesystem("gcs", timeout=READ_SECONDS, cache_timeout=0, **known)
     return fsspec.filesystem(scheme, client_kwargs={"trust_env": True}, **known)  # ~/.netrc, proxies

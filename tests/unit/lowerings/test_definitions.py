@@ -22,7 +22,7 @@ def defined(rng: random.Random) -> Case:
             torch.kron(x, y), functional.huber_loss(x, y), functional.smooth_l1_loss(x, y, reduction="none"),
             torch.cartesian_prod(x[0], y[0]), torch.diag_embed(x, dim1=0, dim2=2), torch.trapezoid(x),
             torch.fft.fft2(x).real, torch.fft.irfft(torch.fft.rfft(x), n=4), torch.fft.fftshift(x),
-            torch.tensordot(x, y, dims=([1], [1])), torch.linalg.matrix_power(x @ y.mT, 3), torch.sinc(x),
+            torch.tensordot(x, y, dims=([1], [1])), torch.linalg.matrix_power(x @ y.mT, 3), torch.sinc(x), x.H * 1,
             x + torch.zeros(()), torch.logit(x.abs(), eps=0.1), torch.view_as_real(x.cfloat() * 2),
         ),
         (floats(rng, 2, 4), floats(rng, 2, 4)),

@@ -448,7 +448,7 @@ def test_s3_with_its_own_api(
         assert other.restored(other.find(), tmp_path / "out") == b"weights"
         assert other.store.find("load", KEY, lambda action: action) is None
         # then `doctor` sees it
-        assert installation._remote_store().summary == "s3://team/models/v1 (read and written) answers"
+        assert installation._remote_store().summary == "s3://team-bucket/models/v1 (read and written) answers"
         # a bucket that is not there is a mistake and not an empty store
         monkeypatch.setenv("BUILDER_REMOTE", "s3://tame/models/v1")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -458,7 +458,7 @@ def test_s3_with_its_own_api(
     finally:
         server.stop()
     # a server that is gone is noticed once
-    monkeypatch.setenv("BUILDER_REMOTE", "s3://team/models/v1")
+    monkeypatch.setenv("BUILDER_REMOTE", "s3://team-bucket/models/v1")
     third = machines("third")
     assert third.find() is None
     assert third.find() is None

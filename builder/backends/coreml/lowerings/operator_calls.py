@@ -7,6 +7,9 @@ from typing import Any
 
 from builder.backends.coreml.lowerings.binding import constant
 
+CAPITALS = {"matrix_h": "matrix_H", "numpy_t": "numpy_T", "mh": "mH", "mt": "mT"}
+"""Names that coremltools writes in small letters, as torch has them."""
+
 Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
 """An overload of torch's operator, and its arguments: variables, tensors and Python values."""
 
@@ -17,7 +20,7 @@ def possible_calls(context: Any, node: Any) -> list[Call]:
     from coremltools.converters.mil.frontend.torch.ops import _get_bindings, _get_inputs
 
     name, _, overload = node.kind.partition(".")
-    packet = getattr(torch.ops.aten, name, None)
+    packet = getattr(torch.ops.aten, CAPITALS.get(name, name), None)
     if packet is None or not hasattr(packet, "overloads"):
         return []
     given = _get_inputs(context, node)

@@ -162,6 +162,8 @@ def ravel(mb: Builder, x: Var) -> Var:
 def tensor_split(mb: Builder, x: Var, indices_or_sections: Any, dim: int = 0) -> tuple[Var, ...]:
     """Parts of nearly equal size, or between indices."""
     length = fixed_size(x, dim, "tensor_split")
+    if hasattr(indices_or_sections, "rank"):
+        raise NotImplementedError("tensor_split at places that the input decides gives sizes that depend on values")
     if isinstance(indices_or_sections, int):
         small, larger = divmod(length, indices_or_sections)
         sizes = [small + (part < larger) for part in range(indices_or_sections)]

@@ -102,26 +102,29 @@ def mode(mb: Builder, x: Var, dim: int = -1, keepdim: bool = False) -> tuple[Var
 
 
 def histc(mb: Builder, x: Var, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Var:
-    """How many values are in each of `bins` equal parts of a range, the greatest in the last; of all where it is 0."""
+    """How many values are in each of `bins` equal parts of a range, the greatest in the last; of all where it is 0.
+
+    Values are compared with the edges: their distance from the least would round those near zero, in half precision.
+    """
     import numpy as np
 
     x = mb.reshape(x=as_float(x), shape=[1, -1])
-    low: Any = float(min)
+    shares = (np.arange(bins + 1, dtype=np.float64) / bins).reshape(-1, 1)
     if min == max == 0:
-        low = mb.reduce_min(x=x, axes=[0, 1], keep_dims=True)
-        width: Any = mb.sub(x=mb.reduce_max(x=x, axes=[0, 1], keep_dims=True), y=low)
-        none = mb.equal(x=width, y=0.0)  # all values are one: torch widens the range by one on either side
-        low = mb.sub(x=low, y=mb.cast(x=none, dtype="fp32"))
-        width = mb.add(x=width, y=mb.mul(x=mb.cast(x=none, dtype="fp32"), y=2.0))
+        low, high = (reduced(x=x, axes=[0, 1], keep_dims=True) for reduced in (mb.reduce_min, mb.reduce_max))
+        # torch widens the range by one on either side where all values are one
+        wider = mb.cast(x=mb.equal(x=low, y=high), dtype="fp32")
+        low, high = promoted(mb.sub(x=low, y=wider), mb.add(x=high, y=wider))
+        parts = [mb.mul(x=edge, y=share.astype(np.float32)) for edge, share in ((low, 1 - shares), (high, shares))]
+        edges: Any = mb.add(x=parts[0], y=parts[1])
     else:
-        width = float(max) - float(min)
-    share = mb.real_div(x=mb.sub(x=x, y=low), y=width)
-    place = mb.minimum(x=mb.floor(x=mb.mul(x=share, y=float(bins))), y=float(bins - 1))
-    inside = mb.logical_and(x=mb.greater_equal(x=share, y=0.0), y=mb.less_equal(x=share, y=1.0))
-    each = mb.equal(x=place, y=np.arange(bins, dtype=np.float32).reshape(-1, 1))
-    counted = mb.logical_and(x=each, y=mb.logical_and(x=mb.equal(x=place, y=place), y=inside))
-    counts = mb.reduce_sum(x=mb.cast(x=counted, dtype="int32"), axes=[1], keep_dims=False)
-    return mb.cast(x=counts, dtype="fp32")
+        edges = (float(min) * (1 - shares) + float(max) * shares).astype(np.float32)
+    reached = mb.cast(x=mb.greater_equal(x=x, y=edges), dtype="int32")
+    beyond = mb.cast(x=mb.greater(x=x, y=edges), dtype="int32")
+    counts = mb.reduce_sum(x=reached, axes=[1], keep_dims=False)
+    over = mb.reduce_sum(x=slice_axis(mb, beyond, 0, bins, None), axes=[1], keep_dims=False)
+    after = mb.concat(values=[slice_axis(mb, counts, 0, 1, bins), over], axis=0) if bins > 1 else over
+    return mb.cast(x=mb.sub(x=slice_axis(mb, counts, 0, 0, bins), y=after), dtype="fp32")
 
 
 def nanmedian(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Any:

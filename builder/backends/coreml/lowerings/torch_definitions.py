@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from builder.backends.coreml.lowerings.binding import READ
+from builder.backends.coreml.lowerings.operator_calls import CAPITALS
 
 _UNFIT = ("corrcoef.default", "cov.default", "gru.input", "lstm.input", "rnn_relu.input", "rnn_tanh.input")
 """Operators whose definition asks for values, which nothing has while a program is written, or has a copy of a cell
@@ -32,7 +33,8 @@ def has_definition(kind: str) -> bool:
     import torch
     from torch._decomp import decomposition_table
 
-    packet = getattr(torch.ops.aten, kind.split(".")[0], None)
+    name = kind.split(".")[0]
+    packet = getattr(torch.ops.aten, CAPITALS.get(name, name), None)
     if packet is None:
         return False
     overloads = [getattr(packet, name) for name in packet.overloads()]
