@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conformance.__main__ import environment, pytest_command
+from tests.conformance.artifacts import TOTALS
 from tests.conformance.suites import SUITES, Suite
 
 _ROOT = Path(__file__).parents[2]
@@ -112,7 +113,7 @@ def page(data: dict[str, Any]) -> str:
         "",
         f"Seed {data['seed']}, coremltools {data['versions']['coremltools']}, torch {data['versions']['torch']}.",
         "",
-        "| suite | tests drawn | that predict | same values | refused by name | different | broken |",
+        "| suite | tests that ran | that predict | same values | refused by name | different | broken |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, suite in data["suites"].items():
@@ -130,7 +131,30 @@ def page(data: dict[str, Any]) -> str:
     lines += ["", "What is refused, with the number of predictions:", ""]
     for name, suite in data["suites"].items():
         lines += [f"- {name}: {reason} ({count})" for reason, count in suite["refused_because"].items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _artifacts()) + "\n"
+
+
+def _artifacts() -> list[str]:
+    """What `python -m tests.conformance.artifacts` found, as a table."""
+    if not TOTALS.exists():
+        return []
+    rows = json.loads(TOTALS.read_text(encoding="utf-8"))
+    lines = [
+        "",
+        "## Artifacts of recipes",
+        "",
+        "Exported as `export` does it, proof included (`python -m tests.conformance.artifacts MODEL…`); the worst SNR of all",
+        "outputs and engines.",
+        "",
+        "| artifact | format | outcome | SNR in dB | bytes | of the original |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        made = row.get("made")
+        share = f"{made / row['bytes']:.2f}" if made else ""
+        cells = (row["artifact"], row["format"], row["outcome"], row.get("snr_db", ""), made or "", share)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
 
 
 def main() -> None:
