@@ -47,7 +47,9 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
         "docs/reference/json.md",
         "docs/reference/python.md",
         pytest.param(
-            " ".join(f"docs/tutorials/{name}.md" for name in ORDER["tutorials"]), marks=pytest.mark.slow, id="tutorials"
+            " ".join(f"docs/tutorials/{name}.md" for name in ORDER["tutorials"]),
+            marks=[pytest.mark.slow, pytest.mark.timeout(1800)],
+            id="tutorials",
         ),
         "docs/guide/guide.md",
         pytest.param("docs/guide/compression.md", marks=pytest.mark.slow),
