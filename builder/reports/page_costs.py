@@ -40,7 +40,7 @@ def _function(found: Costs) -> Iterator[Markup]:
     yield details(f"all {len(every)} operators, in the order of the program", table(_HEAD, every))
     yield _quiet(
         "Counted from the program, nothing was executed: multiply-accumulates of convolutions, matrix products, "
-        "attention and recurrent cells; bytes as each operator reads and writes them once. No device was measured."
+        "attention and recurrent cells; bytes as each operator reads and writes them once. It says nothing of time."
     )
 
 

@@ -23,7 +23,7 @@ from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.torchscript import folded, is_decided, unrolled
-from builder.model.sources.coreml import exposed
+from builder.model.sources.coreml import exposed, unrounded
 from builder.model.states import reset_states
 from builder.model.uncertainty import Uncertainty
 from builder.util.process_state import said_by
@@ -189,7 +189,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
     try:
-        with torch.no_grad():
+        with torch.no_grad(), unrounded(prepared.module) if captured.method == "export" else nullcontext():
             expected = [prepared.module(*sample) for sample in samples]
     except Exception as error:  # whatever the model raises for values that it was not made for
         raise ConversionError(

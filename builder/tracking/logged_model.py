@@ -33,9 +33,11 @@ class Logged:
 def log_model(client: Any, entry: Entry, folder: Path, experiment: str, run_id: str) -> Logged:
     """Make the artifact in `folder` a logged model of the run, once, and return its id.
 
-    An artifact that cannot be loaded is not a model that MLflow could serve: the note says why.
+    An artifact that cannot be loaded is not a model that MLflow could serve, and older servers have no models: the note
+    says so.
     """
     from mlflow.entities import LoggedModelStatus
+    from mlflow.exceptions import MlflowException
 
     from coreml_runtime.errors import RuntimeFailure
     from coreml_runtime.model import load
@@ -47,7 +49,12 @@ def log_model(client: Any, entry: Entry, folder: Path, experiment: str, run_id: 
         model = load(artifacts[0])
     except RuntimeFailure as error:
         return Logged(note=redacted(f"not logged as a model: {error}")[:500])
-    logged = _find(client, experiment, entry) or _create(client, experiment, entry, run_id)
+    try:
+        logged = _find(client, experiment, entry) or _create(client, experiment, entry, run_id)
+    except MlflowException as error:
+        if error.error_code != "ENDPOINT_NOT_FOUND":
+            raise
+        return Logged(note="not logged as a model: the server is older than MLflow 3 and has none")
     if logged.status != LoggedModelStatus.READY:
         _upload(client, logged, model, entry, folder, run_id)
     return Logged(model_id=str(logged.model_id))

@@ -32,6 +32,7 @@ def inspect_coreml(path: Path, written: str, name: str) -> Draft:
         title=f"The Core ML model {path.name}, to compress it or to raise its target.",
         source={"kind": "coreml", "file": written},
         inputs=inputs,
+        states={state["name"]: {"buffer": state["name"]} for state in found.states},
         outputs={} if found.labels else outputs,
         classifier={"labels": list(found.labels), "softmax": False} if found.labels else {},
         why={f"input.{own}.scale": LEVELS for own in inputs}

@@ -25,6 +25,7 @@ class Draft:
     """The section, `kind` first."""
     inputs: Mapping[str, Mapping[str, Any]]
     outputs: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    states: Mapping[str, Any] = field(default_factory=dict)
     classifier: Mapping[str, Any] = field(default_factory=dict)
     detection: Mapping[str, Any] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +57,8 @@ def recipe_text(draft: Draft) -> str:
         "input:",
         *_mapping(draft, draft.inputs, ("input",)),
     ]
+    if draft.states:
+        lines += ["state:", *_mapping(draft, draft.states, ("state",))]
     if draft.outputs:
         lines += ["output:", *_mapping(draft, draft.outputs, ("output",))]
     if draft.classifier:

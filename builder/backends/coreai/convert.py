@@ -8,11 +8,13 @@ from typing import Any
 
 from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel, UsedLowering
 from builder.backends.coreai.archive import Asset
+from builder.backends.coreai.compression.restore import restore
 from builder.backends.coreai.conversion import Declared, Halves
 from builder.backends.coreai.conversion import convert as convert_program
 from builder.backends.coreai.declared import declared_output, declared_types, features
 from builder.backends.coreai.modules import operator_modules
 from builder.backends.coreai.programs import source_program
+from builder.model.sources.coreml import CoreMLModule
 from builder.spec import BuildSpec
 from builder.spec.precision import Fp32, Mixed
 from builder.spec.target import target_of_format
@@ -34,6 +36,7 @@ def convert(
         states={name: (path, spec.state[name].dtype) for name, path in prepared.states.items()},
     )
     converted = convert_program(source.program, asset.path, declared, _halves(spec))
+    asset = _restored(prepared, asset)
     lowerings = [
         UsedLowering(operator=name, why="coreai-torch has no lowering for it, or gets it wrong", times=times)
         for name, times in converted.decomposed.items()
@@ -48,6 +51,18 @@ def convert(
     return ConvertedModel(
         model=asset, lowerings=(*source.lowerings, *lowerings), summary=line, modules=operator_modules(asset.path)
     )
+
+
+def _restored(prepared: PreparedModel, asset: Asset) -> Asset:
+    """The asset with the compressed weights of a finished Core ML file as that has them."""
+    sources = [module for module in prepared.module.modules() if isinstance(module, CoreMLModule)]
+    forms = {name: form for source in sources for name, form in source.forms().items()}
+    if not forms:
+        return asset
+    folder = Path(tempfile.mkdtemp(prefix="builder-coreai-"))
+    small = Asset(folder / "model.aimodel", folder, asset.known)
+    restore(asset.path, small.path, forms)
+    return small
 
 
 def _known(prepared: PreparedModel, spec: BuildSpec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, captured_shape
 from builder.spec.source import CoreMLSource
 from builder.util.suggest import did_you_mean
+from coreml_runtime.forms import Form
 
 _COLORS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCALE_FLOAT16"}
 _DTYPES = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
@@ -35,6 +36,8 @@ class CoreMLModule(torch.nn.Module):
         self.specification = model.specification
         self._model, self._given, self._labels = model, given, labels
         self._taken: Sequence[Any] | None = None
+        for name, feature in model.states.items():
+            self.register_buffer(name, torch.zeros(feature.shape))
         self._map_content()
 
     def _map_content(self) -> None:
@@ -51,10 +54,23 @@ class CoreMLModule(torch.nn.Module):
             name: _picture(x, given.color_layout) if isinstance(given, ImageInput) else x.numpy()
             for (name, given), x in zip(self._given.items(), inputs, strict=True)
         }
-        predicted = self._model.predict(prepared)
+        predicted = self._predicted(prepared)
         return {
             name: output_tensor(value, self._labels) for name, value in predicted.items() if not isinstance(value, str)
         }
+
+    def _predicted(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What the file answers; its states are the module's buffers."""
+        if not self._model.states:
+            found: dict[str, Any] = self._model.predict(given)
+            return found
+        state = self._model.make_state()
+        for name, tensor in state.tensors.items():
+            tensor.copy_(self.get_buffer(name))
+        found = self._model.predict(given, state=state)
+        for name, tensor in state.tensors.items():
+            self.get_buffer(name).copy_(tensor)
+        return found
 
     def _operators(self, inputs: dict[str, torch.Tensor], taken: Sequence[Any]) -> dict[str, torch.Tensor]:
         """The outputs by the operators of the file, as torch has them."""
@@ -78,7 +94,21 @@ class CoreMLModule(torch.nn.Module):
             ) from error
         del self.content
         self.network = exported.program.module(check_guards=False)
+        for name, path in exported.states.items():
+            self._share(name, path)
         self._taken = exported.inputs
+
+    def _share(self, name: str, path: str) -> None:
+        """Let the operators read and write this module's buffer: one that two modules have cannot be captured."""
+        network = self.network
+        delattr(network, path)
+        setattr(type(network), path, property(lambda _: self.get_buffer(name)))  # a GraphModule has a class of its own
+
+    def forms(self) -> Mapping[str, Form]:
+        """How the file stores its compressed weights; the names say no more than their order."""
+        from coreml_runtime.export.stages import open_stages
+
+        return {f"weight_{number}": form for number, form in enumerate(open_stages(self.path, None, "fast").forms)}
 
     def hide(self) -> None:
         """Run the file again."""
@@ -113,6 +143,27 @@ def exposed(module: torch.nn.Module) -> Iterator[None]:
             each.hide()
 
 
+def has_file(module: torch.nn.Module) -> bool:
+    """Whether a finished Core ML model is inside of a module."""
+    return any(isinstance(each, CoreMLModule) for each in module.modules())
+
+
+@contextmanager
+def unrounded(module: torch.nn.Module) -> Iterator[None]:
+    """Let finished Core ML models inside of a module compute in float32, as their operators do in a capture."""
+    from builder import runtime
+
+    found = [each for each in module.modules() if isinstance(each, CoreMLModule)]
+    usual = [each._model for each in found]
+    for each in found:
+        each._model = runtime.load(each.path, precision="fast")
+    try:
+        yield
+    finally:
+        for each, model in zip(found, usual, strict=True):
+            each._model = model
+
+
 def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
     """Load the file; raises SourceError when it is damaged, cannot be executed, or its inputs are not the recipe's."""
     import coreml_runtime as runtime
@@ -136,13 +187,7 @@ def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
         raise SourceError(
             f"{path} is damaged, or no Core ML model: {message}", code="B0302", hint="copy it again", key="source.file"
         ) from error
-    if model.states:
-        raise SourceError(
-            f"{path} keeps states ({', '.join(model.states)}), which this kind of source does not take",
-            code="B0318",
-            hint="build it from the model that it was converted from",
-            key="source.file",
-        )
+    _check_states(path, model, spec)
     _check_inputs(path, model, spec)
     return LoadedModel(
         module=CoreMLModule(path, model, dict(spec.artifact_inputs), labels).eval(),
@@ -150,6 +195,20 @@ def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
         origin={"kind": "coreml", "file": path.name, "file_sha256": digest, "format": model.kind},
         labels=labels,
     )
+
+
+def _check_states(path: Path, model: Any, spec: BuildSpec) -> None:
+    """Raise SourceError unless the recipe has the states of the file, each as the buffer of its name."""
+    declared = {name: state.buffer for name, state in spec.state.items()}
+    if declared != {name: name for name in model.states}:
+        written = ", ".join(f"{name}: {{buffer: {name}}}" for name in model.states)
+        raise SourceError(
+            f"{path} keeps the states {', '.join(model.states) or 'none'}, and the recipe has "
+            f"{', '.join(declared) or 'none'}",
+            code="B0318",
+            hint=f"write `state: {{{written}}}`" if model.states else "take out `state`",
+            key="state" if spec.state else "source.file",
+        )
 
 
 def path_digest(path: Path) -> str:

@@ -256,3 +256,38 @@ def test_a_neural_network_becomes_a_package_of_a_newer_target_by_its_operators(n
     (found,) = runtime.load(tmp_path / "m.mlpackage").predict(given).values()
     assert 0 < np.abs(found - expected).max() < 2**-8 * np.abs(expected).max()
     assert [name for name, _ in prepared.module.named_buffers()] == ["model.content"]
+
+
+def test_a_file_with_states_becomes_another_that_keeps_them(tmp_path):
+    # given a file that doubles what it sums up, in half precision
+    from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
+
+    from tests.runtime.stateful import save_stateful
+
+    def build(x, held, sum_):
+        total = mb.add(x=mb.read_state(input=sum_), y=x)
+        mb.coreml_update_state(state=sum_, value=total)
+        mb.coreml_update_state(state=held, value=x)
+        return mb.mul(x=total, y=np.float16(2)), mb.read_state(input=held)
+
+    file = save_stateful(tmp_path, build)
+    given = {
+        "input": {"x": {"kind": "tensor", "shape": [1, 4], "dtype": "float16"}},
+        "classifier": None, "format": "aimodel",
+        "target": {"name": "ios27"}, "precision": {"kind": "fp16"},
+        "output": {name: {"dtype": "float16"} for name in ("y0", "y1")},
+    }  # fmt: skip
+    spec = spec_of(file, state={name: {"buffer": name} for name in ("held", "sum_")}, **given)
+
+    # when
+    examples = make_examples(spec)
+    prepared = prepare(load_source(spec, examples, Silent()), examples, spec)
+    captured = capture(prepared, examples, "export", {}, strict=True)
+
+    # then the program and the source itself sum up, under the names that the recipe has
+    assert set(captured.program.graph_signature.buffers_to_mutate.values()) == {"model.held", "model.sum_"}
+    prepared.module.get_buffer("model.sum_").zero_()
+    results = [prepared.module(torch.ones(1, 4))[0].tolist() for _ in range(2)]
+    assert results == [[[2.0] * 4], [[4.0] * 4]]
+    with pytest.raises(SourceError, match="keeps the states"):
+        load_source(spec_of(file, **given), examples, Silent())

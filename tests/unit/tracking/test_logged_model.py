@@ -29,8 +29,16 @@ warnings.simplefilter("ignore")
 from pathlib import Path
 from builder.tracking import flusher, logged_model, mlflow_store
 
-# given a flusher that is cut off while it sends the model's files
+# given a flusher that meets an older server, and one that is cut off while it sends the model's files
 outputs = Path(sys.argv[1])
+class Older:
+    def search_logged_models(self, *arguments, **options):
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+        raise MlflowException("API request failed with error code 404 != 200", error_code=ENDPOINT_NOT_FOUND)
+(name,) = flusher.outbox.waiting(outputs)
+folder = flusher.outbox.files_folder(outputs, name)
+older = logged_model.log_model(Older(), flusher.outbox.read(outputs, name), folder, "1", "run")
 real = logged_model._upload
 def cut(client, logged, *arguments):
     client.set_logged_model_tags(logged.model_id, {"cut": "off"})
@@ -59,6 +67,7 @@ def refused(given, **params):
 picture = Path(sys.argv[2]).read_bytes()
 predicted = loaded.predict({"image": picture})
 print(json.dumps({
+    "older": [older.model_id, older.note],
     "kept": [kept.reason for kept in one.kept], "sent": list(two.sent),
     "model": {"id": model.model_id, "name": model.name, "status": str(model.status), "tags": model.tags,
               "params": model.params, "type": model.model_type, "run": model.source_run_id},
@@ -195,6 +204,10 @@ def test_wrong_inputs_are_bad_requests(result: dict[str, Any]) -> None:
     assert "input image: cannot be read as a picture" in messages[0]
     assert "missing inputs ['image']" in messages[1]
     assert "top_k is a number of classes from 1 on, got 0" in messages[2]
+
+
+def test_a_server_without_models_gets_files(result: dict[str, Any]) -> None:
+    assert result["older"] == [None, "not logged as a model: the server is older than MLflow 3 and has none"]
 
 
 def test_names_are_what_mlflow_takes() -> None:

@@ -97,7 +97,7 @@ def _nothing(
         why = f"only weights of more than {step.weight_threshold} elements are compressed"
         hint = f"`compression.{name}.weight_threshold` says from how many on"
     else:
-        why = "the model has none that it could be for"
+        why = "the model has none that it could be for, or they are compressed already"
     return ConversionError(
         f"compression {name} changed no weight: {why}", code="B0409", key=f"compression.{name}", hint=hint
     )

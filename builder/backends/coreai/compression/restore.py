@@ -39,7 +39,8 @@ def run(asset: Path, destination: Path, forms: Mapping[str, Form]) -> list[str]:
             for name, form in forms.items():
                 found = match_forms({name: values}, [form])
                 if found:
-                    emit(constant, _values_alone(found[name]), adapter.unique(name, taken))
+                    own = adapter.resource_name(constant) or name
+                    emit(constant, _values_alone(found[name]), adapter.unique(own, taken))
                     left.pop(name, None)
                     break
     program.save_asset(destination)
