@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from builder.artifacts.costs import Costs as Costs
-from builder.artifacts.devices import DeviceMeasurement as DeviceMeasurement
-from builder.artifacts.findings import LintFinding as LintFinding
-from builder.artifacts.headroom import Headroom as Headroom
+from builder.artifacts.headroom import Headroom
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from PIL import Image
 
+    from builder.artifacts.costs import Costs
+    from builder.artifacts.devices import DeviceMeasurement
+    from builder.artifacts.findings import LintFinding
     from builder.spec import BuildSpec
 
 

@@ -14,14 +14,14 @@ from typing_extensions import TypedDict
 from builder.artifacts import (
     CheckReport,
     CompressionEffect,
-    Costs,
     LayerWeights,
-    LintFinding,
     MeasuredSteps,
     Preprocessing,
     SkippedLayer,
     UsedLowering,
 )
+from builder.artifacts.costs import Costs
+from builder.artifacts.findings import LintFinding
 
 
 class NetworkState(TypedDict):

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from builder.artifacts import Costs, LintFinding
+from builder.artifacts.costs import Costs
+from builder.artifacts.findings import LintFinding
 from builder.artifacts.headroom import Headroom, OperatorRange
 from builder.config.meanings import DescribedSchema
 from builder.errors import BuilderError, Diagnostic

@@ -14,7 +14,7 @@ from builder.util.text import visible
 
 if TYPE_CHECKING:  # it brings torch
     from builder.analysis.headroom.analyse import Place
-    from builder.artifacts import Costs
+    from builder.artifacts.costs import Costs
 
 DESCRIPTION = """Say what probably keeps a .mlpackage or .mlmodel off the Neural Engine, or slows it there, and where
 its numbers can go wrong: warnings, each with its confidence and its source (docs/reference/lint.md), the surest first.

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, CheckReport, Costs
+from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.costs import Costs
 from builder.reports.plain import plain
 from builder.spec import BuildSpec
 from builder.spec.target import FORMATS

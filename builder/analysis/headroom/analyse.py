@@ -15,7 +15,7 @@ from builder.analysis.headroom.program import Program, is_computing
 from builder.analysis.headroom.ranges import divisor
 from builder.analysis.headroom.seen import Wanted, look
 from builder.analysis.headroom.table import RULES
-from builder.artifacts import LintFinding
+from builder.artifacts.findings import LintFinding
 from builder.artifacts.headroom import Headroom, OperatorRange, Statement
 from builder.artifacts.stored import ConvertedFacts
 from coreml_runtime.errors import RuntimeFailure

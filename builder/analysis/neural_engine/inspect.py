@@ -9,7 +9,8 @@ from pathlib import Path
 from builder.analysis.costs.screen import percent
 from builder.analysis.neural_engine.model import Hit
 from builder.analysis.neural_engine.table import RULES
-from builder.artifacts import Costs, LintFinding
+from builder.artifacts.costs import Costs
+from builder.artifacts.findings import LintFinding
 from builder.errors import SourceError
 
 _EXAMPLES = 5

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
         CompressedModel,
         ConvertedModel,
         ExampleInputs,
-        LintFinding,
         PreparedModel,
         Preprocessing,
         Sample,
         SealedPackage,
         Suppression,
     )
+    from builder.artifacts.findings import LintFinding
     from builder.backends.interface import Engine
     from builder.progress import Progress
     from builder.spec import BuildSpec

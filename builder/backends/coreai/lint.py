@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from builder.artifacts import LintFinding
+from builder.artifacts.findings import LintFinding
 from builder.errors import SourceError
 from coreml_runtime.coreai.description import Description, describe_asset
 from coreml_runtime.coreai.loading import read_function

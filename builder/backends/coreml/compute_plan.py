@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import LintFinding
+from builder.artifacts.findings import LintFinding
 
 
 def planned(path: Path) -> Iterator[LintFinding]:

@@ -24,6 +24,8 @@ def why_refused(error: BaseException) -> str:
     text = first_text(error)
     if text and isinstance(error, _ON_PURPOSE):
         return text
+    if isinstance(error, KeyError) and text.startswith("torch."):  # a dtype that coremltools' tables lack
+        return f"it gives {text.removeprefix('torch.')}, a dtype that Core ML lacks"
     traceback = _innermost(error.__traceback__)
     where = "" if traceback is None else f", {_file(traceback).name}:{traceback.tb_lineno}"
     message = f": {text}" if text else ""

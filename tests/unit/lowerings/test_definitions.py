@@ -177,3 +177,10 @@ def test_what_stays_refused_names_the_reason(function: object, said: str) -> Non
     x = torch.ones(3, 3) if "svd" in said else torch.ones(3)
     with pytest.raises(ConversionError, match=said):
         convert(Cases([(function, (x,))]).eval(), [x], method="trace", half=False)
+
+
+def test_an_exported_program_names_the_dtype_that_is_lacking() -> None:
+    x = torch.ones(3)
+    module = Cases([(lambda x: x.to(torch.bfloat16).float(), (x,))]).eval()
+    with pytest.raises(ConversionError, match="it gives bfloat16, a dtype that Core ML lacks"):
+        convert(module, [x], method="export", half=False)
