@@ -10,7 +10,7 @@ import io
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,11 +192,14 @@ def _is_entry(name: object, value: object) -> bool:
 
 @contextmanager
 def atomic_file(final: Path, temporary_folder: Path) -> Iterator[IO[bytes]]:
-    """Yield a stream whose file takes the name `final` once it is written and synced; nothing is left on failure."""
+    """Yield a stream whose file takes the name `final` once it is written and synced; nothing is left on failure.
+
+    Who may read the file is up to the umask, as for any file: people who share a store read what others wrote.
+    """
     temporary_folder.mkdir(parents=True, exist_ok=True)
     final.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=temporary_folder)
-    temporary = Path(name)
+    temporary = temporary_folder / uuid.uuid4().hex
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from builder import noop
 from builder.progress import Silent
 from builder.store.actions import SCHEMA, ActionResult, Store
 from builder.store.digests import StatCache, canonical, digest_of
-from builder.store.objects import CorruptError, Objects
+from builder.store.objects import CorruptError, Objects, atomic_file
 from builder.store.roots import remembered_roots
 from builder.util.reading import is_inner_path
 
@@ -195,3 +196,18 @@ def test_one_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
         path.write_bytes(changed)
         with pytest.raises((OSError, ValueError)):
             noop.read_manifest(str(path))
+
+
+def test_who_may_read_a_result_is_up_to_the_umask(tmp_path: Path) -> None:
+    # when results are written by people with different umasks
+    modes = {}
+    for mask in (0o022, 0o077):
+        before = os.umask(mask)
+        try:
+            with atomic_file(tmp_path / f"{mask:o}.json", tmp_path / "tmp") as stream:
+                stream.write(b"{}")
+        finally:
+            os.umask(before)
+        modes[mask] = stat.S_IMODE((tmp_path / f"{mask:o}.json").stat().st_mode)
+    # then people who share the store can read what is not private
+    assert modes == {0o022: 0o644, 0o077: 0o600}
