@@ -149,7 +149,7 @@ def _larger(before: int, after: int) -> list[str]:
     """Say so where weights lost their compression; what formats need beside weights is not of interest."""
     if after <= 1.1 * before + _BESIDE_WEIGHTS:
         return []
-    return [f"{after} bytes, where the original has {before}: compressed weights are stored as plain numbers"]
+    return [f"{after} bytes, where the original has {before}"]
 
 
 def _inconclusive(proof: Proof) -> list[str]:
