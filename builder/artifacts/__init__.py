@@ -207,6 +207,8 @@ class PreparedFacts:
     """How the weights say that pictures are prepared."""
     suppression: Suppression | None = None
     """The stage behind the program, of a detector that has one; `labels` are its classes."""
+    file: str | None = None
+    """The digest of a finished Core ML file, which decides in which form compressed weights are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,9 @@ from builder.store.digests import digest_of
 _LABELS = ("spec classifier.labels", "file classifier.labels", "spec detection.labels", "file detection.labels")
 """Inputs of the stage that change no module."""
 
-_DECIDING = ("output_names", "labels", "normalization", "states", "flexible", "integer_outputs", "suppression")
+_DECIDING = (
+    "output_names", "labels", "normalization", "states", "flexible", "integer_outputs", "suppression", "file",
+)  # fmt: skip
 """What of a prepared model is plain and decides about the artifact."""
 
 
