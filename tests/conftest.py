@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small models gain nothing from more
+
+for _number in (signal.SIGINT, signal.SIGHUP):  # `nohup` and `&` have them ignored, by whatever is started too
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 settings.register_profile(  # no run differs from another, and none depends on the clock; `make fuzz` explores
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
