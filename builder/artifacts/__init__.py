@@ -79,6 +79,8 @@ class LoadedModel:
     """Whether weights fell back to untrained ones."""
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] | None = None
+    is_finished: bool = False
+    """Whether it was taken apart from a finished Core ML file, of which `digest` then is."""
 
 
 @dataclass(frozen=True, kw_only=True)

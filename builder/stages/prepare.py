@@ -27,7 +27,6 @@ from builder.spec import BuildSpec
 from builder.spec.base import RESERVED_NAMES
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput
 from builder.spec.outputs import ImageOutput
-from builder.spec.source_kinds import kind_of
 from builder.util.process_state import said_by
 
 
@@ -106,7 +105,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         ),
         preprocessing=loaded.preprocessing,
         suppression=None if detect is None or spec.detection is None else resolve_suppression(spec.detection, detect),
-        file=loaded.digest if kind_of(spec.source).is_finished else None,
+        file=loaded.digest if loaded.is_finished else None,
     )
 
 

@@ -194,6 +194,7 @@ def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
         digest=f"sha256:{digest}",
         origin={"kind": "coreml", "file": path.name, "file_sha256": digest, "format": model.kind},
         labels=labels,
+        is_finished=True,
     )
 
 

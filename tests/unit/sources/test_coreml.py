@@ -24,6 +24,7 @@ from builder.spec.inputs import shapes_to_try
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
 from builder.store.digests import artifact_digest
+from builder.store.inputs import spec_view
 from tests.unit.stages.small_builds import Convolutions, convert_module, make_spec
 
 LABELS = [f"class {number}" for number in range(250)]
@@ -65,7 +66,7 @@ def spec_of(file, **parts):
 def built(spec):
     examples = make_examples(spec)
     loaded: LoadedModel = load_source(spec, examples, Silent())
-    prepared = prepare(loaded, examples, spec)
+    prepared = prepare(loaded, examples, spec_view("prepare", spec))
     captured = capture(prepared, examples, "coreml", {})
     return loaded, prepared, convert(prepared, captured, examples, spec), examples
 
@@ -80,6 +81,7 @@ def test_the_module_gives_what_the_file_gives(package):
     assert probabilities.shape == (1, 250)
     assert np.allclose(probabilities[0], [predicted["probabilities"][label] for label in LABELS], rtol=0, atol=0)
     assert loaded.digest == artifact_digest(package) == f"sha256:{path_digest(package)}"
+    assert prepared.file == loaded.digest
 
 
 def test_a_file_that_is_passed_on_is_the_file(package, tmp_path):

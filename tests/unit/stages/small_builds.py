@@ -19,6 +19,7 @@ from builder.data import make_examples
 from builder.spec import BuildSpec
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
+from builder.store.inputs import spec_view
 
 IMAGE = {"kind": "image", "shape": [1, 3, 16, 16], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 TENSOR = {"kind": "tensor", "shape": [1, 3, 16, 16]}
@@ -62,7 +63,7 @@ def capture_module(
     """What `convert` takes, for a module of one's own."""
     examples = make_examples(spec)
     loaded = LoadedModel(module=module.eval(), digest="0" * 64, origin={})
-    prepared = prepare(loaded, examples, spec)
+    prepared = prepare(loaded, examples, spec_view("prepare", spec))
     return prepared, capture(prepared, examples, spec.capture.method, {}), examples, spec
 
 

@@ -12,6 +12,7 @@ from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing, Sample
 from builder.errors import BuilderError, ConfigurationError, ConversionError
 from builder.spec import BuildSpec
 from builder.stages.prepare import prepare
+from builder.store.inputs import spec_view
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -67,7 +68,7 @@ class Memory(nn.Module):
         return before + self.last
 
 
-def prepared(module: nn.Module | None = None, labels=None, **settings):
+def prepared(module: nn.Module | None = None, labels=None, is_finished=False, **settings):
     torch.manual_seed(0)
     image = {"kind": "image", "shape": [1, 3, 8, 8], "from_weights": True}
     spec = BuildSpec.model_validate(
@@ -84,9 +85,15 @@ def prepared(module: nn.Module | None = None, labels=None, **settings):
     levels = [torch.randint(0, 256, (1, 3, 8, 8), generator=generator).float() for _ in range(3)]
     samples = tuple(Sample(given={}, tensors={"image": x}) for x in levels)
     loaded = LoadedModel(
-        module=(module or Net()).train(), digest="sha256:0", origin={}, preprocessing=IMAGENET, labels=labels
+        module=(module or Net()).train(),
+        digest="sha256:0",
+        origin={},
+        preprocessing=IMAGENET,
+        labels=labels,
+        is_finished=is_finished,
     )
-    return prepare(loaded, ExampleInputs(samples=samples, digest="sha256:0"), spec), loaded, levels
+    examples = ExampleInputs(samples=samples, digest="sha256:0")
+    return prepare(loaded, examples, spec_view("prepare", spec)), loaded, levels  # what the engine gives the stage
 
 
 def test_reference_and_module_are_the_original_on_normalised_levels():
@@ -98,6 +105,12 @@ def test_reference_and_module_are_the_original_on_normalised_levels():
     torch.testing.assert_close(result.reference(levels[0])[0], expected)
     torch.testing.assert_close(result.module(levels[0])[0], expected, atol=1e-5, rtol=1e-5)  # one rounding more
     assert result.output_names == ("output",)
+
+
+def test_only_a_finished_file_is_noted():
+    result, loaded, _ = prepared()
+    assert result.file is None
+    assert prepared(is_finished=True)[0].file == loaded.digest
 
 
 def test_train_mode_of_the_source_does_not_reach_the_artifact():
