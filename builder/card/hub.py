@@ -43,6 +43,7 @@ def publish(repository: str, files: Mapping[str, Path | bytes], message: str, *,
     """
     try:
         import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise UnfitEnvironmentError(
             f"huggingface_hub is not installed: {error}", code="B0711", hint="pip install 'coreml-builder[publish]'"
@@ -60,7 +61,9 @@ def publish(repository: str, files: Mapping[str, Path | bytes], message: str, *,
         done = api.create_commit(repository, [*added, *removed], commit_message=message, parent_commit=now)
     except Exception as error:  # the Hub's answers, and whatever its transport raises
         raise UnfitEnvironmentError(
-            f"{repository} was not published: {_without_token(error)}", code="B0711", hint=_HINT
+            f"{repository} was not published: {_without_token(error)}",
+            code="B0711",
+            hint=_HINT if isinstance(error, HfHubHTTPError) else f"is there a network? Then: {_HINT}",
         ) from error
     return Published(repository=repository, revision=done.oid, url=redacted(str(done.commit_url)))
 
@@ -81,7 +84,7 @@ RELEASE = "release"
 def _without_token(error: Exception) -> str:
     """What happened, in one line, without anything that opens the repository."""
     causes = [error, *([error.__cause__] if error.__cause__ is not None else [])]
-    text = " ".join(" ".join(str(each) for each in causes).split())
+    text = " ".join(" ".join(dict.fromkeys(map(str, causes))).split())  # a transport's error repeats its cause
     for name in _TOKENS:
         token = os.environ.get(name, "")
         text = text.replace(token, "…") if token else text

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
-from builder.util.suggest import did_you_mean
+from builder.util.suggest import did_you_mean, nearest
 from builder.util.text import visible
 
 _MODELS = (".mlpackage", ".mlmodel", ".aimodel")
@@ -38,7 +37,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
-        raise ConfigurationError(message[:1].lower() + message[1:], code="B0225", hint=f"see `{self.prog} --help`")
+        lacks = message.startswith("the following arguments are required")
+        hint = str(self.usage) if lacks else f"see `{self.prog} --help`"
+        raise ConfigurationError(message[:1].lower() + message[1:], code="B0225", hint=hint)
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse `arguments`; an unknown option is named with the nearest known one."""
@@ -53,12 +54,11 @@ class Parser(argparse.ArgumentParser):
             )
         if unknown:
             name = unknown[0].partition("=")[0]
-            hint = did_you_mean(name, known)
+            names = {option.lstrip("-"): option for option in known}
+            found = nearest(name.lstrip("-"), names)  # dashes, which all have, make no two alike
+            hint = f"did you mean `{names[found]}`?" if found else f"options: {', '.join(known)}"
             if name == "--recipe":
                 hint = f"write it without dashes: `recipe={unknown[0].partition('=')[2] or 'NAME'}`"
-            elif hint is None and re.match(r"-[^-]", name):
-                hint = did_you_mean(f"-{name}", known)
-            hint = hint or f"options: {', '.join(known)}"
             raise ConfigurationError(f"there is no option `{name}`", code="B0225", hint=hint)
         return namespace
 

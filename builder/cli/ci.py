@@ -58,12 +58,11 @@ def run(arguments: Sequence[str]) -> int:
         recipes=tuple(_recipe(name, plans[name], now[name], before.get(name)) for name in names),
     )
     table = visible(summary_table(answer, compared=base is not None))
+    print(table, end="", flush=True)
     if given.report is not None:
         _write(Path(given.report), render(answer) + "\n")
     if given.summary is not None:
         _write(Path(given.summary), table, append=True)
-    if verbosity(given) >= 0:
-        print(table, end="")
     return answer.exit_code
 
 

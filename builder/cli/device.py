@@ -75,6 +75,7 @@ def _take(given: Namespace) -> int:
     if len(given.subject) != 1:
         raise ConfigurationError("take is for one device.json", code="B0225")
     file = Path(given.subject[0])
+    file = file / "device.json" if file.is_dir() else file
     folder = Path(given.pack) if given.pack else file.parent
     return _taken(file, folder, given)
 

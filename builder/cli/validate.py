@@ -19,6 +19,8 @@ is wrong.
   python -m builder validate
 """
 
+_HINT = "name files, such as recipes/mine.yaml; `python -m builder init` writes one"
+
 
 def parser() -> Parser:
     """Return the parser of this verb."""
@@ -45,13 +47,13 @@ def _recipes(files: Sequence[Path]) -> list[Path]:
     """The recipes to check: those that are given, and all where an option may have changed."""
     for file in files:
         if not file.is_file() or file.suffix != ".yaml":
-            raise ConfigurationError(visible(f"{file} is not a .yaml file"), code="B0226")
+            raise ConfigurationError(visible(f"{file} is not a .yaml file"), code="B0226", hint=_HINT)
     options = Path("conf").absolute()
     recipes = [file for file in files if not file.absolute().is_relative_to(options)]
     if len(recipes) < len(files) or not files:
         recipes += sorted(Path("recipes").glob("*.yaml"))
     if not recipes:
-        raise ConfigurationError("there is no recipe in ./recipes", code="B0226", hint="name files")
+        raise ConfigurationError("there is no recipe in ./recipes", code="B0226", hint=_HINT)
     return list(dict.fromkeys(recipes))
 
 

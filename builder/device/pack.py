@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,6 +27,7 @@ from builder.spec.coverage import data_of
 from builder.spec.functions import specs_by_function
 from builder.spec.named_data import spec_of
 from builder.util.locations import shown
+from builder.util.paths import publish, writing
 from coreml_runtime import load
 from coreml_runtime.errors import RuntimeFailure
 
@@ -73,6 +75,17 @@ def pack(subject: Subject, folder: Path) -> Path:
         raise ConfigurationError(
             f"{shown(folder)} exists and is not an empty folder", code="B0227", hint="give another by `-o`"
         )
+    parent = folder.absolute().parent
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}.") as room:
+            made = Path(room) / folder.name
+            _fill(made, subject)
+            publish(made, folder.absolute())
+    return folder
+
+
+def _fill(folder: Path, subject: Subject) -> None:
     (folder / GOLDEN).mkdir(parents=True)
     place = folder / subject.artifact.name
     if subject.artifact.is_dir():
@@ -94,7 +107,6 @@ def pack(subject: Subject, folder: Path) -> Path:
         "files": dict(_digests(folder)),
     }
     (folder / PACK).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder
 
 
 def _digests(folder: Path) -> Iterator[tuple[str, str]]:

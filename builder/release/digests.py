@@ -44,7 +44,11 @@ def read_manifest(folder: Path) -> dict[str, str]:
     try:
         text = read_regular(path).decode("utf-8")
     except FileNotFoundError as error:
-        raise VerificationError(f"{folder} is not a release: it has no {MANIFEST}", code="B0606") from error
+        raise VerificationError(
+            f"{folder} is not a release: it has no {MANIFEST}",
+            code="B0606",
+            hint="`python -m builder release recipe=NAME` makes one, in outputs/releases",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise VerificationError(f"{MANIFEST} was changed: it cannot be read as text: {error}", code="B0607") from error
     body, newline, guard = text.removesuffix("\n").rpartition("\n")

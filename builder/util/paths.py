@@ -199,7 +199,12 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
-    """Write `text` as UTF-8 to a temporary file beside `path`, then rename it there; `private` is for its owner."""
+    """Write `text` as UTF-8 to a temporary file beside `path`, then rename it there; `private` is for its owner.
+
+    Raises ConfigurationError where a folder lies there.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"{shown(path)} is a folder, not a file", code="B0227", hint="name a file in it")
     with writing(path.parent):
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -72,7 +72,7 @@ def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | D
         reason = next((text for text in lines if not text.startswith("Error parsing override")), "it is not key=value")
     hint = "values with spaces or other special characters need quotes inside the shell's quotes: key='\"a b\"'"
     if "=" not in argument:
-        hint = "a setting is written KEY=VALUE, such as precision=fp16"
+        hint, reason = "a setting is written KEY=VALUE, such as recipe=NAME or precision=fp16", "there is no `=`"
     elif re.search(r"\s=|=\s", argument):
         hint, reason = "write it without spaces around `=`", "there is a space beside `=`"
     elif "==" in argument:
@@ -260,7 +260,7 @@ def no_recipe(name: str, span: SourceSpan | None, library: Library) -> Diagnosti
         span=span,
         allowed=names,
         nearest=nearest(stem, names),
-        hint=f"{other} must end in .yaml" if other else None,
+        hint=f"{other} must end in .yaml" if other else None if name else "write `recipe=NAME`",
     )
 
 

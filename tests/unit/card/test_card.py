@@ -184,11 +184,22 @@ def test_a_refusal_leaves_everything_as_it_was(
     assert main(["publish", "--to", "hf://me/model", "recipe=small"]) == 7
     out, err = capsys.readouterr()
     assert "B0711" in err
+    assert "HF_TOKEN with the right to write" in err
     assert TOKEN not in out + err
     assert out == ""
     assert hub.files == {"LICENSE": b"mine"}
     assert hub.commits == []
     assert "published" not in read_build_json(Path("outputs/small/default"))
+
+
+def test_a_hub_that_cannot_be_reached_is_told_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert main(["publish", "--to", "hf://me/model", "recipe=small"]) == 7
+    error = capsys.readouterr().err
+    assert error.count("refused") == 1
+    assert "hint: is there a network?" in error
 
 
 @pytest.mark.parametrize("text", ["me/model", "hf://model", "hf://a/b/c", "hf://../x", "hf://me/x y", "hf://me/-x"])

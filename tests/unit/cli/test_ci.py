@@ -161,6 +161,14 @@ def test_recipes_that_are_wrong_do_not_end_the_others(tmp_path, monkeypatch, cap
     assert main(["ci"]) == 2
 
 
+def test_the_table_is_the_result_also_where_little_is_said_or_a_file_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ci", "recipe=nosuch", "-q", "--report", "."]) == 2
+    out, err = capsys.readouterr()
+    assert "| `nosuch` | ❌ wrong |" in out
+    assert "error[B0227]: . cannot be written" in err
+
+
 def test_what_the_table_says_against_the_base():
     def facts(status="built", **given) -> BuiltFacts:
         codes = {"built": 0, "broken": 5}

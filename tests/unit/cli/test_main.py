@@ -12,6 +12,7 @@ import pytest
 
 from builder import __version__, errors
 from builder.cli.main import VERBS
+from builder.util.paths import write_atomically
 from tests.unit.cli.conftest import Run
 
 
@@ -103,6 +104,30 @@ def test_the_verb_may_follow_options(run: Run) -> None:
     assert run("-q", "list")[0] == 0
     assert run("--outputs", "list", "recipe=nope")[0] == 2
     assert run("--output", "list", "list")[2].startswith("error[B0225]: there is no option `--output`")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("export", "x", "--json"), "options: -h, --help"),  # dashes alone make `--to` no likely meaning
+        (("lint", "x", "-json"), "did you mean `--json`?"),
+        (("card",), "python -m builder card recipe=NAME"),
+        (("plan",), "write `recipe=NAME`"),
+        (("plan", "x.mlpackage"), "a setting is written KEY=VALUE, such as recipe=NAME"),
+        (("validate", "recipe=x"), "name files, such as recipes/mine.yaml"),
+        (("verify", "recipes"), "`python -m builder release recipe=NAME` makes one"),
+    ],
+)
+def test_a_usual_mistake_has_a_hint_that_helps(arguments: tuple[str, ...], hint: str, run: Run) -> None:
+    code, _, stderr = run(*arguments)
+    assert code in (2, 6)
+    assert f"hint: {hint}" in stderr
+
+
+def test_a_file_is_not_written_in_the_place_of_a_folder(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigurationError, match="recipes is a folder, not a file"):
+        write_atomically(tmp_path / "recipes", "text")
+    assert [file.name for file in tmp_path.iterdir()] == ["recipes"]
 
 
 def test_help_survives_two_recipes_of_one_name(run: Run, tmp_path: Path) -> None:

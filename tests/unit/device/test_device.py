@@ -302,6 +302,21 @@ def test_packs_are_for_what_builder_built(capsys: pytest.CaptureFixture[str]) ->
     assert {"pack.json", "measure.py", "golden/inputs.npz", "golden/outputs.npz"} < names
 
 
+def test_a_pack_that_was_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builder.device.pack._golden", interrupted)
+    before = sorted(Path().iterdir())
+    assert main(["device", "pack", "recipe=small", "-o", "other"]) == 130
+    assert sorted(Path().iterdir()) == before
+
+
+def test_the_folder_that_came_back_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    returned()
+    assert main(["device", "take", "pack"]) == 0
+
+
 def measurement(**fields: Any) -> DeviceMeasurement:
     unit = UnitMeasurement(
         latency_ms=2.0, latency_p95_ms=3.0, rounds=9, load_cold_ms=1.0, load_warm_ms=1.0, peak_bytes=10
