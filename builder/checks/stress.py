@@ -25,7 +25,7 @@ from builder.spec.coverage import data_of, is_without_range, synthetic_inputs
 
 SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
-LEAST_SECONDS = {True: 1.0, False: 0.0}
+LEAST_SECONDS = {True: 1.0, False: 0.5}
 """For how long they are tried in any case."""
 LEAST = {True: 12, False: 2}
 """So many are tried however long they take."""

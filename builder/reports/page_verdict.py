@@ -100,7 +100,7 @@ def _verdict(record: BuildRecord) -> tuple[str, str, str]:
             on = "; ".join(dict.fromkeys(filter(None, map(made_on, found))))
             on = f" on {on}" if on else ""
             by = " and ".join(dict.fromkeys(_EXECUTED[check.engine] for check in found))
-            return "Built", "good", f"{kind.claim}, executed{on} by {by}."
+            return "Built", "good", f"{kind.claim}, executed by {by}{on}."
     if executed:
         return "Built", "unknown", "It was executed, but what it computes is not proven: see the checks."
     return "Built", "unknown", "Nothing executed this artifact: what it computes is not proven."

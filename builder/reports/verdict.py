@@ -112,7 +112,7 @@ def made_on(check: CheckReport) -> str:
     if count := data.get("stress"):
         left = data.get("stress_left", 0)
         plural = "s" if count + left != 1 else ""
-        limited = f" of {count + left} stress input{plural}, for more of which there was no time" if left else ""
+        limited = f" of {count + left} stress input{plural} (no time for more)" if left else ""
         parts.append(f"{count}{limited or f' stress input{plural}'}")
     if search := data.get("search"):
         parts.append(f"a search of {search['tries']:,} input{'s' if search['tries'] != 1 else ''}")

@@ -204,7 +204,7 @@ def test_stress_inputs_for_which_there_was_no_time_are_counted(monkeypatch: pyte
     report = parity({"x": tensor(1, 16)}, lambda x: x * 2, lambda x: half(x * 2), check={"search": 0.0})
     assert report.data is not None
     assert (report.data["stress"], report.data["stress"] + report.data["stress_left"]) == (3, 22)
-    assert "3 of 22 stress inputs, for more of which there was no time" in made_on(report)
+    assert "3 of 22 stress inputs (no time for more)" in made_on(report)
 
 
 def test_what_a_check_was_made_on_is_recorded() -> None:

@@ -105,8 +105,8 @@ def test_nothing_on_the_page_turns_the_order_of_reading(
     [
         (
             {},
-            "It computes what the original computes, executed on 4 photographs, 7 stress inputs and a "
-            "search of 1,234 inputs by builder's own runtime.",
+            "It computes what the original computes, executed by builder's own runtime on 4 photographs, 7 stress "
+            "inputs and a search of 1,234 inputs.",
         ),
         ({"checks": ()}, "Nothing executed this artifact: what it computes is not proven."),
     ],
@@ -144,7 +144,8 @@ def test_accuracy_alone_claims_no_parity(make_record: Callable[..., BuildRecord]
 
     page = render_html(make_record(checks=(accuracy,)))
 
-    assert "It classifies labelled data as well as its limits demand, executed on 360 samples" in page
+    assert "It classifies labelled data as well as its limits demand, executed by " in page
+    assert " on 360 samples." in page
 
 
 def test_missed_limit_and_untrained_weights_are_said_first(
