@@ -20,7 +20,12 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     try:
         record = _build(job)
     except BuilderError as error:
-        text = {"message": error.message, "hint": error.hint, "key": error.key, "code": error.code}
+        text = {
+            "message": error.message,
+            "hint": _lasting(error.hint, job["outputs"]),
+            "key": error.key,
+            "code": error.code,
+        }
         return {"error": text, "network": network}
     root, read = Path(job["root"]), watch.files()
     besides = [Path(folder).resolve() for folder in job["besides"]]
@@ -44,6 +49,12 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _lasting(hint: str | None, outputs: str) -> str | None:
+    """The parts of a hint that do not lead into `outputs`, which is removed after the job."""
+    parts = [] if hint is None else [part for part in hint.split("; ") if outputs not in part]
+    return "; ".join(parts) or None
+
+
 def _build(job: dict[str, Any]) -> Any:
     from builder.artifacts import BuildRequest
     from builder.engine.failure import require_built
@@ -62,9 +73,9 @@ def _build(job: dict[str, Any]) -> Any:
     )
     outputs = Path(job["outputs"])
     if job["quiet"]:
-        return require_built(build(request, outputs=outputs, progress=Silent()), outputs)
+        return require_built(build(request, outputs=outputs, progress=Silent()), outputs, stays=False)
     with Terminal(verbosity=0, stream=sys.stderr) as terminal:
-        return require_built(build(request, outputs=outputs, progress=terminal), outputs)
+        return require_built(build(request, outputs=outputs, progress=terminal), outputs, stays=False)
 
 
 def _source(record: Any, read: list[Path]) -> dict[str, Any]:

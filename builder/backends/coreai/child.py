@@ -23,6 +23,8 @@ from builder.errors import BuilderError, ConversionError
 LENGTH = struct.Struct("<Q")
 """In front of each message: its bytes."""
 
+_PATIENCE = 1.0
+"""Seconds that the process has to end by itself: less than the command that started it has."""
 _LOG = logging.getLogger("builder.coreai")
 _LOCK = threading.Lock()
 _CHILDREN: dict[int, Child] = {}
@@ -67,11 +69,20 @@ class Child:
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         )
-        atexit.register(self.end)
+        atexit.register(self.close)
 
     def is_alive(self) -> bool:
         """Whether it can be called."""
         return self._process.poll() is None
+
+    def close(self) -> None:
+        """Let the process end by itself, which removes its temporary files; one that does not is ended."""
+        if os.getpid() == self._owner and self.is_alive() and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_PATIENCE)
+        self.end()
 
     def end(self) -> None:
         """End the process now; a fork of its owner leaves it alone."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from builder.backends.coreai import engine
-from builder.backends.coreai.child import ChildError, call
+from builder.backends.coreai.child import Child, ChildError, call
 
 
 def test_a_wrong_shape_is_an_error(converted: Any) -> None:
@@ -34,6 +34,24 @@ def test_a_file_that_aborts_the_library_is_an_error(small: Any, converted: Any, 
 def test_a_call_that_takes_too_long_is_stopped(converted: Any, small: Any) -> None:
     with pytest.raises(ChildError, match=r"did not end within 0\.001 s"):
         engine.predict(converted(False)[0], [{"image": small[1].numpy()}] * 50, seconds=0.001)
+
+
+def test_a_process_that_is_closed_leaves_no_file(
+    converted: Any, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a process in which Apple's library has unpacked an asset
+    asset = str(converted(False)[0].absolute())
+    room = tmp_path / "temporary"
+    room.mkdir()
+    monkeypatch.setenv("TMPDIR", str(room))
+    child = Child()
+    child.call("engine:run", (asset, [{"image": small[1].numpy()}], {}, "main"), {}, 60)
+    assert list(room.glob("*.aimodelx"))
+    # when the command that started it ends
+    child.close()
+    # then it has ended, and the unpacked asset is gone
+    assert not child.is_alive()
+    assert not list(room.glob("*.aimodelx"))
 
 
 def test_a_function_that_does_not_exist_is_named() -> None:
