@@ -140,29 +140,34 @@ def _parallel(trials: Sequence[Trial], search: Search) -> Any:
     import plotly.graph_objects as graph
 
     dimensions = [_dimension(name, [trial.point.get(name) for trial in trials]) for name in search.space]
-    dimensions += [{"label": n, "values": [_coordinate(t, n) for t in trials]} for n in search.objectives]
-    color = [_coordinate(trial, list(search.objectives)[-1]) for trial in trials]
-    line = {"color": color, "colorscale": "Viridis", "showscale": True}
+    dimensions += [_dimension(name, [trial.values[name] for trial in trials]) for name in search.objectives]
+    line = {"color": dimensions[-1]["values"], "colorscale": "Viridis", "showscale": True}
     figure = graph.Figure(graph.Parcoords(dimensions=dimensions, line=line))
     figure.update_layout(height=420, template="plotly_white")
     return figure
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """One axis: numbers as they are, texts one above the other, and below all `–` for trials that lack the setting."""
+    """One axis: numbers as they are, texts one above the other.
+
+    Infinite numbers stand beyond the others, and below all `–` for trials that lack the setting.
+    """
     texts = list(dict.fromkeys(value for value in values if isinstance(value, str)))
     if texts:
         place: dict[Any, float] = {text: float(index) for index, text in enumerate(texts)}
         ticks = dict(zip(texts, place.values(), strict=True))
     else:
-        place = {value: float(value) for value in values if value is not None}
+        place = {value: float(value) for value in values if value is not None and math.isfinite(value)}
         ends = (min(place.values(), default=0.0), max(place.values(), default=0.0))
         ticks = {f"{end:.4g}": end for end in ends}
-    if None in values:
-        low, high = min(place.values(), default=0.0), max(place.values(), default=0.0)
-        place[None] = ticks["–"] = low - ((high - low) / 5 or 1.0)
+    low, high = min(place.values(), default=0.0), max(place.values(), default=0.0)
+    step = (high - low) / 5 or 1.0
+    beyond = {math.inf: ("inf", high + step), -math.inf: ("-inf", low - step), None: ("–", low - 2 * step)}
+    found = {value: told for value, told in beyond.items() if value in values}
+    for value, (text, where) in found.items():
+        place[value] = ticks[text] = where
     axis = {"label": name, "values": [place[value] for value in values]}
-    return axis if not texts and None not in values else {**axis, "tickvals": [*ticks.values()], "ticktext": [*ticks]}
+    return axis if not texts and not found else {**axis, "tickvals": [*ticks.values()], "ticktext": [*ticks]}
 
 
 def _table(front: Sequence[Trial], winner: Trial | None, search: Search) -> str:

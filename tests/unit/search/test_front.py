@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.search.front import front_of, winner_of
-from builder.search.plots import write_page
+from builder.search.plots import _dimension, write_page
 from builder.search.settings import Search
 from builder.search.table import render_csv
 from tests.unit.search.conftest import OBJECTIVES, SPACE, MakeSearch, trial
@@ -66,3 +66,21 @@ def test_texts_of_trials_are_neither_formulas_nor_markup(make_search: MakeSearch
     assert "alert(1)</script>" not in page
     assert "\u202e" not in page.partition("<script")[0]
     assert "default-src 'none'" in page.partition("<script")[0]
+
+
+@pytest.mark.parametrize("snr", [[math.inf], [math.inf, 40.0, 50.0]])
+def test_an_exact_artifact_is_on_the_page(snr: list[float], make_search: MakeSearch, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    # given trials whose last objective, by which lines are coloured, is infinite
+    trials = [trial(n, float(n), value) for n, value in enumerate(snr, start=1)]
+    write_page(tmp_path / "front.html", "exact", trials, None, make_search())
+    assert '"inf"' in (tmp_path / "front.html").read_text(encoding="utf-8")
+
+
+def test_what_is_no_number_stands_beyond_those_that_are() -> None:
+    assert _dimension("x", [10.0, 20.0])["values"] == [10.0, 20.0]
+    axis = _dimension("x", [10.0, 20.0, math.inf, None, -math.inf])
+    assert axis["values"] == [10.0, 20.0, 22.0, 6.0, 8.0]
+    assert dict(zip(axis["ticktext"], axis["tickvals"], strict=True)) == {
+        "10": 10.0, "20": 20.0, "inf": 22.0, "-inf": 8.0, "–": 6.0,
+    }  # fmt: skip
