@@ -53,7 +53,7 @@ def subject_of(document: Mapping[str, Any]) -> Subject:
     spec = spec_of(document["config"])
     if not backend_of(spec.format).runs_on_macs:
         raise ConfigurationError(
-            f"{shown(Path(artifact['path']))} is a {spec.format}, and coremltools measures Core ML models",
+            f"{shown(Path(artifact['path']))} is of the format {spec.format}, and coremltools measures Core ML models",
             code="B0227",
             hint="Core AI assets are profiled by Xcode's instruments",
         )
