@@ -26,6 +26,8 @@ class Hub:
     commits: list[str] = field(default_factory=list)
     large: dict[str, bytes] = field(default_factory=dict)
     refuse: str = ""
+    refused: int = 0
+    """How often something was refused."""
     """A part of a path whose requests are answered with 403."""
     asked: list[str] = field(default_factory=list)
 
@@ -76,6 +78,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             hub.asked.append(f"{self.command} {path}")
             authorised = self.headers.get("Authorization") == f"Bearer {TOKEN}" or path.startswith("/large/")
             if not authorised or (hub.refuse and hub.refuse in path):
+                hub.refused += 1
                 self.answer({"error": f"no right to write with {self.headers.get('Authorization')}"}, 403)
             elif path == "/api/repos/create":
                 self.answer({"url": f"{hub.address}/me/model", "id": "me/model"})

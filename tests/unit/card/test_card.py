@@ -82,6 +82,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub._commit_api.is_xet_available", lambda: False)
     with serving() as found:
         monkeypatch.setenv("HF_ENDPOINT", found.address)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", found.address)  # it reads the variable when imported
         yield found
 
 
@@ -172,7 +173,7 @@ def of_uploads(hub: Hub) -> None:
 
 
 def of_repositories(hub: Hub) -> None:
-    hub.refuse = "/repos/create"
+    hub.refuse = "/api/"  # neither made nor looked at: where it is there, nothing has to be made
 
 
 @pytest.mark.parametrize("refusal", [of_commits, of_uploads, of_repositories])
@@ -182,6 +183,7 @@ def test_a_refusal_leaves_everything_as_it_was(
     hub.files = {"LICENSE": b"mine"}
     refusal(hub)
     assert main(["publish", "--to", "hf://me/model", "recipe=small"]) == 7
+    assert hub.refused > 0
     out, err = capsys.readouterr()
     assert "B0711" in err
     assert "HF_TOKEN with the right to write" in err
