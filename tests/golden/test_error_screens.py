@@ -31,6 +31,12 @@ def normalised(text: str) -> str:
 
 
 @pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Screens as wide as where nobody looks at a terminal, wherever the tests run."""
+    monkeypatch.setattr("shutil.get_terminal_size", lambda fallback=(80, 24): os.terminal_size(fallback))
+
+
+@pytest.fixture(autouse=True)
 def _few_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ship two recipes only, so that a new one changes no screen."""
     real = folders.shipped

@@ -198,9 +198,9 @@ def test_raw_boxes_have_the_names_of_the_recipe(build: Build) -> None:
 
 def test_reports_and_the_command_line_speak_of_boxes(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     built = build("ssd", {"kind": "torchvision", "labels": LABELS, "confidence_threshold": 0.3})
-    # in the report: Vision's Swift, and what both found
+    # in the report: the Swift of detectors, and what both found
     page = (built.path.parent / "report.html").read_text()
-    assert "VNRecognizedObjectObservation" in page
+    assert "public struct Detection: Sendable" in page
     assert "boxes_matched" in page
     # on the command line: a line for each box, with its label
     noise(0).save("photo.png")

@@ -81,8 +81,9 @@ def check(name: str, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatc
     capfd.readouterr()
     ended = run(last, apart=example.apart)
     said = capfd.readouterr().err
-    assert set(re.findall(r"(?:error|warning)\[(B\d{4})\]: ", said)) == {name}, said
-    assert ended == CODES[name].exit_code
+    exit_code = CODES[name].exit_code
+    assert set(re.findall(rf"{'error' if exit_code else 'warning'}\[(B\d{{4}})\]: ", said)) == {name}, said
+    assert ended == exit_code
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -48,7 +48,7 @@ def found(module: nn.Module, **parts: object) -> tuple[str, ...]:
     spec = make_spec(**given)
     examples = make_examples(spec)
     prepared = prepare(LoadedModel(module=module.eval(), digest="0" * 64, origin={}), examples, spec)
-    return cautions(prepared, examples, spec)
+    return tuple(caution.message for caution in cautions(prepared, examples, spec))
 
 
 @pytest.mark.parametrize(("softmax", "count"), [(True, 1), (False, 0)])
