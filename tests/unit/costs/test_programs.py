@@ -193,7 +193,7 @@ RECIPE = """\
 # A product and a convolution of a few weights.
 schema: 1
 defaults: [precision: fp16, target: ios16, checks: none, tracking: none]
-source: {kind: python, factory: "small:net"}
+source: {kind: python, factory: "net_of_costs:net"}
 input:
   x: {kind: tensor, shape: [1, 4, 8, 8]}
 output: {y: null}
@@ -212,7 +212,7 @@ def test_a_build_records_its_costs_and_changes_nothing_else(
     # given a build
     monkeypatch.chdir(tmp_path)
     Path("recipes").mkdir()
-    Path("small.py").write_text(NET)
+    Path("net_of_costs.py").write_text(NET)
     Path("recipes/x.yaml").write_text(RECIPE)
     assert main(["recipe=x"]) == 0
     (file,) = Path("outputs/x").glob("*/build.json")
