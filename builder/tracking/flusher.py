@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,10 +10,9 @@ from pathlib import Path
 
 from builder.tracking import mlflow_store, outbox
 from builder.util import paths
+from builder.util.detached import run_module
 from builder.util.locks import exclusive, exclusive_or_none
 from builder.util.redact import redacted
-
-_LOG_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,32 +73,16 @@ def start_flusher(outputs: Path) -> None:
 
     The shell in between ends at once, so that the flusher belongs to init and leaves no zombie behind.
     """
-    _run_flusher(outputs, '"$@" &', "--no-wait")
+    run_module("builder.tracking", [str(outputs.absolute()), "--no-wait"], _log(outputs), wait=False)
 
 
 def wait_for_flusher(outputs: Path) -> None:
     """Run a flusher in a process of its own (a build does not import mlflow) and wait until it ends."""
-    _run_flusher(outputs, '"$@"')
+    run_module("builder.tracking", [str(outputs.absolute())], _log(outputs), wait=True)
 
 
-def _run_flusher(outputs: Path, script: str, *options: str) -> None:
-    log = paths.outbox_folder(outputs) / "flush.log"
-    mode = "w" if log.exists() and log.stat().st_size > _LOG_LIMIT else "a"
-    command = [sys.executable, "-m", "builder.tracking", str(outputs.absolute()), *options]
-    with open(log, mode, encoding="utf-8", opener=_privately) as stream:
-        subprocess.run(
-            ["/bin/sh", "-c", script, "sh", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-            check=False,
-        )
-
-
-def _privately(path: str, flags: int) -> int:
-    """Open a file that only its owner may read: what libraries say may hold addresses."""
-    return os.open(path, flags, 0o600)
+def _log(outputs: Path) -> Path:
+    return paths.outbox_folder(outputs) / "flush.log"
 
 
 def _send_all(outputs: Path, names: list[str], say: Callable[[str], None]) -> list[tuple[str, str | None]]:

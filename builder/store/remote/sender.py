@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,9 +15,8 @@ from builder.store.objects import CorruptError
 from builder.store.remote.address import remote_address
 from builder.store.remote.client import Client, OutageError
 from builder.store.remote.remote import Marks, object_name, result_name
+from builder.util.detached import run_module
 from builder.util.locks import exclusive, exclusive_or_none
-
-_LOG_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,19 +119,5 @@ def start_sender(store: Path) -> None:
     """Start a process that sends what waits and outlives this one; nobody waits for it, and init takes it over."""
     address = remote_address()
     assert address is not None  # whoever calls has it open
-    log = Marks(address, store).log
-    mode = "w" if log.exists() and log.stat().st_size > _LOG_LIMIT else "a"
-    command = [sys.executable, "-m", "builder.store.remote", "send", str(store)]
-    with contextlib.suppress(OSError), open(log, mode, opener=_privately) as stream:
-        subprocess.run(
-            ["/bin/sh", "-c", '"$@" &', "sh", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-            check=False,
-        )
-
-
-def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    with contextlib.suppress(OSError):
+        run_module("builder.store.remote", ["send", str(store)], Marks(address, store).log, wait=False)

@@ -24,48 +24,19 @@ from builder.card.render import render_card
 from builder.errors import BuilderError
 from builder.reports.build_json import read_build_json
 from tests.unit.card.hub import TOKEN, Hub, serving
+from tests.unit.small_project import RECIPE, make_small_project
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")
 """The client itself uses what its transport deprecates."""
 
 ROOT = Path(__file__).parents[3]
-RECIPE = """\
-# A convolution of a few weights, on pictures.
-schema: 1
-defaults: [precision: fp16, target: ios16, tracking: none]
-source: {kind: python, factory: "small:net"}
-input:
-  picture: {kind: image, shape: [1, 3, 16, 16], scale: 0.00392156862745098}
-output: {y: null}
-metadata: {author: me, license: Apache 2.0, description: "Five numbers | of a [picture](x) <b>."}
-checks: {parity: {kind: parity, samples: 2, accept_synthetic: true, search: null, stress: false}}
-"""
-NET = """
-import torch
-from torch import nn
-
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 5))
-"""
+METADATA = 'metadata: {author: me, license: Apache 2.0, description: "Five numbers | of a [picture](x) <b>."}\n'
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
-    before, cache = Path.cwd(), os.environ.get("BUILDER_CACHE")
-    os.chdir(folder)
-    os.environ["BUILDER_CACHE"] = str(folder.parent / "store")
-    try:
-        Path("recipes").mkdir()
-        Path("small.py").write_text(NET)
-        Path("recipes/small.yaml").write_text(RECIPE)
-        assert main(["card", "recipe=small"]) == 0
-    finally:
-        os.chdir(before)
-        os.environ.pop("BUILDER_CACHE")
-        os.environ |= {"BUILDER_CACHE": cache} if cache else {}
-    return folder
+    return make_small_project(folder, ["card", "recipe=small"], recipe=RECIPE + METADATA)
 
 
 @pytest.fixture

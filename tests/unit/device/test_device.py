@@ -22,45 +22,14 @@ from builder.jobs.table import Row
 from builder.reports.build_json import read_build_json
 from builder.search.measures import UnmeasuredError, is_known, value_of
 from tests.unit.device.mac import write_mac
-
-RECIPE = """\
-# A convolution of a few weights, on pictures.
-schema: 1
-defaults: [precision: fp16, target: ios16, tracking: none]
-source: {kind: python, factory: "small:net"}
-input:
-  picture: {kind: image, shape: [1, 3, 16, 16], scale: 0.00392156862745098}
-output: {y: null}
-checks: {parity: {kind: parity, samples: 2, accept_synthetic: true, search: null, stress: false}}
-"""
-NET = """
-import torch
-from torch import nn
-
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 5))
-"""
+from tests.unit.small_project import make_small_project
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with one build and a stand-in for a Mac; each test works on a copy."""
     folder = tmp_path_factory.mktemp("project")
-    before, cache = Path.cwd(), os.environ.get("BUILDER_CACHE")
-    os.chdir(folder)
-    os.environ["BUILDER_CACHE"] = str(folder.parent / "store")
-    try:
-        Path("recipes").mkdir()
-        Path("small.py").write_text(NET)
-        Path("recipes/small.yaml").write_text(RECIPE)
-        assert main(["recipe=small"]) == 0
-        assert main(["device", "pack", "recipe=small", "-o", "pack"]) == 0
-    finally:
-        os.chdir(before)
-        os.environ.pop("BUILDER_CACHE")
-        os.environ |= {"BUILDER_CACHE": cache} if cache else {}
-    return folder
+    return make_small_project(folder, ["recipe=small"], ["device", "pack", "recipe=small", "-o", "pack"])
 
 
 @pytest.fixture(autouse=True)

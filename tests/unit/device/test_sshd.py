@@ -17,7 +17,7 @@ import pytest
 from builder.__main__ import main
 from builder.reports.build_json import read_build_json
 from tests.unit.device.mac import ROOT
-from tests.unit.device.test_device import NET, RECIPE
+from tests.unit.small_project import NET, RECIPE
 
 asyncssh = pytest.importorskip("asyncssh", reason="the server is asyncssh's")
 pytestmark = [
@@ -72,7 +72,7 @@ def test_a_real_client_measures_on_a_server(
     for each in (folder / "recipes", home, programs, site):
         each.mkdir(parents=True)
     monkeypatch.chdir(folder)
-    Path("small.py").write_text(NET)
+    Path("small_net.py").write_text(NET)
     Path("recipes/small.yaml").write_text(RECIPE)
     (site / "sitecustomize.py").write_text("import coreml_runtime\ncoreml_runtime.install()\n")
     key, client = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
