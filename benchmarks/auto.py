@@ -1,4 +1,4 @@
-"""`compression: auto` beside a sweep of twelve variants of the same model, 3 precisions by 4 compressions.
+"""`compression: auto` compared with a sweep of twelve variants of the same model, 3 precisions by 4 compressions.
 
     python -m benchmarks.auto [digits] [resnet18] [vit]
 

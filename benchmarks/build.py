@@ -1,4 +1,4 @@
-"""Time and memory of whole builds beside those of a hand-written conversion script, in turn, in one run.
+"""Time and memory of whole builds compared with those of a hand-written conversion script, in turn, in one run.
 
     python benchmarks/build.py [--rounds 5] [--models mobilenet_v2 vit_b_16 …]
 
@@ -192,7 +192,7 @@ def measure(command: list[str], folder: Path) -> Run:
 
 
 def compare(name: str, rounds: int, folder: Path) -> dict[str, float]:
-    """Measure script and builds in turn, print medians and ratios beside the goals, and return the ratios of times."""
+    """Measure script and builds in turn, print medians and ratios with the goals, and return the ratios of times."""
     weights, script, recipes = folder / f"{name}.pth", folder / "script.py", folder / "recipes"
     (folder / "benchmark_models.py").write_text(FACTORIES)
     subprocess.run([sys.executable, "-c", WEIGHTS, name, str(weights), str(SEED)], check=True, cwd=folder)
@@ -226,7 +226,7 @@ def compare(name: str, rounds: int, folder: Path) -> dict[str, float]:
             + (f"   {ratios[side]:.2f}, {busy:.2f}, {memory:.2f} of the script's" if side != "script" else "")
         )
         if side == "checked":
-            print(f"{'':13}time {_beside(ratios[side], WORST_GOAL)}, memory {_beside(memory, MEMORY_GOAL)}")
+            print(f"{'':13}time {_with_goal(ratios[side], WORST_GOAL)}, memory {_with_goal(memory, MEMORY_GOAL)}")
     (built,) = (folder / "outputs" / f"{name}_unchecked").glob("*/*.mlpackage")
     print(f"  output     {same_output(built, artifact)}\n", flush=True)
     return ratios
@@ -240,7 +240,7 @@ def _median(runs: list[Run]) -> Run:
     )
 
 
-def _beside(ratio: float, goal: float) -> str:
+def _with_goal(ratio: float, goal: float) -> str:
     return f"{ratio:.2f} (goal: at most {goal:.2f}, {'met' if ratio <= goal else 'MISSED'})"
 
 
@@ -311,7 +311,7 @@ def main() -> None:
             ratios.append(compare(name, arguments.rounds, Path(folder)))
     for side, goal in MEAN_GOALS.items():
         mean = statistics.geometric_mean(each[side] for each in ratios)
-        print(f"{side}: geometric mean {_beside(mean, goal)} of the script's time")
+        print(f"{side}: geometric mean {_with_goal(mean, goal)} of the script's time")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What default checks cost beside those on samples alone, in turn, in one process.
+"""What default checks cost compared with those on samples alone, in turn, in one process.
 
     python benchmarks/checks.py [--rounds 5] [--recipes digits_mobilenet vit_small text_encoder]
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.runtime import SEED, beside, snr, source, timed
+from benchmarks.runtime import SEED, snr, source, timed, with_goal
 
 MODELS = ("mobilenet_v2", "resnet50", "decoder")
 VARIANTS = ("fp32", "fp16", "int8", "palette6")
@@ -64,7 +64,7 @@ def program(model: torch.nn.Module, example: torch.Tensor) -> Any:
 
 
 def interpret(path: Path, example: Path) -> None:
-    """Print the median seconds of a prediction by Apple's interpreter, and write what it gives beside the example."""
+    """Print the median seconds of a prediction by Apple's interpreter, and write what it gives next to the example."""
     from coreai.authoring import AIModelAsset
     from coreai.runtime import NDArray
 
@@ -113,7 +113,7 @@ def compare(name: str, folder: Path, rounds: int) -> None:
         ours = loaded.predict({"input": example})["output"]
         seconds, apples = interpreter(paths[variant], example, variant, folder)
         print(
-            f"  {variant:9} {beside(statistics.median(times[variant]) / base, GOAL, digits=2)}   "
+            f"  {variant:9} {with_goal(statistics.median(times[variant]) / base, GOAL, digits=2)}   "
             f"load {loads[variant]:5.2f} s   Apple's interpreter {seconds / base:6.1f}   "
             f"SNR to Apple's {snr(ours, apples):5.1f} dB, to torch {snr(ours, expected):5.1f} dB",
             flush=True,

@@ -4,7 +4,7 @@
 
 Converts torchvision's networks (seeded) to ML programs in float16, counts what the saved files cost, and prints both
 counts of the module that they came from. Goal: within 1 % of torch's. fvcore is asked for convolutions and products
-of matrices alone; it is no dependency: `pip install fvcore`. The time is that of the processor for the count alone.
+of matrices alone; it is not a dependency: `pip install fvcore`. The time is that of the processor for the count alone.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def make_spec(depth: int) -> BuildSpec:
 
 
 def tell(depth: int, now: tuple[float, int], before: tuple[float, int] | None) -> bool:
-    """Print one line, beside the depth before; return whether the time grew by no more than n log n allows."""
+    """Print one line, compared with the depth before; return whether the time grew by no more than n log n allows."""
     seconds, operators = now
     line = f"{depth:>5}{operators:>11}{seconds:>9.2f}"
     if before is None:

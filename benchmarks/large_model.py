@@ -1,4 +1,4 @@
-"""How much memory a build of a large decoder takes, beside the weights in float32.
+"""How much memory a build of a large decoder takes, compared with the weights in float32.
 
     python -m benchmarks.large_model [--parameters 250] [--checks]
 
@@ -106,7 +106,7 @@ def resident(process: int) -> int:
 
 
 def tell(peaks: Mapping[str, int], weights: float) -> int:
-    """Print the peak of each stage beside the goal; return 0 if the goal is met."""
+    """Print the peak of each stage with the goal; return 0 if the goal is met."""
     print(f"weights in float32: {weights / MIB:.0f} MiB\n")
     for stage, peak in peaks.items():
         print(f"{stage:<10}{peak / MIB:>8.0f} MiB{peak / weights:>8.2f} x")

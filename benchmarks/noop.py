@@ -1,4 +1,4 @@
-"""How long an unchanged build takes, beside an empty Hydra application and an interpreter that does nothing.
+"""How long an unchanged build takes, compared with an empty Hydra application and an interpreter that does nothing.
 
     python -m benchmarks.noop [--recipe digits_mobilenet] [--rounds 15]
 

@@ -1,4 +1,4 @@
-"""Forward time of the runtime beside onnxruntime and torch eager, in turn, in one run; load time, memory and accuracy.
+"""Forward time of the runtime compared with onnxruntime and torch eager, in one run; load time, memory and accuracy too.
 
     python benchmarks/runtime.py [--models mobilenet_v2 …] [--variants fp32 "fp16 half"] [--rounds 15] [--threads 1]
                                  [--keep FOLDER]
@@ -304,10 +304,10 @@ def compare(name: str, folder: Path, rounds: int, threads: int, variants: list[V
         pairs = zip(times[variant], times[variant.against], strict=True)
         ratios[variant.name] = statistics.median(ours / theirs for ours, theirs in pairs)
         quality = snr(loaded.predict({"input": example})["output"], expected)
-        loaded_in = beside(loads[variant], LOAD_GOAL * max(parameters, LOAD_FROM_PARAMETERS) / 1e8, digits=2)
+        loaded_in = with_goal(loads[variant], LOAD_GOAL * max(parameters, LOAD_FROM_PARAMETERS) / 1e8, digits=2)
         grown = growth(str(folder / f"{variant.file}.mlpackage"), variant, parameters)
-        ratio = beside(ratios[variant.name], variant.goal, digits=2)
-        started = beside(first[variant] / middle[variant], FIRST_GOAL)
+        ratio = with_goal(ratios[variant.name], variant.goal, digits=2)
+        started = with_goal(first[variant] / middle[variant], FIRST_GOAL)
         print(
             f"  {variant.name:15} {middle[variant] * 1e3:7.1f} ms  {ratio} of {variant.against}   first {started}   "
             f"load {loaded_in} s   SNR {quality:5.1f} dB{grown}",
@@ -324,8 +324,8 @@ def summarise(variants: list[Variant], ratios: list[dict[str, float]]) -> None:
             values = [each[variant.name] for each in ratios]
             mean, worst = statistics.geometric_mean(values), max(values)
             print(
-                f"{variant.name:15} geometric mean {beside(mean, variant.goal, digits=2)}, "
-                f"worst {beside(worst, WORST_GOAL)} of onnxruntime"
+                f"{variant.name:15} geometric mean {with_goal(mean, variant.goal, digits=2)}, "
+                f"worst {with_goal(worst, WORST_GOAL)} of onnxruntime"
             )
 
 
@@ -337,11 +337,11 @@ def growth(path: str, variant: Variant, parameters: int) -> str:
         [sys.executable, __file__, "--memory", path, variant.precision], check=True, capture_output=True, text=True
     ).stdout
     loaded, predicted = (int(grown) / (parameters * 4) for grown in said.split())
-    return f"   memory {loaded:.2f} loaded, {beside(predicted, MEMORY_GOAL)} after a prediction"
+    return f"   memory {loaded:.2f} loaded, {with_goal(predicted, MEMORY_GOAL)} after a prediction"
 
 
-def beside(value: float, goal: float, digits: int = 1) -> str:
-    """A value beside its goal."""
+def with_goal(value: float, goal: float, digits: int = 1) -> str:
+    """A value with its goal, and whether it is met."""
     return f"{value:5.2f} (goal {goal:.{digits}f}, {'met' if value <= goal else 'MISSED'})"
 
 

@@ -1,4 +1,4 @@
-"""Twelve variants of MobileNetV2, 3 precisions by 4 compressions, beside twelve runs of a hand-written script.
+"""Twelve variants of MobileNetV2, 3 precisions by 4 compressions, compared with twelve runs of a hand-written script.
 
     python -m benchmarks.sweep [--checks none] [--recipe mobilenet_v2_fp16]
 

@@ -1,4 +1,4 @@
-"""From saving a file to the verdict with `watch`, beside a cold build of the same state, in turn, in one run.
+"""From saving a file to the verdict with `watch`, compared with a cold build of the same state, in turn, in one run.
 
     python -m benchmarks.watch [--rounds 3] [--models mobilenet_v2 digits_mobilenet]
 

@@ -132,8 +132,8 @@ def _golden(subject: Subject, folder: Path) -> dict[str, str]:
             outputs |= {f"{number}/{name}": value for name, value in as_arrays(answer)}
     except RuntimeFailure as error:
         raise SourceError(f"the artifact cannot be executed: {error}", code="B0302") from error
-    np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
-    np.savez(folder / "outputs.npz", **outputs)  # type: ignore[arg-type]
+    for name, arrays in (("inputs", inputs), ("outputs", outputs)):
+        np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
     return pictures
 
 

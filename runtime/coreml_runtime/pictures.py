@@ -46,7 +46,8 @@ def decoded(feature: Feature, layout: str | None, source: Any) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        require_sane((feature.width, feature.height) if isinstance(feature, ImageFeature) else feature.shape)  # type: ignore[union-attr]
+        size = (feature.width, feature.height) if isinstance(feature, ImageFeature) else feature.shape  # type: ignore[union-attr]  # an array's
+        require_sane(size)
         with Image.open(source) as opened:
             opened.load()
             return fitted(feature, layout, opened)

@@ -94,11 +94,14 @@ def _for_mlflow(error: RuntimeFailure) -> Exception:
     """A failure as MLflow's server understands it: 400 for what a request made of the model, else 500."""
     from mlflow.exceptions import MlflowException
 
+    raised: Exception
     if isinstance(error, InputError):
-        return MlflowException.invalid_parameter_value(str(error))  # type: ignore[no-any-return]
-    if isinstance(error, PredictionError):  # such as an index past a table's end
-        return MlflowException.invalid_parameter_value(f"the prediction failed: {error}")  # type: ignore[no-any-return]
-    return MlflowException(f"the model is unfit: {error}")  # type: ignore[no-any-return]
+        raised = MlflowException.invalid_parameter_value(str(error))
+    elif isinstance(error, PredictionError):  # such as an index past a table's end
+        raised = MlflowException.invalid_parameter_value(f"the prediction failed: {error}")
+    else:
+        raised = MlflowException(f"the model is unfit: {error}")
+    return raised
 
 
 def takes_arrays(model: Model) -> bool:

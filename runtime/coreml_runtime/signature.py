@@ -71,7 +71,7 @@ def _outputs(model: Model, is_classifier: bool) -> list[Any]:
 
     features = model.outputs
     if all(isinstance(feature, ArrayFeature) for feature in features.values()) and not is_classifier:
-        return [TensorSpec(numpy_dtype(f), _shape(f), name) for name, f in features.items()]  # type: ignore[arg-type]
+        return [TensorSpec(numpy_dtype(f), _shape(f), name) for name, f in features.items()]  # type: ignore[arg-type] # arrays
     found: list[Any] = []
     for name, feature in features.items():
         kind: Any = AnyType()

@@ -39,7 +39,7 @@ class _Part:
     graph: Graph | None
     sizes: tuple[str, ...] = ()
     reason: str = ""
-    """Why there is no graph."""
+    """The reason, where the costs could not be counted."""
 
 
 def _functions(path: Path) -> Iterator[tuple[str, tuple[_Part, ...]]]:

@@ -43,7 +43,7 @@ def read_network_graph(specification: Any, content: Buffer, sizes: Mapping[str, 
     interface = read_interface(specification.description)
     network = getattr(specification, specification.WhichOneof("Type"))
     reader = _Reader(content=content)
-    with torch.inference_mode(), Outlines(), without_packing():  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), Outlines(), without_packing():
         given = {name: torch.empty(shape, device="meta") for name, shape in sizes.items()}
         values = read_border(specification).values(given)
         names = {name: reader.define(name, value) for name, value in values.items()}

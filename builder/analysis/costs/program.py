@@ -47,7 +47,7 @@ def read_graph(function: Function, kernels: Mapping[str, Kernel], sizes: Mapping
         type_ = tensor_type(entry.type)
         shape = declared_shape(type_) or sizes.get(entry.name)
         scope[entry.name] = Value(name=entry.name, type=type_, shape=shape)
-    with torch.inference_mode(), Outlines():  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), Outlines():
         steps = tuple(reader.block(function.block, scope))
     states = [entry.name for entry in function.inputs if isinstance(entry.type, StateType)]
     found = {name: size for name, size in reader.bytes.items() if name not in states}

@@ -90,8 +90,11 @@ def of_result(entry: Named, result: Any, sources: Mapping[str, int] | None) -> V
     return Value(name=entry.name, type=type_, shape=shape, known=known, sources=sources)
 
 
-class Outlines(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotation here
-    """Lets operations on tensors without numbers take tensors with numbers beside them."""
+class Outlines(TorchDispatchMode):
+    """Lets operations on tensors without numbers take tensors with numbers as well."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation here
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -40,11 +40,11 @@ def padding_set_to_zero() -> Iterator[None]:
         output = torch.where(hidden[..., None], 0.0, output)
         return output if self.norm is None else self.norm(output)
 
-    nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
+    nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]  # for the time of the block
     try:
         yield
     finally:
-        nn.TransformerEncoder.forward = original  # type: ignore[method-assign]
+        nn.TransformerEncoder.forward = original  # type: ignore[method-assign]  # as it was
 
 
 def _packs(encoder: nn.TransformerEncoder, src: Tensor) -> bool:
