@@ -1,4 +1,4 @@
-"""Forward time of the runtime compared with onnxruntime and torch eager, in one run; load time, memory and accuracy too.
+"""Forward time of the runtime compared with onnxruntime and torch eager; load time, memory and accuracy too.
 
     python benchmarks/runtime.py [--models mobilenet_v2 …] [--variants fp32 "fp16 half"] [--rounds 15] [--threads 1]
                                  [--keep FOLDER]
