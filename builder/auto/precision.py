@@ -97,7 +97,7 @@ def keeping(names: Sequence[str]) -> Mixed:
     return Mixed(kind="mixed", fp32_names=[glob.escape(name) for name in names])
 
 
-def _told(names: Sequence[str]) -> str:
+def _describe(names: Sequence[str]) -> str:
     return f"{len(names)} operator{'s' if len(names) > 1 else ''} in float32"
 
 
@@ -168,7 +168,7 @@ def _fewest(groups: Sequence[frozenset[str]], program: _Program, attempt: Trying
 
     def passes(place: int) -> bool:
         names = program.ordered(unions[place])
-        return attempt(_told(names), keeping(names)).passes
+        return attempt(_describe(names), keeping(names)).passes
 
     failed, step = -1, 1
     while True:
@@ -201,7 +201,7 @@ def _without_needless(names: frozenset[str], fatal: frozenset[str], program: _Pr
             part = open_[place : place + size]
             fewer = [name for name in kept if name not in part]
             left -= 1
-            if fewer and attempt(_told(fewer), keeping(fewer)).passes:
+            if fewer and attempt(_describe(fewer), keeping(fewer)).passes:
                 kept, open_ = fewer, open_[:place] + open_[place + size :]
             else:
                 place += size

@@ -62,11 +62,11 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
 
         refuse_settings(overrides)
     request = compose_once(overrides, started=started)
-    told = os.environ.get(WATCHED_VARIABLE)
-    if told:
-        from builder.cli.watch import tell_inputs
+    watched = os.environ.get(WATCHED_VARIABLE)
+    if watched:
+        from builder.cli.watch import report_inputs
 
-        tell_inputs(request, overrides, Path(told))
+        report_inputs(request, overrides, Path(watched))
     found = current_artifact(request, outputs=outputs)
     if found is None:
         try:
@@ -87,9 +87,9 @@ def _run_one(arguments: Sequence[str], overrides: Sequence[str], *, outputs: Pat
     from builder.cli.remember import remember
 
     remember(arguments, request, artifact, started=started, fallback=fallback, summary=message)
-    if told:
-        from builder.cli.watch import tell_modules
+    if watched:
+        from builder.cli.watch import report_modules
 
-        tell_modules(Path(told))
+        report_modules(Path(watched))
     print_artifact(shown(artifact))
     return 0

@@ -63,10 +63,10 @@ def _lock(request: BuildRequest, outputs: Path, *, quiet: bool) -> None:
 
     folder, name = Path.cwd(), lock_name(request.recipe, request.variant)
     root = project_root(folder).resolve()
-    with tempfile.TemporaryDirectory(prefix="builder-lock-") as room:
-        besides = [outputs, Path(room)]
+    with tempfile.TemporaryDirectory(prefix="builder-lock-") as workspace:
+        besides = [outputs, Path(workspace)]
         built: dict[str, Any] = build_here(
-            request, Path(room) / "build", root=root, besides=besides, surroundings=None, network=True, quiet=quiet
+            request, Path(workspace) / "build", root=root, besides=besides, surroundings=None, network=True, quiet=quiet
         )
         path = update_lock(folder, {name: make_entry(request, built, root)})
     remember_root(Path(cache_folder()) / "store", path, locked_artifacts(folder))

@@ -45,12 +45,12 @@ def run(arguments: Sequence[str]) -> int:
         )
     if not 0 <= given.port < 65536:
         raise ConfigurationError(f"--port {given.port} is not a number of a port", code="B0228")
-    with tempfile.TemporaryDirectory(prefix="builder-watch-") as room:
+    with tempfile.TemporaryDirectory(prefix="builder-watch-") as workspace:
         settings = Settings(
             overrides=given.overrides,
             options=("-v",) * verbosity(given) or ("-q",) * -verbosity(given),
             outputs=outputs.absolute(),
-            room=Path(room),
+            workspace=Path(workspace),
             worker=(sys.executable, "-m", "builder.cli.sweep_worker"),
             libraries=_libraries,
         )
@@ -67,7 +67,7 @@ def _watch(settings: Settings, port: int) -> None:
         print(f"the report is at {live.address}; Ctrl-C ends", file=sys.stderr)
         for event in Follower(builds, settings.outputs, first).follow(happenings):
             result = event.result or result
-            _tell(event)
+            _show(event)
             live.show(page_state(event, result, recipe.removeprefix("recipe=")), result.report)
     except KeyboardInterrupt:
         print("\nended", file=sys.stderr)
@@ -88,7 +88,7 @@ def _say(text: str) -> None:
     print(text, end="", file=sys.stderr, flush=True)  # the build has made it visible
 
 
-def _tell(event: Event) -> None:
+def _show(event: Event) -> None:
     now = time.strftime("%H:%M:%S")
     if event.result is not None:
         print(visible(f"{now} {event.result.verdict}: {event.result.summary}"), file=sys.stderr, flush=True)
@@ -121,7 +121,7 @@ def configuration() -> Inputs:
     return Inputs(files=absolute(files), folders=absolute(folders), missing=absolute(missing))
 
 
-def tell_inputs(request: BuildRequest, overrides: Sequence[str], file: Path) -> None:
+def report_inputs(request: BuildRequest, overrides: Sequence[str], file: Path) -> None:
     """Write what a build is about to read; where a recipe computes what that is, what the command line names."""
     from builder.cli.remember import UndecidableError, build_inputs
 
@@ -135,7 +135,7 @@ def tell_inputs(request: BuildRequest, overrides: Sequence[str], file: Path) -> 
     write_inputs(inputs, look(inputs), file)
 
 
-def tell_modules(file: Path) -> None:
+def report_modules(file: Path) -> None:
     """Write which modules of installed packages and of builder this process has imported; a user's are left out."""
     import sysconfig
 

@@ -78,8 +78,8 @@ def pack(subject: Subject, folder: Path) -> Path:
     parent = folder.absolute().parent
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}.") as room:
-            made = Path(room) / folder.name
+        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}.") as workspace:
+            made = Path(workspace) / folder.name
             _fill(made, subject)
             publish(made, folder.absolute())
     return folder

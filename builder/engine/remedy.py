@@ -82,9 +82,9 @@ def find_remedy(request: BuildRequest, missed: Missed, *, seconds: float, say: S
         chosen = find_choice(request, progress=Silent())
         sections = {"precision": chosen.precision, "compression": chosen.compression}
         request = replace(request, spec=resolve_auto(request.spec, sections))
-    with tempfile.TemporaryDirectory(prefix="builder-remedy-") as room:
+    with tempfile.TemporaryDirectory(prefix="builder-remedy-") as workspace:
         until = time.monotonic() + seconds
-        trials = _Trials(request=request, missed=missed, room=Path(room), until=until, say=say)
+        trials = _Trials(request=request, missed=missed, workspace=Path(workspace), until=until, say=say)
         in_time = True
         try:
             for step in (_in_float32, _compressed_less, _without_substitution, _captured_otherwise, _narrower):
@@ -115,7 +115,7 @@ class _Trials:
 
     request: BuildRequest
     missed: Missed
-    room: Path
+    workspace: Path
     until: float
     say: Say
     passed: list[Remedy] = field(default_factory=list)
@@ -139,7 +139,7 @@ class _Trials:
         if began + self.longest > self.until:
             raise _OutOfTimeError
         spec = self.spec.model_copy(update=dict(changes))
-        folder = Path(tempfile.mkdtemp(dir=self.room))
+        folder = Path(tempfile.mkdtemp(dir=self.workspace))
         try:
             candidate = measured(what, spec, as_tried(try_out(replace(self.request, spec=spec), folder=folder)))
         except BuilderError as error:
@@ -164,7 +164,7 @@ class _Trials:
 
     def as_it_is(self) -> Candidate:
         """The artifact that missed its limits, which is not checked again."""
-        run = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.room)), progress=Silent())
+        run = seal_only(self.request, folder=Path(tempfile.mkdtemp(dir=self.workspace)), progress=Silent())
         report = CheckReport(
             name=self.missed.check,
             kind="parity",

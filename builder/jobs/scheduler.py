@@ -148,7 +148,7 @@ class Scheduler:
         """Tell what running jobs said, and which have ended."""
         for active in list(self.active):
             exit = active.handle.ended()
-            self._tell(active.job, active.watch.news())
+            self._report(active.job, active.watch.news())
             if exit is not None:
                 self.active.remove(active)
                 if exit.code in (0, 5):  # the artifact was made; with 5 it missed a limit
@@ -156,7 +156,7 @@ class Scheduler:
                 self.launcher.finished(active.job, exit)
                 self.listener.ended(active.job, exit, stopped=stopped)
 
-    def _tell(self, job: Job, summary: LogEvent) -> None:
+    def _report(self, job: Job, summary: LogEvent) -> None:
         for stage in summary.ended:
             if stage in job.prefixes:
                 self.computed.add((stage, job.prefixes[stage]))

@@ -50,21 +50,21 @@ def make_release(order: Order, say: Say) -> Path:
     entry = lock.require_entry(folder, name)
     _refuse_seeded(name, bool(entry["source"].get("seeded")))
     lock.refuse_drift(name, lock.drift_before(entry, order.request, tree.root))
-    with writing(order.final.parent), tempfile.TemporaryDirectory(prefix="builder-release-") as room_name:
-        room = Path(room_name)
-        besides = [order.outputs, order.final, room]
+    with writing(order.final.parent), tempfile.TemporaryDirectory(prefix="builder-release-") as workspace_name:
+        workspace = Path(workspace_name)
+        besides = [order.outputs, order.final, workspace]
         say("build 1 of 2: here, without network and without the store")
         first = build_here(
-            order.request, room / "1", root=tree.root, besides=besides, surroundings=HERE, quiet=order.quiet
+            order.request, workspace / "1", root=tree.root, besides=besides, surroundings=HERE, quiet=order.quiet
         )
         _refuse_seeded(name, bool(first["seeded"]))
         _refuse_foreign(first)
-        release = room / "release"
+        release = workspace / "release"
         resolved = _collect(order.request, tree, first, release)
         say("build 2 of 2: from the files of the release alone, elsewhere")
-        copy = room / "some where else" / "further down"
+        copy = workspace / "some where else" / "further down"
         shutil.copytree(release, copy)
-        second = build_from(copy, resolved, room / "a 2nd room", ELSEWHERE)
+        second = build_from(copy, resolved, workspace / "a 2nd room", ELSEWHERE)
         _compare(first, second)
         lock.refuse_drift(name, lock.drift_after(entry, lock.make_entry(order.request, first, tree.root)))
         code = [Path(file).relative_to(tree.root).as_posix() for file in first["project_files"] if file.endswith(".py")]

@@ -62,7 +62,7 @@ def plain_job(request: BuildRequest) -> dict[str, Any]:
 
 def build_here(
     request: BuildRequest,
-    room: Path,
+    workspace: Path,
     *,
     root: Path,
     besides: list[Path],
@@ -73,11 +73,11 @@ def build_here(
     """Build in the working directory, in a process of its own with an empty store below `room`."""
     job = plain_job(request) | {"network": network, "quiet": quiet, "root": str(root)}
     job["besides"] = [str(folder.absolute()) for folder in besides]
-    return _run(job, room, Path.cwd(), surroundings, None)
+    return _run(job, workspace, Path.cwd(), surroundings, None)
 
 
 def build_from(
-    release: Path, resolved: Resolved, room: Path, surroundings: BuildEnvironment | None, *, checks: bool = False
+    release: Path, resolved: Resolved, workspace: Path, surroundings: BuildEnvironment | None, *, checks: bool = False
 ) -> dict[str, Any]:
     """Build what a release carries, from its files alone."""
     job = request_in(release, resolved)
@@ -87,21 +87,25 @@ def build_from(
     job |= {"network": False, "quiet": True, "root": str(project), "besides": []}
     folder = project / resolved.working_directory
     folder.mkdir(parents=True, exist_ok=True)
-    return _run(job, room, folder, surroundings, [str(project / entry) for entry in resolved.python_path])
+    return _run(job, workspace, folder, surroundings, [str(project / entry) for entry in resolved.python_path])
 
 
 def _run(
-    job: dict[str, Any], room: Path, folder: Path, surroundings: BuildEnvironment | None, python_path: list[str] | None
+    job: dict[str, Any],
+    workspace: Path,
+    folder: Path,
+    surroundings: BuildEnvironment | None,
+    python_path: list[str] | None,
 ) -> dict[str, Any]:
     """Run a job; raises the error that stopped it."""
     for name in ("temporary", "cache"):
-        (room / name).mkdir(parents=True)
+        (workspace / name).mkdir(parents=True)
     downloads = _cache() / "downloads"
     if downloads.is_dir():
-        (room / "cache" / "downloads").symlink_to(downloads.absolute())
-    file = room / "job.json"
-    file.write_text(json.dumps(job | {"outputs": str(room / "outputs")}), encoding="utf-8")
-    variables = _variables(room, surroundings, python_path, network=job["network"])
+        (workspace / "cache" / "downloads").symlink_to(downloads.absolute())
+    file = workspace / "job.json"
+    file.write_text(json.dumps(job | {"outputs": str(workspace / "outputs")}), encoding="utf-8")
+    variables = _variables(workspace, surroundings, python_path, network=job["network"])
     done = subprocess.run(
         [sys.executable, "-m", "builder.release.job", str(file)],
         cwd=folder,
@@ -124,7 +128,7 @@ def _run(
 
 
 def _variables(
-    room: Path, surroundings: BuildEnvironment | None, python_path: list[str] | None, *, network: bool
+    workspace: Path, surroundings: BuildEnvironment | None, python_path: list[str] | None, *, network: bool
 ) -> dict[str, str]:
     """The environment of a build; `python_path` replaces the user's, None keeps it."""
     user = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
@@ -134,8 +138,8 @@ def _variables(
         **(surroundings.variables() if surroundings else {}),
         "PYTHONPATH": os.pathsep.join([*entries, str(_PARENT)]),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(room / "temporary"),
-        "BUILDER_CACHE": str(room / "cache"),
+        "TMPDIR": str(workspace / "temporary"),
+        "BUILDER_CACHE": str(workspace / "cache"),
     }
     if not network:
         variables |= dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")

@@ -30,16 +30,16 @@ def rebuild(release: Release) -> list[str]:
     others = toolchain_differences(
         then, toolchain({"tools": locked_tools(kind_named(resolved.spec["source"]["kind"]), resolved.spec["format"])})
     )
-    with tempfile.TemporaryDirectory(prefix="builder-rebuild-") as room_name:
-        room = Path(room_name)
-        copy = room / "release"
+    with tempfile.TemporaryDirectory(prefix="builder-rebuild-") as workspace_name:
+        workspace = Path(workspace_name)
+        copy = workspace / "release"
         for name in (PROJECT, INPUTS):
             if (release.folder / name).is_dir():
                 shutil.copytree(release.folder / name, copy / name)
         copy.mkdir(exist_ok=True)
         shutil.copyfile(release.folder / FILE_NAME, copy / FILE_NAME)
         try:
-            built = build_from(copy, resolved, room / "build", None)
+            built = build_from(copy, resolved, workspace / "build", None)
         except BuilderError as error:
             raise _refusal("it cannot be built again: " + error.message, others, []) from error
         if built["artifact"]["digest"] == release.digest:

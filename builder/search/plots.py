@@ -102,7 +102,7 @@ def _scatter(trials: Sequence[Trial], winner: Trial | None, search: Search) -> A
             figure.add_scatter(
                 x=[_coordinate(t, x) for t in group],
                 y=[_coordinate(t, y) for t in group],
-                text=[_told(t, search) for t in group],
+                text=[_described(t, search) for t in group],
                 hovertemplate="%{text}<extra></extra>",
                 mode="lines+markers" if name == "front" and len(pairs) == 1 else "markers",
                 line={"shape": "hv" if x else "linear", "width": 1, "dash": "dot"},
@@ -128,7 +128,7 @@ def _text(text: str) -> str:
     return html.escape(visible(text))
 
 
-def _told(trial: Trial, search: Search) -> str:
+def _described(trial: Trial, search: Search) -> str:
     """What a trial says when it is pointed at."""
     lines = [f"<b>trial {trial.number}</b>", *(_text(part) for part in point_text(trial).split(", "))]
     lines += [_text(f"{name}: {text}") for name, text in zip(headings(search), cells(trial, search), strict=False)]

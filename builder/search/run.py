@@ -132,7 +132,7 @@ class SearchRun:
             study, identifier = self._place.folder.name, self._place.identifier
             self._record(trial_run(trial, request, study=study, identifier=identifier, ended=time.time()), request)
         self.done += 1
-        self._display.ended(outcome if trial.state == "complete" else _as_told(outcome, trial))
+        self._display.ended(outcome if trial.state == "complete" else _as_reported(outcome, trial))
         text = render_csv(self._study.trials(), self._search)
         paths.write_atomically(self._place.folder / TABLE, text)
 
@@ -160,7 +160,7 @@ class SearchRun:
         )
 
 
-def _as_told(outcome: Outcome, trial: Trial) -> Outcome:
+def _as_reported(outcome: Outcome, trial: Trial) -> Outcome:
     """The outcome with the search's own word for it."""
     status = trial.state if trial.state in ("pruned", "infeasible") else outcome.status
     return replace(outcome, status=status, message=trial.reason)

@@ -33,8 +33,8 @@ def write_package(package: Package, spec: BuildSpec | None, destination: Path, *
     parent = destination.absolute().parent
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{destination.name}.") as room:
-            made = Path(room) / destination.name
+        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{destination.name}.") as workspace:
+            made = Path(workspace) / destination.name
             made.mkdir()
             _fill(made, package, spec, boxes)
             publish(made, destination.absolute())

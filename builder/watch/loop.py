@@ -32,7 +32,7 @@ class Settings:
     options: Sequence[str]
     """Options of the command line for each build, such as `-v`."""
     outputs: Path
-    room: Path
+    workspace: Path
     """A folder for what builds say."""
     worker: Sequence[str]
     """The command of the process that forks."""
@@ -50,13 +50,13 @@ class Builds:
         self._loaded: frozenset[str] | None = frozenset()
         """What the server was asked to import; None where that started a thread, so that nothing is asked any more."""
         self._running: Fork | Process | None = None
-        self._log = settings.room / "log"
-        self._told = settings.room / "inputs.json"
+        self._log = settings.workspace / "log"
+        self._inputs_file = settings.workspace / "inputs.json"
         self._read = 0
 
     def start(self) -> None:
         """Start a build."""
-        self._told.unlink(missing_ok=True)
+        self._inputs_file.unlink(missing_ok=True)
         self._log.write_bytes(b"")
         self._read = 0
         settings = self._settings
@@ -64,9 +64,9 @@ class Builds:
         task = Task(
             command=(sys.executable, "-m", "builder", *words),
             folder=str(Path.cwd()),
-            environment={WATCHED_VARIABLE: str(self._told)},
+            environment={WATCHED_VARIABLE: str(self._inputs_file)},
             log=str(self._log),
-            out=str(settings.room / "out"),
+            out=str(settings.workspace / "out"),
         )
         self._running = self._forked(task) if can_fork() else Process(task)
 
@@ -100,14 +100,14 @@ class Builds:
 
     def _preload(self) -> None:
         """Have the next build find imported what this one had to import, since there is time for it now."""
-        modules = read_modules(self._told)
+        modules = read_modules(self._inputs_file)
         if self._server is not None and self._loaded is not None and (new := modules - self._loaded):
             self._server.preload(sorted(new))
             self._loaded |= new
 
     def inputs(self) -> tuple[Inputs, Snapshot] | None:
         """What the build said that it reads, and how that looked before."""
-        return read_inputs(self._told)
+        return read_inputs(self._inputs_file)
 
     def log(self) -> str:
         """All that the build said."""
@@ -144,7 +144,7 @@ class Builds:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that the terminal and the page are told: a build has begun, or ended."""
+    """Something that the terminal and the page show: a build has begun, or ended."""
 
     changed: Sequence[str]
     """Why the build began; nothing for the first."""
@@ -164,7 +164,7 @@ class Follower:
         self._result = NOTHING
         self._changed: Sequence[str] = ()
         self._began = 0.0
-        self._is_running = self._is_told = False
+        self._is_running = self._has_inputs = False
 
     def follow(self, changes: Callable[[frozenset[Path]], Generator[bool]]) -> Iterator[Event]:
         """Go on until `changes` ends: for folders, it yields now and then whether something happened in them."""
@@ -183,9 +183,9 @@ class Follower:
 
     def _step(self, *, happened: bool) -> Iterator[Event]:
         if self._is_running:
-            if not self._is_told and (told := self._builder.inputs()) is not None:
-                self._is_told = happened = True
-                self._learn(*told)
+            if not self._has_inputs and (found := self._builder.inputs()) is not None:
+                self._has_inputs = happened = True
+                self._learn(*found)
             if (ended := self._builder.ended()) is not None:
                 happened = True
                 yield self._finish(ended)
@@ -195,7 +195,7 @@ class Follower:
 
     def _start(self, changed: Sequence[str]) -> Event:
         self._seen, self._changed, self._began = look(self._known), changed, time.monotonic()
-        self._is_running, self._is_told = True, False
+        self._is_running, self._has_inputs = True, False
         self._builder.start()
         return Event(changed=changed, result=None, seconds=0.0)
 
@@ -206,8 +206,8 @@ class Follower:
 
     def _finish(self, ended: Exit) -> Event:
         self._is_running = False
-        told, log, seconds = self._builder.inputs(), self._builder.log(), time.monotonic() - self._began
-        if told is not None and ended.code in (0, BROKEN):
-            self._known = told[0]  # a build that failed may have read less than it will when it is mended
+        found, log, seconds = self._builder.inputs(), self._builder.log(), time.monotonic() - self._began
+        if found is not None and ended.code in (0, BROKEN):
+            self._known = found[0]  # a build that failed may have read less than it will when it is right
         self._result = result_of(ended, log, self._known, self._outputs, seconds, self._result)
         return Event(changed=self._changed, result=self._result, seconds=seconds)

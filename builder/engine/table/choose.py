@@ -29,10 +29,10 @@ def _task(inputs: Inputs) -> StageTask[AutoResult, AutoResult]:
     def run() -> AutoResult:
         from builder.auto.choose import choose
 
-        with tempfile.TemporaryDirectory(prefix="builder-choose-") as room:
+        with tempfile.TemporaryDirectory(prefix="builder-choose-") as workspace:
 
             def attempt(spec: BuildSpec) -> TriedBuild:
-                return as_tried(_trial(inputs, spec, Path(tempfile.mkdtemp(dir=room))).advance())
+                return as_tried(_trial(inputs, spec, Path(tempfile.mkdtemp(dir=workspace))).advance())
 
             def measured(after: Mapping[str, str], measure: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
                 context = inputs.run.context

@@ -272,7 +272,7 @@ def test_the_process_that_forks_is_started_anew_once_it_is_gone(
     # given a process to fork from that dies as soon as it is asked, and builds that run on their own then
     monkeypatch.chdir(tmp_path)
     settings = loop.Settings(
-        overrides=("recipe=nothing",), options=("-q",), outputs=tmp_path / "outputs", room=room,
+        overrides=("recipe=nothing",), options=("-q",), outputs=tmp_path / "outputs", workspace=room,
         worker=(loop.sys.executable, "-c", "import sys; sys.exit(1)"),
     )  # fmt: skip
     said: list[str] = []
@@ -308,7 +308,7 @@ def test_what_was_imported_is_imported_anew_once_libraries_change(
     monkeypatch.setattr(loop, "can_fork", lambda: True)
     versions = iter([1, 1, 2])
     settings = loop.Settings(
-        overrides=(), options=(), outputs=tmp_path, room=room, worker=(), libraries=lambda: next(versions)
+        overrides=(), options=(), outputs=tmp_path, workspace=room, worker=(), libraries=lambda: next(versions)
     )
     builds = Builds(settings, lambda _: None)
     for _ in range(3):
