@@ -143,7 +143,9 @@ def _transpose(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Att
     x = inputs[0]
     order = [int(axis) for axis in attributes.get("perm") or reversed(range(x.rank))]
     return [
-        transposed(x, order) if is_stored(x) else lowerer.mb.transpose(x=x, perm=order, name=lowerer.fresh_name(node))
+        transposed(lowerer.mb, x, order)
+        if is_stored(x)
+        else lowerer.mb.transpose(x=x, perm=order, name=lowerer.fresh_name(node))
     ]
 
 
