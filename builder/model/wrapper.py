@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.model.calling import Arguments, call_model
 from builder.model.detection.detect import Detect
 from builder.model.detection.kept import Detections
@@ -136,7 +136,7 @@ class ExportWrapper(torch.nn.Module):
 
 
 def _each_its_own(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """The outputs; an input, or a tensor that is returned again, is computed once more: each output has its own name."""
+    """The outputs; an input, or a tensor that is returned again, is computed again: each output has its own name."""
     found: list[torch.Tensor] = []
     for number, y in enumerate(outputs):
         is_there = any(y is other for other in (*inputs, *outputs[:number]))

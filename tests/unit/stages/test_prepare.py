@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import coreml_runtime as runtime
-from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing, Sample
+from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing, Sample
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import BuilderError, ConfigurationError, ConversionError
