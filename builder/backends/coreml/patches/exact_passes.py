@@ -67,7 +67,9 @@ def _picked_neighbours(write: Callable[..., None]) -> Callable[..., None]:
                     "a neural network cannot resize a flexible size by a factor that is not whole"
                 )
             output, places = result.name if axis == -1 else name, f"{name}_places"
-            builder.add_load_constant_nd(places, places, constant_value=_neighbours(old, new), shape=[int(new)])
+            builder.add_load_constant_nd(
+                places, places, constant_value=_neighbours(int(old), int(new)), shape=[int(new)]
+            )
             builder.add_gather(name=name, input_names=[x, places], output_name=output, axis=axis)
             x = output
 
