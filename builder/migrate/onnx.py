@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.errors import ConversionError, UnfitEnvironmentError
 from builder.migrate.onnx_graph import name_nodes, simplify
 from builder.migrate.onnx_weights import LEAST_OPSET, store

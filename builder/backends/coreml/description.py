@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import LayerWeights
+from builder.artifacts.record import LayerWeights
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.description import ArtifactDescription
 from builder.errors import SourceError

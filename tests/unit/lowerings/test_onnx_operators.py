@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import coreml_runtime as runtime
-from builder.artifacts import ExampleInputs, Sample
+from builder.artifacts.stages import ExampleInputs, Sample
 from builder.backends.coreml.convert import convert
 from builder.errors import ConversionError
 from builder.model.sources.onnx import load_onnx
