@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.model.calling import Arguments, call_model
 from builder.model.detection.detect import Detect
 from builder.model.detection.kept import Detections

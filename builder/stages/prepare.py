@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
+from builder.artifacts.stages import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
 from builder.backends.coreml.module_compression import compress_modules
 from builder.backends.coreml.module_compression.module_context import module_context
 from builder.checks.comparison import measure

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.artifacts import CapturedProgram
+from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.screening import refuse_what_cannot_convert

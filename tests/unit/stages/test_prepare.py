@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing, Sample
+from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing, Sample
 from builder.errors import BuilderError, ConfigurationError, ConversionError
 from builder.spec import BuildSpec
 from builder.stages.prepare import prepare

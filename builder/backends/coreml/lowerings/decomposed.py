@@ -6,7 +6,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from builder.artifacts import CapturedProgram
+from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.lowerings.torch_definitions import completed, unknown_definitions
