@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.checks.beside import Judge, _Others
 from builder.checks.comparison import Outputs
 from builder.spec.base import Limit
