@@ -188,3 +188,9 @@ TRANSFORMERS: dict[str, Recipe] = {
 }  # fmt: skip
 
 FAMILIES = {"torchvision": TORCHVISION, "timm": TIMM, "transformers": TRANSFORMERS}
+
+OF_CORE_AI: dict[str, tuple[str, ...]] = {
+    **{name: tuple(models) for name, models in FAMILIES.items()},
+    "timm": tuple(TIMM)[::2],
+}
+"""What is converted for Core AI too: every second architecture of timm, and all others."""
