@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts import CheckReport, CompressionEffect, LayerWeights, PreparedModel, TriedArtifact
 from builder.spec import BuildSpec
@@ -34,8 +33,8 @@ class TriedBuild:
     effects: tuple[CompressionEffect, ...]
     """Of the steps on the program."""
     prepared: Callable[[], PreparedModel]
-    converted: Callable[[], Any]
-    """The backend's model before compression."""
+    weight_users: Callable[[], Mapping[str, frozenset[str]]]
+    """By name of each weight, the values that are computed with it; of an artifact without compression."""
     reports: Callable[[], tuple[CheckReport, ...]]
     """The verdicts, where checks were asked for."""
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from builder.errors import Diagnostic
 from builder.spec import BuildSpec
-from builder.spec.compression import AutoCompression, QuantizeActivations
 from builder.spec.inputs import TensorInput
 from builder.spec.precision import AutoPrecision, Mixed
 
@@ -58,11 +57,7 @@ def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
 def _compression(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, step in spec.compression.items():
         what = None
-        if isinstance(step, AutoCompression):
-            what = "compression auto chooses by measuring Core ML programs"
-        elif isinstance(step, QuantizeActivations):
-            what = "quantize_activations is made by coremltools"
-        elif name in spec.module_compression:
+        if name in spec.module_compression:
             what = f"{step.kind} marks layers as coremltools reads them"
         if what is not None:
             yield Diagnostic(

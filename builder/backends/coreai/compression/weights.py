@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.backends.coreai import adapter
-from builder.backends.coreai.conversion import LEAST
+from builder.backends.coreai.modules import LEAST
 
 _PASSES_ON = ("transpose", "reshape", "cast", "expand_dims", "shrink_dims", "broadcast_in_dims")
 _AS_MIL = {
