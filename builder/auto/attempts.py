@@ -90,8 +90,9 @@ class Candidate:
         for report in self.reports:
             for measure in _TOLD if check_named(report.kind).executes else ():
                 found = [value for value in _values(report, measure) if math.isfinite(value)]
+                key, worst = f"{report.name}.{measure}", max if measure in _WORST_IS_LARGEST else min
                 if found:
-                    values[f"{report.name}.{measure}"] = (max if measure in _WORST_IS_LARGEST else min)(found)
+                    values[key] = worst(*found, values.get(key, found[0]))  # an engine may have measured it before
         return TriedArtifact(what=self.what, bytes=self.bytes, passed=self.passes, values=values)
 
 
