@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CheckReport, CompressionEffect, LayerWeights, PreparedModel, TriedArtifact
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import LayerWeights, TriedArtifact
+from builder.artifacts.stages import CompressionEffect, PreparedModel
 from builder.spec import BuildSpec
 from builder.spec.check_kinds import check_named
 from builder.spec.checks import ParityCheck

@@ -14,7 +14,7 @@ from typing import Any
 
 import coreml_runtime as runtime
 from builder.analysis.numerics.operators import Comparison, compare_programs
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.auto.attempts import Candidate
 from builder.backends.coreml.compression.weights import Weight, operators_of, program_of
 

@@ -15,7 +15,7 @@ from itertools import chain, count, islice
 import numpy as np
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.checks.certainty import agreement_beside
 from builder.checks.comparison import Outputs
 from builder.checks.engine import Execute

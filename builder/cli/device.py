@@ -15,8 +15,8 @@ from builder.errors import ConfigurationError
 from builder.util.locations import shown
 
 if TYPE_CHECKING:
-    from builder.artifacts import BuildRequest
     from builder.artifacts.devices import DeviceMeasurement
+    from builder.artifacts.stages import BuildRequest
 
 DESCRIPTION = """Measure an artifact on a Mac: latency of each compute unit, loading, memory, placement, and outputs.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import ConfigurationError
 from builder.util.text import visible

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.backends import backend_of
 from builder.checks.limits import parity_limits
 from builder.data import default_data, draw_samples

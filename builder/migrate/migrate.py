@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.errors import BuilderError, ConfigurationError, ConversionError, SourceError
 from builder.migrate.original import Original, specs_of
 from builder.migrate.proof import Proof, prove, refuse_difference

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.data.drawing import draw_sample
 from builder.errors import ConversionError
 from builder.model.sources.coreml import UNBOUNDED, output_tensor

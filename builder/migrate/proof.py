@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from builder.artifacts import CheckReport, Sample
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import Sample
 from builder.checks.comparison import judge
 from builder.checks.limits import PARITY
 from builder.data.drawing import as_sample

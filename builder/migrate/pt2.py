@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.migrate.original import Inputs, same_draws
 from builder.migrate.proof import Engine
 from builder.migrate.pt2_weights import store

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from builder.artifacts import CompressedModel, CompressionEffect, ConvertedModel
+from builder.artifacts.stages import CompressedModel, CompressionEffect, ConvertedModel
 from builder.backends.coreai.archive import Asset, Between
 from builder.backends.coreai.compression.compress import compress as compress_asset
 from builder.progress import Progress

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.errors import ConversionError, SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.spec import BuildSpec
