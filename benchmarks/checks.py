@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from builder.artifacts import OriginalProgram
+from builder.artifacts.stages import OriginalProgram
 from builder.config.compose import compose
 from builder.engine.pipeline import seal_only
 from builder.engine.run import Run

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from builder.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from builder.artifacts import BuildRecord
+    from builder.artifacts.record import BuildRecord
     from builder.engine.plan import Plan
     from coreml_runtime import Model
 

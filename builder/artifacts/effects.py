@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from builder.artifacts import CheckReport, CompressionEffect, MeasuredOutputs, MeasuredSteps
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import CompressionEffect, MeasuredOutputs, MeasuredSteps
 from builder.spec.check_kinds import check_named
 from builder.spec.checks import AccuracyCheck
 

@@ -11,17 +11,11 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from builder.artifacts import (
-    CheckReport,
-    CompressionEffect,
-    LayerWeights,
-    MeasuredSteps,
-    Preprocessing,
-    SkippedLayer,
-    UsedLowering,
-)
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import Costs
 from builder.artifacts.findings import LintFinding
+from builder.artifacts.record import LayerWeights
+from builder.artifacts.stages import CompressionEffect, MeasuredSteps, Preprocessing, SkippedLayer, UsedLowering
 
 
 class NetworkState(TypedDict):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.artifacts import CheckReport, CompressionEffect, LayerWeights, PreparedModel, TriedArtifact
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import LayerWeights, TriedArtifact
+from builder.artifacts.stages import CompressionEffect, PreparedModel
 from builder.spec import BuildSpec
 from builder.spec.check_kinds import check_named
 from builder.spec.checks import ParityCheck

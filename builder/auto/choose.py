@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from builder.analysis.numerics.samples import missed_by, samples_to_compare
-from builder.artifacts import AutoResult, Sample, TriedArtifact
+from builder.artifacts.record import AutoResult, TriedArtifact
+from builder.artifacts.stages import Sample
 from builder.auto.attempts import Attempting, Candidate, measured
 from builder.auto.compression import CompressionChoice, choose_compression
 from builder.auto.precision import PrecisionChoice, choose_precision

@@ -17,7 +17,8 @@ from builder.analysis.numerics.findings import Range, decibels
 from builder.analysis.numerics.graph import Node, read_nodes, readers
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
 from builder.analysis.numerics.samples import missed_by
-from builder.artifacts import Float32Operator, Sample
+from builder.artifacts.record import Float32Operator
+from builder.artifacts.stages import Sample
 from builder.auto.attempts import Candidate
 from builder.spec.precision import Fp16, Fp32, Mixed
 

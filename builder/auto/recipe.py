@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import AutoResult, BuildRecord, BuildRequest
+from builder.artifacts.record import AutoResult, BuildRecord
+from builder.artifacts.stages import BuildRequest
 from builder.config.derived import decided_recipe
 from builder.config.folders import open_library
 from builder.errors import ConfigurationError

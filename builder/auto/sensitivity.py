@@ -15,7 +15,7 @@ from typing import Any
 import coreml_runtime as runtime
 from builder.analysis.numerics.graph import pairs
 from builder.analysis.numerics.operators import Comparison, compare_programs
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.auto.attempts import Candidate
 
 _PROBES = ("palettize_4", "int8", "palettize_8", "palettize_6")

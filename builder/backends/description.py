@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from builder.artifacts import LayerWeights
+from builder.artifacts.record import LayerWeights
 
 SEEDED_KEY = "com.github.builder.seeded"
 """In the artifact's metadata where its weights are untrained."""

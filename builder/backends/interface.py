@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from builder.backends.description import ArtifactDescription
 
 if TYPE_CHECKING:
-    from builder.artifacts import (
+    from builder.artifacts.findings import LintFinding
+    from builder.artifacts.stages import (
         CapturedProgram,
         CompressedModel,
         ConvertedModel,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         SealedPackage,
         Suppression,
     )
-    from builder.artifacts.findings import LintFinding
     from builder.progress import Progress
     from builder.spec import BuildSpec
     from builder.spec.inputs import ImageInput, TensorInput

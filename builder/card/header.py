@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import BuildRecord
 from builder.reports.plain import plain
 from builder.reports.verdict import made_on, worst_values
 from builder.spec.inputs import ImageInput

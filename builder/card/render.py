@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from builder.analysis.costs.screen import facts as cost_facts
 from builder.analysis.costs.screen import notes as cost_notes
-from builder.artifacts import BuildRecord
 from builder.artifacts.devices import UNITS
+from builder.artifacts.record import BuildRecord
 from builder.card.header import base_model, header
 from builder.card.usage import python_usage
 from builder.errors import ConfigurationError

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, BuildRequest
 from builder.artifacts.devices import read_measurements
+from builder.artifacts.record import BuildRecord
+from builder.artifacts.stages import BuildRequest
 from builder.engine.pipeline import recorded
 from builder.progress import Silent
 from builder.release.digests import MANIFEST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.checks.states import StateCarry
 from builder.checks.subject import Subject
 from builder.spec.check_kinds import Check, check_kind

@@ -8,7 +8,8 @@ from functools import partial
 
 import torch
 
-from builder.artifacts import CheckReport, Sample
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import Sample
 from builder.checks.bounds import accuracy_bounds
 from builder.checks.comparison import describe
 from builder.checks.engine import Execute

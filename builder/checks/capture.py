@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.checks.comparison import judge
 from builder.checks.limits import capture_limits, given_limits
 from builder.checks.subject import Subject

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.checks.certainty import BESIDE, Pairs, sample_agreement, sure_agreement, sure_snr, worst_first
 from builder.checks.limits import NO_SCALE, SOUND
 from builder.spec.base import Limit

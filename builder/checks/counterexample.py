@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.checks.beside import Judge, Judgement
 from builder.checks.domain import Domain, Point, Shapes
 from builder.data.sizes import sizes_between

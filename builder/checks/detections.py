@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from builder.artifacts import CheckedOutput, CheckedPicture, CheckReport, Sample
+from builder.artifacts.checks import CheckedOutput, CheckedPicture, CheckReport
+from builder.artifacts.stages import Sample
 from builder.checks.comparison import Outputs, describe, judge
 from builder.checks.engine import Execute
 from builder.checks.limits import boxes_limits, parity_limits

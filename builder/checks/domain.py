@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.data.drawing import Given, as_sample
 from builder.data.drawn_pictures import PICTURES, Drawing
 from builder.data.fitting import in_layout

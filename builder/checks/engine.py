@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.backends import backend_of, interface
 from builder.checks.states import StateCarry
 from builder.checks.subject import Subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.checks.accuracy import check_accuracy
 from builder.checks.engine import Engine, engines
 from builder.checks.parity import check_parity

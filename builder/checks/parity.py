@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
-from builder.artifacts import CheckReport, Sample
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import Sample
 from builder.checks.beside import make_judge
 from builder.checks.bounds import output_sizes, parity_bounds
 from builder.checks.comparison import Outputs, judge

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from PIL import Image
 
-from builder.artifacts import CheckedOutput, CheckedPicture, Sample
+from builder.artifacts.checks import CheckedOutput, CheckedPicture
+from builder.artifacts.stages import Sample
 from builder.checks.subject import Subject
 from builder.spec.outputs import ImageOutput, Output
 

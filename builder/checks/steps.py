@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import Conversion, MeasuredOutputs, MeasuredSteps
+from builder.artifacts.stages import Conversion, MeasuredOutputs, MeasuredSteps
 from builder.checks.accuracy import best_classes, right_class
 from builder.checks.comparison import Outputs, measure
 from builder.checks.engine import run_program

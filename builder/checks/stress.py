@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.checks.beside import Judge, Judgement
 from builder.checks.counterexample import Found, Search, search
 from builder.checks.domain import Domain, Point

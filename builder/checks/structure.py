@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from builder.artifacts import CheckReport, PreparedModel, Suppression
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import PreparedModel, Suppression
 from builder.backends import backend_of
 from builder.backends.description import SEEDED_KEY, ArtifactDescription, shown_description
 from builder.backends.interface import Backend

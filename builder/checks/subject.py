@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import CapturedProgram, PreparedModel, Sample, SealedPackage
+from builder.artifacts.stages import CapturedProgram, PreparedModel, Sample, SealedPackage
 from builder.data.collection import samples_digest
 from builder.errors import SourceError
 from builder.model.uncertainty import Uncertainty

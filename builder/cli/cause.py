@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.analysis.numerics.samples import missed_by
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.progress import BOUNDS_VARIABLE
 from builder.util.text import visible
 

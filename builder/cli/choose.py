@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.artifacts import AutoResult, BuildRequest
+from builder.artifacts.record import AutoResult
+from builder.artifacts.stages import BuildRequest
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
 from builder.util.text import visible

@@ -24,7 +24,7 @@ def summary_table(answer: CiAnswer, *, compared: bool) -> str:
     ]
     lines += [_row(recipe, compared=compared) for recipe in answer.recipes]
     if failed:
-        lines += ["", *(f"- **{recipe.name}**: {_cell(recipe.now.message)}" for recipe in failed)]
+        lines += ["", *(f"- `{_cell(recipe.name)}`: {_cell(recipe.now.message)}" for recipe in failed)]
     return "\n".join(lines) + "\n\n"
 
 

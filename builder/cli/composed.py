@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import noop
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.cli.remember import UndecidableError, configuration_inputs
 from builder.store.code import PACKAGE
 from builder.store.inputs import named_in

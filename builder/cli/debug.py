@@ -16,7 +16,7 @@ from builder.util.text import visible
 
 if TYPE_CHECKING:  # they bring torch
     from builder.analysis.numerics.samples import Missed
-    from builder.artifacts import BuildRequest
+    from builder.artifacts.stages import BuildRequest
 
 DESCRIPTION = """Build a recipe without its checks, and compare artifact and original operator by operator: what
 adds the error, operators and substitutions, the worst first, with their modules, the values that half precision

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.cli.arguments import Parser, verbosity
-from builder.errors import ConfigurationError
+from builder.errors import ConfigurationError, SourceError
 from builder.util.text import visible
 
 DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel, .aimodel), or two builds (folders with a build.json).
@@ -51,8 +51,12 @@ def compare(one: Path, other: Path) -> Iterator[str]:
 
     if artifact_digest(first) != artifact_digest(second):
         from builder.release.difference import differences
+        from coreml_runtime.errors import RuntimeFailure
 
-        yield from differences(first, second)
+        try:
+            yield from differences(first, second)
+        except RuntimeFailure as error:
+            raise SourceError(f"an artifact cannot be read: {error}", code="B0302") from error
 
 
 def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
@@ -72,7 +76,12 @@ def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
     if is_artifact:
         return path, document
     if document is None:
-        raise ConfigurationError(f"{path} is neither an artifact nor the folder of a build", code="B0226")
+        variants = sorted(str(found.parent) for found in path.glob(f"*/{FILE_NAME}")) if path.is_dir() else []
+        raise ConfigurationError(
+            f"{path} is neither an artifact nor the folder of a build",
+            code="B0226",
+            hint=f"builds lie in {', '.join(variants)}" if variants else None,
+        )
     return Path(document["artifact"]["path"]), document
 
 

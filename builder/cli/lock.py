@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import BuilderError, ConfigurationError
 from builder.noop import cache_folder

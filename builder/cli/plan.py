@@ -13,7 +13,7 @@ from builder.util.locations import shown
 from builder.util.text import visible
 
 if TYPE_CHECKING:
-    from builder.artifacts import BuildRequest
+    from builder.artifacts.stages import BuildRequest
     from builder.cli.answers import PlanAnswer
     from builder.engine.plan import Plan
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import noop
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.config.folders import open_library
 from builder.store.code import PACKAGE, own_file, package_stats, runtime_package
 from builder.store.digests import StatCache, files_below

@@ -6,7 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from builder.artifacts import BuildRecord, BuildRequest
+from builder.artifacts.record import BuildRecord
+from builder.artifacts.stages import BuildRequest
 from builder.progress import BOUNDS_VARIABLE, Progress
 
 

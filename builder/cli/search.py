@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.util import paths
 from builder.util.locations import shown

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.cli.sweep_settings import is_setting, read_settings
 from builder.config.compose import compose, sweep
 from builder.config.folders import open_library

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.config.folders import shipped
 from builder.diagnostics.spans import command_line_span
 from builder.errors import BuilderError, SourceSpan

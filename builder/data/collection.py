@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.data.streams import stream
 from builder.data.wording import shown_count
 from builder.errors import SourceError

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.data.drawn_pictures import text_line, text_page
 from builder.data.fitting import in_layout
 from builder.data.masks import prefix_of_ones

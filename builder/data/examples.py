@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.artifacts import ExampleInputs
+from builder.artifacts.stages import ExampleInputs
 from builder.data.collection import samples_digest
 from builder.data.drawing import draw_sample
 from builder.data.samples import draw_samples

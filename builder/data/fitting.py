@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from builder.artifacts import Preprocessing
+from builder.artifacts.stages import Preprocessing
 from builder.errors import SourceError
 from builder.spec.data import FolderData
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, captured_shape

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from builder.artifacts import Preprocessing, Sample
+from builder.artifacts.stages import Preprocessing, Sample
 from builder.data.collection import Samples, chosen
 from builder.data.digits import draw_digits
 from builder.data.drawing import Given, Inputs, as_sample, draw_sample

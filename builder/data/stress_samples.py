@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.data.drawing import Given, Inputs, draw_sample, picture_array
 from builder.data.drawn_pictures import PICTURES, Drawing, text_page
 from builder.data.fitting import in_layout

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.devices import UNITS, DeviceMeasurement, UnitMeasurement
 from builder.checks.comparison import judge
 from builder.device.pack import GOLDEN, PACK, Subject, device_limits

@@ -16,8 +16,8 @@ from builder.analysis.numerics.operators import Comparison, Measured, compare_pr
 from builder.analysis.numerics.remedies import RemedyContext, conversion_remedy, operator_remedy, substitution_remedy
 from builder.analysis.numerics.samples import Missed, samples_to_compare
 from builder.analysis.numerics.sums import NoiseSum
-from builder.artifacts import BuildRequest, CapturedProgram, Sample
 from builder.artifacts.headroom import Headroom
+from builder.artifacts.stages import BuildRequest, CapturedProgram, Sample
 from builder.backends import backend_of
 from builder.checks.engine import engines
 from builder.checks.subject import Subject

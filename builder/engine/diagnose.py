@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
+from builder.artifacts.stages import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
 from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.preflight.dry_run import Walk, dry_conversion
 from builder.backends.coreml.preflight.exported import exported_operators

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.errors import CheckError, ConversionError
 from builder.spec.precision import Fp32
 from builder.util.locations import shown

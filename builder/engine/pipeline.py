@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.artifacts import AutoResult, BuildRecord, BuildRequest
 from builder.artifacts.devices import DeviceMeasurement, read_measurements
+from builder.artifacts.record import AutoResult, BuildRecord
+from builder.artifacts.stages import BuildRequest
 from builder.backends import backend_of
 from builder.engine.failure import with_log
 from builder.engine.result import log_details, make_record

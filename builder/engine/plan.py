@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRequest, StageReport
+from builder.artifacts.record import StageReport
+from builder.artifacts.stages import BuildRequest
 from builder.engine.pipeline import look_up
 from builder.engine.result import variant_of
 from builder.engine.run import stage_names

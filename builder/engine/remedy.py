@@ -16,7 +16,8 @@ import coreml_runtime as runtime
 from builder.analysis.numerics.operators import Comparison, compare_programs
 from builder.analysis.numerics.samples import Missed, missed_by, samples_to_compare
 from builder.analysis.numerics.screen import ranked_line, worst_operators
-from builder.artifacts import BuildRequest, CheckReport, Sample
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import BuildRequest, Sample
 from builder.auto.attempts import Candidate, measured
 from builder.auto.decided import resolve_auto
 from builder.auto.precision import choose_precision

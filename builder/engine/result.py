@@ -7,10 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, BuildRequest, CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import Costs
 from builder.artifacts.effects import with_measures
 from builder.artifacts.findings import LintFinding
+from builder.artifacts.record import BuildRecord
+from builder.artifacts.stages import BuildRequest
 from builder.backends import backend_of
 from builder.engine.run import Run
 from builder.engine.table import CAPTURE, CHOOSE, COMPRESS, CONVERT, LOAD, MEASURE, PREPARE, SEAL, VERIFY

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from builder.artifacts import BuildRequest, ExampleInputs
+from builder.artifacts.stages import BuildRequest, ExampleInputs
 from builder.backends import backend_of
 from builder.backends.interface import Backend
 from builder.engine.runner import (

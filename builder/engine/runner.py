@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from builder.artifacts import StageReport
+from builder.artifacts.record import StageReport
 from builder.engine.serialize import dump, load
 from builder.noop import cache_folder
 from builder.progress import Progress

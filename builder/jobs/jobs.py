@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 
 
 @dataclass(frozen=True, kw_only=True)

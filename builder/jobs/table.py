@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from builder.analysis.costs.screen import amount
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import figures
 from builder.artifacts.devices import figures as device_figures
 from builder.jobs.jobs import Outcome

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.backends.coreai.compression.restore import restore
 from builder.backends.coreai.conversion import Declared, Halves, convert
 from builder.backends.coreai.declared import declared_types, known_features

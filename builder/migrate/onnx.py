@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.errors import ConversionError, UnfitEnvironmentError
 from builder.migrate.onnx_graph import name_nodes, simplify
 from builder.migrate.onnx_weights import LEAST_OPSET, store
@@ -47,7 +47,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     if exported.states:
         raise ConversionError(
             f"the model keeps states ({', '.join(exported.states)}), which ONNX does not have",
-            code="B0401",
+            code="B0418",
             hint="export it to pt2 or aimodel, which have them",
         )
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
@@ -58,9 +58,10 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
             input_names=[each.name for each in exported.inputs], output_names=list(exported.outputs),
         )  # fmt: skip
     except Exception as error:  # the exporter has many types of its own
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ConversionError(
-            f"torch's exporter cannot write it as ONNX: {lines[0] if lines else type(error).__name__}", code="B0401"
+            f"torch's exporter cannot write it as ONNX: {_innermost(error)}",
+            code="B0418",
+            hint="export it to pt2 or aimodel",
         ) from error
     assert converted is not None, "of an exported program dynamo makes one"
     simplify(converted.model, exported.forms)
@@ -70,6 +71,14 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     _describe(model, exported)
     onnx.save(model, str(destination))
     return stored_plain(exported, plain)
+
+
+def _innermost(error: BaseException) -> str:
+    """The first line of the error that the exporter wrapped in steps and advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def _describe(model: ModelProto, exported: Exported) -> None:

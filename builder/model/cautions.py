@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from builder.artifacts import ExampleInputs, PreparedModel
+from builder.artifacts.stages import ExampleInputs, PreparedModel
 from builder.errors import Diagnostic
 from builder.model.states import reset_states
 from builder.model.wrapper import ExportWrapper

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.errors import ConfigurationError, SourceError
 from builder.spec.detection import Detection
 from builder.spec.outputs import FROM_WEIGHTS, Classifier

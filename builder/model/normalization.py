@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builder.artifacts import Preprocessing
+from builder.artifacts.stages import Preprocessing
 from builder.errors import SourceError
 from builder.spec.inputs import ImageInput, PerChannel
 from builder.spec.outputs import ImageOutput

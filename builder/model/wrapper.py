@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.model.calling import Arguments, call_model
 from builder.model.detection.detect import Detect
 from builder.model.detection.kept import Detections
@@ -105,7 +105,7 @@ class ExportWrapper(torch.nn.Module):
         if self._softmax:
             outputs = (torch.softmax(outputs[0], dim=-1), *outputs[1:])
         shown = (self.levels[str(i)](y) if str(i) in self.levels else y for i, y in enumerate(outputs))
-        return tuple(y if y.ndim else y.reshape(1) for y in shown)
+        return _each_its_own(inputs, [y if y.ndim else y.reshape(1) for y in shown])
 
     def scores(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The first output as the model itself gives it, before any softmax."""
@@ -133,3 +133,13 @@ class ExportWrapper(torch.nn.Module):
 
     def _normalized(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [self.normalize[str(i)](x) if str(i) in self.normalize else x for i, x in enumerate(inputs)]
+
+
+def _each_its_own(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The outputs; an input, or a tensor that is returned again, is computed again: each output has its own name."""
+    found: list[torch.Tensor] = []
+    for number, y in enumerate(outputs):
+        is_there = any(y is other for other in (*inputs, *outputs[:number]))
+        copied = y.logical_and(y) if y.dtype == torch.bool else y * y.new_ones(())
+        found.append(copied if is_there else y)
+    return tuple(found)

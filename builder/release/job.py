@@ -56,7 +56,7 @@ def _lasting(hint: str | None, outputs: str) -> str | None:
 
 
 def _build(job: dict[str, Any]) -> Any:
-    from builder.artifacts import BuildRequest
+    from builder.artifacts.stages import BuildRequest
     from builder.engine.failure import require_built
     from builder.engine.pipeline import build
     from builder.progress import Silent

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.backends import backend_of
 from builder.errors import ConfigurationError, VerificationError
 from builder.release.digests import file_sha256

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.errors import ConfigurationError, VerificationError
 from builder.release import bom, lock, provenance, signing
 from builder.release.digests import MANIFEST, digests_below, write_manifest

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.config.files import named_files
 from builder.errors import VerificationError
 from builder.release.digests import file_sha256

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.errors import CLASSES, BuilderError, UnfitEnvironmentError
 from builder.noop import cache_folder
 from builder.release.portable import PROJECT, Resolved, request_in

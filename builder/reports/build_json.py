@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import Costs
+from builder.artifacts.record import BuildRecord
 from builder.reports.plain import plain
 from builder.spec import BuildSpec
 from builder.spec.target import FORMATS

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.artifacts import BuildRequest, StageReport
+from builder.artifacts.record import StageReport
+from builder.artifacts.stages import BuildRequest
 from builder.reports.build_json import read_build_json
 from builder.reports.plain import plain
 from builder.util.redact import redacted_values

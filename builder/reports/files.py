@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.progress import Progress
 from builder.reports.build_json import write_build_json
 from builder.reports.html import write_html

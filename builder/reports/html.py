@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.reports import (
     page_chosen,
     page_costs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from builder.artifacts import AutoResult, BuildRecord, TriedArtifact
+from builder.artifacts.record import AutoResult, BuildRecord, TriedArtifact
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import number, size
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from builder.analysis.costs.screen import amount, by_module, facts, heaviest, notes, percent
-from builder.artifacts import BuildRecord
 from builder.artifacts.costs import Costs, OperatorCost
+from builder.artifacts.record import BuildRecord
 from builder.reports import markup
 from builder.reports.markup import Content, Markup, bars, code, details, element, join, section, table
 from builder.reports.plain import size

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from builder.analysis.costs.screen import percent
-from builder.artifacts import BuildRecord, LayerWeights, SubstitutionEffect
 from builder.artifacts.findings import LintFinding
+from builder.artifacts.record import BuildRecord, LayerWeights
+from builder.artifacts.stages import SubstitutionEffect
 from builder.reports.markup import Content, Markup, bar, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import duration, leaves, number, plain, scalar, size
 

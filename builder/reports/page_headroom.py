@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from builder.analysis.headroom.screen import amount, statement
-from builder.artifacts import BuildRecord
 from builder.artifacts.headroom import HALF_MAX, Headroom, OperatorRange
+from builder.artifacts.record import BuildRecord
 from builder.reports.markup import Content, Markup, code, element, join, section, table
 from builder.reports.page_facts import finding_row
 

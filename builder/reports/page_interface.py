@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.errors import ConfigurationError
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import plain, scalar

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from builder.artifacts import BuildRecord, CompressionEffect, MeasuredOutputs
 from builder.artifacts.effects import worst_change
+from builder.artifacts.record import BuildRecord
+from builder.artifacts.stages import CompressionEffect, MeasuredOutputs
 from builder.reports.markup import Content, Markup, code, details, element, section, table
 from builder.reports.plain import number
 

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from html import escape
 
-from builder.artifacts import BuildRecord, CheckedOutput, CheckedPicture, CheckReport
+from builder.artifacts.checks import CheckedOutput, CheckedPicture, CheckReport
+from builder.artifacts.record import BuildRecord
 from builder.backends import backend_of
 from builder.reports.markup import Content, Markup, bars, code, details, element, facts, join, section, table
 from builder.reports.plain import bounds, duration, leaves, plain, size, system_name, value_text

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import BuildRecord
 from builder.reports.plain import duration, size
 from builder.reports.verdict import engine, headline, made_on, seeded_notice, synthetic_notice
 from builder.spec.tracking import MlflowTracking

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.progress import Advance, Bounds
 from builder.reports.console import TextConsole
 from builder.reports.plain import duration

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from builder.artifacts import VERDICTS, BuildRecord, CheckReport, Verdict
+from builder.artifacts.checks import VERDICTS, CheckReport, Verdict
+from builder.artifacts.record import BuildRecord
 from builder.reports.plain import bounds, leaves, plain, value_text
 from builder.spec.check_kinds import check_named
 from builder.spec.coverage import uncovered_inputs

@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.devices import MEASURES, UNITS
 from builder.jobs.table import Row
 from builder.reports.plain import leaves

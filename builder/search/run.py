@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.jobs import outcomes
 from builder.jobs.display import Display
 from builder.jobs.jobs import Exit, Job, Outcome, Task

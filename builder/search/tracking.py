@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.search.settings import Search
 from builder.search.table import cells, counted, headings, point_text
 from builder.search.trials import Trial

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample
+from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.backends.coreml.lowerings.writes import mark_copies
 from builder.backends.coreml.preflight.raised import Watch, trace_constants
 from builder.checks.comparison import judge

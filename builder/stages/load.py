@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.artifacts import ExampleInputs, LoadedModel
+from builder.artifacts.stages import ExampleInputs, LoadedModel
 from builder.model.sources import load_source
 from builder.progress import Progress
 from builder.spec import BuildSpec

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CapturedProgram, MeasuredSteps, PreparedModel, SealedPackage
+from builder.artifacts.stages import CapturedProgram, MeasuredSteps, PreparedModel, SealedPackage
 from builder.backends import backend_of
 from builder.checks.steps import measure_steps
 from builder.checks.subject import Subject

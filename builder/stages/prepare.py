@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from builder.artifacts import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
+from builder.artifacts.stages import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
 from builder.backends.coreml.module_compression import compress_modules
 from builder.backends.coreml.module_compression.module_context import module_context
 from builder.checks.comparison import measure
@@ -207,9 +207,6 @@ def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec)
         changed = undeclared(reference.model, before, spec.state)
     for sample in examples.other_shapes:
         _returned(reference, sample)
-    for name, output in outputs.items():
-        if sum(output is other for other in outputs.values()) > 1:
-            raise ConversionError(f"the model returns one tensor twice (output {name})", code="B0405", key="output")
     if changed:
         raise ConfigurationError(
             f"running the model changes its buffer {changed[0]}, which no state declares",

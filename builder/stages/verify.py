@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from builder.analysis.headroom.analyse import Place
 from builder.analysis.headroom.checked import with_headroom
-from builder.artifacts import VERDICTS, CheckReport, OriginalProgram, SealedPackage
+from builder.artifacts.checks import VERDICTS, CheckReport
+from builder.artifacts.stages import OriginalProgram, SealedPackage
 from builder.checks import run_checks
 from builder.checks.subject import Subject
 from builder.progress import Progress

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.backends.description import ArtifactDescription
 from builder.errors import ConfigurationError
 from builder.spec import BuildSpec

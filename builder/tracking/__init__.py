@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.errors import UnfitEnvironmentError
 from builder.progress import Progress
 from builder.spec.tracking import MlflowTracking

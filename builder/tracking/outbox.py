@@ -21,7 +21,7 @@ from urllib.parse import quote
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.reports.plain import plain
 from builder.spec.tracking import MlflowTracking
 from builder.tracking.run import CONFIG_FILE, TrackedRun, tracked_run

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import figures
 from builder.artifacts.devices import figures as device_figures
+from builder.artifacts.record import BuildRecord
 from builder.reports.plain import leaves, plain, size
 from builder.reports.verdict import engine, headline, made_on, outcome, seeded_notice, synthetic_notice
 

@@ -20,6 +20,7 @@ from builder.util.locks import exclusive
 
 _WORKING = ".building"
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_FOLDERS = {errno.EEXIST, errno.ENOTDIR}
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -177,7 +178,7 @@ def earlier_good_folder(outputs: Path, recipe: str, variant: str) -> Path | None
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Explain a full disk or a folder that cannot be written, instead of a traceback."""
+    """Explain a full disk, a folder that cannot be written and a file in its place, instead of a traceback."""
     try:
         yield
     except OSError as error:
@@ -189,6 +190,8 @@ def writing(folder: Path) -> Iterator[None]:
                 code="B0706",
                 hint="free some space, or build into another folder; what was built before is untouched",
             ) from error
+        if error.errno in NOT_FOLDERS:
+            raise ConfigurationError(f"{where} is a file, not a folder", code="B0227") from error
         if error.errno in NOT_WRITABLE and ours:
             raise UnfitEnvironmentError(
                 f"cannot write {where}: {error.strerror}",

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 import coreml_runtime as runtime
-from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample
+from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.backends.coreml.convert import convert
 from builder.errors import BuilderError, ConfigurationError, SourceError
 from builder.model.calling import Arguments

@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 
-from builder.artifacts import (
-    BuildRecord,
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import BuildRecord, LayerWeights, StageReport
+from builder.artifacts.stages import (
     BuildRequest,
-    CheckReport,
     CompressionEffect,
     Conversion,
-    LayerWeights,
     SealedPackage,
     SkippedLayer,
-    StageReport,
     SubstitutionEffect,
     UsedLowering,
 )

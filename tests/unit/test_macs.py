@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder import noop
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.jobs import memory
 from builder.model.sources.download import default_cache
 from builder.release import digests, processes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from builder.artifacts import Preprocessing
+from builder.artifacts.stages import Preprocessing
 from builder.errors import SourceError
 from builder.model.normalization import resolve_normalization
 from builder.model.torchvision_import import import_torchvision

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import SourceError, UnfitEnvironmentError
+from builder.errors import ConfigurationError, SourceError, UnfitEnvironmentError
 from builder.progress import Silent
 from builder.util import locks, paths
 
@@ -211,6 +211,13 @@ def test_other_errors_are_not_explained_away(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/somewhere/else")
     with pytest.raises(UnfitEnvironmentError, match="cannot write"), paths.writing(tmp_path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "file"))
+
+
+def test_a_file_in_the_place_of_a_folder_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("")
+    for folder in (tmp_path / "report", tmp_path / "report" / "pages"):
+        with pytest.raises(ConfigurationError, match="is a file, not a folder"), paths.writing(folder):
+            folder.mkdir(parents=True)
 
 
 def test_outputs_behind_a_link_that_leads_nowhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from builder.analysis.headroom.analyse import Place, analyse
 from builder.analysis.headroom.domain import domain_of
 from builder.analysis.headroom.inputs import of_samples
 from builder.analysis.headroom.screen import worst_line
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.artifacts.headroom import Headroom
 from builder.checks.samples import check_samples
 from builder.checks.subject import Subject

@@ -8,8 +8,8 @@ from typing import Any
 
 from builder.analysis.headroom.analyse import Inputs, Place, analyse
 from builder.analysis.headroom.domain import Domain, domain_of
-from builder.artifacts import Sample
 from builder.artifacts.headroom import Headroom
+from builder.artifacts.stages import Sample
 from builder.data import Samples, draw_samples
 from builder.data.stress_samples import StressInput, stress_inputs
 from builder.data.wording import shown_count

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from builder.analysis.numerics.findings import Range
 from builder.analysis.numerics.graph import Node, decompressed, readers
 from builder.analysis.numerics.operators import Measured
-from builder.artifacts import SubstitutionEffect, UsedLowering
+from builder.artifacts.stages import SubstitutionEffect, UsedLowering
 from builder.spec import BuildSpec
 from builder.spec.compression import Palettize
 from builder.spec.precision import Fp32, Mixed

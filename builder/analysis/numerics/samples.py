@@ -9,7 +9,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CapturedProgram, CheckReport, PreparedModel, Sample, SealedPackage
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import CapturedProgram, PreparedModel, Sample, SealedPackage
 from builder.checks.samples import check_samples
 from builder.checks.subject import Subject
 from builder.data import default_data, draw_samples

@@ -10,7 +10,8 @@ from builder.backends.coreai.installed import PINS
 from builder.backends.description import ArtifactDescription
 
 if TYPE_CHECKING:
-    from builder.artifacts import (
+    from builder.artifacts.findings import LintFinding
+    from builder.artifacts.stages import (
         CapturedProgram,
         CompressedModel,
         ConvertedModel,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         SealedPackage,
         Suppression,
     )
-    from builder.artifacts.findings import LintFinding
     from builder.backends.interface import Engine
     from builder.progress import Progress
     from builder.spec import BuildSpec

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing
+from builder.artifacts.stages import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing
 from builder.backends.coreai.archive import Asset, Between
 from builder.backends.coreai.compression.compress import Compressed
 from builder.backends.coreai.compression.compress import compress as compress_asset

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel, UsedLowering
+from builder.artifacts.stages import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel, UsedLowering
 from builder.backends.coreai.archive import Asset
 from builder.backends.coreai.compression.module_forms import module_forms
 from builder.backends.coreai.compression.restore import restore

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import LayerWeights
+from builder.artifacts.record import LayerWeights
 from builder.backends.coreai.child import call
 from builder.backends.coreai.modules import RELAYING, weight_name
 from builder.backends.coreai.sealing import HASH, METADATA, PROGRAM

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import LayerWeights
+from builder.artifacts.record import LayerWeights
 from builder.backends.coreai.describe import read_metadata
 from builder.backends.coreai.modules import RELAYING, weight_name
 from builder.backends.description import ArtifactDescription

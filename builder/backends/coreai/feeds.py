@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.backends.coreai.declared import declared_types
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput

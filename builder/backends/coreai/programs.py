@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, UsedLowering
+from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, UsedLowering
 from builder.errors import ConversionError
 from builder.spec import BuildSpec
 from builder.spec.precision import Fp32

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import CompressedModel, SealedPackage
+from builder.artifacts.stages import CompressedModel, SealedPackage
 from builder.backends.coreai import sealing
 from builder.backends.coreai.archive import Asset
 from builder.backends.coreai.describe import read_metadata

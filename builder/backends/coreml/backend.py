@@ -11,7 +11,8 @@ from builder.backends.description import ArtifactDescription
 if TYPE_CHECKING:
     from coremltools.models import MLModel
 
-    from builder.artifacts import (
+    from builder.artifacts.findings import LintFinding
+    from builder.artifacts.stages import (
         CapturedProgram,
         CompressedModel,
         ConvertedModel,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         SealedPackage,
         Suppression,
     )
-    from builder.artifacts.findings import LintFinding
     from builder.backends.interface import Engine
     from builder.progress import Progress
     from builder.spec import BuildSpec

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing, Sample
+from builder.artifacts.stages import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing, Sample
 from builder.backends.coreml.compression.activations import ActivationStep, range_of, share_ranges
 from builder.backends.coreml.compression.neural_network import compress_network
 from builder.backends.coreml.compression.palettize import lookup_table

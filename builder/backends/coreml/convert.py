@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
+from builder.artifacts.stages import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import color_layout, input_types
 from builder.backends.coreml.lowerings.assignment import assignments

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import LayerWeights
+from builder.artifacts.record import LayerWeights
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.description import ArtifactDescription
+from builder.errors import SourceError
 from coreml_runtime.labels import labels_of, program_operations, suppression_of
 
 if TYPE_CHECKING:
@@ -24,8 +25,13 @@ _ARRAY_DTYPES = {0x10020: "float32", 0x10010: "float16", 0x10040: "float64", 0x2
 
 
 def describe_artifact(path: Path) -> ArtifactDescription:
-    """Read the file's own protobuf; nothing is executed."""
-    spec = import_coremltools().models.utils.load_spec(str(path))
+    """Read the file's own protobuf; nothing is executed. Raises SourceError for what is damaged."""
+    ct = import_coremltools()
+    try:
+        spec = ct.models.utils.load_spec(str(path))
+    except Exception as error:  # coremltools' own library raises RuntimeError, protobuf DecodeError, files OSError
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SourceError(f"the model cannot be read: {reason}", code="B0302") from error
     description = spec.description
     functions = {function.name: _interface(function) for function in description.functions}
     return ArtifactDescription(

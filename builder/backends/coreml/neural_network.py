@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import PreparedModel
+from builder.artifacts.stages import PreparedModel
 from builder.backends.coreml.patches.apply import patched
 from builder.backends.coreml.precision import normalization_steps
 from builder.spec import BuildSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.spec.detection_names import CANDIDATES, DETECTED, THRESHOLDS
 
 if TYPE_CHECKING:

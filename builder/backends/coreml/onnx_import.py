@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import PreparedModel
+from builder.artifacts.stages import PreparedModel
 from builder.backends.coreml.lowerings.onnx import operators
 from builder.backends.coreml.lowerings.onnx_lowerer import lowerer_class
 from builder.backends.coreml.patches.apply import patched

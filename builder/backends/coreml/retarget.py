@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.artifacts import CapturedProgram, ConvertedModel, PreparedModel
+from builder.artifacts.stages import CapturedProgram, ConvertedModel, PreparedModel
 from builder.errors import ConfigurationError, ConversionError
 from builder.model.sources.coreml import CoreMLModule
 from builder.spec import BuildSpec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.artifacts import CapturedProgram
+from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.preflight.dry_run import missing_operators
 from builder.backends.coreml.preflight.rules import lost
 from builder.backends.coreml.preflight.torchscript import lost_writes

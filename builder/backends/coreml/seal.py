@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from builder.artifacts import CompressedModel, SealedPackage, Suppression
+from builder.artifacts.stages import CompressedModel, SealedPackage, Suppression
 from builder.backends.coreml.mlpackage import WEIGHTS, link_folder, write_package
 from builder.backends.coreml.multifunction import join_functions
 from builder.backends.coreml.nms_pipeline import with_suppression

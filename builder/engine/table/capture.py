@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from builder.artifacts import CapturedProgram
+from builder.artifacts.stages import CapturedProgram
 from builder.artifacts.stored import CapturedFacts
 from builder.engine.run import Inputs, StageRow
 from builder.engine.runner import Packed, Packing, Stage, StageTask

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import AutoResult
+from builder.artifacts.record import AutoResult
 from builder.artifacts.stored import SensitivityFacts
 from builder.auto.attempts import TriedBuild
 from builder.auto.decided import resolve_auto

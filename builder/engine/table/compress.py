@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from builder.artifacts import CompressedModel
+from builder.artifacts.stages import CompressedModel
 from builder.artifacts.stored import CompressedFacts
 from builder.engine.run import Inputs, StageRow
 from builder.engine.runner import Packed, Packing, Stage, StageTask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.artifacts import ConvertedModel
+from builder.artifacts.stages import ConvertedModel
 from builder.artifacts.stored import ConvertedFacts
 from builder.engine.run import Inputs, StageRow
 from builder.engine.runner import Packed, Packing, Stage, StageTask

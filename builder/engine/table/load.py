@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.artifacts.stored import LoadedFacts
 from builder.engine.run import Inputs, StageRow
 from builder.engine.runner import Packed, Packing, StageTask

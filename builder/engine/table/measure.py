@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.artifacts import CapturedProgram, MeasuredSteps
 from builder.artifacts.effects import worst_change
+from builder.artifacts.stages import CapturedProgram, MeasuredSteps
 from builder.artifacts.stored import MeasuredFacts
 from builder.engine.run import Inputs, StageRow
 from builder.engine.runner import Packed, StageTask

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
 
-from builder.artifacts import PreparedFacts, PreparedModel
+from builder.artifacts.stages import PreparedFacts, PreparedModel
 from builder.engine.run import Inputs, StageRow
 from builder.engine.runner import Packed, Packing, Stage, StageTask
 from builder.engine.table.load import LOAD

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from builder.artifacts import PreparedFacts, SealedPackage, Suppression
+from builder.artifacts.stages import PreparedFacts, SealedPackage, Suppression
 from builder.artifacts.stored import Feature, SealedFacts
 from builder.backends.interface import Backend
 from builder.engine.run import Inputs, Run, StageRow

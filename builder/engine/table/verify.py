@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from builder.artifacts import CheckReport, OriginalProgram
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import OriginalProgram
 from builder.artifacts.stored import VerifiedFacts
 from builder.engine.run import Inputs, StageRow
 from builder.engine.runner import Packed, StageTask

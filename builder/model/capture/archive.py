@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import CapturedProgram
+from builder.artifacts.stages import CapturedProgram
 from builder.errors import UnfitEnvironmentError
 from builder.model.detection.suppress import declare_suppression
 from builder.model.sources.archives import first_line

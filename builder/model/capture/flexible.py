@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from builder.artifacts import CapturedProgram, ExampleInputs, PreparedModel, Sample
+from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.errors import ConversionError
 from builder.model.states import reset_states
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from builder.artifacts import PreparedModel
+from builder.artifacts.stages import PreparedModel
 from builder.errors import ConversionError
 from builder.model.capture.onnx_branches import deciding_inputs, without_known_branches
 from builder.model.sources.onnx import DOMAIN, USUAL, OnnxModule, make_session

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.model.detection.candidates import Pool
 from builder.model.detection.kept import Detections
 

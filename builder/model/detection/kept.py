@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.model.detection.boxes import to_corners
 from builder.model.torchvision_import import import_torchvision
 

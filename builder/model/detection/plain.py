@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.errors import ConfigurationError
 from builder.model.detection.boxes import to_center_size
 from builder.model.detection.candidates import Pool

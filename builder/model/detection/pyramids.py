@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.model.detection.boxes import from_distances, from_offsets, shares, to_center_size
 from builder.model.detection.candidates import Pool
 from builder.model.detection.head import Defaults, ReturnsPictures, padded

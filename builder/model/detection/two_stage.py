@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.errors import ConfigurationError
 from builder.model.detection.boxes import from_offsets, to_center_size
 from builder.model.detection.candidates import Pool

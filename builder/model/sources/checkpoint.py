@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.python import make_module

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import ExampleInputs, Preprocessing
+from builder.artifacts.stages import ExampleInputs, Preprocessing
 from builder.errors import SourceError
 from builder.model.calling import Arguments
 from builder.model.normalization import resolve_normalization

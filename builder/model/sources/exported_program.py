@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line

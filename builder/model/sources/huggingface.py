@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
+from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
 from builder.model.calling import Arguments, parameter_names
 from builder.model.sources.decoder import CachedDecoder, prove

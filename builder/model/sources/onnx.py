@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.onnx_graph import (
@@ -216,7 +216,7 @@ def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorIn
         raise SourceError(
             f"{path} takes {name} of shape ({', '.join(map(str, sizes))}), and the recipe gives {shape}",
             code="B0316",
-            hint="write `shape: []`" if not sizes else None,
+            hint=_hint_for_shape(name, sizes, shape),
             key=f"input.{name}.shape",
         )
     floating = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -228,6 +228,22 @@ def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorIn
             hint=f"write `dtype: {'float32' if floating else 'int32'}`",
             key=f"input.{name}",
         )
+
+
+def _hint_for_shape(name: str, sizes: Sequence[int | str], shape: Sequence[int]) -> str:
+    """What to write, or to export anew: what the file fixes, a batch of 1 for instance, its operators may count on."""
+    if len(sizes) != len(shape):
+        return (
+            f"write `shape: [{', '.join(map(str, sizes))}]`"
+            if all(isinstance(s, int) for s in sizes)
+            else (f"write {len(sizes)} sizes")
+        )
+    fits = [own if isinstance(own, int) else size for own, size in zip(sizes, shape, strict=True)]
+    open_axes = {axis: f"size_{axis}" for axis, (own, size) in enumerate(zip(fits, shape, strict=True)) if own != size}
+    return (
+        f"write `shape: [{', '.join(map(str, fits))}]`, or export the model again with "
+        f"`dynamic_axes={{{name!r}: {open_axes}}}`: what a file fixes, its operators may count on"
+    )
 
 
 def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:

@@ -46,7 +46,7 @@ def opset_of(model: ModelProto) -> int:
 
 def open_negative_sizes(model: ModelProto) -> None:
     """Make dimensions of -1, which some exporters write for sizes that are open, what ONNX has for that: no value."""
-    for graph in _graphs(model.graph):
+    for graph in graphs_in(model.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
             for dimension in value.type.tensor_type.shape.dim:
                 if dimension.HasField("dim_value") and dimension.dim_value < 0:
@@ -55,7 +55,7 @@ def open_negative_sizes(model: ModelProto) -> None:
 
 def refuse_quantized(model: ModelProto, path: Path) -> None:
     """Raise SourceError for a file with operators of dynamic quantization or on integers that Core ML does not have."""
-    for graph in _graphs(model.graph):
+    for graph in graphs_in(model.graph):
         for node in graph.node:
             if node.op_type in _DYNAMIC:
                 raise SourceError(
@@ -90,7 +90,7 @@ def change_weights(model: ModelProto, change: Callable[[torch.Tensor], torch.Ten
     """Change all constants of float32 that have several elements; a single one is a setting, such as an epsilon."""
     import onnx
 
-    for graph in _graphs(model.graph):
+    for graph in graphs_in(model.graph):
         constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
         for tensor in (*graph.initializer, *constants):
             if tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) > 1:
@@ -134,10 +134,10 @@ def _constant(value: Any, name: str, given: ConstantInput, path: Path) -> np.nda
     return array
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
+def graphs_in(graph: Any) -> Iterator[Any]:
     """A graph and those inside its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
-                yield from _graphs(inner)
+                yield from graphs_in(inner)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.state import module_digest
 from builder.model.torchvision_import import declare_missing_operators, import_torchvision

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.artifacts import Preprocessing
+from builder.artifacts.stages import Preprocessing
 from builder.model.detection.head import ReturnsPictures
 from builder.model.detection.pyramids import shallow
 from builder.model.sources.seeded import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
+from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
 from builder.model.sources.download import OfflineError, check_digest, fetch, file_digest
 from builder.model.sources.example_inputs import fill_untrained, further_inputs, model_inputs

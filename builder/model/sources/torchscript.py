@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line

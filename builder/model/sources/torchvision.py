@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing
+from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
 from builder.model.detection.detect import is_detector
 from builder.model.sources.download import OfflineError, check_digest, fetch, file_digest

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from builder.artifacts import SubstitutionEffect
+from builder.artifacts.stages import SubstitutionEffect
 from builder.errors import ConfigurationError, ConversionError, about
 from builder.model.substitutions.fast_path import attention_in_operators
 from builder.model.substitutions.rewrite import selected

@@ -17,7 +17,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from builder.__main__ import main
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.card.header import header, license_of
 from builder.card.hub import read_address
 from builder.card.render import render_card

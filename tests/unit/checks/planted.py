@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.artifacts import CheckReport, Sample
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.stages import Sample
 from builder.checks.engine import Engine
 from builder.checks.parity import check_parity
 from builder.checks.samples import check_samples

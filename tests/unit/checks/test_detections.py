@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.checks.detections import aligned, matches
 from builder.model.detection.kept import Detections, keep_best, read_kept
 

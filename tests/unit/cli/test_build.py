@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from builder.artifacts import BuildRecord, BuildRequest
+from builder.artifacts.record import BuildRecord
+from builder.artifacts.stages import BuildRequest
 from builder.errors import SourceError
 from tests.unit.cli.conftest import Run
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from builder.__main__ import main
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import BuildRecord
 from builder.cli.cause import report_cause
 
 Told = Callable[[], str]

@@ -127,7 +127,8 @@ def test_the_steps_of_the_action(repository, tmp_path, monkeypatch, capsys):
         "failing": "broken", "changed": "built", "same": "built",
     }  # fmt: skip
     # and the summary has verdicts, and differences from the base branch
-    rows = {row.split("|")[1].strip(" `"): row for row in runner.summary.read_text().splitlines() if "`" in row}
+    lines = [line for line in runner.summary.read_text().splitlines() if line.startswith("| `")]
+    rows = {line.split("|")[1].strip(" `"): line for line in lines}
     assert "parity failed" in rows["failing"]
     assert re.search(r"\([+-]\d+\.\d %\)", rows["changed"]), rows["changed"]
     assert "changed" in rows["changed"].split("|")[5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,22 @@ def test_diff_of_nothing_is_explained(built: Path, capsys: pytest.CaptureFixture
     assert main(["diff", "outputs/tiny/default", "nowhere"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
     assert main(["diff", "outputs/tiny/default", "recipes"]) == 2
+    assert main(["diff", "outputs/tiny/default", "outputs/tiny"]) == 2
+    assert "builds lie in outputs/tiny/default" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}", b"null", b'{"fileFormatVersion": "1.0.0"}'])
+def test_a_damaged_package_is_refused_by_name(built: Path, capsys: pytest.CaptureFixture[str], damage: bytes) -> None:
+    # given a package whose list of files is damaged
+    broken = built / "broken.mlpackage"
+    shutil.copytree(built / "outputs/tiny/default/tiny.mlpackage", broken)
+    (broken / "Manifest.json").write_bytes(damage)
+    # when, then
+    for verb in (
+        ["diff", "outputs/tiny/default", "broken.mlpackage"],
+        ["package", "broken.mlpackage", "--output", "app"],
+    ):
+        assert main(verb) == 3, verb
+        error = capsys.readouterr().err
+        assert "B0302" in error
+        assert "Traceback" not in error

@@ -11,7 +11,7 @@ import torch
 from coremltools.optimize._utils import dequantize_by_scale_and_zp, lut_to_dense, sparse_to_dense
 from torch import nn
 
-from builder.artifacts import CompressedModel, ConvertedModel
+from builder.artifacts.stages import CompressedModel, ConvertedModel
 from builder.backends.coreml.compress import compress
 from builder.progress import Silent
 from builder.spec import BuildSpec

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import coreml_runtime as runtime
-from builder.artifacts import CompressedModel, ConvertedModel, Sample
+from builder.artifacts.stages import CompressedModel, ConvertedModel, Sample
 from builder.backends.coreml import compress as stage
 from builder.backends.coreml.compression.activations import share_ranges
 from builder.backends.ranges import measure_ranges

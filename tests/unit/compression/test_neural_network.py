@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder.artifacts import CompressedModel
+from builder.artifacts.stages import CompressedModel
 from builder.backends.coreml.compress import compress
 from builder.errors import ConfigurationError
 from builder.progress import Silent

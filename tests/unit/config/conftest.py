@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.config.compose import compose
 
 LEAST = """\

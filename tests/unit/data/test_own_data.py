@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from safetensors.numpy import save_file
 
-from builder.artifacts import Preprocessing
+from builder.artifacts.stages import Preprocessing
 from builder.data import draw_samples
 from builder.errors import SourceError
 from builder.model.torchvision_import import import_torchvision

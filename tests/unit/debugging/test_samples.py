@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from builder.analysis.numerics.samples import Missed, missed_by, samples_to_compare
-from builder.artifacts import CheckReport
+from builder.artifacts.checks import CheckReport
 from builder.checks.samples import check_samples
 from tests.unit.stages.small_builds import capture_module, make_spec
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.model.detection.detect import make_detect
 from builder.model.detection.kept import Detections, keep_best
 from builder.spec.detection import TorchvisionDetection

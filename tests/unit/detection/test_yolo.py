@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from builder.artifacts import Suppression
+from builder.artifacts.stages import Suppression
 from builder.errors import ConfigurationError
 from builder.model.detection.detect import Detect, make_detect
 from builder.model.detection.kept import keep_best

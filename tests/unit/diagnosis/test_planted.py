@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import coreml_runtime as runtime
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.backends.coreml.preflight.obstacles import Diagnosis, Obstacle
 from builder.data import make_examples

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.engine.failure import require_built
 from builder.errors import CheckError
 from builder.release.job import _lasting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from builder.artifacts import PreparedFacts
+from builder.artifacts.stages import PreparedFacts
 from builder.engine.table.prepare import names_digest
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.engine.run import Inputs, Run, RunContext, StageRow, stage_names
 from builder.engine.runner import CacheMissError, Packed, StageTask, open_runner
 from builder.engine.table import COMPRESS, LOAD, STAGES

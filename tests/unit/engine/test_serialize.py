@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.artifacts import CheckedOutput, CheckedPicture, CheckReport, FlexibleSize, PreparedFacts
+from builder.artifacts.checks import CheckedOutput, CheckedPicture, CheckReport
+from builder.artifacts.stages import FlexibleSize, PreparedFacts
 from builder.artifacts.stored import LoadedFacts, VerifiedFacts
 from builder.engine.serialize import UnreadableError, dump, load
 from builder.store.objects import Objects

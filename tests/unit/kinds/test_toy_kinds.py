@@ -35,7 +35,7 @@ class ToySource(Part):
 def load(source):
     import torch
 
-    from builder.artifacts import LoadedModel
+    from builder.artifacts.stages import LoadedModel
 
     module = torch.nn.Sequential(torch.nn.Linear(source.width, 4), torch.nn.ReLU6()).eval()
     torch.nn.init.ones_(module[0].weight)
@@ -67,7 +67,7 @@ class ToyCheck(Part):
 
 
 def reports(name, check, subject):
-    from builder.artifacts import CheckReport
+    from builder.artifacts.checks import CheckReport
 
     passed = subject.sealed.path.name != ""
     yield CheckReport(name=name, kind="toy_check", engine="none", values={}, limits={}, passed=passed, reason="toy")

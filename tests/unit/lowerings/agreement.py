@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import coreml_runtime as runtime
-from builder.artifacts import UsedLowering
+from builder.artifacts.stages import UsedLowering
 from builder.backends.coreml.convert import conversion_errors
 from builder.backends.coreml.lowerings.assignment import assignments
 from builder.backends.coreml.lowerings.decomposed import decomposed

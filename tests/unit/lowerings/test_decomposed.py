@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from builder.artifacts import CapturedProgram
+from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.screening import refuse_what_cannot_convert
@@ -62,6 +62,21 @@ def test_torchs_definition_takes_the_place_of_an_operator_without_a_lowering(
     draw: Draw, half: bool, tmp_path: Path
 ) -> None:
     agree(draw, method="export", half=half, folder=tmp_path, count=1)
+
+
+def called_as_words(rng: random.Random) -> Case:
+    """Values that torch calls as a word among the arguments of others is: `trunc`, `tanh`, `amax`."""
+    return (
+        lambda x: (
+            x.trunc() * 2, torch.div(x, 0.3, rounding_mode="trunc"), x.tanh(), functional.gelu(x, approximate="tanh"),
+            x.floor() * 3, torch.div(x, 0.3, rounding_mode="floor"),
+        ),
+        (floats(rng, 3, 4),),
+    )  # fmt: skip
+
+
+def test_a_value_that_is_called_as_a_word_is_not_taken_for_it(tmp_path: Path) -> None:
+    agree(called_as_words, method="export", half=False, folder=tmp_path, count=1)
 
 
 def _exported(function: object, *given: Tensor) -> CapturedProgram:

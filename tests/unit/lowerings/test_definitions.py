@@ -50,6 +50,19 @@ def rounded(rng: random.Random) -> Case:
     )  # fmt: skip
 
 
+def narrow(rng: random.Random) -> Case:
+    """Values that half precision has next to one another: no part of their range may count less than none."""
+    values = torch.tensor([1.0] * rng.randint(3, 6) + [1.0009765625] * rng.randint(3, 6))
+    far = torch.linspace(256, 258, 9)
+    return (lambda x, y: (torch.histc(x, 10), torch.histc(y, 3), torch.histc(x[:3], 4))), (values, far)
+
+
+def ill_conditioned(rng: random.Random) -> Case:
+    """Equations of condition 60, whose cofactors cancel."""
+    a = torch.tensor([[1.0, 0.5, 1 / 3], [0.5, 1 / 3, 0.25], [1 / 3, 0.25, 0.2]]).half().float() + 0.02 * torch.eye(3)
+    return (lambda a, b: (torch.linalg.solve(a, b), torch.linalg.solve(a, b, left=False))), (a, floats(rng, 3, 3))
+
+
 def places(rng: random.Random) -> Case:
     width = rng.randint(5, 9)
     return (
@@ -143,6 +156,11 @@ def solved(rng: random.Random) -> Case:
 @ways(defined, counted, rounded, places, by_name, put_back, pooled, solved, with_open_factors)
 def test_these_agree_with_torch(draw: Draw, method: str, half: bool, tmp_path: Path) -> None:
     agree(draw, method=method, half=half, folder=tmp_path, count=1)
+
+
+@pytest.mark.parametrize(("draw", "half"), [(narrow, True), (narrow, False), (ill_conditioned, False)])
+def test_digits_are_not_lost(draw: Draw, half: bool, tmp_path: Path) -> None:
+    agree(draw, method="export", half=half, folder=tmp_path, count=1)
 
 
 def test_volumes_are_sampled_on_a_grid(tmp_path: Path) -> None:

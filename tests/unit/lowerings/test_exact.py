@@ -6,12 +6,16 @@ import random
 import warnings
 from pathlib import Path
 
+import coremltools as ct
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.unit.lowerings.agreement import Case, Draw, agree, floats, integers, ways
+import coreml_runtime as runtime
+from builder.backends.coreml.patches.exact_passes import exact_passes
+from tests.unit.lowerings.agreement import Case, Draw, agree, captured, floats, integers, ways
 
 
 def rows(*values: list[float]) -> Tensor:
@@ -395,3 +399,25 @@ def whole_numbers(rng: random.Random) -> Case:
 @pytest.mark.parametrize("method", ["trace", "export"])
 def test_integers_stay_whole_in_half_precision(method: str, tmp_path: Path) -> None:
     agree(whole_numbers, method=method, half=True, folder=tmp_path, count=1)
+
+
+def test_a_neural_network_picks_neighbours_where_a_factor_is_not_whole(tmp_path: Path) -> None:
+    # given sizes that are enlarged, made smaller, and one of each; (1, 123) is where torch's float32 rounds down
+    class Resized(torch.nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return tuple(functional.interpolate(x, size=size) for size in ((7, 9), (2, 3), (2, 9), (6, 8), (1, 123)))
+
+    x = floats(random.Random(0), 1, 2, 3, 4)
+    with exact_passes():
+        model = ct.convert(
+            captured(Resized(), [x], "trace"),
+            inputs=[ct.TensorType(name="x", shape=x.shape)],
+            outputs=[ct.TensorType(name=f"y{i}") for i in range(5)],
+            convert_to="neuralnetwork",
+            skip_model_load=True,
+        )
+    model.save(str(tmp_path / "resized.mlmodel"))
+    # then
+    got = runtime.load(tmp_path / "resized.mlmodel").predict({"x": x.numpy()})
+    for index, wanted in enumerate(Resized()(x)):
+        np.testing.assert_array_equal(got[f"y{index}"], wanted.numpy())

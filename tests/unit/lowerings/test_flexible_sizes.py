@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, max_pool2d, pad
+from torch.nn.functional import adaptive_avg_pool2d, channel_shuffle, interpolate, max_pool2d, pad
 
 import coreml_runtime as runtime
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.stages.capture import capture
@@ -63,6 +63,19 @@ class Resizes(nn.Module):
         )
 
 
+class Grids(nn.Module):
+    """Evenly spaced places, and what resizes, pools, shuffles and goes round where only the app knows the sizes."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows, columns = (torch.linspace(-1, 1, size) for size in x.shape[-2:])
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+        return (
+            grid[None], adaptive_avg_pool2d(x, 3), adaptive_avg_pool2d(x, (1, 4)), channel_shuffle(x, 2),
+            interpolate(x, size=(6, 5), mode="bilinear"), interpolate(x, size=(6, 5)),
+            pad(x, (3, 2, 1, 1), mode="circular"),
+        )  # fmt: skip
+
+
 class Rotated(nn.Module):
     """Attention that is rotated by complex numbers, as many as there are places, behind a mask made of the places."""
 
@@ -112,6 +125,7 @@ EVERY, SOME = [(2, n) for n in range(4, 20)], [(1, 2, 4, 4), (1, 2, 7, 9), (1, 2
         (Rotated(), [2, SIDE, 4], [(2, n, 4) for n in (4, 7, 19)], "export", True),
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "trace", False),
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "export", True),
+        (Grids(), [1, 2, SIDE, SIDE], SOME, "trace", False),
         (Resizes(), [1, 2, 7, 9], SOME[1:2], "trace", True),
         (Resizes(), [1, 2, 7, 9], SOME[1:2], "export", False),
     ],
@@ -135,5 +149,5 @@ def test_each_size_gives_what_torch_gives(
         for (name, got), wanted in zip(found.items(), module(x), strict=True):
             assert got.shape == tuple(wanted.shape), (name, size)
             np.testing.assert_allclose(
-                got, wanted.numpy(), rtol=0, atol=0.02 if half else 2e-5, err_msg=f"{name} {size}"
+                got, wanted.numpy(), rtol=0, atol=0.02 if half else 4e-5, err_msg=f"{name} {size}"
             )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import coreml_runtime as runtime
-from builder.artifacts import ExampleInputs, Sample
+from builder.artifacts.stages import ExampleInputs, Sample
 from builder.backends.coreml.convert import convert
 from builder.errors import ConversionError
 from builder.model.sources.onnx import load_onnx
@@ -29,7 +29,9 @@ FLOATS = np.array([[0, 1, -1, 12, -12, 40], [300, -300, 0.5, 2.5, -2.5, 1e-3]], 
 INTEGERS = np.array([[0, 1, -1, 2049, -2049, 7], [40000, -40000, 70000, 3, -7, 5]], np.int32)
 
 
-def compared(folder, text: str, given: dict[str, np.ndarray], precision: str, opset: int = 21) -> None:
+def compared(
+    folder, text: str, given: dict[str, np.ndarray], precision: str, opset: int = 21, target: str = "ios17"
+) -> None:
     """Build the graph `text` in one precision and compare every output with onnxruntime's."""
     import onnx
     import torch
@@ -46,7 +48,7 @@ def compared(folder, text: str, given: dict[str, np.ndarray], precision: str, op
                 for name, array in given.items()
             },
             "precision": {"kind": precision},
-            "target": {"name": "ios17"},
+            "target": {"name": target},
             "tracking": {"kind": "none"},
         }
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.artifacts import CapturedProgram, PreparedModel
+from builder.artifacts.stages import CapturedProgram, PreparedModel
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConfigurationError, ConversionError, SourceError

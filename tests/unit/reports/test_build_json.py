@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import BuildRecord
 from builder.reports.build_json import read_build_json, render_build_json, write_build_json
 from builder.reports.plain import plain
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from builder.artifacts import BuildRecord
 from builder.artifacts.findings import LintFinding
 from builder.artifacts.headroom import Headroom, OperatorRange, Statement, headroom_of
+from builder.artifacts.record import BuildRecord
 from builder.reports.build_json import render_build_json
 from builder.reports.html import render_html
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRecord, CheckedOutput, CheckedPicture, CheckReport, LayerWeights
+from builder.artifacts.checks import CheckedOutput, CheckedPicture, CheckReport
+from builder.artifacts.record import BuildRecord, LayerWeights
 from builder.reports.files import write_reports
 from builder.reports.html import render_html
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import BuildRecord
 from builder.reports import summary
 from builder.reports.terminal import NORMAL, QUIET, VERBOSE, Terminal, clock
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRecord, CheckReport
+from builder.artifacts.checks import CheckReport
+from builder.artifacts.record import BuildRecord
 from builder.reports.html import render_html
 from builder.search.plots import write_page
 from tests.unit.search.conftest import MakeSearch, trial

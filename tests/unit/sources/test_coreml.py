@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import coreml_runtime as runtime
-from builder.artifacts import CompressedModel, LoadedModel
+from builder.artifacts.stages import CompressedModel, LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.backends.coreml.seal import seal
 from builder.data import make_examples

@@ -178,6 +178,14 @@ def test_what_does_not_fit_the_file_is_refused(text, change, said, tmp_path):
         load_source(spec, make_examples(spec), Silent())
 
 
+def test_a_size_that_the_file_fixes_is_refused_with_how_to_open_it(tmp_path):
+    spec = spec_of(file_of(tmp_path, "g (float[1,3] x) => (float[1,3] y) { y = Exp(x) }"), input={"x": X})
+    with pytest.raises(SourceError, match=r"of shape \(1, 3\)") as raised:
+        load_source(spec, make_examples(spec), Silent())
+    assert "`shape: [1, 3]`" in str(raised.value.hint)
+    assert "dynamic_axes={'x': {0: 'size_0'}}" in str(raised.value.hint)
+
+
 BRANCHES_IN_BRANCHES = """g (float[1,2,3] x, int64 rate) => (float[n,m] y) {
     limit = Constant <value: tensor = int64 {16000}> ()
     fast = Equal(rate, limit)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.artifacts import ExampleInputs, Sample
+from builder.artifacts.stages import ExampleInputs, Sample
 from builder.errors import SourceError
 from builder.model.sources import load_source
 from builder.model.sources.state import module_digest

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import (
+from builder.artifacts.stages import (
     CapturedProgram,
     CompressedModel,
     ConvertedModel,

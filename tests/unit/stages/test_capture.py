@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConversionError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.data import make_examples
 from builder.model.cautions import cautions
 from builder.stages.prepare import prepare

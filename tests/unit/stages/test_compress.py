@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from builder.artifacts import CompressedModel
+from builder.artifacts.stages import CompressedModel
 from builder.backends.coreml.compress import compress
 from builder.errors import BuilderError
 from builder.progress import Silent

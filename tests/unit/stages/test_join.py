@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import coreml_runtime as runtime
-from builder.artifacts import CompressedModel
+from builder.artifacts.stages import CompressedModel
 from builder.backends.coreml.multifunction import join_functions
 from builder.backends.coreml.seal import seal
 from builder.spec import BuildSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.data import make_examples
 from builder.model.capture.archive import archived
 from builder.stages.capture import capture

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from builder.artifacts import ExampleInputs, LoadedModel, Preprocessing, Sample
+import coreml_runtime as runtime
+from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing, Sample
+from builder.backends.coreml.convert import convert
+from builder.data import make_examples
 from builder.errors import BuilderError, ConfigurationError, ConversionError
 from builder.spec import BuildSpec
+from builder.stages.capture import capture
 from builder.stages.prepare import prepare
 from builder.store.inputs import spec_view
+from tests.unit.stages.small_builds import make_spec
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -34,7 +41,7 @@ class Net(nn.Module):
 class Twice(nn.Module):
     def forward(self, x: torch.Tensor):
         y = x.sum((1, 2, 3))
-        return y, y
+        return y, x, y, x, y > 0, y.sum()
 
 
 class Parts(nn.Module):
@@ -163,7 +170,6 @@ def test_substitutions_change_the_module_and_not_the_reference():
             "returns 2 output(s) (sum, max), and the recipe names 1",
         ),
         (Parts(), {"classifier": {"labels": ["a"]}}, ConfigurationError, "is float32 of (1,)"),
-        (Twice(), {}, ConversionError, "one tensor twice"),
         (nn.Linear(3, 3), {}, ConversionError, "does not run on inputs of shape (1, 3, 8, 8)"),
         (None, {"substitutions": {"relu6_to_relu": {"modules": ["nothing.*"]}}}, ConfigurationError, "matches nothing"),
     ],
@@ -173,6 +179,20 @@ def test_what_does_not_fit_is_named(module, settings, error, said):
         prepared(module, **settings)
     assert isinstance(raised.value, BuilderError)
     assert raised.value.key
+
+
+@pytest.mark.parametrize("method", ["trace", "export"])
+def test_what_is_returned_twice_and_inputs_are_outputs_of_their_own(method: str, tmp_path: Path) -> None:
+    spec = make_spec(input={"x": {"kind": "tensor", "shape": [1, 3, 8, 8]}})
+    examples = make_examples(spec)
+    ready = prepare(LoadedModel(module=Twice(), digest="0" * 64, origin={}), examples, spec)
+    convert(ready, capture(ready, examples, method, {}, strict=True), examples, spec).model.save(
+        str(tmp_path / "m.mlpackage")
+    )
+    x = torch.rand(1, 3, 8, 8).half().float()
+    found = runtime.load(tmp_path / "m.mlpackage").predict({"x": x.numpy()})
+    for got, wanted in zip(found.values(), Twice()(x), strict=True):
+        np.testing.assert_allclose(got, wanted.numpy(), rtol=2e-3)
 
 
 def test_a_buffer_that_the_first_run_fills_is_no_state_but_one_that_follows_the_input_is() -> None:

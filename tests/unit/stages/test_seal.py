@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from builder.artifacts import CompressedModel, SealedPackage
+from builder.artifacts.stages import CompressedModel, SealedPackage
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.seal import seal, semantic_digest
 from builder.backends.description import SEEDED_KEY

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from builder.artifacts import LoadedModel
+from builder.artifacts.stages import LoadedModel
 from builder.backends.coreml.preflight.raised import Watch, trace_constants
 from builder.data import make_examples
 from builder.engine.diagnose import PreflightInput, diagnose

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from builder.artifacts import SubstitutionEffect
+from builder.artifacts.stages import SubstitutionEffect
 from builder.model.substitutions import Run, substitute
 from builder.model.substitutions.fast_path import attention_in_operators
 from builder.spec.substitutions import ShippedRewrite

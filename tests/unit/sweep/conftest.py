@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.artifacts import BuildRequest
+from builder.artifacts.stages import BuildRequest
 from builder.jobs.jobs import Job
 
 MakeJob = Callable[..., Job]

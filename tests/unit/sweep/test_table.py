@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.jobs import outcomes
 from builder.jobs.jobs import Exit, Outcome, Task
 from builder.jobs.table import Row, print_table, render_csv, row_of

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.reports.html import render_html
 from builder.spec.inputs import TensorInput
 from builder.swift.describe import package_of_record

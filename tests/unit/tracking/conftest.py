@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.reports.build_json import write_build_json
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import builder.tracking as tracking
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.errors import UnfitEnvironmentError
 from builder.progress import Silent
 from builder.tracking import flusher, mlflow_store, outbox

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from builder.artifacts import CheckedPicture
+from builder.artifacts.checks import CheckedPicture
 from builder.spec import BuildSpec
 from builder.tracking import outbox
 from builder.tracking.logged_model import model_name

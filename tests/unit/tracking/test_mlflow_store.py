@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.spec import BuildSpec
 from builder.tracking import outbox
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.tracking import outbox
 
 Publish = Callable[..., BuildRecord]

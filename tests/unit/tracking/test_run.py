@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from builder.artifacts import BuildRecord
+from builder.artifacts.record import BuildRecord
 from builder.tracking.run import tracked_run
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.artifacts import SkippedLayer
+from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreai import adapter
 from builder.backends.coreai.compression.quantize import scale_blocks
 from builder.backends.coreai.modules import RELAYING

@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from builder.artifacts import SkippedLayer
+from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreai.child import call
 from builder.errors import ConversionError
 from builder.spec.compression import (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from builder.artifacts import Sample, SkippedLayer
+from builder.artifacts.stages import Sample, SkippedLayer
 from builder.backends.coreml.compression.selection import select
 from builder.backends.ranges import Range, join_ranges
 from builder.errors import ConversionError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import SkippedLayer
+from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreml.compression.selection import select_weights
 from builder.backends.coreml.compression.steps import Step, nothing_changed
 from builder.backends.coreml.compression.weights import Weight

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from builder.artifacts import SkippedLayer
+from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreml.compression.selection import select_weights
 from builder.backends.coreml.compression.weights import Slot, Weight, find_weights, slots_of
 from builder.errors import ConversionError

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from builder.artifacts import CapturedProgram
+from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.lowerings.torch_definitions import completed, unknown_definitions
@@ -41,4 +41,22 @@ def decomposed(program: Any) -> Any:
             warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what torch deprecates
             program = program.run_decompositions(table)
     completed(program.graph_module)
+    _rename_like_words(program)
     return program
+
+
+def _rename_like_words(program: Any) -> None:
+    """Give another name to what is called as a word among the arguments is: coremltools takes the word for it.
+
+    Given:   %trunc = aten.trunc(%x);  %y = aten.div(%x, %z, rounding_mode="trunc")
+    Result:  %trunc_value = aten.trunc(%x);  %y = aten.div(%x, %z, rounding_mode="trunc")
+    """
+    graph = program.graph_module.graph
+    words = {
+        word for node in graph.nodes for word in (*node.args, *node.kwargs.values()) if isinstance(word, str)
+    }  # fmt: skip
+    for node in graph.nodes:
+        if node.op == "call_function" and node.name in words:
+            before = node.name
+            node._rename(f"{before}_value")
+            program.graph_signature.replace_all_uses(before, node.name)

@@ -34,7 +34,7 @@ def pad_by_sizes(mb: Builder, x: Var, pad: Sequence[Any], mode: str, value: floa
         if before == 0 and after == 0:  # of variables, the comparison is false
             continue
         axis = x.rank - 1 - index
-        length = _size(mb, x, axis)
+        length = axis_size(mb, x, axis)
         before, after = _whole(mb, before), _whole(mb, after)
         count = mb.add(x=mb.add(x=length, y=before), y=after)
         places = mb.sub(x=mb.range_1d(start=0, end=count, step=1), y=before)
@@ -66,7 +66,7 @@ def _distance(mb: Builder, places: Var) -> Var:
 
 def _with_one_more(mb: Builder, x: Var, axis: int, value: float) -> Var:
     """X with one entry of `value` behind the last of an axis."""
-    sizes = [1 if i == axis else _size(mb, x, i) for i in range(x.rank)]
+    sizes = [1 if i == axis else axis_size(mb, x, i) for i in range(x.rank)]
     shape = sizes if not is_open(sizes) else mb.concat(values=[_vector(mb, size) for size in sizes], axis=0)
     entry = mb.fill(shape=shape, value=numpy_dtype(x)(value))
     return mb.concat(values=promoted(x, entry), axis=axis)
@@ -108,7 +108,7 @@ def _axes(
     found = []
     for index in range(count):
         axis, factor = x.rank - count + index, factors[index]
-        old = _size(mb, x, axis)
+        old = axis_size(mb, x, axis)
         size = None if output_size is None else output_size[index]
         if factor is None:
             if size is None:
@@ -160,7 +160,7 @@ def _places(mb: Builder, count: Any) -> Var:
     return mb.range_1d(start=0, end=count, step=1)
 
 
-def _size(mb: Builder, x: Var, axis: int) -> Any:
+def axis_size(mb: Builder, x: Var, axis: int) -> Any:
     """The size of an axis: a number, or a variable of rank 0."""
     size = x.shape[positive(axis, x.rank)]
     if isinstance(size, Integral):
@@ -176,6 +176,30 @@ def _whole(mb: Builder, size: Any) -> Any:
     return size if not is_float(size) else mb.cast(x=size, dtype="int32")
 
 
+def linspace(
+    mb: Builder,
+    start: Any,
+    end: Any,
+    steps: Any,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: Any = None,
+) -> Var:
+    """`steps` numbers from `start` to `end`, as many as a size says; one number is `start`."""
+    import numpy as np
+
+    del dtype, layout, device, pin_memory
+    steps = _whole(mb, steps)
+    places, gaps = (mb.cast(x=of, dtype="fp32") for of in (_places(mb, steps), mb.maximum(x=mb.sub(x=steps, y=1), y=1)))
+    start, end = (np.float32(of) if isinstance(of, int | float) else mb.cast(x=of, dtype="fp32") for of in (start, end))
+    return mb.add(x=mb.mul(x=mb.real_div(x=places, y=gaps), y=mb.sub(x=end, y=start)), y=start)
+
+
+def _is_counted(steps: Any) -> bool:
+    return is_open([steps])
+
+
 def _vector(mb: Builder, size: Any) -> Any:
     return [size] if isinstance(size, int) else mb.expand_dims(x=size, axes=[0])
 
@@ -189,7 +213,7 @@ def _is_open_resize(
     given = scale_factors if isinstance(scale_factors, list) else [scale_factors, scales_w]
     sizes = x.shape[2:]
     if not all(isinstance(size, Integral) for size in sizes):
-        return any(factor is not None and float(factor) != int(factor) for factor in given)
+        return any(factor is None or float(factor) != int(factor) for factor in given[: len(sizes)])
     pairs = zip(sizes, given, strict=False)
     return not align_corners and any(factor is not None and (size * float(factor)) % 1 for size, factor in pairs)
 
@@ -215,6 +239,9 @@ def sym_min(mb: Builder, x: Var, y: Var) -> Var:
 
 _LACKS = "sizes of other tensors, and factors that give no whole size"
 FLEXIBLE_SIZES = (
+    Lowering(
+        operator="linspace", lower=linspace, upstream_gap="numbers of steps that follow from sizes", applies=_is_counted
+    ),
     Lowering(operator="mod", lower=mod),
     Lowering(operator="sym_max", lower=sym_max),
     Lowering(operator="sym_min", lower=sym_min),

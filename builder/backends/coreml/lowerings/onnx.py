@@ -13,6 +13,7 @@ from builder.backends.coreml.lowerings.onnx_elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.onnx_indexing import INDEXING
 from builder.backends.coreml.lowerings.onnx_linear import LINEAR
 from builder.backends.coreml.lowerings.onnx_lowerer import Lowering
+from builder.backends.coreml.lowerings.onnx_quantized import QUANTIZED
 from builder.backends.coreml.lowerings.onnx_recurrent import RECURRENT
 from builder.backends.coreml.lowerings.onnx_reduction import REDUCTIONS
 from builder.backends.coreml.lowerings.onnx_resize import RESIZE
@@ -26,6 +27,7 @@ ONNX_OPERATORS: Mapping[str, Lowering] = {
     **ELEMENTWISE,
     **INDEXING,
     **LINEAR,
+    **QUANTIZED,
     **RECURRENT,
     **REDUCTIONS,
     **RESIZE,
@@ -36,8 +38,7 @@ ONNX_OPERATORS: Mapping[str, Lowering] = {
 }
 """By ONNX's name."""
 
-_THEIRS = ("Concat", "Constant", "ConstantOfShape", "Elu", "Gelu", "LeakyRelu", "Relu", "Slice",
-           "Transpose")  # fmt: skip
+_THEIRS = ("Concat", "Constant", "ConstantOfShape", "Elu", "Gelu", "LeakyRelu", "Relu", "Slice")
 """What onnxsim converts as we need it. Nothing else of it is used."""
 
 

@@ -1,4 +1,4 @@
-"""Products, norms and quantization of ONNX."""
+"""Products and norms of ONNX."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
+from builder.backends.coreml.lowerings.onnx_quantized import is_stored, transposed
 from builder.backends.coreml.lowerings.onnx_reduction import constant
 from builder.backends.coreml.lowerings.onnx_shape import is_fixed
 
@@ -16,6 +17,8 @@ from builder.backends.coreml.lowerings.onnx_shape import is_fixed
 def _matmul(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> list[Var]:
     """Vectors are rows on the left and columns on the right, as in numpy."""
     mb, (x, y) = lowerer.mb, inputs
+    if is_stored(y) and y.rank == 2 and x.rank > 1:
+        return [mb.linear(x=x, weight=transposed(mb, y, (1, 0)), name=lowerer.fresh_name(node))]
     left, right = x.rank == 1, y.rank == 1
     x = mb.expand_dims(x=x, axes=[0]) if left else x
     y = mb.expand_dims(x=y, axes=[1]) if right else y
@@ -27,6 +30,11 @@ def _matmul(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> 
 def _gemm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     mb, (a, b, c) = lowerer.mb, [*inputs, None][:3]
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    if is_stored(b) and (alpha, beta) == (1.0, 1.0) and not attributes.get("transA", 0):
+        weight = b if attributes.get("transB", 0) else transposed(mb, b, (1, 0))
+        fits = c is not None and c.val is not None and c.shape == (weight.shape[0],)
+        y = mb.linear(x=a, weight=weight, name=lowerer.fresh_name(node), **({"bias": c} if fits else {}))
+        return [y if fits or c is None else mb.add(x=y, y=c)]
     if abs(alpha) < 1:  # before the product, which may overflow half precision without it
         a, alpha = mb.mul(x=a, y=number(lowerer, a, alpha)), 1.0
     y = mb.matmul(
@@ -169,54 +177,6 @@ def _dropout(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attri
     return [y, lowerer.mb.const(val=np.ones(x.shape, dtype=bool))]
 
 
-def _along(x: Var, values: Var, axis: int, block: int) -> Var:
-    """Scales or zero points as numpy, shaped to compute with `x`: one for all, for each slice, or for each block."""
-    import numpy as np
-
-    values = np.asarray(values)
-    if values.size == 1:
-        return values.reshape(())
-    if block:
-        return np.repeat(values, block, axis=axis)[tuple(slice(int(size)) for size in x.shape)]
-    return values.reshape([-1 if index == axis else 1 for index in range(x.rank)])
-
-
-_RANGES = {"UINT8": (0, 255), "INT8": (-128, 127), "UINT16": (0, 65535), "INT16": (-32768, 32767),
-           "UINT4": (0, 15), "INT4": (-8, 7), "UINT2": (0, 3), "INT2": (-2, 1)}  # fmt: skip
-
-
-def _quantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
-    """round(x / scale) + zero point, within the range of the dtype, as int32."""
-    mb, (x, scale, zero) = lowerer.mb, [*inputs, None][:3]
-    kind = lowerer.dtype_of(node.output[0])
-    if kind not in _RANGES:
-        raise RuntimeError(f"Core ML has no {kind.lower()}")
-    axis, block = int(attributes.get("axis", 1)) % max(x.rank, 1), int(attributes.get("block_size", 0))
-    dtype = lowerer.types.nptype_from_builtin(x.dtype)
-    scales = _along(x, constant(scale, "the scale"), axis, block).astype(dtype)
-    steps = mb.round(x=mb.real_div(x=x, y=scales))
-    low, high = _RANGES[kind]
-    if zero is not None:
-        zeros = _along(x, constant(zero, "the zero point"), axis, block)
-        steps = mb.add(x=steps, y=zeros.astype(dtype))
-    limited = mb.minimum(x=mb.maximum(x=steps, y=dtype(max(low, -60000))), y=dtype(min(high, 60000)))
-    return [mb.cast(x=limited, dtype="int32", name=lowerer.fresh_name(node))]
-
-
-def _dequantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
-    """(x - zero point) * scale."""
-    mb, (x, scale, zero) = lowerer.mb, [*inputs, None][:3]
-    axis, block = int(attributes.get("axis", 1)) % max(x.rank, 1), int(attributes.get("block_size", 0))
-    scales = _along(x, constant(scale, "the scale"), axis, block)
-    dtype = "fp16" if lowerer.dtype_of(node.output[0]) == "FLOAT16" else "fp32"
-    if zero is not None:
-        x = mb.sub(x=x, y=_along(x, constant(zero, "the zero point"), axis, block).astype("int32"))
-    numbers = mb.cast(x=x, dtype=dtype)
-    return [
-        mb.mul(x=numbers, y=scales.astype("float16" if dtype == "fp16" else "float32"), name=lowerer.fresh_name(node))
-    ]
-
-
 def _blocks(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """DepthToSpace and SpaceToDepth, in five dimensions at most; the batch may be open."""
     mb, x, block = lowerer.mb, inputs[0], int(attributes["blocksize"])
@@ -253,7 +213,6 @@ def _gathered(mb: Var, x: Var, block: int) -> Var:
 LINEAR: Mapping[str, Lowering] = {
     "BatchNormalization": _batch_norm,
     "DepthToSpace": _blocks,
-    "DequantizeLinear": _dequantize,
     "Dropout": _dropout,
     "Gemm": _gemm,
     "GroupNormalization": _group_norm,
@@ -262,7 +221,6 @@ LINEAR: Mapping[str, Lowering] = {
     "LayerNormalization": _layer_norm,
     "MatMul": _matmul,
     "MeanVarianceNormalization": _mean_variance,
-    "QuantizeLinear": _quantize,
     "SpaceToDepth": _blocks,
 }
 """By ONNX's name."""

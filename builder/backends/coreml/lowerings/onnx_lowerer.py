@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.backends.coreml.lowerings.lowering import Builder, Var
+from builder.model.sources.onnx_graph import graphs_in
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,6 +27,8 @@ class OnnxLowerer(Protocol):
     """`coremltools.converters.mil.mil.types`."""
 
     opset: int
+    readers: Mapping[str, Sequence[tuple[Node, int]]]
+    """By the name of a value the nodes that read it, and as which of their inputs."""
     _values: dict[str, Var]
 
     def fresh_name(self, node: Node, suffix: str = "") -> str:
@@ -69,6 +72,8 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) 
     class Lowerer(base):  # type: ignore[misc]  # onnxsim has no types
         """`_values` are MIL variables by ONNX's names."""
 
+        readers = readers_of(model)
+
         def make_const(self, name: str, array: Any) -> Any:
             """A constant; every integer dtype as int32, every float dtype but half precision as float32."""
             return super().make_const(name, _plain(array))
@@ -104,6 +109,20 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) 
             return str(onnx.TensorProto.DataType.Name(dtypes.get(name, 0)))
 
     return Lowerer
+
+
+def readers_of(model: ModelProto) -> dict[str, list[tuple[Node, int]]]:
+    """By the name of a value the nodes that read it, and as which of their inputs; also what the graph returns."""
+    import onnx
+
+    found: dict[str, list[tuple[Node, int]]] = {}
+    for graph in graphs_in(model.graph):
+        for node in graph.node:
+            for place, name in enumerate(node.input):
+                found.setdefault(name, []).append((node, place))
+        for value in graph.output:
+            found.setdefault(value.name, []).append((onnx.NodeProto(op_type="Output"), 0))
+    return found
 
 
 def element_types(model: ModelProto) -> dict[str, int]:

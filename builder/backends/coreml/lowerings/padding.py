@@ -20,6 +20,8 @@ def pad(mb: Builder, x: Var, pad: Sequence[int], mode: str = "constant", value: 
         return pad_by_sizes(mb, x, pad, mode, value or 0.0)
     if mode == "constant":
         return _cut_and_padded(mb, x, pad, value or 0.0)
+    if is_open(x.shape[x.rank - len(pad) // 2 :]):
+        return pad_by_sizes(mb, x, pad, mode, 0.0)
     import numpy as np
 
     for index in range(len(pad) // 2):

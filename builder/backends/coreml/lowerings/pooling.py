@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial, reduce
 from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, slice_axis, take
 
@@ -15,23 +16,34 @@ Sizes = Sequence[int] | int | None
 def adaptive(mb: Builder, x: Var, output_size: Sizes, operator: str, dimensions: int = 3) -> Var:
     """Pool one axis after the other: every window is a box, so the mean (or maximum) of its rows is its own.
 
-    Window i of n over an axis of length L reaches from floor(i L / n) to ceil((i + 1) L / n).
+    Window i of n over an axis of length L reaches from floor(i L / n) to ceil((i + 1) L / n). The app may decide L.
     """
     reduced = getattr(mb, operator)
     sizes = [None] * dimensions if output_size is None else each_axis(output_size, dimensions)
     for axis, size in zip(range(-dimensions, 0), sizes, strict=True):
-        length = fixed_size(x, axis, "adaptive pooling")
-        if size in (None, length):
+        if size is None or size == x.shape[axis]:
             continue
-        windows = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        windows = _windows(mb, axis_size(mb, x, axis), size)
         parts = [reduced(x=slice_axis(mb, x, axis, begin, end), axes=[axis], keep_dims=True) for begin, end in windows]
         x = mb.concat(values=parts, axis=axis) if len(parts) > 1 else parts[0]
     return x
 
 
-def adaptive_avg_pool3d(mb: Builder, x: Var, output_size: Sizes) -> Var:
-    """The means over `output_size` windows of (…, D, H, W)."""
-    return adaptive(mb, x, output_size, "reduce_mean")
+def _windows(mb: Builder, length: Any, count: int) -> list[tuple[Any, Any]]:
+    if isinstance(length, int):
+        return [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+    begins = [0, *(mb.floor_div(x=mb.mul(x=length, y=i), y=count) for i in range(1, count))]
+    ends = [mb.floor_div(x=mb.add(x=mb.mul(x=length, y=i), y=count - 1), y=count) for i in range(1, count)]
+    return list(zip(begins, [*ends, None], strict=True))
+
+
+def adaptive_avg_pool(dimensions: int, mb: Builder, x: Var, output_size: Sizes) -> Var:
+    """The means over `output_size` windows of the last axes."""
+    return adaptive(mb, x, output_size, "reduce_mean", dimensions)
+
+
+def _is_flexible(x: Var) -> bool:
+    return is_open(x.shape[2:])
 
 
 def dilated_max_pool(
@@ -89,7 +101,19 @@ def is_dilated(dilation: Sizes = 1) -> bool:
 
 
 POOLING = (
-    *(Lowering(operator=name, lower=adaptive_avg_pool3d) for name in ("adaptive_avg_pool3d", "_adaptive_avg_pool3d")),
+    *(
+        Lowering(operator=name, lower=partial(adaptive_avg_pool, 3))
+        for name in ("adaptive_avg_pool3d", "_adaptive_avg_pool3d")
+    ),
+    *(
+        Lowering(
+            operator=name,
+            lower=partial(adaptive_avg_pool, dimensions),
+            upstream_gap="sizes that only the app decides",
+            applies=_is_flexible,
+        )
+        for name, dimensions in (("adaptive_avg_pool1d", 1), ("adaptive_avg_pool2d", 2), ("_adaptive_avg_pool2d", 2))
+    ),
     *(
         Lowering(
             operator=f"max_pool{dimensions}d",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from builder.artifacts import UsedLowering
+from builder.artifacts.stages import UsedLowering
 from builder.backends.coreml.lowerings.binding import applies_to, run_lowering
 from builder.backends.coreml.lowerings.definitions import DEFINED, WHY, definitions_tried
 from builder.backends.coreml.lowerings.lowering import Lowering

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
@@ -112,10 +113,14 @@ def as_strided(
 
 def channel_shuffle(mb: Builder, x: Var, groups: int) -> Var:
     """The channels (N, C, …), read as (groups, C / groups), transposed."""
-    sizes = fixed_shape(x, "channel_shuffle")
-    batch, channels, rest = sizes[0], sizes[1], math.prod(sizes[2:])
-    parts = mb.reshape(x=x, shape=[batch, groups, channels // groups, rest])
-    return mb.reshape(x=mb.transpose(x=parts, perm=[0, 2, 1, 3]), shape=sizes)
+    channels = fixed_size(x, 1, "channel_shuffle")
+    known = all(isinstance(size, Integral) for size in x.shape)
+    shape = [int(size) for size in x.shape] if known else mb.shape(x=x)
+    batch = int(x.shape[0]) if isinstance(x.shape[0], Integral) else mb.slice_by_size(x=shape, begin=[0], size=[1])
+    split = [batch, groups, channels // groups, math.prod(shape[2:]) if known else -1]
+    if not isinstance(batch, int):
+        split = mb.concat(values=[batch, split[1:]], axis=0)
+    return mb.reshape(x=mb.transpose(x=mb.reshape(x=x, shape=split), perm=[0, 2, 1, 3]), shape=shape)
 
 
 def rot90(mb: Builder, x: Var, k: int = 1, dims: Sequence[int] = (0, 1)) -> Var:

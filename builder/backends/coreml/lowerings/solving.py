@@ -10,13 +10,24 @@ from builder.backends.coreml.lowerings.variables import as_float, dtype_name, fi
 
 
 def solve(mb: Builder, a: Var, b: Var, left: bool = True, check_errors: bool = False) -> Var:
-    """`A⁻¹ B` of (…, n, n) and (…, n, k) or (n), or `B A⁻¹`, for n up to 4."""
+    """`A⁻¹ B` of (…, n, n) and (…, n, k) or (n), or `B A⁻¹`, for n up to 4.
+
+    The inverse comes from cofactors, which lose digits; what is left of B is solved once more (iterative refinement).
+    """
     del check_errors
-    inverted = inverse(mb, as_float(a))
+    a = as_float(a)
+    inverted = inverse(mb, a)
     if b.rank == 1 or (b.rank == a.rank - 1 and tuple(b.shape) == tuple(a.shape[:-1])):
-        column = mb.matmul(x=inverted, y=mb.expand_dims(x=b, axes=[-1]))
-        return mb.squeeze(x=column, axes=[-1])
-    return mb.matmul(x=inverted, y=b) if left else mb.matmul(x=b, y=inverted)
+        return mb.squeeze(x=_refined(mb, a, inverted, mb.expand_dims(x=b, axes=[-1]), left=True), axes=[-1])
+    return _refined(mb, a, inverted, b, left=left)
+
+
+def _refined(mb: Builder, a: Var, inverted: Var, b: Var, *, left: bool) -> Var:
+    def product(matrix: Var, other: Var) -> Var:
+        return mb.matmul(x=matrix, y=other) if left else mb.matmul(x=other, y=matrix)
+
+    first = product(inverted, b)
+    return mb.add(x=first, y=product(inverted, mb.sub(x=b, y=product(a, first))))
 
 
 def solve_with_info(mb: Builder, a: Var, b: Var, left: bool = True, check_errors: bool = False) -> tuple[Var, ...]:

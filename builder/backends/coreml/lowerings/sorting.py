@@ -104,7 +104,9 @@ def mode(mb: Builder, x: Var, dim: int = -1, keepdim: bool = False) -> tuple[Var
 def histc(mb: Builder, x: Var, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Var:
     """How many values are in each of `bins` equal parts of a range, the greatest in the last; of all where it is 0.
 
-    Values are compared with the edges: their distance from the least would round those near zero, in half precision.
+    Values are compared with the edges of a range that is given: their distance from its start would round those near
+    zero, in half precision. Of a range that the values decide, distances are compared: numbers that lie close together
+    have exact ones, and no edge of it is below the one before, whatever is rounded.
     """
     import numpy as np
 
@@ -113,10 +115,10 @@ def histc(mb: Builder, x: Var, bins: int = 100, min: float = 0.0, max: float = 0
     if min == max == 0:
         low, high = (reduced(x=x, axes=[0, 1], keep_dims=True) for reduced in (mb.reduce_min, mb.reduce_max))
         # torch widens the range by one on either side where all values are one
-        wider = mb.cast(x=mb.equal(x=low, y=high), dtype="fp32")
-        low, high = promoted(mb.sub(x=low, y=wider), mb.add(x=high, y=wider))
-        parts = [mb.mul(x=edge, y=share.astype(np.float32)) for edge, share in ((low, 1 - shares), (high, shares))]
-        edges: Any = mb.add(x=parts[0], y=parts[1])
+        span, wider = promoted(mb.sub(x=high, y=low), mb.cast(x=mb.equal(x=low, y=high), dtype="fp32"))
+        x = mb.add(x=mb.sub(x=x, y=low), y=wider)
+        span = mb.add(x=span, y=mb.add(x=wider, y=wider))
+        edges: Any = mb.mul(x=span, y=shares.astype(np.float32))
     else:
         edges = (float(min) * (1 - shares) + float(max) * shares).astype(np.float32)
     reached = mb.cast(x=mb.greater_equal(x=x, y=edges), dtype="int32")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import UsedLowering
+from builder.artifacts.stages import UsedLowering
 from builder.backends.coreml.lowerings.memory import Memory
 from builder.backends.coreml.lowerings.views import (
     CHUNK,

@@ -14,8 +14,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from builder.artifacts import CompressionEffect, MeasuredOutputs, SkippedLayer
 from builder.artifacts.effects import worst_change
+from builder.artifacts.stages import CompressionEffect, MeasuredOutputs, SkippedLayer
 from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import choose_layers
 from builder.backends.coreml.module_compression.method import Method

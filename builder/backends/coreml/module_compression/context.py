@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.spec.data import Data
 
 Returned = tuple[torch.Tensor, ...]

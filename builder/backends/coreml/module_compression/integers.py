@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from builder.artifacts import Sample
+from builder.artifacts.stages import Sample
 from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, TRANSPOSED, Layers
 from builder.backends.coreml.module_compression.method import Method

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from builder.artifacts import SkippedLayer
+from builder.artifacts.stages import SkippedLayer
 from builder.errors import ConfigurationError, ConversionError
 from builder.spec.module_compression import ModuleCompression
 from builder.util.suggest import did_you_mean

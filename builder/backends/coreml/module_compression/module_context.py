@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from builder.artifacts import ExampleInputs, Preprocessing, Sample
+from builder.artifacts.stages import ExampleInputs, Preprocessing, Sample
 from builder.backends.coreml.module_compression.context import Context
 from builder.data import draw_samples
 from builder.model.calling import Arguments, call_model, parameter_names

@@ -1,8 +1,9 @@
-"""Passes of coremltools that change results, made exact: whole numbers cut to 16 bits, floors taken for nothing.
+"""What of coremltools changes results, made exact: whole numbers, floors, nearest neighbours.
 
 - `add_int16_cast` casts int32 data of gather, gather_along_axis, gather_nd, squeeze and topk to 16 bits in programs of
   half precision for iOS 17 and later, whatever their values are (apple/coremltools#2222).
 - `noop_elimination` removes `floor_div` by one, which takes the fraction off (apple/coremltools#2836).
+- `add_upsample_nn`, which writes nearest neighbours for a neural network, interpolates where a factor is not whole.
 
 Delete each when the oldest version of coremltools that we support does the same.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.patches.apply import patched
@@ -29,6 +31,7 @@ def exact_passes() -> Iterator[None]:
     with (
         patched(f"{_PASSES}.quantization:add_int16_cast.should_cast_parameter", _only_what_is_held),
         patched(f"{_PASSES}.cleanup.noop_elimination:noop_elimination._match_pattern", _not_floors),
+        patched("coremltools.converters.mil.backend.nn.op_mapping:add_upsample_nn", _picked_neighbours),
     ):
         yield
 
@@ -40,6 +43,45 @@ def _not_floors(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
 
     return match_exact
+
+
+def _picked_neighbours(write: Callable[..., None]) -> Callable[..., None]:
+    """Pick the neighbours along each axis of (…, H, W) where their layer cannot: its factors are whole and at least 1.
+
+    Raises NotImplementedError where a size is not known before the app gives it.
+    """
+
+    def write_exactly(
+        constants: set[str], builder: Any, op: Operation, scale_factor_h: float, scale_factor_w: float
+    ) -> None:
+        from coremltools.converters.mil.backend.nn.op_mapping import make_input
+
+        if all(factor >= 1 and abs(factor - round(factor)) < 1e-4 for factor in (scale_factor_h, scale_factor_w)):
+            write(constants, builder, op, round(scale_factor_h), round(scale_factor_w))
+            return
+        result, x = op.outputs[0], make_input(constants, builder, op.x)
+        for axis, name in ((-2, f"{op.name}_rows"), (-1, op.name)):
+            old, new = op.x.shape[axis], result.shape[axis]
+            if not (isinstance(old, Integral) and isinstance(new, Integral)):
+                raise NotImplementedError(
+                    "a neural network cannot resize a flexible size by a factor that is not whole"
+                )
+            output, places = result.name if axis == -1 else name, f"{name}_places"
+            builder.add_load_constant_nd(
+                places, places, constant_value=_neighbours(int(old), int(new)), shape=[int(new)]
+            )
+            builder.add_gather(name=name, input_names=[x, places], output_name=output, axis=axis)
+            x = output
+
+    return write_exactly
+
+
+def _neighbours(old: int, new: int) -> Any:
+    """The entry of `old` that each of `new` is, `floor(i * old / new)` in float32 as torch computes it."""
+    import numpy as np
+
+    step = np.float32(old) / np.float32(new)
+    return np.minimum(np.floor(np.arange(new, dtype=np.float32) * step), old - 1)
 
 
 def _only_what_is_held(should_cast: Callable[[Any, Any, str], bool]) -> Callable[[Any, Any, str], bool]:

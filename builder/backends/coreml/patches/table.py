@@ -60,6 +60,12 @@ _ROWS = (
         source="45ab5f37c70a",
     ),
     Patch(
+        target=f"{_MIL}.backend.nn.op_mapping:add_upsample_nn",
+        purpose="correctness",
+        reason="interpolates between nearest neighbours where a factor is not whole",
+        source="05fe1bd8b26a",
+    ),
+    Patch(
         target=f"{_MIL}.frontend.torch.ops:convert_single_node",
         purpose="correctness",
         reason="refuses operators that torch defines by others, and does not let the preflight see each of them",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from builder.artifacts import CapturedProgram, PreparedModel
+from builder.artifacts.stages import CapturedProgram, PreparedModel
 from builder.backends.coreml.convert import state_types
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import input_types
