@@ -23,8 +23,7 @@ settings.load_profile("suite")
 
 @pytest.fixture(autouse=True, scope="module")
 def _earlier_objects_are_set_aside() -> None:
-    """Let no collection of garbage walk what earlier modules left alive: conversions collect, and a worker holds
-    millions of objects in the end, which took most of its time."""
+    """Let no collection of garbage walk what earlier modules left alive: in the end that took most of a worker's time."""
     gc.collect()
     gc.freeze()
 
