@@ -23,7 +23,7 @@ settings.load_profile("suite")
 
 @pytest.fixture(autouse=True, scope="module")
 def _earlier_objects_are_set_aside() -> None:
-    """Let no collection of garbage walk what earlier modules left alive: in the end that took most of a worker's time."""
+    """Let no collection of garbage walk what earlier modules left alive: that took most of the time in the end."""
     gc.collect()
     gc.freeze()
 
