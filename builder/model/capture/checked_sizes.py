@@ -12,22 +12,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.jit._trace import TracerWarning
 
 
 @contextmanager
 def sizes_checked() -> Iterator[None]:
     """Within the block, torch's checks take a recorded comparison by its value, which the trace does not keep."""
-    original: Any = torch._check_with
+    checks: Any = torch
+    original = checks._check_with
 
     def check_with(error: type[BaseException], condition: Any, message: Any) -> None:
         if isinstance(condition, torch.Tensor):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", torch.jit.TracerWarning)  # a check decides nothing but whether to raise
+                warnings.simplefilter("ignore", TracerWarning)  # a check decides nothing but whether to raise
                 condition = bool(condition)
         original(error, condition, message)
 
-    torch._check_with = check_with
+    checks._check_with = check_with
     try:
         yield
     finally:
-        torch._check_with = original
+        checks._check_with = original
