@@ -197,7 +197,7 @@ class _Others:
     def of(self, sample: Sample) -> OtherAnswers:
         """The other answers for a sample, each from the states that the sample itself began with."""
         known: list[Outputs] = []
-        made = self._made(sample)
+        made = self._made(sample)  # a generator: most inputs need no other answer, and one costs more than the input
 
         def answers() -> Iterator[Outputs]:
             for number in count():
@@ -218,7 +218,7 @@ class _Others:
             self._samples.append(sample)
             answers, number = self._answers, len(self._samples) - 1
         most = SOON if self._hurries else None
-        return islice(chain(answers(number), answers.further(number)), most)
+        yield from islice(chain(answers(number), answers.further(number)), most)
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -45,6 +45,11 @@ class Selections(TorchDispatchMode):
         self.count = 0
         """How many operators selected something."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to skip it, torch imports all of `torch._dynamo` (a second), and nothing here is compiled."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

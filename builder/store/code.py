@@ -6,17 +6,17 @@ the `__init__.py` of packages above does not count for our own modules, which do
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from builder.store.digests import StatCache, digest_of
+from builder.store.imports import scan, scan_own
 from builder.store.versions import installed_version
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -29,11 +29,6 @@ _GUARDS = frozenset(
 """Modules that watch over code, or word and hide what is shown: no result depends on them."""
 _FINDERS = {"pkgutil", "importlib", "importlib.import_module"}
 """A package of ours that imports one of these finds its modules at run time, so that all of them are reached."""
-
-_IMPORTING = ("import_module", "__import__")
-"""Functions that import the module that their first argument names."""
-_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-"""Where statements, clauses and modules hold statements or clauses."""
 
 _WITH = {"coremltools": ("protobuf",)}
 """What decides about an artifact although we do not import it ourselves."""
@@ -59,53 +54,6 @@ class Code:
     packages: tuple[str, ...]
     missing: tuple[Path, ...] = field(default=())
     """Where a file would be found before the one that is, if it existed."""
-
-
-def scan(path: Path) -> dict[str, list[str]]:
-    """The modules that a file imports, absolute names and relative ones with their dots, in any block of it.
-
-    What only a type checker imports is left out. A file that is not Python imports nothing.
-    """
-    source = path.read_bytes()
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return {"modules": []}
-    calls = not source.isascii() or any(name.encode() in source for name in _IMPORTING)
-    return {"modules": sorted(set(_imports(tree, calls=calls)))}
-
-
-def _imports(tree: ast.AST, *, calls: bool) -> Iterator[str]:
-    """What statements import and, where `calls` says that there may be such, what functions do.
-
-    Only statements are visited otherwise: expressions, nine tenths of a file, hold none.
-    """
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            start = "." * node.level + (node.module or "")
-            yield start
-            separator = "" if start.endswith(".") else "."
-            yield from (f"{start}{separator}{alias.name}" for alias in node.names if alias.name != "*")
-        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            waiting += node.orelse
-        elif calls:
-            yield from _called(node)
-            waiting += ast.iter_child_nodes(node)
-        else:
-            waiting += (inner for name in _BLOCKS for inner in getattr(node, name, ()))
-
-
-def _called(node: ast.AST) -> Iterator[str]:
-    """The module that a call imports by its name."""
-    match node:
-        case ast.Call(
-            func=ast.Name(id=function) | ast.Attribute(attr=function), args=[ast.Constant(value=str(name)), *_]
-        ) if function in _IMPORTING:
-            yield name
 
 
 def user_code(module: str, remembered: StatCache, *, search: Sequence[Path] | None = None) -> Code:
@@ -261,7 +209,7 @@ def _reached(
         folders = file.split("/")[:-1]
         package = ".".join(folders if folders[:1] == [_RUNTIME] else ["builder", *folders])
         imported = {
-            _absolute(name, package) for name in remembered.get("imports", package_files[file], scan)["modules"]
+            _absolute(name, package) for name in remembered.get("imports", package_files[file], scan_own)["modules"]
         }
         if file.endswith("/__init__.py") and imported & _FINDERS:
             waiting += [name for name in package_files if name.startswith(file.removesuffix("__init__.py"))]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from builder.analysis.costs.values import Outlines
+from builder.model.selections import Selections
 from builder.model.sources.onnx import OnnxModule
 from builder.model.uncertainty import Uncertainty
 
@@ -146,3 +149,10 @@ def test_a_graph_is_run_without_optimisations():
     (own,) = Tuple()(X)
     torch.testing.assert_close(plain[0], own, rtol=0, atol=1e-3)
     torch.testing.assert_close(moved[0], own, rtol=0, atol=2e-3)
+
+
+def test_modes_of_ours_do_not_bring_in_torchs_compiler():
+    # given all classes of ours through which operators pass; torch wraps what is to be skipped, and then imports it
+    ours = [mode for mode in TorchDispatchMode.__subclasses__() if mode.__module__.startswith("builder.")]
+    assert {Outlines, Selections} <= set(ours)
+    assert not [mode for mode in ours if hasattr(mode.__torch_dispatch__, "__wrapped__")]

@@ -10,6 +10,7 @@ from builder.spec import BuildSpec
 from builder.spec.source_kinds import SOURCES
 from builder.store.code import _GUARDS, _reached, own_file, package_stats
 from builder.store.digests import StatCache
+from builder.store.imports import scan, scan_own
 from builder.store.inputs import _roots
 
 SPEC = {
@@ -69,3 +70,27 @@ def test_what_only_words_advice_is_in_no_key(tmp_path: Path) -> None:
 def test_what_executes_an_artifact_is_in_the_key_of_its_checks(tmp_path: Path) -> None:
     files, _ = reach("verify", "torchvision", tmp_path)
     assert {"coreml_runtime/model.py", "coreml_runtime/ops/conv.py"} <= files
+
+
+def test_imports_of_our_own_files_are_found_without_parsing_them_whole() -> None:
+    # given every file of ours
+    files = [own_file(name) for name in package_stats()]
+
+    # when their imports are sought by lines, then those of Python's parser are found
+    assert {path: scan_own(path) for path in files} == {path: scan(path) for path in files}
+
+
+@pytest.mark.parametrize(
+    ("code", "modules"),
+    [
+        ('"""Says\nimport os\n"""\nfrom a import (\n    b,  # import c\n    d,\n)\n', ["a", "a.b", "a.d"]),
+        ("if TYPE_CHECKING:\n    import a\nelse:\n    import b\nimport c\n", ["b", "c"]),
+        ("if x: import a\ny = 1; import b\n", ["a", "b"]),
+        ("from a \\\n    import b\n", ["a", "a.b"]),
+        ("import_module('a')\n", ["a"]),
+    ],
+)
+def test_what_lines_do_not_show_is_parsed(code: str, modules: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "code.py"
+    path.write_text(code)
+    assert scan_own(path) == {"modules": modules}
