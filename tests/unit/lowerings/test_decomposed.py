@@ -143,5 +143,5 @@ def test_an_operator_that_torch_does_not_define_is_refused_by_its_name(monkeypat
 
     monkeypatch.setattr(decomposed, "_written_with", follow)
     both = _exported(lambda x: functional.huber_loss(torch.kron(x, x), torch.kron(x, x)), torch.ones(3, 3))
-    with pytest.raises(ConversionError, match="^`huber_loss` has no lowering"):
+    with pytest.raises(ConversionError, match=r"^`huber_loss` has no lowering"):
         refuse_what_cannot_convert(both)
