@@ -126,6 +126,10 @@ def _document(subject: Sequence[str], given: Namespace) -> dict[str, Any]:
     if not subject:
         raise ConfigurationError("say what is measured", code="B0225", hint="recipe=NAME, or the path of an artifact")
     if subject[0].startswith("recipe="):
+        from builder.config.compose import compose
+        from builder.device.pack import require_measurable
+
+        require_measurable(compose(list(subject)).spec)
         _, artifact = up_to_date(subject, outputs=outputs_folder(given), verbosity=verbosity(given))
         return read_build_json(artifact.parent)
     if len(subject) > 1:

@@ -76,7 +76,12 @@ def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
     if is_artifact:
         return path, document
     if document is None:
-        raise ConfigurationError(f"{path} is neither an artifact nor the folder of a build", code="B0226")
+        variants = sorted(str(found.parent) for found in path.glob(f"*/{FILE_NAME}")) if path.is_dir() else []
+        raise ConfigurationError(
+            f"{path} is neither an artifact nor the folder of a build",
+            code="B0226",
+            hint=f"builds lie in {', '.join(variants)}" if variants else None,
+        )
     return Path(document["artifact"]["path"]), document
 
 

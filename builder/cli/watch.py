@@ -43,6 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigurationError(
             "no recipe is given", code="B0225", hint="write `recipe=NAME`; `python -m builder list` prints them"
         )
+    _require_recipe(given.overrides)
     if not 0 <= given.port < 65536:
         raise ConfigurationError(f"--port {given.port} is not a number of a port", code="B0228")
     with tempfile.TemporaryDirectory(prefix="builder-watch-") as workspace:
@@ -56,6 +57,16 @@ def run(arguments: Sequence[str]) -> int:
         )
         _watch(settings, given.port)
     return 0
+
+
+def _require_recipe(overrides: Sequence[str]) -> None:
+    """Raise ConfigurationError where no file is called so; one that is there may be wrong, and is mended meanwhile."""
+    from builder.config.compose import compose
+    from builder.config.folders import open_library
+
+    names = open_library().recipe_names()
+    if not any(word.removeprefix("recipe=") in names for word in overrides if word.startswith("recipe=")):
+        compose(list(overrides))
 
 
 def _watch(settings: Settings, port: int) -> None:

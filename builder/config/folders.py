@@ -100,8 +100,8 @@ def open_library() -> Library:
 
 
 def _names(folders: tuple[Path, ...]) -> list[str]:
-    files = (child.name for folder in folders for child in folder.iterdir())
-    return sorted({name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX) and name != SUFFIX})
+    files = (child.name for folder in folders for child in folder.iterdir() if child.name.endswith(SUFFIX))
+    return sorted({name for file in files if is_plain_name(name := file.removesuffix(SUFFIX))})
 
 
 def _only(name: str, what: str, candidates: list[Path]) -> Path | None:

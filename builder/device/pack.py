@@ -51,12 +51,7 @@ def subject_of(document: Mapping[str, Any]) -> Subject:
     """From the document of a build. Raises ConfigurationError where a Mac cannot measure it by coremltools."""
     artifact = document["artifact"]
     spec = spec_of(document["config"])
-    if not backend_of(spec.format).runs_on_macs:
-        raise ConfigurationError(
-            f"{shown(Path(artifact['path']))} is of the format {spec.format}, and coremltools measures Core ML models",
-            code="B0227",
-            hint="Core AI assets are profiled by Xcode's instruments",
-        )
+    require_measurable(spec)
     return Subject(
         recipe=document["recipe"],
         variant=document["variant"],
@@ -64,6 +59,16 @@ def subject_of(document: Mapping[str, Any]) -> Subject:
         digest=artifact["digest"],
         spec=spec,
     )
+
+
+def require_measurable(spec: BuildSpec) -> None:
+    """Raise ConfigurationError for what a Mac cannot measure by coremltools."""
+    if not backend_of(spec.format).runs_on_macs:
+        raise ConfigurationError(
+            f"the format is {spec.format}, and coremltools measures Core ML models",
+            code="B0227",
+            hint="Core AI assets are profiled by Xcode's instruments",
+        )
 
 
 def pack(subject: Subject, folder: Path) -> Path:

@@ -11,6 +11,7 @@ from builder.diagnostics.codes import (
     conversion,
     environment,
     files,
+    migration,
     models,
     releases,
     sources,
@@ -28,6 +29,6 @@ def _table(codes: Iterable[Code]) -> Mapping[str, Code]:
     return dict(sorted(found.items()))
 
 
-_FAMILIES = (files, commands, combinations, models, sources, conversion, releases, environment, warnings)
+_FAMILIES = (files, commands, combinations, models, sources, conversion, migration, releases, environment, warnings)
 
 CODES = _table(code for family in _FAMILIES for code in family.CODES)

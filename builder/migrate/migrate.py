@@ -56,16 +56,27 @@ def migrate(path: Path, target: Target, destination: Path, *, function: str | No
 def _migrate(path: Path, target: Target, destination: Path, function: str | None) -> Migrated:
     target.check_installed()
     exported, original, exacts = _opened(path, target, function)
+    _check_draws(exported, target)
     inputs = specs_of(exported, original)
     with tempfile.TemporaryDirectory(prefix=".builder-export-", dir=destination.parent) as folder:
         made = Path(folder) / f"model{target.suffix}"
         try:
             notes = target.write_file(exported, inputs, made)
-            proof = prove(original, exacts, inputs, target.engines(exported, made), half=exported.has_half)
+            proof = prove(
+                original,
+                exacts,
+                inputs,
+                target.engines(exported, made),
+                half=exported.has_half,
+                sizing=exported.needs.sizing,
+            )
         except BuilderError:
             raise
         except RuntimeFailure as error:
-            raise ConversionError(f"{target.name}: {error}", code="B0415") from error
+            raise ConversionError(
+                f"nothing can be proven, since the original does not run on what was drawn for it: {error}",
+                code="B0419",
+            ) from error
         refuse_difference(proof, f"the {target.name}")
         record = Path(folder) / "proof.json"
         record.write_text(json.dumps(_record(path, made, target, proof), indent=2, sort_keys=True) + "\n")
@@ -89,6 +100,17 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
     )
 
 
+def _check_draws(exported: Exported, target: Target) -> None:
+    """Raise ConversionError where the model draws random numbers, and the format's engine draws others."""
+    if exported.needs.draws and not target.draws:
+        raise ConversionError(
+            f"the model draws random numbers ({', '.join(exported.needs.draws)}); {target.name} would draw others, and "
+            "nothing could be proven",
+            code="B0418",
+            hint="export it to pt2, whose numbers come from torch's generator as those of builder's runtime do",
+        )
+
+
 def proof_file(destination: Path) -> Path:
     """Where the proof of a file lies."""
     return destination.with_name(f"{destination.name}.proof.json")
@@ -104,7 +126,7 @@ def _opened(path: Path, target: Target, function: str | None) -> tuple[Exported,
         raise ConfigurationError(str(error), code="B0226", hint="name one with --function") from error
     except UnsupportedError as error:
         raise ConversionError(
-            str(error), code="B0401", hint="what is named has no counterpart in other formats"
+            str(error), code="B0417", hint="what is named has no counterpart in other formats"
         ) from error
     except ModelError as error:
         raise SourceError(str(error), code="B0302") from error
@@ -131,6 +153,13 @@ def _warnings(exported: Exported) -> list[str]:
         f"input {name}: sizes that the original leaves open are fixed at their default: an operator is written out for "
         "each" for name in exported.fixed
     ]  # fmt: skip
+    if exported.needs.draws:
+        found.append(
+            f"{', '.join(exported.needs.draws)}: random numbers, drawn anew in every call from torch's generator; the "
+            "proof is for the same state of the generator at both ends"
+        )
+    for one, other in exported.needs.tied:
+        found.append(f"axis {one[1]} of input {one[0]} must be as long as axis {other[1]} of input {other[0]}")
     return [*found, *exported.left]
 
 

@@ -47,7 +47,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     if exported.states:
         raise ConversionError(
             f"the model keeps states ({', '.join(exported.states)}), which ONNX does not have",
-            code="B0401",
+            code="B0418",
             hint="export it to pt2 or aimodel, which have them",
         )
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
@@ -58,7 +58,11 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
             input_names=[each.name for each in exported.inputs], output_names=list(exported.outputs),
         )  # fmt: skip
     except Exception as error:  # the exporter has many types of its own
-        raise ConversionError(f"torch's exporter cannot write it as ONNX: {_innermost(error)}", code="B0401") from error
+        raise ConversionError(
+            f"torch's exporter cannot write it as ONNX: {_innermost(error)}",
+            code="B0418",
+            hint="export it to pt2 or aimodel",
+        ) from error
     assert converted is not None, "of an exported program dynamo makes one"
     simplify(converted.model, exported.forms)
     name_nodes(converted.model, exported.paths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,12 +19,23 @@ from coreml_runtime import Model, RuntimeFailure, State
 from coreml_runtime.export import Exported
 from coreml_runtime.export.interface import Taken
 from coreml_runtime.features import ArrayFeature, Feature, ImageFeature
+from coreml_runtime.ops.random import drawn_by_torch
 
+LARGEST_SIZE = 4
+"""What is drawn for inputs whose values give sizes or numbers of turns."""
 Inputs = dict[str, ImageInput | TensorInput]
 
 _LAYOUTS = {"RGB": "RGB", "BGR": "BGR", "GRAYSCALE": "G", "GRAYSCALE_FLOAT16": "G16"}
 _HIGHS = (2, 10, 100, 1_000, 30_000)
 """What is tried as the end of integers, whose range no file declares."""
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Within, random numbers come from torch's generator in one and the same state."""
+    with torch.random.fork_rng(devices=()), drawn_by_torch():
+        torch.manual_seed(0)
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +54,10 @@ class Original:
     def __call__(self, sample: Sample) -> dict[str, torch.Tensor]:
         """What the file answers, by output; raises RuntimeFailure for what it cannot take."""
         inner = [name for name in self.outputs if name not in self.model.outputs]
-        found = self.model.predict(
-            sample.given, state=self._state[0] if self._state else None, intermediates=inner or None
-        )
+        with same_draws():
+            found = self.model.predict(
+                sample.given, state=self._state[0] if self._state else None, intermediates=inner or None
+            )
         scores = self.model.interface.predicted_probabilities
         return {name: output_tensor(found[name if name in found else scores], self.labels) for name in self.outputs}
 
@@ -56,11 +70,11 @@ def specs_of(exported: Exported, original: Original) -> Inputs:
     found: Inputs = {}
     for taken in exported.inputs:
         feature = exported.features[taken.name]
-        found[taken.name] = _spec(taken, feature)
-    return _with_ends(found, original)
+        found[taken.name] = _spec(taken, feature, gives_sizes=taken.name in exported.needs.sizing)
+    return _with_ends(found, original, exported.needs.sizing)
 
 
-def _spec(taken: Taken, feature: Feature) -> ImageInput | TensorInput:
+def _spec(taken: Taken, feature: Feature, *, gives_sizes: bool) -> ImageInput | TensorInput:
     sizes = [_dimension(taken, axis) for axis in range(len(taken.shape))]
     several = _several(taken, feature)
     common = {"shape": sizes, "enumerated_shapes": several} if several else {"shape": sizes}
@@ -69,12 +83,11 @@ def _spec(taken: Taken, feature: Feature) -> ImageInput | TensorInput:
             layout = _LAYOUTS[feature.color]
             return ImageInput.model_validate({"kind": "image", "color_layout": layout, "scale": 1.0, **common})
         dtype = {torch.float32: "float32", torch.float16: "float16"}.get(taken.dtype, "int32")
-        return TensorInput.model_validate(
-            {"kind": "tensor", "dtype": dtype, **common, **({"high": 2} if dtype == "int32" else {})}
-        )
+        ends = {"low": 1, "high": LARGEST_SIZE + 1} if gives_sizes else {"high": 2} if dtype == "int32" else {}
+        return TensorInput.model_validate({"kind": "tensor", "dtype": dtype, **common, **ends})
     except ValueError as error:
         raise ConversionError(
-            f"no samples can be drawn for input {taken.name!r}, {feature!r}: {error}", code="B0401"
+            f"no samples can be drawn for input {taken.name!r}, {feature!r}: {error}", code="B0419"
         ) from error
 
 
@@ -95,10 +108,10 @@ def _several(taken: Taken, feature: Feature) -> list[list[int]] | None:
     return [list(shape) for shape in feature.enumerated]
 
 
-def _with_ends(inputs: Inputs, original: Original) -> Inputs:
-    """Integers with the largest end up to which the file takes them: they may be places in a table."""
+def _with_ends(inputs: Inputs, original: Original, sizing: Collection[str]) -> Inputs:
+    """Integers with the largest end up to which the file takes them: they may be places in a table, if not sizes."""
     for name, given in inputs.items():
-        if isinstance(given, ImageInput) or given.dtype != "int32":
+        if isinstance(given, ImageInput) or given.dtype != "int32" or name in sizing:
             continue
         for high in _HIGHS[1:]:
             tried = {**inputs, name: given.model_copy(update={"high": high})}

@@ -17,7 +17,7 @@ from builder.checks.limits import PARITY
 from builder.data.drawing import as_sample
 from builder.data.samples import draw_samples
 from builder.data.stress_samples import stress_inputs
-from builder.errors import CheckError
+from builder.errors import BuilderError, CheckError, ConversionError
 from builder.migrate.original import Inputs, Original
 from builder.spec.base import Limit
 from builder.spec.data import Data, NoiseData, PhotographsData
@@ -60,9 +60,12 @@ class Proof:
 
 
 def prove(
-    original: Original, exacts: Sequence[Original], inputs: Inputs, engines: Sequence[Engine], *, half: bool
-) -> Proof:
+    original: Original, exacts: Sequence[Original], inputs: Inputs, engines: Sequence[Engine], *, half: bool,
+    sizing: Sequence[str] = (),
+) -> Proof:  # fmt: skip
     """Compare every engine with the original on samples and stress inputs.
+
+    Of `sizing`, the inputs whose values give sizes, only values count that the original takes.
 
     `exacts` are the original computed without rounding to half, and with halves that torch rounds: how far these are
     from the original itself is no error of the new file.
@@ -74,6 +77,9 @@ def prove(
     samples += draw_samples(data, inputs, SAMPLES, SEED, vary=True)[1:] if _is_flexible(inputs) else []
     stress = stress_inputs(data, inputs, SEED)
     drawn = [(each.description, each.make()) for each in stress]
+    if sizing:
+        samples = [sample for sample in samples if _answer(original, sample) is not None]
+        _check_any(samples, sizing)
     references = _answers(original, samples)
     asked, refused = [], 0
     for what, sample in drawn:
@@ -93,6 +99,16 @@ def prove(
             report = _stressed(report, engine, asked, references, doubts, limits["snr_db"])
         reports.append(report)
     return Proof(reports=tuple(reports), stressed=len(asked), refused=refused)
+
+
+def _check_any(samples: Sequence[Sample], sizing: Sequence[str]) -> None:
+    """Raise ConversionError where the original takes none of the samples."""
+    if not samples:
+        raise ConversionError(
+            f"nothing can be proven: the values of {', '.join(sizing)} give sizes, and the original takes none of "
+            "those that were drawn",
+            code="B0419",
+        )
 
 
 def _is_flexible(inputs: Inputs) -> bool:
@@ -128,13 +144,28 @@ def _compared(
 ) -> CheckReport:
     engine.begin()
     results = [
-        {name: _like(value, reference[name]) for name, value in engine.execute(sample).items() if name in reference}
+        {name: _like(value, reference[name]) for name, value in _executed(engine, sample).items() if name in reference}
         for sample, reference in zip(samples, references, strict=True)
     ]
     return judge(
         name="export", kind="parity", engine=engine.name, references=references, results=results, scores=None,
         limits=limits, others=others, half=half,
     )  # fmt: skip
+
+
+def _executed(engine: Engine, sample: Sample) -> Mapping[str, torch.Tensor]:
+    """Raises CheckError where the new file does not run on what the original takes."""
+    try:
+        return engine.execute(sample)
+    except BuilderError:
+        raise
+    except Exception as error:  # each engine has types of its own
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckError(
+            f"{engine.name} does not run on what the original takes: {lines[0] if lines else type(error).__name__}",
+            code="B0501",
+            hint="nothing was written; another format may hold it",
+        ) from error
 
 
 _MOVES = 3
@@ -188,7 +219,7 @@ def _stressed(
     worst, failures = math.inf, []
     for what, sample, reference in asked:
         engine.begin()
-        found = engine.execute(sample)
+        found = _executed(engine, sample)
         for name, expected in reference.items():
             if not expected.is_floating_point():
                 continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from builder.artifacts.stages import Sample
-from builder.migrate.original import Inputs
+from builder.migrate.original import Inputs, same_draws
 from builder.migrate.proof import Engine
 from builder.migrate.pt2_weights import store
 from coreml_runtime.export import Exported
@@ -74,7 +74,7 @@ def engines(exported: Exported, path: Path) -> Sequence[Engine]:
 
     def execute(sample: Sample) -> Mapping[str, torch.Tensor]:
         given = [sample.tensors[each.name].to(each.dtype) for each in exported.inputs]
-        with torch.no_grad():
+        with torch.no_grad(), same_draws():
             found: Mapping[str, torch.Tensor] = module(*given)
         return {name: value.clone() for name, value in found.items()}
 

@@ -25,6 +25,8 @@ class Target:
     """(exported, path) -> engines that execute the file."""
     check: str | None = None
     """() -> None; raises UnfitEnvironmentError, with the command, where something is not installed."""
+    draws: bool = False
+    """Whether its engine draws the random numbers that the runtime draws, given the same generator."""
     precision: Precision = "native"
     """What the program is traced in: a format that casts by itself takes float32."""
 
@@ -55,6 +57,7 @@ TARGETS = (
         title="torch.export, for PyTorch, ExecuTorch and AOTInductor",
         write="builder.migrate.pt2:write",
         open="builder.migrate.pt2:engines",
+        draws=True,
     ),
     Target(
         name="onnx",

@@ -11,6 +11,7 @@ import torch
 from coreml_runtime.dtypes import Precision, held
 from coreml_runtime.errors import ModelError
 from coreml_runtime.ops.context import TensorType
+from coreml_runtime.ops.open_sizes import whole
 from coreml_runtime.ops.table import Kernel, Parameter, parameters
 from coreml_runtime.program import Constant, ValueType
 
@@ -158,6 +159,10 @@ def _items(value: Any) -> tuple[Any, ...]:
     return tuple(value.reshape(-1).tolist())
 
 
+def _ints(value: Any) -> tuple[Any, ...]:
+    return tuple(map(whole, _items(value)))
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
@@ -173,10 +178,10 @@ def _truth(value: Any) -> tuple[bool, ...]:
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    "ints": lambda value: tuple(int(each) for each in _items(value)),
+    "ints": _ints,
     "floats": lambda value: tuple(float(each) for each in _items(value)),
     "bools": _truth,
-    "int": lambda value: int(value.item()),
+    "int": lambda value: whole(value.item()),
     "float": lambda value: float(value.item()),
     "bool": lambda value: bool(value.item()),
     "str": _text,

@@ -12,7 +12,8 @@ import torch
 from coreml_runtime.binding import Argument, Bound, Slot
 from coreml_runtime.dtypes import NARROW, WRAPPED, Precision, held, holder, round_half, round_half_in_place
 from coreml_runtime.errors import PredictionError, RuntimeFailure
-from coreml_runtime.ops.context import UNKNOWN_RANK, Context, TensorType
+from coreml_runtime.ops.context import UNKNOWN_RANK, Context, TensorType, is_real
+from coreml_runtime.ops.open_sizes import agree
 from coreml_runtime.ops.table import Kernel, is_exact, is_fresh
 from coreml_runtime.program import Operation, ValueType
 
@@ -129,7 +130,10 @@ def finisher(
     shape, known = declared.shape, None not in declared.shape
 
     def finish(value: torch.Tensor) -> torch.Tensor:
-        if value.shape != shape and (known or not matches(value.shape, shape)):
+        fits = (value.shape == shape or (not known and matches(value.shape, shape))) if is_real(value) else (
+            shape == UNKNOWN_RANK or agree(value.shape, shape)
+        )  # fmt: skip
+        if not fits:
             raise ValueError(f"the result has the shape {tuple(value.shape)}, the file declares {shape}")
         return convert(value)
 
@@ -186,7 +190,7 @@ def _with_context(
             output_types=output_types,
             held=holder[precision],
             generator=execution.generator,
-            run_block=partial(_run_block, blocks, frame, execution),
+            run_block=Blocks(blocks, frame, execution),
             states=execution.states,
         )
         return call(context=context, **bound.gather(frame))
@@ -194,11 +198,20 @@ def _with_context(
     return compute
 
 
-def _run_block(blocks: tuple[BlockPlan, ...], frame: Frame, execution: Execution, index: int, *arguments: Any) -> Any:
-    block = blocks[index]
-    for slot, value in zip(block.inputs, arguments, strict=True):
-        frame[slot] = value
-    return execute(block, frame, execution)
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The nested blocks of one operation in one run; the frame also holds what is around them."""
+
+    blocks: tuple[BlockPlan, ...]
+    frame: Frame
+    execution: Execution
+
+    def __call__(self, index: int, *arguments: Any) -> tuple[Any, ...]:
+        """The outputs of a block for its inputs."""
+        block = self.blocks[index]
+        for slot, value in zip(block.inputs, arguments, strict=True):
+            self.frame[slot] = value
+        return execute(block, self.frame, self.execution)
 
 
 def _store(

@@ -3,7 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.export import export
+from coreml_runtime.ops.random import drawn_by_torch
 from coreml_runtime.values import check_inputs
 from tests.conformance.watch import describe
 
@@ -48,7 +50,9 @@ class Exporter:
 
         def predict(self: Any, data: Any, state: Any = None) -> Any:
             states = {} if state is None else {k: v.clone() for k, v in state.state.tensors.items()}
-            result = original(self, data, state)
+            self._drawn = getattr(self, "_drawn", 0) + 1
+            with _drawn(self._drawn):
+                result = original(self, data, state)
             outcome, reason = _judged(self, data, states, result)
             operators, _ = describe(self.model.specification)
             line = Migrated(test=current[0], outcome=outcome, reason=reason, operators=tuple(sorted(operators)))
@@ -58,6 +62,14 @@ class Exporter:
 
         proxy.predict = predict
         proxy.__init__ = begin
+
+
+@contextmanager
+def _drawn(seed: int) -> Iterator[None]:
+    """Within, what is drawn without a seed comes from torch's generator, begun by a seed: both ends draw the same."""
+    with torch.random.fork_rng(), drawn_by_torch():
+        torch.manual_seed(seed)
+        yield
 
 
 def _copied(path: Path) -> Path:
@@ -91,8 +103,12 @@ def _judged(proxy: Any, data: Mapping[str, Any], states: Mapping[str, torch.Tens
             ]
             if each.name in exported.fixed and fixed:
                 return REFUSED, f"a size of input {each.name} is fixed at the file's default, and the test has another"
-        with torch.no_grad():
+        with torch.no_grad(), _drawn(proxy._drawn):
             found = proxy._module(*given)
+    except AssertionError as error:
+        if str(error).startswith("Guard failed") and exported.needs.tied:
+            return REFUSED, "sizes of inputs must be equal, and the test has a size of 1 that is broadcast"
+        return BROKEN, f"executing: {error}"[:300]
     except Exception as error:
         return BROKEN, f"executing: {type(error).__name__}: {error}"[:300]
     _, precision = describe(model.specification)

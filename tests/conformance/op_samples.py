@@ -30,10 +30,11 @@ OWN_VALUES = frozenset(
         "long",
         "bitwise_left_shift",
         "__rlshift__",
+        "_softmax_backward_data",
     }
 )
 """Operators that are not defined for other values: boundaries that are not sorted, numbers beyond the dtype, and
-targets other than 1 and -1."""
+targets other than 1 and -1, and probabilities beyond 1."""
 
 UNDEFINED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"})
 """Operators whose result is whatever memory holds."""

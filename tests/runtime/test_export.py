@@ -89,31 +89,6 @@ def test_sizes_that_the_file_leaves_open_stay_open(tmp_path: Path) -> None:
     assert torch.allclose(found, Net()(other), atol=1e-5)
 
 
-def test_a_loop_of_known_turns_is_written_out_and_another_is_refused_by_name(tmp_path: Path) -> None:
-    # given
-    def doubled(x: Any, turns: Any) -> Any:
-        return mb.while_loop(
-            _cond=lambda i, _: mb.less(x=i, y=turns),
-            _body=lambda i, a: (mb.add(x=i, y=np.int32(1)), mb.add(x=a, y=a)),
-            loop_vars=(np.int32(0), x),
-            name="turns",
-        )[1]
-
-    (tmp_path / "known").mkdir()
-    known = save_program(tmp_path / "known", lambda x: doubled(x, np.int32(3)), {"x": ((2,), "fp32")})
-    given = save_program(
-        tmp_path, lambda x, n: doubled(x, mb.squeeze(x=n)), {"x": ((2,), "fp32"), "n": ((1,), "int32")}
-    )
-
-    # when
-    found = export(known).program.module()(torch.tensor([1.0, 2.0]))
-
-    # then
-    assert found["y0"].tolist() == [8.0, 16.0]
-    with pytest.raises(runtime.UnsupportedError, match=r"operator while_loop 'turns.*turns depends on an input"):
-        export(given)
-
-
 @pytest.mark.filterwarnings("ignore")  # what coremltools and torch say of tracing
 def test_states_are_buffers_that_the_program_writes(tmp_path: Path) -> None:
     # given
@@ -164,18 +139,6 @@ def test_a_network_takes_levels_and_normalises_them_itself(tmp_path: Path) -> No
     scaled = levels * 0.5 - torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)
     kernel = torch.from_numpy(WEIGHT[:2, :, :1, :1])
     assert torch.allclose(found, torch.nn.functional.conv2d(scaled, kernel, torch.ones(2)), atol=1e-4)
-
-
-def test_what_draws_numbers_without_a_seed_is_refused_by_name(tmp_path: Path) -> None:
-    # given
-    path = save_program(
-        tmp_path, lambda x: mb.add(x=x, y=mb.random_uniform(shape=(3,), low=0.0, high=1.0, name="noise")),
-        {"x": ((3,), "fp32")},
-    )  # fmt: skip
-
-    # when, then
-    with pytest.raises(runtime.UnsupportedError, match=r"random_uniform 'noise'.*without a seed"):
-        export(path)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "rnn"])

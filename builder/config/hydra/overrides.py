@@ -70,6 +70,7 @@ def parse(argument: str, loader: ConfigLoaderImpl | None = None) -> Override | D
     except (HydraException, ValueError) as error:
         lines = str(error).partition(" expecting {")[0].splitlines()
         reason = next((text for text in lines if not text.startswith("Error parsing override")), "it is not key=value")
+        reason = "it has characters that need quotes" if reason.startswith("LexerNoViableAlt") else reason
     hint = "values with spaces or other special characters need quotes inside the shell's quotes: key='\"a b\"'"
     if "=" not in argument:
         hint, reason = "a setting is written KEY=VALUE, such as recipe=NAME or precision=fp16", "there is no `=`"

@@ -178,7 +178,7 @@ CODES = (
         title="a check missed its limit",
         text="The artifact was built and executed, and a measured value is beyond its limit. It is in "
         "`outputs/broken/`, with a report that shows values and limits; `python -m builder debug recipe=NAME` "
-        "names the operators that add the error.",
+        "names the operators that add the error. `export` writes nothing where the new file computes something else.",
         example=net("checks: {structure: {kind: structure, bytes: {max: 1}}}"),
     ),
     Code(

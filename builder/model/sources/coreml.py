@@ -90,8 +90,16 @@ class CoreMLModule(torch.nn.Module):
             exported = export(self.path, precision="fast")
         except UnsupportedError as error:
             raise ConversionError(
-                f"{self.path.name} cannot become another format: {error}", code="B0401", key="source.file"
+                f"{self.path.name} cannot become another format: {error}", code="B0417", key="source.file"
             ) from error
+        if exported.needs.draws:
+            raise ConversionError(
+                f"{self.path.name} draws random numbers ({', '.join(exported.needs.draws)}), so nothing that is built "
+                "of it could be compared with it",
+                code="B0418",
+                hint="`python -m builder export --to pt2` writes it as a program of torch, which draws likewise",
+                key="source.file",
+            )
         del self.content
         self.network = exported.program.module(check_guards=False)
         for name, path in exported.states.items():

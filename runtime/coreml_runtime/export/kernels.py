@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from coreml_runtime.executor import Blocks
+from coreml_runtime.export.loops import open_loop
 from coreml_runtime.export.slices import SLICES
-from coreml_runtime.ops import conv, linear, normalization, recurrent
+from coreml_runtime.ops import conv, linear, normalization, recurrent, tensor_operation, tensor_transformation
 from coreml_runtime.ops.context import Context, is_real
-from coreml_runtime.ops.random import OPS as RANDOM
+from coreml_runtime.ops.open_sizes import counted, reshaped
 from coreml_runtime.ops.table import Kernel, Labels, Tensors, exact, merge, table
 
 _MOST_TURNS = 10_000
@@ -47,33 +49,36 @@ def _chosen(holds: Tensor, one: Any, other: Any) -> Tensor:
 
 @exact
 def while_loop(*, loop_vars: Tensors, context: Context) -> tuple[Any, ...]:
-    """The turns of the loop, written out one after the other.
+    """The turns of the loop, written out one after the other, or a loop from the first one on that an input decides on.
 
-    Raises ValueError where their number depends on an input, or is too large.
+    Raises ValueError where they are too many to be written out.
     """
     values: tuple[Any, ...] = loop_vars
     for _ in range(_MOST_TURNS):
         (goes_on,) = context.run_block(0, *values)
         if not is_real(goes_on):
-            raise ValueError("the number of its turns depends on an input")
+            return open_loop(values, cast(Blocks, context.run_block))
         if not bool(goes_on):
             return values
         values = context.run_block(1, *values)
     raise ValueError(f"it takes more than {_MOST_TURNS} turns")
 
 
-def _seeded(kernel: Kernel) -> Kernel:
-    """Refuses to draw without a seed; with one, what is drawn is a constant."""
+@exact
+def range_1d(*, start: Tensor, end: Tensor, step: Tensor) -> Tensor:
+    """start, start + step, … below end."""
+    if all(map(is_real, (start, end, step))):
+        return tensor_operation.range_1d(start=start, end=end, step=step)
+    return counted(start, end, step)
 
-    @functools.wraps(kernel)
-    def draw(*, seed: int = -1, **given: Any) -> Any:
-        if seed == -1:
-            raise ValueError(WITHOUT_SEED)
-        if any(isinstance(value, Tensor) and not is_real(value) for value in given.values()):
-            raise ValueError(DRAWN_BY_INPUT)
-        return kernel(seed=seed, **given)
 
-    return draw
+@exact
+def reshape(*, x: Tensor, shape: Tensor, context: Context) -> Tensor:
+    """X with another shape; of a shape that depends on an input the numbers are worked out in every run."""
+    if is_real(shape):
+        sizes = tuple(int(size) for size in shape.reshape(-1).tolist())
+        return tensor_transformation.reshape(x=x, shape=sizes, context=context)
+    return reshaped(x, shape, copies=True)
 
 
 def _of_one_type(kernel: Kernel) -> Kernel:
@@ -92,13 +97,10 @@ def _of_one_type(kernel: Kernel) -> Kernel:
     return run
 
 
-WITHOUT_SEED = "it draws random numbers without a seed, which no other program draws"
-DRAWN_BY_INPUT = "what it draws depends on an input, and no other program draws the same"
 _STRICT = (conv.OPS, linear.OPS, recurrent.OPS, normalization.OPS)
 """Operators of torch that take floats of one type only."""
 KERNELS: dict[str, Kernel] = merge(
-    table(classify, cond, while_loop),
+    table(classify, cond, while_loop, range_1d, reshape),
     SLICES,
-    {name: _seeded(each) for name, each in RANDOM.items()},
     *({name: _of_one_type(each) for name, each in operators.items()} for operators in _STRICT),
 )

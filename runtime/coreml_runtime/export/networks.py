@@ -9,14 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from coreml_runtime.errors import UnsupportedError
+from coreml_runtime.errors import PredictionError, UnsupportedError
 from coreml_runtime.executor import Execution
-from coreml_runtime.export.kernels import DRAWN_BY_INPUT, WITHOUT_SEED
 from coreml_runtime.mlprogram import ProgramNetwork
 from coreml_runtime.nn.network import NeuralNetwork
 from coreml_runtime.nn.program import Step as LayerStep
 from coreml_runtime.nn.program import Steps, run_steps
-from coreml_runtime.nn.random import LAYERS as RANDOM
 
 PREPROCESSING = "preprocessing"
 """What happens to the inputs of a neural network before its first layer: images are scaled, arrays get more axes."""
@@ -58,10 +56,6 @@ def run_layers(network: NeuralNetwork, inputs: dict[str, Any], around: Around) -
     for step in network.steps.steps:
         name = step.layer.name or step.layer.kind
         with explained(f"layer {step.layer.kind} {name!r}"):
-            if step.layer.kind in RANDOM and step.layer.parameters.seed == -1:
-                raise ValueError(WITHOUT_SEED)
-            if step.layer.kind == "categoricalDistribution":
-                raise ValueError(DRAWN_BY_INPUT)
             around(name, partial(_run_layer, step, values))
         for freed in step.frees:
             values.pop(freed, None)
@@ -93,6 +87,8 @@ def explained(where: str) -> Iterator[None]:
 
 def _why(error: BaseException) -> str:
     """The reason in a line: whatever looks at values that depend on an input says so in words of torch's own."""
+    while isinstance(error, PredictionError) and error.__cause__ is not None:  # it names the operator once more
+        error = error.__cause__
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

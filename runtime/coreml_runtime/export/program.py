@@ -17,11 +17,13 @@ from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.export.interface import Taken, taken
 from coreml_runtime.export.matching import match_forms
 from coreml_runtime.export.module import module_of
+from coreml_runtime.export.needs import Needs, needs_of
 from coreml_runtime.export.stages import open_stages
 from coreml_runtime.export.tidy import tidy
 from coreml_runtime.features import ArrayFeature, Feature
 from coreml_runtime.forms import Form
 from coreml_runtime.labels import labels_of
+from coreml_runtime.ops.random import drawn_by_torch
 from coreml_runtime.prepack import without_packing
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Exported:
     `states` are by name the paths of their buffers. `left` says what of a pipeline stayed behind, and what the app has
     to do instead. `has_half` is whether anything computes in float16 as the file declares it; `single` are the modules
     of operators that do not. `forms` holds by path the weights that the file stores compressed, and how;
-    `paths` are the modules of operators.
+    `paths` are the modules of operators; `needs` says what not every format can hold.
     """
 
     program: Any
@@ -52,6 +54,7 @@ class Exported:
     single: tuple[str, ...]
     forms: Mapping[str, Form]
     paths: tuple[str, ...]
+    needs: Needs
     specification: Message
 
 
@@ -87,6 +90,7 @@ def export(
         ),
         forms=match_forms(program.state_dict, staged.forms),
         paths=tuple(module.paths.values()),
+        needs=needs_of(program, module.paths, kept),
         specification=staged.specification,
     )
 
@@ -110,7 +114,7 @@ def _export(module: torch.nn.Module, inputs: Sequence[Taken]) -> Any:
     examples = tuple(each.example() for each in inputs)
     shapes = tuple({axis: _dimension(*span) for axis, span in each.ranges.items()} for each in inputs)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), drawn_by_torch():
             return torch.export.export(module, examples, dynamic_shapes=shapes if any(shapes) else None, strict=False)
     except Exception as error:
         known = _unsupported(error)

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from coreml_runtime.ops import tensor_transformation as kernels
 from coreml_runtime.ops.context import Context, is_real
+from coreml_runtime.ops.open_sizes import open_slice
 from coreml_runtime.ops.table import Bools, Ints, Kernel, exact, table
-
-_SIZE = "how much it takes depends on an input"
 
 
 def _numbers(*tensors: Tensor) -> list[Ints]:
@@ -23,19 +22,21 @@ def _places(x: Tensor, begin: Tensor, sizes: Sequence[int], stride: Ints | None,
     found = []
     for axis, count in enumerate(sizes):
         step = stride[axis] if stride else 1
-        if step < 0:
-            raise ValueError("it runs backwards from a place that depends on an input")
         steps = torch.arange(count) * step
         if not (masks and masks[axis]):
             first = begin[axis].to(torch.int64)
             steps = steps + torch.where(first < 0, first + x.shape[axis], first)
+        elif step < 0:
+            steps = steps + x.shape[axis] - 1
         found.append(steps)
     return found
 
 
-def _open_axes(x: Tensor, sizes: Sequence[int]) -> list[int]:
-    """The axes of which only a part is taken; of the others the place can be the start alone."""
-    return [axis for axis, count in enumerate(sizes) if count != x.shape[axis]]
+def _open_axes(x: Tensor, sizes: Sequence[int], stride: Ints | None) -> list[int]:
+    """The axes of which a part is taken, or which run backwards; of the others the place can be the start alone."""
+    return [
+        axis for axis, count in enumerate(sizes) if count != x.shape[axis] or (stride is not None and stride[axis] < 0)
+    ]
 
 
 @exact
@@ -52,7 +53,7 @@ def slice_update(
         )  # fmt: skip
     for axis, masked in enumerate(squeeze_mask or ()):
         update = update.unsqueeze(axis) if masked else update
-    places, axes = _places(x, begin, update.shape, stride, begin_mask), _open_axes(x, update.shape)
+    places, axes = _places(x, begin, update.shape, stride, begin_mask), _open_axes(x, update.shape, stride)
     if not axes:
         return update.to(x.dtype)
     if len(axes) == 1:
@@ -80,24 +81,30 @@ def slice_by_index(
     squeezed = [axis for axis, masked in enumerate(squeeze_mask or ()) if masked]
     for axis in squeezed:
         sizes.insert(axis, 1)
-    taken = _taken(x, begin, sizes, stride, begin_mask)
+    if None in sizes:
+        taken = open_slice(x, begin, end, stride, begin_mask, end_mask, squeezed)
+    else:
+        taken = _taken(x, begin, [size for size in sizes if size is not None], stride, begin_mask)
     return taken.squeeze(squeezed) if squeezed else taken
 
 
 @exact
-def slice_by_size(*, x: Tensor, begin: Tensor, size: Ints) -> Tensor:
-    """size[i] elements from begin[i] along each axis."""
-    if is_real(begin):
-        return kernels.slice_by_size(x=x, begin=_numbers(begin)[0], size=size)
-    return _taken(x, begin, [None if count == -1 else count for count in size], None, None)
+def slice_by_size(*, x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
+    """size[i] elements from begin[i] along each axis, all that follow where size[i] is -1."""
+    if is_real(begin) and is_real(size):
+        return kernels.slice_by_size(x=x, begin=_numbers(begin)[0], size=_numbers(size)[0])
+    if is_real(size) and bool((size != -1).all()):
+        return _taken(x, begin, _numbers(size)[0], None, None)
+    begin = torch.stack(
+        [torch.where(each < 0, each + x.shape[axis], each) for axis, each in enumerate(begin.unbind(0))]
+    )
+    ends = [torch.where(size[axis] == -1, x.shape[axis], begin[axis] + size[axis]) for axis in range(x.dim())]
+    return open_slice(x, begin, torch.stack(ends), None, None, None, ())
 
 
-def _taken(x: Tensor, begin: Tensor, sizes: Sequence[int | None], stride: Ints | None, masks: Bools | None) -> Tensor:
-    counts = [count for count in sizes if count is not None]
-    if len(counts) != x.dim():
-        raise ValueError(_SIZE)
+def _taken(x: Tensor, begin: Tensor, counts: Sequence[int], stride: Ints | None, masks: Bools | None) -> Tensor:
     places = _places(x, begin, counts, stride, masks)
-    for axis in _open_axes(x, counts):
+    for axis in _open_axes(x, counts, stride):
         x = x.index_select(axis, places[axis])
     return x
 

@@ -10,6 +10,7 @@ import torch
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Node
 
+from coreml_runtime.export.closing import close_loops
 from coreml_runtime.export.module import identifier
 
 Weights = Mapping[str, Sequence[tuple[str, tuple[int, ...]]]]
@@ -34,6 +35,8 @@ def tidy(program: Any, weights: Weights, paths: Mapping[str, str], outputs: Sequ
             node.meta.pop(key, None)
         if node.target in _CHECKS:
             graph.erase_node(node)
+    graph.eliminate_dead_code()
+    close_loops(program)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         _place(node)

@@ -10,6 +10,8 @@ from coreml_runtime.errors import ModelError
 from coreml_runtime.nn.layer import Binder, Kernel, Layer, integers
 from coreml_runtime.nn.mil import mil_context
 from coreml_runtime.ops import scatter as scatters
+from coreml_runtime.ops.context import is_real
+from coreml_runtime.ops.open_sizes import open_slice
 
 _MODES = ("update", "add", "sub", "mul", "div", "max", "min")
 """ScatterMode, in the order of its numbers."""
@@ -128,7 +130,12 @@ def slice_dynamic(layer: Layer) -> Kernel:
         end, strides, begin_mask, end_mask, squeeze_mask = (
             integers(given[index]) if index < len(given) else value for index, value in enumerate(fixed)
         )
-        return slice_tensor(x, integers(begin), end, strides, begin_mask, end_mask, squeeze_mask)
+        if is_real(begin) and all(map(is_real, given[:1])):
+            return slice_tensor(x, integers(begin), end, strides, begin_mask, end_mask, squeeze_mask)
+        last = given[0] if given else torch.tensor(end)
+        squeezed = [axis for axis, masked in enumerate(squeeze_mask) if masked]
+        taken = open_slice(x, begin, last, strides, begin_mask, end_mask, squeezed)
+        return taken.squeeze(squeezed) if squeezed else taken
 
     return run
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from coreml_runtime.binding import Known
 from coreml_runtime.mapping import Buffer
 from coreml_runtime.nn.weights import read_later, read_weights
+from coreml_runtime.ops.context import is_real
+from coreml_runtime.ops.open_sizes import whole
 from coreml_runtime.prepack import Packer
 
 if TYPE_CHECKING:
@@ -73,4 +75,5 @@ def unfold(y: Tensor, like: Tensor, trailing: int) -> Tensor:
 
 def integers(x: Tensor) -> tuple[int, ...]:
     """The values of a shape or index tensor, which NeuralNetwork keeps as floats."""
-    return tuple(int(value) for value in x.flatten().tolist())
+    values = x.flatten()
+    return tuple(map(whole, (values if is_real(values) else values.to(torch.int64)).tolist()))

@@ -1,6 +1,7 @@
 """NeuralNetwork layers that change the shape or order of their input, or make a tensor of a shape."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch.nn import functional
 
 from coreml_runtime.errors import ModelError
 from coreml_runtime.nn.layer import Binder, Kernel, Layer, fold, integers
+from coreml_runtime.ops.context import is_real
+from coreml_runtime.ops.open_sizes import counted, hold, reshaped
 
 
 def flatten(layer: Layer) -> Kernel:
@@ -127,14 +130,24 @@ def reshape_static(layer: Layer) -> Kernel:
 
 def reshape_dynamic(x: Tensor, shape: Tensor) -> Tensor:
     """To the shape that the second input holds."""
-    return x.reshape(integers(shape))
+    return x.reshape(integers(shape)) if is_real(shape) else reshaped(x, shape, copies=False)
 
 
 def _widen(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Give x broadcast to `shape`, where a target of 1 keeps what x has."""
     shape = (1,) * (x.dim() - len(shape)) + tuple(shape)
     own = (1,) * (len(shape) - x.dim()) + tuple(x.shape)
-    return x.expand([mine if target == 1 else target for mine, target in zip(own, shape, strict=True)])
+    return x.expand([_wider(mine, target) for mine, target in zip(own, shape, strict=True)])
+
+
+def _wider(own: int, target: Any) -> Any:
+    """The size that `own` gets: only 1 becomes another. A target that is a symbol must be 1 or `own` then."""
+    if not isinstance(target, torch.SymInt):
+        return own if target == 1 else target
+    if own == 1:
+        return target
+    hold((target - 1) * (target - own) == 0)
+    return own
 
 
 def broadcast_to_static(layer: Layer) -> Kernel:
@@ -186,6 +199,9 @@ def range_dynamic(layer: Layer) -> Kernel:
     start, step = layer.parameters.startValue, layer.parameters.stepSizeValue
 
     def run(end: Tensor, *rest: Tensor) -> Tensor:
+        if not all(map(is_real, (end, *rest))):
+            given = (rest[0] if rest else torch.tensor(start), rest[1] if len(rest) > 1 else torch.tensor(step))
+            return counted(given[0], end, given[1])
         first = rest[0].item() if rest else start
         stride = rest[1].item() if len(rest) > 1 else step
         return torch.arange(first, end.item(), stride, dtype=torch.float32)

@@ -45,7 +45,7 @@ def fill_like(*, ref_tensor: Tensor, value: Tensor | None = None) -> Tensor:
 
 def _full(shape: Ints, value: Tensor | None) -> Tensor:
     number = torch.zeros(()) if value is None else value.reshape(())
-    if math.prod(shape) * number.element_size() > memory():
+    if all(type(size) is int for size in shape) and math.prod(shape) * number.element_size() > memory():
         raise MemoryError(f"a tensor of shape {shape} is more than this machine can hold")
     return number.expand(shape).contiguous()
 

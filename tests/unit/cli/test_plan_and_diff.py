@@ -103,6 +103,8 @@ def test_diff_of_nothing_is_explained(built: Path, capsys: pytest.CaptureFixture
     assert main(["diff", "outputs/tiny/default", "nowhere"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
     assert main(["diff", "outputs/tiny/default", "recipes"]) == 2
+    assert main(["diff", "outputs/tiny/default", "outputs/tiny"]) == 2
+    assert "builds lie in outputs/tiny/default" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"{}", b"null", b'{"fileFormatVersion": "1.0.0"}'])

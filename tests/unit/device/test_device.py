@@ -271,6 +271,13 @@ def test_packs_are_for_what_builder_built(capsys: pytest.CaptureFixture[str]) ->
     assert {"pack.json", "measure.py", "golden/inputs.npz", "golden/outputs.npz"} < names
 
 
+def test_a_format_that_no_mac_measures_so_is_refused_before_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("outputs")
+    assert main(["device", "pack", "recipe=small", "format=aimodel", "target=ios27", "-o", "other"]) == 2
+    assert "Core AI assets are profiled by Xcode's instruments" in capsys.readouterr().err
+    assert not Path("outputs").exists()
+
+
 def test_a_pack_that_was_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -132,13 +132,69 @@ def test_where_the_ends_differ_nothing_is_written(
 def test_what_cannot_be_exported_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # given
     path = save_program(
-        tmp_path, lambda x: mb.add(x=x, y=mb.random_uniform(shape=(3,), low=0.0, high=1.0, name="noise")),
+        tmp_path, lambda x: mb.random_categorical(x=x, mode="probs", size=3, seed=2, name="chosen"),
         {"x": ((3,), "fp32")},
     )  # fmt: skip
 
     # when, then
     assert export(path, "--to", "pt2", "-o", tmp_path / "m.pt2") == 4
-    assert "random_uniform 'noise'" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "error[B0417]" in err
+    assert "random_categorical 'chosen'" in err
+
+
+def test_draws_travel_to_torch_alone_and_sizes_by_values_are_proven(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given noise of as many values as an input says
+    path = save_program(
+        tmp_path, lambda x, n: (mb.tile(x=x, reps=n), mb.random_uniform(shape=n, low=0.0, high=1.0, name="noise")),
+        {"x": ((2, 3), "fp32"), "n": ((2,), "int32")},
+    )  # fmt: skip
+
+    # when
+    codes = [export(path, "--to", to, "-o", tmp_path / f"m.{to}") for to in ("pt2", "onnx")]
+
+    # then
+    assert codes == [0, 4]
+    err = capsys.readouterr().err
+    assert "warning: noise: random numbers, drawn anew in every call from torch's generator" in err
+    assert "error[B0418]" in err
+    assert "the model draws random numbers (noise); onnx would draw others" in err
+    (check,) = json.loads((tmp_path / "m.pt2.proof.json").read_text())["checks"]
+    assert (check["verdict"], check["samples"]) == ("passed", 8)
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is None, reason="onnxscript is not installed")
+@pytest.mark.skipif(not is_installed(), reason="Core AI is not installed")
+def test_loops_and_sizes_that_an_input_gives_travel_to_every_format(tmp_path: Path) -> None:
+    # given
+    def build(x: Any, n: Any) -> Any:
+        turns = mb.squeeze(x=n)
+        grown = mb.while_loop(
+            _cond=lambda i, _: mb.less(x=i, y=turns), _body=lambda i, a: (mb.add(x=i, y=np.int32(1)), mb.add(x=a, y=x)),
+            loop_vars=(np.int32(0), x),
+        )[1]  # fmt: skip
+        return grown, mb.tile(x=x, reps=mb.concat(values=(n, np.array([1], np.int32)), axis=0))
+
+    path = save_program(tmp_path, build, {"x": ((2, 3), "fp32"), "n": ((1,), "int32")})
+
+    # when, then
+    for to in ("pt2", "onnx", "aimodel"):
+        assert export(path, "--to", to, "-o", tmp_path / f"m.{to}") == 0
+        checks = json.loads((tmp_path / f"m.{to}.proof.json").read_text())["checks"]
+        assert {check["verdict"] for check in checks} == {"passed"}
+
+
+def test_where_no_sample_fits_nothing_is_proven(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given seven elements that two small sizes never hold
+    path = save_program(
+        tmp_path, lambda x, n: mb.reshape(x=x, shape=n), {"x": ((7,), "fp32"), "n": ((2,), "int32")}
+    )  # fmt: skip
+
+    # when, then
+    assert export(path, "--to", "pt2", "-o", tmp_path / "m.pt2") == 4
+    assert "error[B0419]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

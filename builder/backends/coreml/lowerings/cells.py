@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
-from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, numpy_dtype, promoted
+from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, promoted
 
 
 def gru_cell(mb: Builder, x: Var, h: Var, w_x: Var, w_h: Var, b_x: Var | None = None, b_h: Var | None = None) -> Var:
@@ -99,25 +98,6 @@ def negation(mb: Builder, x: Var) -> Var:
     return mb.logical_not(x=x if is_bool(x) else mb.cast(x=x, dtype="bool"))
 
 
-def _filled(value: Callable[..., Any], mb: Builder, x: Var, size: Any, *more: Any) -> Var:
-    entries = [mb.expand_dims(x=s, axes=[0]) if _is_variable(s) and s.rank == 0 else s for s in size]
-    entries = [entry if _is_variable(entry) else [entry] for entry in entries]
-    return mb.fill(shape=mb.concat(values=entries, axis=0), value=numpy_dtype(x)(value(*more)))
-
-
-def new_zeros(
-    mb: Builder, x: Var, size: Any, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
-) -> Var:
-    """Zeros of the dtype of x, of sizes some of which only the app knows."""
-    del dtype, layout, device, pin_memory
-    return _filled(lambda: 0, mb, x, size)
-
-
-def _is_mixed(size: Any, dtype: Any = None) -> bool:
-    """Whether numbers stand beside variables, of which coremltools joins one kind only."""
-    return dtype is None and is_open(size)
-
-
 CELLS = (
     Lowering(operator="gru_cell", lower=gru_cell),
     Lowering(operator="lstm_cell", lower=lstm_cell),
@@ -133,5 +113,4 @@ CELLS = (
         wrong=UpstreamBug(issue=None, summary="takes all sizes for the first, and refuses the others"),
         applies=_is_shape,
     ),
-    Lowering(operator="new_zeros", lower=new_zeros, upstream_gap="sizes beside numbers", applies=_is_mixed),
 )

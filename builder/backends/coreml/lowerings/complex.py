@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import as_float, complex_of, is_complex, promoted, slice_axis
+from builder.backends.coreml.lowerings.variables import complex_of, is_complex, promoted, slice_axis
 
 
 def view_as_complex(mb: Builder, x: Var) -> Var:
@@ -47,35 +45,6 @@ def resolved(mb: Builder, x: Var) -> Var:
     return mb.identity(x=x)
 
 
-_BFLOAT16, _COMPLEX = 15, (8, 9, 10)
-"""torch's numbers of dtypes that coremltools has no names for."""
-
-
-def cast_beyond(
-    mb: Builder,
-    x: Var,
-    a: Any,
-    b: Any = None,
-    c: Any = None,
-    d: Any = None,
-    e: Any = None,
-    f: Any = None,
-    g: Any = None,
-) -> Var:
-    """A cast to complex numbers: `x + 0i`. The dtype stands second or third. Raises NotImplementedError for others."""
-    del c, d, e, f, g
-    if _BFLOAT16 in (a, b):
-        raise NotImplementedError("Core ML has no bfloat16: compute in float32 or float16")
-    if is_complex(x):
-        return complex_of(mb, mb.complex_real(data=x), mb.complex_imag(data=x))
-    x = as_float(x)
-    return complex_of(mb, mb.identity(x=x), mb.mul(x=x, y=0.0))
-
-
-def _is_beyond(a: Any, b: Any = None) -> bool:
-    return any(isinstance(each, int) and each in (_BFLOAT16, *_COMPLEX) for each in (a, b))
-
-
 def unsqueeze(mb: Builder, x: Var, dim: int) -> Var:
     """A new axis for both parts."""
     parts = (mb.expand_dims(x=part, axes=[dim]) for part in (mb.complex_real(data=x), mb.complex_imag(data=x)))
@@ -90,7 +59,6 @@ def _is_complex(x: Var) -> bool:
 COMPLEX = (
     *(Lowering(operator=name, lower=view_as_complex) for name in ("view_as_complex", "view_as_complex_copy")),
     Lowering(operator="unsqueeze", lower=unsqueeze, upstream_gap="complex numbers", applies=_is_complex),
-    Lowering(operator="to", lower=cast_beyond, upstream_gap="complex numbers and bfloat16", applies=_is_beyond),
     Lowering(operator="polar", lower=polar),
     *(Lowering(operator=name, lower=conj) for name in ("conj", "_conj", "_conj_physical", "conj_physical")),
     *(Lowering(operator=name, lower=resolved) for name in ("resolve_conj", "resolve_neg")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
@@ -12,15 +13,49 @@ from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_b
 
 def full_like(mb: Builder, x: Var, fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
     """`fill_value` everywhere."""
-    import numpy as np
+    return _filled(mb, list(x.shape) if _is_fixed(x.shape) else mb.shape(x=x), fill_value, _wanted(x, dtype))
+
+
+def new_full(mb: Builder, x: Var, size: Any, fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
+    """`fill_value` in the dtype of x, unless another one is asked for."""
+    return _filled(mb, size, fill_value, _wanted(x, dtype))
+
+
+def _new(value: float, mb: Builder, x: Var, size: Any, dtype: int | None = None, **_: Any) -> Var:
+    return new_full(mb, x, size, value, dtype)
+
+
+def _wanted(x: Var, dtype: int | None) -> Any:
+    """The numpy dtype of torch's number of a dtype, or that of x."""
     from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
 
-    wanted = numpy_dtype(x) if dtype is None else NUM_TO_NUMPY_DTYPE[dtype]
-    if all(isinstance(size, int) for size in x.shape):
-        return mb.const(val=np.full(x.shape, fill_value, dtype=wanted))
+    return numpy_dtype(x) if dtype is None else NUM_TO_NUMPY_DTYPE[dtype]
+
+
+def _is_fixed(size: Any) -> bool:
+    return not hasattr(size, "rank") and all(isinstance(each, Integral) for each in size)
+
+
+def _filled(mb: Builder, size: Any, value: Any, wanted: Any) -> Var:
+    """One value in all places; integers of every width have 32 bits."""
+    import numpy as np
+
+    if hasattr(value, "rank"):
+        raise NotImplementedError("an array full of a value that the input decides is not converted")
+    wanted = np.int32 if wanted is not np.int32 and np.issubdtype(wanted, np.integer) else wanted
+    if _is_fixed(size):
+        return mb.const(val=np.full([int(each) for each in size], value, dtype=wanted))
+    shape = size if hasattr(size, "rank") else _joined(mb, size)
     if wanted is np.bool_:
-        return mb.cast(x=mb.fill(shape=mb.shape(x=x), value=np.int32(bool(fill_value))), dtype="bool")
-    return mb.fill(shape=mb.shape(x=x), value=wanted(fill_value))
+        return mb.cast(x=mb.fill(shape=shape, value=np.int32(bool(value))), dtype="bool")
+    return mb.fill(shape=shape, value=wanted(value))
+
+
+def _joined(mb: Builder, sizes: Sequence[Any]) -> Var:
+    """Numbers, some of which only the app knows, as one array."""
+    rows = [[each] if not hasattr(each, "rank") else mb.expand_dims(x=each, axes=[0]) if each.rank == 0 else each
+            for each in sizes]  # fmt: skip
+    return mb.concat(values=rows, axis=0)
 
 
 def _always(value: float, mb: Builder, x: Var, dtype: int | None = None, **_: Any) -> Var:
@@ -32,19 +67,41 @@ def _is_other(x: Var, dtype: int | None = None) -> bool:
     return dtype is not None or not is_float(x)
 
 
-def full(mb: Builder, size: Sequence[Any], fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
-    """A number without axes."""
+def full(mb: Builder, size: Any, fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
+    """A number without axes, or an array of integers, which need no dtype to be such."""
     from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
 
-    del size
     if hasattr(fill_value, "rank"):
         return mb.identity(x=fill_value)
     kinds = {bool: 11, int: 3, float: 6}
-    return mb.const(val=NUM_TO_NUMPY_DTYPE[kinds[type(fill_value)] if dtype is None else dtype](fill_value))
+    wanted = NUM_TO_NUMPY_DTYPE[kinds[type(fill_value)] if dtype is None else dtype]
+    return mb.const(val=wanted(fill_value)) if _has_no_axes(size) else _filled(mb, size, fill_value, wanted)
+
+
+def _of_size(value: int, mb: Builder, size: Any, dtype: int | None = None, **_: Any) -> Var:
+    """Zeros or ones of the dtype that is asked for; coremltools reads it where a trace has it alone."""
+    return full(mb, size, float(value), dtype)
+
+
+def _has_dtype(dtype: int | None = None) -> bool:
+    return dtype is not None
+
+
+def scalar_tensor(mb: Builder, x: Var, dtype: int | None = None, **_: Any) -> Var:
+    """A number without axes, in floats unless another dtype is asked for."""
+    from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
+
+    if x.val is None:
+        return x
+    return mb.const(val=NUM_TO_NUMPY_DTYPE[6 if dtype is None else dtype](x.val))
 
 
 def _has_no_axes(size: Any) -> bool:
     return isinstance(size, list) and not size
+
+
+def _is_number_or_whole(size: Any, fill_value: Any, dtype: int | None = None) -> bool:
+    return _has_no_axes(size) or (dtype is None and isinstance(fill_value, int))
 
 
 def mean(mb: Builder, x: Var, dim: Any = None, keepdim: bool | None = None, dtype: Any = None) -> Var:
@@ -67,7 +124,20 @@ LIKES = (
         Lowering(operator=f"{name}_like", lower=partial(_always, value), wrong=_LIKE, applies=_is_other)
         for name, value in (("zeros", 0), ("ones", 1), ("empty", 0))
     ),
-    Lowering(operator="full", lower=full, upstream_gap="numbers without axes", applies=_has_no_axes),
+    Lowering(
+        operator="full", lower=full, upstream_gap="numbers without axes, and integers", applies=_is_number_or_whole
+    ),
+    *(
+        Lowering(operator=f"new_{name}", lower=partial(_new, value), wrong=_LIKE)
+        for name, value in (("zeros", 0), ("empty", 0))
+    ),
+    Lowering(operator="new_ones", lower=partial(_new, 1)),
+    *(
+        Lowering(operator=name, lower=partial(_of_size, value), wrong=_LIKE, applies=_has_dtype)
+        for name, value in (("zeros", 0), ("ones", 1))
+    ),
+    Lowering(operator="scalar_tensor", lower=scalar_tensor, wrong=_LIKE),
+    Lowering(operator="new_full", lower=new_full, wrong=_LIKE),
     Lowering(operator="full_like", lower=full_like, wrong=_LIKE, applies=_is_other),
     *(Lowering(operator=name, lower=mean, wrong=_MEAN, applies=_is_whole) for name in ("mean", "mean.dim")),
 )

@@ -15,18 +15,6 @@ from builder.backends.coreml.lowerings.variables import (
 )
 
 
-def new_ones(mb: Builder, x: Var, size: Any, dtype: int | None = None, **_: Any) -> Var:
-    """`x.new_ones(size, dtype)`: ones of the dtype that is asked for, of x's own unless one is."""
-    import numpy as np
-    from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
-    from coremltools.converters.mil.mil import types
-
-    wanted = types.nptype_from_builtin(x.dtype) if dtype is None else NUM_TO_NUMPY_DTYPE[dtype]
-    if isinstance(size, list) and all(isinstance(length, int) for length in size):
-        return mb.const(val=np.ones(tuple(size), dtype=wanted))
-    return mb.fill(shape=mb.concat(values=size, axis=0) if isinstance(size, list) else size, value=wanted(1))
-
-
 def triu(mb: Builder, x: Var, diagonal: int = 0) -> Var:
     """The upper triangle of (…, H, W), zeros elsewhere: chosen, not subtracted, since infinity less itself is NaN."""
     import numpy as np
@@ -116,7 +104,6 @@ def _is_one_truth(condition: Var, x: Var | None = None, other: Var | None = None
 _INFINITE = UpstreamBug(issue=2771, summary="makes NaN of infinite elements", fixed_in="9.1.dev0")
 
 MASKS = (
-    Lowering(operator="new_ones", lower=new_ones),
     *(
         Lowering(operator=name, lower=where, upstream_gap="one truth alone", applies=_is_one_truth)
         for name in ("where", "where.self")

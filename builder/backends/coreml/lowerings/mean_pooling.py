@@ -57,7 +57,10 @@ def _starts(length: int, kernel: int, stride: int, padding: int, *, ceil_mode: b
 
 
 def _means(mb: Builder, x: Var, axis: int, starts: Sequence[int], kernel: int) -> Var:
-    """Sums over windows of one axis, divided by the size of a window; zeros stand outside."""
+    """Sums over windows of one axis, divided by the size of a window; zeros stand outside.
+
+    Divided first by a power of two that is exact, since a sum of what half precision just holds is infinite.
+    """
     import numpy as np
 
     length = fixed_size(x, axis, "average pooling")
@@ -68,8 +71,10 @@ def _means(mb: Builder, x: Var, axis: int, starts: Sequence[int], kernel: int) -
         zeros = [np.zeros(side, dtype=np.float32) for side in sides]
         parts = [zeros[0], x, zeros[1]] if before and after else [zeros[0], x] if before else [x, zeros[1]]
         x = mb.concat(values=promoted(*parts), axis=axis)
+    halved = 2.0 ** -math.ceil(math.log2(kernel))
+    x = mb.mul(x=x, y=halved)
     places = [take(mb, x, axis, [start + before + k for start in starts]) for k in range(kernel)]
-    return mb.mul(x=reduce(lambda a, b: mb.add(x=a, y=b), places), y=1 / kernel)
+    return mb.mul(x=reduce(lambda a, b: mb.add(x=a, y=b), places), y=1 / kernel / halved)
 
 
 def _is_divided(divisor_override: int | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""Rounding to decimals, signs, and inverse error functions."""
+"""Rounding to decimals, signs, inverse error functions, and sin(x) / x."""
 
 from __future__ import annotations
 
@@ -64,18 +64,41 @@ def erfinv(mb: Builder, x: Var) -> Var:
     towards the ends.
     """
     x = as_float(x)
-    inside = mb.mul(x=mb.sub(x=1.0, y=x), y=mb.add(x=1.0, y=x))
+    return _inverse(mb, x, mb.mul(x=mb.sub(x=1.0, y=x), y=mb.add(x=1.0, y=x)))
+
+
+def _inverse(mb: Builder, x: Var, inside: Var) -> Var:
+    """The inverse of the error function of x, given `1 - x²` as well as it is known."""
     w = mb.sub(x=0.0, y=mb.log(x=inside))
     central = _polynomial(mb, _CENTRAL, mb.sub(x=mb.minimum(x=w, y=5.0), y=2.5))
     tail = _polynomial(mb, _TAIL, mb.sub(x=mb.sqrt(x=mb.maximum(x=mb.minimum(x=w, y=40.0), y=5.0)), y=3.0))
     result = mb.mul(x=selected(mb, mb.less(x=w, y=5.0), central, tail), y=x)
     ends = mb.mul(x=x, y=float("inf"))
-    return selected(mb, mb.equal(x=mb.abs(x=x), y=1.0), ends, result)
+    return selected(mb, mb.equal(x=inside, y=0.0), ends, result)
 
 
 def ndtri(mb: Builder, x: Var) -> Var:
-    """Where the normal distribution reaches a share x: `sqrt(2) erfinv(2 x - 1)`."""
-    return mb.mul(x=erfinv(mb, mb.sub(x=mb.mul(x=as_float(x), y=2.0), y=1.0)), y=math.sqrt(2))
+    """Where the normal distribution reaches a share x: `sqrt(2) erfinv(2 x - 1)`.
+
+    `1 - (2 x - 1)²` is `4 x (1 - x)`; small shares are lost beside 1, in half precision those below 2^-12.
+    """
+    x = as_float(x)
+    inside = mb.mul(x=mb.mul(x=x, y=mb.sub(x=1.0, y=x)), y=4.0)
+    return mb.mul(x=_inverse(mb, mb.sub(x=mb.mul(x=x, y=2.0), y=1.0), inside), y=math.sqrt(2))
+
+
+def sinc(mb: Builder, x: Var) -> Var:
+    """`sin(pi x) / (pi x)`, and 1 at 0; whole periods are left out, which pi times x loses or is infinite of.
+
+    With the rest r in [-1, 1], `sin(pi r)` is `sin(pi (sign(r) - r))`, which is 0 at the ends, however pi is rounded.
+    """
+    x = as_float(x)
+    rest = mb.sub(x=x, y=mb.mul(x=mb.round(x=mb.mul(x=x, y=0.5)), y=2.0))
+    near = mb.sub(x=mb.sign(x=rest), y=rest)
+    rest = selected(mb, mb.greater(x=mb.abs(x=rest), y=0.5), near, rest)
+    is_zero = mb.equal(x=x, y=0.0)
+    share = mb.real_div(x=mb.sin(x=mb.mul(x=rest, y=math.pi)), y=mb.mul(x=selected(mb, is_zero, 1.0, x), y=math.pi))
+    return selected(mb, is_zero, 1.0, share)
 
 
 def _polynomial(mb: Builder, coefficients: Sequence[float], x: Var) -> Var:
@@ -100,4 +123,5 @@ SPECIAL = (
     Lowering(operator="sgn", lower=sgn),
     Lowering(operator="erfinv", lower=erfinv),
     Lowering(operator="special_ndtri", lower=ndtri),
+    *(Lowering(operator=name, lower=sinc) for name in ("sinc", "special_sinc")),
 )

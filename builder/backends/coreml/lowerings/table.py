@@ -5,6 +5,7 @@ from __future__ import annotations
 from builder.backends.coreml.lowerings.activation import ACTIVATION
 from builder.backends.coreml.lowerings.assignment import ASSIGNMENT
 from builder.backends.coreml.lowerings.attention import ATTENTION
+from builder.backends.coreml.lowerings.casts import CASTS
 from builder.backends.coreml.lowerings.cells import CELLS
 from builder.backends.coreml.lowerings.complex import COMPLEX
 from builder.backends.coreml.lowerings.composed import COMPOSED
@@ -38,6 +39,7 @@ from builder.backends.coreml.lowerings.solving import SOLVING
 from builder.backends.coreml.lowerings.sorting import SORTING
 from builder.backends.coreml.lowerings.special import SPECIAL
 from builder.backends.coreml.lowerings.statistics import STATISTICS
+from builder.backends.coreml.lowerings.training import TRAINING
 from builder.backends.coreml.lowerings.transposed_convolution import TRANSPOSED_CONVOLUTION
 from builder.backends.coreml.lowerings.truths import TRUTHS
 from builder.backends.coreml.lowerings.volumes import VOLUMES
@@ -47,6 +49,7 @@ LOWERINGS = by_operator(
     ACTIVATION,
     ASSIGNMENT,
     ATTENTION,
+    CASTS,
     CELLS,
     COMPLEX,
     COMPOSED,
@@ -80,6 +83,7 @@ LOWERINGS = by_operator(
     INDEXED_POOLING,
     SORTING,
     STATISTICS,
+    TRAINING,
     TRANSPOSED_CONVOLUTION,
     TRUTHS,
     WINDOWS,
