@@ -1,7 +1,7 @@
 """Many architectures, converted by the builder and by the script that people write: what works, and how right it is.
 
-    python benchmarks/zoo.py [--family torchvision|timm|transformers] [--half builder|script] [--again] [names …]
-    python benchmarks/zoo.py --write
+    python -m benchmarks.zoo [--family torchvision|timm|transformers] [--half HALF] [--again] [names …]
+    python -m benchmarks.zoo --write
 
 The first line runs what docs/zoo.json has no result for (`--again`: all that is named; `--failed`: what failed before),
 each architecture in a process of its own that is ended after `--timeout` seconds of processor time, and keeps every
@@ -14,7 +14,11 @@ transformers.
 SNR is of the artifact, executed by our runtime, against the PyTorch model: the worst output of two samples (of one for
 the script). Goal: over 80 dB, and no architecture that the script converts and we do not. Where it is missed, the page
 tells how far PyTorch in float32 is from itself in float64. Seconds are processor time in a process that has already
-imported torch and coremltools, checks included in the builder's.
+imported torch and coremltools, checks included in the builder's. "by" is the method that `capture.method: auto` took.
+
+Core AI has two halves of its own: `aimodel` is the same recipe in `format: aimodel`, `coreai-torch` is `torch.export`,
+its decompositions and `TorchConverter`, as Apple's guide has it. Their SNR is by Apple's interpreter, of one sample for
+the script; ours is by our runtime. They run smallest first, with every second architecture of timm.
 """
 
 from __future__ import annotations
@@ -35,15 +39,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from zoo_models import FAMILIES
+from benchmarks.zoo_models import FAMILIES, OF_CORE_AI
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, TABLE = ROOT / "docs" / "zoo.json", ROOT / "docs" / "zoo.md"
-HALVES = ("builder", "script")
+CORE_ML = ("builder", "script")
+CORE_AI = ("aimodel", "coreai-torch")
+HALVES = (*CORE_ML, *CORE_AI)
 GOAL_DB = 80.0
 _BUSY = 20
 """How many times its processor time a job may take on a machine that is busy with others."""
 TOOLS = ("torch", "torchvision", "coremltools", "numpy", "timm", "transformers")
+TOOLS_OF_CORE_AI = ("coreai-core", "coreai-torch")
 
 Results = dict[str, dict[str, Any]]
 """By `family/name/half`."""
@@ -59,7 +66,7 @@ def main() -> None:
     import_all()
     for key, family, name, half in _jobs(options, results):
         print(f"{key} …", end=" ", flush=True, file=sys.stderr)
-        result = {**run_alone(half, family, name, options.timeout), **_stamp()}
+        result = {**run_alone(half, family, name, options.timeout), **_stamp(half)}
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another run may have added to it
         results[key] = result
         _save(results)
@@ -84,12 +91,20 @@ def _jobs(options: argparse.Namespace, results: Results) -> Iterator[tuple[str, 
         raise SystemExit(f"the zoo has no {', '.join(sorted(unknown))}")
     for half in [options.half] if options.half else HALVES:
         for family in [options.family] if options.family else FAMILIES:
-            for name in FAMILIES[family]:
+            for name in _in_order(family, half, results):
                 key = f"{family}/{name}/{half}"
                 wanted = not options.names or name in options.names
                 again = options.again or (options.failed and key in results and not is_good(results[key]))
                 if wanted and (again or key not in results):
                     yield key, family, name, half
+
+
+def _in_order(family: str, half: str, results: Results) -> list[str]:
+    """The names of a family; for Core AI those of its sample, what took the builder least time first."""
+    if half in CORE_ML:
+        return list(FAMILIES[family])
+    seconds = {name: results.get(f"{family}/{name}/builder", {}).get("seconds", math.inf) for name in FAMILIES[family]}
+    return sorted(OF_CORE_AI[family], key=seconds.__getitem__)
 
 
 def import_all() -> None:
@@ -107,7 +122,8 @@ def import_all() -> None:
         import_coremltools()
         import timm  # noqa: F401
         import transformers  # noqa: F401
-        import zoo_job  # noqa: F401
+
+        import benchmarks.zoo_job  # noqa: F401
 
 
 def run_alone(half: str, family: str, name: str, timeout: float) -> dict[str, Any]:
@@ -129,14 +145,15 @@ def run_alone(half: str, family: str, name: str, timeout: float) -> dict[str, An
 
 
 def _job(half: str, name: str, recipe: dict[str, Any], folder: Path, timeout: float, answer: Any) -> None:
-    from zoo_job import run_job
+    from benchmarks.zoo_job import run_job
 
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(timeout), math.ceil(timeout)))
     answer.send(run_job(half, name, recipe, folder))
 
 
-def _stamp() -> dict[str, Any]:
-    return {"date": datetime.now(UTC).date().isoformat(), "versions": {name: version(name) for name in TOOLS}}
+def _stamp(half: str) -> dict[str, Any]:
+    tools = TOOLS if half in CORE_ML else (*TOOLS, *TOOLS_OF_CORE_AI)
+    return {"date": datetime.now(UTC).date().isoformat(), "versions": {name: version(name) for name in tools}}
 
 
 def _save(results: Results) -> None:
@@ -161,34 +178,60 @@ def table(results: Results) -> str:
     lines = [
         "# Zoo",
         "",
-        "Generated by `python benchmarks/zoo.py --write`; do not edit. What each column means is told at the head of",
+        "Generated by `python -m benchmarks.zoo --write`; do not edit. What each column means is told at the head of",
         f"`benchmarks/zoo.py`. Run with {_tools(results)} on {platform.system()} {platform.machine()}",
-        f"({_dates(results)}); seeded weights, fp32, iOS 17. Cells without a number were not run.",
+        f"({_dates(results)}); seeded weights, fp32, iOS 17, and iOS 27 for Core AI. What has no number was not run.",
     ]
     for family, models in FAMILIES.items():
-        lines += ["", f"## {family}", "", *_counts(family, list(models), results), ""]
-        lines += ["| architecture | script | SNR | s | MB | builder | SNR | s | MB | lowerings of ours |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+        lines += ["", f"## {family}", "", *_counts(family, list(models), CORE_ML, results), ""]
+        lines += ["| architecture | script | SNR | s | MB | builder | SNR | s | MB | by | lowerings of ours |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|---|---|"]
         lines += [_row(family, name, results) for name in models]
-        failed = [(n, results.get(f"{family}/{n}/builder")) for n in models]
-        reasons = [f"- {n}: {_reason(r)}" for n, r in failed if r is not None and not is_good(r)]
-        lines += ["", *reasons] if reasons else []
+        lines += _reasons(family, list(models), "builder", results)
+        lines += ["", f"### {family} for Core AI", ""]
+        ran = sum(_ran(family, name, results) for name in OF_CORE_AI[family])
+        lines += [f"{ran} of {len(OF_CORE_AI[family])} ran.", ""]
+        lines += [*_counts(family, list(OF_CORE_AI[family]), CORE_AI, results), ""]
+        lines += ["| architecture | coreai-torch | SNR | s | MB | builder | SNR | s | MB | ours | by | ours instead |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|---|---|---|"]
+        lines += [_core_ai_row(family, name, results) for name in OF_CORE_AI[family] if _ran(family, name, results)]
+        lines += _reasons(family, list(OF_CORE_AI[family]), "aimodel", results)
     return "\n".join(lines) + "\n"
 
 
-def _counts(family: str, names: list[str], results: Results) -> list[str]:
-    said = []
-    for half in HALVES:
+def _ran(family: str, name: str, results: Results) -> bool:
+    """Whether there is anything of an architecture for Core AI."""
+    return any(f"{family}/{name}/{half}" in results for half in CORE_AI)
+
+
+def _reasons(family: str, names: list[str], half: str, results: Results) -> list[str]:
+    failed = [(name, results.get(f"{family}/{name}/{half}")) for name in names]
+    reasons = [f"- {name}: {_reason(result)}" for name, result in failed if result is not None and not is_good(result)]
+    return ["", *reasons] if reasons else []
+
+
+def _counts(family: str, names: list[str], halves: tuple[str, ...], results: Results) -> list[str]:
+    summaries = []
+    for half in halves:
         ran = [results[key] for name in names if (key := f"{family}/{name}/{half}") in results]
         converted, good = sum(bool(r["converts"]) for r in ran), sum(is_good(r) for r in ran)
-        said.append(f"{half}: {converted} of {len(ran)} convert, {good} with over {GOAL_DB:g} dB")
-    return ["; ".join(said) + "."]
+        what = "builder" if half == "aimodel" else half
+        summaries.append(f"{what}: {converted} of {len(ran)} convert, {good} with over {GOAL_DB:g} dB")
+    return ["; ".join(summaries) + "."]
 
 
 def _row(family: str, name: str, results: Results) -> str:
     script, ours = (results.get(f"{family}/{name}/{half}") for half in ("script", "builder"))
     used = ", ".join((ours or {}).get("lowerings", []))
-    return "| " + " | ".join([name, *_cells(script), *_cells(ours), used]) + " |"
+    return "| " + " | ".join([name, *_cells(script), *_cells(ours), (ours or {}).get("method", ""), used]) + " |"
+
+
+def _core_ai_row(family: str, name: str, results: Results) -> str:
+    script, ours = (results.get(f"{family}/{name}/{half}") for half in ("coreai-torch", "aimodel"))
+    found = ours or {}
+    runtime = found.get("runtime_db")
+    more = ["" if runtime is None else f"{runtime:.0f}", found.get("method", ""), ", ".join(found.get("lowerings", []))]
+    return "| " + " | ".join([name, *_cells(script), *_cells(ours), *more]) + " |"
 
 
 def _cells(result: dict[str, Any] | None) -> list[str]:

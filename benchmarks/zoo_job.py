@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import time
 import warnings
 from pathlib import Path
@@ -24,24 +25,42 @@ SETTINGS: dict[str, Any] = {
 """The rest of each recipe; the script converts for the same target in the same precision."""
 
 
+_FOR_CORE_AI = {
+    "format": "aimodel",
+    "target": {"name": "ios27"},
+    "checks": {"parity": {"kind": "parity", "samples": 2, "stress": False, "search": 0}},
+}
+SETTINGS_OF: dict[str, dict[str, Any]] = {"aimodel": _FOR_CORE_AI, "coreai-torch": _FOR_CORE_AI}
+"""What a half changes of them."""
+
+
 def run_job(half: str, name: str, recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Convert one architecture in the empty folder `folder`; returns what the table says of it."""
     os.chdir(folder)
     os.environ |= {"BUILDER_CACHE": str(folder / "cache"), "TMPDIR": str(folder)}
     (folder / "recipes").mkdir()
     (folder / "recipes" / "zoo.yaml").write_text(
-        f"# {name}, for the zoo.\n{yaml.safe_dump({'schema': 1, **recipe, **SETTINGS})}"
+        f"# {name}, for the zoo.\n{yaml.safe_dump({'schema': 1, **recipe, **SETTINGS, **SETTINGS_OF.get(half, {})})}"
     )
     started = time.process_time()
     try:
-        found = by_builder() if half == "builder" else by_script()
+        found = _HALVES[half]()
     except Exception as error:
         found = {"converts": False, "error": _first_line(error)}
-    return {"seconds": round(time.process_time() - started, 1), **found}
+    return {"seconds": round(time.process_time() - started + _seconds_of_children(), 1), **found}
+
+
+def _seconds_of_children() -> float:
+    """Processor time of the process that holds Core AI, which is ended for that; 0 where there is none."""
+    from builder.backends.coreai.child import end
+
+    end()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def by_builder() -> dict[str, Any]:
-    """Build the recipe `zoo` here, and read its `build.json`."""
+    """Build the recipe `zoo` here, and read its `build.json`; what Apple's interpreter measures counts before ours."""
     from builder.__main__ import main
 
     said = io.StringIO()
@@ -51,12 +70,13 @@ def by_builder() -> dict[str, Any]:
     if not found:
         return {"converts": False, "code": code, "error": _told(said.getvalue())}
     document = json.loads(found[0].read_text())
-    (parity,) = [check for check in document["checks"] if check["kind"] == "parity"]
-    values = [value for value in parity["values"].values() if isinstance(value, dict)]
-    worst = min((float(v["snr_db"]) for v in values if v.get("snr_db") is not None), default=None)
+    ours, *apples = [check for check in document["checks"] if check["kind"] == "parity"]
+    parity = apples[0] if apples else ours
+    worst = _worst(parity)
     return {
         "converts": True,
         "snr_db": worst,
+        **({"runtime_db": _worst(ours)} if apples else {}),
         **({} if parity["passed"] or worst is None else {"torch_db": rounding_of_torch()}),
         "passed": parity["passed"],
         "reason": parity["reason"],
@@ -65,6 +85,12 @@ def by_builder() -> dict[str, Any]:
         "failures": document["capture"]["failures"],
         "lowerings": [used["operator"] for used in document["lowerings"]],
     }
+
+
+def _worst(check: dict[str, Any]) -> float | None:
+    """The lowest SNR of an output."""
+    values = [value for value in check["values"].values() if isinstance(value, dict)]
+    return min((float(v["snr_db"]) for v in values if v.get("snr_db") is not None), default=None)
 
 
 def rounding_of_torch() -> float:
@@ -86,8 +112,8 @@ def rounding_of_torch() -> float:
 
 def _told(said: str) -> str:
     """The error of a build, without the screen of obstacles and the places of files on this machine."""
-    lines = [line for line in said.splitlines() if line.startswith(("error:", "export does", "script does"))]
-    return re.sub(r"/\S*/", "", " ".join(lines))[:600]
+    lines = [line for line in said.splitlines() if line.startswith(("error", "export does", "script does"))]
+    return re.sub(r"/\S*/", "", " ".join(lines or said.splitlines()[-1:]))[:600]
 
 
 def by_script() -> dict[str, Any]:
@@ -117,6 +143,38 @@ def by_script() -> dict[str, Any]:
     worst = min(compare(a, np.asarray(b).reshape(a.shape)).snr_db for a, b in zip(expected, got, strict=True))
     size = sum(file.stat().st_size for file in Path("script.mlpackage").rglob("*") if file.is_file())
     return {"converts": True, "snr_db": worst, "bytes": size, "seconds": seconds}
+
+
+def by_coreai_torch() -> dict[str, Any]:
+    """Export and convert as Apple's guide says; the program is run by Apple's interpreter."""
+    from coreai_torch import TorchConverter, get_decomp_table
+
+    from builder.backends.coreai.engine import predict
+    from builder.util.measures import compare
+
+    module, (inputs,) = _loaded(1)
+    started = time.process_time()
+    path = Path("script.aimodel").absolute()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(module, tuple(inputs.values())).run_decompositions(get_decomp_table())
+        converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+        converter.add_exported_program(exported, input_names=list(inputs)).to_coreai().save_asset(path)
+    seconds = round(time.process_time() - started, 1)
+    with torch.no_grad():
+        expected = _tensors(module(*inputs.values()))
+    ((found,), _) = predict(path, [{name: _narrow(x).numpy() for name, x in inputs.items()}])
+    worst = min(compare(a, b.reshape(a.shape)).snr_db for a, b in zip(expected, found.values(), strict=True))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return {"converts": True, "snr_db": worst, "bytes": size, "seconds": seconds}
+
+
+def _narrow(x: torch.Tensor) -> torch.Tensor:
+    """Core AI has no 64-bit integers."""
+    return x.int() if x.dtype is torch.int64 else x
+
+
+_HALVES = {"builder": by_builder, "script": by_script, "aimodel": by_builder, "coreai-torch": by_coreai_torch}
 
 
 def _loaded(samples: int) -> tuple[torch.nn.Module, list[dict[str, torch.Tensor]]]:

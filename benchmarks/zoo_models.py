@@ -20,8 +20,8 @@ def _ids(length: int = 16, high: int = 200) -> dict[str, Any]:
 
 
 def _mask(length: int = 16) -> dict[str, Any]:
-    """A mask of ones: no padding; rows that are masked altogether are another question."""
-    return _tensor(1, length, dtype="int32", low=1, high=2)
+    """A mask of zeros and ones, as an input's range needs two integers."""
+    return _tensor(1, length, dtype="int32", low=0, high=2)
 
 
 def _torchvision(name: str, *shape: int, **arguments: Any) -> Recipe:
@@ -188,3 +188,9 @@ TRANSFORMERS: dict[str, Recipe] = {
 }  # fmt: skip
 
 FAMILIES = {"torchvision": TORCHVISION, "timm": TIMM, "transformers": TRANSFORMERS}
+
+OF_CORE_AI: dict[str, tuple[str, ...]] = {
+    **{name: tuple(models) for name, models in FAMILIES.items()},
+    "timm": tuple(TIMM)[::2],
+}
+"""What is converted for Core AI too: every second architecture of timm, and all others."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.record import LayerWeights, TriedArtifact
@@ -36,8 +35,8 @@ class TriedBuild:
     effects: tuple[CompressionEffect, ...]
     """Of the steps on the program."""
     prepared: Callable[[], PreparedModel]
-    converted: Callable[[], Any]
-    """The backend's model before compression."""
+    weight_users: Callable[[], Mapping[str, frozenset[str]]]
+    """By name of each weight, the values that are computed with it; of an artifact without compression."""
     reports: Callable[[], tuple[CheckReport, ...]]
     """The verdicts, where checks were asked for."""
 
@@ -93,8 +92,9 @@ class Candidate:
         for report in self.reports:
             for measure in _TOLD if check_named(report.kind).executes else ():
                 found = [value for value in _values(report, measure) if math.isfinite(value)]
+                key, worst = f"{report.name}.{measure}", max if measure in _WORST_IS_LARGEST else min
                 if found:
-                    values[f"{report.name}.{measure}"] = (max if measure in _WORST_IS_LARGEST else min)(found)
+                    values[key] = worst(*found, values.get(key, found[0]))  # an engine may have measured it before
         return TriedArtifact(what=self.what, bytes=self.bytes, passed=self.passes, values=values)
 
 

@@ -17,6 +17,7 @@ from builder.progress import Advance, Progress
 from builder.spec import BuildSpec
 from builder.spec.compression import WeightCompression
 from builder.spec.precision import AutoPrecision, Precision
+from builder.spec.target import target_of_format
 from builder.store.digests import bytes_digest, digest_of
 
 Keeping = Callable[[Mapping[str, str], Callable[[], dict[str, Any]]], Mapping[str, Any]]
@@ -40,7 +41,8 @@ def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progre
         compression = None
         if spec.automatic_compression is not None:
             measure = partial(_measured, trials, keep)
-            compression = choose_compression(spec.automatic_compression, spec.target, trials.with_compression, measure)
+            target = target_of_format(spec.target, spec.format)
+            compression = choose_compression(spec.automatic_compression, target, trials.with_compression, measure)
         return _chosen(precision, compression, trials)
 
 

@@ -8,15 +8,15 @@ measured once for each operator, with the noise of one method, and taken to grow
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import coreml_runtime as runtime
+from builder.analysis.numerics.graph import pairs
 from builder.analysis.numerics.operators import Comparison, compare_programs
 from builder.artifacts.stages import Sample
 from builder.auto.attempts import Candidate
-from builder.backends.coreml.compression.weights import Weight, operators_of, program_of
 
 _PROBES = ("palettize_4", "int8", "palettize_8", "palettize_6")
 """Whose noise is passed on to the outputs, the first that compresses a layer: above rounding, and below garbage."""
@@ -43,11 +43,17 @@ def measure_layers(
     layers = _layers(plain)
     names = {output for layer in layers for output in layer.outputs}
     compared = {
-        option: compare_programs(runtime.load(found.path), reference, inputs, candidates=_probed(option, names))
+        option: compare_programs(
+            runtime.load(found.path),
+            reference,
+            inputs,
+            candidates=_probed(option, names),
+            pairs=pairs(found.path, plain.path),
+        )
         for option, found in uniform.items()
     }
     gains = _gains(compared)
-    own = {option: {each.given_name: each.own_noise for each in one.measured} for option, one in compared.items()}
+    own = {option: _own_noise(one) for option, one in compared.items()}
     found = []
     for layer in layers:
         costs = {"none": [_bytes(plain, layer), 0.0]}
@@ -65,13 +71,21 @@ def _probed(option: str, names: set[str]) -> int:
     return len(names) if option in _PROBES[:2] else 0
 
 
+def _own_noise(compared: Comparison) -> dict[str, float]:
+    """By operator as `plain` calls it, its own noise; a cast of the method's has the same counterpart, and none."""
+    found: dict[str, float] = {}
+    for each in compared.measured:
+        found[each.name] = max(each.own_noise, found.get(each.name, 0.0))
+    return found
+
+
 def _gains(compared: Mapping[str, Comparison]) -> dict[str, float]:
     """By operator, the noise at the outputs for each noise at its own, from the first probe that has some."""
     gains: dict[str, float] = {}
     for option in _PROBES:
         for each in compared[option].measured if option in compared else ():
             if each.noise is not None and 0 < each.own_noise < math.inf and math.isfinite(each.noise):
-                gains.setdefault(each.given_name, each.noise / each.own_noise)
+                gains.setdefault(each.name, each.noise / each.own_noise)
     return gains
 
 
@@ -89,28 +103,17 @@ def _changed(candidate: Candidate) -> frozenset[str]:
 
 
 def _bytes(candidate: Candidate, layer: _Layer) -> int:
-    return sum(weight.bytes for weight in candidate.build.weights if weight.output in layer.outputs)
+    """What its weights take: they stand by their operator, or by their own name where the format keeps that."""
+    stored = {*layer.outputs, *layer.weights}
+    return sum(weight.bytes for weight in candidate.build.weights if weight.output in stored)
 
 
 def _layers(plain: Candidate) -> list[_Layer]:
-    program = program_of(plain.build.converted())
-    weights, outputs = operators_of(program)
-    return [
-        _Layer(
-            weights=tuple(weight.name for weight in group),
-            outputs=tuple(sorted({o for w in group for operator, _ in w.slots for o in outputs[operator]})),
-        )
-        for group in _connected(weights)
-    ]
-
-
-def _connected(weights: Iterable[Weight]) -> list[list[Weight]]:
     """Weights in groups that share no operator."""
-    groups: list[tuple[set[str], list[Weight]]] = []
-    for weight in weights:
-        operators = {operator for operator, _ in weight.slots}
-        meeting = [group for group in groups if group[0] & operators]
-        groups = [group for group in groups if not group[0] & operators]
-        merged = [each for _, members in meeting for each in members]
-        groups.append((operators.union(*(names for names, _ in meeting)), [*merged, weight]))
-    return [members for _, members in groups]
+    groups: list[tuple[frozenset[str], tuple[str, ...]]] = []
+    for weight, outputs in plain.build.weight_users().items():
+        meeting = [group for group in groups if group[0] & outputs]
+        groups = [group for group in groups if not group[0] & outputs]
+        merged = tuple(each for _, members in meeting for each in members)
+        groups.append((outputs.union(*(shared for shared, _ in meeting)), (*merged, weight)))
+    return [_Layer(weights=weights, outputs=tuple(sorted(outputs))) for outputs, weights in groups]

@@ -87,6 +87,12 @@ class Backend(Protocol):
     def program_file(self, model: Any, folder: Path) -> Path:
         """Where a converted or compressed model lies for the runtime; it may be written to `folder` for that."""
 
+    def weight_users(self, model: Any, artifact: Path) -> Mapping[str, frozenset[str]]:
+        """By name of each weight of an uncompressed model, the values computed with it, as `artifact` calls them.
+
+        `model` is the converted one, and `artifact` what the seal stage made of it.
+        """
+
     def describe(self, path: Path) -> ArtifactDescription:
         """What an artifact says of itself; nothing is executed."""
 

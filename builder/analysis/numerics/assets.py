@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
 from builder.analysis.numerics.graph import Node
-from builder.backends.coreai.modules import STORAGE, recipe_type, weight_name
+from builder.backends.coreai.modules import STORAGE, mentioned, recipe_type, weight_name
 from coreml_runtime.coreai.loading import read_function
 from coreml_runtime.ops.context import TensorType
-from coreml_runtime.program import Block, Function, Operation, Reference
+from coreml_runtime.program import Function, Operation
 
 _FLOATS = ("fp16", "fp32", "bf16")
 
@@ -21,7 +21,7 @@ def asset_nodes(path: Path) -> tuple[Node, ...]:
     weights: dict[str, str] = {}
     nodes = []
     for operation in read_function(path).block.operations:
-        names = tuple(_mentioned(operation))
+        names = tuple(mentioned(operation))
         outputs = tuple(output.name for output in operation.outputs)
         stored = None
         if operation.type == "const":
@@ -47,7 +47,7 @@ def counterparts(artifact: Path, reference: Path) -> Mapping[str, str]:
         for one, other in zip(mine, theirs, strict=True):
             found |= {a.name: b.name for a, b in zip(one.outputs, other.outputs, strict=True)}
     for operation in here.casts:
-        (source,) = _mentioned(operation)
+        (source,) = mentioned(operation)
         if source in found:
             found[operation.outputs[0].name] = found[source]
     return found
@@ -67,7 +67,7 @@ class _Program:
         types = {entry.name: entry.type for entry in function.inputs}
         computing, casts, weights = [], [], set[str]()
         for operation in function.block.operations:
-            names = list(_mentioned(operation))
+            names = list(mentioned(operation))
             types |= {output.name: output.type for output in operation.outputs}
             outputs = {output.name for output in operation.outputs}
             if operation.type in (*STORAGE, "const") or (names and weights.issuperset(names)):
@@ -88,15 +88,3 @@ class _Program:
 
 def _is_float(declared: object) -> bool:
     return isinstance(declared, TensorType) and declared.dtype in _FLOATS
-
-
-def _mentioned(operation: Operation) -> Iterator[str]:
-    for argument in operation.inputs.values():
-        yield from (each.name for each in argument if isinstance(each, Reference))
-    for block in operation.blocks:
-        yield from _inside(block)
-
-
-def _inside(block: Block) -> Iterator[str]:
-    for operation in block.operations:
-        yield from _mentioned(operation)

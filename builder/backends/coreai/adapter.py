@@ -11,6 +11,7 @@ import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from coreai._compiler.ir import (
     IntegerAttr,
     IntegerType,
     RankedTensorType,
+    ShapedType,
     StringAttr,
 )
 from coreai_torch._aten_to_core import _aten_to_core_resolver
@@ -209,6 +211,88 @@ def lookup(indices: Any, table: Any, axis: int, shape: tuple[int, ...]) -> Any:
 def spread(values: Any, mask: Any) -> Any:
     """A dense tensor with `values` (N) where `mask` (1 bit an element) is one, and zeros elsewhere."""
     return coreai.sparse_with_bitmask_to_dense(coreai.build_sparse_with_bitmask(values=values, bitmask=mask))
+
+
+def quantized(value: Any, scale: float, zero: int) -> Any:
+    """`value` on its way through 8-bit integers, with one scale and zero point; made right behind it."""
+    of, count = value.type.element_type, value.type.rank
+    with _behind(value):
+        step = _splat([], of, FloatAttr.get(of, _at_least(scale, str(of))))
+        kind = IntegerType.get_signed(8)
+        start = _splat([], kind, IntegerAttr.get(kind, zero))
+        nothing = _splat([], of, FloatAttr.get(of, 0.0))
+        wide = IntegerType.get_signed(32)
+        axes = DenseElementsAttr.get(np.arange(count, dtype=np.int32), type=RankedTensorType.get([count], wide))
+        all_axes = coreai.ConstantOp(value=axes).result
+        shape = [
+            ShapedType.get_dynamic_size() if value.type.is_dynamic_dim(d) else value.type.shape[d] for d in range(count)
+        ]
+        integers = RankedTensorType.get(shape, kind)
+        small = coreai.QuantizeOp(value, step, start, nothing, all_axes, results=[integers]).result
+        return coreai.DequantizeOp(small, step, start, nothing, all_axes, results=[value.type]).result
+
+
+def _at_least(scale: float, of: str) -> float:
+    """A scale that is not rounded to zero."""
+    return max(scale, float(np.finfo(_TYPES[of]).smallest_subnormal))
+
+
+def _behind(value: Any) -> Any:
+    """A context manager: what is made inside stands right behind the operator that makes `value`."""
+    made = owner(value)
+    block = value.owner if made is None else made.block
+    operations = list(block.operations)
+    if made is None:
+        return _placed(operations[0])
+    place = next(number for number, each in enumerate(operations) if each.operation == made)
+    return _placed(operations[place + 1])
+
+
+@contextmanager
+def _placed(operation: Any) -> Iterator[None]:
+    with operation.operation.location, InsertionPoint(operation):
+        yield
+
+
+def _splat(shape: list[int], of: Any, attribute: Any) -> Any:
+    return coreai.ConstantOp(value=DenseElementsAttr.get_splat(RankedTensorType.get(shape, of), attribute)).result
+
+
+def main_graph(program: Any) -> Any:
+    """The one function that an app can call."""
+    (graph,) = (graph for graph in graphs(program) if not is_private(graph))
+    return graph
+
+
+def operations_of(graph: Any) -> list[Any]:
+    """The operators that stand in a function itself, its outputs the last."""
+    return [each.operation for each in graph.regions[0].blocks[0].operations]
+
+
+def arguments_of(graph: Any) -> list[Any]:
+    """What a function takes."""
+    return list(graph.regions[0].blocks[0].arguments)
+
+
+def owner(value: Any) -> Any:
+    """The operator that makes a value; None where a function or block takes it."""
+    made = value.owner
+    return made.operation if hasattr(made, "operation") else None
+
+
+def uses(value: Any) -> list[tuple[Any, int]]:
+    """Who reads a value: operators and the numbers of the operands, in no order."""
+    return [(use.owner.operation, use.operand_number) for use in value.uses]
+
+
+def has_one_use(value: Any) -> bool:
+    """Whether one operator reads a value, once."""
+    return len(uses(value)) == 1
+
+
+def is_read(value: Any) -> bool:
+    """Whether an operator reads a value, other than the end of its function."""
+    return any(plain_name(operation) not in ("output", "yield") for operation, _ in uses(value))
 
 
 def replace(constant: Any, value: Any) -> None:

@@ -67,12 +67,12 @@ class CoreAI:
         spec: BuildSpec,
         progress: Progress,
         *,
-        published: Preprocessing | None,  # noqa: ARG002 - no step here takes calibration data
+        published: Preprocessing | None,
     ) -> CompressedModel:
-        """By our own quantiser and k-means, as Core AI's storage."""
+        """By our own quantiser and k-means, as Core AI's storage; activations on ranges that our runtime measures."""
         from builder.backends.coreai.compress import compress
 
-        return compress(converted, spec, progress)
+        return compress(converted, spec, progress, published=published)
 
     def seal(
         self,
@@ -105,6 +105,12 @@ class CoreAI:
         """The asset."""
         path: Path = model.path
         return path
+
+    def weight_users(self, model: Any, artifact: Path) -> Mapping[str, frozenset[str]]:  # noqa: ARG002 - it has no names
+        """By our own reader of the artifact."""
+        from builder.backends.coreai.modules import weight_users
+
+        return weight_users(artifact)
 
     def describe(self, path: Path) -> ArtifactDescription:
         """By our own reader, which needs none of Apple's packages."""

@@ -54,6 +54,14 @@ def call(function: str, *arguments: Any, seconds: float, **named: Any) -> Any:
         return child.call(function, arguments, named, seconds)
 
 
+def end() -> None:
+    """End the child of this process, where there is one; the next call starts another."""
+    with _LOCK:
+        child = _CHILDREN.pop(os.getpid(), None)
+    if child is not None:
+        child.close()
+
+
 class Child:
     """A running process of `worker.py` and the pipes to it."""
 

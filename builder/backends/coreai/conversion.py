@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.backends.coreai.child import call
+from builder.backends.coreai.modules import LEAST
 from builder.errors import ConfigurationError, ConversionError
 from builder.util.suggest import did_you_mean
 
@@ -274,10 +275,6 @@ def _save(program: Any, constants: Mapping[str, Any], declared: Declared, destin
     name_weights(converted, constants)
     destination.parent.mkdir(parents=True, exist_ok=True)
     converted.save_asset(destination)
-
-
-LEAST = 10
-"""Constants of floats with fewer elements stay unnamed in the program, as in Core ML."""
 
 
 def name_weights(program: Any, constants: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.artifacts.stages import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel, UsedLowering
 from builder.backends.coreai.archive import Asset
+from builder.backends.coreai.compression.module_forms import module_forms
 from builder.backends.coreai.compression.restore import restore
 from builder.backends.coreai.conversion import Declared, Halves
 from builder.backends.coreai.conversion import convert as convert_program
@@ -36,7 +37,7 @@ def convert(
         states={name: (path, spec.state[name].dtype) for name, path in prepared.states.items()},
     )
     converted = convert_program(source.program, asset.path, declared, _halves(spec))
-    asset = _restored(prepared, asset)
+    asset, plain = _restored(prepared, asset)
     lowerings = [
         UsedLowering(operator=name, why="coreai-torch has no lowering for it, or gets it wrong", times=times)
         for name, times in converted.decomposed.items()
@@ -48,21 +49,26 @@ def convert(
     target = target_of_format(spec.target, spec.format)
     if target != spec.target:
         line += f", for {target.name}: Core AI is not in {spec.target.name}"
+    if plain:
+        line += f"; stored plain: {', '.join(plain[:3])}{f' and {len(plain) - 3} more' if len(plain) > 3 else ''}"
     return ConvertedModel(
         model=asset, lowerings=(*source.lowerings, *lowerings), summary=line, modules=operator_modules(asset.path)
     )
 
 
-def _restored(prepared: PreparedModel, asset: Asset) -> Asset:
-    """The asset with the compressed weights of a finished Core ML file as that has them."""
+def _restored(prepared: PreparedModel, asset: Asset) -> tuple[Asset, list[str]]:
+    """The asset with weights as a finished Core ML file has them, or as steps on the PyTorch model made them.
+
+    Also the names of those that the conversion has folded into something else, which are stored plain.
+    """
     sources = [module for module in prepared.module.modules() if isinstance(module, CoreMLModule)]
     forms = {name: form for source in sources for name, form in source.forms().items()}
+    forms |= module_forms(prepared.module)
     if not forms:
-        return asset
+        return asset, []
     folder = Path(tempfile.mkdtemp(prefix="builder-coreai-"))
     small = Asset(folder / "model.aimodel", folder, asset.known)
-    restore(asset.path, small.path, forms)
-    return small
+    return small, restore(asset.path, small.path, forms)
 
 
 def _known(prepared: PreparedModel, spec: BuildSpec) -> dict[str, Any]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from coreml_runtime.coreai.loading import read_function
-from coreml_runtime.program import Reference
+from coreml_runtime.ops.context import TensorType
+from coreml_runtime.program import Operation, Reference
+
+LEAST = 10
+"""Constants of floats with fewer elements stay unnamed in the program, as in Core ML."""
 
 PARTS = ("data", "scale", "zero", "table", "indices", "mask", "values")
 """What compression puts behind a weight's name."""
@@ -57,3 +63,45 @@ def operator_modules(asset: Path) -> dict[str, str]:
             is_weight = operation.type in RELAYING and names[0] in of_weights
             (of_weights if is_weight else found).update(dict.fromkeys(outputs, path))
     return found
+
+
+def weight_users(asset: Path) -> dict[str, frozenset[str]]:
+    """By name of each weight of an uncompressed asset, the values that are computed with it, as the runtime names them.
+
+    Operators that only re-lay a weight pass it on.
+    """
+    made_of: dict[str, str] = {}
+    users: dict[str, set[str]] = {}
+    for operation in read_function(asset).block.operations:
+        outputs = [output.name for output in operation.outputs]
+        if operation.type == "const":
+            if _is_weight(operation):
+                made_of |= dict.fromkeys(outputs, operation.name)
+                users.setdefault(operation.name, set())
+            continue
+        names = list(mentioned(operation))
+        weights = [made_of[name] for name in names if name in made_of]
+        if weights and operation.type in RELAYING and names[0] in made_of:
+            made_of |= dict.fromkeys(outputs, weights[0])
+        else:
+            for weight in weights:
+                users[weight] |= set(outputs)
+    return {name: frozenset(values) for name, values in users.items() if values}
+
+
+def _is_weight(constant: Operation) -> bool:
+    """Whether compression takes a constant: floats with two axes or more, stored under a name."""
+    (output,) = constant.outputs
+    declared = output.type
+    if not isinstance(declared, TensorType) or declared.dtype not in ("fp16", "fp32"):
+        return False
+    return len(declared.shape) > 1 and math.prod(size or 1 for size in declared.shape) >= LEAST
+
+
+def mentioned(operation: Operation) -> Iterator[str]:
+    """The values that an operator reads, those of the blocks in it included."""
+    for argument in operation.inputs.values():
+        yield from (each.name for each in argument if isinstance(each, Reference))
+    for block in operation.blocks:
+        for inner in block.operations:
+            yield from mentioned(inner)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.artifacts.stages import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing, Sample
-from builder.backends.coreml.compression.activations import ActivationStep, measure_ranges, range_of, share_ranges
+from builder.backends.coreml.compression.activations import ActivationStep, range_of, share_ranges
 from builder.backends.coreml.compression.neural_network import compress_network
 from builder.backends.coreml.compression.palettize import lookup_table
 from builder.backends.coreml.compression.prune import numpy_with_exact_percentiles
@@ -18,6 +18,7 @@ from builder.backends.coreml.convert import conversion_errors
 from builder.backends.coreml.mlpackage import KeptPackage
 from builder.backends.coreml.patches.apply import patched
 from builder.backends.coreml.patches.conversion import fast_conversion, validate_program
+from builder.backends.ranges import measure_ranges
 from builder.data import draw_samples
 from builder.progress import Progress
 from builder.spec import BuildSpec
@@ -93,7 +94,8 @@ def _said(step: Step | ActivationStep) -> str:
 def _applied(step: Step | ActivationStep, model: MLModel, spec: BuildSpec) -> Any:
     """A new model with the step applied to it; `model` stays as it is."""
     if isinstance(step, ActivationStep):
-        ranges = measure_ranges(_all_values(model), step.samples, step.progress)
+        with step.progress.bar("calibrate", len(step.samples), unit="it") as advance:
+            ranges = measure_ranges(_all_values(model), step.samples, advance)
 
         def quantize(program: Program) -> None:
             share_ranges(ranges, program)
@@ -106,12 +108,20 @@ def _applied(step: Step | ActivationStep, model: MLModel, spec: BuildSpec) -> An
 
 
 def _all_values(model: MLModel) -> Callable[[Sample], Mapping[str, Any]]:
-    """What returns every value that `model` computes for a sample, by its name in the program; states go on."""
+    """What returns every value that `model` computes for a sample, by its name in the program; states go on.
+
+    Pictures are as the program's own variables hold them: levels of 0 to 255.
+    """
     import coreml_runtime as runtime
 
     loaded = runtime.load(model.package_path)
     state = loaded.make_state() if loaded.states else None
-    return lambda sample: loaded.predict(dict(sample.given), state=state, intermediates="all")
+
+    def run(sample: Sample) -> Mapping[str, Any]:
+        values = loaded.predict(dict(sample.given), state=state, intermediates="all")
+        return values | {name: tensor.numpy() for name, tensor in sample.tensors.items()}
+
+    return run
 
 
 def _with_program(model: MLModel, change: Callable[[Any], None]) -> Any:

@@ -72,7 +72,7 @@ def as_tried(run: Run) -> TriedBuild:
         method=run[CAPTURE].facts.method,
         effects=compressed.facts.effects,
         prepared=lambda: run[PREPARE].value(),
-        converted=lambda: converted.value().model,
+        weight_users=lambda: run.backend.weight_users(converted.value().model, sealed.value().path),
         reports=lambda: run[VERIFY].value(),
     )
 

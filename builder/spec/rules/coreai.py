@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from builder.errors import Diagnostic
 from builder.spec import BuildSpec
-from builder.spec.compression import AutoCompression, QuantizeActivations
 from builder.spec.inputs import TensorInput
+from builder.spec.module_compression import QuantizationAwareTraining
 from builder.spec.precision import AutoPrecision, Mixed
 
 _CORE_ML = "build `format: mlpackage` for this"
@@ -56,18 +56,11 @@ def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _compression(spec: BuildSpec) -> Iterator[Diagnostic]:
-    for name, step in spec.compression.items():
-        what = None
-        if isinstance(step, AutoCompression):
-            what = "compression auto chooses by measuring Core ML programs"
-        elif isinstance(step, QuantizeActivations):
-            what = "quantize_activations is made by coremltools"
-        elif name in spec.module_compression:
-            what = f"{step.kind} marks layers as coremltools reads them"
-        if what is not None:
+    for name, step in spec.module_compression.items():
+        if isinstance(step, QuantizationAwareTraining):
             yield Diagnostic(
                 code="B0243",
                 path=("compression", name),
-                message=f"{what}, and the format is aimodel",
-                hint="take linear_quantize, palettize or prune, which have Core AI's own storage; or " + _CORE_ML,
+                message=f"what {step.kind} makes has quantized tensors, which torch.export does not take",
+                hint="take linear_quantize with quantize_activations on the weights that training gave; or " + _CORE_ML,
             )

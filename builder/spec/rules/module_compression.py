@@ -13,6 +13,7 @@ from builder.spec.module_compression import (
 )
 from builder.spec.problems import Path, needs
 from builder.spec.source_kinds import kind_of
+from builder.spec.target import FORMATS
 
 
 def module_compression_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
@@ -36,7 +37,7 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
                 message=f"{step.kind} compresses PyTorch modules, and a source of kind {spec.source.kind} has none",
                 hint="compress the converted program instead: linear_quantize, palettize or prune",
             )
-        elif spec.capture.method not in ("auto", "trace"):
+        elif spec.capture.method not in ("auto", *(FORMATS[spec.format].capture_methods or ("trace",))):
             yield Diagnostic(
                 code="B0253",
                 path=("capture", "method"),

@@ -12,7 +12,7 @@ from coreml_runtime.coreai.dialect import GraphType, HandleType, TokenType, Unkn
 from coreml_runtime.coreai.fusion import KERNELS, fuse
 from coreml_runtime.coreai.graphs import Graph, Port
 from coreml_runtime.coreai.ops import operators
-from coreml_runtime.coreai.translate import translate
+from coreml_runtime.coreai.translate import place_names, translate
 from coreml_runtime.dtypes import Precision
 from coreml_runtime.errors import InputError, UnsupportedError
 from coreml_runtime.features import ArrayFeature, Feature, Interface
@@ -57,6 +57,12 @@ def read_function(path: str | Path, function: str | None = None) -> Function:
     """A function as its operations, nothing joined; constants bear the names of their resources. Raises as `load`."""
     asset = open_asset(path)
     return translate(asset.program, _choose(asset, function), operators())[0]
+
+
+def read_names(path: str | Path, function: str | None = None) -> list[tuple[str, ...]]:
+    """What the runtime calls the results of each operation that stands in a function itself, in the file's order."""
+    asset = open_asset(path)
+    return place_names(asset.program, _choose(asset, function), operators())
 
 
 def _choose(asset: Asset, function: str | None) -> Graph:

@@ -49,6 +49,13 @@ def translate(program: Program, graph: Graph, kernels: Mapping[str, Kernel]) -> 
     return translator.function(graph)
 
 
+def place_names(program: Program, graph: Graph, kernels: Mapping[str, Kernel]) -> list[tuple[str, ...]]:
+    """What `translate` calls the results of each operation of the graph itself, in order; tokens are empty texts."""
+    translator = _Translator(program=program, kernels=kernels)
+    translator.function(graph)
+    return [tuple(translator.names.get(value, "") for value in raw.results) for raw in graph.block.operations]
+
+
 def reachable(program: Program, graph: Graph) -> dict[str, Graph]:
     """A graph and those that it invokes, directly or not. ModelError where one is missing."""
     found = {graph.name: graph}

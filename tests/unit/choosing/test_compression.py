@@ -68,6 +68,20 @@ def test_no_uniform_method_that_passes_is_smaller(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
+def test_core_ai_has_a_method_for_each_layer_too() -> None:
+    pytest.importorskip("coreai", reason="needs the extra coreai, which has wheels for Linux x86-64 and macOS alone")
+    assert main(["recipe=small", LIMIT, "format=aimodel", "-q"]) == 0
+    built = record("small/checks.parity.snr_db.min=25,format=aimodel")
+    tried = built["chosen"]["tried"]
+    passing = [each["bytes"] for each in tried if each["what"].endswith("for all layers") and each["passed"]]
+    assert built["artifact"]["bytes"] < min(passing)
+    assert snr(built) >= 25
+    assert {name for step in built["chosen"]["compression"].values() for name in step["names"]} == {
+        "2.weight", "4.weight",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
 def test_another_limit_measures_no_layer_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["choose", "recipe=small", LIMIT, "-q"]) == 0
 

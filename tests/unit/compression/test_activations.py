@@ -17,7 +17,8 @@ from torch import nn
 import coreml_runtime as runtime
 from builder.artifacts.stages import CompressedModel, ConvertedModel, Sample
 from builder.backends.coreml import compress as stage
-from builder.backends.coreml.compression.activations import measure_ranges, share_ranges
+from builder.backends.coreml.compression.activations import share_ranges
+from builder.backends.ranges import measure_ranges
 from builder.errors import ConfigurationError, ConversionError
 from builder.progress import Silent
 from tests.unit.stages.small_builds import convert_module, make_spec, operators
@@ -105,8 +106,9 @@ def test_scales_are_those_that_coremltools_derives_where_the_last_sample_is_the_
 
 def test_ranges_cover_all_samples_and_are_shared_around_a_concat() -> None:
     samples = [_sample(2.0, 1), _sample(1.0, 2)]
-    values = {id(s): {"a": s.tensors["x"].numpy() * 3, "flags": np.ones(2, bool)} for s in samples}
-    ranges = measure_ranges(lambda sample: values[id(sample)], samples, Silent())
+    arrays = {id(s): s.tensors["x"].numpy() for s in samples}
+    values = {key: {"x": x, "a": x * 3, "flags": np.ones(2, bool)} for key, x in arrays.items()}
+    ranges = measure_ranges(lambda sample: values[id(sample)], samples, lambda _: None)
     everything = np.stack([s.tensors["x"].numpy() for s in samples])
     assert ranges.keys() == {"a", "x"}
     assert ranges["x"] == {"rmin": everything.min(), "rmax": everything.max()}

@@ -11,7 +11,14 @@ from typing import Any
 from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreai.child import call
 from builder.errors import ConversionError
-from builder.spec.compression import LinearQuantize, Palettize, Prune, WeightCompression
+from builder.spec.compression import (
+    LinearQuantize,
+    Palettize,
+    ProgramCompression,
+    Prune,
+    QuantizeActivations,
+    WeightCompression,
+)
 
 _SECONDS = 3600.0
 
@@ -25,33 +32,65 @@ class Compressed:
     skipped: tuple[SkippedLayer, ...]
 
 
-def compress(asset: Path, folder: Path, steps: Mapping[str, WeightCompression]) -> list[Compressed]:
+Samples = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By name of a step that calibrates, the inputs of the function."""
+
+
+def compress(
+    asset: Path, folder: Path, steps: Mapping[str, ProgramCompression], samples: Samples | None = None
+) -> list[Compressed]:
     """Apply the steps in their order; the asset after each lies in `folder`.
 
     Raises ConversionError where a step names a weight that does not exist, or changes none.
     """
-    results: list[Compressed] = call("compression.compress:run", asset, folder, dict(steps), seconds=_SECONDS)
+    results: list[Compressed] = call(
+        "compression.compress:run", asset, folder, dict(steps), dict(samples or {}), seconds=_SECONDS
+    )
     return results
 
 
-def run(asset: Path, folder: Path, steps: Mapping[str, WeightCompression]) -> list[Compressed]:
+def run(asset: Path, folder: Path, steps: Mapping[str, ProgramCompression], samples: Samples) -> list[Compressed]:
     """What `compress` does, in the child."""
+    from builder.backends.coreai.compression.activations import quantize_activations
+
+    plain, forms = asset, _plain_forms(asset)
+    results: list[Compressed] = []
+    for number, (name, step) in enumerate(steps.items()):
+        if isinstance(step, QuantizeActivations):
+            current = results[-1].asset if results else asset
+            made = folder / f"plain_{number}.aimodel"
+            changed, skipped = quantize_activations(name, step, plain, current, samples[name], made)
+            plain = made
+        else:
+            changed, skipped = _apply(name, step, _weights(plain), forms)
+        result = folder / f"step_{number}.aimodel"
+        _write(plain, result, forms)
+        results.append(Compressed(asset=result, changed=tuple(changed), skipped=tuple(skipped)))
+    return results
+
+
+def _weights(asset: Path) -> list[Any]:
+    """The weights of a program without compressed ones."""
+    from builder.backends.coreai import adapter
+    from builder.backends.coreai.compression.weights import find_weights
+
+    program = adapter.load_program(asset)
+    with adapter.module_of(program).context:
+        return find_weights(program)
+
+
+def _plain_forms(asset: Path) -> dict[str, Any]:
+    """By name of each weight, its values."""
     from builder.backends.coreai import adapter
     from builder.backends.coreai.compression.weights import find_weights
     from coreml_runtime.forms import Form
 
     program = adapter.load_program(asset)
     with adapter.module_of(program).context:
-        weights = find_weights(program)
         constants = adapter.constants(program)
-        forms = {weight.place: Form(dense=adapter.constant_array(constants[weight.place])) for weight in weights}
-    results = []
-    for number, (name, step) in enumerate(steps.items()):
-        changed, skipped = _apply(name, step, weights, forms)
-        made = folder / f"step_{number}.aimodel"
-        _write(asset, made, weights, forms)
-        results.append(Compressed(asset=made, changed=tuple(changed), skipped=tuple(skipped)))
-    return results
+        return {
+            weight.name: Form(dense=adapter.constant_array(constants[weight.place])) for weight in find_weights(program)
+        }
 
 
 def _methods() -> Mapping[type[Any], Callable[..., Any]]:
@@ -63,7 +102,7 @@ def _methods() -> Mapping[type[Any], Callable[..., Any]]:
 
 
 def _apply(
-    name: str, step: WeightCompression, weights: Sequence[Any], forms: dict[int, Any]
+    name: str, step: WeightCompression, weights: Sequence[Any], forms: dict[str, Any]
 ) -> tuple[list[str], list[SkippedLayer]]:
     """Give the chosen weights their new form; the names of those changed, and the others with the reason."""
     from builder.backends.coreml.compression.selection import select
@@ -75,11 +114,11 @@ def _apply(
         if weight.size <= step.weight_threshold:
             found: Any = f"{weight.size} elements, and weight_threshold is {step.weight_threshold}"
         else:
-            found = method(forms[weight.place], step, weight.channels)
+            found = method(forms[weight.name], step, weight.channels)
         if isinstance(found, str):
             skipped.append(SkippedLayer(step=name, name=weight.name, reason=found))
         else:
-            forms[weight.place] = found
+            forms[weight.name] = found
             changed.append(weight.name)
     if not changed:
         raise _nothing(name, step, skipped, [w.name for w in chosen if w.size > step.weight_threshold])
@@ -103,15 +142,16 @@ def _nothing(
     )
 
 
-def _write(asset: Path, destination: Path, weights: Sequence[Any], forms: Mapping[int, Any]) -> None:
+def _write(asset: Path, destination: Path, forms: Mapping[str, Any]) -> None:
     """The program with every weight in its form."""
     from builder.backends.coreai import adapter
     from builder.backends.coreai.compression.emit import emit
+    from builder.backends.coreai.compression.weights import find_weights
 
     program = adapter.load_program(asset)
     with adapter.module_of(program).context:
         constants = adapter.constants(program)
-        for weight in weights:
-            if forms[weight.place].is_compressed:
-                emit(constants[weight.place], forms[weight.place], weight.name)
+        for weight in find_weights(program):
+            if forms[weight.name].is_compressed:
+                emit(constants[weight.place], forms[weight.name], weight.name)
     program.save_asset(destination)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.backends.coreai import adapter
-from builder.backends.coreai.conversion import LEAST
+from builder.backends.coreai.modules import LEAST, STORAGE
 
 _PASSES_ON = ("transpose", "reshape", "cast", "expand_dims", "shrink_dims", "broadcast_in_dims")
 _AS_MIL = {
@@ -51,6 +51,8 @@ def find_weights(program: Any) -> list[Weight]:
             continue
         name = adapter.resource_name(op)
         users = list(adapter.final_users(op, _PASSES_ON))
+        if any(user.name in STORAGE for user in users):
+            continue  # a part of what is compressed already
         types = {user.name for user in users}
         found.append(
             Weight(

@@ -6,7 +6,7 @@ sample alone (https://github.com/apple/coremltools/issues/2724). Ours come from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from builder.artifacts.stages import Sample, SkippedLayer
 from builder.backends.coreml.compression.selection import select
+from builder.backends.ranges import Range, join_ranges
 from builder.errors import ConversionError
 from builder.progress import Progress
 from builder.spec.compression import QuantizeActivations
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 KINDS = ("conv", "linear", "add", "avg_pool", "max_pool")
 """The types of operators whose inputs and outputs coremltools quantizes."""
-
-Range = Mapping[str, np.floating[Any]]
-"""`rmin` and `rmax` of a value over all samples, as coremltools' passes take them."""
 
 
 @dataclass(kw_only=True)
@@ -82,48 +80,16 @@ class ActivationStep:
         return cto.OptimizationConfig(global_config=quantizer, op_name_configs=left)
 
 
-def measure_ranges(
-    predict: Callable[[Sample], Mapping[str, Any]], samples: Sequence[Sample], progress: Progress
-) -> dict[str, Range]:
-    """The smallest and the largest number of every value, over all samples; `predict` returns all values by name.
-
-    Values that are not numbers are left out. Raises ConversionError for NaN and infinity, which have no range.
-    """
-    ranges: dict[str, Range] = {}
-    with progress.bar("calibrate", len(samples), unit="it") as advance:
-        for sample in samples:
-            for name, value in {**predict(sample), **_pictures(sample)}.items():
-                if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
-                    ranges[name] = _widened(ranges.get(name), value, name)
-            advance(1)
-    return ranges
-
-
-def _widened(known: Range | None, value: np.ndarray, name: str) -> Range:
-    least, largest = np.float32(value.min()), np.float32(value.max())
-    if not np.isfinite([least, largest]).all():
-        raise ConversionError(
-            f"{name} is {least:g} to {largest:g} for a sample of the calibration data, and has no scale",
-            code="B0410",
-            hint="compute it in float32 (`precision.fp32_names`), or look for what is wrong with the sample",
-        )
-    if known is None:
-        return {"rmin": least, "rmax": largest}
-    return {"rmin": min(known["rmin"], least), "rmax": max(known["rmax"], largest)}
-
-
 def share_ranges(ranges: dict[str, Range], program: Program) -> None:
-    """Give all inputs and the output of a concat one range, so that hardware need not rescale (as coremltools does)."""
-    joined: list[set[str]] = []
-    for op in _operators(program):
-        if op.op_type == "concat":
-            names = {variable.name for variable in (*op.inputs["values"], *op.outputs)} & ranges.keys()
-            meeting = [group for group in joined if group & names]
-            joined = [group for group in joined if not group & names] + [names.union(*meeting)]
-    for group in filter(None, joined):
-        least = min(ranges[name]["rmin"] for name in group)
-        largest = max(ranges[name]["rmax"] for name in group)
-        ranges.update({name: {"rmin": least, "rmax": largest} for name in group})
+    """Give all inputs and the output of a concat one range (as coremltools does)."""
+    join_ranges(
+        ranges,
+        (
+            {variable.name for variable in (*op.inputs["values"], *op.outputs)}
+            for op in _operators(program)
+            if op.op_type == "concat"
+        ),
+    )
 
 
 def _typed(ranges: Mapping[str, Range], program: Program) -> dict[str, Range]:
@@ -144,11 +110,6 @@ def _typed(ranges: Mapping[str, Range], program: Program) -> dict[str, Range]:
 def range_of(activation_stats: Mapping[str, Range], var_name: str) -> np.ndarray:
     """Like coremltools' `get_min_and_max_values`, which makes half precision of everything, so that fp32 fails."""
     return np.array([activation_stats[var_name]["rmin"], activation_stats[var_name]["rmax"]])
-
-
-def _pictures(sample: Sample) -> dict[str, np.ndarray]:
-    """The inputs as the program's own variables hold them: pictures as levels of 0 to 255."""
-    return {name: tensor.numpy() for name, tensor in sample.tensors.items()}
 
 
 def _why_not(op: Operation, ranges: Mapping[str, Range]) -> str | None:

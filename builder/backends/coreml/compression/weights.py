@@ -73,10 +73,13 @@ def program_of(model: MLModel) -> Any:
     return _apply_graph_pass(model, [], return_pymil_prog=True)
 
 
-def operators_of(program: Program) -> tuple[list[Weight], dict[str, tuple[str, ...]]]:
-    """The weights of an uncompressed program, and the outputs of every operator by its name."""
-    outputs = {str(op.name): tuple(str(output.name) for output in op.outputs) for op in _operators(program)}
-    return find_weights(program, {}), outputs
+def operators_of(program: Program) -> dict[str, frozenset[str]]:
+    """By name of each weight of an uncompressed program, the outputs of the operators that compute with it."""
+    outputs = {str(op.name): [str(output.name) for output in op.outputs] for op in _operators(program)}
+    return {
+        weight.name: frozenset(output for operator, _ in weight.slots for output in outputs[operator])
+        for weight in find_weights(program, {})
+    }
 
 
 def _name(variable: Any, slot: Slot) -> str:

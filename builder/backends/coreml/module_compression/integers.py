@@ -18,6 +18,9 @@ def why_not_rounded(module: nn.Module, step: PostTrainingQuantize) -> str | None
     """`PostTrainingQuantizer` has no embeddings; blocks must divide the input channels."""
     if not isinstance(module, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
         return f"post_training_quantize does not take {type(module).__name__}"
+    channels = module.get_parameter("weight").shape[1]
+    if step.granularity == "per_block" and channels == (step.block_size or 32):
+        return f"it has no more than the {channels} input channels of a block"  # coremltools leaves it out silently
     return _indivisible(module, step)
 
 

@@ -26,9 +26,7 @@ REFUSED = {
     "input.x.default_value": {"input": {"x": {**TENSOR, "default_value": 0}}},
     "precision": {"precision": {"kind": "auto"}},
     "precision.fp32_names": {"precision": {"kind": "mixed", "fp32_names": ["a"]}},
-    "compression.w8a8": {"compression": {"w8a8": {"kind": "quantize_activations", "data": {"kind": "noise"}}}},
-    "compression.auto": {"compression": {"auto": {"kind": "auto"}}},
-    "compression.gptq": {"compression": {"gptq": {"kind": "gptq", "data": {"kind": "noise"}}}},
+    "compression.qat": {"compression": {"qat": {"kind": "quantization_aware_training", "training": "a:b"}}},
     "detection.output": {"detection": {"kind": "yolo", "labels": ["a"]}},
 }
 
@@ -45,6 +43,18 @@ def test_the_same_without_those_is_accepted_and_captured_by_export() -> None:
     spec = make_spec(**{"input": {"image": IMAGE}, **EXPORT})
     assert find_incompatibilities(spec) == []
     assert methods_to_try(spec) == ("export", "trace")
+
+
+NOISE = {"data": {"kind": "noise"}}
+PARITY = {"parity": {"kind": "parity", "snr_db": {"min": 30}}}
+
+
+@pytest.mark.parametrize(
+    "step", [{"kind": "quantize_activations", **NOISE}, {"kind": "gptq", **NOISE}, {"kind": "auto"}]
+)
+def test_steps_on_values_and_modules_and_auto_are_accepted(step: dict[str, Any]) -> None:
+    spec = make_spec(**{"input": {"image": IMAGE}, **EXPORT, "compression": {"step": step}, "checks": PARITY})
+    assert find_incompatibilities(spec) == []
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from builder.backends.coreai.compression.palettize import palettize
 from builder.backends.coreai.compression.prune import prune
 from builder.backends.coreai.compression.quantize import quantize
 from builder.backends.coreai.describe import describe
+from builder.backends.coreai.modules import weight_users
 from builder.errors import ConfigurationError, ConversionError
 from builder.spec.compression import LinearQuantize, Palettize, Prune
+from coreml_runtime.coreai.loading import read_function
 from coreml_runtime.forms import Form
 
 
@@ -124,3 +126,13 @@ def test_quantizing_is_what_coremltools_computes() -> None:
         np.testing.assert_array_equal(form.scaled.data, data.astype(form.scaled.data.dtype))
         np.testing.assert_allclose(form.scaled.scale, scale, rtol=1e-6)
         np.testing.assert_array_equal(form.scaled.zero, 0 if zero is None else zero.astype(np.int16))
+
+
+def test_the_values_that_a_weight_makes_bear_the_runtimes_names(converted: Any) -> None:
+    asset = converted(False)[0]
+    users = weight_users(asset)
+    assert users.keys() == {"conv.weight", "linear.weight", "last.weight"}
+    types = {output.name: each.type for each in read_function(asset).block.operations for output in each.outputs}
+    assert {name: {types[value] for value in values} for name, values in users.items()} == {
+        "conv.weight": {"conv2d"}, "linear.weight": {"batch_matmul"}, "last.weight": {"batch_matmul"},
+    }  # fmt: skip
