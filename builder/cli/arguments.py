@@ -85,9 +85,20 @@ def outputs_folder(namespace: argparse.Namespace) -> Path:
     return folder
 
 
+_SOURCES = (".pt2", ".onnx", ".pt", ".pth", ".jit", ".ckpt", ".safetensors")
+"""What recipes are made of."""
+
+
 def model_file(text: str) -> Path:
     """Return the path of the model that is named; ConfigurationError with the nearest one where it is not there."""
     path = Path(text)
+    if path.exists() and path.suffix in _SOURCES:
+        raise ConfigurationError(
+            f"{path} is not an artifact",
+            code="B0226",
+            hint=f"this takes a .mlpackage, .mlmodel or .aimodel; `python -m builder init {shown(path)}` drafts the "
+            "recipe of one",
+        )
     if path.exists():
         return path
     built = [shown(found) for suffix in _MODELS for found in Path("outputs").glob(f"*/*/*{suffix}")]

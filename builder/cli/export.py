@@ -36,13 +36,14 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Write the file and print its path; returns the exit code."""
     given = parser().read(arguments)
-    path = model_file(given.model)
-    if path.suffix not in (".mlpackage", ".mlmodel"):
+    path = Path(given.model)
+    if path.exists() and path.suffix not in (".mlpackage", ".mlmodel"):
         raise ConfigurationError(
             f"{path} is not a Core ML model",
             code="B0226",
             hint="export takes a .mlpackage or a .mlmodel; other files need a recipe",
         )
+    path = model_file(given.model)
     from builder.migrate.targets import TARGETS, target_named
 
     names = [target.name for target in TARGETS]

@@ -13,6 +13,7 @@ import torch
 from builder.artifacts.stages import Sample
 from builder.migrate.original import Inputs, same_draws
 from builder.migrate.proof import Engine
+from builder.migrate.pt2_archive import pack
 from builder.migrate.pt2_weights import store
 from coreml_runtime.export import Exported
 from coreml_runtime.features import ImageFeature
@@ -29,6 +30,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     program = copy.deepcopy(exported.program)
     store(program, exported.forms)
     torch.export.save(program, destination, extra_files={NAME: json.dumps(described(exported), indent=1)})
+    pack(destination)
     return ()
 
 

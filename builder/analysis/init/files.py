@@ -12,10 +12,13 @@ from builder.analysis.init.draft import Draft
 from builder.analysis.init.modules import describe_inputs
 from builder.analysis.init.named import CLASSIFIER
 from builder.errors import SourceError
+from builder.model.sources.archives import Archive
 from builder.model.sources.exported_program import open_exported
 from builder.model.sources.programs import CHECKPOINT, EXPORTED, TORCHSCRIPT, check_kind
 from builder.model.sources.torchscript import open_script
 
+NOTES = "extra/builder.json"
+"""The part of a `.pt2` in which `export` says what the program does not."""
 AS_PICTURE = (
     "To take a picture instead of an array, write (with `mean` and `std` as in training instead of `scale`):",
     "input:",
@@ -59,13 +62,18 @@ def _torchscript(path: Path, written: str, name: str) -> Draft:
 
 
 def _exported(path: Path, written: str, name: str) -> Draft:
-    program = open_exported(path)
+    program, pictures = open_exported(path), _pictures(path)
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     inputs: dict[str, dict[str, Any]] = {}
     why: dict[str, str] = {}
     for own in program.graph_signature.user_inputs:
         value = placeholders[str(own)]
-        inputs[str(own)] = tensor_section(_sizes(value, program), str(value.dtype).removeprefix("torch."))
+        sizes = _sizes(value, program)
+        if str(own) in pictures:
+            inputs[str(own)] = {"kind": "image", "shape": sizes, "color_layout": pictures[str(own)], "scale": 1}
+            why[f"input.{own}.scale"] = "The program takes levels of 0 to 255, as `export` wrote of it."
+            continue
+        inputs[str(own)] = tensor_section(sizes, str(value.dtype).removeprefix("torch."))
         why[f"input.{own}.shape"] = "As the program was exported."
         why[f"input.{own}.high"] = HIGH
     return Draft(
@@ -76,6 +84,22 @@ def _exported(path: Path, written: str, name: str) -> Draft:
         why=why,
         suggestions=as_picture(inputs),
     )
+
+
+_LAYOUTS = {"RGB": "RGB", "BGR": "BGR", "GRAYSCALE": "G", "GRAYSCALE_FLOAT16": "G16"}
+
+
+def _pictures(path: Path) -> dict[str, str]:
+    """The order of channels of inputs that are pictures, where `export` wrote the file and said so in it."""
+    with path.open("rb") as stream:
+        archive = Archive(stream)
+        known = archive.read_json(NOTES) if NOTES in archive.names else {}
+    described = known.get("inputs") if isinstance(known, dict) else None
+    return {
+        name: _LAYOUTS[each["color"]]
+        for name, each in (described if isinstance(described, dict) else {}).items()
+        if isinstance(each, dict) and each.get("color") in _LAYOUTS
+    }
 
 
 def _sizes(value: torch.Tensor, program: Any) -> list[Any]:
@@ -112,6 +136,6 @@ def as_picture(inputs: dict[str, dict[str, Any]]) -> tuple[str, ...]:
     """The comment that turns the first array into a picture, where it has the shape of one."""
     for name, given in inputs.items():
         shape = given["shape"]
-        if len(shape) == 4 and shape[:2] in ([1, 3], [1, 1]) and given["dtype"] == "float32":
+        if len(shape) == 4 and shape[:2] in ([1, 3], [1, 1]) and given.get("dtype") == "float32":
             return tuple(line.format(name=name, shape=shape) for line in AS_PICTURE)
     return ()

@@ -16,6 +16,7 @@ from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.exported_archive import load_exported
+from builder.model.sources.exported_single import has_half, to_single
 from builder.model.sources.programs import EXPORTED, check_count, check_kind
 from builder.spec import BuildSpec
 from builder.spec.inputs import ConstantInput, ImageInput, model_shape
@@ -34,9 +35,11 @@ class ExportedModule(torch.nn.Module):
         super().__init__()
         # Its guards only repeat the shapes, which are compared when it is loaded, and cannot be traced.
         guards = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
-        self.program = program.module(**guards)
+        self.program = to_single(program.module(**guards)) if has_half(program) else program.module(**guards)
         self._order = order
-        self._dtypes = tuple(value.dtype for value in _user_values(program).values())
+        self._dtypes = tuple(
+            torch.float32 if value.dtype is torch.float16 else value.dtype for value in _user_values(program).values()
+        )
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         """Run the program on inputs in the recipe's order; int32 becomes int64 where it was exported so."""

@@ -13,6 +13,7 @@ import torch
 
 from builder.backends.coreai.installed import is_installed
 from builder.migrate.migrate import migrate, size_of
+from builder.migrate.pt2_archive import pack
 from builder.migrate.targets import target_named
 from tests.runtime.programs import save_program
 from tests.runtime.test_export_storage import VARIANTS, compressed, network
@@ -53,6 +54,8 @@ def test_compressed_weights_stay_compressed(plain: Any, variant: str, to: str, t
     # then: as half numbers they would be 51 kB
     assert not [note for note in done.warnings if "plain" in note]
     assert _held(done.path, to) < 1.1 * _held(file, "mlpackage")
+    if to == "pt2":
+        assert size_of(done.path) < 1.2 * size_of(file)
 
 
 def _held(path: Path, to: str) -> int:
@@ -62,3 +65,40 @@ def _held(path: Path, to: str) -> int:
     if to == "pt2":
         return sum(value.nbytes for value in torch.export.load(path).state_dict.values())
     return size_of(path) - {"onnx": 12_000, "aimodel": 5_000}[to]
+
+
+def test_the_text_of_a_pt2_is_packed_and_its_weights_can_be_mapped(tmp_path: Path) -> None:
+    # given a program with many small operators
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList([torch.nn.Linear(5, 5) for _ in range(20)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = layer(x).relu() + 1
+            return x
+
+    program = torch.export.export(Net().eval(), (torch.ones(1, 5),))
+    files = [tmp_path / name / "m.pt2" for name in ("one", "two")]
+    for file in files:
+        file.parent.mkdir()
+        torch.export.save(program, file, extra_files={"note": "kept"})
+    before = size_of(files[0])
+
+    # when
+    for file in files:
+        pack(file)
+
+    # then
+    note = {"note": ""}
+    loaded = torch.export.load(files[0], extra_files=note)
+    assert note["note"] == "kept"
+    for name, value in program.state_dict.items():
+        assert torch.equal(loaded.state_dict[name], value)
+    assert size_of(files[0]) < before / 2
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert list(files[0].parent.iterdir()) == files[:1]
+    content = files[0].read_bytes()
+    weights = [value.detach().numpy().tobytes() for value in program.state_dict.values()]
+    assert all(content.find(each) % 64 == 0 for each in weights)

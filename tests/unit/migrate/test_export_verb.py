@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
+from PIL import Image
 
 import coreml_runtime as runtime
 from builder.__main__ import main
@@ -271,3 +272,41 @@ def test_functions_that_are_left_behind_are_named(tmp_path: Path, capsys: pytest
         said.append("this is the function short; the file also has long" in capsys.readouterr().err)
     # then
     assert said == [True, False]
+
+
+def test_a_half_precision_program_that_was_exported_builds_again(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.chdir(tmp_path)
+    assert export(classifier, "--to", "pt2", "-o", "small.pt2") == 0
+
+    # when: the draft says that pictures are levels
+    assert main(["init", "small.pt2"]) == 0
+    recipe = Path("recipes/small.yaml").read_text()
+    code = main(["recipe=small", "tracking=none"])
+
+    # then
+    assert "kind: image" in recipe
+    assert "color_layout: RGB" in recipe
+    assert code == 0, capsys.readouterr().err
+    made = runtime.load("outputs/small/default/small.mlpackage")
+    picture = Image.fromarray(np.full((8, 8, 3), 128, np.uint8))
+    expected = runtime.load(classifier).predict({"image": picture})["classLabel_probs"]
+    (found,) = made.predict({"image": picture}).values()
+    assert np.abs(np.ravel(found) - list(expected.values())).max() < 2**-8
+
+
+@pytest.mark.parametrize("verb", ["lint", "predict"])
+def test_what_takes_artifacts_says_so_of_a_program(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.chdir(tmp_path)
+    Path("m.pt2").touch()
+
+    # when, then
+    assert main([verb, "m.pt2"]) == 2
+    err = capsys.readouterr().err
+    assert "m.pt2 is not an artifact" in err
+    assert "`python -m builder init m.pt2` drafts the recipe of one" in err

@@ -236,3 +236,29 @@ def test_a_script_that_keeps_something_in_an_attribute_is_refused(tmp_path):
     torch.jit.script(Remembers()).save(str(tmp_path / "m.jit"))
     with pytest.raises(SourceError, match="keeps last from one call to the next in an attribute"):
         load({"kind": "torchscript", "file": str(tmp_path / "m.jit")}, x={"kind": "tensor", "shape": [1, 4]})
+
+
+def test_a_program_in_half_precision_is_computed_in_float32(tmp_path: Path) -> None:
+    # given a program that casts to half and back, with weights and a constant in half
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 3).half()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.convolution(x.half()) * torch.tensor([0.3], dtype=torch.float16)).float()
+
+    torch.manual_seed(0)
+    half = Half().eval()
+    torch.export.save(torch.export.export(half, EXAMPLE[:1]), tmp_path / "m.pt2")
+
+    # when
+    loaded = load({"kind": "exported_program", "file": str(tmp_path / "m.pt2")}, x=X)
+
+    # then
+    values = [*loaded.module.parameters(), *loaded.module.buffers()]
+    assert {value.dtype for value in values} == {torch.float32}
+    x = torch.rand(1, 3, 8, 8)
+    weight, bias = (value.detach().float() for value in half.convolution.parameters())
+    expected = nn.functional.conv2d(x, weight, bias) * torch.tensor([0.3], dtype=torch.float16).float()
+    assert torch.allclose(loaded.module(x), expected, atol=1e-6)
