@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -10,9 +11,13 @@ from torch import nn
 
 from builder.artifacts.stages import LoadedModel
 from builder.backends.coreml.convert import convert
+from builder.checks.capture import check_capture
+from builder.checks.subject import Subject
 from builder.data import make_examples
 from builder.errors import ConversionError
 from builder.model.capture.methods import methods_to_try
+from builder.progress import Silent
+from builder.spec.checks import CaptureCheck
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
 from tests.unit.stages.small_builds import make_spec
@@ -182,3 +187,33 @@ def test_which_methods_are_tried(source, method, expected):
     where = {"factory": "a:b"} if source == "python" else {"file": file}
     kind = "coreml" if source == "another format" else source
     assert methods_to_try(make_spec(source={"kind": kind} | where, capture={"method": method})) == expected
+
+
+class Counted(nn.Module):
+    """Counts how often its code runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        return x * 2.0
+
+
+def test_what_capture_computed_on_the_examples_the_check_does_not_compute_again():
+    # given a program that was compared with the model on the examples
+    model = Counted()
+    prepared, examples, spec = prepared_with(model)
+    captured = capture(prepared, examples, "trace", {}, strict=True)
+    (copied,) = (part for part in prepared.module.modules() if isinstance(part, Counted))
+    before = copied.runs
+    # when the check of capture takes the first of them
+    subject = Subject(spec=spec, prepared=prepared, captured=captured, sealed=None, progress=Silent())
+    report = check_capture("capture", CaptureCheck(kind="capture"), subject)
+    # then the model has not run again, and the verdict is of three samples
+    assert (copied.runs, report.passed, report.samples) == (before, True, 3)
+    # and where they have another seed, it does
+    others = replace(subject, spec=spec.model_copy(update={"seed": 1}))
+    assert check_capture("capture", CaptureCheck(kind="capture"), others).passed
+    assert copied.runs == before + 3
