@@ -20,10 +20,16 @@ def translations() -> Mapping[Any, Callable[..., Any]]:
     }
 
 
+def _operators() -> Any:
+    """ONNX's operators; their types do not know that numbers become constants."""
+    from onnxscript import opset18
+
+    return opset18
+
+
 def _remainder(self: Any, other: Any) -> Any:
     """What is left of `self` in the sign of `other`: `fmod`, and a period more where the signs differ."""
-    from onnxscript import opset18 as op
-
+    op = _operators()
     other = op.CastLike(other, self)
     if self.dtype.is_integer():
         return op.Mod(self, other)
@@ -34,8 +40,7 @@ def _remainder(self: Any, other: Any) -> Any:
 
 def _quotient(self: Any, other: Any) -> Any:
     """`(self - remainder) / other`, a whole number but for rounding; `self / other` where nothing divides."""
-    from onnxscript import opset18 as op
-
+    op = _operators()
     other = op.CastLike(other, self)
     whole = op.Div(op.Sub(self, _remainder(self, other)), other)
     if self.dtype.is_integer():
