@@ -4,6 +4,7 @@
   half precision for iOS 17 and later, whatever their values are (apple/coremltools#2222).
 - `noop_elimination` removes `floor_div` by one, which takes the fraction off (apple/coremltools#2836).
 - `add_upsample_nn`, which writes nearest neighbours for a neural network, interpolates where a factor is not whole.
+- `_add_elementwise_unary` gives a neural network an epsilon of 0, which there stands for none given: 1e-6.
 
 Delete each when the oldest version of coremltools that we support does the same.
 """
@@ -32,6 +33,7 @@ def exact_passes() -> Iterator[None]:
         patched(f"{_PASSES}.quantization:add_int16_cast.should_cast_parameter", _only_what_is_held),
         patched(f"{_PASSES}.cleanup.noop_elimination:noop_elimination._match_pattern", _not_floors),
         patched("coremltools.converters.mil.backend.nn.op_mapping:add_upsample_nn", _picked_neighbours),
+        patched("coremltools.converters.mil.backend.nn.op_mapping:_add_elementwise_unary", _with_least_epsilon),
     ):
         yield
 
@@ -43,6 +45,19 @@ def _not_floors(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
 
     return match_exact
+
+
+def _with_least_epsilon(write: Callable[..., None]) -> Callable[..., None]:
+    def write_exactly(constants: set[str], builder: Any, op: Operation, mode: str, **kwargs: Any) -> None:
+        if mode in ("rsqrt", "inverse") and kwargs.get("epsilon") == 0:
+            kwargs["epsilon"] = _LEAST
+        write(constants, builder, op, mode, **kwargs)
+
+    return write_exactly
+
+
+_LEAST = 1e-45
+"""The least number beyond zero in float32, which coremltools takes for logarithms, too."""
 
 
 def _picked_neighbours(write: Callable[..., None]) -> Callable[..., None]:

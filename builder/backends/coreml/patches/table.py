@@ -66,6 +66,12 @@ _ROWS = (
         source="05fe1bd8b26a",
     ),
     Patch(
+        target=f"{_MIL}.backend.nn.op_mapping:_add_elementwise_unary",
+        purpose="correctness",
+        reason="an epsilon of 0 of rsqrt and inverse is 1e-6 in a neural network",
+        source="bcb645d2351b",
+    ),
+    Patch(
         target=f"{_MIL}.frontend.torch.ops:convert_single_node",
         purpose="correctness",
         reason="refuses operators that torch defines by others, and does not let the preflight see each of them",
