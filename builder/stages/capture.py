@@ -20,6 +20,7 @@ from builder.checks.comparison import judge
 from builder.checks.limits import CAPTURE
 from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
+from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
 from builder.model.capture.onnx import capture_onnx
@@ -36,7 +37,7 @@ class ValueConstantError(ConversionError):
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
-    with _attention_in_operators(), padding_set_to_zero():
+    with _attention_in_operators(), padding_set_to_zero(), sizes_checked():
         traced = _trace(prepared.module, inputs)
         if is_decided(traced, prepared.module, keeps_state=bool(prepared.states)):
             return traced

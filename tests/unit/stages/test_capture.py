@@ -132,6 +132,25 @@ def test_what_cannot_be_compiled_is_told_in_one_line():
 
 
 @needs_onnx
+class _Unpooled(nn.Module):
+    """torch checks the sizes of its result, which a trace records."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        most, places = nn.functional.max_pool2d(x, 2, return_indices=True)
+        return nn.functional.max_unpool2d(most, places, 2)
+
+
+def test_sizes_that_torch_checks_are_traced():
+    spec = make_spec(input={"x": {"kind": "tensor", "shape": [1, 2, 4, 6]}})
+    examples = make_examples(spec)
+    prepared = prepare(LoadedModel(module=_Unpooled(), digest="0" * 64, origin={}), examples, spec)
+    captured = capture(prepared, examples, "trace", {}, strict=True)
+    x = torch.randn(1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    (unpooled,) = captured.program(x)
+    torch.testing.assert_close(unpooled, _Unpooled()(x))
+    assert "max_unpool2d" in {use.operator for use in convert(prepared, captured, examples, spec).lowerings}
+
+
 def test_what_onnx_cannot_express_is_named():
     class Special(nn.Module):
         def forward(self, x):
