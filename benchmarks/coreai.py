@@ -1,11 +1,16 @@
 """Our executor of `.aimodel` against torch eager of the source and against Apple's interpreter, in one run.
 
     python -m benchmarks.coreai [--models mobilenet_v2 resnet50 decoder] [--rounds 15] [--keep FOLDER]
+    python -m benchmarks.coreai --conversion [--models …] [--rounds 3]
 
 Each model is converted by plain coreai-torch in float32 and in half, and its float32 program is compressed to
 int8 and to a palette of 6 bits. Times are medians in times of torch eager in float32; loading is CPU time of reading,
 planning and nothing else. Apple's interpreter runs in a process of its own, because it hangs after a fork. Not as a
 file: its folder would hide the package `coreai`.
+
+The second line holds whole builds in half precision against a script of plain coreai-torch, in turn, each in a new
+process with an empty store and the same file of seeded weights. The script checks nothing; one build runs the default
+checks, in which our runtime and Apple's interpreter execute the asset, the other none. Goal with checks: at most 1.0.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.build import FACTORIES, WEIGHTS, measure, recipe
 from benchmarks.runtime import SEED, snr, source, timed, with_goal
 
 MODELS = ("mobilenet_v2", "resnet50", "decoder")
@@ -120,6 +127,52 @@ def compare(name: str, folder: Path, rounds: int) -> None:
         )
 
 
+SCRIPT = """
+import sys
+import torch
+from pathlib import Path
+from benchmark_models import make
+from coreai_torch import TorchConverter, get_decomp_table
+
+name, weights, artifact = sys.argv[1:]
+model = make(name)
+model.load_state_dict(torch.load(weights, weights_only=True))
+model.eval().half()
+tokens = name in ("bert", "decoder")
+example = torch.randint(0, 8000, (1, 64), dtype=torch.int32) if tokens else torch.rand(1, 3, 224, 224).half()
+exported = torch.export.export(model, (example,)).run_decompositions(get_decomp_table())
+converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+converter.add_exported_program(exported, input_names=["input"], output_names=["output"])
+converter.to_coreai().save_asset(Path(artifact))
+"""
+"""What people write, as in Apple's guide."""
+
+
+def conversion(name: str, rounds: int, folder: Path) -> None:
+    """Measure builds of a model against the script, and print medians of processor time and their ratios."""
+    weights, script = folder / f"{name}.pth", folder / "script.py"
+    (folder / "benchmark_models.py").write_text(FACTORIES)
+    subprocess.run([sys.executable, "-c", WEIGHTS, name, str(weights), str(SEED)], check=True, cwd=folder)
+    script.write_text(SCRIPT)
+    (folder / "recipes").mkdir(exist_ok=True)
+    commands = {"script": [sys.executable, str(script), name, str(weights), str(folder / "script.aimodel")]}
+    for side, checks in (("checked", "default"), ("unchecked", "none")):
+        text = recipe(name, weights, checks).replace("target: ios16", "target: ios27")
+        (folder / "recipes" / f"{name}_{side}.yaml").write_text(f"{text}\nformat: aimodel\n")
+        commands[side] = [sys.executable, "-m", "builder", f"recipe={name}_{side}"]
+    times: dict[str, list[float]] = {side: [] for side in commands}
+    for _ in range(rounds):
+        shutil.rmtree(folder / "outputs", ignore_errors=True)
+        for side, command in commands.items():
+            times[side].append(measure(command, folder).processor_seconds)
+    print(f"{name}: processor time of a whole process, {rounds} rounds in turn, medians")
+    base = statistics.median(times["script"])
+    print(f"  script     {base:6.2f} s")
+    for side in ("checked", "unchecked"):
+        median = statistics.median(times[side])
+        print(f"  {side:9}  {median:6.2f} s   {with_goal(median / base, GOAL, digits=2)}", flush=True)
+
+
 def interpreter(path: Path, example: np.ndarray[Any, Any], variant: str, folder: Path) -> tuple[float, Any]:
     """Seconds of a prediction by Apple's interpreter, and its output."""
     file = folder / "example.npy"
@@ -136,6 +189,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--conversion", action="store_true", help="hold builds against a script instead")
     parser.add_argument("--convert", nargs=2, metavar=("MODEL", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--interpret", nargs=2, metavar=("PATH", "EXAMPLE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -153,7 +207,9 @@ def main() -> None:
         "times in times of torch eager"
     )
     with tempfile.TemporaryDirectory() as temporary:
-        for name in options.models:
+        for name in options.models if options.conversion else ():
+            conversion(name, options.rounds, Path(tempfile.mkdtemp(dir=temporary)))
+        for name in () if options.conversion else options.models:
             folder = (options.keep or Path(temporary)).resolve() / name
             if not (folder / "fp16.aimodel").exists():
                 folder.mkdir(parents=True, exist_ok=True)

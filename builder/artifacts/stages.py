@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from builder.spec import BuildSpec
 
+MOST_VALUES, MOST_ANSWERS = 2**22, 16
+"""Outputs of so many values are kept, of so many samples."""
+
 MeasuredOutputs = Mapping[str, Mapping[str, Any]]
 """By output: its measures, each the worst over samples."""
 
@@ -206,12 +209,31 @@ class PreparedModules:
     """`module` before its compression (the same where there is none): what the artifact is compared with."""
 
 
+class Answers:
+    """What modules gave for samples, so that nobody computes it again; few, and small ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], tuple[torch.Tensor, ...]] = {}
+
+    def of(self, module: Any, sample: str, run: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+        """What `module`, which lives as long as this, gave for the sample with that digest, or `run()`, kept."""
+        key = (id(module), sample)
+        if key in self._known:
+            return self._known[key]
+        outputs = run()
+        if sum(value.numel() for value in outputs) <= MOST_VALUES and len(self._known) < MOST_ANSWERS:
+            self._known[key] = outputs
+        return outputs
+
+
 @dataclass(frozen=True, kw_only=True)
 class PreparedModel(PreparedFacts):
     """What is captured, and what is known of it; one that the store restored makes its modules when asked."""
 
     modules: Callable[[], PreparedModules]
     """Makes the modules once, and returns the same ones from then on."""
+    answers: Answers = field(default_factory=lambda: Answers(), compare=False, repr=False)
+    """What the modules gave for samples that stages and checks have in common."""
 
     @property
     def module(self) -> torch.nn.Module:
@@ -240,6 +262,8 @@ class CapturedProgram:
     """Why the methods that were tried first did not work."""
     frozen: tuple[str, ...] = ()
     """Where a trace recorded what the first example holds as a constant, such as a branch: its kind and place."""
+    answers: Answers = field(default_factory=lambda: Answers(), compare=False, repr=False)
+    """What the program gave for samples that stages and checks have in common."""
 
     def run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the captured program itself on raw inputs; one tensor for each output."""

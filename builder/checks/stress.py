@@ -25,11 +25,11 @@ from builder.spec.coverage import data_of, is_without_range, synthetic_inputs
 
 SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
-LEAST_SECONDS = {True: 1.0, False: 0.5}
+LEAST_SECONDS = {True: 0.6, False: 0.5}
 """For how long they are tried in any case."""
 LEAST = {True: 12, False: 2}
 """So many are tried however long they take."""
-MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.25, 0.25
+MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.1, 0.25
 """How long a search takes where some input has no data, in seconds, as a share of the build, and at least."""
 SEARCH_OF_SAMPLES = 0.1
 """How long it takes where all inputs have data, as a share of the time of the samples."""

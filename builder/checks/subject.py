@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,9 +19,6 @@ from builder.spec.precision import Fp32
 Outputs = Mapping[str, torch.Tensor]
 """By output name, the values for one sample."""
 
-MOST_KNOWN, MOST_SAMPLES = 2**22, 16
-"""Outputs of so many values are kept, of so many samples."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -34,8 +31,6 @@ class Subject:
     progress: Progress
     function: str = ""
     """The function of the artifact that is looked at; empty where it has none."""
-    known: dict[tuple[int, str], Outputs] = field(default_factory=dict, repr=False)
-    """What the original gave for samples that several checks have in common."""
     build_seconds: float = 0.0
     """How long the build took up to its checks."""
 
@@ -81,16 +76,22 @@ class Subject:
         return dict(zip(self.prepared.output_names, outputs, strict=True))
 
     def known_original(self, module: torch.nn.Module, sample: Sample) -> Outputs:
-        """As `run_original`, but what another check of this artifact has computed is not computed again."""
+        """As `run_original`, but what capture or another check has computed is not computed again."""
         if self.prepared.states:
             return self.run_original(module, sample)
-        key = (id(module), samples_digest([sample]))
-        if key in self.known:
-            return self.known[key]
-        outputs = self.run_original(module, sample)
-        if sum(value.numel() for value in outputs.values()) <= MOST_KNOWN and len(self.known) < MOST_SAMPLES:
-            self.known[key] = outputs
-        return outputs
+        outputs = self.prepared.answers.of(
+            module, samples_digest([sample]), lambda: tuple(self.run_original(module, sample).values())
+        )
+        return dict(zip(self.prepared.output_names, outputs, strict=True))
+
+    def known_captured(self, sample: Sample) -> Outputs:
+        """What the captured program gives for a sample, by output name; likewise."""
+        program, inputs = self.captured, tuple(sample.tensors.values())
+        if self.prepared.states:
+            outputs = program.run(*inputs)
+        else:
+            outputs = program.answers.of(program.program, samples_digest([sample]), lambda: program.run(*inputs))
+        return dict(zip(self.prepared.output_names, outputs, strict=True))
 
     def other_outputs(self, module: torch.nn.Module, samples: Sequence[Sample]) -> OtherOutputs:
         """What `module` answers for each sample where its rounding falls otherwise; states begin as they are now."""

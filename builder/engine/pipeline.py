@@ -13,6 +13,7 @@ from builder.artifacts.record import AutoResult, BuildRecord
 from builder.artifacts.stages import BuildRequest
 from builder.backends import backend_of
 from builder.engine.failure import with_log
+from builder.engine.recapture import note_better_capture
 from builder.engine.result import log_details, make_record
 from builder.engine.run import Run, RunContext, Step, until_stable
 from builder.engine.runner import StageRunner
@@ -87,11 +88,13 @@ def _recorded(request: BuildRequest, folder: Path, progress: Progress) -> BuildR
     """The record of a build whose artifact lies in `folder`."""
     began = datetime.now(UTC).isoformat(timespec="seconds")
 
-    def body(runner: StageRunner) -> BuildRecord:
+    def body(runner: StageRunner) -> tuple[BuildRecord, bool]:
         runner.store.tidy()
-        return make_record(_run(request, folder, runner, progress).advance(), began)
+        run = _run(request, folder, runner, progress).advance()
+        return make_record(run, began), note_better_capture(run, try_out)
 
-    return until_stable(progress, body)
+    record, has_better = until_stable(progress, body)
+    return until_stable(progress, body)[0] if has_better else record
 
 
 def _run(

@@ -260,7 +260,7 @@ def until_stable(progress: Progress, body: Callable[[StageRunner], Result], *, p
             except UnstableStageError as error:
                 progress.detail(f"{error} gave something else than before: starting over")
             finally:
-                runner.remembered.save()
+                runner.close()
 
 
 def stage_names(table: Sequence[Step], spec: BuildSpec) -> Iterator[str]:

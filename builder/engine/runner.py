@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from builder.store.inputs import stage_inputs
 from builder.store.keys import stage_key
 from builder.store.objects import CorruptError, Objects
 from builder.util.child import doing as running
+from builder.util.lazy_import import import_frozen
 from builder.util.memory import give_back_memory
 from builder.util.process_state import guarded
 from builder.util.redact import redacted_values
@@ -165,6 +167,7 @@ class StageRunner:
         self.is_peek = peek
         self._progress = progress
         self._reports: list[StageReport] = []
+        self._is_frozen = False
 
     @property
     def reports(self) -> tuple[StageReport, ...]:
@@ -207,6 +210,7 @@ class StageRunner:
     ) -> tuple[Value, ActionResult, Facts]:
         """Run a stage and store what it gave, unless that is a failure or an input changed meanwhile."""
         start = time.perf_counter()
+        self._is_frozen |= import_frozen("torch")  # of which every stage makes use, and which never becomes garbage
         give_back_memory()  # of what stages before have forgotten
         with guarded(f"code of the model, in {task.name},"), running(f"in {task.name}"):
             value = task.run()
@@ -231,6 +235,12 @@ class StageRunner:
         elif task.is_storable(value):
             self.store.put(action)
         return value, action, packed.facts
+
+    def close(self) -> None:
+        """Save what was learnt about files, and leave the collector as it was."""
+        self.remembered.save()
+        if self._is_frozen:
+            gc.unfreeze()
 
     def _found(self, task: StageTask[Value, Facts], key: str) -> tuple[ActionResult, Facts] | None:
         found = self.find(task.name, key, task.facts)

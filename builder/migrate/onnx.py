@@ -13,6 +13,7 @@ import torch
 
 from builder.artifacts.stages import Sample
 from builder.errors import ConversionError, UnfitEnvironmentError
+from builder.migrate.onnx_functions import translations
 from builder.migrate.onnx_graph import name_nodes, simplify
 from builder.migrate.onnx_weights import LEAST_OPSET, store
 from builder.migrate.original import Inputs
@@ -56,6 +57,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
         converted = torch.onnx.export(
             exported.program, dynamo=True, verbose=False, optimize=False, opset_version=opset,
             input_names=[each.name for each in exported.inputs], output_names=list(exported.outputs),
+            custom_translation_table=dict(translations()),
         )  # fmt: skip
     except Exception as error:  # the exporter has many types of its own
         raise ConversionError(

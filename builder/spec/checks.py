@@ -69,7 +69,7 @@ class ParityCheck(ComparisonLimits):
     search: Seconds | None = None
     """For how many seconds the input is sought on which artifact and original differ most; 0 for no search.
 
-    Unless given, at most 10, and at most a quarter of the time that the build took; where there is data for every
+    Unless given, at most 10, and at most a tenth of the time that the build took; where there is data for every
     input, a small share of what the check takes.
     """
     accept_synthetic: bool = False

@@ -18,12 +18,14 @@ from builder.backends.coreml.lowerings.writes import mark_copies
 from builder.backends.coreml.preflight.raised import Watch, trace_constants
 from builder.checks.comparison import judge
 from builder.checks.limits import CAPTURE
+from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
+from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.torchscript import folded, is_decided, unrolled
-from builder.model.sources.coreml import exposed, unrounded
+from builder.model.sources.coreml import exposed, has_file, unrounded
 from builder.model.states import reset_states
 from builder.model.uncertainty import Uncertainty
 from builder.util.process_state import said_by
@@ -35,7 +37,7 @@ class ValueConstantError(ConversionError):
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
-    with _attention_in_operators(), padding_set_to_zero():
+    with _attention_in_operators(), padding_set_to_zero(), sizes_checked():
         traced = _trace(prepared.module, inputs)
         if is_decided(traced, prepared.module, keeps_state=bool(prepared.states)):
             return traced
@@ -178,19 +180,35 @@ def capture(
     captured = CapturedProgram(program=program, method=method, failures=dict(failures))
     check_sizes(prepared, captured, examples, partial(_trace_again, prepared, watch))
     if strict:
-        _check_other_samples(prepared, captured, examples)
+        check_other_samples(prepared, captured, examples)
     return captured
 
 
-def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
-    """Raise ValueConstantError when capture froze what depends on the values of inputs, such as a branch."""
+def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
+    """Raise ValueConstantError when capture froze what depends on the values of inputs, such as a branch.
+
+    What both gave is kept for the checks, unless they have states.
+    """
     samples = [tuple(sample.tensors.values()) for sample in examples.samples]
+    is_file = captured.method == "export" and has_file(prepared.module)
+    keys = [samples_digest([sample]) for sample in examples.samples]
+
+    def original(key: str, sample: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if is_file or prepared.states:
+            return tuple(prepared.module(*sample))
+        return prepared.answers.of(prepared.module, key, lambda: tuple(prepared.module(*sample)))
+
+    def program(key: str, sample: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if prepared.states:
+            return captured.run(*sample)
+        return captured.answers.of(captured.program, key, lambda: captured.run(*sample))
+
     reset_states(prepared.module, prepared.states.values())
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
     try:
-        with torch.no_grad(), unrounded(prepared.module) if captured.method == "export" else nullcontext():
-            expected = [prepared.module(*sample) for sample in samples]
+        with torch.no_grad(), unrounded(prepared.module) if is_file else nullcontext():
+            expected = [original(key, sample) for key, sample in zip(keys, samples, strict=True)]
     except Exception as error:  # whatever the model raises for values that it was not made for
         raise ConversionError(
             f"the model does not run on values that its inputs declare: {said_by(error)}",
@@ -200,7 +218,7 @@ def _check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exa
         ) from error
     reset_states(prepared.module, prepared.states.values())
     try:
-        got = [captured.run(*sample) for sample in samples]
+        got = [program(key, sample) for key, sample in zip(keys, samples, strict=True)]
     except Exception as error:
         raise ValueConstantError(
             f"{captured.method} froze something: the captured program fails for other values: {_first_line(error)}",

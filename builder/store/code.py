@@ -12,10 +12,10 @@ import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
-from builder.store.digests import StatCache, digest_of
+from builder.store.digests import StatCache, digest_of, file_digest
 from builder.store.imports import scan, scan_own
 from builder.store.versions import installed_version
 
@@ -167,14 +167,39 @@ def own_code(modules: Sequence[str], remembered: StatCache) -> OwnCode:
 
 
 def _own_code(modules: Sequence[str], remembered: StatCache) -> OwnCode:
-    stats = remembered.for_now("package", package_stats)
-    known = remembered.under(f"own {' '.join(modules)}", [[name, *stat] for name, stat in stats.items()])
+    package = remembered.for_now("package", _package)
+    known = remembered.under(f"own {' '.join(modules)}", package.signature, last=package.last)
     found = known.get("value")
     if found is None:
-        files, packages = _reached(modules, {name: own_file(name) for name in stats}, remembered)
-        digests = {name: remembered.digest(own_file(name)) for name in files}
+        files, packages = _reached(modules, package, remembered)
+        digests = {name: remembered.get("digest", package.files[name], file_digest) for name in files}
         found = known["value"] = [digest_of(digests), packages]
     return OwnCode(digest=found[0], packages=tuple(found[1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Package:
+    """Every source file of ours, as it is now."""
+
+    names: tuple[str, ...]
+    signature: str
+    """A digest of their names and stats."""
+    last: int
+    """When one of them changed last, in nanoseconds."""
+
+    @cached_property
+    def files(self) -> Mapping[str, Path]:
+        """By name, where it lies; a build that the store answers needs none."""
+        return {name: own_file(name) for name in self.names}
+
+
+def _package() -> _Package:
+    stats = package_stats()
+    return _Package(
+        names=tuple(stats),
+        signature=digest_of([[name, *stat] for name, stat in stats.items()]),
+        last=max(max(stat[:2]) for stat in stats.values()),
+    )
 
 
 def package_stats() -> dict[str, tuple[int, ...]]:
@@ -193,9 +218,7 @@ def package_stats() -> dict[str, tuple[int, ...]]:
     return dict(sorted(found.items()))
 
 
-def _reached(
-    modules: Sequence[str], package_files: Mapping[str, Path], remembered: StatCache
-) -> tuple[list[str], list[str]]:
+def _reached(modules: Sequence[str], package: _Package, remembered: StatCache) -> tuple[list[str], list[str]]:
     """The files that modules of ours reach, by their names, and the foreign packages that these import."""
     files: set[str] = set()
     packages: set[str] = set()
@@ -207,18 +230,18 @@ def _reached(
             continue
         files.add(file)
         folders = file.split("/")[:-1]
-        package = ".".join(folders if folders[:1] == [_RUNTIME] else ["builder", *folders])
+        parent = ".".join(folders if folders[:1] == [_RUNTIME] else ["builder", *folders])
         imported = {
-            _absolute(name, package) for name in remembered.get("imports", package_files[file], scan_own)["modules"]
+            _absolute(name, parent) for name in remembered.get("imports", package.files[file], scan_own)["modules"]
         }
         if file.endswith("/__init__.py") and imported & _FINDERS:
-            waiting += [name for name in package_files if name.startswith(file.removesuffix("__init__.py"))]
+            waiting += [name for name in package.files if name.startswith(file.removesuffix("__init__.py"))]
         for name in imported - names_seen:
             parts = name.split(".")
             if parts[0] not in ("builder", _RUNTIME):
                 packages.add(parts[0])
                 continue
-            found = _own_name(parts[1:] if parts[0] == "builder" else parts, package_files)
+            found = _own_name(parts[1:] if parts[0] == "builder" else parts, package.files)
             if found is not None and found not in _GUARDS:
                 waiting.append(found)
         names_seen |= imported

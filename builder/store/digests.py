@@ -134,14 +134,16 @@ class StatCache:
             self._known[name] = self._fresh[name] = [list(after), value]
         return value
 
-    def under(self, name: str, condition: list[list[Any]]) -> dict[str, Any]:
-        """Return a dictionary that is remembered under `name` as long as `condition` stays: names with their stats."""
-        signature = digest_of(condition)
+    def under(self, name: str, signature: str, *, last: int) -> dict[str, Any]:
+        """Return a dictionary that is remembered under `name` as long as `signature` stays: a digest of files' stats.
+
+        `last` is when one of these files changed last, in nanoseconds.
+        """
         known = self._known.get(name)
         if isinstance(known, dict) and known.get("signature") == signature:
             return known
         fresh: dict[str, Any] = {"signature": signature}
-        if all(time.time_ns() - max(entry[1:3]) > YOUNG for entry in condition):
+        if time.time_ns() - last > YOUNG:
             self._known[name] = self._fresh[name] = fresh
         return fresh
 

@@ -7,6 +7,7 @@ anything that the code defines. Whoever imports it later therefore gets the real
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,3 +174,16 @@ def paused_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def import_frozen(name: str) -> bool:
+    """Import a large module, and keep the collector from walking what there is then, until `gc.unfreeze`.
+
+    False, and nothing is done, where the module is there, or somebody froze objects before.
+    """
+    if name in sys.modules or gc.get_freeze_count():
+        return False
+    with paused_collector():
+        importlib.import_module(name)
+    gc.freeze()
+    return True

@@ -52,8 +52,8 @@ class Operator(torch.nn.Module):
         super().__init__()
         self.function = function
         self.template = (sample.input, tuple(sample.args), dict(sample.kwargs))
-        self.in_half = False
-        """Whether floats are halves, for what torch itself gives in half precision."""
+        self.floats: torch.dtype | None = None
+        """What floats are instead, if anything: halves, for what torch itself gives in them, or doubles."""
         self.wide: torch.dtype | None = None
         """What 32-bit integers are instead, if anything: what does not overflow."""
         self.given = [leaf for leaf in _leaves(self.template) if _is_input(leaf)]
@@ -62,7 +62,7 @@ class Operator(torch.nn.Module):
         x = x.reshape(()) if own.dim() == 0 else x
         if self.wide is not None and own.dtype == torch.int32:
             return x.to(self.wide)
-        return x.to(torch.float16 if self.in_half and own.is_floating_point() else own.dtype)
+        return x.to(self.floats if self.floats is not None and own.is_floating_point() else own.dtype)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         restored = (self._restored(x, own) for x, own in zip(tensors, self.given, strict=True))

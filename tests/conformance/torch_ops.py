@@ -88,6 +88,7 @@ def main() -> None:
     import tests.conformance.op_verdict  # noqa: F401 - loaded once, before the children are forked
     from tests.conformance.op_report import fingerprint, page, totals
 
+    _warm(chosen.methods.split(","))
     index, count = map(int, chosen.shard.split("/"))
     operators = [op for op in invocations.op_db if not chosen.operators or op.name in chosen.operators]
     operators = sorted(operators, key=lambda op: op.formatted_name)[index::count]
@@ -106,6 +107,20 @@ def main() -> None:
         _PAGE.write_text(page(data), encoding="utf-8")
         if data["counts"].get("wrong"):
             sys.exit("operators are silently wrong: see docs/conformance_torch.md")
+
+
+def _warm(methods: Sequence[str]) -> None:
+    """Import once what capture and conversion import as they go, before the children are forked."""
+    import torch
+
+    from tests.conformance.op_samples import Case, Operator
+    from tests.conformance.op_verdict import verdicts
+
+    class _Sample:
+        input, args, kwargs = torch.ones(2), (), {}
+
+    module = Operator(torch.exp, _Sample()).eval()
+    list(verdicts([Case(name="exp", module=module, inputs=(torch.ones(2),), others={}, outputs=1)], methods))
 
 
 def _kept(folder: Path) -> dict[str, Any]:

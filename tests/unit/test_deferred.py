@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from builder.util.lazy_import import DeferredModule, absent, around_import, deferred, paused_collector, placeholder
+from builder.util.lazy_import import (
+    DeferredModule,
+    absent,
+    around_import,
+    deferred,
+    import_frozen,
+    paused_collector,
+    placeholder,
+)
 
 
 @pytest.fixture
@@ -114,3 +122,15 @@ def test_an_absent_module_cannot_be_imported_until_later(package: str) -> None:
     assert importlib.import_module(package).value == 3
     with absent(package):
         assert importlib.import_module(package).value == 3
+
+
+def test_what_is_imported_for_good_is_not_walked_until_it_is_unfrozen(package: str) -> None:
+    assert gc.get_freeze_count() == 0
+    try:
+        assert import_frozen(package)
+        assert (_runs(), gc.get_freeze_count() > 0, gc.isenabled()) == (1, True, True)
+        # a module that is there, or objects that somebody froze, are left as they are
+        assert not import_frozen(package)
+        assert not import_frozen("some_module_that_is_not_there")
+    finally:
+        gc.unfreeze()

@@ -47,7 +47,7 @@ RULES: Mapping[str, Rule] = {
         what="chose wrong places on devices, in half precision",
         advice="give the app the scores, or keep the operator in float32 (`precision.fp32_op_types`)",
         confidence="medium",
-        sources=(f"{_TRACKER}/116", f"{_TRACKER}/66"),
+        sources=(f"{_TRACKER}/116", f"{_TRACKER}/115", f"{_TRACKER}/66"),
         half_only=True,
     ),
     "coreai_data_dependent_slice": Rule(
@@ -73,7 +73,7 @@ def lint(path: Path) -> tuple[LintFinding, ...]:
         if hits and (is_half or not rule.half_only):
             results.append(_finding(name, rule, hits))
     walked = [each for name in found.functions for each in _operations(read_function(path, name).block)]
-    return (*results, *_high_ranks(found), *_round_trips(walked), *_integer_sums(walked))
+    return (*results, *_high_ranks(found), *_round_trips(walked), *_integer_sums(walked), *_hardswishes(walked))
 
 
 def _operations(block: Block) -> Iterator[Operation]:
@@ -123,6 +123,47 @@ def _integer_sums(operations: Sequence[Operation]) -> list[LintFinding]:
     )
 
 
+_HARDSWISH = ("divide", "minimum", "maximum", "add")
+"""How `x * clamp(x + 3, 0, 6) / 6` computes its factor, the last first."""
+
+
+def _hardswishes(operations: Sequence[Operation]) -> list[LintFinding]:
+    """Products of matrices (N, C) in half precision that a hardswish reads, maybe past a bias."""
+    made = {output.name: each for each in operations for output in each.outputs}
+    found = [each.outputs[0].name for each in operations if _is_hardswish_of_a_product(each, made)]
+    return _finding_of(
+        "coreai_hardswish_of_a_product",
+        [f"{name} is the hardswish of a product of two axes" for name in found],
+        advice="give the layer an input of four axes, (1, 1, N, C): the Neural Engine was 4 % off without",
+        sources=(f"{_TRACKER}/51",),
+        confidence="medium",
+    )
+
+
+def _is_hardswish_of_a_product(operation: Operation, made: Mapping[str, Operation]) -> bool:
+    kind = operation.outputs[0].type if operation.outputs else None
+    if operation.type != "mul" or not isinstance(kind, TensorType) or (kind.dtype, len(kind.shape)) != ("fp16", 2):
+        return False
+    names = _arguments(operation)
+    for value, factor in (names, names[::-1]) if len(names) == 2 else ():
+        here = made.get(factor)
+        for expected in _HARDSWISH:
+            if here is None or here.type != expected:
+                break
+            last, here = _arguments(here)[0], made.get(_arguments(here)[0])
+        else:
+            before = made.get(value)
+            bias = before is not None and before.type == "add"
+            product = made.get(_arguments(before)[0]) if bias and before is not None else before
+            return last == value and product is not None and product.type == "batch_matmul"
+    return False
+
+
+def _arguments(operation: Operation) -> list[str]:
+    """The names of the values that it reads."""
+    return [each.name for argument in operation.inputs.values() for each in argument if isinstance(each, Reference)]
+
+
 def _finding_of(
     rule: str,
     examples: list[str],
@@ -147,8 +188,7 @@ def _finding_of(
 
 def _argument(operation: Operation) -> str | None:
     """The name of the first value that it reads."""
-    names = (each.name for argument in operation.inputs.values() for each in argument if isinstance(each, Reference))
-    return next(names, None)
+    return next(iter(_arguments(operation)), None)
 
 
 def _is_float(kind: object) -> bool:

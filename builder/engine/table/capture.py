@@ -26,8 +26,18 @@ def _task(inputs: Inputs) -> StageTask[CapturedProgram, CapturedFacts]:
     saved: list[Path] = []
 
     def run() -> CapturedProgram:
+        from builder.stages.capture import check_other_samples
+
         captured = _capture(inputs, method)
         found, file = _archive(captured)
+        try:
+            if inputs.spec.capture.method == "auto":  # so that another method can be tried
+                prepared = inputs[PREPARE].value()
+                check_other_samples(prepared, captured if prepared.states else found, inputs.run.examples)
+        except BaseException:
+            if file is not None:
+                shutil.rmtree(file.parent, ignore_errors=True)
+            raise
         saved[:] = [] if file is None else [file]
         return found
 
@@ -60,9 +70,8 @@ def _capture(inputs: Inputs, method: str) -> CapturedProgram:
     from builder.stages.capture import capture
 
     prepared = inputs[PREPARE].value()
-    strict = inputs.spec.capture.method == "auto"
     watch = Watch(prepared.module.get_submodule(MODEL)) if method == "trace" else None
-    captured = capture(prepared, inputs.run.examples, method, {}, strict=strict, watch=watch)
+    captured = capture(prepared, inputs.run.examples, method, {}, watch=watch)
     if watch is not None:
         captured = replace(captured, frozen=trace_constants([*watch.values, *watch.branches]))
     return captured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from builder.analysis.preflight.explain import explained
@@ -26,9 +27,12 @@ NAME = "method"
 
 
 class CaptureMethodMemo:
-    """The choice for one prepared model and one conversion: both decide, since both can fail."""
+    """The choice for one prepared model and one conversion: both decide, since both can fail.
 
-    def __init__(self, run: Run) -> None:
+    With `checked` it is the choice for the recipe's checks as well, which the first method's program does not pass.
+    """
+
+    def __init__(self, run: Run, *, checked: bool = False) -> None:
         self._is_open = run.spec.capture.method == "auto"
         self._runner = run.context.runner
         prepared = run[PREPARE]
@@ -36,8 +40,12 @@ class CaptureMethodMemo:
         self._inputs = {
             **{f"capture {name}": value for name, value in self._runner.inputs("capture", run.spec, {}).items()},
             **self._runner.inputs("convert", run.spec, after),
+            **({f"verify {name}": value for name, value in self._checks(run)} if checked else {}),
         }
         self._key = stage_key(NAME, self._inputs)
+
+    def _checks(self, run: Run) -> Iterable[tuple[str, object]]:
+        return self._runner.inputs("verify", run.spec, {}).items()
 
     def recall(self) -> tuple[tuple[str, ...], dict[str, str]] | None:
         """Return the method to take, and why those before it did not work; None where that is not known."""
@@ -72,7 +80,8 @@ class _CaptureAndConvert:
     def execute(self, run: Run) -> None:
         """Try the methods; the store also knows which did it, so that those that fail are not tried in every build."""
         memo, progress = CaptureMethodMemo(run), run.context.progress
-        methods, failures = memo.recall() or (methods_to_try(run.spec), {})
+        checked = CaptureMethodMemo(run, checked=True)
+        methods, failures = checked.recall() or memo.recall() or (methods_to_try(run.spec), {})
         for run.method in methods:
             try:
                 CAPTURE.execute(run)

@@ -83,7 +83,10 @@ def _folder(given: str, path: str) -> str:
     decoded = unquote(path) if "://" in given else path
     if "://" in given and not decoded.startswith("/"):
         raise _wrong(f"{VARIABLE}={given}: a file:// address has an absolute path, with three slashes")
-    return str(Path(decoded).expanduser().absolute())
+    folder = Path(decoded).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise _wrong(f"{VARIABLE}={given} is not a folder")
+    return str(folder)
 
 
 def _url(given: str, scheme: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from builder.artifacts.checks import CheckReport
-from builder.artifacts.stages import Sample
+from builder.artifacts.stages import Answers, Sample
 from builder.checks.engine import Engine
 from builder.checks.parity import check_parity
 from builder.checks.samples import check_samples
@@ -57,6 +57,7 @@ def parity(
     )
     module = Original(original)
     prepared: Any = SimpleNamespace(
+        answers=Answers(),
         module=module, uncompressed=module, reference=module, output_names=("y",), states={}, suppression=None,
         preprocessing=None, labels=None,
     )  # fmt: skip

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import UnsupportedOperatorException
 from torch.nn import functional
 
 from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
+from builder.backends.coreml.lowerings import decomposed
 from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.screening import refuse_what_cannot_convert
 from builder.errors import ConversionError
@@ -79,6 +83,34 @@ def test_a_value_that_is_called_as_a_word_is_not_taken_for_it(tmp_path: Path) ->
     agree(called_as_words, method="export", half=False, folder=tmp_path, count=1)
 
 
+def learnt_for_integers(rng: random.Random) -> Case:
+    """Fake quantization: of tensors, of channels, and as `prepare_qat` writes both."""
+    scales, zeros = torch.tensor([0.25, 0.5, 0.125]), torch.tensor([0, 3, 100], dtype=torch.int32)
+    seen = {n: (torch.linspace(-1, -2, n), torch.linspace(1, 3, n), torch.ones(n), zeros[:n] * 1) for n in (1, 3)}
+
+    def fused(x: Tensor, *, by_channel: bool) -> Tensor:
+        observed, axis = seen[3 if by_channel else 1], 0 if by_channel else -1
+        off, on = torch.tensor([0]), torch.tensor([1])
+        return torch.fused_moving_avg_obs_fake_quant(x, off, on, *observed, 0.01, 0, 127, axis, by_channel, False)
+
+    x = floats(rng, 3, 4)
+    for by_channel in (False, True):
+        fused(x, by_channel=by_channel)  # takes steps from the range that was seen
+    return (
+        lambda x: (
+            torch.fake_quantize_per_tensor_affine(x, 0.125, 3, -8, 7),
+            torch.fake_quantize_per_channel_affine(x, scales, zeros, 0, 0, 127),
+            fused(x, by_channel=False) * 1, fused(x, by_channel=True) * 1,
+        ),
+        (x,),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
+def test_steps_of_integers_are_torchs(half: bool, tmp_path: Path) -> None:
+    agree(learnt_for_integers, method="trace", half=half, folder=tmp_path, count=1)
+
+
 def _exported(function: object, *given: Tensor) -> CapturedProgram:
     import_coremltools()
     module = Cases([(function, given)]).eval()  # type: ignore[list-item]
@@ -98,6 +130,18 @@ def test_only_operators_without_a_lowering_are_written_out() -> None:
     refuse_what_cannot_convert(other)
 
 
-def test_an_operator_that_torch_does_not_define_is_refused_by_its_name() -> None:
+def test_an_operator_that_torch_does_not_define_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConversionError, match="`digamma` has no lowering"):
         refuse_what_cannot_convert(_exported(torch.digamma, torch.ones(3)))
+    # nor one whose definition torch cannot follow, beside one that is defined
+    write = decomposed._written_with
+
+    def follow(program: Any, table: Mapping[Any, Any]) -> Any:
+        if torch.ops.aten.huber_loss.default in table:
+            raise UnsupportedOperatorException(torch.ops.aten.huber_loss.default)
+        return write(program, table)
+
+    monkeypatch.setattr(decomposed, "_written_with", follow)
+    both = _exported(lambda x: functional.huber_loss(torch.kron(x, x), torch.kron(x, x)), torch.ones(3, 3))
+    with pytest.raises(ConversionError, match=r"^`huber_loss` has no lowering"):
+        refuse_what_cannot_convert(both)

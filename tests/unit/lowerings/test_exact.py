@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import coreml_runtime as runtime
+from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.patches.exact_passes import exact_passes
 from tests.unit.lowerings.agreement import Case, Draw, agree, captured, floats, integers, ways
 
@@ -401,18 +402,32 @@ def test_integers_stay_whole_in_half_precision(method: str, tmp_path: Path) -> N
     agree(whole_numbers, method=method, half=True, folder=tmp_path, count=1)
 
 
-def test_a_neural_network_picks_neighbours_where_a_factor_is_not_whole(tmp_path: Path) -> None:
+def spectra(rng: random.Random) -> Case:
+    """Of 1024 points, whose angles go to thousands of radians."""
+    window = torch.hann_window(1024)
+    return (
+        lambda x: torch.view_as_real(torch.stft(x, 1024, 512, window=window, return_complex=True)),
+        (floats(rng, 1, 2048),),
+    )
+
+
+def test_spectra_of_many_points_are_exact(tmp_path: Path) -> None:
+    agree(spectra, method="trace", half=False, folder=tmp_path, count=1, within=1e-6)
+
+
+def test_a_neural_network_has_torchs_neighbours_and_no_epsilon(tmp_path: Path) -> None:
     # given sizes that are enlarged, made smaller, and one of each; (1, 123) is where torch's float32 rounds down
     class Resized(torch.nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-            return tuple(functional.interpolate(x, size=size) for size in ((7, 9), (2, 3), (2, 9), (6, 8), (1, 123)))
+            sizes = ((7, 9), (2, 3), (2, 9), (6, 8), (1, 123))
+            return (*(functional.interpolate(x, size=size) for size in sizes), (x / 2048).abs().rsqrt())
 
     x = floats(random.Random(0), 1, 2, 3, 4)
-    with exact_passes():
+    with exact_passes(), registered_lowerings():
         model = ct.convert(
             captured(Resized(), [x], "trace"),
             inputs=[ct.TensorType(name="x", shape=x.shape)],
-            outputs=[ct.TensorType(name=f"y{i}") for i in range(5)],
+            outputs=[ct.TensorType(name=f"y{i}") for i in range(6)],
             convert_to="neuralnetwork",
             skip_model_load=True,
         )
@@ -420,4 +435,4 @@ def test_a_neural_network_picks_neighbours_where_a_factor_is_not_whole(tmp_path:
     # then
     got = runtime.load(tmp_path / "resized.mlmodel").predict({"x": x.numpy()})
     for index, wanted in enumerate(Resized()(x)):
-        np.testing.assert_array_equal(got[f"y{index}"], wanted.numpy())
+        np.testing.assert_allclose(got[f"y{index}"], wanted.numpy(), rtol=1e-6, atol=0)

@@ -118,6 +118,10 @@ def test_pictures(precision, tmp_path):
         "rounded_up": "MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(x)",
         "spread": "MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(x)",
         "averaged": "AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 0, 0, 1], ceil_mode = 1>(x)",
+        "counted": "AveragePool<kernel_shape = [3, 3], strides = [3, 3], pads = [1, 1, 1, 1], ceil_mode = 1, "
+        "count_include_pad = 1>(x)",
+        "counted_to_the_end": "AveragePool<kernel_shape = [3, 3], strides = [2, 3], dilations = [2, 1], ceil_mode = 1, "
+        "count_include_pad = 1>(x)",
         "powers": "LpPool<kernel_shape = [2, 2], p = 3>(x)",
         "cubic": 'Resize<mode = "cubic", antialias = 1>(x, none, none, sizes)',
         "shrunk": 'Resize<mode = "linear", coordinate_transformation_mode = "asymmetric">(x, none, scales)',

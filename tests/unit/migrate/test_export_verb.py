@@ -108,6 +108,30 @@ def test_onnx_is_what_onnxruntime_takes_with_the_file_names(classifier: Path, tm
     assert proof["checks"][0]["engine"].startswith("onnxruntime")
 
 
+@pytest.mark.skipif(find_spec("onnxscript") is None, reason="needs onnxscript")
+def test_remainders_of_multiples_are_those_of_the_original(tmp_path: Path) -> None:
+    # given quotients that single precision rounds up to a whole number
+    import onnxruntime
+
+    def build(x: Any, y: Any) -> Any:
+        return mb.mod(x=x, y=y, name="rest"), mb.floor_div(x=x, y=y, name="whole")
+
+    path = save_program(tmp_path, build, {"x": ((6,), "fp32"), "y": ((6,), "fp32")}, precision="fp32")
+    given = {
+        "x": np.array([0.6, -0.6, 1.0, 7.0, -7.5, 5], np.float32),
+        "y": np.array([0.2, 0.2, -0.1, 0.7, -2.5, 0], np.float32),
+    }
+
+    # when
+    assert export(path, "--to", "onnx", "-o", tmp_path / "m.onnx") == 0
+
+    # then
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    wanted = runtime.load(path).predict(dict(given))
+    for name, found in zip(wanted, session.run(list(wanted), given), strict=True):
+        np.testing.assert_array_equal(found, wanted[name])
+
+
 def test_where_the_ends_differ_nothing_is_written(
     classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

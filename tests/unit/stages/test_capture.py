@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -10,9 +11,13 @@ from torch import nn
 
 from builder.artifacts.stages import LoadedModel
 from builder.backends.coreml.convert import convert
+from builder.checks.capture import check_capture
+from builder.checks.subject import Subject
 from builder.data import make_examples
 from builder.errors import ConversionError
 from builder.model.capture.methods import methods_to_try
+from builder.progress import Silent
+from builder.spec.checks import CaptureCheck
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
 from tests.unit.stages.small_builds import make_spec
@@ -127,6 +132,25 @@ def test_what_cannot_be_compiled_is_told_in_one_line():
 
 
 @needs_onnx
+class _Unpooled(nn.Module):
+    """torch checks the sizes of its result, which a trace records."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        most, places = nn.functional.max_pool2d(x, 2, return_indices=True)
+        return nn.functional.max_unpool2d(most, places, 2)
+
+
+def test_sizes_that_torch_checks_are_traced():
+    spec = make_spec(input={"x": {"kind": "tensor", "shape": [1, 2, 4, 6]}})
+    examples = make_examples(spec)
+    prepared = prepare(LoadedModel(module=_Unpooled(), digest="0" * 64, origin={}), examples, spec)
+    captured = capture(prepared, examples, "trace", {}, strict=True)
+    x = torch.randn(1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    (unpooled,) = captured.program(x)
+    torch.testing.assert_close(unpooled, _Unpooled()(x))
+    assert "max_unpool2d" in {use.operator for use in convert(prepared, captured, examples, spec).lowerings}
+
+
 def test_what_onnx_cannot_express_is_named():
     class Special(nn.Module):
         def forward(self, x):
@@ -163,3 +187,33 @@ def test_which_methods_are_tried(source, method, expected):
     where = {"factory": "a:b"} if source == "python" else {"file": file}
     kind = "coreml" if source == "another format" else source
     assert methods_to_try(make_spec(source={"kind": kind} | where, capture={"method": method})) == expected
+
+
+class Counted(nn.Module):
+    """Counts how often its code runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        return x * 2.0
+
+
+def test_what_capture_computed_on_the_examples_the_check_does_not_compute_again():
+    # given a program that was compared with the model on the examples
+    model = Counted()
+    prepared, examples, spec = prepared_with(model)
+    captured = capture(prepared, examples, "trace", {}, strict=True)
+    (copied,) = (part for part in prepared.module.modules() if isinstance(part, Counted))
+    before = copied.runs
+    # when the check of capture takes the first of them
+    subject = Subject(spec=spec, prepared=prepared, captured=captured, sealed=None, progress=Silent())
+    report = check_capture("capture", CaptureCheck(kind="capture"), subject)
+    # then the model has not run again, and the verdict is of three samples
+    assert (copied.runs, report.passed, report.samples) == (before, True, 3)
+    # and where they have another seed, it does
+    others = replace(subject, spec=spec.model_copy(update={"seed": 1}))
+    assert check_capture("capture", CaptureCheck(kind="capture"), others).passed
+    assert copied.runs == before + 3

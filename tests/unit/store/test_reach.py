@@ -8,7 +8,7 @@ import pytest
 
 from builder.spec import BuildSpec
 from builder.spec.source_kinds import SOURCES
-from builder.store.code import _GUARDS, _reached, own_file, package_stats
+from builder.store.code import _GUARDS, _package, _reached, own_file, package_stats
 from builder.store.digests import StatCache
 from builder.store.imports import scan, scan_own
 from builder.store.inputs import _roots
@@ -32,8 +32,7 @@ SETTINGS = {
 def reach(stage: str, kind: str, folder: Path) -> tuple[set[str], set[str]]:
     """The files of builder and the foreign packages in the key of a stage, for a source of `kind`."""
     spec = BuildSpec.model_validate({**SPEC, "source": {"kind": kind, **SETTINGS[kind]}})
-    files = {name: own_file(name) for name in package_stats()}
-    found, packages = _reached(_roots(stage, spec), files, StatCache(folder / "remembered.json"))
+    found, packages = _reached(_roots(stage, spec), _package(), StatCache(folder / "remembered.json"))
     return set(found), set(packages)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -399,6 +400,8 @@ def test_a_slow_server_costs_some_seconds(web: Any, machines: Any, monkeypatch: 
         ("file://relative/x", "", "three slashes"),
         ("https://host:port/x", "", "not an address"),
         ("/tmp", "both", "neither `read` nor `write`"),
+        (__file__, "", "is not a folder"),
+        (f"file://{quote(__file__)}", "", "is not a folder"),
     ],
 )
 def test_a_wrong_address_is_explained(given: str, access: str, said: str) -> None:

@@ -7,7 +7,7 @@ to narrow integers saturate where torch's wrap. Delete each when the fixed versi
 from __future__ import annotations
 
 from torch import bool as boolean
-from torch import int8, int16, ops, uint8, uint16
+from torch import dtype, iinfo, int8, int16, int32, ops, uint8, uint16
 from torch.fx import Node
 
 from builder.backends.coreai.passes.edit import Edit, dtype_of
@@ -21,6 +21,8 @@ def exact_casts(edit: Edit) -> int:
 
     Given:   to(x: float32, int64)           to(x: int32, int8)
     Result:  to(trunc(x), int64)             to(((x + 128) & 255) - 128, int8)
+
+    A float goes to int32 on its way to a narrow one, unless it was cut to numbers that this holds, as pictures are.
     """
     count = 0
     for node in edit.calls(*_CASTS):
@@ -32,6 +34,9 @@ def exact_casts(edit: Edit) -> int:
             continue
         if given.is_floating_point:
             exact = edit.before(node, ops.aten.trunc.default, source)
+            if target in _BITS and not _is_clamped(source, target):
+                whole = edit.before(node, ops.aten._to_copy.default, exact, dtype=int32)
+                exact = _wrapped(edit, node, whole, _BITS[target], signed=target in (int8, int16))
         elif target in _BITS and _BITS.get(given, 32) > _BITS[target]:
             exact = _wrapped(edit, node, source, _BITS[target], signed=target in (int8, int16))
         else:
@@ -40,6 +45,13 @@ def exact_casts(edit: Edit) -> int:
         count += 1
     edit.finish()
     return count
+
+
+def _is_clamped(source: Node, target: dtype) -> bool:
+    """Whether a value is what a clamp leaves within the range of a type."""
+    limits = source.args[1:3] if source.target is ops.aten.clamp.default else ()
+    known = [limit for limit in limits if isinstance(limit, int | float)]
+    return len(known) == 2 and iinfo(target).min <= min(known) and max(known) <= iinfo(target).max
 
 
 def _wrapped(edit: Edit, node: Node, x: Node, bits: int, *, signed: bool) -> Node:

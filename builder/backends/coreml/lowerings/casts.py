@@ -10,6 +10,7 @@ from builder.backends.coreml.lowerings.variables import as_float, complex_of, is
 _COMPLEX_HALF, _COMPLEX, _BFLOAT16 = 8, (8, 9, 10), 15
 _NARROW = {0: (8, False), 1: (8, True), 2: (16, True)}
 """torch's numbers of dtypes: uint8, int8 and int16 with their bits and whether there is a sign."""
+NO_COMPLEX_HALF = "Core ML has no complex numbers of half precision: use complex64"
 _LEFT_OUT = object()
 
 
@@ -26,17 +27,17 @@ def cast(
     dtype: Any = None,
     **_: Any,
 ) -> Var:
-    """To complex numbers `x + 0i`, to narrow integers what their bits hold. Raises NotImplementedError for bfloat16."""
+    """To complex numbers `x + 0i`, to narrow integers what their bits hold. Raises NotImplementedError for others."""
     number = _dtype(a, b, c, d, e, f, g, dtype)
     if number == _BFLOAT16:
         raise NotImplementedError("Core ML has no bfloat16: compute in float32 or float16")
+    if number == _COMPLEX_HALF:
+        raise NotImplementedError(NO_COMPLEX_HALF)
     if number in _NARROW:
         return narrowed(mb, x, *_NARROW[number])
     if is_complex(x):
         return complex_of(mb, mb.complex_real(data=x), mb.complex_imag(data=x))
     x = as_float(x)
-    if number == _COMPLEX_HALF:
-        x = mb.cast(x=mb.cast(x=x, dtype="fp16"), dtype="fp32")
     return complex_of(mb, mb.identity(x=x), mb.mul(x=x, y=0.0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,16 +34,39 @@ def written_out(captured: CapturedProgram) -> CapturedProgram:
 
 def decomposed(program: Any) -> Any:
     """The exported program without the operators that torch defines by others; lowerings must be registered."""
+    from torch._subclasses.fake_tensor import UnsupportedOperatorException
+
     for _ in range(_MOST_ROUNDS):
         table = unknown_definitions(program)
         if not table:
             break
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what torch deprecates
-            program = program.run_decompositions(table)
+        try:
+            program = _written_with(program, table)
+        except UnsupportedOperatorException:  # of an operator that torch can only run: it is refused by its name
+            known = {
+                operator: definition for operator, definition in table.items() if _is_known(program, operator, table)
+            }
+            program = _written_with(program, known)
+            break
     completed(program.graph_module)
     _rename_like_words(program)
     return program
+
+
+def _written_with(program: Any, table: Mapping[Any, Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what torch deprecates
+        return program.run_decompositions(dict(table))
+
+
+def _is_known(program: Any, operator: Any, table: Mapping[Any, Any]) -> bool:
+    from torch._subclasses.fake_tensor import UnsupportedOperatorException
+
+    try:
+        _written_with(program, {operator: table[operator]})
+    except UnsupportedOperatorException:
+        return False
+    return True
 
 
 def _rename_like_words(program: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
-from builder.backends.coreml.lowerings.statistics import normalized_by_spread
+from builder.backends.coreml.lowerings.statistics import normalized_by_spread, spread_and_root
 from builder.backends.coreml.lowerings.variables import is_constant, promoted
 
 _SINGLE = 1.1920929e-07
@@ -219,6 +219,39 @@ def batch_norm_by_sample(
     return (_scaled(mb, result, weight, bias, [1, -1, *[1] * (x.rank - 2)]),)
 
 
+def native_batch_norm(
+    mb: Builder,
+    x: Var,
+    weight: Var | None,
+    bias: Var | None,
+    running_mean: Var | None,
+    running_var: Var | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Var, Var, Var]:
+    """By the statistics of the batch, which it returns too: the means, and one over the roots of variances and epsilon.
+
+    Raises NotImplementedError where it takes learnt ones, which torch defines by other operators.
+    """
+    if not training:
+        raise NotImplementedError("native_batch_norm by running statistics is not converted")
+    del running_mean, running_var, momentum
+    axes = [axis for axis in range(x.rank) if axis != 1]
+    share, largest, mean, root = spread_and_root(mb, x, axes, eps)
+    result = _scaled(mb, mb.real_div(x=share, y=root), weight, bias, [1, -1, *[1] * (x.rank - 2)])
+    inverse = mb.real_div(x=1.0, y=mb.mul(x=largest, y=root))
+    return result, mb.squeeze(x=mean, axes=axes), mb.squeeze(x=inverse, axes=axes)
+
+
+def native_batch_norm_with_or_without(
+    mb: Builder, x: Var, weight: Var | None, bias: Var | None, a: Any, b: Any, c: Any, d: Any = None, e: Any = None
+) -> tuple[Var, Var, Var]:
+    """As `native_batch_norm`; a trace has one name for both forms, of which one has no learnt statistics."""
+    training, momentum, eps = (a, b, c) if e is None else (c, d, e)
+    return native_batch_norm(mb, x, weight, bias, None, None, training, momentum, eps)
+
+
 _SQUARES = UpstreamBug(issue=None, summary="squares distances that half precision does not hold")
 
 _GROUPS = UpstreamBug(
@@ -237,6 +270,8 @@ NORMALIZATION = (
     Lowering(operator="batch_norm", lower=batch_norm, wrong=_SQUARES, applies=_is_by_sample),
     Lowering(operator="_native_batch_norm_legit.no_stats", lower=batch_norm_without_statistics, wrong=_SQUARES),
     Lowering(operator="_native_batch_norm_legit_functional", lower=batch_norm_by_sample),
+    Lowering(operator="native_batch_norm", lower=native_batch_norm),
+    Lowering(operator="_native_batch_norm_legit", lower=native_batch_norm_with_or_without),
     Lowering(
         operator="instance_norm",
         lower=instance_norm,

@@ -181,9 +181,9 @@ def _by_hand(
         return _powers(lowerer, x, kernel, strides, dilations, pads, attributes)
     lowest = number(lowerer, x, -np.inf if kind == "max" else 0.0)
     inside = np.ones(x.shape[2:], dtype=np.float64)
-    for axis, (k, s, d, pair) in enumerate(zip(kernel, strides, dilations, pads, strict=True), start=2):
-        counted = attributes.get("count_include_pad", 0)
-        given = _given_pads(attributes, axis - 2, len(kernel), pair) if counted else (0, 0)
+    counted = _pads(x, kernel, attributes) if attributes.get("count_include_pad", 0) else [(0, 0)] * len(kernel)
+    windows = zip(kernel, strides, dilations, pads, counted, strict=True)
+    for axis, (k, s, d, pair, given) in enumerate(windows, start=2):
         x, inside = _slid(kind, lowerer, x, inside, axis, (k, s, d), pair, given, lowest)
     if kind == "avg":
         return mb.real_div(x=x, y=inside.astype(lowerer.types.nptype_from_builtin(x.dtype)))
@@ -227,12 +227,6 @@ def _scaled_powers(lowerer: OnnxLowerer, x: Var, power: float) -> tuple[Any, Any
     return mb.pow(x=mb.abs(x=mb.real_div(x=x, y=divisor)), y=number(lowerer, x, power)), largest
 
 
-def _given_pads(attributes: Attributes, axis: int, count: int, pair: tuple[int, int]) -> tuple[int, int]:
-    """The padding that counts in an average: what the file says, without what rounding up adds."""
-    pads = attributes.get("pads")
-    return (int(pads[axis]), int(pads[axis + count])) if pads else pair
-
-
 def _slid(
     kind: str,
     lowerer: OnnxLowerer,
@@ -250,7 +244,8 @@ def _slid(
     mb, (kernel, stride, dilation) = lowerer.mb, window
     pad = [0, 0] * axis + list(pair) + [0, 0] * (x.rank - axis - 1)
     padded = mb.pad(x=x, pad=pad, mode="constant", constant_val=lowest) if any(pair) else x
-    ones = np.pad(inside, [counted if i == axis - 2 else (0, 0) for i in range(inside.ndim)], constant_values=1)
+    # a padded place counts as often as any other of its line: windows of other axes were counted before
+    ones = np.pad(inside, [counted if i == axis - 2 else (0, 0) for i in range(inside.ndim)], mode="edge")
     rest = (pair[0] - counted[0], pair[1] - counted[1])
     ones = np.pad(ones, [rest if i == axis - 2 else (0, 0) for i in range(inside.ndim)])
     length = padded.shape[axis]

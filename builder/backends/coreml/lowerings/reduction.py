@@ -127,9 +127,14 @@ def vector_norm(
     keepdim: bool = False,
     dtype: int | None = None,
 ) -> Var:
-    """The p-norm for any p above 0, from the greatest magnitude m: `m (sum (|x| / m)^p)^(1 / p)`."""
+    """The p-norm for any p above 0, from the greatest magnitude m: `m (sum (|x| / m)^p)^(1 / p)`; of 0 the count."""
     del dtype
     x, axes = as_float(x), all_axes(dim, x.rank)
+    if ord == 0:
+        counted = mb.cast(x=mb.not_equal(x=x, y=0.0), dtype="int32")
+        return mb.cast(
+            x=mb.reduce_sum(x=counted, axes=axes, keep_dims=bool(keepdim)) if axes else counted, dtype="fp32"
+        )
     if not axes:
         return mb.abs(x=x)
     size = mb.abs(x=x)
@@ -142,7 +147,7 @@ def vector_norm(
 
 
 def _is_a_power(ord: float = 2) -> bool:
-    return isinstance(ord, int | float) and 0 < ord < 1e30 and ord != 2
+    return isinstance(ord, int | float) and 0 <= ord < 1e30 and ord != 2
 
 
 def bucketize(mb: Builder, x: Var, boundaries: Var, out_int32: bool = False, right: bool = False) -> Var:
@@ -182,7 +187,7 @@ REDUCTION = (
     Lowering(
         operator="linalg_vector_norm",
         lower=vector_norm,
-        wrong=UpstreamBug(issue=None, summary="takes powers that half precision does not hold"),
+        wrong=UpstreamBug(issue=None, summary="takes powers that half precision does not hold, and counts in integers"),
         applies=_is_a_power,
     ),
     Lowering(operator="dist", lower=dist),

@@ -93,13 +93,22 @@ def _of_one(
     return _of_both(root, mb, x, dim, correction, keepdim, unbiased)[0]
 
 
-def normalized_by_spread(mb: Builder, x: Var, axes: Sequence[int], eps: float) -> Var:
-    """`(x - mean) / sqrt(variance + eps)`: with both over m, `(d / m) / sqrt(mean((d / m)²) + eps / m²)`."""
-    root = max(float(eps), 0.0) ** 0.5
-    share, largest, _ = spread(mb, x, axes, max(root, _LEAST))
+def spread_and_root(mb: Builder, x: Var, axes: Sequence[int], eps: float) -> tuple[Var, Var, Var, Var]:
+    """Distances d from the mean over m, m itself, the mean, and `sqrt(variance + eps) / m`; with the axes kept.
+
+    With both over m, the root is `sqrt(mean((d / m)²) + eps / m²)`.
+    """
+    least = max(float(eps), 0.0) ** 0.5
+    share, largest, mean = spread(mb, x, axes, max(least, _LEAST))
     squares = mb.reduce_mean(x=mb.mul(x=share, y=share), axes=list(axes), keep_dims=True)
-    small = mb.real_div(x=promoted(largest, root)[1], y=largest)
-    return mb.real_div(x=share, y=mb.sqrt(x=mb.add(x=squares, y=mb.mul(x=small, y=small))))
+    small = mb.real_div(x=promoted(largest, least)[1], y=largest)
+    return share, largest, mean, mb.sqrt(x=mb.add(x=squares, y=mb.mul(x=small, y=small)))
+
+
+def normalized_by_spread(mb: Builder, x: Var, axes: Sequence[int], eps: float) -> Var:
+    """`(x - mean) / sqrt(variance + eps)`."""
+    share, _, _, root = spread_and_root(mb, x, axes, eps)
+    return mb.real_div(x=share, y=root)
 
 
 def cov(mb: Builder, x: Var, correction: int = 1, fweights: Var | None = None, aweights: Var | None = None) -> Var:

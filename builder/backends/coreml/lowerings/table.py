@@ -31,6 +31,7 @@ from builder.backends.coreml.lowerings.order import ORDER
 from builder.backends.coreml.lowerings.packed import PACKED
 from builder.backends.coreml.lowerings.padding import PADDING
 from builder.backends.coreml.lowerings.pooling import POOLING
+from builder.backends.coreml.lowerings.quantized import QUANTIZED
 from builder.backends.coreml.lowerings.reduction import REDUCTION
 from builder.backends.coreml.lowerings.resampling import RESAMPLING
 from builder.backends.coreml.lowerings.scattering import SCATTERING
@@ -72,6 +73,7 @@ LOWERINGS = by_operator(
     PACKED,
     PADDING,
     POOLING,
+    QUANTIZED,
     REDUCTION,
     RESAMPLING,
     SCATTERING,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from builder.backends.coreml.lowerings.binding import READ
+from builder.backends.coreml.lowerings.casts import NO_COMPLEX_HALF
 from builder.backends.coreml.lowerings.operator_calls import CAPITALS
 
 _UNFIT = ("corrcoef.default", "cov.default", "gru.input", "lstm.input", "rnn_relu.input", "rnn_tanh.input")
@@ -104,6 +105,8 @@ def without_complex_casts(module: Any) -> None:
     for node in list(module.graph.nodes):
         if node.target is not aten._to_copy.default or not node.meta["val"].is_complex():
             continue
+        if node.meta["val"].dtype == torch.complex32:
+            raise NotImplementedError(NO_COMPLEX_HALF)
         given = node.args[0]
         replaced = given
         if not given.meta["val"].is_complex() and not _is_transformed(node):

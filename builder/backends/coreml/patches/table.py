@@ -60,10 +60,22 @@ _ROWS = (
         source="45ab5f37c70a",
     ),
     Patch(
+        target=f"{_MIL}.mil.passes.defs.lower_complex_dialect_ops:_calculate_dft_matrix",
+        purpose="correctness",
+        reason="takes cosines of thousands of radians in float32",
+        source="b595a7f11371",
+    ),
+    Patch(
         target=f"{_MIL}.backend.nn.op_mapping:add_upsample_nn",
         purpose="correctness",
         reason="interpolates between nearest neighbours where a factor is not whole",
         source="05fe1bd8b26a",
+    ),
+    Patch(
+        target=f"{_MIL}.backend.nn.op_mapping:_add_elementwise_unary",
+        purpose="correctness",
+        reason="an epsilon of 0 of rsqrt and inverse is 1e-6 in a neural network",
+        source="bcb645d2351b",
     ),
     Patch(
         target=f"{_MIL}.frontend.torch.ops:convert_single_node",

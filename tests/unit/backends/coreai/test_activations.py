@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from builder.backends.coreai import engine
+from builder.backends.coreai import child, engine
 from builder.backends.coreai.compression.compress import compress
 from builder.backends.coreai.conversion import convert
 from builder.backends.coreai.describe import describe
+from builder.backends.coreai.sealing import Metadata, seal
 from builder.errors import ConversionError
 from builder.spec.compression import LinearQuantize, QuantizeActivations
 from builder.spec.data import NoiseData
@@ -128,3 +129,16 @@ def test_data_that_is_not_a_number_is_refused(asset: Path, tmp_path: Path) -> No
     bad[0, 0, 0, 0] = np.nan
     with pytest.raises(ConversionError, match="has no scale"):
         compress(asset, tmp_path, {"s": step()}, {"s": [{"x": bad}]})
+
+
+def test_another_process_makes_the_same_bytes(asset: Path, tmp_path: Path) -> None:
+    found = []
+    for number in range(2):
+        (folder := tmp_path / str(number)).mkdir()
+        weights = LinearQuantize(kind="linear_quantize", weight_threshold=30)
+        samples = {"a": [{"x": sample.numpy()} for sample in SAMPLES]}
+        made = compress(asset, folder, {"w": weights, "a": step()}, samples)[-1].asset
+        seal({"": made}, folder / "sealed.aimodel", Metadata())
+        found.append({file.name: file.read_bytes() for file in (folder / "sealed.aimodel").iterdir()})
+        child.end()
+    assert found[0] == found[1]

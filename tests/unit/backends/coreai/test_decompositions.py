@@ -69,6 +69,8 @@ CASES = {
     "int through float": lambda x, p, v, i: x.int().half().float(),
     "narrow int": lambda x, p, v, i: i.to(torch.int8).int(),
     "narrow unsigned": lambda x, p, v, i: i.to(torch.uint8).int(),
+    "narrow int of a float": lambda x, p, v, i: (x * 300).to(torch.int8).int(),
+    "narrow unsigned of a float": lambda x, p, v, i: (x.abs() * 300).to(torch.uint8).int(),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
 """By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""

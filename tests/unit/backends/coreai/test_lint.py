@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from builder.backends.coreai.conversion import Declared, convert
+from builder.backends.coreai.conversion import Declared, Halves, convert
 from builder.backends.coreai.lint import _round_trips, lint
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.program import Named, Operation, Reference
@@ -44,3 +44,21 @@ def test_a_cast_to_integers_and_straight_back_is_found() -> None:
     (found,) = _round_trips([first, _cast("whole", "e", "int32"), _cast("back", "whole", "fp32")])
     assert found.examples == ("back casts an integer back that was cast from a float",)
     assert not _round_trips([first, _cast("half", "e", "fp16"), _cast("back", "half", "fp32")])
+
+
+class Headed(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.hardswish(self.second(torch.nn.functional.hardswish(self.first(x)) + x))
+
+
+def test_a_hardswish_of_a_product_is_found_in_half_precision_alone(tmp_path: Path) -> None:
+    declared = Declared(inputs={"x": "float32"}, outputs={"y": None})
+    for name, halves, count in (("half", Halves(), 2), ("full", None, 0)):
+        asset = tmp_path / f"{name}.aimodel"
+        convert(export(Headed(), (torch.rand(2, 4),)), asset, declared, halves)
+        found = {finding.rule: finding.count for finding in lint(asset)}
+        assert found.get("coreai_hardswish_of_a_product", 0) == count
