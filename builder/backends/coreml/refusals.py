@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Literal
 
 import builder
+from builder.errors import BuilderError
 
 _OURS = Path(builder.__file__).parent
 _ON_PURPOSE = (ValueError, NotImplementedError, RuntimeError)
@@ -21,6 +22,8 @@ def refused_by(error: BaseException) -> Literal["builder", "coremltools"]:
 
 def why_refused(error: BaseException) -> str:
     """Completes `… is refused by …: `: the message, or what kind of accident it was and where in the code."""
+    if isinstance(error, BuilderError):
+        return error.message
     text = first_text(error)
     if text and isinstance(error, _ON_PURPOSE):
         return text
