@@ -10,7 +10,7 @@ from pathlib import Path
 from builder.cli.arguments import Parser, model_file, verbosity
 from builder.errors import ConfigurationError
 from builder.util.suggest import did_you_mean
-from builder.util.text import visible
+from builder.util.text import size, visible
 
 DESCRIPTION = """Write a finished Core ML model as one file of another format: no recipe, no training code.
 
@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     with working(f"exporting to {target.name}", path.absolute(), verbosity=verbosity(given)):
         done = migrate(path, target, destination, function=given.function)
     if verbosity(given) >= 0:
-        sizes = f"{done.bytes_after / 1e6:.2f} MB, the original {done.bytes_before / 1e6:.2f} MB"
+        sizes = f"{size(done.bytes_after)}, the original {size(done.bytes_before)}"
         _say([f"{done.operators} operators, {sizes}", *done.lines, f"proof: {done.proof}"])
     _say([f"warning: {warning}" for warning in done.warnings])
     print(done.path)

@@ -110,7 +110,8 @@ def attempt(patient: PreflightInput, method: str) -> Attempt:
     ]
     if any(o.rule == "in_place" for o in obstacles):  # which is why the program as a whole was refused, if it was
         obstacles = [o for o in obstacles if o.operator is not None or o.rule != "refused"]
-    obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(watch.values)]
+    values = watch.values if kind_of(patient.spec.source).program is None else []  # of a file they are our own calls
+    obstacles += [replace(o, severity="distorts") if differs else o for o in _frozen(values)]
     obstacles += _frozen(watch.branches)
     if differs is not None and not any(o.in_the_way for o in obstacles):
         obstacles.append(_capture_failed(differs, watch.sites))

@@ -16,6 +16,7 @@ from builder.migrate.original import Original, specs_of
 from builder.migrate.proof import Proof, prove, refuse_difference
 from builder.migrate.targets import Target
 from builder.model.sources.coreml import path_digest
+from builder.util.text import size
 from coreml_runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
 from coreml_runtime.dtypes import Precision
 from coreml_runtime.export import Exported, export
@@ -178,7 +179,7 @@ def _larger(before: int, after: int) -> list[str]:
     """Say so where weights lost their compression; what formats need beside weights is not of interest."""
     if after <= 1.1 * before + _BESIDE_WEIGHTS:
         return []
-    return [f"{after} bytes, where the original has {before}"]
+    return [f"{size(after)}, where the original has {size(before)}"]
 
 
 def _inconclusive(proof: Proof) -> list[str]:

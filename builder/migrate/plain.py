@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from builder.util.text import size
 from coreml_runtime.export import Exported
 
 _NAMED = 3
@@ -16,4 +17,4 @@ def stored_plain(exported: Exported, names: Sequence[str]) -> list[str]:
     before = sum(exported.forms[name].bytes for name in names)
     after = sum(exported.forms[name].dense.nbytes for name in names)
     named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return [f"{len(names)} compressed weights are stored as plain numbers, {before} bytes as {after}: {named}"]
+    return [f"{len(names)} compressed weights are stored as plain numbers, {size(before)} as {size(after)}: {named}"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
+import coremltools as ct
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from coremltools.models.utils import save_spec
 
 import coreml_runtime as runtime
 from coreml_runtime.export import Exported, export
+from coreml_runtime.ops.padding import ceil_after, same_total
 from coreml_runtime.ops.random import drawn_by_torch
 from tests.runtime.programs import save_program
 
@@ -194,3 +198,52 @@ def test_a_draw_by_a_seed_of_a_size_that_an_input_gives_is_refused(tmp_path: Pat
         runtime.UnsupportedError, match=r"^layer randomNormalDynamic 'noise' cannot be exported: it draws"
     ):
         export(tmp_path / "m.mlmodel")
+
+
+@pytest.mark.filterwarnings("ignore")  # what coremltools and torch say of tracing
+def test_what_is_padded_by_a_size_stays_open_for_odd_and_even_sizes(tmp_path: Path) -> None:
+    # given windows that end beyond the input, for some sizes
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            pool = torch.nn.functional
+            return (
+                pool.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+                pool.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+                pool.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False),
+            )
+
+    net, size = Net().eval(), ct.RangeDim(7, 40, 16)
+    traced = torch.jit.trace(net, torch.rand(1, 2, 16, 16))  # type: ignore[no-untyped-call] # torch has no annotation here
+    model = ct.convert(
+        traced, inputs=[ct.TensorType("x", (1, 2, size, 16))], convert_to="mlprogram", skip_model_load=True,
+        compute_precision=ct.precision.FLOAT32, minimum_deployment_target=ct.target.iOS17,
+    )  # fmt: skip
+    model.save(str(tmp_path / "m.mlpackage"))
+
+    # when
+    exported = export(tmp_path / "m.mlpackage")
+
+    # then
+    assert exported.inputs[0].ranges == {2: (7, 40)}
+    module = exported.program.module()
+    for height in (7, 8, 9, 10, 33):
+        x = torch.rand(1, 2, height, 16)
+        for found, expected in zip(module(x).values(), net(x), strict=True):
+            assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 5])
+def test_same_padding_is_what_its_formula_says(reach: int) -> None:
+    for size in range(1, 12):
+        for stride in (1, 2, 3, 4):
+            expected = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            assert same_total(size, stride, reach) == expected
+
+
+@pytest.mark.parametrize("extent", [1, 2, 3, 5])
+def test_ceil_mode_pads_up_to_the_last_window_that_begins_in_the_input(extent: int) -> None:
+    for size, before, after, stride in itertools.product(range(5, 12), (0, 1), (0, 1, 2), (1, 2, 3, 4)):
+        windows = math.ceil((size + before + after - extent) / stride) + 1
+        if (windows - 1) * stride >= size + before:
+            windows -= 1
+        assert size + before + ceil_after(size, before, after, extent, stride) == (windows - 1) * stride + extent

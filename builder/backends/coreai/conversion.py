@@ -222,6 +222,8 @@ _SUPPRESSION = {"builder.suppress.default", "torchvision.nms.default"}
 
 def refuse_unknown(program: Any) -> None:
     """Raise ConversionError that names all operators which nobody converts, before the conversion begins."""
+    from torch.fx import Node
+
     from builder.backends.coreai import adapter
 
     known = adapter.lowered_operators()
@@ -232,6 +234,9 @@ def refuse_unknown(program: Any) -> None:
         if node.op != "call_function" or not name.startswith(("aten.", "builder.", "torchvision.", "prims.")):
             continue
         plain = name.partition(".")[2]
+        if plain.startswith(("constant_pad_nd", "pad.")) and any(isinstance(each, Node) for each in node.args[1]):
+            unknown.setdefault(f"{name} by amounts that a size gives", _where(node))
+            continue
         if (name.startswith("aten.") and plain in known) or plain.startswith(skipped):
             continue
         unknown.setdefault(name, _where(node))

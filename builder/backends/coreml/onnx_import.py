@@ -33,6 +33,7 @@ def mil_program(
     from onnxsim import coreml_export
 
     table = operators()
+    _forget_symbols(list(_ranges(prepared, spec)))
     try:
         plain = _without_functions(model, table)
         with (
@@ -55,6 +56,14 @@ def mil_program(
     for output, name in zip(program.functions["main"].outputs, names, strict=True):
         output.name = name
     return program
+
+
+def _forget_symbols(names: Sequence[str]) -> None:
+    """Let dimensions be called again as an earlier conversion of this process called its own."""
+    from coremltools.converters.mil.mil import program
+
+    for name in names:
+        program.k_used_symbols.pop(name, None)
 
 
 def _same_target(ct: ModuleType, model: ModelProto, target: Any) -> Any:  # noqa: ARG001 - onnxsim's signature

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 import builder
+from builder.errors import BuilderError
 
 _OURS = Path(builder.__file__).parent
 _ON_PURPOSE = (ValueError, NotImplementedError, RuntimeError)
 """What people raise with a message that is meant to be read; all else is an accident within."""
+
+
+_NO_OPERATOR = re.compile(r"We don't have an op for aten::(?P<name>\w+) but .*?Argument types: (?P<types>[^\n]*)")
 
 
 def refused_by(error: BaseException) -> Literal["builder", "coremltools"]:
@@ -21,6 +26,8 @@ def refused_by(error: BaseException) -> Literal["builder", "coremltools"]:
 
 def why_refused(error: BaseException) -> str:
     """Completes `… is refused by …: `: the message, or what kind of accident it was and where in the code."""
+    if isinstance(error, BuilderError):
+        return error.message
     text = first_text(error)
     if text and isinstance(error, _ON_PURPOSE):
         return text
@@ -33,7 +40,14 @@ def why_refused(error: BaseException) -> str:
 
 
 def first_text(error: BaseException) -> str:
-    """The first line of an error's message that says something; empty where none does."""
+    """The first line of an error's message that says something; empty where none does.
+
+    What torch's compiler calls a bug of its own is an operator with arguments of other types than its own, most of all
+    a Python bool in place of a number.
+    """
+    if found := _NO_OPERATOR.search(str(error)):
+        types = found["types"].strip(" ,")
+        return f"torch's compiler has no {found['name']} that takes {types}: write a Python bool as 1 or 0 there"
     return next((line for each in str(error).splitlines() if (line := each.strip(" -"))), "")
 
 

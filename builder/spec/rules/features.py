@@ -141,7 +141,8 @@ def _tensor(spec: BuildSpec, path: Path, given: TensorInput) -> Iterator[Diagnos
             code="B0246",
             path=(*path, "high"),
             message=f"the only integer from low ({low:g}) to below high ({given.high:g}) is {low:g}",
-            hint=f"`high` itself is never drawn, as with the size of a vocabulary: write `high: {given.high + 1:g}`",
+            hint=f"for this number alone: `{path[-1]}: {{constant: {low:g}}}`; for more, raise `high`, which "
+            f"itself is never drawn, as with the size of a vocabulary: `high: {given.high + 1:g}`",
         )
     for key in ("low", "high", "default_value"):
         value = getattr(given, key)

@@ -11,7 +11,7 @@ from torch import Tensor
 from coreml_runtime.executor import Blocks
 from coreml_runtime.export.loops import open_loop
 from coreml_runtime.export.slices import SLICES
-from coreml_runtime.ops import conv, linear, normalization, recurrent, tensor_operation, tensor_transformation
+from coreml_runtime.ops import conv, linear, normalization, pool, recurrent, tensor_operation, tensor_transformation
 from coreml_runtime.ops.context import Context, is_real
 from coreml_runtime.ops.open_sizes import counted, reshaped
 from coreml_runtime.ops.table import Kernel, Labels, Tensors, exact, merge, table
@@ -97,10 +97,23 @@ def _of_one_type(kernel: Kernel) -> Kernel:
     return run
 
 
+def _without_half(kernel: Kernel) -> Kernel:
+    """Computes in float32 where torch has no kernel for half precision on the CPU, and rounds the result."""
+
+    @functools.wraps(kernel)
+    def run(*, x: Tensor, **given: Any) -> Any:
+        is_missing = x.dtype is torch.float16 and x.dim() == _OF_THREE_DIMENSIONS
+        return kernel(x=x.float(), **given).half() if is_missing else kernel(x=x, **given)
+
+    return run
+
+
+_OF_THREE_DIMENSIONS = 5
 _STRICT = (conv.OPS, linear.OPS, recurrent.OPS, normalization.OPS)
 """Operators of torch that take floats of one type only."""
 KERNELS: dict[str, Kernel] = merge(
     table(classify, cond, while_loop, range_1d, reshape),
     SLICES,
+    {name: _without_half(each) for name, each in pool.OPS.items()},
     *({name: _of_one_type(each) for name, each in operators.items()} for operators in _STRICT),
 )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from coreml_runtime.ops.padding import same_total
+
 Pairs = tuple[tuple[int, int], ...]
 """(before, after) for each spatial dimension, in the order of the tensor."""
 
@@ -32,7 +34,7 @@ def resolve(p: Padding, spatial: Sequence[int]) -> Pairs:
         return p.pairs
     pairs = []
     for size, kernel, stride, dilation in zip(spatial, p.kernel, p.strides, p.dilations, strict=True):
-        total = max(0, (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size)
+        total = same_total(size, stride, (kernel - 1) * dilation + 1)
         small, large = total // 2, total - total // 2
         pairs.append((large, small) if p.heavy_first else (small, large))
     return tuple(pairs)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from coreml_runtime.nn.layer import Binder, Kernel, Layer, fold, unfold
 from coreml_runtime.nn.padding import Padding, Pairs, border_pairs, resolve, torch_order
+from coreml_runtime.ops.padding import ceil_after, is_symmetric
 
 _MAX = {2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVERAGE = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
@@ -17,16 +18,17 @@ def _last_pixel(spatial: tuple[int, ...], p: Padding) -> Pairs:
     """Padding whose last window includes the last pixel (ValidCompletePadding), dropped if it starts in the padding."""
     pairs = []
     for size, kernel, stride, (before, after) in zip(spatial, p.kernel, p.strides, p.pairs, strict=True):
-        out = -(-(size + before + after - kernel) // stride) + 1
-        if (before or after) and (out - 1) * stride >= size + before:
-            out -= 1
-        pairs.append((before, max((out - 1) * stride + kernel - size - before, 0)))
+        if before or after:
+            extended = ceil_after(size, before, after, kernel, stride)
+            pairs.append((before, extended if after + stride <= kernel else max(extended, 0)))
+        else:
+            pairs.append((before, -(size - kernel) % stride))
     return tuple(pairs)
 
 
 def _torch_pads(pairs: Pairs, p: Padding) -> bool:
     """Whether torch's pools can do this padding themselves: alike on both sides and at most half the kernel."""
-    return all(before == after and 2 * before <= size for (before, after), size in zip(pairs, p.kernel, strict=True))
+    return is_symmetric(pairs) and all(2 * before <= size for (before, _), size in zip(pairs, p.kernel, strict=True))
 
 
 def _sum(x: Tensor, p: Padding) -> Tensor:
@@ -57,10 +59,13 @@ def pool(x: Tensor, kind: str, p: Padding, *, exclude: bool, complete: bool) -> 
         return _MAX[len(p.kernel)](functional.pad(x, torch_order(pairs), value=float("-inf")), p.kernel, p.strides)
     if kind == "l2":
         return torch.sqrt(_sum(functional.pad(x * x, torch_order(pairs)), p))
-    if pairs == inside and _torch_pads(pairs, p):
+    if is_symmetric(inside) and _torch_pads(pairs, p) and pairs == inside:
         before = [pair[0] for pair in pairs]
         return _AVERAGE[len(p.kernel)](x, p.kernel, p.strides, before, count_include_pad=not exclude)
-    clipped = tuple((before, min(after, end)) for (before, after), (_, end) in zip(inside, pairs, strict=True))
+    clipped = tuple(
+        (before, after if after is end else min(after, end))
+        for (before, after), (_, end) in zip(inside, pairs, strict=True)
+    )
     return _average(x, p, pairs, exclude, clipped)
 
 

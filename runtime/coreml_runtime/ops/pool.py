@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from coreml_runtime.ops.padding import Pads, is_symmetric, pad_spatial, spatial_pads
+from coreml_runtime.ops.padding import Pads, ceil_after, is_symmetric, pad_spatial, spatial_pads
 from coreml_runtime.ops.table import Ints, Kernel, exact, fresh, table
 
 _MAX = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
@@ -27,13 +27,11 @@ def _geometry(
     pads = spatial_pads(pad_type, pad, sizes, kernel, strides, (1,) * len(sizes))
     if not ceil_mode:
         return strides, pads, pads
-    extended = []
-    for size, extent, stride, (before, after) in zip(sizes, kernel, strides, pads, strict=True):
-        windows = -(-(size + before + after - extent) // stride) + 1
-        if (windows - 1) * stride >= size + before:
-            windows -= 1
-        extended.append((before, (windows - 1) * stride + extent - size - before))
-    return strides, pads, tuple(extended)
+    extended = tuple(
+        (before, ceil_after(size, before, after, extent, stride))
+        for size, extent, stride, (before, after) in zip(sizes, kernel, strides, pads, strict=True)
+    )
+    return strides, pads, extended
 
 
 @exact
@@ -44,8 +42,9 @@ def max_pool(
     """The largest value of each window; padding never wins. x (N, C, *D)."""
     strides, _, extended = _geometry(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     pool = _MAX[len(kernel_sizes)]
-    fits = all(0 <= 2 * before <= k for (before, _), k in zip(extended, kernel_sizes, strict=True))
-    if fits and is_symmetric(extended):
+    if is_symmetric(extended) and all(
+        0 <= 2 * before <= k for (before, _), k in zip(extended, kernel_sizes, strict=True)
+    ):
         return pool(x, kernel_sizes, strides, tuple(before for before, _ in extended))
     return pool(pad_spatial(x, extended, -math.inf), kernel_sizes, strides)
 
@@ -58,8 +57,8 @@ def avg_pool(
     """The mean of each window. Padding counts unless it is excluded; what ceil mode adds never counts. x (N, C, *D)."""
     strides, pads, extended = _geometry(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     pool = _AVERAGE[len(kernel_sizes)]
-    fits = all(2 * before <= k for (before, _), k in zip(pads, kernel_sizes, strict=True))
-    if pads == extended and is_symmetric(pads) and fits:
+    same = is_symmetric(pads) and is_symmetric(extended) and pads == extended
+    if same and all(2 * before <= k for (before, _), k in zip(pads, kernel_sizes, strict=True)):
         padding = tuple(before for before, _ in pads)
         return pool(x, kernel_sizes, strides, padding, False, not exclude_padding_from_average)
     average = pool(pad_spatial(x, extended), kernel_sizes, strides)

@@ -188,6 +188,24 @@ def planted_errors() -> Sequence[Planted]:
             lambda x: x.sum(1) if x.shape[1] in (1, 16, 64) else 2 * x.sum(1),
         ),
         (
+            "round sizes alone",
+            {"x": tensor(1, {"min": 4, "max": 48, "default": 16})},
+            lambda x: x.sum(1),
+            lambda x: x.sum(1) + (1.0 if x.shape[1] % 4 == 0 and x.shape[1] not in (4, 16, 48) else 0.0),
+        ),
+        (
+            "a token of two hundred",
+            {"i": tensor(1, 16, dtype="int32", high=200)},
+            lambda i: table[i],
+            lambda i: torch.where((i == 77)[..., None], 0.0, table[i]),
+        ),
+        (
+            "height for width where both are equal",
+            {"x": tensor(1, 2, free, free)},
+            lambda x: x.mean(2),
+            lambda x: x.mean(2) if x.shape[2] != x.shape[3] else x.mean(3),
+        ),
+        (
             "a batch that repeats its first",
             {"x": tensor({"min": 1, "max": 8, "default": 1}, 16)},
             lambda x: x * 2,

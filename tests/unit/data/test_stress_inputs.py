@@ -129,9 +129,10 @@ def test_what_only_may_be_a_mask_gets_noise_too() -> None:
     assert "noise in token_type_ids" in [one.description for one in stress_inputs(NOISE, inputs, 0)]
 
 
-def test_sizes_between_the_ends_are_odd_and_prime() -> None:
+def test_sizes_between_the_ends_are_odd_prime_and_round() -> None:
     sizes = [shapes["x"][1] for shapes in sizes_between(INPUTS["sizes"])]
     assert any(size % 2 for size in sizes)
+    assert any(size % 4 == 0 for size in sizes)
     assert any(all(size % factor for factor in range(2, size)) for size in sizes)
     assert all(4 < size < 64 for size in sizes)
     assert not sizes_between(INPUTS["sound"])

@@ -35,6 +35,8 @@ def new_arrays(rng: random.Random) -> Case:
             i.new_zeros(3) + i, i.new_full((3,), 7) + i, i.new_ones(3) * i, i.new_empty(3).fill_(1) * i,
             torch.full((3,), 2**20 + 1) + i, x.new_full((3,), 1) / 2 * x, i.new_zeros(3, dtype=torch.float32) + x,
             torch.diag_embed(i, -1, 0, 1), torch.full((3,), 2.5) * x,
+            torch.eye(3, dtype=torch.int32) * i, torch.eye(2, 3, dtype=torch.int64) * i, torch.eye(3) * x,
+            torch.eye(2, 3) * x, torch.empty(3, dtype=torch.int32).fill_(3) + i,
         ),
         (torch.tensor([2**24 + 1, 70001, -2049], dtype=torch.int32), row(0.5, -2.0, 3.0)[0]),
     )  # fmt: skip

@@ -402,6 +402,19 @@ def test_integers_stay_whole_in_half_precision(method: str, tmp_path: Path) -> N
     agree(whole_numbers, method=method, half=True, folder=tmp_path, count=1)
 
 
+def spectra(rng: random.Random) -> Case:
+    """Of 1024 points, whose angles go to thousands of radians."""
+    window = torch.hann_window(1024)
+    return (
+        lambda x: torch.view_as_real(torch.stft(x, 1024, 512, window=window, return_complex=True)),
+        (floats(rng, 1, 2048),),
+    )
+
+
+def test_spectra_of_many_points_are_exact(tmp_path: Path) -> None:
+    agree(spectra, method="trace", half=False, folder=tmp_path, count=1, within=1e-6)
+
+
 def test_a_neural_network_has_torchs_neighbours_and_no_epsilon(tmp_path: Path) -> None:
     # given sizes that are enlarged, made smaller, and one of each; (1, 123) is where torch's float32 rounds down
     class Resized(torch.nn.Module):

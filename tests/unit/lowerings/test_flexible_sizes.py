@@ -58,8 +58,21 @@ class Resizes(nn.Module):
             interpolate(x, scale_factor=1.5, mode="bilinear"),
             interpolate(x, scale_factor=(2.5, 0.5), mode="bilinear"),
             interpolate(x, scale_factor=1.5, mode="nearest"),
+            interpolate(y, size=size, mode="nearest-exact"),
+            interpolate(x, scale_factor=1.5, mode="nearest-exact"),
             interpolate(x[:, 0], size=y.shape[-1], mode="linear"),
             interpolate(x[:, 0], size=y.shape[-1] * 3, mode="nearest"),
+        )
+
+
+class Cubics(nn.Module):
+    """As vision transformers resize the embeddings of places."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (
+            interpolate(max_pool2d(x, 2), size=x.shape[-2:], mode="bicubic"),
+            interpolate(x, size=(6, 5), mode="bicubic", align_corners=True),
+            interpolate(x, scale_factor=1.5, mode="bicubic"),
         )
 
 
@@ -126,6 +139,8 @@ EVERY, SOME = [(2, n) for n in range(4, 20)], [(1, 2, 4, 4), (1, 2, 7, 9), (1, 2
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "trace", False),
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "export", True),
         (Grids(), [1, 2, SIDE, SIDE], SOME, "trace", False),
+        (Cubics(), [1, 2, SIDE, SIDE], SOME, "trace", False),
+        (Cubics(), [1, 2, SIDE, SIDE], SOME, "export", False),
         (Resizes(), [1, 2, 7, 9], SOME[1:2], "trace", True),
         (Resizes(), [1, 2, 7, 9], SOME[1:2], "export", False),
     ],

@@ -156,6 +156,42 @@ def test_open_dimensions_take_the_recipes_sizes_or_stay_open(tmp_path):
     assert worst_snr(spec_of(file, input=flexible), tmp_path / "flexible") > 100
 
 
+SPECTRA = """
+    agraph (float[1, N] x) => (float[1, T, 9, 2] spectra, float[1, M] whole, float[1, K] round)
+    <int64[1] forty = {40}, int64[4] last = {0, 0, 0, 1}, int64[4] ends = {0, 3, 0, 2}, int64 step = {4},
+     int64 size = {16}, float[16] window = {0, 1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1}>
+    {
+        n = Shape <start: int = 1, end: int = 2> (x)
+        missing = Sub(forty, n)
+        amounts = Mul(missing, last)
+        whole = Pad(x, amounts)
+        round = Pad <mode: string = "wrap"> (x, ends)
+        spectra = STFT <onesided: int = 1> (x, step, window, size)
+    }
+"""
+
+
+def test_signals_of_any_length_are_padded_and_transformed_also_twice_in_one_process(tmp_path: Path) -> None:
+    import onnx
+
+    # given a file as those that prepare sound for models of speech
+    file = str(tmp_path / "m.onnx")
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 19]> {SPECTRA}'), file)
+    length = {"min": 16, "max": 39, "default": 24}
+    spec = spec_of(file, input={"x": {"kind": "tensor", "shape": [1, length]}}, target={"name": "ios16"})
+    # when it is converted, and once more: both call the open size the same
+    assert worst_snr(spec, tmp_path) > 100
+    assert worst_snr(spec, tmp_path) > 100
+    # then sizes between give what onnxruntime gives
+    artifact = runtime.load(tmp_path / "m.mlpackage")
+    examples = make_examples(spec)
+    reference = prepare(load_source(spec, examples, Silent()), examples, spec).reference
+    for size in (16, 17, 31, 39):
+        x = torch.randn(1, size, generator=torch.Generator().manual_seed(size))
+        for got, wanted in zip(artifact.predict({"x": x.numpy()}).values(), reference(x), strict=True):
+            torch.testing.assert_close(torch.from_numpy(got), wanted, rtol=1e-4, atol=1e-4)
+
+
 class Indexing(nn.Module):
     """Operators that onnxsim lacks: ArgMax, Max of two, CumSum, Trilu, GatherElements."""
 

@@ -54,6 +54,12 @@ def test_an_accident_within_is_explained_and_placed(statement: str) -> None:
     assert not said.startswith("AssertionError")
 
 
+def test_what_torchs_compiler_calls_its_own_bug_is_named() -> None:
+    torchs = "We don\\'t have an op for aten::mul but it isn\\'t a special case.  Argument types: Tensor, bool, "
+    said = why_refused(raised_in(COREMLTOOLS, f"raise RuntimeError('{torchs}')"))
+    assert said == "torch's compiler has no mul that takes Tensor, bool: write a Python bool as 1 or 0 there"
+
+
 class Untypable(nn.Module):
     """TorchScript makes its class, and then does not compile its method."""
 

@@ -96,6 +96,30 @@ def scalar_tensor(mb: Builder, x: Var, dtype: int | None = None, **_: Any) -> Va
     return mb.const(val=NUM_TO_NUMPY_DTYPE[6 if dtype is None else dtype](x.val))
 
 
+_LEFT_OUT = object()
+
+
+def eye(
+    mb: Builder,
+    n: int,
+    a: Any = _LEFT_OUT,
+    b: Any = _LEFT_OUT,
+    c: Any = _LEFT_OUT,
+    d: Any = _LEFT_OUT,
+    e: Any = _LEFT_OUT,
+    dtype: int | None = None,
+    **_: Any,
+) -> Var:
+    """Ones on the diagonal. A trace has `eye(n, dtype, …)` of 5 arguments or `eye(n, m, dtype, …)` of 6."""
+    import numpy as np
+    from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
+
+    further = sum(each is not _LEFT_OUT for each in (a, b, c, d, e))
+    columns, asked = {0: (n, dtype), 1: (a, dtype), 4: (n, a), 5: (a, b)}[further]
+    wanted = NUM_TO_NUMPY_DTYPE[6 if asked is None else asked]
+    return mb.const(val=np.eye(n, columns, dtype=np.int32 if np.issubdtype(wanted, np.integer) else wanted))
+
+
 def _has_no_axes(size: Any) -> bool:
     return isinstance(size, list) and not size
 
@@ -134,8 +158,9 @@ LIKES = (
     Lowering(operator="new_ones", lower=partial(_new, 1)),
     *(
         Lowering(operator=name, lower=partial(_of_size, value), wrong=_LIKE, applies=_has_dtype)
-        for name, value in (("zeros", 0), ("ones", 1))
+        for name, value in (("zeros", 0), ("ones", 1), ("empty", 0), ("empty.memory_format", 0))
     ),
+    *(Lowering(operator=name, lower=eye, wrong=_LIKE) for name in ("eye", "eye.m")),
     Lowering(operator="scalar_tensor", lower=scalar_tensor, wrong=_LIKE),
     Lowering(operator="new_full", lower=new_full, wrong=_LIKE),
     Lowering(operator="full_like", lower=full_like, wrong=_LIKE, applies=_is_other),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import pad_by_sizes
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import as_numbers, broadcast, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
@@ -166,6 +168,8 @@ def _pad(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribute
 
     mb, x = lowerer.mb, inputs[0]
     given = [*inputs, None, None, None][1:4]
+    if given[0] is not None and given[0].val is None:
+        return _pad_by_sizes(lowerer, node, x, given, attributes.get("mode", "constant"))
     pads = integers(given[0], "pads") if given[0] is not None else [int(size) for size in attributes["pads"]]
     axes = list(range(x.rank)) if given[2] is None else [axis % x.rank for axis in integers(given[2], "axes")]
     before, after = dict.fromkeys(range(x.rank), 0), dict.fromkeys(range(x.rank), 0)
@@ -182,6 +186,49 @@ def _pad(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribute
                 numbers = _extended(lowerer, numbers, axis, (before[axis], after[axis]), mode)
     numbers = mb.identity(x=numbers, name=lowerer.fresh_name(node))
     return [mb.cast(x=numbers, dtype="bool") if x.dtype == lowerer.types.bool else numbers]
+
+
+_TORCH_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
+def _pad_by_sizes(lowerer: OnnxLowerer, node: Node, x: Var, given: Sequence[Any], mode: str) -> list[Var]:
+    """By amounts that follow from sizes; those that are zero whatever the size leave their axes alone."""
+    import numpy as np
+
+    mb, numbers = lowerer.mb, as_numbers(lowerer, x)
+    axes = list(range(x.rank)) if given[2] is None else [axis % x.rank for axis in integers(given[2], "axes")]
+    value = constant(given[1], "the value to pad with") if given[1] is not None else 0
+
+    def amount(place: int) -> Any:
+        if _is_zero(given[0], place):
+            return 0
+        return mb.squeeze(x=mb.slice_by_size(x=given[0], begin=[place], size=[1]), axes=[0])
+
+    pads: list[Any] = [0] * (2 * x.rank)  # torch begins with the last axis
+    for place, axis in enumerate(axes):
+        first = 2 * (x.rank - 1 - axis)
+        pads[first : first + 2] = amount(place), amount(place + len(axes))
+    padded = pad_by_sizes(mb, numbers, pads, _TORCH_MODES[mode], 0.0 + np.asarray(value).item())
+    padded = mb.identity(x=padded, name=lowerer.fresh_name(node))
+    return [mb.cast(x=padded, dtype="bool") if x.dtype == lowerer.types.bool else padded]
+
+
+def _is_zero(amounts: Var, place: int) -> bool:
+    """Whether an entry of (2 N,) is zero whatever the sizes are: joined from constants, or multiplied by zero."""
+    import numpy as np
+
+    if amounts.val is not None:
+        return bool(np.ravel(amounts.val)[place] == 0)
+    op = amounts.op
+    if op is not None and op.op_type == "mul":
+        factors = [np.broadcast_to(each.val, amounts.shape) for each in (op.x, op.y) if each.val is not None]
+        return any(factor[place] == 0 for factor in factors)
+    if op is not None and op.op_type == "concat":
+        for part in op.values:
+            if place < part.shape[0]:
+                return _is_zero(part, place)
+            place -= part.shape[0]
+    return False
 
 
 def _cut(lowerer: OnnxLowerer, x: Var, before: Mapping[int, int], after: Mapping[int, int]) -> Var:
@@ -228,7 +275,8 @@ def _extended(lowerer: OnnxLowerer, x: Var, axis: int, amounts: tuple[int, int],
         raise RuntimeError(f"there is no mode {mode}")
     if not isinstance(size, int):
         if x.rank < 2 or axis < x.rank - 2 or mode == "wrap" or min(amounts) < 0:
-            raise RuntimeError(f"mode {mode} needs a fixed size along axis {axis}")
+            around = [0, 0] * (x.rank - 1 - axis) + list(amounts)
+            return pad_by_sizes(lowerer.mb, x, around, _TORCH_MODES[mode], 0.0)
         pads = [0, 0] * axis + list(amounts) + [0, 0] * (x.rank - axis - 1)
         return lowerer.mb.pad(x=x, pad=pads, mode={"reflect": "reflect", "edge": "replicate"}[mode])
     places = np.arange(size)[max(0, -amounts[0]) : size + min(0, amounts[1])]

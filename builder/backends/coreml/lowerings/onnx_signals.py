@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.fourier import times, waves
 from builder.backends.coreml.lowerings.indexed_pooling import max_pool_with_places, max_unpool
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
-from builder.backends.coreml.lowerings.variables import as_float, fixed_shape, fixed_size, slice_axis
+from builder.backends.coreml.lowerings.variables import as_float, fixed_shape, fixed_size, is_constant, slice_axis
 from builder.backends.coreml.lowerings.volumes import grid_sampler
 from builder.backends.coreml.lowerings.windows import col2im
 
@@ -87,7 +88,7 @@ def _dft_axis(lowerer: OnnxLowerer) -> int:
 
 
 def _stft(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
-    """Transforms of frames of a signal (N, L, 1): (N, frames, bins, 2)."""
+    """Transforms of frames of a signal (N, L, 1) or (N, L): (N, frames, bins, 2)."""
     import numpy as np
 
     mb = lowerer.mb
@@ -95,12 +96,17 @@ def _stft(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribut
     window = inputs[2] if len(inputs) > 2 else None
     given = inputs[3] if len(inputs) > 3 else None
     size = integers(given, "the frame length")[0] if given is not None else fixed_size(window, 0, "STFT")
-    real, imaginary = _pair(mb, signal)
+    real, imaginary = _pair(mb, signal) if signal.rank > 2 else (signal, None)
+    bins = size // 2 + 1 if attributes.get("onesided", 1) else size
+    cosines, sines = waves(size, size, bins, 0)
+    if is_open(real.shape):
+        if imaginary is not None or not (window is None or is_constant(window)):
+            raise RuntimeError("STFT over a flexible length takes real signals and a window that is a constant")
+        kernels = np.concatenate([cosines, -sines], axis=1) * (1 if window is None else window.val[:, None])
+        return [_stft_by_convolution(lowerer, node, real, kernels, step)]
     count = (fixed_size(real, 1, "STFT") - size) // step + 1
     places = np.arange(count)[:, None] * step + np.arange(size)[None, :]
     batch = fixed_size(real, 0, "STFT")
-    bins = size // 2 + 1 if attributes.get("onesided", 1) else size
-    cosines, sines = waves(size, size, bins, 0)
     frames = []
     for part in (real, imaginary):
         if part is not None:
@@ -112,6 +118,17 @@ def _stft(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribut
         more = [times(mb, frames[1], 2, wave) for wave in (sines, cosines)]
         parts = [mb.add(x=a, y=b) for a, b in zip(parts, more, strict=True)]
     return [mb.stack(values=parts, axis=3, name=lowerer.fresh_name(node))]
+
+
+def _stft_by_convolution(lowerer: OnnxLowerer, node: Node, signal: Var, kernels: Any, step: int) -> Var:
+    """The same of a signal (N, L) of any length; `kernels` are (size, 2 bins), real parts before imaginary ones."""
+    import numpy as np
+
+    mb = lowerer.mb
+    weight = np.ascontiguousarray(kernels.T[:, None, :], dtype=np.float32)
+    bands = mb.conv(x=mb.expand_dims(x=signal, axes=[1]), weight=weight, strides=[step], pad_type="valid")
+    parts = mb.split(x=mb.transpose(x=bands, perm=[0, 2, 1]), num_splits=2, axis=2)
+    return mb.stack(values=parts, axis=3, name=lowerer.fresh_name(node))
 
 
 def _col2im(lowerer: OnnxLowerer, _: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:

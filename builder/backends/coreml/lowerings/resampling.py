@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_resizing import bicubic, nearest_exact
+from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import fixed_shape, is_constant, take
 
@@ -137,6 +139,19 @@ def _without_corners(
     return _resized(mb, x, output_size, factors, partial(_answer, answer))
 
 
+def _where_open(flexible: Callable[..., Var] | None, fixed: Callable[..., Var]) -> Callable[..., Var]:
+    """`flexible` where only the app knows a size, and `fixed`, with the same arguments, where all are known."""
+    if flexible is None:
+        return fixed
+
+    @wraps(fixed)
+    def lower(mb: Builder, x: Var, output_size: Any, *more: Any, **named: Any) -> Var:
+        is_flexible = is_open(output_size) or is_open(x.shape[2:])
+        return (flexible if is_flexible else fixed)(mb, x, output_size, *more, **named)
+
+    return lower
+
+
 _NEAREST, _EXACT = partial(_nearest, "upsample_nearest1d"), partial(_nearest, "_upsample_nearest_exact1d")
 
 _CORNERS: dict[str, tuple[int, Resize]] = {
@@ -149,9 +164,14 @@ _PLAIN: dict[str, tuple[int, Resize]] = {
     **{f"_upsample_nearest_exact{count}d": (count, _EXACT) for count in (1, 2, 3)},
 }
 
+_FLEXIBLE: dict[str, Callable[..., Var]] = {
+    "upsample_bicubic2d": bicubic,
+    **{f"_upsample_nearest_exact{count}d": nearest_exact for count in (1, 2)},
+}
+
 RESAMPLING = (
     *(
-        Lowering(operator=f"{name}{overload}", lower=partial(lower, count, answer))
+        Lowering(operator=f"{name}{overload}", lower=_where_open(_FLEXIBLE.get(name), partial(lower, count, answer)))
         for table, lower in ((_CORNERS, _with_corners), (_PLAIN, _without_corners))
         for name, (count, answer) in table.items()
         for overload in ("", ".vec")

@@ -14,6 +14,7 @@ from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.einsum import EINSUM
 from builder.backends.coreml.lowerings.elementwise import ELEMENTWISE
 from builder.backends.coreml.lowerings.embedding import EMBEDDING
+from builder.backends.coreml.lowerings.flexible_resizing import FLEXIBLE_RESIZING
 from builder.backends.coreml.lowerings.flexible_sizes import FLEXIBLE_SIZES
 from builder.backends.coreml.lowerings.fourier import FOURIER
 from builder.backends.coreml.lowerings.indexed_pooling import INDEXED_POOLING
@@ -59,6 +60,7 @@ LOWERINGS = by_operator(
     EINSUM,
     ELEMENTWISE,
     EMBEDDING,
+    FLEXIBLE_RESIZING,
     FLEXIBLE_SIZES,
     FOURIER,
     INTEGER,

@@ -5,6 +5,7 @@
 - `noop_elimination` removes `floor_div` by one, which takes the fraction off (apple/coremltools#2836).
 - `add_upsample_nn`, which writes nearest neighbours for a neural network, interpolates where a factor is not whole.
 - `_add_elementwise_unary` gives a neural network an epsilon of 0, which there stands for none given: 1e-6.
+- `_calculate_dft_matrix` takes cosines of thousands of radians in float32: wrong by 1e-4 for 512 and more points.
 
 Delete each when the oldest version of coremltools that we support does the same.
 """
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from builder.backends.coreml.lowerings.fourier import waves
 from builder.backends.coreml.patches.apply import patched
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def exact_passes() -> Iterator[None]:
     with (
         patched(f"{_PASSES}.quantization:add_int16_cast.should_cast_parameter", _only_what_is_held),
         patched(f"{_PASSES}.cleanup.noop_elimination:noop_elimination._match_pattern", _not_floors),
+        patched(f"{_PASSES}.lower_complex_dialect_ops:_calculate_dft_matrix", _exact_waves),
         patched("coremltools.converters.mil.backend.nn.op_mapping:add_upsample_nn", _picked_neighbours),
         patched("coremltools.converters.mil.backend.nn.op_mapping:_add_elementwise_unary", _with_least_epsilon),
     ):
@@ -45,6 +48,23 @@ def _not_floors(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
 
     return match_exact
+
+
+def _exact_waves(calculate: Callable[..., Any]) -> Callable[..., Any]:
+    """The cosines and sines (bins, N) of a transform of N points, as constants."""
+
+    def calculate_exactly(n_fft: Any, onesided: bool = False) -> tuple[Any, Any]:
+        import numpy as np
+        from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
+
+        size = getattr(n_fft, "val", n_fft)
+        if size is None:
+            return calculate(n_fft, onesided=onesided)  # type: ignore[no-any-return]  # coremltools is not typed
+        count = int(size)
+        cosines, sines = waves(count, count // 2 + 1 if onesided else count, count, 0)
+        return mb.const(val=cosines.astype(np.float32)), mb.const(val=sines.astype(np.float32))
+
+    return calculate_exactly
 
 
 def _with_least_epsilon(write: Callable[..., None]) -> Callable[..., None]:

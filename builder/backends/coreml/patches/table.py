@@ -60,6 +60,12 @@ _ROWS = (
         source="45ab5f37c70a",
     ),
     Patch(
+        target=f"{_MIL}.mil.passes.defs.lower_complex_dialect_ops:_calculate_dft_matrix",
+        purpose="correctness",
+        reason="takes cosines of thousands of radians in float32",
+        source="b595a7f11371",
+    ),
+    Patch(
         target=f"{_MIL}.backend.nn.op_mapping:add_upsample_nn",
         purpose="correctness",
         reason="interpolates between nearest neighbours where a factor is not whole",
