@@ -175,6 +175,20 @@ def test_products_and_bits(precision, tmp_path):
     compared(tmp_path, text, {"x": matrices, "i": abs(INTEGERS)}, precision)
 
 
+def test_roots_of_mean_squares_in_half_precision(tmp_path):
+    text = """g (float[2,6] x) => (float[2,6] y, float[2,6] z) {
+        scale = Constant <value_floats = [1.0, 2.0, 0.5, -1.0, 3.0, 0.25]> ()
+        y = RMSNormalization(x, scale)
+        z = RMSNormalization<axis = 0, epsilon = 0.5>(x, scale) }"""
+    compared(tmp_path, text, {"x": FLOATS * 100}, "fp16", opset=23)
+
+
+def test_a_shape_that_an_input_gives_is_refused(tmp_path):
+    text = "g (float[2,6] x, int64[2] sizes) => (float[a,b] y) { y = Reshape(x, sizes) }"
+    with pytest.raises(ConversionError, match="the shape must be constant"):
+        compared(tmp_path, text, {"x": FLOATS, "sizes": np.array([3, 4], np.int32)}, "fp32")
+
+
 def test_integers_beyond_32_bits_are_refused_by_name(tmp_path):
     text = """g (int32[2,6] i) => (int64[] y) { wide = Cast<to: int = 7>(i)
         large = Constant <value: tensor = int64 {1099511627776}> () y = Add(wide, large) }"""

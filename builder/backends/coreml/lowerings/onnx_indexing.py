@@ -10,7 +10,7 @@ from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import as_numbers, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
-from builder.backends.coreml.lowerings.onnx_shape import is_fixed
+from builder.backends.coreml.lowerings.onnx_shape import depends_on_values, is_fixed
 
 _MODES = {"none": "update", "add": "add", "mul": "mul", "max": "max", "min": "min"}
 
@@ -116,7 +116,7 @@ def _range(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> l
         if not values.size:
             raise RuntimeError("Core ML has no arrays without elements")
         return [lowerer.make_const(node.output[0], values.astype(dtype))]
-    if step.val is None:  # an end may follow from a size, which the app decides; a step is a value
+    if any(depends_on_values(value) for value in inputs):
         raise RuntimeError("the size of its result depends on values, and Core ML's sizes do not")
     return [lowerer.mb.range_1d(start=start, end=end, step=step, name=lowerer.fresh_name(node))]
 

@@ -83,6 +83,21 @@ def _layer_norm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: At
     return [y if offset is None else mb.add(x=y, y=offset), mean, inverse]
 
 
+def _rms_norm(lowerer: OnnxLowerer, _node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
+    """X / sqrt(mean(x²) + epsilon) * scale, with x divided by its largest value where that is above 1.
+
+    ONNX's own definition squares x as it is, which overflows half precision from 256 on.
+    """
+    mb, (x, scale) = lowerer.mb, inputs
+    axes, one = list(range(int(attributes.get("axis", -1)) % x.rank, x.rank)), number(lowerer, x, 1.0)
+    inverse = mb.real_div(x=one, y=mb.maximum(x=mb.reduce_max(x=mb.abs(x=x), axes=axes, keep_dims=True), y=one))
+    scaled = mb.mul(x=x, y=inverse)
+    squares = mb.reduce_mean(x=mb.mul(x=scaled, y=scaled), axes=axes, keep_dims=True)
+    epsilon = number(lowerer, x, float(attributes.get("epsilon", 1e-5)))
+    least = mb.mul(x=mb.mul(x=inverse, y=epsilon), y=inverse)
+    return [mb.mul(x=mb.real_div(x=scaled, y=mb.sqrt(x=mb.add(x=squares, y=least))), y=scale)]
+
+
 def _by_channel(lowerer: OnnxLowerer, x: Var, values: Var) -> Var:
     """One value for each channel, shaped to compute with (N, C, …)."""
     return lowerer.mb.expand_dims(x=values, axes=[0, *range(2, x.rank)]) if x.rank > 2 else values
@@ -187,7 +202,11 @@ def _blocks(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attrib
         raise RuntimeError("it needs fixed sizes of the picture")
     batch = x.shape[0] if isinstance(x.shape[0], int) else -1
     if node.op_type == "SpaceToDepth":
-        return [_gathered(mb, x, block)]
+        gathered = _gathered(mb, x, block)
+        if attributes.get("mode", "DCR") == "DCR":
+            return [gathered]
+        order = [place * channels + channel for channel in range(channels) for place in range(block**2)]
+        return [mb.gather(x=gathered, indices=order, axis=1)]
     deep = channels // block**2
     if attributes.get("mode", "DCR") == "DCR":  # (b, deep) of the channels to (deep, b)
         x = mb.reshape(x=x, shape=[batch, block * block, deep, height * width])
@@ -221,6 +240,7 @@ LINEAR: Mapping[str, Lowering] = {
     "LayerNormalization": _layer_norm,
     "MatMul": _matmul,
     "MeanVarianceNormalization": _mean_variance,
+    "RMSNormalization": _rms_norm,
     "SpaceToDepth": _blocks,
 }
 """By ONNX's name."""

@@ -23,12 +23,21 @@ def _reshape(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attri
     x, shape = inputs[0], inputs[1]
     if shape.val is not None and not len(shape.val):
         return [lowerer.mb.squeeze(x=x, name=lowerer.fresh_name(node)) if x.rank else x]
+    if shape.val is None and depends_on_values(shape):
+        raise RuntimeError("the shape must be constant: bake it in with `constant`, if it is an input of the model")
     if shape.val is not None and not attributes.get("allowzero", 0):
         shape = _without_zeros([int(size) for size in shape.val], list(x.shape))
     if x.dtype == lowerer.types.bool:
         numbers = lowerer.mb.reshape(x=as_numbers(lowerer, x), shape=shape)
         return [lowerer.mb.cast(x=numbers, dtype="bool", name=lowerer.fresh_name(node))]
     return [lowerer.mb.reshape(x=x, shape=shape, name=lowerer.fresh_name(node))]
+
+
+def depends_on_values(x: Var) -> bool:
+    """Whether a value follows from what inputs hold, and not from their sizes alone."""
+    if x.val is not None or (x.op is not None and x.op.op_type == "shape"):
+        return False
+    return x.op is None or any(depends_on_values(value) for value in x.op.get_flattened_inputs())
 
 
 def _without_zeros(wanted: list[int], sizes: list[Var]) -> list[int]:
