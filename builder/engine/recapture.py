@@ -12,6 +12,7 @@ from builder.engine.table import CAPTURE, VERIFY
 from builder.engine.table.method import CaptureMethodMemo
 from builder.errors import BuilderError
 from builder.model.capture.methods import methods_to_try
+from builder.spec.check_kinds import check_named
 from builder.spec.precision import Fp32
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def note_better_capture(run: Run, try_out: Callable[..., Run]) -> bool:
 
 
 def _may_be_the_program(run: Run, missed: Sequence[CheckReport]) -> bool:
-    if any(report.kind == "capture" for report in missed):
-        return True
+    if any(kind.by_output and not kind.executes for kind in (check_named(report.kind) for report in missed)):
+        return True  # outputs differ before there is an artifact
     if any(function[CAPTURE].facts.frozen for function in run.functions.values()):
         return True
     return isinstance(run.spec.precision, Fp32) and not run.spec.compression

@@ -46,9 +46,11 @@ def _ramp(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _moved(tensor: torch.Tensor, by: torch.Tensor, unit: float) -> torch.Tensor:
+    """The values moved; zeros, which every precision holds, stay: silence is silence."""
     if not tensor.is_floating_point():
         return tensor
-    return tensor + (by * unit * tensor.abs().clamp(min=SMALLEST)).to(tensor.dtype)
+    moved = tensor + (by * unit * tensor.abs().clamp(min=SMALLEST)).to(tensor.dtype)
+    return torch.where(tensor == 0, tensor, moved)
 
 
 def weights_in_half(tensor: torch.Tensor) -> torch.Tensor:

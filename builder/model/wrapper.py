@@ -139,7 +139,8 @@ def _each_its_own(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor
     """The outputs; an input, or a tensor that is returned again, is computed again: each output has its own name."""
     found: list[torch.Tensor] = []
     for number, y in enumerate(outputs):
-        is_there = any(y is other for other in (*inputs, *outputs[:number]))
-        copied = y.logical_and(y) if y.dtype == torch.bool else y * y.new_ones(())
-        found.append(copied if is_there else y)
+        if any(y is other for other in (*inputs, *outputs[:number])):
+            found.append(y.logical_and(y) if y.dtype == torch.bool else y * y.new_ones(()))
+        else:  # no operator may touch it here: a trace would call it by the name of this variable
+            found.append(y)
     return tuple(found)

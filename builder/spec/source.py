@@ -91,6 +91,8 @@ class OnnxSource(Part):
     """An `.onnx` file; external data is read from beside it."""
     sha256: Sha256 | None = None
     """The digest that the file must have."""
+    open_batch: bool = False
+    """Whether the app chooses the batch, the first size of its inputs, which the file fixes. It is tried first."""
 
 
 class TimmSource(Part):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.artifacts.record import BuildRecord
-from builder.errors import UnfitEnvironmentError
+from builder.errors import BuilderError, UnfitEnvironmentError
 from builder.progress import Progress
 from builder.spec.tracking import MlflowTracking
 from builder.tracking import outbox
@@ -31,7 +31,7 @@ def track(record: BuildRecord, *, outputs: Path, progress: Progress) -> None:
         return
     try:
         identifier = outbox.put(record, outputs)
-    except (OSError, UnfitEnvironmentError) as error:
+    except (OSError, BuilderError) as error:
         if tracking.required:
             raise
         progress.warn(f"the run was not recorded in MLflow: {error}", code="B0014")
@@ -57,7 +57,7 @@ def track_run(
 
     try:
         identifier = outbox.put_run(run, tracking, outputs, collect=collect)
-    except (OSError, UnfitEnvironmentError) as error:
+    except (OSError, BuilderError) as error:
         if tracking.required:
             raise
         progress.warn(f"the run was not recorded in MLflow: {error}", code="B0014")

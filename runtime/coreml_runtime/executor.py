@@ -107,8 +107,24 @@ def _runner(
         finisher(entry.type, precision, rounds=rounds, in_place=is_fresh(kernel)) for entry in operation.outputs
     )
     call = partial(kernel, **bound.known) if bound.known else kernel
+    if _takes_one(bound) and len(outputs) == 1 and finish[0] is not None:
+        return _one_to_one(call, *bound.tensors[0], outputs[0], finish[0])
     compute = _with_context(call, bound, operation, blocks, opset, precision) if bound.context else _plain(call, bound)
     return _store(compute, outputs, finish)
+
+
+def _takes_one(bound: Bound) -> bool:
+    return len(bound.tensors) == 1 and not (bound.context or bound.groups or bound.converted)
+
+
+def _one_to_one(call: Callable[..., Any], name: str, slot: int, only: int, finish: Callable[[Any], Any]) -> Run:
+    """From one slot to another in as few calls of Python as there can be: most steps of a network are so."""
+
+    def run(frame: Frame, _: Execution) -> None:
+        result = call(**{name: frame[slot]})
+        frame[only] = finish(result[0] if type(result) is tuple else result)
+
+    return run
 
 
 def finisher(
@@ -120,24 +136,32 @@ def finisher(
     """
     if not isinstance(declared, TensorType) or declared.dtype == "string":
         return None
-    convert: Callable[[torch.Tensor], torch.Tensor] = partial(_to, dtype=held(declared.dtype, precision))
+    dtype = held(declared.dtype, precision)
+    convert: Callable[[torch.Tensor], torch.Tensor] | None = None
     if declared.dtype == "fp16" and precision == "half" and rounds:
         convert = round_half_in_place if in_place else round_half
     elif rounds and declared.dtype in NARROW:
-        convert = partial(_narrow, through=NARROW[declared.dtype], dtype=held(declared.dtype, precision))
+        convert = partial(_narrow, through=NARROW[declared.dtype], dtype=dtype)
     elif rounds and declared.dtype in WRAPPED:
-        convert = partial(_wrap, mask=WRAPPED[declared.dtype], dtype=held(declared.dtype, precision))
-    shape, known = declared.shape, None not in declared.shape
+        convert = partial(_wrap, mask=WRAPPED[declared.dtype], dtype=dtype)
+    shape = declared.shape
 
     def finish(value: torch.Tensor) -> torch.Tensor:
-        fits = (value.shape == shape or (not known and matches(value.shape, shape))) if is_real(value) else (
-            shape == UNKNOWN_RANK or agree(value.shape, shape)
-        )  # fmt: skip
-        if not fits:
+        # the usual case first: small models spend their time in calls
+        if not (type(value) is torch.Tensor and value.shape == shape) and not _fits(value, shape):
             raise ValueError(f"the result has the shape {tuple(value.shape)}, the file declares {shape}")
-        return convert(value)
+        if convert is not None:
+            return convert(value)
+        return value if value.dtype is dtype else value.to(dtype)
 
     return finish
+
+
+def _fits(value: torch.Tensor, shape: tuple[int | None, ...]) -> bool:
+    """Whether a result has a declared shape; of one without values, whether it may have it."""
+    if is_real(value):
+        return matches(value.shape, shape)
+    return shape == UNKNOWN_RANK or agree(value.shape, shape)
 
 
 def matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
@@ -154,10 +178,6 @@ def _is_half(constant: Any) -> bool:
     return not isinstance(constant, float) or constant == torch.tensor(constant).to(torch.float16).item()
 
 
-def _to(value: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
-    return value if value.dtype is dtype else value.to(dtype)
-
-
 def _narrow(value: torch.Tensor, *, through: torch.dtype, dtype: torch.dtype) -> torch.Tensor:
     """Values rounded to what `through` can hold."""
     return value.to(through).to(dtype)
@@ -172,9 +192,6 @@ def _plain(call: Callable[..., Any], bound: Bound) -> Callable[[Frame, Execution
     if bound.groups or bound.converted:
         return lambda frame, _: call(**bound.gather(frame))
     tensors = bound.tensors
-    if len(tensors) == 1:
-        ((name, slot),) = tensors
-        return lambda frame, _: call(**{name: frame[slot]})
     return lambda frame, _: call(**{name: frame[slot] for name, slot in tensors})
 
 

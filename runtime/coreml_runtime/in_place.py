@@ -6,7 +6,9 @@ system page by page. The result is bit for bit that of the ordinary kernel, whos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -70,12 +72,33 @@ def _elu(*, x: Tensor, alpha: float) -> Tensor:
 
 @fresh
 def _sigmoid_hard(*, x: Tensor, alpha: float, beta: float) -> Tensor:
-    return x.mul_(alpha).add_(beta).clamp_(0.0, 1.0)
+    return x.mul_(_wrapped(alpha)).add_(_wrapped(beta)).clamp_(0.0, 1.0)
+
+
+@fresh
+def _sigmoid_hard_apart(*, x: Tensor, alpha: float, beta: float) -> Tensor:
+    return torch.mul(x, _wrapped(alpha)).add_(_wrapped(beta)).clamp_(0.0, 1.0)
 
 
 @fresh
 def _linear_activation(*, x: Tensor, alpha: float, beta: float) -> Tensor:
-    return x.mul_(alpha).add_(beta)
+    return x.mul_(_wrapped(alpha)).add_(_wrapped(beta))
+
+
+@fresh
+def _linear_activation_apart(*, x: Tensor, alpha: float, beta: float) -> Tensor:
+    return torch.mul(x, _wrapped(alpha)).add_(_wrapped(beta))
+
+
+def _wrapped(number: float) -> Tensor:
+    """A number as torch wraps it in every call, made once: of a small tensor that is half of the time of a product."""
+    return _made(number, math.copysign(1.0, number))
+
+
+@cache
+def _made(number: float, _sign: float) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(number, dtype=torch.float64)
 
 
 @exact
@@ -134,3 +157,12 @@ IN_PLACE: dict[Kernel, dict[str, Kernel]] = {
     },
 }
 """Ordinary kernel -> argument that may be written over -> kernel that does. All take floating tensors of one type."""
+
+APART: dict[Kernel, Kernel] = {
+    activation.sigmoid_hard: _sigmoid_hard_apart,
+    activation.linear_activation: _linear_activation_apart,
+}
+"""Ordinary kernel -> one with the same result in memory of its own, for where nothing may be written over.
+
+It takes tensors of at least one axis: of those the number beside them does not decide the type.
+"""

@@ -19,7 +19,7 @@ import torch
 from coreml_runtime.binding import Argument, Bound, Slot
 from coreml_runtime.dtypes import Precision, held
 from coreml_runtime.executor import Execution, Frame, Step
-from coreml_runtime.in_place import IN_PLACE
+from coreml_runtime.in_place import APART, IN_PLACE
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.ops.table import Kernel, is_fresh
 from coreml_runtime.packed import ACTIVATIONS
@@ -45,11 +45,16 @@ class Memory:
         self, kernel: Kernel, bound: Bound, given: Mapping[str, tuple[Argument, ...]], operation: Operation,
         dead: Collection[int],
     ) -> Kernel | None:  # fmt: skip
-        """A kernel that writes over one of `dead`, the slots that nobody reads after the operation; None without."""
+        """A kernel that writes over one of `dead`, the slots that nobody reads after the operation, or is faster apart.
+
+        None where there is neither.
+        """
         if kernel not in IN_PLACE or not packs() or len(operation.outputs) != 1:
             return None
         declared = operation.outputs[0].type
         if not isinstance(declared, TensorType) or declared.dtype not in _FLOATING or None in declared.shape:
+            return None
+        if not declared.shape:
             return None
         tensors = [members[0].type for members in given.values() if len(members) == 1 and isinstance(members[0], Slot)]
         if any(not isinstance(type_, TensorType) or type_.dtype != declared.dtype for type_ in tensors):
@@ -61,7 +66,7 @@ class Memory:
             (target,) = given.get(name, (None,))
             if isinstance(target, Slot) and target.type == declared and target.index in self.own & set(dead):
                 return twin
-        return None
+        return APART.get(kernel) if held(declared.dtype, self.precision) is torch.float32 else None
 
     def absorb(
         self, operation: Operation, given: Mapping[str, tuple[Argument, ...]], dead: Collection[int]

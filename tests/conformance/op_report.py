@@ -67,8 +67,11 @@ def _of_runtime(name: str) -> str:
     return "" if file is None else _digest([Path(file)])
 
 
-def totals(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdict of each operator by way, what is wrong, and each refusal's message with how often it came."""
+def totals(kept: Mapping[str, Any], *, of: int) -> dict[str, Any]:
+    """The verdict of each operator by way, what is wrong, and each refusal's message with how often it came.
+
+    `of` is how many operators there are.
+    """
     from tests.conformance.op_verdict import summary
 
     operators: dict[str, Any] = {}
@@ -100,15 +103,21 @@ def totals(kept: Mapping[str, Any]) -> dict[str, Any]:
         "samples": max((entry["samples"] for entry in kept.values()), default=0),
         "dtypes": sorted({dtype for entry in kept.values() for dtype in entry["dtypes"]}),
         "results": sum(len(entry["results"]) for entry in kept.values()),
+        "of": of,
         "counts": dict(sorted(counts.items())),
         "ways": {way: dict(sorted(count.items())) for way, count in sorted(ways.items())},
         "operators": operators,
     }
 
 
-def _way(name: str, count: Mapping[str, int]) -> str:
-    wrong = sum(count.get(word, 0) for word in ("wrong", "breaks", "timeout"))
-    return f"| {name} | {count.get('right', 0)} | {count.get('refused', 0)} | {wrong} |"
+def _way(name: str, count: Mapping[str, int], of: int) -> str:
+    """A row of the table. Operators without samples (`none`) have nothing to compare."""
+    wrong, late = (sum(count.get(word, 0) for word in words) for words in (("wrong", "breaks"), ("timeout",)))
+    tried = sum(count.values())
+    return (
+        f"| {name} | {tried} of {of} | {count.get('right', 0)} | {count.get('refused', 0)} | {wrong} | {late} | "
+        f"{count.get('none', 0)} |"
+    )
 
 
 def page(data: Mapping[str, Any]) -> str:
@@ -126,11 +135,11 @@ def page(data: Mapping[str, Any]) -> str:
         "its own values, a hundred, a thousand and a thousandth times them, zeros, and the ends of what half precision",
         "and 16 bits hold. `python -m tests.conformance.torch_ops --samples 500` takes all of them, in hours.",
         "",
-        "| way | operators right | refused somewhere | wrong |",
-        "|---|---:|---:|---:|",
-        *(_way(name, count) for name, count in data["ways"].items()),
+        "| way | operators run | right | refused somewhere | wrong somewhere | took too long | without results |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+        *(_way(name, count, data["of"]) for name, count in data["ways"].items()),
         "",
-        "Not every operator was run in every way: the table counts those that were.",
+        "The tables below count an operator by the worst that came of it in any way in which it ran.",
         "",
         "What Core ML cannot hold, and what is therefore not asked:",
         "",

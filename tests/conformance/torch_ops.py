@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--shard", default="0/1", help="which of how many parts, counted from 0")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one operator")
     parser.add_argument("--show", action="store_true", help="print each result that is not right")
+    parser.add_argument("--page", action="store_true", help="run nothing: write the page of what is kept")
     parser.add_argument("--kept", type=Path, default=_KEPT)
     chosen = parser.parse_args()
     import torch._dynamo  # noqa: F401 - before a lighter one stands in for it, which cannot export
@@ -88,11 +89,12 @@ def main() -> None:
     import tests.conformance.op_verdict  # noqa: F401 - loaded once, before the children are forked
     from tests.conformance.op_report import fingerprint, page, totals
 
-    _warm(chosen.methods.split(","))
+    if not chosen.page:
+        _warm(chosen.methods.split(","))
     index, count = map(int, chosen.shard.split("/"))
     operators = [op for op in invocations.op_db if not chosen.operators or op.name in chosen.operators]
     operators = sorted(operators, key=lambda op: op.formatted_name)[index::count]
-    ways = [(method, operator) for method in chosen.methods.split(",") for operator in operators]
+    ways = [] if chosen.page else [(method, operator) for method in chosen.methods.split(",") for operator in operators]
     for method, operator in ways:
         wanted = {"samples": chosen.samples, "dtypes": chosen.dtypes.split(","), "methods": [method]}
         file = chosen.kept / method / f"{operator.formatted_name}.json"
@@ -102,7 +104,7 @@ def main() -> None:
         _write(file, {**wanted, "state": fingerprint(results), "results": results})
         _show(operator.formatted_name, results, each=chosen.show)
     if not chosen.operators and count == 1:
-        data = totals(_kept(chosen.kept))
+        data = totals(_kept(chosen.kept), of=len(operators))
         _TOTALS.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _PAGE.write_text(page(data), encoding="utf-8")
         if data["counts"].get("wrong"):

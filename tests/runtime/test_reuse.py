@@ -11,7 +11,7 @@ import torch
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - the name that everybody gives it
 
 from coreml_runtime import load, packed, prepack
-from coreml_runtime.in_place import IN_PLACE
+from coreml_runtime.in_place import APART, IN_PLACE
 from coreml_runtime.mlprogram import ProgramNetwork
 from coreml_runtime.ops.activation import thresholded_relu
 from tests.runtime.programs import save_program
@@ -55,6 +55,24 @@ def test_a_kernel_in_place_computes_the_same_bits_in_the_memory_of_its_argument(
     assert torch.equal(found.isnan(), expected.isnan())
     in_rows = layout is torch.contiguous_format or kernel.__name__ != "softmax"
     assert (found.data_ptr() == given[name].data_ptr()) == in_rows
+
+
+@pytest.mark.parametrize(("kernel", "twin"), APART.items(), ids=[kernel.__name__ for kernel in APART])
+@pytest.mark.parametrize("numbers", [(0.2, 0.4), (1 / 6, 0.5), (-0.0, -0.0), (1e-30, 3.0)])
+def test_a_kernel_with_wrapped_numbers_computes_the_same_bits_apart(
+    kernel: Any, twin: Any, numbers: tuple[float, float]
+) -> None:
+    # given values with infinities, NaN and both zeros
+    special = np.float32([np.nan, np.inf, -np.inf, 0.0, -0.0])
+    x = torch.from_numpy(np.concatenate([X.ravel()[:-5], special]).reshape(SHAPE))
+    before = x.clone()
+    # when
+    alpha, beta = numbers
+    found, expected = twin(x=x, alpha=alpha, beta=beta), kernel(x=x, alpha=alpha, beta=beta)
+    # then their bits are the same, and the argument has its own
+    assert found.dtype is torch.float32
+    assert torch.equal(found.view(torch.int32), expected.view(torch.int32))
+    assert torch.equal(x.view(torch.int32), before.view(torch.int32))
 
 
 def test_a_threshold_keeps_what_is_equal_to_it() -> None:

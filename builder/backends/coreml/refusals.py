@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -16,6 +17,11 @@ _ON_PURPOSE = (ValueError, NotImplementedError, RuntimeError)
 
 
 _NO_OPERATOR = re.compile(r"We don't have an op for aten::(?P<name>\w+) but .*?Argument types: (?P<types>[^\n]*)")
+_TOO_OLD = re.compile(
+    r"features which are available from version (?P<version>\d+) onwards.*?\n(?P<features>.*)", re.DOTALL
+)
+_IOS: Mapping[int, int] = {4: 13, 5: 14, 6: 15, 7: 16, 8: 17, 9: 18}
+"""By the version of Core ML's files, the first iOS that reads it."""
 
 
 def refused_by(error: BaseException) -> Literal["builder", "coremltools"]:
@@ -45,6 +51,9 @@ def first_text(error: BaseException) -> str:
     What torch's compiler calls a bug of its own is an operator with arguments of other types than its own, most of all
     a Python bool in place of a number.
     """
+    if (old := _TOO_OLD.search(str(error))) and (version := int(old["version"])) in _IOS:
+        features = [line.strip(" .1234567890") for line in old["features"].splitlines() if line.strip()]
+        return f"the target is too old for {', '.join(features)}: iOS {_IOS[version]} and its like have that first"
     if found := _NO_OPERATOR.search(str(error)):
         types = found["types"].strip(" ,")
         return f"torch's compiler has no {found['name']} that takes {types}: write a Python bool as 1 or 0 there"

@@ -13,6 +13,7 @@ import torch
 from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.download import check_digest, file_digest
+from builder.model.sources.onnx_batch import check_opened, open_batch
 from builder.model.sources.onnx_graph import (
     bake_in,
     change_weights,
@@ -129,16 +130,24 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
         _refuse_other_kinds(value, path, f"returns {value.name}", "source")
     for value in model.graph.input:
         _refuse_other_kinds(value, path, f"takes {value.name}", "source")
+    fixed = copy.deepcopy(model) if source.open_batch else None
+    batch = open_batch(model, path) if source.open_batch else 0
     order = _order(model, spec, path)
     constants = {
         own: (name, given)
         for own, (name, given) in zip(order, spec.input.items(), strict=True)
         if isinstance(given, ConstantInput)
     }
-    bake_in(model, constants, path)
-    free_initializers(model, [own for own in order if own not in constants])
+    for each in (model, fixed):
+        if each is not None:
+            bake_in(each, constants, path)
+            free_initializers(each, [own for own in order if own not in constants])
     try:
         module = OnnxModule(model, order, tuple(constants))
+        if fixed is not None:
+            check_opened(make_session(fixed), make_session(model), batch, path)
+    except SourceError:
+        raise
     except Exception as error:  # onnxruntime has an exception for each of its status codes
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(f"onnxruntime cannot run {path}: {message}", code="B0318", key="source.file") from error
@@ -240,8 +249,9 @@ def _hint_for_shape(name: str, sizes: Sequence[int | str], shape: Sequence[int])
         )
     fits = [own if isinstance(own, int) else size for own, size in zip(sizes, shape, strict=True)]
     open_axes = {axis: f"size_{axis}" for axis, (own, size) in enumerate(zip(fits, shape, strict=True)) if own != size}
+    opens = "`open_batch: true` under `source`, or " if set(open_axes) == {0} else ""
     return (
-        f"write `shape: [{', '.join(map(str, fits))}]`, or export the model again with "
+        f"write `shape: [{', '.join(map(str, fits))}]`, or {opens}export the model again with "
         f"`dynamic_axes={{{name!r}: {open_axes}}}`: what a file fixes, its operators may count on"
     )
 

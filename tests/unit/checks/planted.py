@@ -170,6 +170,12 @@ def planted_errors() -> Sequence[Planted]:
             lambda x: torch.log(half(x.abs() + 1e-9) + 1e-30),
         ),
         (
+            "the logarithm of silence",
+            {"x": tensor(1, 40, low=0.0, high=1.0)},
+            lambda x: torch.log10(x.clamp(min=1e-10)),
+            lambda x: torch.log10(half(x.clamp(min=6e-8))),
+        ),
+        (
             "softmax without its maximum",
             {"x": vector},
             lambda x: (4 * x).softmax(1),

@@ -22,6 +22,8 @@ QUICK = (
     "the last of an odd size",
     "a mask of one",
     "a branch on a dark picture",
+    "the logarithm of silence",
+    "round sizes alone",
 )
 
 

@@ -22,6 +22,8 @@ if host == "stranger":
     sys.exit("Host key verification failed.")
 environment = dict(os.environ, PYTHONPATH={path!r}, BUILDER_DEVICE_STAND_IN="1", PYTHONWARNINGS="ignore")
 command = command.replace("python3 ", {python!r} + " ", 1)
+if "MAC_UNITS" in os.environ:
+    command = command.replace("measure.py", "measure.py --units " + os.environ["MAC_UNITS"])
 sys.exit(subprocess.run(["sh", "-c", command], env=environment, cwd={home!r}).returncode)
 """
 _SCP = """\

@@ -242,6 +242,7 @@ def test_a_file_that_is_not_whole_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MAC_HALVES", "device-cpu.npz")
+    monkeypatch.setenv("MAC_UNITS", "cpu")  # a process less for each other
     assert main(["device", "run", "ssh://mac", "recipe=small", "--rounds", "1"]) == 6
     assert "device-cpu.npz is not the file that was written" in " ".join(capsys.readouterr().err.split())
     assert not is_attached()

@@ -133,6 +133,10 @@ def test_only_operators_without_a_lowering_are_written_out() -> None:
 def test_an_operator_that_torch_does_not_define_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConversionError, match="`digamma` has no lowering"):
         refuse_what_cannot_convert(_exported(torch.digamma, torch.ones(3)))
+    # nor a branch of an exported program
+    branch = _exported(lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)), torch.ones(3))
+    with pytest.raises(ConversionError, match="`cond` has no lowering"):
+        refuse_what_cannot_convert(branch)
     # nor one whose definition torch cannot follow, beside one that is defined
     write = decomposed._written_with
 

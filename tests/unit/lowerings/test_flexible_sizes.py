@@ -83,6 +83,7 @@ class Grids(nn.Module):
         rows, columns = (torch.linspace(-1, 1, size) for size in x.shape[-2:])
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
         return (
+            torch.eye(x.shape[-1]) * 2, torch.eye(x.shape[-2], 5),
             grid[None], adaptive_avg_pool2d(x, 3), adaptive_avg_pool2d(x, (1, 4)), channel_shuffle(x, 2),
             interpolate(x, size=(6, 5), mode="bilinear"), interpolate(x, size=(6, 5)),
             pad(x, (3, 2, 1, 1), mode="circular"),

@@ -183,7 +183,39 @@ def test_a_size_that_the_file_fixes_is_refused_with_how_to_open_it(tmp_path):
     with pytest.raises(SourceError, match=r"of shape \(1, 3\)") as raised:
         load_source(spec, make_examples(spec), Silent())
     assert "`shape: [1, 3]`" in str(raised.value.hint)
+    assert "`open_batch: true` under `source`" in str(raised.value.hint)
     assert "dynamic_axes={'x': {0: 'size_0'}}" in str(raised.value.hint)
+
+
+def test_a_batch_that_the_file_fixes_is_opened_on_request(tmp_path):
+    text = """g (float[1,2,3] x) => (float[1,6] y) {
+        shape = Constant <value: tensor = int64[2] {1, 6}> ()
+        flat = Reshape(x, shape)
+        y = Exp(flat) }"""
+    file = file_of(tmp_path, text)
+    size = {"min": 1, "max": 4}
+    inputs = {"x": {"kind": "tensor", "shape": [size, 2, 3]}}
+    source = {"kind": "onnx", "file": file, "open_batch": True}
+    artifact, _, _ = built(file, tmp_path, input=inputs, source=source)
+    x = np.arange(18, dtype=np.float32).reshape(3, 2, 3) / 18
+    np.testing.assert_allclose(artifact.predict({"x": x})["y"], np.exp(x.reshape(3, 6)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("g (float[1,3] x) => (float[1,3] y) { s = ReduceSum <keepdims: int = 1> (x) y = Sub(x, s) }", "another one"),
+        ("g (float[1,3] x) => (float[3] y) { s = Constant <value: tensor = int64[1] {3}> () y = Reshape(x, s) }",
+         "cannot be opened"),
+        ("g (float[n,3] x) => (float[n,3] y) { y = Exp(x) }", "no batch to open"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_operators_count_on_is_not_opened(text, said, tmp_path):
+    file = file_of(tmp_path, text)
+    inputs = {"x": {"kind": "tensor", "shape": [{"min": 1, "max": 4}, 3]}}
+    spec = spec_of(file, input=inputs, source={"kind": "onnx", "file": file, "open_batch": True})
+    with pytest.raises(SourceError, match=said):
+        load_source(spec, make_examples(spec), Silent())
 
 
 BRANCHES_IN_BRANCHES = """g (float[1,2,3] x, int64 rate) => (float[n,m] y) {

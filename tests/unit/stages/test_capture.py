@@ -217,3 +217,13 @@ def test_what_capture_computed_on_the_examples_the_check_does_not_compute_again(
     others = replace(subject, spec=spec.model_copy(update={"seed": 1}))
     assert check_capture("capture", CaptureCheck(kind="capture"), others).passed
     assert copied.runs == before + 3
+
+
+def test_a_trace_names_nothing_by_variables_of_ours():
+    # given a model that returns what it computes; artifacts are the same bytes as long as its values keep their names
+    prepared, examples, _ = prepared_with(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    # when it is traced, then torch has numbered its values, since no operator of ours touched them
+    graph = capture(prepared, examples, "trace", {}).program.inlined_graph
+    names = [value.debugName() for node in graph.nodes() if node.kind() == "aten::relu" for value in node.outputs()]
+    assert len(names) == 1
+    assert names[0].isdigit(), names

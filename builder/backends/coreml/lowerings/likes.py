@@ -7,6 +7,7 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open, places_of, whole
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_bool, is_float, numpy_dtype
 
@@ -101,7 +102,7 @@ _LEFT_OUT = object()
 
 def eye(
     mb: Builder,
-    n: int,
+    n: Any,
     a: Any = _LEFT_OUT,
     b: Any = _LEFT_OUT,
     c: Any = _LEFT_OUT,
@@ -117,6 +118,11 @@ def eye(
     further = sum(each is not _LEFT_OUT for each in (a, b, c, d, e))
     columns, asked = {0: (n, dtype), 1: (a, dtype), 4: (n, a), 5: (a, b)}[further]
     wanted = NUM_TO_NUMPY_DTYPE[6 if asked is None else asked]
+    if is_open([n, columns]):
+        down, right = (places_of(mb, whole(mb, size)) for size in (n, columns))
+        is_diagonal = mb.equal(x=mb.expand_dims(x=down, axes=[1]), y=mb.expand_dims(x=right, axes=[0]))
+        kind = "int32" if np.issubdtype(wanted, np.integer) else "bool" if wanted is np.bool_ else "fp32"
+        return is_diagonal if kind == "bool" else mb.cast(x=is_diagonal, dtype=kind)
     return mb.const(val=np.eye(n, columns, dtype=np.int32 if np.issubdtype(wanted, np.integer) else wanted))
 
 

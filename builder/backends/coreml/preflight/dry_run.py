@@ -9,7 +9,7 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -81,6 +81,14 @@ def dry_conversion(
     walk = Walk()
     locate = _by_node(operators) if isinstance(operators, Mapping) else _by_order(operators)
     exact = not any(prepared.flexible)
+    if captured.method == "export" and (blocks := _with_blocks(captured)):
+        found = {node.name: node.target.name() for node in blocks}
+        walk.refusals = [
+            Refusal(operator=operators.get(name) if isinstance(operators, Mapping) else None, kind=kind, summary="",
+                    by="coremltools", is_missing=True)
+            for name, kind in found.items()
+        ]  # fmt: skip
+        return replace(walk, complete=False)
     try:
         with (
             redirect_stdout(io.StringIO()),
@@ -143,11 +151,21 @@ def missing_operators(captured: CapturedProgram) -> tuple[str, ...]:
         from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
         if captured.method == "export":
-            kinds = [kind_of_node(node) for node in captured.program.graph.nodes if node.op == "call_function"]
+            calls = [node for node in captured.program.graph.nodes if node.op == "call_function"]
+            if blocks := _with_blocks(captured):  # whatever the others are: coremltools does not get that far
+                return tuple(dict.fromkeys(node.target.name() for node in blocks))
+            kinds = [kind_of_node(node) for node in calls]
         else:
             kinds = [name for name in top_level_names(captured.program) if not name.endswith("_")]
         unknown = (kind for kind in kinds if _TORCH_OPS_REGISTRY.get_func(kind) is None)
         return tuple(dict.fromkeys(kind for kind in unknown if captured.method == "export" or not has_definition(kind)))
+
+
+def _with_blocks(captured: CapturedProgram) -> list[Any]:
+    """The branches and loops of an exported program."""
+    from torch._ops import HigherOrderOperator
+
+    return [node for node in captured.program.graph.nodes if isinstance(node.target, HigherOrderOperator)]
 
 
 def _high_ranks(program: Program, seen: Mapping[str, Operator | None]) -> Iterator[tuple[Operator | None, int]]:

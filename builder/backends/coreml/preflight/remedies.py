@@ -104,6 +104,10 @@ _NO_COUNTERPART: Mapping[str, str] = {
     "histogram* bincount": "Core ML counts no values into bins",
     "grid_sampler*": "Core ML resamples bilinearly and by the nearest only",
     "lgamma digamma polygamma special_* igamma* i0* bessel*": "Core ML has no such special function",
+    "cond while_loop map_impl scan": (
+        "branches and loops of exported programs are not read (an `if` or a loop of Python, which "
+        "`capture.method: script` keeps, is)"
+    ),
     "view_as_complex view_as_real complex polar real imag angle": "Core ML has no complex numbers",
 }
 """By patterns of operators, why there can be no lowering (or why nobody has written one)."""

@@ -1,0 +1,114 @@
+"""A batch that an ONNX file fixes, opened on request: the app chooses it, and both files are run to see that it may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from builder.errors import SourceError
+from builder.model.sources.onnx_graph import graphs_in
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+_SEED, _DRAWS = 0, 2
+_KEY = "source.open_batch"
+
+
+def open_batch(model: ModelProto, path: Path) -> int:
+    """Open the first size of all inputs that have the first one's, and return that; the graph is changed.
+
+    Given:   %x (1, 3, 8, 8);  %y = Reshape(%x, [1, 192])
+    Result:  %x (batch, 3, 8, 8);  %y = Reshape(%x, [0, 192])
+
+    Raises SourceError where no input has a fixed first size.
+    """
+    defaults = {tensor.name for tensor in model.graph.initializer}
+    batched = [v for v in model.graph.input if v.name not in defaults and v.type.tensor_type.shape.dim]
+    sizes = [value.type.tensor_type.shape.dim[0] for value in batched]
+    fixed = next((int(size.dim_value) for size in sizes if size.dim_value > 0), 0)
+    if not fixed:
+        raise SourceError(
+            f"{path} fixes the first size of no input, so that there is no batch to open",
+            code="B0316",
+            hint="leave `open_batch` out",
+            key=_KEY,
+        )
+    for size in sizes:
+        if size.dim_value == fixed:
+            size.dim_param = "batch"
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    for graph in graphs_in(model.graph):
+        del graph.value_info[:]
+        _open_reshapes(graph, fixed)
+    return fixed
+
+
+def _open_reshapes(graph: Any, fixed: int) -> None:
+    """Let a Reshape whose first size is the batch take it from what it reshapes."""
+    import onnx
+
+    wanted = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    made = [(node.output[0], node.attribute[0].t) for node in graph.node
+            if node.op_type == "Constant" and node.attribute[0].name == "value"]  # fmt: skip
+    for name, tensor in (*((tensor.name, tensor) for tensor in graph.initializer), *made):
+        shape = onnx.numpy_helper.to_array(tensor) if name in wanted else np.zeros(0)
+        if len(shape) > 1 and shape[0] == fixed:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), tensor.name))
+
+
+def check_opened(fixed: Any, opened: Any, batch: int, path: Path) -> None:
+    """Run both sessions on two batches of random numbers: one after the other, and as one.
+
+    Raises SourceError where that gives something else: then operators of the file count on its batch.
+    """
+    generator = np.random.default_rng(_SEED)
+    for _ in range(_DRAWS):
+        halves = [_drawn(fixed, generator) for _ in range(2)]
+        whole = {
+            name: np.concatenate([half[name] for half in halves]) if array.ndim and array.shape[0] == batch else array
+            for name, array in halves[0].items()
+        }
+        halves = [{name: array if whole[name] is not halves[0][name] else whole[name] for name, array in half.items()}
+                  for half in halves]  # fmt: skip
+        apart = [fixed.run(None, half) for half in halves]
+        try:
+            together = opened.run(None, whole)
+            reason = _difference(apart, together)
+        except Exception as error:  # onnxruntime has an exception for each of its status codes
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if reason:
+            raise SourceError(
+                f"the batch of {path} cannot be opened: on twice {batch} at once, {reason}",
+                code="B0316",
+                hint="export the model again with the batch among `dynamic_axes`: an operator of the file counts on it",
+                key=_KEY,
+            )
+
+
+def _drawn(session: Any, generator: np.random.Generator) -> Mapping[str, np.ndarray]:
+    """Numbers from 0 to 1 for each input; sizes that are open are 2."""
+    given = {}
+    for value in session.get_inputs():
+        shape = [size if isinstance(size, int) else 2 for size in value.shape]
+        kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+        if value.type in kind:
+            given[value.name] = generator.random(shape).astype(kind[value.type])
+        else:
+            dtype = value.type.removeprefix("tensor(").removesuffix(")")
+            given[value.name] = generator.integers(0, 2, shape).astype(dtype)
+    return given
+
+
+def _difference(apart: Sequence[Sequence[np.ndarray]], together: Sequence[np.ndarray]) -> str:
+    for index, (first, second, both) in enumerate(zip(*apart, together, strict=True)):
+        wanted = np.concatenate([first, second]) if first.ndim else first
+        if wanted.shape != both.shape:
+            return f"output {index} has shape {both.shape} for {wanted.shape}"
+        if not np.allclose(both, wanted, rtol=1e-3, atol=1e-4 * float(np.max(np.abs(wanted), initial=1e-6))):
+            return f"output {index} is another one"
+    return ""
