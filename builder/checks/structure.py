@@ -76,6 +76,8 @@ def _compare_inputs(
         for key in ("enumerated_shapes", "enumerated_sizes"):
             if key in feature:
                 feature[key] = sorted(feature[key])
+        if feature.get("dtype") == "float64":  # a finished neural network, which computes in single precision
+            feature["dtype"] = "float32"
         wanted = backend.wanted_input(given)
         for key in ("ranges", "size_ranges"):  # -1: without an end, which no recipe can say
             if key in feature and wanted[key] is not None:

@@ -59,7 +59,8 @@ def _input(feature: Any) -> dict[str, Any]:
         several = [[1, channels, *sizes] for sizes in feature.get("enumerated_sizes", ())]
         return section | ({"enumerated_shapes": several} if several else {})
     shape = _sizes(list(feature["shape"]), feature.get("ranges"))
-    section = {"kind": "tensor", "shape": shape, "dtype": feature["dtype"]}
+    dtype = "float32" if feature["dtype"] == "float64" else feature["dtype"]  # as a neural network computes
+    section = {"kind": "tensor", "shape": shape, "dtype": dtype}
     if feature.get("enumerated_shapes"):
         section["enumerated_shapes"] = feature["enumerated_shapes"]
     return section | ({"high": 2} if feature["dtype"] == "int32" else {})

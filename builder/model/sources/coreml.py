@@ -22,6 +22,8 @@ from builder.util.suggest import did_you_mean
 from coreml_runtime.forms import Form
 
 _COLORS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCALE_FLOAT16"}
+_SINGLE = {"fp64": "fp32"}
+"""Neural networks declare arrays in double precision, as coremltools writes them, and compute in single."""
 _DTYPES = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
 
 
@@ -328,7 +330,7 @@ def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
                     key=f"{key}.shape",
                 )
             _check_sizes(path, name, given, own.shape, own.ranges, own.enumerated)
-            if own.dtype != _DTYPES[given.dtype]:
+            if _SINGLE.get(own.dtype, own.dtype) != _DTYPES[given.dtype]:
                 dtype = next((message for message, theirs in _DTYPES.items() if theirs == own.dtype), own.dtype)
                 raise SourceError(
                     f"{path} takes {name} as {dtype}, not {given.dtype}", code="B0316", key=f"{key}.dtype"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from coremltools.models import datatypes
+from coremltools.models.neural_network import NeuralNetworkBuilder
+from coremltools.models.utils import save_spec
 from safetensors.torch import save_file
 from torch import nn
 
@@ -250,3 +254,25 @@ def test_what_is_no_model_is_explained(
     assert (found, out) == (code, "")
     assert said in err
     assert not (here / "recipes").exists()
+
+
+def test_a_neural_network_with_arrays_in_double_precision_becomes_a_recipe_that_builds(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a file as coremltools' builder writes it, with weights from a table of few values
+    weights = np.random.default_rng(0).integers(0, 16, (64, 64)).astype(np.float32)
+    network = NeuralNetworkBuilder(
+        [("x", datatypes.Array(1, 64))], [("y", datatypes.Array(1, 64))], disable_rank5_shape_mapping=True
+    )
+    network.add_inner_product("fc", weights, None, 64, 64, False, input_name="x", output_name="y")
+    save_spec(network.spec, "net.mlmodel")
+    # when
+    code, out, err = init("net.mlmodel", capsys=capsys)
+    # then it builds in its own format, and as a package in which every weight is an index of four bits
+    assert (code, out) == (0, "recipes/net_again.yaml"), err
+    assert written(out)["input"]["x"]["dtype"] == "float32"
+    build("net_again", capsys)
+    small = "compression={small: {kind: palettize, mode: unique, nbits: null}}"
+    build("net_again", capsys, "format=mlpackage", "target=ios16", small)
+    (made,) = (path for path in Path("outputs/net_again").rglob("weight.bin"))
+    assert made.stat().st_size < weights.size

@@ -61,6 +61,7 @@ def far_numbers(rng: random.Random) -> Case:
             torch.sinc(x), torch.log1p(x.abs()), torch.renorm(x[0, 0, 0], 2, 0, 1.0), torch.renorm(x[0, 0], 1, 2, 8.0),
             torch.renorm(x[0, 0], float("inf"), 0, 4e4), functional.avg_pool3d(x, 2, 1, 1, True, True),
             functional.avg_pool2d(x[0], 2, 1, divisor_override=3),
+            torch.xlogy(x.abs() / 1e4 + 1, x.relu()),
             1 / (torch.linalg.vector_norm(x, 0, (0, 1, 2)) + 0.5), torch.linalg.vector_norm(x, 0) / 4,
         ),
         (ends,),

@@ -125,4 +125,4 @@ def test_a_range_with_one_integer_is_refused():
     (problem,) = find_feature_problems(spec)
     assert problem.message == "the only integer from low (0) to below high (1) is 0"
     assert problem.hint is not None
-    assert "write `high: 2`" in problem.hint
+    assert "`high: 2`" in problem.hint

@@ -204,7 +204,7 @@ def xlogy(mb: Builder, x: Var, other: Var) -> Var:
     x, other = promoted(as_float(x), as_float(other))
     is_zero = mb.equal(x=x, y=0.0)
     safe = selected(mb, mb.logical_and(x=is_zero, y=mb.less_equal(x=other, y=other)), 1.0, other)
-    return mb.mul(x=x, y=mb.log(x=safe))
+    return mb.mul(x=x, y=mb.log(x=safe, epsilon=0.0))
 
 
 def gelu(mb: Builder, x: Var, approximate: str = "none") -> Var:

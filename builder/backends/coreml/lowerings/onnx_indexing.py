@@ -116,6 +116,8 @@ def _range(lowerer: OnnxLowerer, node: Node, inputs: Inputs, _: Attributes) -> l
         if not values.size:
             raise RuntimeError("Core ML has no arrays without elements")
         return [lowerer.make_const(node.output[0], values.astype(dtype))]
+    if step.val is None:  # an end may follow from a size, which the app decides; a step is a value
+        raise RuntimeError("the size of its result depends on values, and Core ML's sizes do not")
     return [lowerer.mb.range_1d(start=start, end=end, step=step, name=lowerer.fresh_name(node))]
 
 

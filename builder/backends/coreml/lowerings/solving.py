@@ -41,7 +41,7 @@ def slogdet(mb: Builder, x: Var) -> tuple[Var, Var]:
     largest = mb.maximum(x=mb.reduce_max(x=mb.abs(x=x), axes=[-1], keep_dims=True), y=2.0**-14)
     value = det(mb, mb.real_div(x=x, y=largest))
     scale = mb.reduce_sum(x=mb.log(x=largest), axes=[-2, -1], keep_dims=False)
-    return mb.sign(x=value), mb.add(x=mb.log(x=mb.abs(x=value)), y=scale)
+    return mb.sign(x=value), mb.add(x=mb.log(x=mb.abs(x=value), epsilon=0.0), y=scale)
 
 
 def slogdet_with_factors(mb: Builder, x: Var) -> tuple[Var, ...]:
