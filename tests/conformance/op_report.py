@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -165,7 +166,8 @@ def page(data: Mapping[str, Any]) -> str:
         lines += [f"## {title}", "", "| operator | right of tried | why |", "|---|---|---|"]
         for name, entry in chosen.items():
             why = "; ".join([*entry["wrong"][:2], *entry["refused"][:2]]).replace("|", "\\|").replace("\n", " ")
-            lines.append(f"| `{name}` | {entry['right']} of {entry['tried']} | {why[:240]} |")
+            why = textwrap.shorten(why, 240, placeholder=" …")
+            lines.append(f"| `{name}` | {entry['right']} of {entry['tried']} | {why} |")
         lines.append("")
     right = [f"`{name}`" for name, entry in operators.items() if entry["verdict"] == "right"]
     lines += ["## Right in every way", "", ", ".join(right) + ".", ""]
