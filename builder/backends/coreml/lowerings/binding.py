@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
@@ -33,8 +33,8 @@ def applies_to(lowering: Lowering, context: Any, node: Any) -> bool:
     """Whether the node is a case for `lowering`, where coremltools has a lowering of its own."""
     if lowering.applies is None:
         return True
-    given = arguments(lowering.lower, context, node, skip=1)
     asked = {parameter.name for parameter in _parameters(lowering.applies)}
+    given = arguments(lowering.lower, context, node, skip=1, only=asked)
     if "second_is_read" in asked:
         given["second_is_read"] = _second_is_read(context, node)
     return lowering.applies(**{name: value for name, value in given.items() if name in asked})
@@ -55,25 +55,34 @@ def _second_is_read(context: Any, node: Any) -> bool:
     return reads(context.torch_graph)
 
 
-def arguments(function: Callable[..., Any], context: Any, node: Any, *, skip: int = 0) -> dict[str, Any]:
+def arguments(
+    function: Callable[..., Any], context: Any, node: Any, *, skip: int = 0, only: Collection[str] | None = None
+) -> dict[str, Any]:
     """The node's arguments by the names of the function's parameters; those that are left out have its defaults.
 
-    Keywords that the function does not take are refused, unless it takes any.
+    Keywords that the function does not take are refused, unless it takes any. With `only`, no others are looked up:
+    a number of an exported program becomes a constant by that, and constants are counted in names.
     """
-    from coremltools.converters.mil.frontend.torch.ops import _get_bindings, _get_inputs
+    from coremltools.converters.mil.frontend.torch.ops import _get_bindings
 
     parameters = _parameters(function)[skip:]
     named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     takes_any = len(named) < len(parameters)
-    given: dict[str, Any] = dict(zip([p.name for p in named], _get_inputs(context, node), strict=False))
+    known = {p.name for p in named}
+    wanted = known if only is None else known & set(only)
+    given: dict[str, Any] = {
+        p.name: _get_bindings(context, [bound])[0]
+        for p, bound in zip(named, node.inputs, strict=False)
+        if p.name in wanted
+    }
     if len(node.inputs) > len(named) and not takes_any:
         raise NotImplementedError(f"{node.kind} with {len(node.inputs)} arguments is not known")
     for keyword, bound in (node.kwinputs or {}).items():
         name = "x" if keyword == "self" else keyword
-        values = _get_bindings(context, bound)
-        if name in {p.name for p in named}:
+        if name in wanted:
+            values = _get_bindings(context, bound)
             given[name] = values[0] if values else None
-        elif not takes_any and keyword not in _IRRELEVANT:
+        elif name not in known and not takes_any and keyword not in _IRRELEVANT:
             raise NotImplementedError(f"{node.kind} with {keyword} is not known")
     return {p.name: _as_wanted(p, given[p.name]) for p in named if p.name in given}
 

@@ -84,8 +84,8 @@ def _of_size(value: int, mb: Builder, size: Any, dtype: int | None = None, **_: 
     return full(mb, size, float(value), dtype)
 
 
-def _has_dtype(dtype: int | None = None) -> bool:
-    return dtype is not None
+def _is_not_single(dtype: int | None = None) -> bool:
+    return dtype not in (None, 6)  # torch's number of float32, which coremltools takes for granted
 
 
 def scalar_tensor(mb: Builder, x: Var, dtype: int | None = None, **_: Any) -> Var:
@@ -163,7 +163,7 @@ LIKES = (
     ),
     Lowering(operator="new_ones", lower=partial(_new, 1)),
     *(
-        Lowering(operator=name, lower=partial(_of_size, value), wrong=_LIKE, applies=_has_dtype)
+        Lowering(operator=name, lower=partial(_of_size, value), wrong=_LIKE, applies=_is_not_single)
         for name, value in (("zeros", 0), ("ones", 1), ("empty", 0), ("empty.memory_format", 0))
     ),
     *(Lowering(operator=name, lower=eye, wrong=_LIKE) for name in ("eye", "eye.m")),
