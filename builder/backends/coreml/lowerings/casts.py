@@ -1,7 +1,8 @@
-"""Casts that MIL has not, or has otherwise: to complex numbers, to bfloat16, to integers of 8 and 16 bits."""
+"""Casts that MIL lacks, or does otherwise than torch: to complex numbers, to bfloat16, to integers of 8 and 16 bits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
@@ -28,7 +29,7 @@ def cast(
     **_: Any,
 ) -> Var:
     """To complex numbers `x + 0i`, to narrow integers what their bits hold. Raises NotImplementedError for others."""
-    number = _dtype(a, b, c, d, e, f, g, dtype)
+    number = _dtype((a, b, c, d, e, f, g), dtype)
     if number == _BFLOAT16:
         raise NotImplementedError("Core ML has no bfloat16: compute in float32 or float16")
     if number == _COMPLEX_HALF:
@@ -50,22 +51,13 @@ def narrowed(mb: Builder, x: Var, bits: int, signed: bool) -> Var:
     return mb.sub(x=lowest, y=half) if half else lowest
 
 
-def _dtype(
-    a: Any = _LEFT_OUT,
-    b: Any = _LEFT_OUT,
-    c: Any = _LEFT_OUT,
-    d: Any = _LEFT_OUT,
-    e: Any = _LEFT_OUT,
-    f: Any = _LEFT_OUT,
-    g: Any = _LEFT_OUT,
-    dtype: Any = None,
-) -> int | None:
+def _dtype(given: Sequence[Any], dtype: Any) -> int | None:
     """The number by which torch knows the dtype that is asked for.
 
     `to(dtype, …)` has 3, 4, 6 or 7 arguments, `to(device, dtype, …)` has 5.
     """
-    count = sum(each is not _LEFT_OUT for each in (a, b, c, d, e, f, g))
-    asked = b if count == 5 else a if count in (1, 3, 4, 6, 7) else dtype
+    count = sum(each is not _LEFT_OUT for each in given)
+    asked = given[1] if count == 5 else given[0] if count in (1, 3, 4, 6, 7) else dtype
     return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
 
 
@@ -79,7 +71,7 @@ def _is_beyond(
     g: Any = _LEFT_OUT,
     dtype: Any = None,
 ) -> bool:
-    return _dtype(a, b, c, d, e, f, g, dtype) in (*_NARROW, *_COMPLEX, _BFLOAT16)
+    return _dtype((a, b, c, d, e, f, g), dtype) in (*_NARROW, *_COMPLEX, _BFLOAT16)
 
 
 CASTS = tuple(

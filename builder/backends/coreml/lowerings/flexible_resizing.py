@@ -67,17 +67,10 @@ def bicubic(
     scales_w: float | None = None,
 ) -> Var:
     """Cubic resizing of the last two axes: four entries around each place, those outside as the one at the edge."""
-    for axis, (old, new, numerator, denominator) in _axes(mb, x, output_size, scale_factors, scales_w):
-        places, last = places_of(mb, new), mb.sub(x=old, y=1)
-        if align_corners:
-            below = mb.maximum(x=mb.sub(x=new, y=1), y=1)
-            above = mb.mul(x=places, y=last)
-        else:
-            below = mb.mul(x=denominator, y=2)
-            above = mb.sub(x=mb.mul(x=_odd(mb, places), y=numerator), y=denominator)
+    for axis, steps in _axes(mb, x, output_size, scale_factors, scales_w):
+        above, below, last = _exact_places(mb, steps, align_corners=align_corners)
         first = mb.floor_div(x=above, y=below)
-        rest = mb.sub(x=above, y=mb.mul(x=first, y=below))
-        share = mb.real_div(x=mb.cast(x=rest, dtype="fp32"), y=mb.cast(x=below, dtype="fp32"))
+        share = _rest(mb, above, first, below)
         parts = []
         for tap, weight in zip(range(-1, 3), _cubic_weights(mb, share), strict=True):
             at = mb.minimum(x=mb.maximum(x=mb.add(x=first, y=tap), y=0), y=last)
@@ -90,6 +83,7 @@ def bicubic(
 
 def _cubic_weights(mb: Builder, share: Var) -> list[Var]:
     """The weights of the four entries around a place that lies `share` behind the second."""
+    import numpy as np
 
     def near(t: Var) -> Var:  # ((A + 2) t - (A + 3)) t^2 + 1
         inner = mb.sub(x=mb.mul(x=t, y=np.float32(_A + 2)), y=np.float32(_A + 3))
@@ -100,8 +94,6 @@ def _cubic_weights(mb: Builder, share: Var) -> list[Var]:
             x=mb.mul(x=mb.sub(x=mb.mul(x=t, y=np.float32(_A)), y=np.float32(5 * _A)), y=t), y=np.float32(8 * _A)
         )
         return mb.sub(x=mb.mul(x=inner, y=t), y=np.float32(4 * _A))
-
-    import numpy as np
 
     other = mb.sub(x=np.float32(1), y=share)
     beyond = [mb.add(x=each, y=np.float32(1)) for each in (share, other)]
@@ -151,20 +143,32 @@ def _fraction(factor: float) -> Fraction:
     return fraction
 
 
-def _interpolated(mb: Builder, x: Var, axis: int, steps: Steps, *, align_corners: bool) -> Var:
+def _exact_places(mb: Builder, steps: Steps, *, align_corners: bool) -> tuple[Var, Var, Var]:
+    """The place of each new entry among the old, as numerators and denominator, and the last old place.
+
+    `p (old - 1) / (new - 1)` with `align_corners`, else `((2 p + 1) numerator - denominator) / (2 denominator)`, which
+    may be below 0.
+    """
     old, new, numerator, denominator = steps
     places, last = places_of(mb, new), mb.sub(x=old, y=1)
-    if align_corners:  # p (old - 1) / (new - 1)
-        below = mb.maximum(x=mb.sub(x=new, y=1), y=1)
-        above = mb.mul(x=places, y=last)
-    else:  # ((2 p + 1) numerator - denominator) / (2 denominator), not below 0
-        below = mb.mul(x=denominator, y=2)
-        above = mb.sub(x=mb.mul(x=_odd(mb, places), y=numerator), y=denominator)
-        above = mb.maximum(x=above, y=0)
+    if align_corners:
+        return mb.mul(x=places, y=last), mb.maximum(x=mb.sub(x=new, y=1), y=1), last
+    above = mb.sub(x=mb.mul(x=_odd(mb, places), y=numerator), y=denominator)
+    return above, mb.mul(x=denominator, y=2), last
+
+
+def _rest(mb: Builder, above: Var, whole_part: Var, below: Var) -> Var:
+    """What is left of `above / below` behind its whole part, in float32."""
+    rest = mb.sub(x=above, y=mb.mul(x=whole_part, y=below))
+    return mb.real_div(x=mb.cast(x=rest, dtype="fp32"), y=mb.cast(x=below, dtype="fp32"))
+
+
+def _interpolated(mb: Builder, x: Var, axis: int, steps: Steps, *, align_corners: bool) -> Var:
+    above, below, last = _exact_places(mb, steps, align_corners=align_corners)
+    above = mb.maximum(x=above, y=0)
     first = mb.minimum(x=mb.floor_div(x=above, y=below), y=last)
     second = mb.minimum(x=mb.add(x=first, y=1), y=last)
-    rest = mb.sub(x=above, y=mb.mul(x=first, y=below))
-    weight = mb.real_div(x=mb.cast(x=rest, dtype="fp32"), y=mb.cast(x=below, dtype="fp32"))
+    weight = _rest(mb, above, first, below)
     weight = mb.expand_dims(x=weight, axes=list(range(1, x.rank - axis))) if axis < x.rank - 1 else weight
     if not is_float(x):
         x = mb.cast(x=x, dtype="fp32")
