@@ -20,7 +20,7 @@ from builder.store.inputs import named_in
 from builder.util.redact import redacted_values
 
 _PACKAGES = ("config", "spec")
-"""The rooms of builder that decide how a command line is composed."""
+"""The packages of builder that decide how a command line is composed."""
 
 
 def compose_once(overrides: Sequence[str], *, started: int) -> BuildRequest:
@@ -67,7 +67,7 @@ def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
 def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, started: int) -> None:
     try:
         inputs = configuration_inputs(request, overrides)
-        own = {file for workspace in _PACKAGES for file in (PACKAGE / workspace).rglob("*.py")}
+        own = {file for package in _PACKAGES for file in (PACKAGE / package).rglob("*.py")}
         entries = [noop.file_entry(str(file)) for file in sorted({*inputs.files, *own})]
         if inputs.variables or any(max(entry[1][:2]) >= started for entry in entries):
             return  # values of the environment may be secrets: they are in no file, and whoever composes knows them

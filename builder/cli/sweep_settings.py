@@ -26,7 +26,7 @@ def is_setting(argument: str) -> bool:
 
 def refuse_settings(arguments: Sequence[str]) -> None:
     """Raise DiagnosticsError where the command line of one build has settings of a sweep or of a search."""
-    rooms = [
+    about = [
         (is_setting, "is about a sweep", "a sweep is asked for by `-m`"),
         (is_about_search, "is about a search", "a search is asked for by `python -m builder search recipe=…`"),
     ]
@@ -39,7 +39,7 @@ def refuse_settings(arguments: Sequence[str]) -> None:
             hint=hint,
         )
         for argument in arguments
-        for is_about, message, hint in rooms
+        for is_about, message, hint in about
         if is_about(argument)
     ]
     if findings:

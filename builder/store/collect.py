@@ -86,8 +86,8 @@ def _objects(store: Store, action: ActionResult) -> set[Path]:
 
 
 def _files(store: Store) -> list[Path]:
-    rooms = (store.root / name for name in ("actions", "cas", "tmp"))
-    return sorted(file for workspace in rooms for file in workspace.rglob("*") if file.is_file())
+    folders = (store.root / name for name in ("actions", "cas", "tmp"))
+    return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
 
 
 def _size(file: Path) -> int:

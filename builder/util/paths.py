@@ -78,7 +78,7 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
     Afterwards the folder is gone, and if nothing was published, so is every folder made for it.
     """
     lock = lock_of(outputs, recipe, variant)
-    workspace, folder = lock.parent, lock.with_suffix("")
+    parent, folder = lock.parent, lock.with_suffix("")
     new = not outputs.exists()
 
     def waiting() -> None:
@@ -96,7 +96,7 @@ def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progre
             finally:
                 _remove(folder)
     finally:
-        _remove_empty(workspace, until=outputs)
+        _remove_empty(parent, until=outputs)
         if new:
             with contextlib.suppress(OSError):  # not empty: something was published
                 outputs.rmdir()

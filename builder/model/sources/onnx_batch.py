@@ -32,7 +32,7 @@ def open_batch(model: ModelProto, path: Path) -> int:
     fixed = next((int(size.dim_value) for size in sizes if size.dim_value > 0), 0)
     if not fixed:
         raise SourceError(
-            f"{path} fixes the first size of no input, so that there is no batch to open",
+            f"no input of {path} has a fixed first size, so there is no batch to open",
             code="B0316",
             hint="leave `open_batch` out",
             key=_KEY,

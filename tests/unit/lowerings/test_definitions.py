@@ -53,8 +53,11 @@ def rounded(rng: random.Random) -> Case:
 def narrow(rng: random.Random) -> Case:
     """Values that half precision has next to one another: no part of their range may count less than none."""
     values = torch.tensor([1.0] * rng.randint(3, 6) + [1.0009765625] * rng.randint(3, 6))
-    far = torch.linspace(256, 258, 9)
-    return (lambda x, y: (torch.histc(x, 10), torch.histc(y, 3), torch.histc(x[:3], 4))), (values, far)
+    far, wide = torch.linspace(256, 258, 9), torch.tensor([-60000.0, -30000.0, 0.0, 1.0, 40000.0, 60000.0])
+    return (
+        lambda x, y, z: (torch.histc(x, 10), torch.histc(y, 3), torch.histc(x[:3], 4), torch.histc(z, 5)),
+        (values, far, wide),
+    )
 
 
 def ill_conditioned(rng: random.Random) -> Case:

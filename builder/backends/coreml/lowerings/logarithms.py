@@ -47,8 +47,8 @@ def logarithm(base: float, mb: Builder, x: Var) -> Var:
     return natural if base == math.e else mb.mul(x=natural, y=1 / math.log(base))
 
 
-def log_beside_one(mb: Builder, x: Var) -> Var:
-    """`log(1 + x)`, exact to the last place also where x is lost beside 1: with `u = 1 + x`, `log(u) x / (u - 1)`.
+def log1p(mb: Builder, x: Var) -> Var:
+    """`log(1 + x)`, exact to the last place for small x too: with `u = 1 + x`, `log(u) x / (u - 1)`.
 
     W. Kahan's formula, as of D. Goldberg, What every computer scientist should know about floating-point arithmetic.
     """
@@ -57,8 +57,8 @@ def log_beside_one(mb: Builder, x: Var) -> Var:
     logarithm_, distance = mb.log(x=sum_, epsilon=0.0), mb.sub(x=sum_, y=1.0)
     is_lost = mb.equal(x=distance, y=0.0)
     share = mb.real_div(x=x, y=selected(mb, is_lost, 1.0, distance))
-    beside = selected(mb, is_lost, x, mb.mul(x=logarithm_, y=share))
-    return selected(mb, mb.greater(x=x, y=1.0), logarithm_, beside)
+    small = selected(mb, is_lost, x, mb.mul(x=logarithm_, y=share))
+    return selected(mb, mb.greater(x=x, y=1.0), logarithm_, small)
 
 
 def softmax(mb: Builder, x: Var, dim: int, dtype: int | bool | None = None) -> Var:
@@ -116,8 +116,8 @@ LOGARITHMS = (
     ),
     Lowering(
         operator="log1p",
-        lower=log_beside_one,
-        wrong=UpstreamBug(issue=None, summary="adds 1 first, beside which small numbers are lost"),
+        lower=log1p,
+        wrong=UpstreamBug(issue=None, summary="adds 1 first, which rounds small numbers off"),
     ),
     *(
         Lowering(operator=name, lower=softmax, upstream_gap="integers", applies=lambda x: not is_float(x))

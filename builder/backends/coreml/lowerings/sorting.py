@@ -106,18 +106,20 @@ def histc(mb: Builder, x: Var, bins: int = 100, min: float = 0.0, max: float = 0
 
     Values are compared with the edges of a range that is given: their distance from its start would round those near
     zero, in half precision. Of a range that the values decide, distances are compared: numbers that lie close together
-    have exact ones, and no edge of it is below the one before, whatever is rounded.
+    have exact ones, and no edge of it is below the one before, whatever is rounded. Halves of these, since the distance
+    of the largest numbers in half precision is infinite.
     """
     import numpy as np
 
     x = mb.reshape(x=as_float(x), shape=[1, -1])
     shares = (np.arange(bins + 1, dtype=np.float64) / bins).reshape(-1, 1)
     if min == max == 0:
+        x = mb.mul(x=x, y=0.5)
         low, high = (reduced(x=x, axes=[0, 1], keep_dims=True) for reduced in (mb.reduce_min, mb.reduce_max))
         # torch widens the range by one on either side where all values are one
-        span, wider = promoted(mb.sub(x=high, y=low), mb.cast(x=mb.equal(x=low, y=high), dtype="fp32"))
-        x = mb.add(x=mb.sub(x=x, y=low), y=wider)
-        span = mb.add(x=span, y=mb.add(x=wider, y=wider))
+        span, equal = promoted(mb.sub(x=high, y=low), mb.cast(x=mb.equal(x=low, y=high), dtype="fp32"))
+        x = mb.add(x=mb.sub(x=x, y=low), y=mb.mul(x=equal, y=0.5))
+        span = mb.add(x=span, y=equal)
         edges: Any = mb.mul(x=span, y=shares.astype(np.float32))
     else:
         edges = (float(min) * (1 - shares) + float(max) * shares).astype(np.float32)

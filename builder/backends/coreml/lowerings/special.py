@@ -80,7 +80,8 @@ def _inverse(mb: Builder, x: Var, inside: Var) -> Var:
 def ndtri(mb: Builder, x: Var) -> Var:
     """Where the normal distribution reaches a share x: `sqrt(2) erfinv(2 x - 1)`.
 
-    `1 - (2 x - 1)²` is `4 x (1 - x)`; small shares are lost beside 1, in half precision those below 2^-12.
+    `1 - (2 x - 1)²` is `4 x (1 - x)`; taken from 1, small shares are rounded off: in half precision
+    those below 2^-12.
     """
     x = as_float(x)
     inside = mb.mul(x=mb.mul(x=x, y=mb.sub(x=1.0, y=x)), y=4.0)
