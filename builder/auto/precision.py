@@ -20,6 +20,7 @@ from builder.analysis.numerics.samples import missed_by
 from builder.artifacts.record import Float32Operator
 from builder.artifacts.stages import Sample
 from builder.auto.attempts import Candidate
+from builder.backends import backend_of
 from builder.spec.precision import Fp16, Fp32, Mixed
 
 MEASURED = 64
@@ -68,7 +69,8 @@ def choose_precision(
         kept = half.spec.precision if better is half else Fp32(kind="fp32")
         note = f"precision auto: everything in float32 does not pass the checks either; {kept.kind} is no worse"
         return PrecisionChoice(precision=kept, notes=(note,))  # type: ignore[arg-type]  # nor here
-    inputs = [dict(sample.given) for sample in samples(half)]
+    feeds = backend_of(half.spec.format).feeds
+    inputs = [feeds(sample, half.spec) for sample in samples(half)]
     compared = compare_programs(
         runtime.load(half.path),
         runtime.load(full.path),

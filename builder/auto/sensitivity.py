@@ -17,6 +17,7 @@ from builder.analysis.numerics.graph import pairs
 from builder.analysis.numerics.operators import Comparison, compare_programs
 from builder.artifacts.stages import Sample
 from builder.auto.attempts import Candidate
+from builder.backends import backend_of
 
 _PROBES = ("palettize_4", "int8", "palettize_8", "palettize_6")
 """Whose noise is passed on to the outputs, the first that compresses a layer: above rounding, and below garbage."""
@@ -38,7 +39,8 @@ def measure_layers(
 
     `uniform` has for each method the artifact with that method for all weights, `plain` is without any.
     """
-    inputs = [dict(sample.given) for sample in samples]
+    feeds = backend_of(plain.spec.format).feeds
+    inputs = [feeds(sample, plain.spec) for sample in samples]
     reference = runtime.load(plain.path)
     layers = _layers(plain)
     names = {output for layer in layers for output in layer.outputs}

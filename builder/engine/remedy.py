@@ -21,6 +21,7 @@ from builder.artifacts.stages import BuildRequest, Sample
 from builder.auto.attempts import Candidate, measured
 from builder.auto.decided import resolve_auto
 from builder.auto.precision import choose_precision
+from builder.backends import backend_of
 from builder.engine.pipeline import find_choice, seal_only, try_out
 from builder.engine.table import VERIFY
 from builder.engine.table.choose import as_tried
@@ -236,11 +237,12 @@ def _compressed_less(trials: _Trials) -> None:
     if without is None or not without.passes or spec.format != "mlpackage" or spec.functions:
         return
     first = trials.as_it_is()
+    feeds = backend_of(spec.format).feeds
     samples = samples_to_compare(spec, first.build.prepared(), trials.missed, SAMPLES)
     compared = compare_programs(
         runtime.load(first.path),
         runtime.load(without.path),
-        [dict(sample.given) for sample in samples],
+        [feeds(sample, spec) for sample in samples],
         outputs=trials.missed.outputs,
         until=(time.monotonic() + trials.until) / 2,
     )

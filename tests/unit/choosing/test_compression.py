@@ -70,6 +70,10 @@ def test_no_uniform_method_that_passes_is_smaller(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 def test_core_ai_has_a_method_for_each_layer_too() -> None:
     pytest.importorskip("coreai", reason="needs the extra coreai, which has wheels for Linux x86-64 and macOS alone")
+    # of a picture too, which an asset takes as an array of levels
+    recipe = yaml.safe_load(Path("recipes/small.yaml").read_text())
+    recipe["input"]["x"] |= {"kind": "image", "scale": 1 / 64, "bias": [-2.0, -2.0, -2.0]}
+    Path("recipes/small.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     assert main(["recipe=small", LIMIT, "format=aimodel", "-q"]) == 0
     built = record("small/checks.parity.snr_db.min=25,format=aimodel")
     tried = built["chosen"]["tried"]
