@@ -147,5 +147,5 @@ def _share(equal: torch.Tensor) -> float:
     return float(equal.double().mean()) if equal.numel() else 1.0
 
 
-def _norm(values: np.ndarray[Any, Any]) -> float:
+def _norm(values: np.ndarray) -> float:
     return math.sqrt(float(values @ values))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coreml_runtime.forms import Form, Palette, Scaled
 
-Array = NDArray[Any]
+Array = np.ndarray
 
 LEAST_OPSET = 21
 """The first one whose `DequantizeLinear` takes four bits and blocks."""

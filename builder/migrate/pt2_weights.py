@@ -15,7 +15,7 @@ from torch.fx import Node
 from coreml_runtime.export.module import identifier
 from coreml_runtime.forms import Form, Palette, Scaled
 
-Array = NDArray[Any]
+Array = np.ndarray
 _ATEN = torch.ops.aten
 
 

@@ -50,7 +50,7 @@ class State:
     def __repr__(self) -> str:
         return f"<state {self._features}>"
 
-    def read_state(self, name: str) -> np.ndarray[Any, Any]:
+    def read_state(self, name: str) -> np.ndarray:
         """A copy of the state's value (fp16 as float32)."""
         value = self._find(name)
         array = to_numpy(value.to(torch.float32, copy=True) if value.is_floating_point() else value.clone())

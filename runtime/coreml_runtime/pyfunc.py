@@ -213,7 +213,7 @@ def _column(results: Sequence[Mapping[str, Any]], output: str) -> Any:
     return Series(values, name=output)
 
 
-def _joined(values: Sequence[np.ndarray[Any, Any]]) -> Any:
+def _joined(values: Sequence[np.ndarray]) -> Any:
     """Arrays along a first axis that counts predictions; a list where their shapes differ, as those of boxes do."""
     if len({value.shape for value in values}) > 1:
         return list(values)

@@ -205,7 +205,7 @@ def _encode(feature: Feature, value: Any) -> Any:
     if isinstance(feature, ArrayFeature):
         if not isinstance(value, torch.Tensor):
             raise PredictionError(f"output {feature.name!r} is declared as an array, got {type(value).__name__}")
-        array: np.ndarray[Any, Any] = to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
+        array: np.ndarray = to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
         return array.reshape(()) if feature.scalar else array
     if isinstance(feature, ScalarFeature) and isinstance(value, torch.Tensor):
         return value.reshape(-1)[0].item()
@@ -214,12 +214,12 @@ def _encode(feature: Feature, value: Any) -> Any:
     return value
 
 
-def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
+def to_numpy(value: torch.Tensor) -> np.ndarray:
     """A tensor as a numpy array that owns its memory; rank 0 becomes shape (1,), as Core ML returns it."""
-    array: np.ndarray[Any, Any] = value.detach().contiguous().numpy()
+    array: np.ndarray = value.detach().contiguous().numpy()
     return array.reshape(1) if array.ndim == 0 else array
 
 
-def numpy_dtype(feature: ArrayFeature) -> np.dtype[Any]:
+def numpy_dtype(feature: ArrayFeature) -> np.dtype:
     """The numpy type of an array of this feature; half precision is float32, as it comes out."""
     return np.dtype(_NUMPY_DTYPES[feature.dtype])

@@ -129,7 +129,7 @@ def constant_bytes(constant: Any) -> NDArray[np.uint8]:
     return data
 
 
-def constant_array(constant: Any) -> NDArray[Any]:
+def constant_array(constant: Any) -> np.ndarray:
     """A constant of whole bytes as an array."""
     result = constant.results[0]
     data = constant_bytes(constant)
@@ -165,11 +165,11 @@ def pack_bits(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return np.packbits(spread.reshape(-1), bitorder="little")
 
 
-def make_constant(values: NDArray[Any], name: str, *, bits: int | None = None, like: Any = None) -> Any:
+def make_constant(values: np.ndarray, name: str, *, bits: int | None = None, like: Any = None) -> Any:
     """A new constant, stored under `name`; of the type of `like`, or integers of `bits`."""
     if bits is None:
         of = like.type.element_type
-        data: NDArray[Any] = np.ascontiguousarray(values.astype(_TYPES[str(of)]))
+        data: np.ndarray = np.ascontiguousarray(values.astype(_TYPES[str(of)]))
     else:
         signed = np.issubdtype(values.dtype, np.signedinteger)
         of = IntegerType.get_signed(bits) if signed else IntegerType.get_unsigned(bits)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coreml_runtime.bits import unpack_bits
 from coreml_runtime.dtypes import SUB_BYTE
@@ -14,7 +13,7 @@ from coreml_runtime.forms import Form, Palette, Scaled, expand
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.program import Block, Constant, Function, Operation, Reference
 
-Array = NDArray[Any]
+Array = np.ndarray
 Known = Array | Form
 """A plain constant, or a compressed one."""
 
