@@ -140,7 +140,7 @@ def _slopes(
     }
     largest: list[torch.Tensor] = []
 
-    def watch(_: Any, __: Any, output: Any) -> None:
+    def watch(_: object, __: object, output: object) -> None:
         if isinstance(output, torch.Tensor) and output.is_floating_point() and output.requires_grad:
             largest.append(torch.log(output.abs().max() + 1e-12))
 

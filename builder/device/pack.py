@@ -164,7 +164,7 @@ def device_limits(spec: BuildSpec) -> dict[str, Any]:
     return parity_limits(whole, parity_check(spec) or ComparisonLimits())
 
 
-def as_arrays(outputs: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+def as_arrays(outputs: Mapping[str, object]) -> Iterator[tuple[str, np.ndarray]]:
     """Outputs as `measure.py` writes them: probabilities in the order of their labels' texts, no texts."""
     for name, value in outputs.items():
         if isinstance(value, Mapping):

@@ -135,7 +135,7 @@ class _Trials:
         found = short or self.passed
         return found[-1] if found else None
 
-    def build(self, what: str, changes: Mapping[str, Any]) -> Candidate | None:
+    def build(self, what: str, changes: Mapping[str, object]) -> Candidate | None:
         """Build with changed sections and run all checks; None where that fails before there is anything to check."""
         began = time.monotonic()
         if began + self.longest > self.until:

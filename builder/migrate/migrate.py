@@ -202,7 +202,7 @@ def _lines(proof: Proof) -> list[str]:
     return lines
 
 
-def _shown(name: str, values: Mapping[str, Any]) -> str:
+def _shown(name: str, values: Mapping[str, object]) -> str:
     if "snr_db" in values:
         return f"{name} {values['snr_db']:.1f} dB"
     return f"{name} {values['agreement']:.4g} equal" if "agreement" in values else name
@@ -234,7 +234,7 @@ def _check(report: CheckReport) -> dict[str, Any]:
     }
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[str, object]) -> dict[str, Any]:
     """Measures as JSON holds them: infinity as text."""
     import math
 

@@ -172,7 +172,7 @@ class _Writer:
             number, chosen = number + 1, f"{name}_{number}"
         return chosen
 
-    def _node(self, kind: str, inputs: Sequence[str], name: str | None = None, **attributes: Any) -> str:
+    def _node(self, kind: str, inputs: Sequence[str], name: str | None = None, **attributes: object) -> str:
         import onnx
 
         output = name or self._free(f"{self.name}.{kind}")

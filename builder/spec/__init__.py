@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 """The version of the recipe format; a recipe that says another is refused."""
 
 
-def _kind_from_name(entries: Any) -> Any:
+def _kind_from_name(entries: object) -> Any:
     """Let an entry of a named mapping leave out `kind` when its name says it already."""
     if not isinstance(entries, Mapping):
         return entries

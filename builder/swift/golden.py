@@ -152,7 +152,7 @@ def _parity(spec: BuildSpec) -> ParityCheck | None:
     return next((check for check in spec.checks.values() if isinstance(check, ParityCheck)), None)
 
 
-def _as_given(function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
+def _as_given(function: Function, given: Mapping[str, object]) -> dict[str, Any]:
     """The values as the runtime takes them: those of a picture for Core AI as levels."""
     features = {each.name: each for each in function.inputs}
     return {name: _for_runtime(features[name], value) for name, value in given.items()}
@@ -195,7 +195,7 @@ def _input(feature: Feature, value: Any) -> Value:
     return Value(entry={"kind": feature.kind, "text": str(value)})
 
 
-def _array(feature: Feature, value: Any) -> Value:
+def _array(feature: Feature, value: object) -> Value:
     array = np.asarray(value)
     kind, dtype = ("integers", "<i4") if feature.is_whole else ("floats", "<f4")
     return Value(entry={"kind": kind, "shape": list(array.shape) or [1]}, data=array.astype(dtype).tobytes())
@@ -219,7 +219,7 @@ def _output(feature: Feature, answer: Mapping[str, Any], package: Package) -> Va
     return Value(entry=entry | ({} if feature.kind == "number" else {"decisive": _is_decisive(answer)}))
 
 
-def _is_decisive(answer: Mapping[str, Any]) -> bool:
+def _is_decisive(answer: Mapping[str, object]) -> bool:
     shares = next((value for value in answer.values() if isinstance(value, Mapping)), {})
     best = sorted(map(float, shares.values()), reverse=True)[:2]
     return len(best) < 2 or best[0] - best[1] > DECISIVE

@@ -130,7 +130,7 @@ def _with_program(model: MLModel, change: Callable[[Any], None]) -> Any:
     from coremltools.models.utils import _apply_graph_pass
 
     class Apply(AbstractGraphPass):  # type: ignore[misc] # coremltools is untyped
-        def apply(self, prog: Any) -> None:
+        def apply(self, prog: object) -> None:
             change(prog)
 
     return _apply_graph_pass(model, Apply())
@@ -140,7 +140,7 @@ def _compressed_network(step: Step, model: MLModel) -> Any:
     from coremltools.models import MLModel
     from coremltools.models.neural_network import quantization_utils
 
-    def unloaded(specification: Message, compute_units: Any) -> Any:
+    def unloaded(specification: Message, compute_units: object) -> Any:
         return MLModel(specification, compute_units=compute_units, skip_model_load=True)
 
     with (

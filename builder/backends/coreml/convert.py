@@ -201,7 +201,7 @@ def _named_probabilities(prepared: PreparedModel, spec: BuildSpec) -> Iterator[N
         return
 
     def naming(add_classify_op: Callable[[Any, Any], tuple[str, str]]) -> Callable[[Any, Any], tuple[str, str]]:
-        def add(program: Program, config: Any) -> tuple[str, str]:
+        def add(program: Program, config: object) -> tuple[str, str]:
             label, _ = add_classify_op(program, config)
             main = program.functions["main"]
             main.outputs[1].name = prepared.output_names[0]

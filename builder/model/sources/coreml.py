@@ -126,7 +126,7 @@ class CoreMLModule(torch.nn.Module):
         self._taken = None
         self._map_content()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self  # nothing changes it: a finished model has no modules to rewrite
 
 

@@ -86,7 +86,7 @@ class OnnxModule(torch.nn.Module):
         other._session = make_session(graph)
         return other.eval()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self  # nothing changes it: a graph has no modules to rewrite
 
 

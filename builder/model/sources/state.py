@@ -6,7 +6,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
@@ -84,7 +83,7 @@ def load_state(
     return LeftOut(unknown=tuple(found.unexpected_keys), missing=tuple(found.missing_keys))
 
 
-def _fits(given: torch.Tensor, own: Any) -> bool:
+def _fits(given: torch.Tensor, own: object) -> bool:
     """Whether torch copies one into the other: of the same shape, a scalar from an array of one, or not known yet."""
     if not isinstance(own, torch.Tensor) or is_lazy(own):
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from builder.errors import Diagnostic
 from builder.spec.compression import (
@@ -170,7 +169,7 @@ def _alone(path: Path, step: ProgramCompression, before: str, first: ProgramComp
             )
 
 
-def _neural_network(path: Path, step: ProgramCompression, earlier: Mapping[str, Any]) -> Iterator[Diagnostic]:
+def _neural_network(path: Path, step: ProgramCompression, earlier: Mapping[str, object]) -> Iterator[Diagnostic]:
     """A neural network (format mlmodel) knows linear integers per channel and one table per weight."""
     allowed = (
         "a neural network (format mlmodel) takes linear_quantize per_channel, or palettize per_tensor by kmeans or "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from builder.errors import Diagnostic
 from builder.spec import BuildSpec
@@ -313,7 +312,7 @@ def _renamed(spec: BuildSpec, path: Path, name: str) -> str:
     return f"call it `{name}_{path[0]}: {_flow(written)}`"
 
 
-def _flow(value: Any) -> str:
+def _flow(value: object) -> str:
     """Plain data as YAML in one line."""
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {_flow(entry)}' for key, entry in value.items())}}}"

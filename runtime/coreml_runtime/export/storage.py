@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,7 @@ def _read_by_storage(operation: Operation) -> Iterator[str]:
         yield from (each.name for given in operation.inputs.values() for each in given if isinstance(each, Reference))
 
 
-def _plain(value: Any) -> Array | None:
+def _plain(value: object) -> Array | None:
     return value.value.numpy() if isinstance(value, Constant) and hasattr(value.value, "numpy") else None
 
 
