@@ -140,6 +140,12 @@ def output_tensor(value: Any, labels: Sequence[str] | None) -> torch.Tensor:
     return torch.as_tensor(value)
 
 
+def file_forms(module: torch.nn.Module) -> dict[str, Form]:
+    """How finished Core ML models inside of a module store their compressed weights."""
+    found = [each for each in module.modules() if isinstance(each, CoreMLModule)]
+    return {name: form for each in found for name, form in each.forms().items()}
+
+
 @contextmanager
 def exposed(module: torch.nn.Module) -> Iterator[None]:
     """Let finished Core ML models inside of a module compute by their operators, for a capture."""

@@ -11,6 +11,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from builder.errors import SourceError
+from builder.util.text import first_of
 
 
 def module_digest(module: torch.nn.Module) -> str:
@@ -91,10 +92,7 @@ def _fits(given: torch.Tensor, own: object) -> bool:
 
 
 def _some(what: str, names: list[str], most: int = 4) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{len(names)} {what} ({', '.join(names[:most])}{more})"]
+    return [f"{len(names)} {what} ({first_of(names, most)})"] if names else []
 
 
 def _hint(own: Set[str], given: Set[str], *, misshapen: Mapping[str, str], missing: Sequence[str]) -> str:
