@@ -82,7 +82,7 @@ PARTS: Mapping[str, str] = {
 }
 """What is a part of a section: the section it belongs to."""
 
-_READ_BY = {"artifact_inputs": "input"}
+_READ_BY = {"artifact_inputs": "input", "format_kind": "format"}
 """Properties of a spec that read a section of another name."""
 
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")

@@ -24,6 +24,7 @@ from builder.spec.checks import ComparisonLimits, ParityCheck
 from builder.spec.coverage import data_of
 from builder.spec.data import Data, NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput, TensorInput
+from builder.spec.target import FORMATS
 from builder.swift.features import Feature
 from builder.swift.interface import Function, Package
 from coreml_runtime import Model, load
@@ -248,7 +249,7 @@ def _limits(package: Package, spec: BuildSpec | None, boxes: float | None) -> di
     typed = {"cpu": own, "others": own}
     names = {"coreml": "coreML", "coreai": "coreAI"}
     limits = {names[framework]: typed for framework in package.frameworks}
-    if any(artifact.suffix == "mlmodel" for artifact in package.artifacts):
+    if any(not FORMATS[artifact.suffix].is_program for artifact in package.artifacts):
         half = _limit(spec, half=True, boxes=boxes)
         limits["coreML"] = {"cpu": own, "others": {name: min(own[name], half[name]) for name in own} | _nothing()}
     return limits

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.spec.target import DEFAULT_FORMAT
+
 WIDTH = 100
 
 OFFLINE = "Without network: build with UNTRAINED weights and say so loudly; `error` refuses instead."
@@ -66,7 +68,7 @@ def recipe_text(draft: Draft) -> str:
     if draft.detection:
         lines += ["detection:", *_mapping(draft, draft.detection, ("detection",))]
     lines += _place_of_data(draft.inputs)
-    if draft.format != "mlpackage":
+    if draft.format != DEFAULT_FORMAT:
         lines += _explained(draft, "format", 0, f"format: {draft.format}")
     lines += [f"# {line}".rstrip() for line in draft.suggestions]
     return "\n".join(lines) + "\n"

@@ -15,14 +15,14 @@ from builder.spec.compression import (
 )
 from builder.spec.compression_kinds import compression_kind
 from builder.spec.problems import Path, needs
-from builder.spec.target import Format, Target
+from builder.spec.target import FORMATS, Format, Target
 
 
 def compression_problems(
     steps: Mapping[str, ProgramCompression], target: Target, format_: Format, precision: str
 ) -> Iterator[Diagnostic]:
     """Yield what is wrong with `steps`, each with the change that would help."""
-    if steps and format_ == "mlmodel" and precision != "fp32":
+    if steps and not FORMATS[format_].is_program and precision != "fp32":
         yield Diagnostic(
             code="B0242",
             path=("precision",),
@@ -33,7 +33,7 @@ def compression_problems(
     for name, step in steps.items():
         path = ("compression", name)
         yield from _settings(path, step)
-        if format_ == "mlmodel":
+        if not FORMATS[format_].is_program:
             yield from _neural_network(path, step, earlier)
         else:
             yield from needs(target, path, f"compression {name}", compression_kind(step).minimum_generation(step))

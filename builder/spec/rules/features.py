@@ -226,7 +226,7 @@ def _named_dimensions(spec: BuildSpec) -> Iterator[Diagnostic]:
 def _states(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, state in spec.state.items():
         path = ("state", name)
-        if spec.format == "mlmodel":
+        if not spec.format_kind.is_program:
             yield Diagnostic(
                 code="B0242",
                 path=path,
@@ -265,7 +265,7 @@ def _outputs(spec: BuildSpec) -> Iterator[Diagnostic]:
 def _tensor_output(spec: BuildSpec, path: Path, output: TensorOutput) -> Iterator[Diagnostic]:
     if output.dtype == "float16":
         yield from needs(spec.target, path, "a float16 output", 16)
-    elif output.dtype == "int32" and spec.format == "mlmodel":
+    elif output.dtype == "int32" and not spec.format_kind.is_program:
         yield Diagnostic(
             code="B0242",
             path=path,
@@ -276,7 +276,7 @@ def _tensor_output(spec: BuildSpec, path: Path, output: TensorOutput) -> Iterato
 
 def _classifier(spec: BuildSpec) -> Iterator[Diagnostic]:
     flexible = [name for name, given in spec.artifact_inputs.items() if is_flexible(given)]
-    if spec.classifier is not None and flexible and spec.format == "mlmodel":
+    if spec.classifier is not None and flexible and not spec.format_kind.is_program:
         yield Diagnostic(
             code="B0242", path=("input", flexible[0], "shape"), message="a classifier in mlmodel has fixed shapes"
         )
