@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,6 +12,9 @@ from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, TRANSPOSED, Layers
 from builder.backends.coreml.module_compression.method import Method
 from builder.spec.module_compression import Gptq, PostTrainingQuantize
+
+if TYPE_CHECKING:
+    pass
 
 
 def why_not_rounded(module: nn.Module, step: PostTrainingQuantize) -> str | None:
@@ -39,7 +42,7 @@ def quantize(root: nn.Module, step: PostTrainingQuantize, layers: Layers, _: Con
     """`PostTrainingQuantizer` on the chosen layers of `root`, in place."""
     from coremltools.optimize.torch.quantization import PostTrainingQuantizer, PostTrainingQuantizerConfig
 
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "weight_dtype": step.dtype,
         "granularity": step.granularity,
         "quantization_scheme": step.mode,
@@ -63,7 +66,7 @@ def quantize_by_gptq(root: nn.Module, step: Gptq, layers: Layers, context: Conte
     from coremltools.optimize.torch.layerwise_compression.algorithms import GPTQ, ModuleGPTQConfig
 
     samples = context.samples(step.data, step.samples)
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "weight_dtype": f"uint{step.nbits}",
         "granularity": step.granularity,
         "quantization_scheme": step.mode,

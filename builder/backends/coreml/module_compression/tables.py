@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from builder.backends.coreml.module_compression.method import Method
 from builder.errors import ConversionError
 from builder.spec.module_compression import PostTrainingPalettize, SensitiveKmeans
 from builder.util.user_code import call, import_object
+
+if TYPE_CHECKING:
+    pass
 
 TAKES = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED, nn.Embedding)
 
@@ -54,8 +57,8 @@ def palettize_by_loss(root: nn.Module, step: SensitiveKmeans, layers: Layers, co
     return made.requires_grad_(False)
 
 
-def _settings(step: PostTrainingPalettize | SensitiveKmeans, layers: Layers) -> dict[str, Any]:
-    table: dict[str, Any] = {"n_bits": step.nbits, "granularity": step.granularity}
+def _settings(step: PostTrainingPalettize | SensitiveKmeans, layers: Layers) -> dict[str, object]:
+    table: dict[str, object] = {"n_bits": step.nbits, "granularity": step.granularity}
     if step.granularity == "per_grouped_channel":
         table["group_size"] = step.group_size or 32
     return {"global_config": table, "module_name_configs": dict.fromkeys(layers.others)}
