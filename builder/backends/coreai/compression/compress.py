@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreai.child import call
@@ -38,7 +38,7 @@ class Compressed:
     skipped: tuple[SkippedLayer, ...]
 
 
-Samples = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+Samples: TypeAlias = "Mapping[str, Sequence[Mapping[str, np.ndarray]]]"
 """By name of a step that calibrates, the inputs of the function."""
 
 

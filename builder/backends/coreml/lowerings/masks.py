@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
@@ -13,6 +13,9 @@ from builder.backends.coreml.lowerings.variables import (
     selected,
     zeros_like,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def triu(mb: Builder, x: Var, diagonal: int = 0) -> Var:
@@ -29,13 +32,13 @@ def tril(mb: Builder, x: Var, diagonal: int = 0) -> Var:
     return _chosen(mb, x, np.tril(_all_true(x), diagonal))
 
 
-def _all_true(x: Var) -> Any:
+def _all_true(x: Var) -> np.ndarray:
     import numpy as np
 
     return np.ones([fixed_size(x, axis, "a triangle") for axis in (-2, -1)], dtype=bool)
 
 
-def _chosen(mb: Builder, x: Var, kept: Any) -> Var:
+def _chosen(mb: Builder, x: Var, kept: np.ndarray) -> Var:
     import numpy as np
 
     if is_bool(x):

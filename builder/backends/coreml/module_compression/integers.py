@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
@@ -12,9 +10,6 @@ from builder.backends.coreml.module_compression.context import Context
 from builder.backends.coreml.module_compression.layers import CONVOLUTIONS, TRANSPOSED, Layers
 from builder.backends.coreml.module_compression.method import Method
 from builder.spec.module_compression import Gptq, PostTrainingQuantize
-
-if TYPE_CHECKING:
-    pass
 
 
 def why_not_rounded(module: nn.Module, step: PostTrainingQuantize) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +13,6 @@ from builder.backends.coreml.module_compression.method import Method
 from builder.errors import ConversionError
 from builder.spec.module_compression import PostTrainingPalettize, SensitiveKmeans
 from builder.util.user_code import call, import_object
-
-if TYPE_CHECKING:
-    pass
 
 TAKES = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED, nn.Embedding)
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Block, Program, Var
     from torch.export import ExportedProgram
 
-    from builder.backends.coreml.lowerings.register import Convert
+    from builder.backends.coreml.lowerings.lowering import Convert
 
 
 @dataclass(frozen=True, kw_only=True)
