@@ -61,7 +61,7 @@ def module_of(program: Any) -> Any:
     return program._module._mlir_module
 
 
-def graphs(program: Any) -> list[Any]:
+def graphs(program: object) -> list[Any]:
     """The functions of a program, those that others call included."""
     return [each.operation for each in module_of(program).body.operations]
 
@@ -90,7 +90,7 @@ def lowered_operators() -> frozenset[str]:
     return frozenset(_aten_to_core_resolver)
 
 
-def rename_functions(program: Any, names: Mapping[str, str]) -> None:
+def rename_functions(program: object, names: Mapping[str, str]) -> None:
     """Give functions other names, by their names; whoever invokes them follows."""
     module = module_of(program)
     with module.context:
@@ -129,7 +129,7 @@ def constant_bytes(constant: Any) -> NDArray[np.uint8]:
     return data
 
 
-def constant_array(constant: Any) -> NDArray[Any]:
+def constant_array(constant: Any) -> np.ndarray:
     """A constant of whole bytes as an array."""
     result = constant.results[0]
     data = constant_bytes(constant)
@@ -152,7 +152,7 @@ def set_resource(constant: Any, data: NDArray[np.uint8], name: str) -> None:
     constant.attributes["value"] = DenseResourceElementsAttr.get_from_buffer(data, name, of, ALIGNMENT)
 
 
-def insert_before(operation: Any) -> Any:
+def insert_before(operation: object) -> Any:
     """A context manager: what is made inside stands in front of `operation`."""
     return InsertionPoint(operation)
 
@@ -165,11 +165,11 @@ def pack_bits(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return np.packbits(spread.reshape(-1), bitorder="little")
 
 
-def make_constant(values: NDArray[Any], name: str, *, bits: int | None = None, like: Any = None) -> Any:
+def make_constant(values: np.ndarray, name: str, *, bits: int | None = None, like: Any = None) -> Any:
     """A new constant, stored under `name`; of the type of `like`, or integers of `bits`."""
     if bits is None:
         of = like.type.element_type
-        data: NDArray[Any] = np.ascontiguousarray(values.astype(_TYPES[str(of)]))
+        data: np.ndarray = np.ascontiguousarray(values.astype(_TYPES[str(of)]))
     else:
         signed = np.issubdtype(values.dtype, np.signedinteger)
         of = IntegerType.get_signed(bits) if signed else IntegerType.get_unsigned(bits)
@@ -196,19 +196,19 @@ def make_number(value: int, bits: int = 16) -> Any:
     return coreai.ConstantOp(value=DenseElementsAttr.get(data, type=tensor)).result
 
 
-def shift_scale(data: Any, scale: Any, offset: Any, bias: Any, shape: tuple[int, ...]) -> Any:
+def shift_scale(data: object, scale: object, offset: object, bias: Any, shape: tuple[int, ...]) -> Any:
     """`scale * (data - offset) + bias`, block by block, of the type of `bias`."""
     result = RankedTensorType.get(list(shape), bias.type.element_type)
     return coreai.BlockwiseShiftScaleOp(data, scale, offset, bias, results=[result]).result
 
 
-def lookup(indices: Any, table: Any, axis: int, shape: tuple[int, ...]) -> Any:
+def lookup(indices: object, table: Any, axis: int, shape: tuple[int, ...]) -> Any:
     """The entries of `table` (blocks…, entries, vector) at `indices`; vectors lie along `axis`."""
     result = RankedTensorType.get(list(shape), table.type.element_type)
     return coreai.LutToDenseOp(indices, table, make_number(axis), results=[result]).result
 
 
-def spread(values: Any, mask: Any) -> Any:
+def spread(values: object, mask: object) -> Any:
     """A dense tensor with `values` (N) where `mask` (1 bit an element) is one, and zeros elsewhere."""
     return coreai.sparse_with_bitmask_to_dense(coreai.build_sparse_with_bitmask(values=values, bitmask=mask))
 
@@ -254,11 +254,11 @@ def _placed(operation: Any) -> Iterator[None]:
         yield
 
 
-def _splat(shape: list[int], of: Any, attribute: Any) -> Any:
+def _splat(shape: list[int], of: object, attribute: object) -> Any:
     return coreai.ConstantOp(value=DenseElementsAttr.get_splat(RankedTensorType.get(shape, of), attribute)).result
 
 
-def main_graph(program: Any) -> Any:
+def main_graph(program: object) -> Any:
     """The one function that an app can call."""
     (graph,) = (graph for graph in graphs(program) if not is_private(graph))
     return graph
@@ -285,17 +285,17 @@ def uses(value: Any) -> list[tuple[Any, int]]:
     return [(use.owner.operation, use.operand_number) for use in value.uses]
 
 
-def has_one_use(value: Any) -> bool:
+def has_one_use(value: object) -> bool:
     """Whether one operator reads a value, once."""
     return len(uses(value)) == 1
 
 
-def is_read(value: Any) -> bool:
+def is_read(value: object) -> bool:
     """Whether an operator reads a value, other than the end of its function."""
     return any(plain_name(operation) not in ("output", "yield") for operation, _ in uses(value))
 
 
-def replace(constant: Any, value: Any) -> None:
+def replace(constant: Any, value: object) -> None:
     """Let everything that uses a constant use `value`, and take the constant out."""
     constant.results[0].replace_all_uses_with(value)
     constant.erase()
@@ -306,7 +306,7 @@ def is_float(value: Any) -> bool:
     return isinstance(value.type, RankedTensorType) and element_type(value) in ("f32", "f16")
 
 
-def count_of(value: Any) -> int:
+def count_of(value: object) -> int:
     """The number of a tensor's elements."""
     return math.prod(shape_of(value))
 
@@ -347,7 +347,7 @@ def join_programs(assets: Mapping[str, Path]) -> Any:
     return first
 
 
-def _set_apart(program: Any, number: int, name: str) -> Any:
+def _set_apart(program: object, number: int, name: str) -> Any:
     """Give functions and resources names that no other program has: in one context those of files would mix."""
     private = {name_of(graph): f"{name_of(graph)}_f{number}" for graph in graphs(program) if is_private(graph)}
     rename_functions(program, {**private, "main": name})
@@ -358,7 +358,7 @@ def _set_apart(program: Any, number: int, name: str) -> Any:
     return program
 
 
-def _share_resources(program: Any) -> None:
+def _share_resources(program: object) -> None:
     """Let constants with the same bytes, type and shape have one resource, under its own name."""
     known: dict[tuple[bytes, str], Any] = {}
     taken: set[str] = set()
@@ -419,12 +419,12 @@ def interface(graph: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]
     return list(zip(takes, of.inputs, strict=True)), list(zip(gives, of.results, strict=True))
 
 
-def is_handle(kind: Any) -> bool:
+def is_handle(kind: object) -> bool:
     """Whether a type is that of a state."""
     return isinstance(kind, coreai.HandleType)
 
 
-def is_tensor(kind: Any) -> bool:
+def is_tensor(kind: object) -> bool:
     """Whether a type is that of a tensor."""
     return isinstance(kind, RankedTensorType)
 

@@ -257,7 +257,7 @@ def _where(node: Any) -> str:
     return f" (in {paths[-1]})" if paths else ""
 
 
-def _save(program: Any, constants: Mapping[str, Any], declared: Declared, destination: Path) -> None:
+def _save(program: Any, constants: Mapping[str, object], declared: Declared, destination: Path) -> None:
     """Convert, give large constants the names of the weights that they hold, and write the asset."""
     from coreai_torch import TorchConverter
 
@@ -282,7 +282,7 @@ def _save(program: Any, constants: Mapping[str, Any], declared: Declared, destin
     converted.save_asset(destination)
 
 
-def name_weights(program: Any, constants: Mapping[str, Any]) -> None:
+def name_weights(program: object, constants: Mapping[str, object]) -> None:
     """Name stored constants by the parameter or buffer with the same bytes; others by their first user.
 
     The optimiser changes few of them; what it did change still says by its user what it is.

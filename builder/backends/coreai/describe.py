@@ -86,7 +86,7 @@ def operators(asset: Path) -> dict[str, int]:
     return run(asset)[1]
 
 
-def _interface(graph: Any) -> dict[str, tuple[dict[str, Any], ...]]:
+def _interface(graph: object) -> dict[str, tuple[dict[str, Any], ...]]:
     from builder.backends.coreai import adapter
 
     takes, gives = adapter.interface(graph)
@@ -97,7 +97,7 @@ def _interface(graph: Any) -> dict[str, tuple[dict[str, Any], ...]]:
     }
 
 
-def _feature(name: str, kind: Any, what: str) -> dict[str, Any]:
+def _feature(name: str, kind: object, what: str) -> dict[str, Any]:
     from builder.backends.coreai import adapter
 
     shape, element = adapter.tensor_type(kind)
@@ -105,7 +105,7 @@ def _feature(name: str, kind: Any, what: str) -> dict[str, Any]:
     return {"name": name, "kind": what, "shape": list(shape), "dtype": plain}
 
 
-def _weights(program: Any) -> Iterator[LayerWeights]:
+def _weights(program: object) -> Iterator[LayerWeights]:
     """The stored bytes of each weight, those of its parts together, once where functions share it."""
     from builder.backends.coreai import adapter
 

@@ -93,7 +93,7 @@ def _as_core_ml(
 class _Changed:
     """A view of a recipe with some other settings, which reads no more of it than the stage may."""
 
-    def __init__(self, spec: BuildSpec, changes: Mapping[str, Any]) -> None:
+    def __init__(self, spec: BuildSpec, changes: Mapping[str, object]) -> None:
         self._spec = spec
         self._changes = changes
 

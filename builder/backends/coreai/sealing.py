@@ -66,7 +66,7 @@ def run(assets: Mapping[str, str], destination: str, metadata: Metadata) -> None
         made.replace(target)
 
 
-def _rename_functions(program: Any) -> None:
+def _rename_functions(program: object) -> None:
     """Names of private functions end in random letters: `silu_kdjf` becomes `silu_0`, by its place."""
     from builder.backends.coreai import adapter
 
@@ -80,7 +80,7 @@ def _rename_functions(program: Any) -> None:
     adapter.rename_functions(program, {f"builder__{new}": new for new in names.values()})
 
 
-def _rename_resources(program: Any) -> None:
+def _rename_resources(program: object) -> None:
     """Constants that conversion did not name are named by their place."""
     from builder.backends.coreai import adapter
 

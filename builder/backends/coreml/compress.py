@@ -14,7 +14,7 @@ from builder.backends.coreml.compression.neural_network import compress_network
 from builder.backends.coreml.compression.palettize import lookup_table
 from builder.backends.coreml.compression.prune import numpy_with_exact_percentiles
 from builder.backends.coreml.compression.steps import Step
-from builder.backends.coreml.convert import conversion_errors
+from builder.backends.coreml.convert import conversion_errors, with_program
 from builder.backends.coreml.mlpackage import KeptPackage
 from builder.backends.coreml.patches.apply import patched
 from builder.backends.coreml.patches.conversion import fast_conversion, validate_program
@@ -101,10 +101,10 @@ def _applied(step: Step | ActivationStep, model: MLModel, spec: BuildSpec) -> An
             share_ranges(ranges, program)
             step.apply(program, ranges)
 
-        return _with_program(model, quantize)
+        return with_program(model, quantize)
     if spec.format == "mlmodel":
         return _compressed_network(step, model)
-    return _with_program(model, step.apply)
+    return with_program(model, step.apply)
 
 
 def _all_values(model: MLModel) -> Callable[[Sample], Mapping[str, Any]]:
@@ -124,23 +124,11 @@ def _all_values(model: MLModel) -> Callable[[Sample], Mapping[str, Any]]:
     return run
 
 
-def _with_program(model: MLModel, change: Callable[[Any], None]) -> Any:
-    """A new model whose program `change` has changed in place."""
-    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
-    from coremltools.models.utils import _apply_graph_pass
-
-    class Apply(AbstractGraphPass):  # type: ignore[misc] # coremltools is untyped
-        def apply(self, prog: Any) -> None:
-            change(prog)
-
-    return _apply_graph_pass(model, Apply())
-
-
 def _compressed_network(step: Step, model: MLModel) -> Any:
     from coremltools.models import MLModel
     from coremltools.models.neural_network import quantization_utils
 
-    def unloaded(specification: Message, compute_units: Any) -> Any:
+    def unloaded(specification: Message, compute_units: object) -> Any:
         return MLModel(specification, compute_units=compute_units, skip_model_load=True)
 
     with (

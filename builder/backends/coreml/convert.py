@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from builder.artifacts.stages import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
+from builder.backends.coreml.compression.restore import FIRST_GENERATION, restore
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.input_types import color_layout, input_types
 from builder.backends.coreml.lowerings.assignment import assignments
@@ -33,9 +34,11 @@ from builder.backends.coreml.refusals import refused_by, why_refused
 from builder.backends.coreml.retarget import retarget
 from builder.backends.coreml.source_lines import lines_of_operators, noted_lines
 from builder.errors import BuilderError, ConversionError, UnfitEnvironmentError
+from builder.model.sources.coreml import file_forms
 from builder.spec import BuildSpec
 from builder.spec.outputs import ImageOutput
 from builder.spec.precision import Fp32, Mixed
+from builder.util.text import first_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -98,17 +101,33 @@ def convert(
         modules = modules_of_operators(model._mil_program)
         lines = lines_of_operators(model._mil_program, noted)
         _check_compressed(captured, model)
+        plain: list[str] = []
         if spec.format == "mlmodel":
             declare_integers(model._spec, spec)
             model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
+        else:
+            model, plain = _restored(model, prepared, spec)
         keep(model)
     return ConvertedModel(
         model=model,
         lowerings=(*uses(used), *uses_of_writes(written)),
-        summary=_describe(model),
+        summary=_describe(model) + (f"; stored plain: {first_of(plain, 3)}" if plain else ""),
         modules=modules,
         lines=lines,
     )
+
+
+def _restored(model: MLModel, prepared: PreparedModel, spec: BuildSpec) -> tuple[MLModel, list[str]]:
+    """The model with weights as a finished Core ML file has them, and the names of those that are plain."""
+    plain: list[str] = []
+    forms = file_forms(prepared.module)
+    if not forms or spec.target.generation < FIRST_GENERATION:
+        return model, list(forms)
+
+    def change(program: Program) -> None:
+        plain.extend(restore(program, forms, spec.target.generation))
+
+    return with_program(model, change), plain
 
 
 @contextmanager
@@ -135,6 +154,18 @@ def conversion_errors(what: str) -> Iterator[None]:
             _LOG.debug("%s: %s", warning.category.__name__, warning.message)
         for line in filter(None, printed.getvalue().splitlines()):
             _LOG.debug("%s", line)
+
+
+def with_program(model: MLModel, change: Callable[[Any], None]) -> Any:
+    """A new model whose program `change` has changed in place."""
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.models.utils import _apply_graph_pass
+
+    class Apply(AbstractGraphPass):  # type: ignore[misc] # coremltools is untyped
+        def apply(self, prog: Any) -> None:
+            change(prog)
+
+    return _apply_graph_pass(model, Apply())
 
 
 def _output_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> list[Any]:
@@ -201,7 +232,7 @@ def _named_probabilities(prepared: PreparedModel, spec: BuildSpec) -> Iterator[N
         return
 
     def naming(add_classify_op: Callable[[Any, Any], tuple[str, str]]) -> Callable[[Any, Any], tuple[str, str]]:
-        def add(program: Program, config: Any) -> tuple[str, str]:
+        def add(program: Program, config: object) -> tuple[str, str]:
             label, _ = add_classify_op(program, config)
             main = program.functions["main"]
             main.outputs[1].name = prepared.output_names[0]

@@ -32,6 +32,8 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     except Exception as error:  # coremltools' own library raises RuntimeError, protobuf DecodeError, files OSError
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(f"the model cannot be read: {reason}", code="B0302") from error
+    if spec.WhichOneof("Type") is None:
+        raise SourceError("the model cannot be read: it has no content", code="B0302")
     description = spec.description
     functions = {function.name: _interface(function) for function in description.functions}
     return ArtifactDescription(

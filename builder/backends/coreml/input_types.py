@@ -24,7 +24,7 @@ def color_layout(ct: ModuleType, name: str) -> Any:
     return getattr(ct.colorlayout, _COLOR_LAYOUTS[name])
 
 
-def _input_type(ct: ModuleType, name: str, given: ImageInput | TensorInput, ranges: dict[str, Any]) -> Any:
+def _input_type(ct: ModuleType, name: str, given: ImageInput | TensorInput, ranges: dict[str, object]) -> Any:
     import numpy as np
 
     shape = _shape(ct, given, ranges)
@@ -36,7 +36,7 @@ def _input_type(ct: ModuleType, name: str, given: ImageInput | TensorInput, rang
     return ct.TensorType(name=name, shape=shape, dtype=dtype, default_value=default)
 
 
-def _shape(ct: ModuleType, given: ImageInput | TensorInput, ranges: dict[str, Any]) -> Any:
+def _shape(ct: ModuleType, given: ImageInput | TensorInput, ranges: dict[str, object]) -> Any:
     """The shape as coremltools takes it; `ranges` keeps those with a name, which share one symbol."""
     if given.enumerated_shapes is not None:
         return ct.EnumeratedShapes(
@@ -48,7 +48,7 @@ def _shape(ct: ModuleType, given: ImageInput | TensorInput, ranges: dict[str, An
     return ct.Shape(shape=sizes)
 
 
-def _range(ct: ModuleType, size: RangeDimension, ranges: dict[str, Any]) -> Any:
+def _range(ct: ModuleType, size: RangeDimension, ranges: dict[str, object]) -> Any:
     made = ranges.get(size.name) if size.name else None
     if made is None:
         made = ct.RangeDim(lower_bound=size.min, upper_bound=size.max, default=size.captured_at)

@@ -47,7 +47,7 @@ class JoinedModel:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
 
-def join_functions(models: Mapping[str, Any]) -> JoinedModel:
+def join_functions(models: Mapping[str, object]) -> JoinedModel:
     """Return models of coremltools as one, each a function under its name; the first is the default."""
     folder = Path(tempfile.mkdtemp(prefix="builder-joined-"))
     try:

@@ -40,7 +40,7 @@ def halve_weights(model: MLModel, prepared: PreparedModel) -> Any:
     class Selector(quantization_utils.QuantizedLayerSelector):  # type: ignore[misc]  # coremltools is not typed
         """Every weight but those of the normalisation."""
 
-        def do_quantize(self, layer: Any, **kwargs: Any) -> bool:
+        def do_quantize(self, layer: Any, **kwargs: object) -> bool:
             return super().do_quantize(layer, **kwargs) and not kept.intersection(layer.output)
 
     target = "coremltools.models.neural_network.quantization_utils:_get_model"
@@ -64,6 +64,6 @@ def _normalization_constants(specification: Message, prepared: PreparedModel) ->
     return found
 
 
-def _unloaded(model_class: Any, spec: Any, compute_units: Any) -> Any:
+def _unloaded(model_class: Any, spec: object, compute_units: object) -> Any:
     """What coremltools' `_get_model` returns, without loading it into Apple's framework."""
     return model_class(spec, compute_units=compute_units, skip_model_load=True)

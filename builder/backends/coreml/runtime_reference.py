@@ -74,7 +74,7 @@ def _operator_rows() -> Iterator[str]:
             yield f"| `{name}` | | {', '.join(definitions)} | **missing** |"
 
 
-def _definitions(by_opset: Mapping[Any, Any]) -> dict[str, Any]:
+def _definitions(by_opset: Mapping[object, object]) -> dict[str, Any]:
     """The classes that define an operator, by the opset that their module is named after."""
     found: dict[str, Any] = {}
     for cls in by_opset.values():

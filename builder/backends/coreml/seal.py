@@ -100,7 +100,7 @@ def without_tool_builds(model_specification: Any) -> Any:
     return specification
 
 
-def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> Any:
+def _canonical(model_specification: object, spec: BuildSpec, *, seeded: bool) -> Any:
     """A copy without dates and tool builds, with the recipe's metadata, or where it gives none a finished model's."""
     specification = without_tool_builds(model_specification)
     metadata = specification.description.metadata
@@ -144,7 +144,7 @@ def _add_tokens(message: Message, tokens: list[bytes]) -> None:
             _add_value(value, tokens, nested=entry is not None)
 
 
-def _add_value(value: Any, tokens: list[bytes], *, nested: bool) -> None:
+def _add_value(value: object, tokens: list[bytes], *, nested: bool) -> None:
     if not nested:
         tokens.append(_token(type(value).__name__, repr(value) if isinstance(value, float) else value))
         return

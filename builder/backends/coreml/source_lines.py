@@ -24,7 +24,7 @@ def noted_lines() -> Iterator[dict[str, str]]:
     lines: dict[str, str] = {}
 
     def noting(make_node: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(node: Any, parent: Any) -> Any:
+        def noted(node: Any, parent: object) -> Any:
             made = make_node(node=node, parent=parent)
             text = node.sourceRange()
             if (place := user_place(frames_of_trace(text)) or user_place(frames_of_python(text))) is not None:

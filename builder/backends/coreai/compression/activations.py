@@ -55,7 +55,7 @@ def quantize_activations(
     step: QuantizeActivations,
     plain: Path,
     current: Path,
-    samples: Sequence[Mapping[str, Any]],
+    samples: Sequence[Mapping[str, object]],
     destination: Path,
 ) -> tuple[list[str], list[SkippedLayer]]:
     """Write `plain` with pairs of `quantize` and `dequantize`; the layers changed, and the others with the reason.
@@ -95,7 +95,7 @@ def _all_values(asset: Path) -> Any:
     return lambda sample: loaded.predict(sample, state=state, intermediates="all")
 
 
-def _named(graph: Any, names: Sequence[tuple[str, ...]]) -> dict[Any, str]:
+def _named(graph: object, names: Sequence[tuple[str, ...]]) -> dict[Any, str]:
     """What the runtime calls each value of a function itself."""
     operations = adapter.operations_of(graph)
     assert len(operations) == len(names), "both read one file"
@@ -106,7 +106,7 @@ def _named(graph: Any, names: Sequence[tuple[str, ...]]) -> dict[Any, str]:
     return found
 
 
-def _layers(graph: Any, named: Mapping[Any, str]) -> Iterator[Layer]:
+def _layers(graph: object, named: Mapping[object, str]) -> Iterator[Layer]:
     """The layers that can be quantized, in their order."""
     ends: set[Any] = set()
     for operation in adapter.operations_of(graph):
@@ -167,7 +167,7 @@ def _next(operation: Any, kinds: Sequence[str]) -> Any:
     return user
 
 
-def _constant(value: Any) -> Any:
+def _constant(value: object) -> Any:
     """The constant that a value is, maybe re-laid; None where it is computed."""
     made = adapter.owner(value)
     while made is not None and adapter.plain_name(made) in RELAYING:
@@ -181,14 +181,14 @@ def _weight(operation: Any) -> str | None:
     return None if constant is None else adapter.resource_name(constant)
 
 
-def _concatenated(graph: Any, named: Mapping[Any, str]) -> Iterator[set[str]]:
+def _concatenated(graph: object, named: Mapping[object, str]) -> Iterator[set[str]]:
     for operation in adapter.operations_of(graph):
         if adapter.plain_name(operation) == "concat":
             values = (*operation.operands, *operation.results)
             yield {named[value] for value in values if value in named}
 
 
-def _why_not(layer: Layer, named: Mapping[Any, str], ranges: Mapping[str, Range]) -> str | None:
+def _why_not(layer: Layer, named: Mapping[object, str], ranges: Mapping[str, Range]) -> str | None:
     """Why a layer stays as it is; None where it does not."""
     given = [operation.operands[place] for operation, place in layer.inputs]
     if any(_constant(value) is not None for value in given):
@@ -201,7 +201,9 @@ def _why_not(layer: Layer, named: Mapping[Any, str], ranges: Mapping[str, Range]
     return None
 
 
-def _insert(layers: Sequence[Layer], named: Mapping[Any, str], ranges: Mapping[str, Range], *, symmetric: bool) -> None:
+def _insert(
+    layers: Sequence[Layer], named: Mapping[object, str], ranges: Mapping[str, Range], *, symmetric: bool
+) -> None:
     """Quantize what layers take and what they give to other operators.
 
     Given:   %y = conv2d %x, %w, …;  %z = add %y, %b

@@ -102,7 +102,7 @@ def _methods() -> Mapping[type[Any], Callable[..., Any]]:
 
 
 def _apply(
-    name: str, step: WeightCompression, weights: Sequence[Any], forms: dict[str, Any]
+    name: str, step: WeightCompression, weights: Sequence[Any], forms: dict[str, object]
 ) -> tuple[list[str], list[SkippedLayer]]:
     """Give the chosen weights their new form; the names of those changed, and the others with the reason."""
     from builder.backends.coreml.compression.selection import select

@@ -22,7 +22,7 @@ def emit(constant: Any, form: Form, name: str) -> None:
         adapter.replace(constant, _make(like, form, name))
 
 
-def _make(like: Any, form: Form, name: str) -> Any:
+def _make(like: object, form: Form, name: str) -> Any:
     shape = adapter.shape_of(like)
     if form.mask is None:
         if form.palette is not None:
@@ -40,7 +40,7 @@ def _make(like: Any, form: Form, name: str) -> Any:
     return adapter.spread(adapter.make_constant(form.dense[form.mask], f"{name}.values", like=like), mask)
 
 
-def _palette(palette: Palette, like: Any, name: str, shape: tuple[int, ...]) -> Any:
+def _palette(palette: Palette, like: object, name: str, shape: tuple[int, ...]) -> Any:
     indices = adapter.make_constant(palette.indices, f"{name}.indices", bits=palette.bits)
     if palette.integers is None:
         table = adapter.make_constant(palette.table, f"{name}.table", like=like)
@@ -62,7 +62,7 @@ def _palette(palette: Palette, like: Any, name: str, shape: tuple[int, ...]) -> 
     return adapter.shift_scale(dense, scale, nothing, nothing, shape)
 
 
-def _shifted(data: Any, scaled: Scaled, like: Any, name: str, shape: tuple[int, ...]) -> Any:
+def _shifted(data: object, scaled: Scaled, like: object, name: str, shape: tuple[int, ...]) -> Any:
     scale = adapter.make_constant(scaled.scale, f"{name}.scale", like=like)
     if scaled.zero.any():
         zero = _integers(scaled, f"{name}.zero", scaled.zero)
@@ -76,5 +76,5 @@ def _shifted(data: Any, scaled: Scaled, like: Any, name: str, shape: tuple[int, 
     return adapter.shift_scale(data, scale, zero, shift, shape)
 
 
-def _integers(scaled: Scaled, name: str, values: Any) -> Any:
+def _integers(scaled: Scaled, name: str, values: object) -> Any:
     return adapter.make_constant(np.ascontiguousarray(values), name, bits=scaled.bits)

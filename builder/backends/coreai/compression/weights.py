@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from builder.backends.coreai import adapter
 from builder.backends.coreai.modules import LEAST, STORAGE
@@ -42,7 +41,7 @@ class Weight:
         return frozenset({self.name, self.name.removesuffix(".weight")})
 
 
-def find_weights(program: Any) -> list[Weight]:
+def find_weights(program: object) -> list[Weight]:
     """The weights of all functions, in the order of the program."""
     found = []
     for place, op in enumerate(adapter.constants(program)):

@@ -98,7 +98,7 @@ class Edit:
         with self._mode:
             return torch.empty_like(value, device="cpu")
 
-    def before(self, node: Node, function: Callable[..., Any], *arguments: Any, **named: Any) -> Node:
+    def before(self, node: Node, function: Callable[..., Any], *arguments: object, **named: object) -> Node:
         """A new operator in front of `node`, which it belongs to: the same module and line."""
         with self.graph.inserting_before(node):
             new: Node = self.graph.call_function(function, arguments, named)

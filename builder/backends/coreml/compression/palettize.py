@@ -41,7 +41,7 @@ def lookup_table(original: Callable[..., Any]) -> Callable[..., Any]:
     from coremltools.optimize._utils import reshape_weight_for_vector_lut
 
     def find(
-        nbits: int, weight: Any, force_kmeans1d: bool = False, cluster_dim: int = 1, vector_axis: int | None = None
+        nbits: int, weight: object, force_kmeans1d: bool = False, cluster_dim: int = 1, vector_axis: int | None = None
     ) -> Any:
         if cluster_dim == 1:
             centers, indices = cluster_values(np.asarray(weight).reshape(-1), 1 << nbits)

@@ -49,7 +49,7 @@ def numpy_with_exact_percentiles() -> Any:
     `target_sparsity` says. Delete this when coremltools prunes in a wider type.
     """
 
-    def percentile(values: Any, share: float) -> Any:
+    def percentile(values: object, share: float) -> Any:
         return np.percentile(np.asarray(values, dtype=np.float64), share)
 
     return SimpleNamespace(**{**vars(np), "percentile": percentile})

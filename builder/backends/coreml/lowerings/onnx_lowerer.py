@@ -29,6 +29,8 @@ class OnnxLowerer(Protocol):
     opset: int
     readers: Mapping[str, Sequence[tuple[Node, int]]]
     """By the name of a value the nodes that read it, and as which of their inputs."""
+    centred: dict[str, Any]
+    """By the name of a quantized value that is held without its zero point, that zero point."""
     _values: dict[str, Var]
 
     def fresh_name(self, node: Node, suffix: str = "") -> str:
@@ -73,6 +75,7 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) 
         """`_values` are MIL variables by ONNX's names."""
 
         readers = readers_of(model)
+        centred: dict[str, Any] = {}  # noqa: RUF012 - of one model, as the class is
 
         def make_const(self, name: str, array: Any) -> Any:
             """A constant; every integer dtype as int32, every float dtype but half precision as float32."""

@@ -67,7 +67,7 @@ def _loss(step: SensitiveKmeans, context: Context) -> Any:
     key = f"{context.key}.loss"
     function = import_object(step.loss, key=key)
 
-    def loss(outputs: Any) -> torch.Tensor:
+    def loss(outputs: object) -> torch.Tensor:
         value = call(function, str(step.loss), outputs, key=key, error=ConversionError, code="B0416")
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise ConversionError(

@@ -28,7 +28,7 @@ _OPTIONAL = ("speed", "quiet", "report")
 class ModuleOverlay:
     """A module with some names replaced, for code that says `module.name`."""
 
-    def __init__(self, module: ModuleType, **names: Any) -> None:
+    def __init__(self, module: ModuleType, **names: object) -> None:
         self.__dict__.update(names)
         self._module = module
 

@@ -67,7 +67,7 @@ _PRECISION = f"{_MIL}.mil.passes.defs.quantization:FP16ComputePrecision"
 _MODEL = "coremltools.models.model"
 
 
-def _always(value: Any) -> Callable[[Any], Any]:
+def _always(value: object) -> Callable[[Any], Any]:
     return lambda _: value
 
 
@@ -94,7 +94,7 @@ def _without_waste() -> _Rows:
     )
 
 
-def _plain_iterable(iterable: Any, **_: Any) -> Any:
+def _plain_iterable(iterable: object, **_: object) -> Any:
     return iterable
 
 
@@ -106,7 +106,7 @@ def _propagation_where_needed() -> _Rows:
     seen: set[bool] = set()
 
     def noting(is_nonreplaceable: Callable[[Any], Any]) -> Callable[[Any], bool]:
-        def note_nonreplaceable(variable: Any) -> bool:
+        def note_nonreplaceable(variable: object) -> bool:
             answer = bool(is_nonreplaceable(variable))
             seen.add(answer)
             return answer
@@ -122,7 +122,7 @@ def _propagation_where_needed() -> _Rows:
                 if operation.op_type != "const":
                     output._set_nonreplaceable_vars_upstream()
 
-    def propagate_if_any(self: Any) -> None:
+    def propagate_if_any(self: object) -> None:
         if True in seen:
             propagate(self)
 
@@ -149,7 +149,7 @@ def _quick_overflow(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def _quick_underflow(original: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
     """FP16ComputePrecision._check_underflow_to_zero, which looks at less than 400 values, without copying more."""
 
-    def check(self: Any, new_var: Var, var: Var) -> None:
+    def check(self: object, new_var: Var, var: Var) -> None:
         if np.size(var.val) < 400:
             original(self, new_var, var)
 
@@ -168,7 +168,7 @@ def _copy_scopes(scopes: Any) -> Any:
 def _remembering(original: Callable[[Any], bool], answers: dict[type, bool]) -> Callable[[Any], bool]:
     """A question about a type, which never changes, answered once for each type while a conversion lasts."""
 
-    def ask(kind: Any) -> bool:
+    def ask(kind: object) -> bool:
         if not isinstance(kind, type):
             return original(kind)
         if kind not in answers:
@@ -184,7 +184,7 @@ def _quick_equal(original: Callable[[Any, Any], bool]) -> Callable[[Any, Any], b
     def layout(tensor: Any) -> Any:
         return tensor.dtype, tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()
 
-    def equal(left: Any, right: Any) -> bool:
+    def equal(left: object, right: object) -> bool:
         return layout(left) == layout(right) or original(left, right)
 
     return equal
@@ -194,7 +194,7 @@ def _without_copies(folder: Path) -> _Rows:
     """Write weights once, where the package will be, and hand the specification on instead of reading it again."""
     made: dict[str, Any] = {}
 
-    def new_folder(*_: Any, **__: Any) -> Any:
+    def new_folder(*_: object, **__: object) -> Any:
         return SimpleNamespace(name=tempfile.mkdtemp(dir=folder))
 
     def create_package(spec: Any, weights_dir: str | None = None, package_path: str | None = None) -> str:
@@ -203,7 +203,7 @@ def _without_copies(folder: Path) -> _Rows:
         made[str(path)] = spec
         return str(path)
 
-    def save_spec(spec: Any, filename: str, **_: Any) -> None:
+    def save_spec(spec: object, filename: str, **_: object) -> None:
         made[filename] = spec
 
     def reading(load: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -68,7 +68,7 @@ def _exact_waves(calculate: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_least_epsilon(write: Callable[..., None]) -> Callable[..., None]:
-    def write_exactly(constants: set[str], builder: Any, op: Operation, mode: str, **kwargs: Any) -> None:
+    def write_exactly(constants: set[str], builder: object, op: Operation, mode: str, **kwargs: object) -> None:
         if mode in ("rsqrt", "inverse") and kwargs.get("epsilon") == 0:
             kwargs["epsilon"] = _LEAST
         write(constants, builder, op, mode, **kwargs)
@@ -122,7 +122,7 @@ def _neighbours(old: int, new: int) -> Any:
 def _only_what_is_held(should_cast: Callable[[Any, Any, str], bool]) -> Callable[[Any, Any, str], bool]:
     """Cast a parameter to 16 bits only where they hold every value that it can have."""
 
-    def should_cast_exactly(self: Any, op: Operation, name: str) -> bool:
+    def should_cast_exactly(self: object, op: Operation, name: str) -> bool:
         given = op.inputs[name]
         if name == "output_indices_dtype":
             held = _is_at_most(op.x.shape[op.axis.val], "uint16")
@@ -137,7 +137,7 @@ def _only_what_is_held(should_cast: Callable[[Any, Any, str], bool]) -> Callable
     return should_cast_exactly
 
 
-def _is_at_most(size: Any, dtype: str) -> bool:
+def _is_at_most(size: object, dtype: str) -> bool:
     return isinstance(size, int) and size <= _MOST[dtype]
 
 

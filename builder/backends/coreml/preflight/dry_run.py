@@ -197,7 +197,7 @@ class _Walker:
         self._guessed: set[str] = set()
         """Values of which a stand-in does not know enough, and what comes of them: their refusals say nothing."""
 
-    def convert(self, original: Callable[[Any, Any], None], context: Any, node: Any) -> None:
+    def convert(self, original: Callable[[Any, Any], None], context: object, node: Any) -> None:
         """Convert the node, or note why not and put a stand-in in its place."""
         follows = bool(self._guessed.intersection(_names(node.inputs)))
         before = dict(self._used)
@@ -281,7 +281,7 @@ def _known_for_now(program: Program) -> Iterator[None]:
         if node.op == "call_function" and _TORCH_OPS_REGISTRY.get_func(kind := kind_of_node(node)) is None
     }
 
-    def refuse(context: Any, node: Any) -> None:
+    def refuse(context: object, node: Any) -> None:
         raise NotImplementedError(f"PyTorch convert function for op '{node.kind}' not implemented.")
 
     known.update(dict.fromkeys(missing, refuse))
@@ -303,7 +303,7 @@ def _by_order(operators: Sequence[Operator]) -> Located:
         by_name[_plain(operator.name)].append(operator)
     found: dict[int, Operator] = {}
 
-    def locate(context: Any, node: Any) -> Operator | None:
+    def locate(context: Any, node: object) -> Operator | None:
         if not found:
             nodes: dict[str, list[Any]] = defaultdict(list)
             for each in _internal_nodes(context.torch_graph):
@@ -328,7 +328,7 @@ def _internal_nodes(block: Block) -> Iterator[Any]:
             yield from _internal_nodes(inner)
 
 
-def _names(value: Any) -> Iterator[str]:
+def _names(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | tuple):

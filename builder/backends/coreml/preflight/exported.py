@@ -36,13 +36,13 @@ def _operator(node: Any) -> Operator:
     )
 
 
-def _name(target: Any) -> str:
+def _name(target: object) -> str:
     """`add` of `aten.add.Tensor`."""
     packet = getattr(target, "overloadpacket", None)
     return str(packet).rpartition(".")[2] if packet is not None else getattr(target, "__name__", str(target))
 
 
-def _overload(target: Any) -> str:
+def _overload(target: object) -> str:
     overload = str(getattr(target, "_overloadname", "default"))
     return "" if overload == "default" else overload
 
@@ -56,17 +56,17 @@ def _place(node: Any) -> Place | None:
     return user_place(frames_of_python(node.meta.get("stack_trace") or ""))
 
 
-def _flat(value: Any) -> list[Any]:
+def _flat(value: object) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _fact(value: Any) -> TensorFact | None:
+def _fact(value: object) -> TensorFact | None:
     if not isinstance(value, torch.Tensor):
         return None
     return TensorFact(dtype=value.dtype, shape=tuple(s if isinstance(s, int) else None for s in value.shape))
 
 
-def _constants(arguments: list[Any]) -> Iterator[int | float]:
+def _constants(arguments: list[object]) -> Iterator[int | float]:
     for value in arguments:
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield value

@@ -112,7 +112,7 @@ def watch_trace_constants(
     """
 
     def noting(read: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def noted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        def noted(tensor: torch.Tensor, *args: object, **kwargs: object) -> Any:
             result = read(tensor, *args, **kwargs)
             if torch._C._get_tracing_state() is None:
                 return result

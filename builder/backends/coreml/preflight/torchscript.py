@@ -25,20 +25,20 @@ from builder.backends.coreml.preflight.operators import (
 _INSTANCE = re.compile(r"(\w[\w.]*|INSTANCE_NAME_UNKNOWN)\([^)]*\)")
 
 
-def torchscript_operators(program: Any) -> list[Operator]:
+def torchscript_operators(program: object) -> list[Operator]:
     """Every operator of namespace `aten` (and others that are not bookkeeping) in the graph that is converted."""
     graph = _converted_graph(program)
     rewrite_writes(graph)
     return [_operator(node) for node in all_nodes(graph) if is_operator(node)]
 
 
-def lost_writes(program: Any) -> list[Operator]:
+def lost_writes(program: object) -> list[Operator]:
     """Writes in place of a captured program whose result a conversion would lose."""
     graph = _converted_graph(program)  # nodes are valid as long as it lives
     return [replace(_operator(node), overwritten=through) for node, through in Memory(graph, typed=True).lost()]
 
 
-def rewritten_writes(program: Any) -> list[Operator]:
+def rewritten_writes(program: object) -> list[Operator]:
     """Writes in place of a captured program that coremltools would lose, and builder writes as values."""
     graph = _converted_graph(program)
     memory = Memory(graph, typed=True)
@@ -49,7 +49,7 @@ def rewritten_writes(program: Any) -> list[Operator]:
     ]
 
 
-def top_level_names(program: Any) -> list[str]:
+def top_level_names(program: object) -> list[str]:
     """The operators (`aten::diff`) that run in any case, since no branch or loop is around them."""
     return [str(node.kind()) for node in _converted_graph(program).nodes() if is_operator(node)]
 
