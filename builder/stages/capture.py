@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
+from builder.backends.coreml.lowerings.narrow import wrap_exported, wrap_trace
 from builder.backends.coreml.lowerings.writes import mark_copies
 from builder.backends.coreml.preflight.raised import Watch, trace_constants
 from builder.checks.comparison import judge
@@ -54,6 +55,7 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
         torch._C._jit_pass_peephole(traced.graph, True)  # reads what was just put into the dictionary
         torch._C._jit_pass_dce(traced.graph)
     mark_copies(traced)
+    wrap_trace(traced)
     return traced
 
 
@@ -62,7 +64,7 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
         shapes = _dynamic_shapes(prepared)
         program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
-        return _with_strides(_without_changed_inputs(program))
+        return wrap_exported(_with_strides(_without_changed_inputs(program)))
 
 
 def _with_strides(program: Any) -> Any:
