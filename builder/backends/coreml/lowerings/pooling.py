@@ -20,6 +20,8 @@ def adaptive(mb: Builder, x: Var, output_size: Sizes, operator: str, dimensions:
     reduced = getattr(mb, operator)
     sizes = [None] * dimensions if output_size is None else each_axis(output_size, dimensions)
     for axis, size in zip(range(-dimensions, 0), sizes, strict=True):
+        if hasattr(size, "rank") and getattr(size, "sym_val", None) == x.shape[axis]:
+            continue
         if hasattr(size, "rank"):
             raise NotImplementedError("adaptive pooling to a size that only the app decides is not converted")
         if size is None or size == x.shape[axis]:
