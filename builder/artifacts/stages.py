@@ -215,7 +215,7 @@ class Answers:
     def __init__(self) -> None:
         self._known: dict[tuple[int, str], tuple[torch.Tensor, ...]] = {}
 
-    def of(self, module: Any, sample: str, run: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    def of(self, module: object, sample: str, run: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
         """What `module`, which lives as long as this, gave for the sample with that digest, or `run()`, kept."""
         key = (id(module), sample)
         if key in self._known:

@@ -116,7 +116,7 @@ class _Hunt:
             point = {**point, **{name: self._stepped(name, point[name], slope) for name, slope in slopes.items()}}
         return point
 
-    def _stepped(self, name: str, value: Any, slope: torch.Tensor) -> np.ndarray[Any, Any]:
+    def _stepped(self, name: str, value: Any, slope: torch.Tensor) -> np.ndarray:
         whole = self._domain.inside(name, np.array([-np.inf, np.inf]))
         reach = float(whole[1]) - float(whole[0])
         largest = float(slope.abs().max()) or 1.0
@@ -140,7 +140,7 @@ def _slopes(
     }
     largest: list[torch.Tensor] = []
 
-    def watch(_: Any, __: Any, output: Any) -> None:
+    def watch(_: object, __: object, output: object) -> None:
         if isinstance(output, torch.Tensor) and output.is_floating_point() and output.requires_grad:
             largest.append(torch.log(output.abs().max() + 1e-12))
 

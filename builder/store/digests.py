@@ -30,12 +30,12 @@ def bytes_digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def digest_of(value: Any) -> str:
+def digest_of(value: object) -> str:
     """`sha256:` over the canonical JSON of plain values."""
     return bytes_digest(canonical(value).encode())
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """Return JSON that is the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 

@@ -47,7 +47,7 @@ def with_headroom(
 
 def _headroom(name: str, check: ParityCheck, subject: Subject, places: Mapping[str, Place]) -> Headroom:
     spec = subject.spec
-    if spec.format != "mlpackage":
+    if not spec.format_kind.is_analysed:
         return Headroom(function=subject.function, not_analysed=f"intervals are not computed for {spec.format}")
     data = data_of(check, spec)
     beside = data if is_drawn(data.kind) else default_data(spec)

@@ -6,12 +6,12 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
 from builder.errors import SourceError
+from builder.util.text import first_of
 
 
 def module_digest(module: torch.nn.Module) -> str:
@@ -84,7 +84,7 @@ def load_state(
     return LeftOut(unknown=tuple(found.unexpected_keys), missing=tuple(found.missing_keys))
 
 
-def _fits(given: torch.Tensor, own: Any) -> bool:
+def _fits(given: torch.Tensor, own: object) -> bool:
     """Whether torch copies one into the other: of the same shape, a scalar from an array of one, or not known yet."""
     if not isinstance(own, torch.Tensor) or is_lazy(own):
         return True
@@ -92,10 +92,7 @@ def _fits(given: torch.Tensor, own: Any) -> bool:
 
 
 def _some(what: str, names: list[str], most: int = 4) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{len(names)} {what} ({', '.join(names[:most])}{more})"]
+    return [f"{len(names)} {what} ({first_of(names, most)})"] if names else []
 
 
 def _hint(own: Set[str], given: Set[str], *, misshapen: Mapping[str, str], missing: Sequence[str]) -> str:
