@@ -26,7 +26,7 @@ OTHER_SIZES = 0.25
 ASCENT, STEP = 8, 0.2
 """Steps along the gradient, and how far each goes, as a share of the input's range."""
 SLOPE = 1.5
-"""How much longer a step along the gradient takes than an input that is judged: the way there and back of the original."""
+"""How much longer a step along the gradient takes, the way there and back of the original, than judging an input."""
 MOST_TRIES = 20_000
 
 

@@ -85,7 +85,7 @@ def load_state(
 
 
 def take_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> bool:
-    """Give copies of `state` to a module that was made on the device `meta`; False where that is not the same as filling it.
+    """Give copies of `state` to a module that was made on the device `meta`; False where filling it is something else.
 
     They must be all that it has, of the same dtypes and layouts. Where False is returned, the module is of no use.
     """
