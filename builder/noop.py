@@ -11,7 +11,8 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, BinaryIO
+    from io import BufferedReader
+    from typing import Any
 
 SCHEMA = 2
 FALLBACK_SECONDS = 600
@@ -191,7 +192,7 @@ def digest(path: str) -> str:
         return stream_digest(stream)
 
 
-def stream_digest(stream: "BinaryIO") -> str:
+def stream_digest(stream: "BufferedReader") -> str:
     """SHA-256 of a file that was just opened, in hexadecimal; a large one is read once in a process while it stays."""
     import hashlib
 
