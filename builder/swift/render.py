@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -77,7 +76,7 @@ def _render(environment: Environment, template: str) -> str:
     return environment.get_template(f"{template}.j2").render()
 
 
-def _names(package: Package) -> Mapping[str, Any]:
+def _names(package: Package) -> Mapping[str, object]:
     """What several templates call things."""
     named = ", function: String" if package.functions_named else ""
     state = f", state: {package.module}State" if package.states else ""

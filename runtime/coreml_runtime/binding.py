@@ -104,7 +104,7 @@ def hold(constant: Constant, precision: Precision) -> Known:
 
 def bind_arguments(kernel: Kernel, given: Mapping[str, tuple[Argument, ...]], where: str) -> Bound:
     """Bind what the file gives to what the kernel takes. Arguments that it does not take were refused before."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     tensors: list[tuple[str, int]] = []
     groups: list[tuple[str, tuple[Argument, ...]]] = []
     converted: list[tuple[str, int, Callable[[Any], Any]]] = []

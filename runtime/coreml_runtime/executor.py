@@ -223,7 +223,7 @@ class Blocks:
     frame: Frame
     execution: Execution
 
-    def __call__(self, index: int, *arguments: object) -> tuple[Any, ...]:
+    def __call__(self, index: int, *arguments: object) -> tuple[object, ...]:
         """The outputs of a block for its inputs."""
         block = self.blocks[index]
         for slot, value in zip(block.inputs, arguments, strict=True):

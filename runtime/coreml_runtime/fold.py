@@ -54,7 +54,7 @@ def _decompressed(
 ) -> tuple[Known, ...]:
     """Constants from compressed weights; a large one is made when it is first used."""
 
-    def checked() -> tuple[Any, ...]:
+    def checked() -> tuple[object, ...]:
         try:
             return compute()
         except _FAILURES as error:
@@ -85,7 +85,7 @@ def _is_small(declared: object) -> bool:
     return None not in declared.shape and math.prod(size or 0 for size in declared.shape) <= _SMALL
 
 
-def _no_block(index: int, *_arguments: object) -> tuple[Any, ...]:
+def _no_block(index: int, *_arguments: object) -> tuple[object, ...]:
     raise ModelError(f"block {index} of an operator without blocks")
 
 

@@ -44,7 +44,7 @@ def program_operations(spec: Any) -> Iterator[Any]:
         yield from _block_operations(function.block_specializations.values())
 
 
-def _block_operations(blocks: Any) -> Iterator[Any]:
+def _block_operations(blocks: Any) -> Iterator[object]:
     for block in blocks:
         for operation in block.operations:
             yield operation

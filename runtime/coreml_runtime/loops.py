@@ -222,7 +222,7 @@ def gru_loop(
 _GRU = ("ir", "iz", "in", "hr", "hz", "hn")
 
 
-def prepare_gru_loop(known: Mapping[str, Any]) -> tuple[Kernel, dict[str, Any]]:
+def prepare_gru_loop(known: Mapping[str, Any]) -> tuple[Kernel, dict[str, object]]:
     """The loop with its weights joined once and for all, and the arguments that are left."""
     weights, biases = (tuple(known.get(f"{kind}_{gate}") for gate in _GRU) for kind in ("weight", "bias"))
     rest = {name: value for name, value in known.items() if not name.startswith(("weight", "bias"))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 
@@ -22,7 +21,7 @@ Neither may change in place.
 
 def run_observed(
     model: Model, inputs: Mapping[str, object], observe: Observer, *, state: State | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The outputs by name, as the program holds them. Operators inside control flow are one with their outer one.
 
     Raises UnsupportedError for what is not a ML program.
@@ -34,7 +33,7 @@ def run_observed(
     states = {} if state is None else state.tensors
     checked = check_inputs(model.inputs, inputs, allows=lambda feature, shape: network.allows(feature, shape))
     execution = Execution(generator=network.generator, states=states)
-    results: dict[str, Any] = {}
+    results: dict[str, object] = {}
     with torch.inference_mode():
         frame = network.frame(plan, checked, states)
         for entry, slot in plan.inputs:

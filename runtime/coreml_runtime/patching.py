@@ -88,7 +88,7 @@ class Proxy:
         finally:
             self._predict_duration = time.perf_counter_ns() - started
 
-    def batchPredict(self, data: list[dict[str, object]]) -> list[dict[str, Any]]:  # noqa: N802 - the native class's name
+    def batchPredict(self, data: list[dict[str, object]]) -> list[dict[str, object]]:  # noqa: N802 - the native class's name
         """One prediction after the other."""
         return [self.predict(each) for each in data]
 

@@ -60,7 +60,7 @@ def _block(message: Message, weights: Weights) -> Block:
 
 
 def _operation(message: Message, weights: Weights) -> Operation:
-    attributes: Mapping[str, Any] = message.attributes
+    attributes: Mapping[str, object] = message.attributes
     name = str(_value(attributes["name"], weights).value) if "name" in attributes else message.type
     where = f"operator {message.type} {name!r}"
     inputs = {key: _argument(value, weights, f"{where}, argument {key!r}") for key, value in message.inputs.items()}

@@ -17,7 +17,7 @@ MOST_PRINTED = 8
 """Arrays with more elements are summed up instead of printed."""
 
 
-def labelled(model: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+def labelled(model: Any, outputs: Mapping[str, Any]) -> dict[str, object]:
     """Outputs, the first of an `.aimodel` as a probability by label where its metadata has labels for it."""
     found = dict(outputs)
     labels = own_metadata(model.specification).get("labels")

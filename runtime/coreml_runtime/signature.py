@@ -65,16 +65,16 @@ def _input(model: Model, name: str, feature: Feature) -> Any:
     return ColSpec(AnyType(), name, required=required)  # an array beside a picture: checked by the model itself
 
 
-def _outputs(model: Model, is_classifier: bool) -> list[Any]:
+def _outputs(model: Model, is_classifier: bool) -> list[object]:
     from mlflow.types import ColSpec, DataType, TensorSpec
     from mlflow.types.schema import AnyType, Map
 
     features = model.outputs
     if all(isinstance(feature, ArrayFeature) for feature in features.values()) and not is_classifier:
         return [TensorSpec(numpy_dtype(f), _shape(f), name) for name, f in features.items()]  # type: ignore[arg-type] # arrays
-    found: list[Any] = []
+    found: list[object] = []
     for name, feature in features.items():
-        kind: Any = AnyType()
+        kind: object = AnyType()
         if isinstance(feature, ScalarFeature):
             kind = {"int64": DataType.long, "double": DataType.double, "string": DataType.string}[feature.kind]
         elif isinstance(feature, ImageFeature):

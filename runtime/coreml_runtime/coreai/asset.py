@@ -70,7 +70,7 @@ def _check_digest(file: Path, content: Buffer) -> None:
         )
 
 
-def _read_metadata(file: Path) -> Mapping[str, Any]:
+def _read_metadata(file: Path) -> Mapping[str, object]:
     if not file.exists():
         return {}
     try:

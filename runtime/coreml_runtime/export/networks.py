@@ -34,7 +34,7 @@ def operator_names(network: ProgramNetwork | NeuralNetwork) -> list[str]:
 
 def run_program(
     network: ProgramNetwork, inputs: dict[str, object], states: dict[str, Tensor], around: Around
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The returned values of an ML program by name."""
     plan = network.plan
     frame = network.frame(plan, inputs, states)

@@ -22,7 +22,7 @@ def stages_of(specification: Any) -> Sequence[Any]:
     """The models of a pipeline in the file's order."""
     kind = specification.WhichOneof("Type")
     message = specification.pipeline if kind == "pipeline" else getattr(specification, kind).pipeline
-    found: Sequence[Any] = message.models
+    found: Sequence[object] = message.models
     return found
 
 
@@ -68,7 +68,7 @@ def _joined(specification: Any, parts: Sequence[Staged], later: Sequence[Any], l
     outputs = tuple(dict.fromkeys(name for part in parts for name in part.outputs if name in wanted))
 
     def run(inputs: dict[str, object], states: dict[str, Tensor], around: Around) -> dict[str, Any]:
-        values: dict[str, Any] = dict(inputs)
+        values: dict[str, object] = dict(inputs)
         origins: dict[str, Feature] = dict(interface.inputs)
         for number, part in enumerate(parts):
             taken = {
@@ -105,9 +105,9 @@ def _within(around: Around, number: int) -> Around:
 
 
 def _renamed(parts: Sequence[Staged], field: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for number, part in enumerate(parts):
-        values: Mapping[str, Any] = getattr(part, field)
+        values: Mapping[str, object] = getattr(part, field)
         found.update((_named(number, name), value) for name, value in values.items())
     return found
 

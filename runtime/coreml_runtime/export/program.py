@@ -127,7 +127,7 @@ def _dimension(low: int, high: int | None) -> Any:
     return torch.export.Dim.AUTO(min=low, max=high)
 
 
-def _user_inputs(program: Any) -> list[Any]:
+def _user_inputs(program: Any) -> list[object]:
     names = set(program.graph_signature.user_inputs)
     return [node for node in program.graph_module.graph.nodes if node.op == "placeholder" and node.name in names]
 

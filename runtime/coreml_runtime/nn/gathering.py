@@ -52,7 +52,7 @@ def _scatter(kernel: Callable[..., Tensor], has_axis: bool) -> Binder:
     """MIL's kernel of the same name, up to iOS16: negative indices wrap."""
 
     def bind(layer: Layer) -> Kernel:
-        given: dict[str, Any] = {"mode": _MODES[layer.parameters.mode], "context": mil_context(1)}
+        given: dict[str, object] = {"mode": _MODES[layer.parameters.mode], "context": mil_context(1)}
         if has_axis:
             given["axis"] = int(layer.parameters.axis)
         return lambda x, indices, updates: kernel(data=x, indices=indices.long(), updates=updates, **given)

@@ -99,13 +99,13 @@ class NeuralNetwork:
         fits = feature.shape and value.dim() > len(feature.shape) and math.prod(feature.shape) == value.numel()
         return value.reshape(feature.shape) if fits else value
 
-    def _classify(self, values: Values) -> dict[str, Any]:
+    def _classify(self, values: Values) -> dict[str, object]:
         if self.classes is None:
             return {}
         scores = values[self.classes.scores].reshape(-1)
         if scores.numel() != len(self.classes.labels):
             raise ModelError(f"{scores.numel()} class scores for {len(self.classes.labels)} labels")
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         if self.interface.predicted_feature:
             found[self.interface.predicted_feature] = self.classes.labels[int(scores.argmax())]
         if self.interface.predicted_probabilities:
