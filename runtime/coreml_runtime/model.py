@@ -113,7 +113,7 @@ class Model:
 
     def predict(
         self, inputs: Mapping[str, object], *, state: State | None = None, intermediates: Intermediates | None = None
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """Outputs by name. `inputs` are numpy arrays, torch tensors, numbers or PIL images, as the model declares them.
 
         `intermediates` adds inner values by their name in the program, or all of them, to what is returned.

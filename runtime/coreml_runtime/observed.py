@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ Neither may change in place.
 
 def run_observed(
     model: Model, inputs: Mapping[str, object], observe: Observer, *, state: State | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The outputs by name, as the program holds them. Operators inside control flow are one with their outer one.
 
     Raises UnsupportedError for what is not a ML program.

@@ -1,7 +1,6 @@
 """NeuralNetwork layers that gather, scatter or slice by index."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +68,7 @@ def slice_axis(layer: Layer) -> Kernel:
     start, end, step, axis = int(p.startIndex), int(p.endIndex), int(p.stride) or 1, _AXES[p.axis]
 
     def run(x: Tensor) -> Tensor:
-        cut: list[Any] = [slice(None)] * x.dim()
+        cut: list[slice | Tensor] = [slice(None)] * x.dim()
         cut[axis] = slice(start, end, step)
         return x[tuple(cut)]
 
