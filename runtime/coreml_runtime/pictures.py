@@ -72,7 +72,7 @@ def decoded_bytes(feature: Feature, layout: str | None, content: bytes) -> Image
     return decoded(feature, layout, io.BytesIO(content))
 
 
-def fitted(feature: Feature, layout: str | None, picture: Any) -> Image | np.ndarray:
+def fitted(feature: Feature, layout: str | None, picture: Any) -> Any:
     """A PIL image in the input's colours and, where that is fixed, its size; as levels where the input is an array.
 
     With a `layout` (`RGB`, `BGR`, `G…`) the result is an array (1, C, H, W) of 0 to 255 in the input's type.

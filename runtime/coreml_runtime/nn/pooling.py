@@ -1,6 +1,6 @@
 """NeuralNetwork pools in two and three dimensions."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
