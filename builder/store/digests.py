@@ -139,13 +139,8 @@ class StatCache:
         known = self._known.get(name)
         if isinstance(known, dict) and known.get("signature") == signature:
             return known
-<<<<<<< HEAD
         fresh: dict[str, object] = {"signature": signature}
-        if time.time_ns() - last > YOUNG:
-=======
-        fresh: dict[str, Any] = {"signature": signature}
         if time.time_ns() - last > noop.YOUNG:
->>>>>>> main
             self._known[name] = self._fresh[name] = fresh
         return fresh
 
