@@ -47,7 +47,7 @@ def require_sane(shape: Sequence[int]) -> None:
         raise ValueError(f"the model declares an input of shape {tuple(shape)}")
 
 
-def decoded(feature: Feature, layout: str | None, source: Path | BinaryIO) -> Image | np.ndarray:
+def decoded(feature: Feature, layout: str | None, source: Path | BinaryIO) -> Any:
     """The input for a picture file: `source` is a path or a binary stream.
 
     Raises InputError for what is not a picture.
@@ -67,7 +67,7 @@ def decoded(feature: Feature, layout: str | None, source: Path | BinaryIO) -> Im
         raise InputError(f"input {feature.name}: cannot be read as a picture: {error}") from error
 
 
-def decoded_bytes(feature: Feature, layout: str | None, content: bytes) -> Image | np.ndarray:
+def decoded_bytes(feature: Feature, layout: str | None, content: bytes) -> Any:
     """The input for the content of a picture file; raises InputError."""
     return decoded(feature, layout, io.BytesIO(content))
 
