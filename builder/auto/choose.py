@@ -19,6 +19,7 @@ from builder.spec.compression import WeightCompression
 from builder.spec.precision import AutoPrecision, Precision
 from builder.spec.target import target_of_format
 from builder.store.digests import bytes_digest, digest_of
+from builder.util.text import first_of
 
 Keeping = Callable[[Mapping[str, str], Callable[[], dict[str, Any]]], Mapping[str, Any]]
 """Takes the digests of what is measured on, and what measures it."""
@@ -46,7 +47,9 @@ def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progre
         return _chosen(precision, compression, trials)
 
 
-def _measured(trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping[str, Candidate]) -> Mapping[str, Any]:
+def _measured(
+    trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping[str, Candidate]
+) -> Mapping[str, object]:
     """The sensitivity of layers, which depends on artifacts and samples, and on no limit."""
     samples = trials.samples(plain)
     after = {
@@ -118,8 +121,8 @@ def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | 
     )
 
 
-def _plain(part: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = part.model_dump(mode="json", exclude_defaults=True)
+def _plain(part: Any) -> dict[str, object]:
+    plain: dict[str, object] = part.model_dump(mode="json", exclude_defaults=True)
     return plain
 
 
@@ -127,6 +130,5 @@ def _said(choice: PrecisionChoice) -> str:
     if not choice.kept:
         return f"precision {choice.precision.kind}"
     places = list(dict.fromkeys(kept.module or kept.name for kept in choice.kept))
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     count = f"{len(choice.kept)} operator{'s' if len(choice.kept) > 1 else ''}"
-    return f"precision mixed: {count} in float32 ({', '.join(places[:3])}{more})"
+    return f"precision mixed: {count} in float32 ({first_of(places, 3)})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.stages import PreparedModel, Suppression
@@ -49,11 +48,11 @@ def _function(subject: Subject, found: ArtifactDescription) -> ArtifactDescripti
     """What the file says of the function that is looked at; nothing, where it does not have it."""
     if not subject.function:
         return found
-    nothing: dict[str, tuple[Mapping[str, Any], ...]] = {"inputs": (), "outputs": (), "states": ()}
+    nothing: dict[str, tuple[Mapping[str, object], ...]] = {"inputs": (), "outputs": (), "states": ()}
     return replace(found, **found.functions.get(subject.function, nothing))
 
 
-def _report(name: str, check: StructureCheck, values: Mapping[str, Any], failure: str | None) -> CheckReport:
+def _report(name: str, check: StructureCheck, values: Mapping[str, object], failure: str | None) -> CheckReport:
     limits = {} if check.bytes is None else {"bytes": check.bytes.model_dump(exclude_none=True)}
     return CheckReport(
         name=name, kind=check.kind, engine="none", values=values, limits=limits, passed=not failure, reason=failure
@@ -158,7 +157,7 @@ def _compare_labels(prepared: PreparedModel, found: ArtifactDescription, *, is_n
         yield f"the artifact has {count} labels that are not the {len(wanted or ())} of the recipe"
 
 
-def _differences(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+def _differences(what: str, wanted: Mapping[str, object], found: Mapping[str, object]) -> Iterator[str]:
     for key, value in wanted.items():
         if found.get(key) != value:
             yield f"{what}: {key} is {found.get(key)}, and the recipe says {value}"

@@ -31,7 +31,7 @@ class Key:
 @cache
 def _schema() -> Mapping[str, Any]:
     text = (shipped("recipes") / SCHEMA_FILE).read_text(encoding="utf-8")
-    found: Mapping[str, Any] = json.loads(text)
+    found: Mapping[str, object] = json.loads(text)
     return found
 
 
@@ -58,7 +58,7 @@ def _at(path: Sequence[str]) -> list[Mapping[str, Any]]:
     """Every alternative of what may stand at `path`."""
     found = list(_alternatives(_schema()))
     for name in path:
-        inner: list[Mapping[str, Any]] = []
+        inner: list[Mapping[str, object]] = []
         for schema in found:
             properties = schema.get("properties", {})
             if name in properties:
@@ -99,11 +99,11 @@ def _values(schema: Mapping[str, Any]) -> list[str]:
     return [value if isinstance(value, str) else json.dumps(value) for value in values]
 
 
-def _key(name: str, schema: Mapping[str, Any]) -> Key:
+def _key(name: str, schema: Mapping[str, object]) -> Key:
     parts = list(_alternatives(schema))
     has_keys = any("properties" in part or isinstance(part.get("additionalProperties"), dict) for part in parts)
     return Key(name=name, meaning=_sentence(schema) or _sentence(parts[0] if parts else {}), has_keys=has_keys)
 
 
-def _sentence(schema: Mapping[str, Any]) -> str:
+def _sentence(schema: Mapping[str, object]) -> str:
     return " ".join(str(schema.get("description", "")).split()).partition(". ")[0]

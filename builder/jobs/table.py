@@ -86,7 +86,7 @@ def _checks(reports: Sequence[Mapping[str, Any]]) -> dict[str, CheckReport]:
     return found
 
 
-def _numbers(value: Any) -> Any:
+def _numbers(value: object) -> Any:
     """Turn the texts by which JSON writes infinity and NaN back into numbers."""
     if isinstance(value, Mapping):
         return {key: _numbers(child) for key, child in value.items()}
@@ -108,9 +108,9 @@ def render_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _record(row: Row) -> dict[str, Any]:
+def _record(row: Row) -> dict[str, object]:
     outcome = row.outcome
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "job": outcome.job.number,
         **({"name": outcome.job.name} if outcome.job.name else {}),
         "recipe": row.recipe,

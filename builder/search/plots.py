@@ -50,7 +50,7 @@ def write_page(file: Path, title: str, trials: Sequence[Trial], winner: Trial | 
             hint=extra("search"),
         ) from error
 
-    def div(figure: Any, name: str, *, first: bool) -> str:
+    def div(figure: object, name: str, *, first: bool) -> str:
         return str(plotly.io.to_html(figure, include_plotlyjs=first, full_html=False, div_id=name, config=_CONTROLS))
 
     measured = [trial for trial in trials if trial.values]
@@ -154,7 +154,7 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """
     texts = list(dict.fromkeys(value for value in values if isinstance(value, str)))
     if texts:
-        place: dict[Any, float] = {text: float(index) for index, text in enumerate(texts)}
+        place: dict[object, float] = {text: float(index) for index, text in enumerate(texts)}
         ticks = dict(zip(texts, place.values(), strict=True))
     else:
         place = {value: float(value) for value in values if value is not None and math.isfinite(value)}

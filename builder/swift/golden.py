@@ -24,6 +24,7 @@ from builder.spec.checks import ComparisonLimits, ParityCheck
 from builder.spec.coverage import data_of
 from builder.spec.data import Data, NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput, TensorInput
+from builder.spec.target import FORMATS
 from builder.swift.features import Feature
 from builder.swift.interface import Function, Package
 from coreml_runtime import Model, load
@@ -70,7 +71,7 @@ def make_golden(package: Package, spec: BuildSpec | None, *, boxes: float | None
 
 def _predictions(
     path: Path, functions: tuple[Function, ...], spec: BuildSpec | None, package: Package, files: dict[str, bytes]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """Every function in turn, on one state where the model has one."""
     state = None
     number = 0
@@ -103,7 +104,7 @@ def _loaded(path: Path, function: Function) -> Model:
         raise SourceError(f"{path} cannot be loaded: {error}", code="B0302") from error
 
 
-def _drawn(function: Function, spec: BuildSpec | None) -> Iterator[Mapping[str, Any]]:
+def _drawn(function: Function, spec: BuildSpec | None) -> Iterator[Mapping[str, object]]:
     """Values by input: pictures, arrays, and plain ones for what nobody draws."""
     declared = {} if spec is None else spec.artifact_inputs
     inputs = {each.name: _as_declared(each, declared.get(each.name)) for each in function.inputs if _is_drawn(each)}
@@ -152,7 +153,7 @@ def _parity(spec: BuildSpec) -> ParityCheck | None:
     return next((check for check in spec.checks.values() if isinstance(check, ParityCheck)), None)
 
 
-def _as_given(function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
+def _as_given(function: Function, given: Mapping[str, object]) -> dict[str, object]:
     """The values as the runtime takes them: those of a picture for Core AI as levels."""
     features = {each.name: each for each in function.inputs}
     return {name: _for_runtime(features[name], value) for name, value in given.items()}
@@ -195,7 +196,7 @@ def _input(feature: Feature, value: Any) -> Value:
     return Value(entry={"kind": feature.kind, "text": str(value)})
 
 
-def _array(feature: Feature, value: Any) -> Value:
+def _array(feature: Feature, value: object) -> Value:
     array = np.asarray(value)
     kind, dtype = ("integers", "<i4") if feature.is_whole else ("floats", "<f4")
     return Value(entry={"kind": kind, "shape": list(array.shape) or [1]}, data=array.astype(dtype).tobytes())
@@ -219,15 +220,15 @@ def _output(feature: Feature, answer: Mapping[str, Any], package: Package) -> Va
     return Value(entry=entry | ({} if feature.kind == "number" else {"decisive": _is_decisive(answer)}))
 
 
-def _is_decisive(answer: Mapping[str, Any]) -> bool:
+def _is_decisive(answer: Mapping[str, object]) -> bool:
     shares = next((value for value in answer.values() if isinstance(value, Mapping)), {})
     best = sorted(map(float, shares.values()), reverse=True)[:2]
     return len(best) < 2 or best[0] - best[1] > DECISIVE
 
 
-def _stored(values: Mapping[str, Value], stem: str, files: dict[str, bytes]) -> dict[str, Mapping[str, Any]]:
+def _stored(values: Mapping[str, Value], stem: str, files: dict[str, bytes]) -> dict[str, Mapping[str, object]]:
     """The entries, those with numbers with the name of their file."""
-    entries: dict[str, Mapping[str, Any]] = {}
+    entries: dict[str, Mapping[str, object]] = {}
     for number, (name, value) in enumerate(values.items()):
         has_file = "shape" in value.entry
         file = f"{stem}-{number}.bin"
@@ -248,7 +249,7 @@ def _limits(package: Package, spec: BuildSpec | None, boxes: float | None) -> di
     typed = {"cpu": own, "others": own}
     names = {"coreml": "coreML", "coreai": "coreAI"}
     limits = {names[framework]: typed for framework in package.frameworks}
-    if any(artifact.suffix == "mlmodel" for artifact in package.artifacts):
+    if any(not FORMATS[artifact.suffix].is_program for artifact in package.artifacts):
         half = _limit(spec, half=True, boxes=boxes)
         limits["coreML"] = {"cpu": own, "others": {name: min(own[name], half[name]) for name in own} | _nothing()}
     return limits

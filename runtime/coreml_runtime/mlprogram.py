@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from coreml_runtime.features import ArrayFeature, ImageFeature, Interface
 from coreml_runtime.loops import LOOPS, fuse_loops
 from coreml_runtime.ops import operators
 from coreml_runtime.ops.context import TensorType
-from coreml_runtime.ops.table import Kernel
+from coreml_runtime.ops.table import Kernel, Value
 from coreml_runtime.package import Package, resolve
 from coreml_runtime.plan import Plan, make_plan
 from coreml_runtime.program import Function, Named, StateType
@@ -39,8 +38,8 @@ class ProgramNetwork:
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, torch.Tensor], record: dict[str, Any] | None
-    ) -> dict[str, Any]:
+        self, inputs: dict[str, object], *, states: dict[str, torch.Tensor], record: dict[str, object] | None
+    ) -> dict[str, Value]:
         """Outputs by name."""
         plan = self.plan if record is None or self.detailed is None else self.detailed()
         frame = self.frame(plan, inputs, states)
@@ -56,7 +55,7 @@ class ProgramNetwork:
         """What returned values are called outside."""
         return tuple(self.renamed.get(value, value) for value in values)
 
-    def frame(self, plan: Plan, inputs: Mapping[str, Any], states: Mapping[str, torch.Tensor]) -> Frame:
+    def frame(self, plan: Plan, inputs: Mapping[str, object], states: Mapping[str, torch.Tensor]) -> Frame:
         """The slots of `plan` with the inputs and states in theirs."""
         frame: Frame = [None] * plan.slots
         for entry, slot in plan.inputs:
@@ -68,7 +67,7 @@ class ProgramNetwork:
             frame[slot] = self._enter(entry, inputs[entry.name])
         return frame
 
-    def _enter(self, entry: Named, value: Any) -> Any:
+    def _enter(self, entry: Named, value: object) -> Value:
         """An input in the type that holds it."""
         finish = finisher(entry.type, self.plan.precision, rounds=True)
         try:
@@ -119,7 +118,7 @@ def _constants(plan: Plan) -> set[int]:
     return _storages(each.value for each in plan.block.outputs if isinstance(each, Known))
 
 
-def _storages(values: Iterable[Any]) -> set[int]:
+def _storages(values: Iterable[object]) -> set[int]:
     """Addresses of the memory behind tensors: what a caller gets must not be memory that somebody else uses."""
     return {value.untyped_storage().data_ptr() for value in values if isinstance(value, torch.Tensor)}
 

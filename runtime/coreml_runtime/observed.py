@@ -21,7 +21,7 @@ Neither may change in place.
 
 
 def run_observed(
-    model: Model, inputs: Mapping[str, Any], observe: Observer, *, state: State | None = None
+    model: Model, inputs: Mapping[str, object], observe: Observer, *, state: State | None = None
 ) -> dict[str, Any]:
     """The outputs by name, as the program holds them. Operators inside control flow are one with their outer one.
 
@@ -34,7 +34,7 @@ def run_observed(
     states = {} if state is None else state.tensors
     checked = check_inputs(model.inputs, inputs, allows=lambda feature, shape: network.allows(feature, shape))
     execution = Execution(generator=network.generator, states=states)
-    results: dict[str, Any] = {}
+    results: dict[str, object] = {}
     with torch.inference_mode():
         frame = network.frame(plan, checked, states)
         for entry, slot in plan.inputs:
@@ -55,7 +55,7 @@ def run_observed(
     return {network.renamed.get(name, name): value for name, value in results.items()}
 
 
-def _run(step: Step, frame: list[Any], execution: Execution) -> None:
+def _run(step: Step, frame: list[object], execution: Execution) -> None:
     try:
         step.run(frame, execution)
     except RuntimeFailure:

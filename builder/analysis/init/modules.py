@@ -63,7 +63,7 @@ def describe_inputs(module: torch.nn.Module) -> tuple[dict[str, dict[str, Any]],
 CHOSEN = "A GUESS: forward takes a number, and the artifact is made for this one. Write yours."
 
 
-def numbers_of(module: torch.nn.Module) -> dict[str, Any]:
+def numbers_of(module: torch.nn.Module) -> dict[str, object]:
     """The parameters of a compiled forward that are numbers, which an artifact has baked in, with a value to try."""
     if not isinstance(module, torch.jit.ScriptModule):
         return {}
@@ -85,7 +85,7 @@ def required_inputs(module: torch.nn.Module) -> tuple[str, ...]:
     return tuple(name for name in named if parameters[name].default is inspect.Parameter.empty)
 
 
-def runs(module: torch.nn.Module, names: tuple[str, ...], tensor: torch.Tensor, *numbers: Any) -> bool:
+def runs(module: torch.nn.Module, names: tuple[str, ...], tensor: torch.Tensor, *numbers: object) -> bool:
     """Whether the model takes this tensor, and these numbers."""
     try:
         with torch.no_grad():

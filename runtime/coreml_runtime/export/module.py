@@ -6,14 +6,14 @@ import inspect
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from coreml_runtime.export.folding import Folding
+from coreml_runtime.ops.table import Value
 
-Run = Callable[[dict[str, Any], dict[str, Tensor], Callable[[str, Callable[[], None]], None]], dict[str, Any]]
+Run = Callable[[dict[str, Value], dict[str, Tensor], Callable[[str, Callable[[], None]], None]], dict[str, Value]]
 """Executes a network on inputs and states by name, each operator through its last argument."""
 
 
@@ -69,7 +69,7 @@ class NetworkModule(torch.nn.Module):
         getattr(self.operators, self.paths[name])(run)
 
 
-def _whole(value: Any) -> Tensor:
+def _whole(value: object) -> Tensor:
     """An output as Core ML gives it: of rank 1 at least."""
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
     return tensor if tensor.dim() else tensor.reshape(1)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from coreml_runtime.errors import ModelError, PredictionError, RuntimeFailure, UnsupportedError
 from coreml_runtime.nn import layers
 from coreml_runtime.nn.layer import Binder, Kernel, Layer, Source
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Values = dict[str, Tensor]
 
@@ -55,7 +58,7 @@ class Steps:
                 yield step.layer.parameters.conditionVar
 
 
-def read_layers(messages: Iterable[Any], source: Source) -> list[Layer]:
+def read_layers(messages: Iterable[Message], source: Source) -> list[Layer]:
     """The layers of a NeuralNetwork message."""
     found = []
     for message in messages:
@@ -73,7 +76,7 @@ def read_layers(messages: Iterable[Any], source: Source) -> list[Layer]:
     return found
 
 
-def _inner(layer: Layer) -> list[Any]:
+def _inner(layer: Layer) -> list[Message]:
     """The NeuralNetwork messages inside a branch or loop, in the order that `Step.nested` keeps."""
     p = layer.parameters
     if layer.kind == "branch":
@@ -93,7 +96,7 @@ def _missing(found: Iterable[Layer], known: Mapping[str, Binder]) -> Iterator[st
             yield from _missing(read_layers(message.layers, layer.source), known)
 
 
-def bind_network(messages: Iterable[Any], source: Source, *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
+def bind_network(messages: Iterable[object], source: Source, *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
     """Bind all layers; raises UnsupportedError naming everything that is missing before any weight is read."""
     found = read_layers(messages, source)
     missing = sorted(set(_missing(found, layers())))
@@ -156,7 +159,7 @@ def _with_frees(sequence: Steps, keep: frozenset[str]) -> Steps:
     return Steps(steps=tuple(reversed(steps)))
 
 
-def run_steps(sequence: Steps, values: Values, record: dict[str, Any] | None) -> Signal:
+def run_steps(sequence: Steps, values: Values, record: dict[str, object] | None) -> Signal:
     """Run the steps on `values`, which they change; every value written goes into `record` too, if given."""
     for step in sequence.steps:
         layer = step.layer
@@ -186,7 +189,7 @@ def _truth(value: Tensor) -> bool:
     return abs(float(value.reshape(-1)[0])) > _TRUE_ABOVE
 
 
-def _run_control(step: Step, values: Values, record: dict[str, Any] | None) -> Signal:
+def _run_control(step: Step, values: Values, record: dict[str, object] | None) -> Signal:
     layer = step.layer
     if layer.kind == "branch":
         chosen = step.nested[0 if _truth(values[layer.inputs[0]]) else 1]
@@ -197,7 +200,7 @@ def _run_control(step: Step, values: Values, record: dict[str, Any] | None) -> S
     return Signal.BREAK if layer.kind == "loopBreak" else Signal.CONTINUE
 
 
-def _run_loop(step: Step, values: Values, record: dict[str, Any] | None) -> None:
+def _run_loop(step: Step, values: Values, record: dict[str, object] | None) -> None:
     """A for loop, a while loop, or both at once (LoopLayerParams, cases 1 to 3)."""
     p, (body, condition) = step.layer.parameters, step.nested
     limit = int(values[step.layer.inputs[0]].reshape(-1)[0]) if step.layer.inputs else int(p.maxLoopIterations)
