@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 _POLL = 0.01
@@ -114,8 +115,8 @@ def _let_go(used: set[int]) -> None:
     The numbers stay taken, so that nothing which the parent opened closes a file of ours later.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
-    for name in os.listdir("/proc/self/fd"):
-        number = int(name)
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        number = int(entry.name)
         if number not in used and number != nothing:
             try:
                 os.fstat(number)

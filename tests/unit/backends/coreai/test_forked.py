@@ -1,4 +1,4 @@
-"""The process that holds Core AI as a fork: the same bytes as of a fresh process, and nothing of its parent's is held."""
+"""The process that holds Core AI as a fork: the same bytes as of a fresh process, and it holds nothing else."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def test_a_fork_lets_go_of_its_parents_locks(tmp_path: Path) -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     with (tmp_path / "errors").open("w+b") as errors:
         process = Forked(_repeat, errors.fileno())
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         assert process.stdout.read(5) == b"ready"
         # when the parent lets go by closing it
         os.close(held)
