@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 TORCHS = (ops.aten.diagonal.default, ops.aten.diagonal_copy.default)
 
@@ -43,7 +46,7 @@ def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return found.reshape(shape).movedim(axis + 1, -1)
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.as_strided.default: as_strided,
     ops.aten.as_strided_copy.default: as_strided,
     ops.aten.unfold.default: unfold,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import SymInt, Tensor, ops
@@ -12,6 +12,9 @@ from builder.backends.coreai.decompositions.padding import constant_pad_nd
 
 _MOST = 65536
 """Rows are filled to the largest size before they are sorted."""
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 
 def sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
@@ -25,7 +28,7 @@ def sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Te
     return values, indices
 
 
-def _largest(size: Any) -> int:
+def _largest(size: int | SymInt) -> int:
     """The most that a size may be: Core AI's top-k takes a number."""
     if not isinstance(size, SymInt):
         return int(size)
@@ -57,7 +60,7 @@ def median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     return kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.sort.default: sort,
     ops.aten.kthvalue.default: kthvalue,
     ops.aten.median.dim: median,

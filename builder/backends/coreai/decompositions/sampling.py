@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import SymInt, Tensor, ops
 from torch._decomp import decomposition_table
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 TORCHS = (
     ops.aten.grid_sampler_2d.default,
@@ -59,13 +62,13 @@ def _triangle(distance: Tensor) -> Tensor:
     return (1 - distance.abs()).clamp(min=0)
 
 
-def _one_open(overload: Any) -> Callable[..., Any]:
+def _one_open(overload: OpOverload) -> Callable[..., object]:
     """Torch's own decomposition where one of two sizes is a number and the app decides the other.
 
     coreai-torch takes both from the graph then, and the number is not there.
     """
 
-    def resize(x: Tensor, output_size: Sequence[Any] | None, *settings: Any) -> Any:
+    def resize(x: Tensor, output_size: Sequence[int | SymInt] | None, *settings: object) -> object:
         if output_size is None or len({isinstance(size, SymInt) for size in output_size}) == 1:
             return NotImplemented
         return decomposition_table[overload](x, output_size, *settings)
@@ -73,7 +76,7 @@ def _one_open(overload: Any) -> Callable[..., Any]:
     return resize
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     **{each: _one_open(each) for each in (ops.aten.upsample_bilinear2d.vec, ops.aten.upsample_nearest2d.vec)},
     ops.aten._upsample_bicubic2d_aa.default: partial(smooth_resize, _cubic),
     ops.aten._upsample_bilinear2d_aa.default: partial(smooth_resize, _triangle),
