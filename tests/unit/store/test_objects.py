@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 from pathlib import Path
-from typing import Never
 
 import pytest
 
@@ -35,7 +34,7 @@ def test_a_file_that_is_given_away_is_moved(tmp_path: Path, file: Path) -> None:
 def test_a_file_of_another_file_system_is_copied(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace = Path.replace
 
-    def elsewhere(path: Path, target: Path) -> Path | Never:
+    def elsewhere(path: Path, target: Path) -> Path:
         if path == file:
             raise OSError(errno.EXDEV, "another file system")
         return replace(path, target)
