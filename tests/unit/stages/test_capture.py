@@ -151,6 +151,17 @@ def test_sizes_that_torch_checks_are_traced():
     assert "max_unpool2d" in {use.operator for use in convert(prepared, captured, examples, spec).lowerings}
 
 
+def test_sizes_that_must_be_equal_are_named_with_the_remedy():
+    class Sum(nn.Module):
+        def forward(self, ids, mask):
+            return ids + mask
+
+    open_ = {"kind": "tensor", "shape": [1, {"min": 4, "max": 64, "default": 16}]}
+    prepared, examples, _ = prepared_with(Sum(), input={"ids": open_, "mask": open_})
+    with pytest.raises(ConversionError, match=r"sizes ids_1 and mask_1 .* must be equal.*name: length"):
+        capture(prepared, examples, "export", {})
+
+
 def test_what_onnx_cannot_express_is_named():
     class Special(nn.Module):
         def forward(self, x):
@@ -201,7 +212,7 @@ class Counted(nn.Module):
         return x * 2.0
 
 
-def test_what_capture_computed_on_the_examples_the_check_does_not_compute_again():
+def test_what_capture_computed_on_the_other_examples_the_check_does_not_compute_again():
     # given a program that was compared with the model on the examples
     model = Counted()
     prepared, examples, spec = prepared_with(model)
@@ -211,12 +222,12 @@ def test_what_capture_computed_on_the_examples_the_check_does_not_compute_again(
     # when the check of capture takes the first of them
     subject = Subject(spec=spec, prepared=prepared, captured=captured, sealed=None, progress=Silent())
     report = check_capture("capture", CaptureCheck(kind="capture"), subject)
-    # then the model has not run again, and the verdict is of three samples
-    assert (copied.runs, report.passed, report.samples) == (before, True, 3)
+    # then the model has run for the captured one alone, and the verdict is of three samples
+    assert (copied.runs, report.passed, report.samples) == (before + 1, True, 3)
     # and where they have another seed, it does
     others = replace(subject, spec=spec.model_copy(update={"seed": 1}))
     assert check_capture("capture", CaptureCheck(kind="capture"), others).passed
-    assert copied.runs == before + 3
+    assert copied.runs == before + 1 + 3
 
 
 def test_a_trace_names_nothing_by_variables_of_ours():
