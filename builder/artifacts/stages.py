@@ -270,7 +270,7 @@ class CapturedProgram:
         import torch
 
         program = self.program.module() if self.method == "export" else self.program
-        with torch.no_grad():
+        with torch.no_grad():  # `optimized_execution(False)` would leave calls in the graph that is converted
             returned = program(*inputs)
         return tuple(returned) if isinstance(returned, list | tuple) else (returned,)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
@@ -16,7 +18,7 @@ from builder.model.detection.detect import is_detector
 from builder.model.sources.download import OfflineError, check_digest, fetch, file_digest
 from builder.model.sources.example_inputs import fill_untrained, further_inputs, model_inputs
 from builder.model.sources.seeded_detector import Untransformed, preparation, spread_scores
-from builder.model.sources.state import load_state, module_digest
+from builder.model.sources.state import load_state, module_digest, take_state
 from builder.model.sources.weights import read_state_dict
 from builder.model.torchvision_import import import_torchvision
 from builder.progress import Progress
@@ -26,6 +28,8 @@ from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from torchvision.models import WeightsEnum
 
 
 def load_torchvision(
@@ -45,8 +49,11 @@ def load_torchvision(
         origin["file_sha256"] = file_digest(file)
         check_digest(file, origin["file_sha256"], source.sha256)
         state = read_state_dict(file, trust_pickle=False)
-        module = _make(models, source, weights, state)
-        load_state(module, state, file=str(file), key="source.file" if source.file else "source.weights")
+        key = "source.file" if source.file else "source.weights"
+        module = _unfilled(models, source, weights, state)
+        if module is None or not take_state(module, state):
+            module = _make(models, source, weights, state)
+            load_state(module, state, file=str(file), key=key)
         preprocessing = preparation(module) if is_detector(module) else preprocessing
     else:
         module = _make(models, source, weights, None)
@@ -67,7 +74,7 @@ def load_torchvision(
 
 
 def _fill(
-    module: Any, seed: int, spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None
+    module: torch.nn.Module, seed: int, spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None
 ) -> None:
     """Seeded weights; of a detector such that it finds something."""
     inputs = model_inputs(spec, examples, preprocessing)
@@ -78,7 +85,7 @@ def _fill(
     spread_scores(module, inputs)
 
 
-def _weights_member(models: ModuleType, source: TorchvisionSource) -> Any:
+def _weights_member(models: ModuleType, source: TorchvisionSource) -> WeightsEnum | None:
     """Return the member of the model's weights enum, or None; the name alone or with its class."""
     if source.name not in models.list_models():
         raise SourceError(
@@ -102,7 +109,9 @@ def _weights_member(models: ModuleType, source: TorchvisionSource) -> Any:
     return enum[name]
 
 
-def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -> tuple[Path | None, bool]:
+def _weights_file(
+    source: TorchvisionSource, weights: WeightsEnum | None, progress: Progress
+) -> tuple[Path | None, bool]:
     """Return the file of weights, or None with whether a wish for weights fell back to seeded ones."""
     if source.file is not None:
         return Path(source.file), False
@@ -122,7 +131,9 @@ def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -
         return None, True
 
 
-def _make(models: ModuleType, source: TorchvisionSource, weights: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
+def _make(
+    models: ModuleType, source: TorchvisionSource, weights: WeightsEnum | None, state: Mapping[str, torch.Tensor] | None
+) -> Any:
     """Call torchvision's builder function without letting it download anything."""
     arguments = dict(source.arguments)
     function = models.get_model_builder(source.name)
@@ -146,7 +157,45 @@ def _make(models: ModuleType, source: TorchvisionSource, weights: Any, state: Ma
         ) from error
 
 
-def _all_parameters(function: Any) -> set[str]:
+class _WithoutValues(TorchFunctionMode):
+    """Makes what a file is to fill on the device `meta`, and draws nothing for it.
+
+    All else is made as always: what is computed on `meta` makes torch import its compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        _types: object,
+        arguments: tuple[Any, ...] = (),
+        keywords: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = {**(keywords or {})}
+        if function is torch.empty:
+            return function(*arguments, **{**given, "device": "meta"})
+        if function in _DRAWS or getattr(function, "__module__", "") == torch.nn.init.__name__:
+            tensor = arguments[0] if arguments else given["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return function(*arguments, **given)
+
+
+_DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+
+def _unfilled(
+    models: ModuleType, source: TorchvisionSource, weights: WeightsEnum | None, state: Mapping[str, torch.Tensor]
+) -> Any | None:
+    """The model without values, which nobody need draw where a file has all of them; None where it needs some."""
+    try:
+        with _WithoutValues(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchvision copies the state, which has no effect here
+            return _make(models, source, weights, state)
+    except SourceError:  # its constructor looks at values, or is wrong
+        return None
+
+
+def _all_parameters(function: Callable[..., object]) -> set[str]:
     """The parameters of a builder function; `**kwargs` go to the model class, which takes num_classes."""
     parameters = inspect.signature(function).parameters.values()
     takes_more = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
