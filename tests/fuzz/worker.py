@@ -14,7 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def fuzz(
             total.faults.append(f"batch {total.batches}: not a single example was run")
             break
         keep.mkdir(parents=True, exist_ok=True)
-        done.write_text(json.dumps(asdict(total)), encoding="utf-8")
+        done.write_text(json.dumps(vars(total)), encoding="utf-8")
     return total
 
 
