@@ -119,7 +119,7 @@ class BuilderError(Exception):
         return _restored, (type(self), self.args, vars(self).copy())
 
 
-def _restored(kind: type[Any], args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+def _restored(kind: type[Any], args: tuple[Any, ...], attributes: dict[str, object]) -> Any:
     """An error as it was, without its constructor: for copies, and from another process."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(attributes)
@@ -164,7 +164,7 @@ class CheckError(BuilderError):
     exit_code = 5
 
     def __init__(
-        self, message: str, *, code: str, record: Any = None, hint: str | None = None, key: str | None = None
+        self, message: str, *, code: str, record: object = None, hint: str | None = None, key: str | None = None
     ) -> None:
         super().__init__(message, code=code, hint=hint, key=key)
         self._record = record

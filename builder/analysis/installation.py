@@ -23,6 +23,7 @@ import builder
 from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.noop import cache_folder
 from builder.util.install import install_command
+from builder.util.text import first_of
 
 _DISTRIBUTION = "coreml-builder"
 _PYTHONS = ("3.11", "3.12", "3.13")
@@ -132,8 +133,9 @@ def _tested_set() -> Finding:
             continue  # an optional package that is not needed here; one that is needed has a line of its own
         if Version(installed).public != Version(pinned.partition(";")[0].strip()).public:
             differing.append(f"{name} {installed} (tested {pinned})")
-    wording = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
-    return Finding(about="tested set", summary=wording or "every version is the tested one", notable=bool(differing))
+    return Finding(
+        about="tested set", summary=first_of(differing, 6) or "every version is the tested one", notable=bool(differing)
+    )
 
 
 def _constraints() -> Path | None:
@@ -145,6 +147,7 @@ _LOAD = """
 import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import module_from_spec
+from builder.util.text import first_of
 name, path = sys.argv[1:]
 loader = ExtensionFileLoader(name, path)
 loader.exec_module(module_from_spec(ModuleSpec(name, loader, origin=path)))

@@ -15,7 +15,7 @@ class InStore:
     `builder.engine.serialize` gives what reads and writes objects, as the context of pydantic's adapter.
     """
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> Any:
         read = {"type": "with-info", "function": lambda name, info: info.context.read(name)}
         write = {"type": "function-plain", "info_arg": True, "function": lambda value, info: info.context.write(value)}
         return {"type": "function-plain", "function": read, "serialization": write}  # a schema of pydantic-core

@@ -91,12 +91,12 @@ def costs_of(stored: Mapping[str, Any]) -> Costs:
     return Costs(**{**_fields(Costs, stored), "sizes": tuple(stored["sizes"]), "operators": operators})
 
 
-def _fields(type_: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(type_: Any, stored: Mapping[str, object]) -> dict[str, Any]:
     """Without what follows from the others."""
     return {name: stored[name] for name in type_.__dataclass_fields__ if name in stored}
 
 
-def figures(costs: Mapping[str, Any] | Costs) -> dict[str, float]:
+def figures(costs: Mapping[str, object] | Costs) -> dict[str, float]:
     """The numbers of a whole function by name, for tables and tracking; `costs` may be plain values of `build.json`."""
     found = costs if isinstance(costs, Costs) else costs_of(costs)
     if found.not_counted:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from builder.util import paths
 from builder.util.reading import read_json
@@ -66,7 +66,7 @@ class DeviceMeasurement:
     """Whether builder's own runtime answered in the place of a device: then nothing of this is a device's."""
 
 
-def figures(device: DeviceMeasurement | Mapping[str, Any]) -> dict[str, float]:
+def figures(device: DeviceMeasurement | Mapping[str, object]) -> dict[str, float]:
     """The numbers by name: `iPhone16,2.ane.latency_ms`; none of a stand-in."""
     found = device if isinstance(device, DeviceMeasurement) else _adapter().validate_python(device)
     if found.stand_in:

@@ -215,7 +215,7 @@ class Answers:
     def __init__(self) -> None:
         self._known: dict[tuple[int, str], tuple[torch.Tensor, ...]] = {}
 
-    def of(self, module: Any, sample: str, run: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    def of(self, module: object, sample: str, run: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
         """What `module`, which lives as long as this, gave for the sample with that digest, or `run()`, kept."""
         key = (id(module), sample)
         if key in self._known:
@@ -270,7 +270,8 @@ class CapturedProgram:
         import torch
 
         program = self.program.module() if self.method == "export" else self.program
-        with torch.no_grad():
+        # TorchScript would compile what runs a few times
+        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # torch
             returned = program(*inputs)
         return tuple(returned) if isinstance(returned, list | tuple) else (returned,)
 

@@ -19,6 +19,7 @@ from builder.spec.compression import WeightCompression
 from builder.spec.precision import AutoPrecision, Precision
 from builder.spec.target import target_of_format
 from builder.store.digests import bytes_digest, digest_of
+from builder.util.text import first_of
 
 Keeping = Callable[[Mapping[str, str], Callable[[], dict[str, Any]]], Mapping[str, Any]]
 """Takes the digests of what is measured on, and what measures it."""
@@ -127,6 +128,5 @@ def _said(choice: PrecisionChoice) -> str:
     if not choice.kept:
         return f"precision {choice.precision.kind}"
     places = list(dict.fromkeys(kept.module or kept.name for kept in choice.kept))
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     count = f"{len(choice.kept)} operator{'s' if len(choice.kept) > 1 else ''}"
-    return f"precision mixed: {count} in float32 ({', '.join(places[:3])}{more})"
+    return f"precision mixed: {count} in float32 ({first_of(places, 3)})"

@@ -18,6 +18,7 @@ from builder.auto.options import NONE, Steps, by_option, composed, options
 from builder.errors import ConversionError
 from builder.spec.compression import AutoCompression, WeightCompression
 from builder.spec.target import Target
+from builder.util.text import first_of
 
 Trying = Callable[[str, Mapping[str, WeightCompression]], Candidate]
 Measuring = Callable[[Candidate, Mapping[str, Candidate]], Mapping[str, Any]]
@@ -140,6 +141,5 @@ def _said(best: Candidate) -> str:
         if step.names is None:
             return f"compression {best.what}"
         counts[name] += len(step.names)
-    shown = ", ".join(f"{name} for {count}" for name, count in counts.most_common(4))
-    text = f"{shown} and {len(counts) - 4} more" if len(counts) > 4 else shown
+    text = first_of([f"{name} for {count}" for name, count in counts.most_common()], 4)
     return f"compression {text} weights" if text else "no compression"

@@ -12,7 +12,7 @@ from builder.spec.compression_kinds import Compression
 from builder.spec.precision import Precision
 
 
-def resolve_auto(spec: BuildSpec, sections: Mapping[str, Any]) -> BuildSpec:
+def resolve_auto(spec: BuildSpec, sections: Mapping[str, object]) -> BuildSpec:
     """`spec` with the `precision` and the `compression` that `sections` say; None leaves what the recipe says."""
     found: dict[str, Any] = {}
     if sections.get("precision") is not None:

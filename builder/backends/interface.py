@@ -78,16 +78,16 @@ class Backend(Protocol):
     ) -> SealedPackage:
         """The artifact on disk, the same to the byte wherever it is made; `compressed` is by function."""
 
-    def pack_model(self, model: Any, objects: Objects) -> str:
+    def pack_model(self, model: object, objects: Objects) -> str:
         """Put a converted or compressed model into the store; the digest of its manifest."""
 
     def unpack_model(self, manifest: str, objects: Objects) -> Any:
         """Take it out again."""
 
-    def program_file(self, model: Any, folder: Path) -> Path:
+    def program_file(self, model: object, folder: Path) -> Path:
         """Where a converted or compressed model lies for the runtime; it may be written to `folder` for that."""
 
-    def weight_users(self, model: Any, artifact: Path) -> Mapping[str, frozenset[str]]:
+    def weight_users(self, model: object, artifact: Path) -> Mapping[str, frozenset[str]]:
         """By name of each weight of an uncompressed model, the values computed with it, as `artifact` calls them.
 
         `model` is the converted one, and `artifact` what the seal stage made of it.

@@ -9,7 +9,7 @@ import numpy as np
 
 from builder.errors import ConversionError
 
-Range = Mapping[str, np.floating[Any]]
+Range = Mapping[str, np.floating]
 """`rmin` and `rmax` of a value over all samples, as coremltools' passes take them."""
 
 Sample = TypeVar("Sample")

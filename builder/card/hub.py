@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.util.redact import redacted
@@ -68,7 +67,7 @@ def publish(repository: str, files: Mapping[str, Path | bytes], message: str, *,
     return Published(repository=repository, revision=done.oid, url=redacted(str(done.commit_url)))
 
 
-def _stale(there: set[str], files: Mapping[str, Any]) -> Iterator[str]:
+def _stale(there: set[str], files: Mapping[str, object]) -> Iterator[str]:
     """Files of an earlier publication: in the folders that we write, and no longer among what is written."""
     folders = {name.partition("/")[0] for name in files if "/" in name}
     for name in there - files.keys():

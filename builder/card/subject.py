@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.devices import read_measurements
 from builder.artifacts.record import BuildRecord
@@ -59,7 +58,7 @@ def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
             yield f"{name}/{file.relative_to(folder).as_posix()}", file
 
 
-def note_publication(record: BuildRecord, outputs: Path, publication: Mapping[str, Any]) -> Path:
+def note_publication(record: BuildRecord, outputs: Path, publication: Mapping[str, object]) -> Path:
     """Write into the build's `build.json` where it was published, the last first; returns the file."""
     file = record.artifact.path.with_name(build_json.FILE_NAME)
     with exclusive(paths.lock_of(outputs, record.request.recipe, record.variant)):

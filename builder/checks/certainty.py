@@ -34,23 +34,33 @@ def sample_agreement(pairs: Pairs) -> list[float]:
     return [_share(_equal(reference, result)) for reference, result in pairs]
 
 
-def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, float]:
+NOTHING_DB = 6.0
+"""An original whose answers to one input differ by half of their size says nothing about an artifact."""
+
+
+def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, Any]:
     """`sure_snr_db`, the worst SNR beside the uncertainty, and `own_snr_db`, the original's against itself.
 
     The original is asked for the samples that miss the limit, and for no more answers than the limit needs; the latter
-    is of the one that misses it most.
+    is of the one that misses it most. `not_meaningful` says so where the original is sure of no sample at all.
     """
     size = typical_size([reference for reference, _ in pairs])
-    sure, own = [], math.inf
+    sure, own, surest = [], math.inf, -math.inf
     found = sample_snr(pairs)
     for number in sorted(range(len(pairs)), key=lambda number: _order(found[number])):
         if limit.holds(found[number]):
             sure.append(found[number])
+            surest = math.inf
             continue
         beside, certain = _beside(*pairs[number], others(number), size, limit)
-        own = certain if not sure else own
+        own, surest = certain if not sure else own, max(surest, certain)
         sure.append(beside)
-    return {"sure_snr_db": min(sure), "own_snr_db": own}
+    known: dict[str, Any] = {"sure_snr_db": min(sure), "own_snr_db": own}
+    if surest < NOTHING_DB:
+        known["not_meaningful"] = (
+            f"the original's own answers to one input differ as much as this ({own:.1f} dB): it may draw random numbers"
+        )
+    return known
 
 
 def _beside(
@@ -137,5 +147,5 @@ def _share(equal: torch.Tensor) -> float:
     return float(equal.double().mean()) if equal.numel() else 1.0
 
 
-def _norm(values: np.ndarray[Any, Any]) -> float:
+def _norm(values: np.ndarray) -> float:
     return math.sqrt(float(values @ values))

@@ -115,7 +115,7 @@ def _others_of(others: OtherOutputs, further: Further | None, output: str, sampl
 
 def _beside(
     measure: str, pairs: Pairs, others: Callable[[int], Iterator[torch.Tensor]], limit: Limit
-) -> dict[str, float]:
+) -> dict[str, Any]:
     return (sure_snr if measure == "snr_db" else sure_agreement)(pairs, others, limit)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -52,7 +51,7 @@ class Domain:
         """The point in the order of the inputs."""
         return {name: point[name] for name in self.inputs}
 
-    def inside(self, name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def inside(self, name: str, values: np.ndarray) -> np.ndarray:
         """Values moved into the range of an array."""
         given = self.inputs[name]
         assert isinstance(given, TensorInput), "pictures have their range by their dtype"
@@ -89,9 +88,7 @@ def _changed(name: str, given: ImageInput | TensorInput, value: Given, generator
     return (np.round(moved) if given.dtype == "int32" else moved).astype(given.dtype)
 
 
-def _moved(
-    values: np.ndarray[Any, Any], low: float, high: float, generator: np.random.Generator
-) -> np.ndarray[Any, Any]:
+def _moved(values: np.ndarray, low: float, high: float, generator: np.random.Generator) -> np.ndarray:
     """Values with some of them changed: all of them, a stretch of the last axis, or a few."""
     where = _where(values.shape, generator)
     reach, middle = (high - low) / 2, float(np.median(values))
@@ -111,7 +108,7 @@ def _moved(
     return np.where(where, new, values)
 
 
-def _where(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray[Any, Any]:
+def _where(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
     match int(generator.integers(3)):
         case 0:
             return np.ones(shape, dtype=bool)

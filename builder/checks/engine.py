@@ -61,7 +61,7 @@ def engines(subject: Subject, kept: StateCarry | None = None) -> list[Engine]:
     return found
 
 
-def _opened(engine: interface.Engine, states: dict[str, Any], subject: Subject) -> Execute:
+def _opened(engine: interface.Engine, states: dict[str, object], subject: Subject) -> Execute:
     """A backend's engine on samples, with outputs as tensors."""
     predict, backend = engine.open(states), backend_of(subject.sealed.format)
     return lambda sample: _tensors(predict(backend.feeds(sample, subject.spec)), subject)
@@ -81,7 +81,7 @@ def run_program(path: Path, subject: Subject) -> Execute:
     return lambda sample: _named(model.predict(feeds(sample, subject.spec), state=state), names, subject)
 
 
-def _apples(subject: Subject, states: dict[str, Any]) -> Execute:
+def _apples(subject: Subject, states: dict[str, object]) -> Execute:
     """Apple's framework; needs a Mac, so the tests do not run it."""
     from builder.backends.coreml.engine import open_model, open_program
 
@@ -101,7 +101,7 @@ def _apples_detector(model: Any, program: Any, subject: Subject) -> Execute:
     )
 
 
-def _tensors(predicted: Mapping[str, Any], subject: Subject) -> dict[str, torch.Tensor]:
+def _tensors(predicted: Mapping[str, object], subject: Subject) -> dict[str, torch.Tensor]:
     """Outputs by name; of a detector the candidates of its program too."""
     detected = DETECTED if subject.prepared.suppression is not None else ()
     return _named(predicted, (*subject.prepared.output_names, *detected), subject)
@@ -117,7 +117,7 @@ def _named(predicted: Mapping[str, Any], names: Sequence[str], subject: Subject)
     }
 
 
-def _tensor(value: Any, output: Output | None) -> torch.Tensor:
+def _tensor(value: object, output: Output | None) -> torch.Tensor:
     """An array as a tensor; a picture as levels of 0 to 255, float32 (1, C, H, W), in the order of its channels."""
     if isinstance(output, ImageOutput):
         return levels(value, output.color_layout) if isinstance(value, Image.Image) else torch.as_tensor(value).float()

@@ -77,7 +77,7 @@ def _read(held: Any, name: str) -> Any:
     return held[name] if isinstance(held, Mapping) else held.read_state(name)
 
 
-def _write(held: Any, name: str, value: np.ndarray[Any, Any]) -> None:
+def _write(held: Any, name: str, value: np.ndarray) -> None:
     if isinstance(held, MutableMapping):
         held[name] = value.copy()
     else:

@@ -53,7 +53,7 @@ def _function(subject: Subject, found: ArtifactDescription) -> ArtifactDescripti
     return replace(found, **found.functions.get(subject.function, nothing))
 
 
-def _report(name: str, check: StructureCheck, values: Mapping[str, Any], failure: str | None) -> CheckReport:
+def _report(name: str, check: StructureCheck, values: Mapping[str, object], failure: str | None) -> CheckReport:
     limits = {} if check.bytes is None else {"bytes": check.bytes.model_dump(exclude_none=True)}
     return CheckReport(
         name=name, kind=check.kind, engine="none", values=values, limits=limits, passed=not failure, reason=failure
@@ -158,7 +158,7 @@ def _compare_labels(prepared: PreparedModel, found: ArtifactDescription, *, is_n
         yield f"the artifact has {count} labels that are not the {len(wanted or ())} of the recipe"
 
 
-def _differences(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+def _differences(what: str, wanted: Mapping[str, object], found: Mapping[str, object]) -> Iterator[str]:
     for key, value in wanted.items():
         if found.get(key) != value:
             yield f"{what}: {key} is {found.get(key)}, and the recipe says {value}"

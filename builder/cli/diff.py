@@ -99,7 +99,7 @@ def _facts(part: str, document: Mapping[str, Any]) -> dict[str, Any]:
     return dict(leaves(value))
 
 
-def _changed(word: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+def _changed(word: str, mine: Mapping[str, object], theirs: Mapping[str, object]) -> Iterator[str]:
     for key in sorted(mine.keys() | theirs.keys()):
         old, new = mine.get(key, "(none)"), theirs.get(key, "(none)")
         if old != new:

@@ -33,7 +33,7 @@ def remember(
     artifact: Path,
     *,
     started: int,
-    fallback: Mapping[str, Any] | None,
+    fallback: Mapping[str, object] | None,
     summary: str,
 ) -> None:
     """Write the manifest of a build that is current; `started` is `time.time_ns()` before anything was read.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from builder.artifacts.stages import BuildRequest
 from builder.cli.arguments import Parser
@@ -57,7 +56,9 @@ def composed_text(request: BuildRequest) -> str:
     return "\n".join([f"# recipe {request.recipe}, variant {request.variant}", *body])
 
 
-def _lines(value: Mapping[str, Any], prefix: str, depth: int, origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _lines(
+    value: Mapping[str, object], prefix: str, depth: int, origins: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
     for key, child in value.items():
         path, indent = f"{prefix}{key}", "  " * depth
         if isinstance(child, Mapping) and child:
@@ -75,7 +76,7 @@ def _origin(path: str, origins: Mapping[str, str]) -> str:
     return ""
 
 
-def _flow(value: Any) -> str:
+def _flow(value: object) -> str:
     """Return a value in YAML's flow style."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(child)}" for key, child in value.items()) + "}"

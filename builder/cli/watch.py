@@ -12,7 +12,7 @@ from pathlib import Path
 from builder.artifacts.stages import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import ConfigurationError
-from builder.util.text import visible
+from builder.util.text import first_of, visible
 from builder.watch.inputs import Inputs, absolute, look, write_inputs, write_modules
 from builder.watch.loop import Builds, Event, Follower, Settings
 from builder.watch.results import NOTHING, Result
@@ -104,8 +104,7 @@ def _show(event: Event) -> None:
     if event.result is not None:
         print(visible(f"{now} {event.result.verdict}: {event.result.summary}"), file=sys.stderr, flush=True)
     elif event.changed:
-        more = f" and {len(event.changed) - 5} more" if len(event.changed) > 5 else ""
-        print(visible(f"\n{now} changed: {', '.join(event.changed[:5])}{more}"), file=sys.stderr, flush=True)
+        print(visible(f"\n{now} changed: {first_of(event.changed, 5)}"), file=sys.stderr, flush=True)
 
 
 def page_state(event: Event, result: Result, recipe: str) -> dict[str, str]:

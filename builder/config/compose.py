@@ -120,7 +120,7 @@ def _where_it_was_decided(finding: Diagnostic, line: CommandLine, choices: Mappi
 def _finish(
     recipe: str,
     spec: BuildSpec,
-    data: dict[str, Any],
+    data: dict[str, object],
     tree: Tree,
     choices: dict[str, Choice],
     library: Library,

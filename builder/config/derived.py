@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import yaml
 
@@ -24,7 +23,7 @@ def derived_recipe(arguments: Sequence[str], head: str, library: Library) -> str
     return decided_recipe(arguments, {}, head, library)
 
 
-def decided_recipe(arguments: Sequence[str], decided: Mapping[str, Any], head: str, library: Library) -> str:
+def decided_recipe(arguments: Sequence[str], decided: Mapping[str, object], head: str, library: Library) -> str:
     """Return the text of a recipe that composes to what `arguments` do, with the sections `decided` in place of theirs.
 
     Raises DiagnosticsError for what a recipe cannot say: a deletion.

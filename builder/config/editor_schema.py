@@ -35,7 +35,7 @@ def recipe_schema(library: Library) -> Schema:
     }
 
 
-def _relaxed(schema: Any, *, is_value: bool = False) -> Any:
+def _relaxed(schema: object, *, is_value: bool = False) -> Any:
     """Return `schema` without required keys, with unions that need no `kind`, and with interpolations allowed."""
     if isinstance(schema, list):
         return [_relaxed(item) for item in schema]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -28,7 +28,7 @@ def _inside(part: BaseModel, path: Path) -> Iterator[tuple[Path, str]]:
         yield from _value(getattr(part, attribute), field_type(field), (*path, name))
 
 
-def _value(value: Any, here: Type, path: Path) -> Iterator[tuple[Path, str]]:
+def _value(value: object, here: Type, path: Path) -> Iterator[tuple[Path, str]]:
     if isinstance(value, BaseModel):
         yield from _inside(value, path)
     elif isinstance(value, str):

@@ -55,13 +55,13 @@ def _finding(tree: Tree, path: Path, message: str, hint: str | None = None) -> D
     return Diagnostic(code="B0216", path=path, message=message, span=origin.value if origin else None, hint=hint)
 
 
-def _put(data: Any, path: Path, value: Any) -> None:
+def _put(data: Any, path: Path, value: object) -> None:
     for key in path[:-1]:
         data = data[int(key)] if isinstance(data, list) else data[key]
     data[int(path[-1]) if isinstance(data, list) else path[-1]] = value
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _copy(child) for key, child in value.items()}
     return [_copy(child) for child in value] if isinstance(value, list) else value

@@ -30,7 +30,7 @@ class Tree:
         if package and package not in self.origins and () in document.origins:
             self.put(package, {}, {package: document.origins[()]})
 
-    def put(self, path: Path, value: Any, origins: Mapping[Path, Origin]) -> None:
+    def put(self, path: Path, value: object, origins: Mapping[Path, Origin]) -> None:
         """Set or merge `value` at `path`; mappings merge, everything else is replaced."""
         parent = self._open(path[:-1], origins.get(path))
         key: Any = path[-1]
@@ -135,7 +135,7 @@ class Tree:
         return None
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: object) -> Any:
     if isinstance(value, Mapping):
         return {key: _copy(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -147,7 +147,7 @@ def _paths(setting: Setting) -> list[Path]:
     return [(*setting.path, *path) for path, _ in leaves(setting.value, containers=True)]
 
 
-def leaves(value: Any, path: Path = (), *, containers: bool = False) -> list[tuple[Path, Any]]:
+def leaves(value: object, path: Path = (), *, containers: bool = False) -> list[tuple[Path, Any]]:
     """Return every scalar below `value` with its path; with `containers` also mappings and lists."""
     children: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):

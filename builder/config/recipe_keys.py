@@ -99,11 +99,11 @@ def _values(schema: Mapping[str, Any]) -> list[str]:
     return [value if isinstance(value, str) else json.dumps(value) for value in values]
 
 
-def _key(name: str, schema: Mapping[str, Any]) -> Key:
+def _key(name: str, schema: Mapping[str, object]) -> Key:
     parts = list(_alternatives(schema))
     has_keys = any("properties" in part or isinstance(part.get("additionalProperties"), dict) for part in parts)
     return Key(name=name, meaning=_sentence(schema) or _sentence(parts[0] if parts else {}), has_keys=has_keys)
 
 
-def _sentence(schema: Mapping[str, Any]) -> str:
+def _sentence(schema: Mapping[str, object]) -> str:
     return " ".join(str(schema.get("description", "")).split()).partition(". ")[0]

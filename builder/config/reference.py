@@ -105,7 +105,7 @@ def _default(field: FieldInfo) -> str:
     return f"`{_yaml(value)}`"
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: object) -> str:
     words = {None: "null", True: "true", False: "false", "": '""'}
     return words.get(value, str(value)) if isinstance(value, str | bool | None) else str(value)
 
@@ -133,7 +133,7 @@ def _allowed(annotation: Any) -> str:
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
-def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
+def _parts(annotation: object) -> Iterator[type[BaseModel]]:
     """Every part that an annotation may hold, in order."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation

@@ -44,7 +44,7 @@ class Type:
         return type(None) in get_args(self.annotation)
 
 
-def type_of(annotation: Any) -> Type:
+def type_of(annotation: object) -> Type:
     """Return a type without its `Annotated`."""
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)

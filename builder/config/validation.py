@@ -25,13 +25,13 @@ SHA256_PATTERN = "^[0-9a-f]{64}$"
 TARGET_HINT = "`_target_` is not read; user code enters by `kind: python` with `factory: package.module:function`"
 
 
-def validate(data: Mapping[str, Any], tree: Tree, first_line: SourceSpan) -> BuildSpec | list[Diagnostic]:
+def validate(data: Mapping[str, object], tree: Tree, first_line: SourceSpan) -> BuildSpec | list[Diagnostic]:
     """Return the BuildSpec that `data` describes, or everything that is wrong with it."""
     return validate_as(BuildSpec, data, tree, first_line)
 
 
 def validate_as(
-    root: type[Model], data: Mapping[str, Any], tree: Tree, first_line: SourceSpan
+    root: type[Model], data: Mapping[str, object], tree: Tree, first_line: SourceSpan
 ) -> Model | list[Diagnostic]:
     """Return the `root` that `data` describes, or everything that is wrong with it."""
     targets = [path for path in tree.origins if path[-1:] == ("_target_",)]
@@ -101,7 +101,7 @@ def _finding(path: Path, mistakes: Sequence[Mistake], tree: Tree, first_line: So
     return _finding_at(tree, path, message, code="B0214", of_key=False)
 
 
-def _not_allowed(tree: Tree, path: Path, given: Any, names: Sequence[str]) -> Diagnostic:
+def _not_allowed(tree: Tree, path: Path, given: object, names: Sequence[str]) -> Diagnostic:
     message = f"{_shown(given)} is not allowed"
     return _finding_at(
         tree, path, message, code="B0215", of_key=False, allowed=names, nearest=nearest(str(given), names)
@@ -155,7 +155,7 @@ def _unknown_key(place: Place, tree: Tree) -> Diagnostic:
     return _finding_at(tree, place.path, "unknown key", code="B0211", allowed=names, nearest=nearest(key, names))
 
 
-def _wrong_kind(place: Place, union: Type, given: Any, tree: Tree) -> Diagnostic:
+def _wrong_kind(place: Place, union: Type, given: object, tree: Tree) -> Diagnostic:
     names = list(kinds(union))
     path = (*place.path, union.discriminator or "kind")
     if isinstance(given, Mapping):
@@ -175,7 +175,7 @@ def _span(tree: Tree, path: Path) -> SourceSpan | None:
     return origin.start if origin else None
 
 
-def _wrong_type(place: Place, given: Any, tree: Tree) -> Diagnostic:
+def _wrong_type(place: Place, given: object, tree: Tree) -> Diagnostic:
     annotations = [member.annotation for member in place.type.members]
     hint = None
     if str in annotations and isinstance(given, bool | int | float):
@@ -212,7 +212,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """Return a value in words, short."""
     match value:
         case None:

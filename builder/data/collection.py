@@ -94,7 +94,7 @@ def chosen(
     return order
 
 
-def as_label(value: Any) -> str | int:
+def as_label(value: object) -> str | int:
     """A label of Python, NumPy or torch as text or a number; raises TypeError for what is neither."""
     plain = value.item() if hasattr(value, "item") else value
     if isinstance(plain, bool) or not isinstance(plain, int | str):

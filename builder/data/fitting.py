@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ def scaling_of(data: FolderData, given: ImageInput, published: Preprocessing | N
     return Scaling(way=published.resize_size, resampling=_FILTERS[name])
 
 
-def fit_picture(picture: Any, given: ImageInput, scaling: Scaling | None, *, where: str, key: str) -> Image.Image:
+def fit_picture(picture: object, given: ImageInput, scaling: Scaling | None, *, where: str, key: str) -> Image.Image:
     """Return a picture as `MLModel.predict` takes it; raises SourceError for a wrong mode or size."""
     if not isinstance(picture, Image.Image):
         raise SourceError(
@@ -81,7 +80,7 @@ def fit_picture(picture: Any, given: ImageInput, scaling: Scaling | None, *, whe
     return fitted
 
 
-def fit_array(array: Any, given: TensorInput, *, where: str, key: str) -> np.ndarray:
+def fit_array(array: object, given: TensorInput, *, where: str, key: str) -> np.ndarray:
     """Return an array with the input's dtype and shape; raises SourceError for another, and for NaN and infinity."""
     values = array.numpy() if isinstance(array, torch.Tensor) else array
     if isinstance(values, np.generic):  # an array of rank 0 taken out of another

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from PIL import Image
 
@@ -117,7 +116,7 @@ def _from_factory(data: PythonData, inputs: Inputs, count: int | None, seed: int
     return Samples(len(order), make, kind=data.kind, available=len(made))
 
 
-def _fitted(given: Mapping[str, Any], inputs: Inputs, label: str | int | None, where: str, key: str) -> Sample:
+def _fitted(given: Mapping[str, object], inputs: Inputs, label: str | int | None, where: str, key: str) -> Sample:
     """A sample of the user's own values, each checked against what its input declares."""
     fitted: dict[str, Given] = {
         name: fit_picture(given[name], spec, None, where=f"{where}: {name}", key=key)

@@ -44,7 +44,7 @@ class Arrays:
             raise SourceError(f"label {index}: {error}", code="B0332", key=f"{key}.labels") from error
 
 
-def read_arrays(data: TensorsData, inputs: Mapping[str, Any], key: str) -> Arrays:
+def read_arrays(data: TensorsData, inputs: Mapping[str, object], key: str) -> Arrays:
     """Read the file; raises SourceError when it is damaged, lacks an input, or holds what no input takes."""
     path = Path(data.file)
     found = _read(path, f"{key}.file")

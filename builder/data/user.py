@@ -51,7 +51,7 @@ def make_samples(data: PythonData, inputs: Sequence[str], count: int | None, key
     return [_sample(entry, inputs, f"sample {index} of {data.factory}", key) for index, entry in enumerate(entries)]
 
 
-def _sample(entry: Any, inputs: Sequence[str], where: str, key: str) -> Returned:
+def _sample(entry: object, inputs: Sequence[str], where: str, key: str) -> Returned:
     label: str | int | None = None
     given = entry
     if isinstance(entry, tuple) and len(entry) == 2:

@@ -23,7 +23,7 @@ from builder.util.text import visible_json
 
 
 def attach(
-    found: DeviceMeasurement, subject: Subject, document: Mapping[str, Any], outputs: Path, progress: Progress
+    found: DeviceMeasurement, subject: Subject, document: Mapping[str, object], outputs: Path, progress: Progress
 ) -> Path:
     """Write it down everywhere, and return the file that keeps it; builds of the same bytes have it from now on."""
     folder = subject.artifact.parent

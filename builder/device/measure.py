@@ -154,7 +154,7 @@ def inputs(pack: dict[str, Any], number: int) -> dict[str, Any]:
     return {name: Image.fromarray(value, modes[name]) if name in modes else value for name, value in values.items()}
 
 
-def plain(name: str, value: Any) -> dict[str, Any]:
+def plain(name: str, value: object) -> dict[str, Any]:
     """An output as arrays: of probabilities by label those in the order of the labels' texts; texts stay out."""
     import numpy
 
@@ -164,7 +164,7 @@ def plain(name: str, value: Any) -> dict[str, Any]:
     return {} if array.dtype.kind not in "biuf" else {name: array}
 
 
-def placed(model: Any, units: Any) -> dict[str, Any]:
+def placed(model: Any, units: object) -> dict[str, Any]:
     """How many operators Core ML's compute plan puts where (macOS 14.4 or later), or why that is not known."""
     from coremltools.models.compute_plan import MLComputePlan
 

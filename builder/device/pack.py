@@ -127,8 +127,8 @@ def _golden(subject: Subject, folder: Path) -> dict[str, str]:
         model = load(subject.artifact, function or None)
         state = model.make_state() if model.states else None
         pictures: dict[str, str] = {}
-        inputs: dict[str, np.ndarray[Any, Any]] = {}
-        outputs: dict[str, np.ndarray[Any, Any]] = {}
+        inputs: dict[str, np.ndarray] = {}
+        outputs: dict[str, np.ndarray] = {}
         for number, sample in enumerate(_samples(spec)):
             given = {name: value for name, value in sample.given.items() if name in model.inputs}
             answer = model.predict(given, state=state)
@@ -164,7 +164,7 @@ def device_limits(spec: BuildSpec) -> dict[str, Any]:
     return parity_limits(whole, parity_check(spec) or ComparisonLimits())
 
 
-def as_arrays(outputs: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+def as_arrays(outputs: Mapping[str, object]) -> Iterator[tuple[str, np.ndarray]]:
     """Outputs as `measure.py` writes them: probabilities in the order of their labels' texts, no texts."""
     for name, value in outputs.items():
         if isinstance(value, Mapping):

@@ -76,7 +76,7 @@ def debug(request: BuildRequest, *, folder: Path, progress: Progress, missed: Mi
 
 def _headroom(request: BuildRequest, result: Run, samples: Sequence[Sample]) -> Headroom | None:
     """What is known of the artifact's values, on the samples that are compared and on stress inputs."""
-    if request.spec.format != "mlpackage":
+    if not request.spec.format_kind.is_analysed:
         return None
     inputs = request.spec.artifact_inputs
     stress = stress_inputs(default_data(request.spec), inputs, request.spec.seed)
@@ -89,7 +89,7 @@ def _headroom(request: BuildRequest, result: Run, samples: Sequence[Sample]) -> 
 
 
 def _refuse(request: BuildRequest) -> None:
-    if request.spec.format == "mlmodel":
+    if not request.spec.format_kind.is_program:
         raise ConfigurationError(
             "a neural network (.mlmodel) cannot be compared operator by operator",
             code="B0229",

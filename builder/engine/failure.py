@@ -57,7 +57,7 @@ def _remedy(record: BuildRecord) -> str:
     if (
         any(value.get("nan_count") for value in values)
         and not isinstance(spec.precision, Fp32)
-        and spec.format == "mlpackage"
+        and spec.format_kind.is_analysed
     ):
         return f"`{_command(record, 'debug')}` names all operators whose values half precision cannot hold"
     return "compare values and limits in its report.html; change the recipe, or the limit with a reason"

@@ -135,7 +135,7 @@ class _Trials:
         found = short or self.passed
         return found[-1] if found else None
 
-    def build(self, what: str, changes: Mapping[str, Any]) -> Candidate | None:
+    def build(self, what: str, changes: Mapping[str, object]) -> Candidate | None:
         """Build with changed sections and run all checks; None where that fails before there is anything to check."""
         began = time.monotonic()
         if began + self.longest > self.until:
@@ -194,7 +194,7 @@ def _in_float32(trials: _Trials) -> None:
     spec = trials.spec
     if isinstance(spec.precision, Fp32) or kind_of(spec.source).is_finished:
         return
-    if spec.format != "mlpackage" or spec.functions:
+    if not spec.format_kind.is_analysed or spec.functions:
         trials.build("everything in float32", {"precision": Fp32(kind="fp32")})
         return
     first = trials.as_it_is()
@@ -234,7 +234,7 @@ def _compressed_less(trials: _Trials) -> None:
     if not spec.compression:
         return
     without = trials.build("without compression", {"compression": {}})
-    if without is None or not without.passes or spec.format != "mlpackage" or spec.functions:
+    if without is None or not without.passes or not spec.format_kind.is_analysed or spec.functions:
         return
     first = trials.as_it_is()
     feeds = backend_of(spec.format).feeds

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import Costs
@@ -117,7 +116,7 @@ def log_details(record: BuildRecord, progress: Progress) -> None:
             progress.detail(f"check {check.name} ({check.engine}): {name} {value}")
 
 
-def _file_name(spec: BuildSpec, origin: Mapping[str, Any]) -> dict[str, str]:
+def _file_name(spec: BuildSpec, origin: Mapping[str, object]) -> dict[str, str]:
     """What the recipe calls the source's file: the store knows its content, whatever it was called before."""
     named = getattr(spec.source, "file", None) or getattr(spec.source, "folder", None)
     return {"file": Path(named).name} if named is not None and "file" in origin else {}

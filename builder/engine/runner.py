@@ -89,7 +89,7 @@ class StageTask(Generic[Value, Facts]):
 class CacheMissError(Exception):
     """A stage has no stored result, and nothing shall be run now."""
 
-    def __init__(self, stage: str, key: str, inputs: Mapping[str, Any]) -> None:
+    def __init__(self, stage: str, key: str, inputs: Mapping[str, object]) -> None:
         super().__init__(stage)
         self.stage, self.key, self.inputs = stage, key, inputs
 

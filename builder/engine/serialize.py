@@ -41,14 +41,14 @@ class _Bytes:
         return self._objects.read_bytes(self.digests[name])
 
 
-def dump(facts: Any, objects: Objects) -> tuple[dict[str, Any], dict[str, str]]:
+def dump(facts: object, objects: Objects) -> tuple[dict[str, Any], dict[str, str]]:
     """Facts as a record of plain values, and the digests of the objects that hold their bytes, by name."""
     found = _Bytes(objects, {})
     record: dict[str, Any] = adapter(type(facts)).dump_python(facts, context=found)
     return record, found.digests
 
 
-def load(kind: type[Facts], record: Mapping[str, Any], digests: Mapping[str, str], objects: Objects) -> Facts:
+def load(kind: type[Facts], record: Mapping[str, object], digests: Mapping[str, str], objects: Objects) -> Facts:
     """Facts of a record that anybody may have written; raises UnreadableError where it is another one."""
     try:
         facts: Facts = adapter(kind).validate_json(json.dumps(record), strict=True, context=_Bytes(objects, digests))

@@ -12,7 +12,7 @@ from builder.spec.base import Part, PositiveInt
 _UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def _bytes(value: Any) -> Any:
+def _bytes(value: object) -> Any:
     """Return `8GB` as a number of bytes; leave what is not text to pydantic."""
     if not isinstance(value, str):
         return value

@@ -86,7 +86,7 @@ def _checks(reports: Sequence[Mapping[str, Any]]) -> dict[str, CheckReport]:
     return found
 
 
-def _numbers(value: Any) -> Any:
+def _numbers(value: object) -> Any:
     """Turn the texts by which JSON writes infinity and NaN back into numbers."""
     if isinstance(value, Mapping):
         return {key: _numbers(child) for key, child in value.items()}

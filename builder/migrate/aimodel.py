@@ -48,7 +48,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     return stored_plain(exported, plain)
 
 
-def _output_type(feature: Any) -> str | None:
+def _output_type(feature: object) -> str | None:
     return _TYPES.get(feature.dtype, "float32") if isinstance(feature, ArrayFeature) else None
 
 

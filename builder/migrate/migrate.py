@@ -13,7 +13,7 @@ from typing import Any
 from builder.artifacts.checks import CheckReport
 from builder.errors import BuilderError, ConfigurationError, ConversionError, SourceError
 from builder.migrate.original import Original, specs_of
-from builder.migrate.proof import Proof, prove, refuse_difference
+from builder.migrate.proof import Proof, innermost, prove, refuse_difference
 from builder.migrate.targets import Target
 from builder.model.sources.coreml import path_digest
 from builder.util.text import size
@@ -77,6 +77,12 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
             raise ConversionError(
                 f"nothing can be proven, since the original does not run on what was drawn for it: {error}",
                 code="B0419",
+            ) from error
+        except Exception as error:  # writers and engines of other formats have types of their own
+            raise ConversionError(
+                f"it cannot be written as {target.name}: {innermost(error)}",
+                code="B0418",
+                hint="another format may hold it: `--to` takes pt2, onnx and aimodel",
             ) from error
         refuse_difference(proof, f"the {target.name}")
         record = Path(folder) / "proof.json"
@@ -196,7 +202,7 @@ def _lines(proof: Proof) -> list[str]:
     return lines
 
 
-def _shown(name: str, values: Mapping[str, Any]) -> str:
+def _shown(name: str, values: Mapping[str, object]) -> str:
     if "snr_db" in values:
         return f"{name} {values['snr_db']:.1f} dB"
     return f"{name} {values['agreement']:.4g} equal" if "agreement" in values else name
@@ -228,7 +234,7 @@ def _check(report: CheckReport) -> dict[str, Any]:
     }
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[str, object]) -> dict[str, Any]:
     """Measures as JSON holds them: infinity as text."""
     import math
 

@@ -18,7 +18,7 @@ from builder.migrate.onnx_graph import name_nodes, simplify
 from builder.migrate.onnx_weights import LEAST_OPSET, store
 from builder.migrate.original import Inputs
 from builder.migrate.plain import stored_plain
-from builder.migrate.proof import Engine
+from builder.migrate.proof import Engine, innermost
 from builder.migrate.pt2 import described
 from coreml_runtime.export import Exported
 
@@ -61,7 +61,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
         )  # fmt: skip
     except Exception as error:  # the exporter has many types of its own
         raise ConversionError(
-            f"torch's exporter cannot write it as ONNX: {_innermost(error)}",
+            f"torch's exporter cannot write it as ONNX: {innermost(error)}",
             code="B0418",
             hint="export it to pt2 or aimodel",
         ) from error
@@ -73,14 +73,6 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     _describe(model, exported)
     onnx.save(model, str(destination))
     return stored_plain(exported, plain)
-
-
-def _innermost(error: BaseException) -> str:
-    """The first line of the error that the exporter wrapped in steps and advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _describe(model: ModelProto, exported: Exported) -> None:

@@ -27,7 +27,7 @@ def _operators() -> Any:
     return opset18
 
 
-def _remainder(self: Any, other: Any) -> Any:
+def _remainder(self: Any, other: object) -> Any:
     """What is left of `self` in the sign of `other`: `fmod`, and a period more where the signs differ."""
     op = _operators()
     other = op.CastLike(other, self)
@@ -38,7 +38,7 @@ def _remainder(self: Any, other: Any) -> Any:
     return op.Where(differs, op.Add(rest, other), rest)
 
 
-def _quotient(self: Any, other: Any) -> Any:
+def _quotient(self: Any, other: object) -> Any:
     """`(self - remainder) / other`, a whole number but for rounding; `self / other` where nothing divides."""
     op = _operators()
     other = op.CastLike(other, self)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coreml_runtime.forms import Form, Palette, Scaled
 
-Array = NDArray[Any]
+Array = np.ndarray
 
 LEAST_OPSET = 21
 """The first one whose `DequantizeLinear` takes four bits and blocks."""
@@ -172,7 +172,7 @@ class _Writer:
             number, chosen = number + 1, f"{name}_{number}"
         return chosen
 
-    def _node(self, kind: str, inputs: Sequence[str], name: str | None = None, **attributes: Any) -> str:
+    def _node(self, kind: str, inputs: Sequence[str], name: str | None = None, **attributes: object) -> str:
         import onnx
 
         output = name or self._free(f"{self.name}.{kind}")

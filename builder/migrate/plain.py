@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from builder.util.text import size
+from builder.util.text import first_of, size
 from coreml_runtime.export import Exported
-
-_NAMED = 3
 
 
 def stored_plain(exported: Exported, names: Sequence[str]) -> list[str]:
@@ -16,5 +14,7 @@ def stored_plain(exported: Exported, names: Sequence[str]) -> list[str]:
         return []
     before = sum(exported.forms[name].bytes for name in names)
     after = sum(exported.forms[name].dense.nbytes for name in names)
-    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return [f"{len(names)} compressed weights are stored as plain numbers, {size(before)} as {size(after)}: {named}"]
+    return [
+        f"{len(names)} compressed weights are stored as plain numbers, {size(before)} as {size(after)}: "
+        f"{first_of(names, 3)}"
+    ]

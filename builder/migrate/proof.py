@@ -160,12 +160,19 @@ def _executed(engine: Engine, sample: Sample) -> Mapping[str, torch.Tensor]:
     except BuilderError:
         raise
     except Exception as error:  # each engine has types of its own
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CheckError(
-            f"{engine.name} does not run on what the original takes: {lines[0] if lines else type(error).__name__}",
+            f"{engine.name} does not run on what the original takes: {innermost(error)}",
             code="B0501",
             hint="nothing was written; another format may hold it",
         ) from error
+
+
+def innermost(error: BaseException) -> str:
+    """The first line of the error that others wrapped in steps and advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 _MOVES = 3

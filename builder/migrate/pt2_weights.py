@@ -15,7 +15,7 @@ from torch.fx import Node
 from coreml_runtime.export.module import identifier
 from coreml_runtime.forms import Form, Palette, Scaled
 
-Array = NDArray[Any]
+Array = np.ndarray
 _ATEN = torch.ops.aten
 
 
@@ -165,7 +165,7 @@ class _Writer:
         self.specs.append(InputSpec(kind=InputKind.BUFFER, arg=argument, target=path, persistent=True))
         return node
 
-    def _call(self, target: Any, *given: Any, **named: Any) -> Node:
+    def _call(self, target: Any, *given: object, **named: object) -> Node:
         def value(each: Any) -> Any:
             if isinstance(each, Sequence) and not isinstance(each, str):
                 return [value(one) for one in each]

@@ -61,7 +61,7 @@ def constant_value(given: ConstantInput) -> Any:
     return torch.tensor(given.constant, dtype=None if given.dtype is None else getattr(torch, given.dtype))
 
 
-def call_model(module: torch.nn.Module, names: Sequence[str], inputs: Sequence[Any]) -> Any:
+def call_model(module: torch.nn.Module, names: Sequence[str], inputs: Sequence[object]) -> Any:
     """Return what `module` returns for `inputs`, which it calls `names`.
 
     Where every name is a parameter of forward they are passed as keyword arguments, so their order in the recipe does

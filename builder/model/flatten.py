@@ -11,7 +11,7 @@ import torch
 from builder.errors import ConversionError
 
 
-def flatten_outputs(returned: Any) -> dict[str, torch.Tensor]:
+def flatten_outputs(returned: object) -> dict[str, torch.Tensor]:
     """Return every tensor under a stable name.
 
     Given a tensor, the result is `{"output": tensor}`; of a tuple of several `output_0`,
@@ -27,7 +27,7 @@ def flatten_outputs(returned: Any) -> dict[str, torch.Tensor]:
     return {"output": flat["output_0"]} if list(flat) == ["output_0"] else flat
 
 
-def _collect(value: Any, name: str, flat: dict[str, torch.Tensor]) -> None:
+def _collect(value: object, name: str, flat: dict[str, torch.Tensor]) -> None:
     if value is None:
         return
     if isinstance(value, torch.Tensor):
@@ -42,7 +42,7 @@ def _as_name(identifier: str) -> str:
     return identifier if identifier.isidentifier() else f"output_{identifier}"
 
 
-def _entries(value: Any, name: str) -> list[tuple[Any, Any]]:
+def _entries(value: object, name: str) -> list[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         return list(value.items())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -51,7 +51,7 @@ class Selections(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, object] | None = None
     ) -> Any:
         """Run an operator, on other values where it selects."""
         del types
@@ -89,7 +89,7 @@ class Selections(TorchDispatchMode):
         return ramp.reshape(-1, *[1] * (along.ndim - 1 - axis)).expand(along.shape).reshape(values.shape)
 
 
-def _dimension(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _dimension(func: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
     place = _DIMENSION[func.overloadpacket.__name__]
     default = None if func in _INDICES else -1
     return kwargs.get("dim", args[place] if len(args) > place else default)

@@ -141,7 +141,7 @@ def _selecting(module: torch.nn.Module, seed: int, *, half: bool) -> _Way:
     return _Way(module=module, given=lambda inputs, _: inputs, selections=Selections(seed, half=half))
 
 
-def _replace_parts(module: torch.nn.Module, method: str, *arguments: Any) -> None:
+def _replace_parts(module: torch.nn.Module, method: str, *arguments: object) -> None:
     """Put in the place of each part that has a method what the method makes of it."""
     for path, part in [(path, part) for path, part in module.named_modules() if hasattr(part, method)]:
         parent, _, name = path.rpartition(".")

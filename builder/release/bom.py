@@ -88,7 +88,7 @@ def _card(facts: Facts) -> dict[str, Any]:
     return card
 
 
-def _format(feature: Mapping[str, Any]) -> str:
+def _format(feature: Mapping[str, object]) -> str:
     details = ", ".join(f"{key}={value}" for key, value in feature.items() if key not in ("name", "kind"))
     return f"{feature.get('name')}: {feature.get('kind')}{f' ({details})' if details else ''}"
 
@@ -99,7 +99,7 @@ def _metrics(checks: list[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
             yield {"type": name, "value": str(value), "slice": f"engine {check['engine']}"}
 
 
-def _numbers(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _numbers(values: object, prefix: str) -> Iterator[tuple[str, Any]]:
     if isinstance(values, Mapping):
         for name, value in values.items():
             yield from _numbers(value, f"{prefix}.{name}")

@@ -135,7 +135,7 @@ def _in_block(block: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _in_block(inner, f"{name}.{index}.")
 
 
-def _operators(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+def _operators(mine: Mapping[str, object], theirs: Mapping[str, object]) -> Iterator[str]:
     for name in sorted(mine.keys() - theirs.keys()):
         yield f"operator {name} ({_type(mine[name])}) is only in the first"
     for name in sorted(theirs.keys() - mine.keys()):

@@ -98,7 +98,7 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _is_complete(entry: Any) -> bool:
+def _is_complete(entry: object) -> bool:
     """Whether an entry has every section, each of its type, and names an artifact."""
     if not isinstance(entry, dict) or not entry.keys() >= _SECTIONS:
         return False
@@ -181,7 +181,7 @@ def _files_now(entry: Entry, request: BuildRequest, root: Path) -> dict[str, dic
     }
 
 
-def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
+def _differences(old: object, new: object, key: str) -> Iterator[str]:
     """Every leaf that differs: its key, the old and the new value."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         changed_file = "sha256" in old and "sha256" in new
@@ -194,7 +194,7 @@ def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
         yield f"{key}: {_shown(old, nothing)} -> {_shown(new, nothing)}"
 
 
-def _shown(value: Any, nothing: str) -> str:
+def _shown(value: object, nothing: str) -> str:
     if value is None:
         return nothing
     if isinstance(value, Mapping) and "sha256" in value:

@@ -200,7 +200,7 @@ def _write_documents(
     _write_json(release / provenance.FILE_NAME, provenance.statement(facts, own, others))
 
 
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+def _write_json(path: Path, document: Mapping[str, object]) -> None:
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(visible_json(text) + "\n", encoding="utf-8")
 

@@ -69,7 +69,7 @@ def chosen_settings(spec: BuildSpec) -> dict[str, Any]:
     return dict(leaves(chosen))
 
 
-def _placeless(spec: BuildSpec, values: dict[str, Any]) -> dict[str, Any]:
+def _placeless(spec: BuildSpec, values: dict[str, object]) -> dict[str, Any]:
     """The values with files by their names alone, and without what says nothing about the artifact."""
     for key, text in named_files(spec):
         _set(values, key, Path(text).name)

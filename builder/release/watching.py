@@ -7,7 +7,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from builder.store.code import is_own
 
@@ -19,7 +18,7 @@ class Watch:
         self._opened: set[str] = set()
         sys.addaudithook(self._hook)
 
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
         if event != "open" or not isinstance(arguments[0], str | bytes):
             return
         mode, flags = arguments[1], arguments[2]

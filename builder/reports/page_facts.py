@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from builder.analysis.costs.screen import percent
 from builder.artifacts.findings import LintFinding
@@ -182,7 +181,7 @@ def _substitution(effect: SubstitutionEffect) -> tuple[Content, ...]:
 def _config_lines(record: BuildRecord) -> Iterator[tuple[str, str]]:
     origins = record.request.origins
 
-    def lines(value: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+    def lines(value: Mapping[str, object], prefix: str, depth: int) -> Iterator[tuple[str, str]]:
         for key, entry in value.items():
             path = f"{prefix}.{key}" if prefix else str(key)
             if isinstance(entry, Mapping) and entry:

@@ -48,7 +48,7 @@ def _functions(record: BuildRecord) -> Iterator[Markup]:
     yield table(("function", "inputs", "outputs"), rows, class_="features")
 
 
-def _listed_features(features: Sequence[Mapping[str, Any]]) -> str:
+def _listed_features(features: Sequence[Mapping[str, object]]) -> str:
     return "; ".join(f"{feature['name']}: {feature_text(feature)}" for feature in features)
 
 
@@ -102,7 +102,7 @@ def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Con
     yield element("span", f"as it is, 0 to 255: the model normalises it itself ({text})", class_="meaning")
 
 
-def _listed(settings: Mapping[str, Any]) -> str:
+def _listed(settings: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {scalar(plain(value))}" for name, value in settings.items())
 
 

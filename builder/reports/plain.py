@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from builder.util.text import size as size
 
 
-def plain(value: Any, *, finite: bool = True) -> Any:
+def plain(value: object, *, finite: bool = True) -> Any:
     """`value` as JSON types; numbers that JSON lacks become the texts `inf`, `-inf` and `nan` (unless not `finite`).
 
     Raises TypeError for what has no plain form, rather than writing a guess.
@@ -43,7 +43,7 @@ def plain(value: Any, *, finite: bool = True) -> Any:
     raise TypeError(f"{type(value).__name__} has no plain form: {value!r}")
 
 
-def leaves(value: Any, *, prefix: str = "", separator: str = ".") -> Iterator[tuple[str, Any]]:
+def leaves(value: object, *, prefix: str = "", separator: str = ".") -> Iterator[tuple[str, Any]]:
     """Each leaf of nested mappings with its joined key; an empty mapping is a leaf."""
     if isinstance(value, Mapping) and (value or not prefix):
         for key, entry in value.items():
@@ -72,7 +72,7 @@ def system_name(target: str) -> str:
     return f"{_SYSTEMS.get(system, system)} {target.removeprefix(system).replace('_', '.')}"
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """A measured value in at most four significant digits; whole numbers in full."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
@@ -81,7 +81,7 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def value_text(name: str, value: Any) -> str:
+def value_text(name: str, value: object) -> str:
     """A measured value by its name: sizes in bytes as people say them, the rest as numbers."""
     if name.rpartition(".")[2].endswith("bytes") and isinstance(value, (int, float)) and not isinstance(value, bool):
         return size(round(value))

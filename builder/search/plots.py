@@ -50,7 +50,7 @@ def write_page(file: Path, title: str, trials: Sequence[Trial], winner: Trial | 
             hint=extra("search"),
         ) from error
 
-    def div(figure: Any, name: str, *, first: bool) -> str:
+    def div(figure: object, name: str, *, first: bool) -> str:
         return str(plotly.io.to_html(figure, include_plotlyjs=first, full_html=False, div_id=name, config=_CONTROLS))
 
     measured = [trial for trial in trials if trial.values]

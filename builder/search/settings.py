@@ -109,7 +109,7 @@ class Constraint(Part):
 def _named(field: str) -> BeforeValidator:
     """Let an entry leave out `field` where its name says it already."""
 
-    def fill(entries: Any) -> Any:
+    def fill(entries: object) -> Any:
         if not isinstance(entries, Mapping):
             return entries
         return {n: {field: n, **e} if isinstance(e, Mapping) else e for n, e in entries.items()}

@@ -35,7 +35,7 @@ class Suggesting(Protocol):
         """Choose a number."""
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """A value as the command line writes it."""
     if isinstance(value, list):
         return f"[{','.join(text_of(item) for item in value)}]"

@@ -40,7 +40,7 @@ class PendingTrial:
 class Study:
     """A study on disk, used by one process at a time."""
 
-    def __init__(self, file: Path, search: Search, what: Mapping[str, Any]) -> None:
+    def __init__(self, file: Path, search: Search, what: Mapping[str, object]) -> None:
         """Open the study in `file`, or begin one; `what` tells what is searched, and must be what it was.
 
         Raises UnfitEnvironmentError where Optuna is missing, and ConfigurationError for a study of something else.
@@ -144,7 +144,7 @@ class Study:
             params = trial.params or trial.system_attrs.get("fixed_params", {})
             yield identity({name: params[name] for name in self._search.space if name in params}), trial
 
-    def _new_point(self, trials: Sequence[Any]) -> Point | None:
+    def _new_point(self, trials: Sequence[object]) -> Point | None:
         """A point that was not tried: the sampler's, else one of those that are left."""
         tried = {text for text, _ in self._tried()}
         number = len(trials)
@@ -163,7 +163,7 @@ class Study:
                 return point
         return None
 
-    def _drawn(self, trials: Sequence[Any], number: int, attempt: int) -> Point:
+    def _drawn(self, trials: Sequence[object], number: int, attempt: int) -> Point:
         """What the sampler proposes; in a copy of the study, so that repeated settings leave no trial behind."""
         copy = self._optuna.create_study(directions=self._study.directions, sampler=self._sampler(number, attempt + 1))
         copy.add_trials(trials)
@@ -209,7 +209,7 @@ def _quiet(optuna: Any) -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> str | None:
     """Say in which parts two descriptions differ, None where they do not."""
     different = [name for name in now if before.get(name) != now[name]]
     return f"other {' and '.join(different)}" if different else None

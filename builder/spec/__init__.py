@@ -22,14 +22,14 @@ from builder.spec.outputs import Classifier, Metadata, Outputs
 from builder.spec.precision import AutoPrecision, Precision
 from builder.spec.source_kinds import Source
 from builder.spec.substitutions import Substitution
-from builder.spec.target import Format, Target, target_of_format
+from builder.spec.target import DEFAULT_FORMAT, FORMATS, Format, FormatKind, Target, target_of_format
 from builder.spec.tracking import Tracking
 
 SCHEMA_VERSION = 1
 """The version of the recipe format; a recipe that says another is refused."""
 
 
-def _kind_from_name(entries: Any) -> Any:
+def _kind_from_name(entries: object) -> Any:
     """Let an entry of a named mapping leave out `kind` when its name says it already."""
     if not isinstance(entries, Mapping):
         return entries
@@ -69,7 +69,7 @@ class BuildSpec(Part):
     precision: Precision
     compression: Annotated[dict[str, Compression], BeforeValidator(_kind_from_name)] = {}
     target: Target
-    format: Format = "mlpackage"
+    format: Format = DEFAULT_FORMAT
     data: Annotated[dict[str, Data], BeforeValidator(_kind_from_name)] = {}
     """Data by names of your own, to which checks and calibration refer."""
     checks: Annotated[dict[str, Check], BeforeValidator(_kind_from_name)] = {}
@@ -83,6 +83,11 @@ class BuildSpec(Part):
     def system(self) -> Target:
         """The oldest system that the artifact runs on: `target`, or the first with Core AI where the format is that."""
         return target_of_format(self.target, self.format)
+
+    @property
+    def format_kind(self) -> FormatKind:
+        """What settings depend on of the format."""
+        return FORMATS[self.format]
 
     @property
     def artifact_inputs(self) -> dict[str, ImageInput | TensorInput]:

@@ -78,14 +78,14 @@ class ImageInput(Part):
     """What the model itself calls this input, where the artifact shall call it otherwise."""
 
 
-def _of_numbers(value: Any) -> Any:
+def _of_numbers(value: object) -> Any:
     """Refuse lists that are not an array of numbers."""
     if isinstance(value, list) and _lengths(value) is None:
         raise ValueError("must be numbers in lists of one length at each depth, as an array is")
     return value
 
 
-def _lengths(value: Any) -> tuple[int, ...] | None:
+def _lengths(value: object) -> tuple[int, ...] | None:
     """The shape of nested lists of finite numbers, None where they have none."""
     if not isinstance(value, list):
         return () if isinstance(value, bool | int | float) and math.isfinite(value) else None
@@ -133,7 +133,7 @@ class ConstantInput(Part):
 Input = Annotated[ImageInput | TensorInput | ConstantInput, Field(discriminator="kind")]
 
 
-def _constant_unless_kind(entries: Any) -> Any:
+def _constant_unless_kind(entries: object) -> Any:
     """Let an input be `{constant: 16000}`, without a kind."""
     if not isinstance(entries, Mapping):
         return entries

@@ -17,7 +17,7 @@ _REFERRING = ("checks", "compression")
 """Sections whose entries may have `data`."""
 
 
-def spec_of(config: Mapping[str, Any]) -> BuildSpec:
+def spec_of(config: Mapping[str, object]) -> BuildSpec:
     """Return the BuildSpec of a composed configuration, with named data in the places that refer to it.
 
     So the key of a stage has the data that the stage reads, and no other. Raises pydantic's ValidationError.

@@ -43,7 +43,7 @@ class ImageOutput(Part):
 Output = Annotated[TensorOutput | ImageOutput, Field(discriminator="kind")]
 
 
-def _tensor_unless_said(entries: Any) -> Any:
+def _tensor_unless_said(entries: object) -> Any:
     """Let an output be named without any setting (`logits:`), and be an array unless it says another kind."""
     if not isinstance(entries, Mapping):
         return entries

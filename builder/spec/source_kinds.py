@@ -26,11 +26,11 @@ from builder.spec.source import (
 from builder.util.lazy import resolve
 
 
-def _never(_: Any) -> bool:
+def _never(_: object) -> bool:
     return False
 
 
-def _nowhere(_: Any) -> str | None:
+def _nowhere(_: object) -> str | None:
     return None
 
 
@@ -46,7 +46,7 @@ def _of_hub(source: Any) -> str | None:
     return None if source.model is None else f"https://huggingface.co/{source.model}{revision}"
 
 
-def _always(_: Any) -> bool:
+def _always(_: object) -> bool:
     return True
 
 

@@ -14,6 +14,8 @@ Format = Literal["mlpackage", "mlmodel", "aimodel"]
 """`mlpackage` holds an ML program (iOS 15 on), `mlmodel` a neural network (up to iOS 14), `aimodel` a Core AI program
 (iOS 27 on; experimental until coreai-core is 1.0)."""
 
+DEFAULT_FORMAT: Format = "mlpackage"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FormatKind:
@@ -27,11 +29,15 @@ class FormatKind:
     """The iOS release that it begins with, below which a target stands for that one."""
     is_of_coremltools: bool = True
     """Whether coremltools has a name for its targets."""
+    is_program: bool = True
+    """Whether it holds a program: states, several functions, integers and a precision for each operator need one."""
+    is_analysed: bool = False
+    """Whether intervals are known of its operators' values, and so which of them half precision cannot hold."""
 
 
 FORMATS: Mapping[str, FormatKind] = {
-    "mlpackage": FormatKind(backend="coreml"),
-    "mlmodel": FormatKind(backend="coreml"),
+    "mlpackage": FormatKind(backend="coreml", is_analysed=True),
+    "mlmodel": FormatKind(backend="coreml", is_program=False),
     # Core AI knows torch.export alone; what is traced becomes an exported program by way of Core ML
     "aimodel": FormatKind(
         backend="coreai", capture_methods=("export", "trace"), first_generation=27, is_of_coremltools=False

@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.stages import CapturedProgram, MeasuredSteps, PreparedModel, SealedPackage
 from builder.backends import backend_of
@@ -25,7 +24,7 @@ def measure(
     prepared: PreparedModel,
     captured: CapturedProgram,
     sealed: SealedPackage,
-    models: tuple[Any, Any],
+    models: tuple[object, object],
     between: Sequence[Path],
     progress: Progress,
 ) -> MeasuredSteps | None:

@@ -24,7 +24,7 @@ class Change:
         return f"{self.label}: {short(self.old)} -> {short(self.new)}"
 
 
-def nearest_changes(store: Store, stage: str, inputs: Mapping[str, Any]) -> tuple[Change, ...] | None:
+def nearest_changes(store: Store, stage: str, inputs: Mapping[str, object]) -> tuple[Change, ...] | None:
     """Return how `inputs` differ from those of the nearest stored result of `stage`, the newest of equally near ones.
 
     None where the stage never ran. Where `inputs` say nothing of an earlier stage (`after …`), nothing is compared.
@@ -38,7 +38,7 @@ def nearest_changes(store: Store, stage: str, inputs: Mapping[str, Any]) -> tupl
     return None if best is None else best[2]
 
 
-def changes_between(action: ActionResult, inputs: Mapping[str, Any]) -> tuple[Change, ...]:
+def changes_between(action: ActionResult, inputs: Mapping[str, object]) -> tuple[Change, ...]:
     """The inputs that differ, sorted by label; secrets are in neither."""
     inputs = redacted_values(dict(inputs))
     known = any(label.startswith("after ") for label in inputs)
@@ -50,7 +50,7 @@ def changes_between(action: ActionResult, inputs: Mapping[str, Any]) -> tuple[Ch
     )
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value on a line: digests are cut, long texts too."""
     text = str(value)
     if text.startswith("sha256:"):

@@ -82,7 +82,7 @@ PARTS: Mapping[str, str] = {
 }
 """What is a part of a section: the section it belongs to."""
 
-_READ_BY = {"artifact_inputs": "input"}
+_READ_BY = {"artifact_inputs": "input", "format_kind": "format"}
 """Properties of a spec that read a section of another name."""
 
 _NO_STAGE = ("schema_version", "tracking", "data", "lint")
@@ -242,7 +242,7 @@ def named_in(spec: BuildSpec, names: tuple[str, ...]) -> Iterator[Named]:
         yield from _named(getattr(spec, name), field.annotation, tuple(field.metadata), section)
 
 
-def _named(value: Any, annotation: Any, marks: tuple[Any, ...], key: str) -> Iterator[Named]:
+def _named(value: object, annotation: object, marks: tuple[object, ...], key: str) -> Iterator[Named]:
     if isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
             inner = f"{key}.{field.alias or name}"
@@ -268,7 +268,7 @@ def _named(value: Any, annotation: Any, marks: tuple[Any, ...], key: str) -> Ite
                 yield Named(key=key, text=value, is_code=is_code)
 
 
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, key: str) -> Iterator[tuple[str, Any]]:
     """Every leaf of nested mappings and lists with its dotted key; what is empty is a leaf."""
     children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     found = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from builder import __version__
 from builder.store.digests import digest_of
@@ -20,6 +19,6 @@ def tool_versions(packages: Iterable[str] = ()) -> dict[str, str]:
     return found | {name: installed_version(name) for name in (*TOOLS, *packages)}
 
 
-def stage_key(stage: str, inputs: Mapping[str, Any]) -> str:
+def stage_key(stage: str, inputs: Mapping[str, object]) -> str:
     """`sha256:` over the stage and all its inputs, by label (see `builder.store.inputs`)."""
     return digest_of({"stage": stage, "inputs": dict(inputs)})

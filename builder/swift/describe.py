@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.record import BuildRecord
 from builder.backends.description import ArtifactDescription
@@ -114,9 +113,9 @@ def _artifact(path: Path, digest: str) -> Artifact:
 
 def _package(
     artifact: Artifact,
-    described: Mapping[str, Any],
-    functions: Mapping[str, Mapping[str, Any]],
-    states: Sequence[Mapping[str, Any]],
+    described: Mapping[str, object],
+    functions: Mapping[str, Mapping[str, object]],
+    states: Sequence[Mapping[str, object]],
     labels: Sequence[str],
     shown: Mapping[str, str],
     *,

@@ -116,7 +116,7 @@ class Feature:
         return said
 
 
-def features(described: Iterable[Mapping[str, Any]], *, taken: Sequence[str] = ()) -> tuple[Feature, ...]:
+def features(described: Iterable[Mapping[str, object]], *, taken: Sequence[str] = ()) -> tuple[Feature, ...]:
     """The features of one side of a function, as descriptions of artifacts have them.
 
     Raises ConfigurationError for a kind that no Swift is written for.
@@ -148,7 +148,7 @@ def _feature(given: Mapping[str, Any], id_: str) -> Feature:
     )
 
 
-def _is_levels(given: Mapping[str, Any]) -> bool:
+def _is_levels(given: Mapping[str, object]) -> bool:
     """Whether an array of Core AI holds the levels of a picture."""
     is_array = given["kind"] == "tensor" and given.get("dtype") == "uint8"
     return is_array and given.get("color_layout") in ("RGB", "BGR", "G")

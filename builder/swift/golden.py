@@ -24,6 +24,7 @@ from builder.spec.checks import ComparisonLimits, ParityCheck
 from builder.spec.coverage import data_of
 from builder.spec.data import Data, NoiseData, PhotographsData
 from builder.spec.inputs import ImageInput, TensorInput
+from builder.spec.target import FORMATS
 from builder.swift.features import Feature
 from builder.swift.interface import Function, Package
 from coreml_runtime import Model, load
@@ -152,7 +153,7 @@ def _parity(spec: BuildSpec) -> ParityCheck | None:
     return next((check for check in spec.checks.values() if isinstance(check, ParityCheck)), None)
 
 
-def _as_given(function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
+def _as_given(function: Function, given: Mapping[str, object]) -> dict[str, Any]:
     """The values as the runtime takes them: those of a picture for Core AI as levels."""
     features = {each.name: each for each in function.inputs}
     return {name: _for_runtime(features[name], value) for name, value in given.items()}
@@ -195,7 +196,7 @@ def _input(feature: Feature, value: Any) -> Value:
     return Value(entry={"kind": feature.kind, "text": str(value)})
 
 
-def _array(feature: Feature, value: Any) -> Value:
+def _array(feature: Feature, value: object) -> Value:
     array = np.asarray(value)
     kind, dtype = ("integers", "<i4") if feature.is_whole else ("floats", "<f4")
     return Value(entry={"kind": kind, "shape": list(array.shape) or [1]}, data=array.astype(dtype).tobytes())
@@ -219,7 +220,7 @@ def _output(feature: Feature, answer: Mapping[str, Any], package: Package) -> Va
     return Value(entry=entry | ({} if feature.kind == "number" else {"decisive": _is_decisive(answer)}))
 
 
-def _is_decisive(answer: Mapping[str, Any]) -> bool:
+def _is_decisive(answer: Mapping[str, object]) -> bool:
     shares = next((value for value in answer.values() if isinstance(value, Mapping)), {})
     best = sorted(map(float, shares.values()), reverse=True)[:2]
     return len(best) < 2 or best[0] - best[1] > DECISIVE
@@ -248,7 +249,7 @@ def _limits(package: Package, spec: BuildSpec | None, boxes: float | None) -> di
     typed = {"cpu": own, "others": own}
     names = {"coreml": "coreML", "coreai": "coreAI"}
     limits = {names[framework]: typed for framework in package.frameworks}
-    if any(artifact.suffix == "mlmodel" for artifact in package.artifacts):
+    if any(not FORMATS[artifact.suffix].is_program for artifact in package.artifacts):
         half = _limit(spec, half=True, boxes=boxes)
         limits["coreML"] = {"cpu": own, "others": {name: min(own[name], half[name]) for name in own} | _nothing()}
     return limits

@@ -155,7 +155,7 @@ def _is_class_map(output: Feature) -> bool:
 
 
 def functions_of(
-    described: Mapping[str, Any], functions: Mapping[str, Mapping[str, Any]], method: str = "predict"
+    described: Mapping[str, object], functions: Mapping[str, Mapping[str, Any]], method: str = "predict"
 ) -> tuple[Function, ...]:
     """The methods for an artifact: one for each of its functions, or one."""
     named = functions or {"": described}

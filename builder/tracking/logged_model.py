@@ -30,7 +30,7 @@ class Logged:
     note: str = ""
 
 
-def log_model(client: Any, entry: Entry, folder: Path, experiment: str, run_id: str) -> Logged:
+def log_model(client: object, entry: Entry, folder: Path, experiment: str, run_id: str) -> Logged:
     """Make the artifact in `folder` a logged model of the run, once, and return its id.
 
     An artifact that cannot be loaded is not a model that MLflow could serve, and older servers have no models: the note

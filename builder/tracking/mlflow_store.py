@@ -229,7 +229,7 @@ def _log_values(client: Any, run_id: str, entry: Entry, model_id: str | None) ->
         client.log_batch(run_id, tags=batch)
 
 
-def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def _batches(items: Sequence[object], size: int) -> Iterator[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

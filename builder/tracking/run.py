@@ -90,7 +90,7 @@ def _datasets(record: BuildRecord) -> Iterator[TrackedDataset]:
         )
 
 
-def config_params(config: Mapping[str, Any]) -> dict[str, str]:
+def config_params(config: Mapping[str, object]) -> dict[str, str]:
     """The parameters of a run: each value of a composed recipe by its key, with a digest for what MLflow would cut."""
     params: dict[str, str] = {}
     for path, value in leaves(plain(config)):
@@ -107,7 +107,7 @@ def metric_key(path: str) -> str:
     return key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 9]}_{_digest(path)[:8]}"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST_VALUE else f"sha256:{_digest(text)} (too long for MLflow: see {CONFIG_FILE})"
 
@@ -148,7 +148,7 @@ def _named(record: BuildRecord) -> Iterator[tuple[str, CheckReport]]:
         yield metric_key(check.name if names.count(check.name) == 1 else f"{check.name}_{check.engine}"), check
 
 
-def _output_figures(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _output_figures(name: str, values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
     """Each measured number as `name/measure`, and those of one output as `name/output/measure`."""
     for path, value in leaves(dict(values), separator="/"):
         number = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value

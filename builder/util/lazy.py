@@ -14,7 +14,7 @@ def resolve(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def call(path: str, arguments: Mapping[str, Any]) -> Any:
+def call(path: str, arguments: Mapping[str, object]) -> Any:
     """Call the function `package.module:name` with those of `arguments` that its parameters name."""
     function = resolve(path)
     return function(**{name: arguments[name] for name in signature(function).parameters})

@@ -136,7 +136,7 @@ def around_import(name: str, context: Callable[[], Any]) -> Iterator[None]:
 
 
 @contextmanager
-def placeholder(name: str, attributes: Mapping[str, Any]) -> Iterator[None]:
+def placeholder(name: str, attributes: Mapping[str, object]) -> Iterator[None]:
     """Let `from name import attribute` give these attributes in this block, unless `name` is imported already."""
     if name in sys.modules:
         yield

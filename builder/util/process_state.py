@@ -155,7 +155,7 @@ def _torch_settings() -> dict[str, Any]:
     return {} if torch is None else {name: get(torch) for name, get in _TORCH.items()}
 
 
-def _restore_torch(before: Mapping[str, Any]) -> None:
+def _restore_torch(before: Mapping[str, object]) -> None:
     torch = sys.modules.get("torch")
     for name, value in before.items():
         if _TORCH[name](torch) != value:
@@ -163,7 +163,7 @@ def _restore_torch(before: Mapping[str, Any]) -> None:
             set_again(value)
 
 
-def _quietly(work: Callable[..., Any], *arguments: Any) -> None:
+def _quietly(work: Callable[..., Any], *arguments: object) -> None:
     """Do what may be impossible by now: a handler is set by the main thread alone, a copy may be closed."""
     with contextlib.suppress(ValueError, TypeError, OSError):
         work(*arguments)

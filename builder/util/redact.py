@@ -85,7 +85,7 @@ def redacted(text: str) -> str:
     return text
 
 
-def redacted_values(value: Any) -> Any:
+def redacted_values(value: object) -> Any:
     """The same for every text in nested mappings and lists; names of mappings stay."""
     if isinstance(value, str):
         return without_secrets(value)

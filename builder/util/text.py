@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from builder.util.redact import without_addresses, without_environment
 
@@ -13,6 +14,12 @@ _UNSHOWN = re.compile(
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet computes."""
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """`a, b and 4 more`: the first names of a list that may be long."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def visible(text: str) -> str:

@@ -53,11 +53,11 @@ def import_object(path: str, *, key: str) -> Any:
 def call(
     function: Any,
     what: str,
-    *args: Any,
+    *args: object,
     key: str,
     error: type[BuilderError],
     code: str,
-    arguments: Mapping[str, Any] = MappingProxyType({}),
+    arguments: Mapping[str, object] = MappingProxyType({}),
 ) -> Any:
     """Call a user's function with `args` and the keyword arguments `arguments`, whatever those are named.
 

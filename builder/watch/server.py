@@ -54,7 +54,7 @@ class LiveReport:
         """Where a browser finds it."""
         return f"http://127.0.0.1:{self.port}/"
 
-    def show(self, state: Mapping[str, Any], report: Path | None) -> None:
+    def show(self, state: Mapping[str, object], report: Path | None) -> None:
         """Tell every open page how things are; `report` is the page of the last build."""
         with self._changed:
             self._version += 1
@@ -97,7 +97,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
         self.live = live
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A browser that went away is not worth a traceback."""
 
 
@@ -157,5 +157,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("Cache-Control", "no-store")
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the terminal is for builds."""

@@ -35,7 +35,7 @@ class Known:
 
     def __init__(
         self,
-        stored: Any = None,
+        stored: object = None,
         dtype: torch.dtype | None = None,
         *,
         make: Callable[[], Any] | None = None,
@@ -85,7 +85,7 @@ class Bound:
         """Whether nothing has to wait for the run."""
         return not (self.tensors or self.groups or self.converted)
 
-    def gather(self, frame: list[Any]) -> dict[str, Any]:
+    def gather(self, frame: list[object]) -> dict[str, Any]:
         """The arguments that a run provides, as keywords."""
         arguments = {name: frame[slot] for name, slot in self.tensors}
         for name, members in self.groups:
@@ -159,11 +159,11 @@ def _items(value: Any) -> tuple[Any, ...]:
     return tuple(value.reshape(-1).tolist())
 
 
-def _ints(value: Any) -> tuple[Any, ...]:
+def _ints(value: object) -> tuple[Any, ...]:
     return tuple(map(whole, _items(value)))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
     return value
@@ -173,7 +173,7 @@ def _strings(value: Any) -> tuple[str, ...]:
     return tuple(_text(each) for each in ((value,) if isinstance(value, str) else value))
 
 
-def _truth(value: Any) -> tuple[bool, ...]:
+def _truth(value: object) -> tuple[bool, ...]:
     return tuple(bool(each) for each in _items(value))
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 def unpack_bits(packed: Bytes, bits: int, count: int, *, most_significant_first: bool = False) -> Bytes:

@@ -173,7 +173,7 @@ def matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
     )
 
 
-def _is_half(constant: Any) -> bool:
+def _is_half(constant: object) -> bool:
     """Whether a number is one that half precision has; anything but a float is."""
     return not isinstance(constant, float) or constant == torch.tensor(constant).to(torch.float16).item()
 
@@ -223,7 +223,7 @@ class Blocks:
     frame: Frame
     execution: Execution
 
-    def __call__(self, index: int, *arguments: Any) -> tuple[Any, ...]:
+    def __call__(self, index: int, *arguments: object) -> tuple[Any, ...]:
         """The outputs of a block for its inputs."""
         block = self.blocks[index]
         for slot, value in zip(block.inputs, arguments, strict=True):

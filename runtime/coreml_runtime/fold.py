@@ -71,7 +71,7 @@ def _decompressed(
     return (Known(make=lambda: checked()[0], outline=outline),)
 
 
-def _finish(operation: Operation, kernel: Kernel, value: Any, index: int, precision: Precision) -> Any:
+def _finish(operation: Operation, kernel: Kernel, value: object, index: int, precision: Precision) -> Any:
     declared = operation.outputs[index].type
     finish = finisher(declared, precision, rounds=not is_exact(kernel))
     if finish is None:
@@ -85,7 +85,7 @@ def _is_small(declared: object) -> bool:
     return None not in declared.shape and math.prod(size or 0 for size in declared.shape) <= _SMALL
 
 
-def _no_block(index: int, *_arguments: Any) -> tuple[Any, ...]:
+def _no_block(index: int, *_arguments: object) -> tuple[Any, ...]:
     raise ModelError(f"block {index} of an operator without blocks")
 
 

@@ -39,7 +39,7 @@ class ProgramNetwork:
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, torch.Tensor], record: dict[str, Any] | None
+        self, inputs: dict[str, object], *, states: dict[str, torch.Tensor], record: dict[str, object] | None
     ) -> dict[str, Any]:
         """Outputs by name."""
         plan = self.plan if record is None or self.detailed is None else self.detailed()
@@ -56,7 +56,7 @@ class ProgramNetwork:
         """What returned values are called outside."""
         return tuple(self.renamed.get(value, value) for value in values)
 
-    def frame(self, plan: Plan, inputs: Mapping[str, Any], states: Mapping[str, torch.Tensor]) -> Frame:
+    def frame(self, plan: Plan, inputs: Mapping[str, object], states: Mapping[str, torch.Tensor]) -> Frame:
         """The slots of `plan` with the inputs and states in theirs."""
         frame: Frame = [None] * plan.slots
         for entry, slot in plan.inputs:
@@ -68,7 +68,7 @@ class ProgramNetwork:
             frame[slot] = self._enter(entry, inputs[entry.name])
         return frame
 
-    def _enter(self, entry: Named, value: Any) -> Any:
+    def _enter(self, entry: Named, value: object) -> Any:
         """An input in the type that holds it."""
         finish = finisher(entry.type, self.plan.precision, rounds=True)
         try:
@@ -119,7 +119,7 @@ def _constants(plan: Plan) -> set[int]:
     return _storages(each.value for each in plan.block.outputs if isinstance(each, Known))
 
 
-def _storages(values: Iterable[Any]) -> set[int]:
+def _storages(values: Iterable[object]) -> set[int]:
     """Addresses of the memory behind tensors: what a caller gets must not be memory that somebody else uses."""
     return {value.untyped_storage().data_ptr() for value in values if isinstance(value, torch.Tensor)}
 

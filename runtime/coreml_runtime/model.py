@@ -31,7 +31,7 @@ class Network(Protocol):
     """What computes: an ML program's plan, a neural network, a pipeline."""
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, torch.Tensor], record: dict[str, Any] | None
+        self, inputs: dict[str, object], *, states: dict[str, torch.Tensor], record: dict[str, object] | None
     ) -> dict[str, Any]:
         """Outputs by name from checked inputs by name; `record`, if given, takes every value computed on the way."""
 
@@ -50,13 +50,13 @@ class State:
     def __repr__(self) -> str:
         return f"<state {self._features}>"
 
-    def read_state(self, name: str) -> np.ndarray[Any, Any]:
+    def read_state(self, name: str) -> np.ndarray:
         """A copy of the state's value (fp16 as float32)."""
         value = self._find(name)
         array = to_numpy(value.to(torch.float32, copy=True) if value.is_floating_point() else value.clone())
         return array.reshape(()) if self._features[name].scalar else array
 
-    def write_state(self, name: str, value: Any) -> None:
+    def write_state(self, name: str, value: object) -> None:
         """Replace the state's value by one of the same shape."""
         tensor = self._find(name)
         try:
@@ -112,7 +112,7 @@ class Model:
         return State(self.states, tensors)
 
     def predict(
-        self, inputs: Mapping[str, Any], *, state: State | None = None, intermediates: Intermediates | None = None
+        self, inputs: Mapping[str, object], *, state: State | None = None, intermediates: Intermediates | None = None
     ) -> dict[str, Any]:
         """Outputs by name. `inputs` are numpy arrays, torch tensors, numbers or PIL images, as the model declares them.
 
@@ -236,7 +236,7 @@ def _allows(network: Network) -> Allows:
     return lambda feature, shape: network.allows(feature, shape)
 
 
-def _chosen(record: Mapping[str, Any], names: Intermediates) -> dict[str, Any]:
+def _chosen(record: Mapping[str, object], names: Intermediates) -> dict[str, Any]:
     wanted = list(record) if names == "all" else [names] if isinstance(names, str) else list(names)
     unknown = [name for name in wanted if name not in record]
     if unknown:

@@ -21,7 +21,7 @@ Neither may change in place.
 
 
 def run_observed(
-    model: Model, inputs: Mapping[str, Any], observe: Observer, *, state: State | None = None
+    model: Model, inputs: Mapping[str, object], observe: Observer, *, state: State | None = None
 ) -> dict[str, Any]:
     """The outputs by name, as the program holds them. Operators inside control flow are one with their outer one.
 
@@ -55,7 +55,7 @@ def run_observed(
     return {network.renamed.get(name, name): value for name, value in results.items()}
 
 
-def _run(step: Step, frame: list[Any], execution: Execution) -> None:
+def _run(step: Step, frame: list[object], execution: Execution) -> None:
     try:
         step.run(frame, execution)
     except RuntimeFailure:

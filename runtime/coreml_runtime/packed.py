@@ -88,7 +88,7 @@ def _prepare_small(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[st
     return partial(_small, bias=arguments.get("bias")), lambda original: original.flatten(1).clone()
 
 
-def _is_pointwise(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]) -> bool:
+def _is_pointwise(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, object]) -> bool:
     geometry = _geometry(weight, x, arguments)
     if geometry is None or weight[2:] != (1, 1):
         return False

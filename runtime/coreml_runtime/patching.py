@@ -38,7 +38,7 @@ class StateProxy:
         except RuntimeFailure as error:
             raise RuntimeError(str(error)) from error
 
-    def write_state(self, name: str, value: Any) -> None:
+    def write_state(self, name: str, value: object) -> None:
         """Replace the value; RuntimeError for an unknown name or another shape."""
         try:
             self.state.write_state(name, value)
@@ -60,7 +60,7 @@ class Proxy:
         compute_units: str = "ALL",
         function_name: str = "",
         optimization_hints: dict[str, str] | None = None,
-        asset: Any = None,
+        asset: object = None,
     ) -> None:
         del compute_units, optimization_hints
         if asset is not None:
@@ -78,7 +78,7 @@ class Proxy:
         """Any: a model that is too new fails with the names of what is missing."""
         return _NEWEST_SPECIFICATION
 
-    def predict(self, data: dict[str, Any], state: StateProxy | None = None) -> dict[str, Any]:
+    def predict(self, data: dict[str, object], state: StateProxy | None = None) -> dict[str, Any]:
         """One prediction."""
         started = time.perf_counter_ns()
         try:
@@ -88,7 +88,7 @@ class Proxy:
         finally:
             self._predict_duration = time.perf_counter_ns() - started
 
-    def batchPredict(self, data: list[dict[str, Any]]) -> list[dict[str, Any]]:  # noqa: N802 - the native class's name
+    def batchPredict(self, data: list[dict[str, object]]) -> list[dict[str, Any]]:  # noqa: N802 - the native class's name
         """One prediction after the other."""
         return [self.predict(each) for each in data]
 
@@ -128,7 +128,7 @@ class _Patch:
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []
 
-    def replace(self, owner: Any, name: str, value: Any) -> None:
+    def replace(self, owner: object, name: str, value: object) -> None:
         self._originals.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
@@ -226,7 +226,7 @@ def _careful(original: Any) -> Any:
 def _remembering(original: Any) -> Any:
     """Note whether a model was made with skip_model_load: such a model is not to predict."""
 
-    def _get_proxy_and_spec(self: Any, *arguments: Any, **keywords: Any) -> Any:
+    def _get_proxy_and_spec(self: Any, *arguments: object, **keywords: object) -> Any:
         self._builder_skipped = bool(keywords.get("skip_model_load", False))
         return original(self, *arguments, **keywords)
 
@@ -251,7 +251,7 @@ def _ensure_proxy(model: Any) -> None:
 
 
 def _predicting(original: Any) -> Any:
-    def predict(self: Any, data: Any, state: Any = None) -> Any:
+    def predict(self: object, data: object, state: object = None) -> Any:
         _ensure_proxy(self)
         return original(self, data, state)
 

@@ -25,7 +25,7 @@ def color_layout(model: Any, name: str) -> str | None:
     return str(found) if found else None
 
 
-def own_metadata(specification: Any) -> Mapping[str, Any]:
+def own_metadata(specification: object) -> Mapping[str, Any]:
     """What an `.aimodel`'s maker wrote down for apps; empty for other models."""
     metadata = getattr(specification, "metadata", None)
     own = metadata.get("creatorDefinedMetadata") if isinstance(metadata, Mapping) else None

@@ -33,7 +33,7 @@ class Pipeline:
     stages: tuple[Model, ...]
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
+        self, inputs: dict[str, object], *, states: dict[str, Tensor], record: dict[str, object] | None
     ) -> dict[str, Any]:
         """Outputs by name. A stage reads inputs and what earlier stages wrote; a later value replaces an earlier."""
         values, origins = dict(inputs), dict(self.interface.inputs)
@@ -62,7 +62,7 @@ class Pipeline:
         )
 
 
-def fit(feature: Feature, value: Any, origin: Feature | None, stage: int) -> Any:
+def fit(feature: Feature, value: object, origin: Feature | None, stage: int) -> Any:
     """A value as the stage declares it: dtype, shape where only unit dimensions differ, order of channels."""
     if isinstance(feature, ArrayFeature) and isinstance(value, Tensor):
         value = value.to(_DTYPES[feature.dtype])
@@ -90,7 +90,7 @@ class Suppression:
     interface: Interface
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
+        self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, object] | None
     ) -> dict[str, Any]:
         """Kept confidences (M, C) and coordinates (M, 4), best first (NonMaximumSuppression.proto)."""
         del states, record

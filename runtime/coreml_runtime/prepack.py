@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -175,7 +174,7 @@ class PrepackedKernel:
     fresh: bool = True
     activates: bool = False
 
-    def __call__(self, *, x: Tensor, **activation: Any) -> Tensor:
+    def __call__(self, *, x: Tensor, **activation: object) -> Tensor:
         """The operation on x, and an activation."""
         packed = self.packed
         weight = self.packer.reordered(self) if packed is None else packed
@@ -190,7 +189,9 @@ class ShapeSpecializedKernel:
     `plain` is the operation on the weight as it is, with the keywords `x`, `weight` and those of `arguments`.
     """
 
-    def __init__(self, type_: str, plain: Kernel, weight: Known, arguments: Mapping[str, Any], packer: Packer) -> None:
+    def __init__(
+        self, type_: str, plain: Kernel, weight: Known, arguments: Mapping[str, object], packer: Packer
+    ) -> None:
         """Nothing is read yet."""
         self._type, self._plain, self._arguments, self._packer = type_, plain, arguments, packer
         outline = weight.outline
@@ -202,7 +203,7 @@ class ShapeSpecializedKernel:
         if self._packs:
             packer.expect()
 
-    def __call__(self, x: Tensor, **given: Any) -> Tensor:
+    def __call__(self, x: Tensor, **given: object) -> Tensor:
         """The operation on x; `given` are arguments that depend on its shape."""
         shape, kernel = self._kernel
         if shape != x.shape:
@@ -219,7 +220,7 @@ class ShapeSpecializedKernel:
         plain: Tensor = self._plain(x=x, weight=whole, **self._arguments, **given)
         return plain
 
-    def _prepared(self, shape: torch.Size, given: Mapping[str, Any]) -> Kernel | None:
+    def _prepared(self, shape: torch.Size, given: Mapping[str, object]) -> Kernel | None:
         """The kernel for an input of this shape; None if it has to be the plain one."""
         form = _WHERE_SHAPES_CHANGE[self._type]
         prepared = _PREPARE[form](self._size, shape, {**self._arguments, **given}) if self._packs else None

@@ -58,7 +58,7 @@ class Predictor:
         self.model, self.output = model, output
         self.layouts = {name: color_layout(model, name) for name in model.inputs}
 
-    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
+    def predict(self, model_input: object, params: Mapping[str, object] | None = None) -> Any:
         """Outputs of each prediction; each begins with fresh states.
 
         What is wrong with an input is an MlflowException of the kind that a server answers with 400.
@@ -70,12 +70,12 @@ class Predictor:
             raise _for_mlflow(error) from error
         return _gathered(results) if self.output is None else _column(results, self.output)
 
-    def _run(self, row: Mapping[str, Any], top_k: int | None) -> dict[str, Any]:
+    def _run(self, row: Mapping[str, object], top_k: int | None) -> dict[str, Any]:
         model = self.model
         outputs = labelled(model, model.predict(row, state=model.make_state() if model.states else None))
         return {name: _plain(value, top_k) for name, value in outputs.items()}
 
-    def _rows(self, given: Any) -> Iterator[dict[str, Any]]:
+    def _rows(self, given: object) -> Iterator[dict[str, Any]]:
         """The inputs of each prediction."""
         if takes_arrays(self.model):
             yield from _rows_of_arrays(self.model.inputs, given)  # type: ignore[arg-type] # arrays, as was asked
@@ -117,7 +117,7 @@ def has_batch_axis(feature: ArrayFeature) -> bool:
     return len(feature.shape) > 1 and feature.shape[0] == 1
 
 
-def _top_k(params: Mapping[str, Any] | None) -> int | None:
+def _top_k(params: Mapping[str, object] | None) -> int | None:
     value = (params or {}).get(TOP_K)
     if value is None:
         return None
@@ -148,7 +148,7 @@ def _rows_of_arrays(features: Mapping[str, ArrayFeature], given: Any) -> Iterato
         } | {name: value for name, value in arrays.items() if not value.ndim}
 
 
-def _value(feature: Feature, layout: str | None, value: Any) -> Any:
+def _value(feature: Feature, layout: str | None, value: object) -> Any:
     """One cell of a table as the model's input."""
     if not isinstance(feature, ImageFeature) and layout is None:
         return value
@@ -213,7 +213,7 @@ def _column(results: Sequence[Mapping[str, Any]], output: str) -> Any:
     return Series(values, name=output)
 
 
-def _joined(values: Sequence[np.ndarray[Any, Any]]) -> Any:
+def _joined(values: Sequence[np.ndarray]) -> Any:
     """Arrays along a first axis that counts predictions; a list where their shapes differ, as those of boxes do."""
     if len({value.shape for value in values}) > 1:
         return list(values)

@@ -27,14 +27,14 @@ def labelled(model: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def detector_labels(specification: Any) -> tuple[str, ...] | None:
+def detector_labels(specification: object) -> tuple[str, ...] | None:
     """The classes of a model that ends with non-maximum suppression; None for others."""
     if not hasattr(specification, "WhichOneof") or suppression_of(specification) is None:
         return None
     return labels_of(specification)
 
 
-def lines(outputs: Mapping[str, Any], labels: Sequence[str] | None, top: int) -> Iterator[str]:
+def lines(outputs: Mapping[str, object], labels: Sequence[str] | None, top: int) -> Iterator[str]:
     """One text for each output: a line, the `top` best classes, or (with a detector's `labels`) a line for each box."""
     for name, value in outputs.items():
         boxes = _objects(value, outputs["coordinates"], labels) if labels and name == "confidence" else ""

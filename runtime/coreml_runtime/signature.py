@@ -101,7 +101,7 @@ def _columns(feature: ArrayFeature) -> list[tuple[int, ...]]:
     return [(feature.shape[axis], *(shape[axis] for shape in shapes)) for axis in range(len(feature.shape))]
 
 
-def example(model: Model, given: Mapping[str, Any]) -> Any:
+def example(model: Model, given: Mapping[str, object]) -> Any:
     """An input of one prediction: the values `given` by name (bytes of a PNG, arrays); grey and zeros for the others.
 
     None where it would be too large.
@@ -121,7 +121,7 @@ def example(model: Model, given: Mapping[str, Any]) -> Any:
     )
 
 
-def _fitting(feature: Feature, given: Any) -> Any:
+def _fitting(feature: Feature, given: object) -> Any:
     """The value that is given where it is one of this input; else a neutral one."""
     if isinstance(feature, ImageFeature):
         return given if isinstance(given, bytes) else _png(feature.width, feature.height)
@@ -145,7 +145,9 @@ def _png(width: int, height: int) -> bytes:
     return stream.getvalue()
 
 
-def save_model(model: Model, folder: Path, *, given: Mapping[str, Any], mlflow_model: Any, **more: Any) -> None:
+def save_model(
+    model: Model, folder: Path, *, given: Mapping[str, object], mlflow_model: object, **more: object
+) -> None:
     """Write an MLflow model of a loaded artifact into a new folder, for `mlflow.pyfunc.load_model` and `mlflow models`.
 
     `given` has values for the example, `mlflow_model` is the `mlflow.models.Model` to fill in, `more` goes to

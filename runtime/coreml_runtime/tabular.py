@@ -28,7 +28,7 @@ class Tabular:
     compute: Callable[[Any, Interface, dict[str, Any]], Result]
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
+        self, inputs: dict[str, object], *, states: dict[str, Tensor], record: dict[str, object] | None
     ) -> dict[str, Any]:
         """Outputs by name."""
         del states, record
@@ -39,43 +39,43 @@ class Tabular:
         return feature.allows(shape)
 
 
-def _vector(inputs: dict[str, Any], interface: Interface) -> Tensor:
+def _vector(inputs: dict[str, object], interface: Interface) -> Tensor:
     """All inputs in the file's order, one after the other, in double precision."""
     parts = [torch.as_tensor(inputs[name]).reshape(-1).double() for name in interface.inputs if name in inputs]
     return torch.cat(parts)
 
 
-def _single(interface: Interface, value: Any) -> Result:
+def _single(interface: Interface, value: object) -> Result:
     return {next(iter(interface.outputs)): value}
 
 
-def identity(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
+def identity(message: Message, interface: Interface, inputs: dict[str, object]) -> Result:
     """Outputs are the inputs of the same name, or in the same order."""
     del message
     names = zip(interface.outputs, interface.inputs, strict=False)
     return {name: inputs[name] if name in inputs else inputs[other] for name, other in names}
 
 
-def feature_vectorizer(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
+def feature_vectorizer(message: Message, interface: Interface, inputs: dict[str, object]) -> Result:
     """The named columns one after the other."""
     parts = [torch.as_tensor(inputs[column.inputColumn]).reshape(-1).double() for column in message.inputList]
     return _single(interface, torch.cat(parts))
 
 
-def array_feature_extractor(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
+def array_feature_extractor(message: Message, interface: Interface, inputs: dict[str, object]) -> Result:
     """The elements at the indices given."""
     indices = [int(index) for index in message.extractIndex]
     return _single(interface, _vector(inputs, interface)[indices])
 
 
-def scaler(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
+def scaler(message: Message, interface: Interface, inputs: dict[str, object]) -> Result:
     """(x + shift) * scale; one value counts for all (Scaler.proto)."""
     shift = torch.tensor(list(message.shiftValue) or [0.0], dtype=torch.float64)
     scale = torch.tensor(list(message.scaleValue) or [1.0], dtype=torch.float64)
     return _single(interface, (_vector(inputs, interface) + shift) * scale)
 
 
-def normalizer(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
+def normalizer(message: Message, interface: Interface, inputs: dict[str, object]) -> Result:
     """Divided by the largest, the absolute or the Euclidean norm; a zero vector stays (Normalizer.proto)."""
     x = _vector(inputs, interface)
     order = {message.LMax: math.inf, message.L1: 1, message.L2: 2}[message.normType]
@@ -90,7 +90,7 @@ def _transformed(value: Tensor, name: str) -> Tensor:
     return 0.5 * (1 + torch.erf(value / math.sqrt(2))) if name == "Probit" else value
 
 
-def _scores(message: Message, interface: Interface, inputs: dict[str, Any]) -> Tensor:
+def _scores(message: Message, interface: Interface, inputs: dict[str, object]) -> Tensor:
     """One score a row of weights."""
     x = _vector(inputs, interface)
     rows = [torch.tensor(list(row.value), dtype=torch.float64) for row in message.weights]
@@ -100,14 +100,14 @@ def _scores(message: Message, interface: Interface, inputs: dict[str, Any]) -> T
     return torch.stack([row @ x for row in rows]) + offset
 
 
-def glm_regressor(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
+def glm_regressor(message: Message, interface: Interface, inputs: dict[str, object]) -> Result:
     """A weighted sum (GLMRegressor.proto)."""
     kind = message.DESCRIPTOR.enum_types_by_name["PostEvaluationTransform"].values_by_number
     value = _transformed(_scores(message, interface, inputs), kind[message.postEvaluationTransform].name)
     return _single(interface, value)
 
 
-def glm_classifier(message: Message, interface: Interface, inputs: dict[str, Any]) -> Result:
+def glm_classifier(message: Message, interface: Interface, inputs: dict[str, object]) -> Result:
     """Probabilities: one against the reference class, or of each class against the rest (GLMClassifier.proto)."""
     kind = message.DESCRIPTOR.enum_types_by_name["PostEvaluationTransform"].values_by_number
     scores = _transformed(_scores(message, interface, inputs), kind[message.postEvaluationTransform].name)

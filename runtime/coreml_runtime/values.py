@@ -40,7 +40,7 @@ Allows = Callable[[ArrayFeature, tuple[int, ...]], bool]
 
 
 def check_inputs(
-    features: Mapping[str, Feature], given: Mapping[str, Any], *, allows: Allows = ArrayFeature.allows
+    features: Mapping[str, Feature], given: Mapping[str, object], *, allows: Allows = ArrayFeature.allows
 ) -> dict[str, Any]:
     """Check `given` against what the model declares: arrays become tensors, images tensors (1, C, H, W) of 0 to 255.
 
@@ -67,7 +67,7 @@ def check_inputs(
     return checked
 
 
-def _check(feature: Feature, value: Any, allows: Allows) -> Any:
+def _check(feature: Feature, value: object, allows: Allows) -> Any:
     if isinstance(feature, ImageFeature):
         return decode_image(feature, value)
     if isinstance(feature, ArrayFeature):
@@ -83,7 +83,7 @@ def _check(feature: Feature, value: Any, allows: Allows) -> Any:
     return list(value)
 
 
-def _check_scalar(feature: ScalarFeature, value: Any) -> Any:
+def _check_scalar(feature: ScalarFeature, value: object) -> Any:
     if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and value.size in (1, torch.Size([1]), torch.Size([])):
         value = value.item()
     expected: tuple[type, ...] = {"int64": (int,), "double": (int, float), "string": (str,)}[feature.kind]
@@ -92,7 +92,7 @@ def _check_scalar(feature: ScalarFeature, value: Any) -> Any:
     return value
 
 
-def _check_array(feature: ArrayFeature, value: Any, allows: Allows) -> torch.Tensor:
+def _check_array(feature: ArrayFeature, value: object, allows: Allows) -> torch.Tensor:
     tensor = _as_tensor(feature, value)
     shape = tuple(tensor.shape) or (1,)
     if not allows(feature, shape):
@@ -132,7 +132,7 @@ def _check_integers(feature: ArrayFeature, tensor: torch.Tensor, low: int, high:
         )
 
 
-def _as_tensor(feature: ArrayFeature, value: Any) -> torch.Tensor:
+def _as_tensor(feature: ArrayFeature, value: object) -> torch.Tensor:
     try:
         if isinstance(value, torch.Tensor):
             if (
@@ -194,7 +194,7 @@ def encode_image(feature: ImageFeature, value: torch.Tensor) -> Any:
     return Image.fromarray(ordered.permute(1, 2, 0).contiguous().numpy())
 
 
-def encode_outputs(features: Mapping[str, Feature], values: Mapping[str, Any]) -> dict[str, Any]:
+def encode_outputs(features: Mapping[str, Feature], values: Mapping[str, object]) -> dict[str, Any]:
     """What a caller gets: images as PIL, arrays as numpy (fp16 as float32, rank 0 as (1,)), labels as they are."""
     return {name: _encode(features[name], value) for name, value in values.items() if name in features}
 
@@ -205,7 +205,7 @@ def _encode(feature: Feature, value: Any) -> Any:
     if isinstance(feature, ArrayFeature):
         if not isinstance(value, torch.Tensor):
             raise PredictionError(f"output {feature.name!r} is declared as an array, got {type(value).__name__}")
-        array: np.ndarray[Any, Any] = to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
+        array: np.ndarray = to_numpy(value).astype(_NUMPY_DTYPES[feature.dtype], copy=False)
         return array.reshape(()) if feature.scalar else array
     if isinstance(feature, ScalarFeature) and isinstance(value, torch.Tensor):
         return value.reshape(-1)[0].item()
@@ -214,12 +214,12 @@ def _encode(feature: Feature, value: Any) -> Any:
     return value
 
 
-def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
+def to_numpy(value: torch.Tensor) -> np.ndarray:
     """A tensor as a numpy array that owns its memory; rank 0 becomes shape (1,), as Core ML returns it."""
-    array: np.ndarray[Any, Any] = value.detach().contiguous().numpy()
+    array: np.ndarray = value.detach().contiguous().numpy()
     return array.reshape(1) if array.ndim == 0 else array
 
 
-def numpy_dtype(feature: ArrayFeature) -> np.dtype[Any]:
+def numpy_dtype(feature: ArrayFeature) -> np.dtype:
     """The numpy type of an array of this feature; half precision is float32, as it comes out."""
     return np.dtype(_NUMPY_DTYPES[feature.dtype])

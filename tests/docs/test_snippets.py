@@ -16,6 +16,7 @@ from PIL import Image
 
 from builder.__main__ import main
 from coreml_runtime.cli import main as runtime_command
+from tests import warm
 from tools.docs_site import ORDER
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,7 @@ def test_snippets(document, tmp_path, monkeypatch, capsys):
                 continue  # an extra that has wheels for few machines
             ran += 1
             text = (BEFORE_TIMM if "import timm" in text else "") + text
-            done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+            done = subprocess.run([warm.python(), "-c", text], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
     assert ran >= LEAST.get(document, 5)
 
@@ -126,7 +127,7 @@ def run(line: str, capsys: pytest.CaptureFixture[str], surroundings: pytest.Monk
         assert done.returncode == 0, done.stderr
     else:
         assert words[0] == "python", f"a reader cannot run this on every machine: {line}"
-        done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
+        done = subprocess.run([warm.python(), *words[1:]], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return 1
 

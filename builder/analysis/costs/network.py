@@ -59,19 +59,19 @@ class _OutlinedLayer(Layer):
     shapes: list[Shape] = field(default_factory=list)
     stored: list[int] = field(default_factory=list)
 
-    def weights(self, message: Any, shape: Sequence[int], *, axis: int = 0) -> Tensor:
+    def weights(self, message: object, shape: Sequence[int], *, axis: int = 0) -> Tensor:
         """Without numbers, but for small constants that later layers may make shapes of."""
         self._count(message, tuple(shape))
         if self.kind in _CONSTANTS and prod(shape) <= _FEW:
             return read_weights(message, shape, axis=axis, content=self.source.content)
         return torch.empty(tuple(shape), device="meta")
 
-    def later(self, message: Any, shape: Sequence[int]) -> Known:
+    def later(self, message: object, shape: Sequence[int]) -> Known:
         """The same."""
         self._count(message, tuple(shape))
         return Known(torch.empty(tuple(shape), device="meta"))
 
-    def _count(self, message: Any, shape: Shape) -> None:
+    def _count(self, message: object, shape: Shape) -> None:
         self.shapes.append(shape)
         self.stored.append(stored_size(message, self.source.content))
 

@@ -80,7 +80,7 @@ def of_constant(name: str, constant: Constant) -> Value:
     return Value(name=name, type=type_, shape=shape, known=known, sources={name: size})
 
 
-def of_result(entry: Named, result: Any, sources: Mapping[str, int] | None) -> Value:
+def of_result(entry: Named, result: object, sources: Mapping[str, int] | None) -> Value:
     """A value that an operator gives; `result` is what its kernel gave for outlines, None where it was not asked."""
     type_ = tensor_type(entry.type)
     shape, known = declared_shape(type_), None
@@ -102,7 +102,7 @@ class Outlines(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
     ) -> Any:
         """Call `func`, without numbers as soon as one of its tensors has none."""
         flat, spec = tree_flatten((args, kwargs or {}))

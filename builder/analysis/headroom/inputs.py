@@ -31,7 +31,7 @@ Given = ImageInput | TensorInput
 
 
 def analyse_file(
-    path: Path, declared: Mapping[str, Mapping[str, Any]], places: Mapping[str, Place], *, seconds: float = SECONDS
+    path: Path, declared: Mapping[str, Mapping[str, object]], places: Mapping[str, Place], *, seconds: float = SECONDS
 ) -> list[Headroom]:
     """All functions of a file. `declared` holds `low` and `high` of inputs, as a recipe does."""
     if is_asset(path):
@@ -53,7 +53,7 @@ def analyse_file(
     return found
 
 
-def _domain(inputs: Mapping[str, Given], declared: Mapping[str, Mapping[str, Any]]) -> Domain:
+def _domain(inputs: Mapping[str, Given], declared: Mapping[str, Mapping[str, object]]) -> Domain:
     """Of integers that nobody declares nothing is known, whatever is drawn for them."""
     known = {name: each for name, each in inputs.items() if name in declared or not _is_integer(each)}
     unknown = {name: each for name, each in inputs.items() if name not in known}
@@ -105,7 +105,7 @@ def _called(samples: Sequence[Sample], count: int) -> str:
     return f"{count} sample{'s' if count != 1 else ''}"
 
 
-def _inputs(features: Mapping[str, Feature], declared: Mapping[str, Mapping[str, Any]]) -> dict[str, Given]:
+def _inputs(features: Mapping[str, Feature], declared: Mapping[str, Mapping[str, object]]) -> dict[str, Given]:
     """Inputs as a recipe writes them, of their default sizes."""
     found: dict[str, Given] = {}
     for name, feature in features.items():

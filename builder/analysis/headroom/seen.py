@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -58,7 +57,7 @@ class Wanted:
 
 
 def look(
-    path: Path, inputs: Iterable[Mapping[str, Any]], wanted: Wanted, *, function: str | None = None, seconds: float
+    path: Path, inputs: Iterable[Mapping[str, object]], wanted: Wanted, *, function: str | None = None, seconds: float
 ) -> Seen:
     """Execute a program on inputs until `seconds` of processor time are over; inputs that it refuses are left out.
 

@@ -53,7 +53,7 @@ def inspect_checkpoint(path: Path, written: str, name: str) -> Draft:
     return _unknown(path, written, name, state, key)
 
 
-def _state_dict(content: Any, path: Path) -> tuple[str | None, dict[str, torch.Tensor]]:
+def _state_dict(content: object, path: Path) -> tuple[str | None, dict[str, torch.Tensor]]:
     """The tensors by name, and the dotted key of the entry that holds them."""
     for key, entry in _entries(content):
         if isinstance(entry, Mapping) and entry and all(isinstance(v, torch.Tensor) for v in entry.values()):
@@ -61,7 +61,7 @@ def _state_dict(content: Any, path: Path) -> tuple[str | None, dict[str, torch.T
     raise SourceError(f"{path} holds no state dict: no mapping of names to tensors", code="B0303")
 
 
-def _entries(content: Any) -> Iterator[tuple[str | None, Any]]:
+def _entries(content: object) -> Iterator[tuple[str | None, Any]]:
     yield None, content
     if isinstance(content, Mapping):
         for key, value in content.items():
@@ -79,7 +79,7 @@ _FILLS = frozenset({"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "er
 class _EmptyOnMeta(TorchFunctionMode):
     """Makes `torch.empty`, from which layers take their weights, allocate nothing, and lets nothing be drawn."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.empty:
             kwargs = {**(kwargs or {}), "device": "meta"}
         elif args and getattr(func, "__name__", "") in _FILLS and args[0].is_meta:
@@ -134,7 +134,7 @@ def _known(
     path: Path,
     written: str,
     name: str,
-    found: tuple[str, dict[str, Any]],
+    found: tuple[str, dict[str, object]],
     *,
     state_dict_key: str | None,
     prefix: str,

@@ -56,7 +56,7 @@ def inspect_coreai(path: Path, name: str) -> Draft:
     )
 
 
-def _type(feature: Mapping[str, Any]) -> dict[str, Any] | None:
+def _type(feature: Mapping[str, object]) -> dict[str, Any] | None:
     return {"dtype": feature["dtype"]} if feature["dtype"] in ("float16", "float32", "int32") else None
 
 

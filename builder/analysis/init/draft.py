@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.spec.target import DEFAULT_FORMAT
+
 WIDTH = 100
 
 OFFLINE = "Without network: build with UNTRAINED weights and say so loudly; `error` refuses instead."
@@ -66,13 +68,13 @@ def recipe_text(draft: Draft) -> str:
     if draft.detection:
         lines += ["detection:", *_mapping(draft, draft.detection, ("detection",))]
     lines += _place_of_data(draft.inputs)
-    if draft.format != "mlpackage":
+    if draft.format != DEFAULT_FORMAT:
         lines += _explained(draft, "format", 0, f"format: {draft.format}")
     lines += [f"# {line}".rstrip() for line in draft.suggestions]
     return "\n".join(lines) + "\n"
 
 
-def _place_of_data(inputs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _place_of_data(inputs: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
     """Where samples of arrays are named; without them checks draw noise, and nobody knows what real ones give."""
     arrays = [name for name, given in inputs.items() if given.get("kind") == "tensor"]
     if not arrays:
@@ -86,7 +88,7 @@ def _place_of_data(inputs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield from ("# checks:", "#   parity:", "#     data: {kind: tensors, file: samples.npz}")
 
 
-def _mapping(draft: Draft, section: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+def _mapping(draft: Draft, section: Mapping[str, object], path: tuple[str, ...]) -> Iterator[str]:
     indent = 2 * len(path)
     for key, value in section.items():
         here = (*path, key)
@@ -118,7 +120,7 @@ def _comment(text: str, indent: int) -> list[str]:
     return [prefix + line for line in textwrap.wrap(text, WIDTH - len(prefix), break_on_hyphens=False)]
 
 
-def _flow(value: Any) -> str:
+def _flow(value: object) -> str:
     """A value in YAML's flow style, on one line."""
     import yaml
 

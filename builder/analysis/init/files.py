@@ -102,7 +102,7 @@ def _pictures(path: Path) -> dict[str, str]:
     }
 
 
-def _sizes(value: torch.Tensor, program: Any) -> list[Any]:
+def _sizes(value: torch.Tensor, program: object) -> list[Any]:
     """Integers, and ranges for dimensions that were exported dynamic."""
     sizes: list[Any] = []
     for size in value.shape:

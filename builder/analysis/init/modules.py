@@ -85,7 +85,7 @@ def required_inputs(module: torch.nn.Module) -> tuple[str, ...]:
     return tuple(name for name in named if parameters[name].default is inspect.Parameter.empty)
 
 
-def runs(module: torch.nn.Module, names: tuple[str, ...], tensor: torch.Tensor, *numbers: Any) -> bool:
+def runs(module: torch.nn.Module, names: tuple[str, ...], tensor: torch.Tensor, *numbers: object) -> bool:
     """Whether the model takes this tensor, and these numbers."""
     try:
         with torch.no_grad():

@@ -51,7 +51,7 @@ def read_model(path: Path) -> Model:
     return Model(inputs=tuple(inputs.values()), operators=tuple(_operators(specification)))
 
 
-def _flexible(feature: Any) -> str | None:
+def _flexible(feature: object) -> str | None:
     if getattr(feature, "enumerated", ()):
         return "enumerated"
     ranges = feature.ranges if isinstance(feature, ArrayFeature) else ()
@@ -79,7 +79,7 @@ def _no_weights(file_name: str, offset: int, dtype: str, shape: tuple[int, ...])
     return torch.empty(shape, device="meta")
 
 
-def _block(block: Block, known: dict[str, Tensor], values: dict[str, Any]) -> Iterator[Operator]:
+def _block(block: Block, known: dict[str, Tensor], values: dict[str, object]) -> Iterator[Operator]:
     """The operators of a block; `known` and `values` are tensors and constants by name, of enclosing blocks too."""
     known, values = dict(known), dict(values)
     for operation in block.operations:
@@ -95,7 +95,7 @@ def _block(block: Block, known: dict[str, Tensor], values: dict[str, Any]) -> It
             yield from _block(inner, known, values)
 
 
-def _operation(operation: Operation, known: Mapping[str, Tensor], values: Mapping[str, Any]) -> Operator:
+def _operation(operation: Operation, known: Mapping[str, Tensor], values: Mapping[str, object]) -> Operator:
     inputs: dict[str, Tensor] = {}
     constants: dict[str, Any] = {}
     for name, argument in operation.inputs.items():
@@ -117,13 +117,13 @@ def _tensor(named: Named) -> Tensor | None:
     return _declared(named.type)
 
 
-def _declared(declared: Any) -> Tensor | None:
+def _declared(declared: object) -> Tensor | None:
     if not isinstance(declared, TensorType) or declared.shape == UNKNOWN_RANK:
         return None
     return Tensor(dtype=declared.dtype, shape=declared.shape)
 
 
-def _value(constant: Any) -> Any:
+def _value(constant: object) -> Any:
     """A small constant as a plain value; None for weights."""
     value = getattr(constant, "value", None)
     if isinstance(value, torch.Tensor):

@@ -8,7 +8,6 @@ import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from builder.backends.coreai import sealing
 from builder.store.objects import Objects
@@ -17,7 +16,7 @@ from builder.store.objects import Objects
 class Asset:
     """An `.aimodel` on its way, which lies on disk as long as this object lives."""
 
-    def __init__(self, path: Path, folder: Path, known: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, folder: Path, known: Mapping[str, object]) -> None:
         self.path = path
         self.known = known
         """What the seal stage says of it: labels, inputs and outputs."""

@@ -106,7 +106,7 @@ class CoreAI:
         path: Path = model.path
         return path
 
-    def weight_users(self, model: Any, artifact: Path) -> Mapping[str, frozenset[str]]:  # noqa: ARG002 - it has no names
+    def weight_users(self, model: object, artifact: Path) -> Mapping[str, frozenset[str]]:  # noqa: ARG002 - it has no names
         """By our own reader of the artifact."""
         from builder.backends.coreai.modules import weight_users
 

@@ -41,7 +41,7 @@ class ChildError(ConversionError):
         self.kind = kind
 
 
-def call(function: str, *arguments: Any, seconds: float, **named: Any) -> Any:
+def call(function: str, *arguments: object, seconds: float, **named: object) -> Any:
     """Call `module:function` of this package in the child; arguments and result must be picklable.
 
     Raises the BuilderError that it raises, and ChildError where it raises something else, where the process ends
@@ -104,7 +104,7 @@ class Child:
                 with contextlib.suppress(OSError):
                     stream.close()
 
-    def call(self, function: str, arguments: tuple[Any, ...], named: dict[str, Any], seconds: float) -> Any:
+    def call(self, function: str, arguments: tuple[object, ...], named: dict[str, object], seconds: float) -> Any:
         """Send the call and wait for its result, at most `seconds`."""
         before = self._errors.seek(0, os.SEEK_END)
         what = function.partition(":")[2].replace("_", " ")

@@ -15,10 +15,11 @@ from builder.backends.coreai.conversion import convert as convert_program
 from builder.backends.coreai.declared import declared_output, declared_types, features
 from builder.backends.coreai.modules import operator_modules
 from builder.backends.coreai.programs import source_program
-from builder.model.sources.coreml import CoreMLModule
+from builder.model.sources.coreml import file_forms
 from builder.spec import BuildSpec
 from builder.spec.precision import Fp32, Mixed
 from builder.spec.target import target_of_format
+from builder.util.text import first_of
 
 
 def convert(
@@ -50,7 +51,7 @@ def convert(
     if target != spec.target:
         line += f", for {target.name}: Core AI is not in {spec.target.name}"
     if plain:
-        line += f"; stored plain: {', '.join(plain[:3])}{f' and {len(plain) - 3} more' if len(plain) > 3 else ''}"
+        line += f"; stored plain: {first_of(plain, 3)}"
     return ConvertedModel(
         model=asset, lowerings=(*source.lowerings, *lowerings), summary=line, modules=operator_modules(asset.path)
     )
@@ -61,9 +62,7 @@ def _restored(prepared: PreparedModel, asset: Asset) -> tuple[Asset, list[str]]:
 
     Also the names of those that the conversion has folded into something else, which are stored plain.
     """
-    sources = [module for module in prepared.module.modules() if isinstance(module, CoreMLModule)]
-    forms = {name: form for source in sources for name, form in source.forms().items()}
-    forms |= module_forms(prepared.module)
+    forms = file_forms(prepared.module) | module_forms(prepared.module)
     if not forms:
         return asset, []
     folder = Path(tempfile.mkdtemp(prefix="builder-coreai-"))

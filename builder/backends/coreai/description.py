@@ -52,17 +52,17 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _known_inputs(own: Mapping[str, Any], function: str) -> Mapping[str, Any]:
+def _known_inputs(own: Mapping[str, object], function: str) -> Mapping[str, Any]:
     """What the metadata says of a function's inputs."""
     functions = _mapping(own.get("functions"))
     return _mapping(_mapping(functions.get(function)).get("inputs", own.get("inputs")))
 
 
-def _interface(interface: Any, known: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, Any], ...]]:
+def _interface(interface: Any, known: Mapping[str, object]) -> dict[str, tuple[Mapping[str, Any], ...]]:
     return {
         "inputs": tuple({**_feature(f, "tensor"), **_mapping(known.get(n))} for n, f in interface.inputs.items()),
         "outputs": tuple(_feature(feature, "tensor") for feature in interface.outputs.values()),

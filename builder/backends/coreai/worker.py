@@ -8,7 +8,7 @@ import pickle
 import sys
 import traceback
 import warnings
-from typing import IO, Any
+from typing import IO
 
 from builder.backends.coreai.child import LENGTH
 from builder.errors import BuilderError
@@ -32,7 +32,7 @@ def _read(stream: IO[bytes]) -> bytes | None:
     return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else None
 
 
-def _answer(function: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> bytes:
+def _answer(function: str, arguments: tuple[object, ...], named: dict[str, object]) -> bytes:
     """The pickled verdict and result; what was raised goes to the other side, which knows what to do about it."""
     try:
         module, _, name = function.partition(":")

@@ -83,7 +83,7 @@ class CoreML:
 
         return pack_model(model, objects)
 
-    def unpack_model(self, manifest: str, objects: Objects) -> Any:
+    def unpack_model(self, manifest: str, objects: Objects) -> MLModel:
         """A model of coremltools."""
         from builder.backends.coreml.archive import unpack_model
 
@@ -98,7 +98,7 @@ class CoreML:
         path.write_bytes(model.get_spec().SerializeToString())
         return path
 
-    def weight_users(self, model: Any, artifact: Path) -> Mapping[str, frozenset[str]]:  # noqa: ARG002 - names are the same
+    def weight_users(self, model: object, artifact: Path) -> Mapping[str, frozenset[str]]:  # noqa: ARG002 - names are the same
         """By the program that coremltools holds in memory, as compression gets it."""
         from builder.backends.coreml.compression.weights import operators_of, program_of
 

@@ -6,7 +6,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.findings import LintFinding
 
@@ -46,5 +45,5 @@ def planned(path: Path) -> Iterator[LintFinding]:
         )
 
 
-def _is_neural_engine(device: Any) -> bool:
+def _is_neural_engine(device: object) -> bool:
     return type(device).__name__ == "MLNeuralEngineComputeDevice"

@@ -66,7 +66,7 @@ def _forget_symbols(names: Sequence[str]) -> None:
         program.k_used_symbols.pop(name, None)
 
 
-def _same_target(ct: ModuleType, model: ModelProto, target: Any) -> Any:  # noqa: ARG001 - onnxsim's signature
+def _same_target(ct: ModuleType, model: ModelProto, target: object) -> Any:  # noqa: ARG001 - onnxsim's signature
     """Our quantization is arithmetic, which every system has; onnxsim asks for iOS 17 and its operators."""
     return target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, MutableSequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def semantic_digest(specification: Message, files: Mapping[str, str]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def without_tool_builds(model_specification: Any) -> Any:
+def without_tool_builds(model_specification: Message) -> Message:
     """A copy without dates and builds of tools."""
     specification = type(model_specification)()
     specification.CopyFrom(model_specification)
@@ -100,7 +100,7 @@ def without_tool_builds(model_specification: Any) -> Any:
     return specification
 
 
-def _canonical(model_specification: Any, spec: BuildSpec, *, seeded: bool) -> Any:
+def _canonical(model_specification: Message, spec: BuildSpec, *, seeded: bool) -> Message:
     """A copy without dates and tool builds, with the recipe's metadata, or where it gives none a finished model's."""
     specification = without_tool_builds(model_specification)
     metadata = specification.description.metadata
@@ -144,7 +144,7 @@ def _add_tokens(message: Message, tokens: list[bytes]) -> None:
             _add_value(value, tokens, nested=entry is not None)
 
 
-def _add_value(value: Any, tokens: list[bytes], *, nested: bool) -> None:
+def _add_value(value: object, tokens: list[bytes], *, nested: bool) -> None:
     if not nested:
         tokens.append(_token(type(value).__name__, repr(value) if isinstance(value, float) else value))
         return

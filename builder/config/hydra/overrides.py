@@ -184,7 +184,7 @@ class _Reader:
             origin = Origin(key=command_line_span(argument, key, first=True), value=span)
             self.settings.append(Setting(path=path, value=value, origin=origin, deletes=override.is_delete()))
 
-    def choose(self, group: str, value: Any, span: SourceSpan) -> None:
+    def choose(self, group: str, value: object, span: SourceSpan) -> None:
         """Read the choice of one option of a group, or of a list of them."""
         names = tuple(str(v) if v is not None else "null" for v in (value if isinstance(value, list) else [value]))
         choice = Choice(group=group, options=names, span=span, group_span=span)
@@ -195,7 +195,7 @@ class _Reader:
             quoted = [with_single_quotes(name) for name in names]
             self.hydra.append(f"{group}={quoted[0]}" if len(names) == 1 else f"{group}=[{','.join(quoted)}]")
 
-    def read_recipe(self, value: Any, span: SourceSpan, override: Override) -> None:
+    def read_recipe(self, value: object, span: SourceSpan, override: Override) -> None:
         """Read which recipe is built: a name, or the path of a file in a recipe folder."""
         if override.is_delete() or not isinstance(value, str):
             hint = "several recipes need `-m recipe=one,other`"
@@ -265,7 +265,7 @@ def no_recipe(name: str, span: SourceSpan | None, library: Library) -> Diagnosti
     )
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return a value of Hydra's grammar as plain data."""
     if isinstance(value, QuotedString):
         return value.text
@@ -316,7 +316,7 @@ def expand_sweep(arguments: Sequence[str], loader: ConfigLoaderImpl) -> Iterator
     return findings or itertools.product(*axes)
 
 
-def why_unbounded(values: Any) -> str | None:
+def why_unbounded(values: object) -> str | None:
     """Say why the values of a sweep's axis cannot be counted or are more than any sweep has, or None."""
     if not isinstance(values, RangeSweep):
         return None  # the others are written down one by one

@@ -11,7 +11,7 @@ from builder.store.objects import CorruptError
 Facts = TypeVar("Facts")
 
 
-def pack_model(backend: Backend, model: Any, facts: Facts, packing: Packing) -> Packed[Facts]:
+def pack_model(backend: Backend, model: object, facts: Facts, packing: Packing) -> Packed[Facts]:
     """Put a model of a backend's into the store."""
     manifest = backend.pack_model(model, packing.objects)
     return Packed(output=manifest, facts=facts, objects={"model/": manifest})

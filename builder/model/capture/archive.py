@@ -166,7 +166,7 @@ def program_digest(file: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _without_traces(value: Any) -> Any:
+def _without_traces(value: object) -> Any:
     """A JSON value without the lines of source that its nodes came from."""
     if isinstance(value, dict):
         return {name: _without_traces(child) for name, child in value.items() if name not in _ORIGINS}

@@ -21,7 +21,7 @@ def sizes_checked() -> Iterator[None]:
     checks: Any = torch
     original = checks._check_with
 
-    def check_with(error: type[BaseException], condition: Any, message: Any) -> None:
+    def check_with(error: type[BaseException], condition: object, message: object) -> None:
         if isinstance(condition, torch.Tensor):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", TracerWarning)  # a check decides nothing but whether to raise

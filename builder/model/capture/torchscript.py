@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 _CONTROL = ("prim::If", "prim::Loop")
 
 
-def is_decided(traced: Any, module: torch.nn.Module, *, keeps_state: bool) -> bool:
+def is_decided(traced: object, module: torch.nn.Module, *, keeps_state: bool) -> bool:
     """Whether a trace of `module` holds no branches or loops, nor states that a compiled module reads twice."""
     is_compiled = any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
     return not has_control_flow(traced) and not (is_compiled and keeps_state)
@@ -106,7 +106,7 @@ def _hold(module: torch.nn.Module, path: str, tensor: torch.Tensor) -> None:
         module.register_buffer(name, tensor)
 
 
-def _write_none(graph: Any, block: Any, known: dict[int, Any]) -> None:
+def _write_none(graph: Any, block: Any, known: dict[int, object]) -> None:
     """Write out attributes that hold None, such as the bias of a convolution without one: freezing keeps them."""
     for node in list(block.nodes()):
         if node.kind() == "prim::GetAttr":

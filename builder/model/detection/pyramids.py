@@ -40,7 +40,7 @@ class SsdHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(heads["bbox_regression"][0], heads["cls_logits"][0])
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
+    def original(self, model: object, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward, whose classes begin with the background."""
         return torchvision_keeps(model, model, picture, suppression, background=1)
 
@@ -69,7 +69,7 @@ class RetinaHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(heads["bbox_regression"][0], heads["cls_logits"][0])
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
+    def original(self, model: object, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward."""
         return torchvision_keeps(model, model, picture, suppression, background=0)
 
@@ -103,7 +103,7 @@ class FcosHead(nn.Module):
         decoded: tuple[Tensor, Tensor] = self(*rows)
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
+    def original(self, model: object, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward."""
         return torchvision_keeps(model, model, picture, suppression, background=0)
 
@@ -116,7 +116,7 @@ def _defaults(model: Any) -> Defaults:
     )
 
 
-def features_of(model: Any, pictures: Tensor) -> list[Tensor]:
+def features_of(model: object, pictures: Tensor) -> list[Tensor]:
     """What the backbone gives, level by level."""
     return list(named_features(model, pictures).values())
 

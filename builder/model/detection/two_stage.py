@@ -95,7 +95,7 @@ class TwoStageHead(nn.Module):
         return torchvision_keeps(model, model.roi_heads, picture, suppression, background=1)
 
 
-def finds_more(model: Any) -> str | None:
+def finds_more(model: object) -> str | None:
     """What the model looks for besides boxes: `masks` or `keypoints`."""
     heads = getattr(model, "roi_heads", None)
     for what in ("mask", "keypoint"):

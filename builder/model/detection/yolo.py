@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -136,6 +134,6 @@ class YoloHead(nn.Module):
         return None if channels == expected or count == 0 else f"{expected} channels"
 
 
-def returned_tensors(returned: Any) -> tuple[Tensor, ...]:
+def returned_tensors(returned: object) -> tuple[Tensor, ...]:
     """What a model returns, as tensors in its order."""
     return tuple(flatten_outputs(returned).values())

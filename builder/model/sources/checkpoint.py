@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -65,7 +64,7 @@ def _warn(left: LeftOut, source: CheckpointSource, progress: Progress) -> None:
         )
 
 
-def _whole_module(content: Any, path: Path) -> torch.nn.Module:
+def _whole_module(content: object, path: Path) -> torch.nn.Module:
     if isinstance(content, torch.nn.Module):
         return content
     raise SourceError(
@@ -76,7 +75,7 @@ def _whole_module(content: Any, path: Path) -> torch.nn.Module:
     )
 
 
-def _state_dict(content: Any, source: CheckpointSource) -> Mapping[str, torch.Tensor]:
+def _state_dict(content: object, source: CheckpointSource) -> Mapping[str, torch.Tensor]:
     if source.state_dict_key is not None:
         for part in source.state_dict_key.split("."):
             if not isinstance(content, Mapping) or part not in content:

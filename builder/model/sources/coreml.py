@@ -126,7 +126,7 @@ class CoreMLModule(torch.nn.Module):
         self._taken = None
         self._map_content()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self  # nothing changes it: a finished model has no modules to rewrite
 
 
@@ -138,6 +138,12 @@ def output_tensor(value: Any, labels: Sequence[str] | None) -> torch.Tensor:
         levels = np.array(value.convert("RGB") if value.mode == "RGBA" else value, dtype=np.float32)
         return torch.from_numpy(np.atleast_3d(levels).transpose(2, 0, 1).copy())[None]
     return torch.as_tensor(value)
+
+
+def file_forms(module: torch.nn.Module) -> dict[str, Form]:
+    """How finished Core ML models inside of a module store their compressed weights."""
+    found = [each for each in module.modules() if isinstance(each, CoreMLModule)]
+    return {name: form for each in found for name, form in each.forms().items()}
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class BufferCache:
         self._keys, self._values, self._position = keys, values, position
 
     def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write those of the new tokens (1, heads, tokens, size) behind the earlier ones; return those of all."""
         if torch.compiler.is_exporting():  # which takes no slice whose place a tensor says
@@ -63,7 +63,9 @@ class BufferCache:
 class NothingKept:
     """What transformers takes for the cache of attention to what the encoder gave: computed in each run anew."""
 
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return those that are given."""
         return keys, values
 
@@ -118,7 +120,7 @@ class CachedDecoder(torch.nn.Module):
         )
         return {name: value for name, value in returned.items() if isinstance(value, torch.Tensor)}
 
-    def call(self, encoded: Mapping[str, Any], *, past_key_values: Any, **own: torch.Tensor) -> Mapping[str, Any]:
+    def call(self, encoded: Mapping[str, object], *, past_key_values: object, **own: torch.Tensor) -> Mapping[str, Any]:
         """Call the model with arguments that are called as those of a decoder alone."""
         named = {f"{self._own}{name}": value for name, value in own.items()}
         returned: Mapping[str, Any] = self.model(

@@ -93,7 +93,7 @@ def _refuse_samples(archive: Archive) -> None:
         raise RefusedArchiveError(f"its sample inputs are more than tensors: {first_line(error)}") from error
 
 
-def _refuse_payloads(table: Any, folder: str, archive: Archive) -> None:
+def _refuse_payloads(table: object, folder: str, archive: Archive) -> None:
     """Refuse weights that are pickled, and those that would be larger than what the file has of them."""
     if not isinstance(table, dict) or not isinstance(table.get("config"), dict):
         raise RefusedArchiveError(f"the table of {folder} is damaged")
@@ -112,7 +112,7 @@ def _refuse_payloads(table: Any, folder: str, archive: Archive) -> None:
         _refuse_texts(payload)
 
 
-def _elements(payload: dict[str, Any]) -> int:
+def _elements(payload: dict[str, object]) -> int:
     meta = payload.get("tensor_meta")
     sizes = meta.get("sizes") if isinstance(meta, dict) else None
     numbers: list[Any] = [size.get("as_int") if isinstance(size, dict) else None for size in sizes or ()]
@@ -121,7 +121,7 @@ def _elements(payload: dict[str, Any]) -> int:
     return math.prod(numbers)
 
 
-def refuse_graph(program: Any) -> None:
+def refuse_graph(program: object) -> None:
     """Raise RefusedArchiveError unless all texts in a serialized program are inert where torch puts them.
 
     Torch writes names of values into Python code that it executes, evaluates sizes with sympy, imports modules for
@@ -132,7 +132,7 @@ def refuse_graph(program: Any) -> None:
     _refuse_texts(program)
 
 
-def _refuse_texts(document: Any) -> None:
+def _refuse_texts(document: object) -> None:
     for key, value in _texts(document):
         if key == "expr_str":
             refuse_expression(value)
@@ -147,7 +147,7 @@ def _refuse_texts(document: Any) -> None:
                 raise RefusedArchiveError(f"{value!r} is not a name ({key})")
 
 
-def _texts(document: Any) -> Iterator[tuple[str, str]]:
+def _texts(document: object) -> Iterator[tuple[str, str]]:
     """Every text of a JSON document with the key that it has, names of mappings included (under `name`)."""
     waiting: list[tuple[str, Any]] = [("", document)]
     while waiting:

@@ -46,7 +46,7 @@ class ExportedModule(torch.nn.Module):
         ordered = (inputs[index] for index in self._order)
         return self.program(*(torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         copied = memo[id(self)] = type(self).__new__(type(self))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, where it copies what it calls deprecated

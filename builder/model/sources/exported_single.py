@@ -40,7 +40,7 @@ def _graph_to_single(part: GraphModule) -> None:
     part.recompile()
 
 
-def _single(value: Any) -> Any:
+def _single(value: object) -> Any:
     return torch.float32 if value is torch.float16 else value
 
 

@@ -25,7 +25,7 @@ from builder.model.sources.onnx_graph import (
 )
 from builder.model.sources.optional import optional_packages
 from builder.spec import BuildSpec
-from builder.spec.inputs import ConstantInput, ImageInput, TensorInput, model_shape
+from builder.spec.inputs import ConstantInput, ImageInput, RangeDimension, TensorInput, model_shape
 from builder.spec.source import OnnxSource
 from builder.util.suggest import did_you_mean
 
@@ -86,7 +86,7 @@ class OnnxModule(torch.nn.Module):
         other._session = make_session(graph)
         return other.eval()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self  # nothing changes it: a graph has no modules to rewrite
 
 
@@ -145,7 +145,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     try:
         module = OnnxModule(model, order, tuple(constants))
         if fixed is not None:
-            check_opened(make_session(fixed), make_session(model), batch, path)
+            check_opened(make_session(fixed), make_session(model), batch, path, _largest_batch(spec))
     except SourceError:
         raise
     except Exception as error:  # onnxruntime has an exception for each of its status codes
@@ -254,6 +254,12 @@ def _hint_for_shape(name: str, sizes: Sequence[int | str], shape: Sequence[int])
         f"write `shape: [{', '.join(map(str, fits))}]`, or {opens}export the model again with "
         f"`dynamic_axes={{{name!r}: {open_axes}}}`: what a file fixes, its operators may count on"
     )
+
+
+def _largest_batch(spec: BuildSpec) -> int:
+    """The largest first size that an input declares."""
+    first = [given.shape[0] for given in spec.input.values() if not isinstance(given, ConstantInput) and given.shape]
+    return max((size.max if isinstance(size, RangeDimension) else size for size in first), default=0)
 
 
 def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:

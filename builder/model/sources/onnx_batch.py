@@ -1,8 +1,8 @@
-"""A batch that an ONNX file fixes, opened on request: the app chooses it, and both files are run to see that it may."""
+"""A batch that an ONNX file fixes, opened on request: the app chooses it, and both graphs run to see that it may."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ from builder.model.sources.onnx_graph import graphs_in
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_SEED, _DRAWS = 0, 2
+_SEED = 0
+_COUNTS, _LARGEST = (2, 3, 5), 16
+"""How many times the file's batch is tried, and the largest multiple that is tried of what a recipe declares."""
 _KEY = "source.open_batch"
 
 
@@ -61,43 +63,55 @@ def _open_reshapes(graph: Any, fixed: int) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), tensor.name))
 
 
-def check_opened(fixed: Any, opened: Any, batch: int, path: Path) -> None:
-    """Run both sessions on two batches of random numbers: one after the other, and as one.
+def check_opened(fixed: Any, opened: Any, batch: int, path: Path, most: int = 0) -> None:
+    """Run both sessions on some batches: one after the other, and as one. `most` is the largest that is declared.
 
     Raises SourceError where that gives something else: then operators of the file count on its batch.
     """
     generator = np.random.default_rng(_SEED)
-    for _ in range(_DRAWS):
-        halves = [_drawn(fixed, generator) for _ in range(2)]
-        whole = {
-            name: np.concatenate([half[name] for half in halves]) if array.ndim and array.shape[0] == batch else array
-            for name, array in halves[0].items()
-        }
-        halves = [{name: array if whole[name] is not halves[0][name] else whole[name] for name, array in half.items()}
-                  for half in halves]  # fmt: skip
-        apart = [fixed.run(None, half) for half in halves]
-        try:
-            together = opened.run(None, whole)
-            reason = _difference(apart, together)
-        except Exception as error:  # onnxruntime has an exception for each of its status codes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if reason:
-            raise SourceError(
-                f"the batch of {path} cannot be opened: on twice {batch} at once, {reason}",
-                code="B0316",
-                hint="export the model again with the batch among `dynamic_axes`: an operator of the file counts on it",
-                key=_KEY,
-            )
+    largest = min(most // batch, _LARGEST)
+    counts = sorted({count for count in (*_COUNTS, largest) if 1 < count <= max(largest, _COUNTS[-1])})
+    for count in counts:
+        for draw in _DRAWS:
+            parts = [_drawn(fixed, generator, draw, number) for number in range(count)]
+            shared = {name: array for name, array in parts[0].items() if not array.ndim or array.shape[0] != batch}
+            parts = [part | shared for part in parts]
+            whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in shared}
+            apart = [fixed.run(None, part) for part in parts]
+            try:
+                reason = _difference(apart, opened.run(None, whole | shared))
+            except Exception as error:  # onnxruntime has an exception for each of its status codes
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if reason:
+                raise SourceError(
+                    f"the batch of {path} cannot be opened: of {count * batch} at once, {reason}",
+                    code="B0316",
+                    hint="export the model again with the batch among `dynamic_axes`: an operator of the file counts "
+                    "on it",
+                    key=_KEY,
+                )
 
 
-def _drawn(session: Any, generator: np.random.Generator) -> Mapping[str, np.ndarray]:
-    """Numbers from 0 to 1 for each input; sizes that are open are 2."""
+Draw = Callable[[np.random.Generator, Sequence[int], int], np.ndarray]
+"""(generator, shape, number of the part) -> numbers of one input."""
+
+_DRAWS: tuple[Draw, ...] = (
+    lambda generator, shape, _: generator.random(shape),
+    lambda generator, shape, _: generator.standard_normal(shape),
+    lambda generator, shape, number: generator.standard_normal(shape) * 10.0 ** (number % 3 - 1),
+    lambda _, shape, number: np.full(shape, float(number % 2)),
+)
+"""Shares, signs, parts of other sizes, and parts that are all ones next to zeros: what one part does to another."""
+
+
+def _drawn(session: Any, generator: np.random.Generator, draw: Draw, number: int) -> dict[str, np.ndarray]:
+    """Numbers for each input, integers of them 0 and 1; sizes that are open are 2."""
     given = {}
     for value in session.get_inputs():
         shape = [size if isinstance(size, int) else 2 for size in value.shape]
         kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
         if value.type in kind:
-            given[value.name] = generator.random(shape).astype(kind[value.type])
+            given[value.name] = draw(generator, shape, number).astype(kind[value.type])
         else:
             dtype = value.type.removeprefix("tensor(").removesuffix(")")
             given[value.name] = generator.integers(0, 2, shape).astype(dtype)
@@ -105,10 +119,15 @@ def _drawn(session: Any, generator: np.random.Generator) -> Mapping[str, np.ndar
 
 
 def _difference(apart: Sequence[Sequence[np.ndarray]], together: Sequence[np.ndarray]) -> str:
-    for index, (first, second, both) in enumerate(zip(*apart, together, strict=True)):
-        wanted = np.concatenate([first, second]) if first.ndim else first
+    for index, (*parts, both) in enumerate(zip(*apart, together, strict=True)):
+        wanted = np.concatenate(parts) if parts[0].ndim else parts[0]
         if wanted.shape != both.shape:
             return f"output {index} has shape {both.shape} for {wanted.shape}"
-        if not np.allclose(both, wanted, rtol=1e-3, atol=1e-4 * float(np.max(np.abs(wanted), initial=1e-6))):
+        if not np.allclose(both, wanted, rtol=1e-3, atol=_near(wanted), equal_nan=True):
             return f"output {index} is another one"
     return ""
+
+
+def _near(wanted: np.ndarray) -> float:
+    """A ten-thousandth of the largest number: products of more rows round otherwise."""
+    return 1e-4 * float(np.max(np.abs(wanted), initial=1e-6, where=np.isfinite(wanted)))

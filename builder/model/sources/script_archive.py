@@ -57,7 +57,7 @@ def _refuse_code_on_load(archive: Archive) -> None:
                 refuse_computed_constants(name, content)
 
 
-def refuse_functions(graphs: Mapping[str, Any]) -> None:
+def refuse_functions(graphs: Mapping[str, object]) -> None:
     """Raise RefusedArchiveError unless every graph, by its function's name, computes and ends in bounded size."""
     for graph in graphs.values():
         for node in nodes_of(graph):
@@ -89,11 +89,11 @@ def _subgraphs(node: Any) -> Iterator[Any]:
             yield from [node.g(name)] if kind == "g" else node.gs(name)
 
 
-def _own_size(graph: Any) -> int:
+def _own_size(graph: object) -> int:
     return sum(1 for _ in nodes_of(graph))
 
 
-def _callees(graph: Any) -> Iterator[str]:
+def _callees(graph: object) -> Iterator[str]:
     """The functions and methods that a graph calls, by their qualified names."""
     for node in nodes_of(graph):
         if node.kind() == "prim::CallMethod":

@@ -80,7 +80,7 @@ def spread_scores(detector: nn.Module, inputs: Sequence[Tensor]) -> None:
             _reach(aim, given)
 
 
-def _stages(module: Any) -> list[list[_Aim]]:
+def _stages(module: object) -> list[list[_Aim]]:
     """What is aimed at, in the order in which it is computed; nothing for a detector of another kind."""
     kinds = import_torchvision().models.detection
     if isinstance(module, kinds.ssd.SSD):
@@ -123,7 +123,7 @@ def _two_stages(module: Any) -> list[list[_Aim]]:
     ]
 
 
-def _scores(layers: Sequence[Any], classes: int, *, background: bool = False) -> _Aim:
+def _scores(layers: Sequence[object], classes: int, *, background: bool = False) -> _Aim:
     spread = tuple(SPREAD if index % COMMON == 1 else SPREAD / 2 for index in range(classes))
     return _Aim(layers=layers, spread=spread, classes=classes, background=background)
 

@@ -140,7 +140,7 @@ def _fitting(module: Any, file: Path) -> Mapping[str, torch.Tensor]:
     return renamed if isinstance(renamed, Mapping) else state
 
 
-def _preprocessing(module: Any) -> Preprocessing | None:
+def _preprocessing(module: object) -> Preprocessing | None:
     """The data configuration of the model; its pictures are cut from the middle of `crop_pct` of their size."""
     configuration = getattr(module, "pretrained_cfg", None) or {}
     mean, std = configuration.get("mean"), configuration.get("std")
@@ -156,7 +156,7 @@ def _preprocessing(module: Any) -> Preprocessing | None:
     )
 
 
-def _labels(timm: ModuleType, module: Any) -> tuple[str, ...] | None:
+def _labels(timm: ModuleType, module: object) -> tuple[str, ...] | None:
     """ImageNet's descriptions for a model with as many classes as its published weights; None for others."""
     subset = timm.data.infer_imagenet_subset(module)
     if subset is None:

@@ -148,7 +148,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or "it ends too early").splitlines()[0]
 
 
-def _described(content: Any) -> str:
+def _described(content: object) -> str:
     if isinstance(content, Mapping):
         return "an empty dict" if not content else f"a dict of {len(content)} entries"
     return f"a {type(content).__name__}"

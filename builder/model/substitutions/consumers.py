@@ -46,7 +46,7 @@ class _Watch(TorchFunctionMode):
         self._takers: dict[torch.nn.Module, set[torch.nn.Module | None]] = {}
         self._givers: dict[torch.nn.Module, set[torch.nn.Module | None]] = {}
 
-    def produced(self, module: torch.nn.Module, _: Any, output: Any) -> None:
+    def produced(self, module: torch.nn.Module, _: object, output: object) -> None:
         """Remember who returned a tensor; rows of more than two dimensions of a Linear are not channels."""
         self._takers.setdefault(module, set())
         if not isinstance(output, torch.Tensor) or (isinstance(module, torch.nn.Linear) and output.dim() != 2):
@@ -54,7 +54,7 @@ class _Watch(TorchFunctionMode):
         else:
             self._producer[output] = module
 
-    def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enter(self, module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Note from whom a consumer takes its input."""
         given = [*args, *kwargs.values()]
         giver = self._producer.get(given[0]) if len(given) == 1 and isinstance(given[0], torch.Tensor) else None
@@ -63,7 +63,7 @@ class _Watch(TorchFunctionMode):
             self._takers[giver].add(module)
         self._running.append(module)
 
-    def leave(self, *_: Any) -> None:
+    def leave(self, *_: object) -> None:
         """Note that a consumer is done."""
         self._running.pop()
 
@@ -74,7 +74,7 @@ class _Watch(TorchFunctionMode):
             self._takers[producer].add(None)
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self, func: Any, types: object, args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if not self._running and any(True for _ in _tensors(result)):
@@ -92,7 +92,7 @@ class _Watch(TorchFunctionMode):
         return found
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _tensors(value: object) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):

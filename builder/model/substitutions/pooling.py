@@ -78,7 +78,7 @@ def windows_of(size: int, output: int) -> Windows:
     return tuple((i * size // output, -((-(i + 1) * size) // output)) for i in range(output))
 
 
-def _dimensions(old: Any) -> int:
+def _dimensions(old: object) -> int:
     """1, 2 or 3: over how many dimensions a layer pools."""
     for kinds in (AVERAGE, MAXIMUM):
         for index, kind in enumerate(kinds):

@@ -70,7 +70,7 @@ def _by_matrices(old: Any, shape: Size) -> torch.nn.Module:
     return MatrixUpsample(matrices, spatial)
 
 
-def _per_dimension(given: Any, count: int) -> tuple[Any, ...]:
+def _per_dimension(given: object, count: int) -> tuple[Any, ...]:
     return tuple(given) if isinstance(given, tuple | list) else (given,) * count
 
 

@@ -68,7 +68,7 @@ def is_of_type(module: torch.nn.Module, wanted: type[torch.nn.Module]) -> bool:
     return torch.nn.utils.parametrize.type_before_parametrizations(module) is wanted
 
 
-def _as_module(made: Any, what: str, *, key: str) -> torch.nn.Module:
+def _as_module(made: object, what: str, *, key: str) -> torch.nn.Module:
     if not isinstance(made, torch.nn.Module):
         raise ConversionError(f"{what} returned a {type(made).__name__}, not a torch.nn.Module", code="B0407", key=key)
     return made

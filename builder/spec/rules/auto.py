@@ -36,7 +36,7 @@ def auto_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name in found:
         path = ("compression", name)
         yield from _program(spec, path, "compression auto")
-        if spec.format == "mlpackage":
+        if spec.format_kind.is_program:
             yield from needs(spec.target, path, "compression auto", 16)
         if len(spec.compression) > 1:
             others = ", ".join(other for other in spec.compression if other != name)
@@ -51,7 +51,7 @@ def auto_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _program(spec: BuildSpec, path: Path, what: str) -> Iterator[Diagnostic]:
-    if spec.format == "mlmodel":
+    if not spec.format_kind.is_program:
         yield Diagnostic(
             code="B0242",
             path=path,

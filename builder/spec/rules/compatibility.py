@@ -83,8 +83,8 @@ def _format(spec: BuildSpec) -> Iterator[Diagnostic]:
             message=f"coremltools does not know {spec.target.name} yet, and the format is {spec.format}",
             hint=f"write `target: {last}`, which later systems run as well, or `format: aimodel`",
         )
-    elif spec.format == "mlpackage":
-        yield from _needs(spec, ("format",), "format mlpackage (an ML program)", 15)
+    elif spec.format_kind.is_program:
+        yield from _needs(spec, ("format",), f"format {spec.format} (an ML program)", 15)
     elif spec.target.generation > 14:
         newest = last_neural_network_target(spec.target)
         yield Diagnostic(
@@ -96,7 +96,7 @@ def _format(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 
 def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if spec.format == "mlmodel" and isinstance(spec.precision, Mixed):
+    if not spec.format_kind.is_program and isinstance(spec.precision, Mixed):
         yield Diagnostic(
             code="B0242",
             path=("precision",),

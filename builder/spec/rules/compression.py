@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from builder.errors import Diagnostic
 from builder.spec.compression import (
@@ -16,14 +15,14 @@ from builder.spec.compression import (
 )
 from builder.spec.compression_kinds import compression_kind
 from builder.spec.problems import Path, needs
-from builder.spec.target import Format, Target
+from builder.spec.target import FORMATS, Format, Target
 
 
 def compression_problems(
     steps: Mapping[str, ProgramCompression], target: Target, format_: Format, precision: str
 ) -> Iterator[Diagnostic]:
     """Yield what is wrong with `steps`, each with the change that would help."""
-    if steps and format_ == "mlmodel" and precision != "fp32":
+    if steps and not FORMATS[format_].is_program and precision != "fp32":
         yield Diagnostic(
             code="B0242",
             path=("precision",),
@@ -34,7 +33,7 @@ def compression_problems(
     for name, step in steps.items():
         path = ("compression", name)
         yield from _settings(path, step)
-        if format_ == "mlmodel":
+        if not FORMATS[format_].is_program:
             yield from _neural_network(path, step, earlier)
         else:
             yield from needs(target, path, f"compression {name}", compression_kind(step).minimum_generation(step))
@@ -170,7 +169,7 @@ def _alone(path: Path, step: ProgramCompression, before: str, first: ProgramComp
             )
 
 
-def _neural_network(path: Path, step: ProgramCompression, earlier: Mapping[str, Any]) -> Iterator[Diagnostic]:
+def _neural_network(path: Path, step: ProgramCompression, earlier: Mapping[str, object]) -> Iterator[Diagnostic]:
     """A neural network (format mlmodel) knows linear integers per channel and one table per weight."""
     allowed = (
         "a neural network (format mlmodel) takes linear_quantize per_channel, or palettize per_tensor by kmeans or "

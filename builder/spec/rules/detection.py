@@ -42,7 +42,7 @@ def _beside(spec: BuildSpec) -> Iterator[Diagnostic]:
             message=f"the outputs of a detector are {' and '.join(DETECTED)}, which Vision looks for",
             hint="leave `output` out, or write `detection.output: raw` and name boxes and scores",
         )
-    if spec.format == "mlmodel":
+    if not spec.format_kind.is_program:
         yield Diagnostic(
             code="B0251",
             path=("format",),

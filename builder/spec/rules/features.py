@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from builder.errors import Diagnostic
 from builder.spec import BuildSpec
@@ -227,7 +226,7 @@ def _named_dimensions(spec: BuildSpec) -> Iterator[Diagnostic]:
 def _states(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, state in spec.state.items():
         path = ("state", name)
-        if spec.format == "mlmodel":
+        if not spec.format_kind.is_program:
             yield Diagnostic(
                 code="B0242",
                 path=path,
@@ -266,7 +265,7 @@ def _outputs(spec: BuildSpec) -> Iterator[Diagnostic]:
 def _tensor_output(spec: BuildSpec, path: Path, output: TensorOutput) -> Iterator[Diagnostic]:
     if output.dtype == "float16":
         yield from needs(spec.target, path, "a float16 output", 16)
-    elif output.dtype == "int32" and spec.format == "mlmodel":
+    elif output.dtype == "int32" and not spec.format_kind.is_program:
         yield Diagnostic(
             code="B0242",
             path=path,
@@ -277,7 +276,7 @@ def _tensor_output(spec: BuildSpec, path: Path, output: TensorOutput) -> Iterato
 
 def _classifier(spec: BuildSpec) -> Iterator[Diagnostic]:
     flexible = [name for name, given in spec.artifact_inputs.items() if is_flexible(given)]
-    if spec.classifier is not None and flexible and spec.format == "mlmodel":
+    if spec.classifier is not None and flexible and not spec.format_kind.is_program:
         yield Diagnostic(
             code="B0242", path=("input", flexible[0], "shape"), message="a classifier in mlmodel has fixed shapes"
         )
@@ -313,7 +312,7 @@ def _renamed(spec: BuildSpec, path: Path, name: str) -> str:
     return f"call it `{name}_{path[0]}: {_flow(written)}`"
 
 
-def _flow(value: Any) -> str:
+def _flow(value: object) -> str:
     """Plain data as YAML in one line."""
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {_flow(entry)}' for key, entry in value.items())}}}"

@@ -18,7 +18,7 @@ def function_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     if not spec.functions:
         return
     yield from _artifact(spec)
-    if spec.format == "mlpackage":
+    if spec.format_kind.is_program:
         yield from needs(spec.target, ("functions",), "an artifact with several functions", 18)
     known = {(problem.path, problem.message) for problem in find_feature_problems(spec)}
     for name, function in spec.functions.items():
@@ -34,7 +34,7 @@ def function_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
 
 def _artifact(spec: BuildSpec) -> Iterator[Diagnostic]:
     """What has one function only."""
-    if spec.format == "mlmodel":
+    if not spec.format_kind.is_program:
         yield Diagnostic(
             code="B0242",
             path=("functions",),

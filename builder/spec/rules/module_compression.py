@@ -21,7 +21,7 @@ def module_compression_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     for name, step in spec.module_compression.items():
         path = ("compression", name)
         yield from _settings(path, step)
-        if spec.format == "mlmodel":
+        if not spec.format_kind.is_program:
             yield Diagnostic(
                 code="B0242",
                 path=path,

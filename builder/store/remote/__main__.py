@@ -70,7 +70,7 @@ def _answer(transport: Any, request: Mapping[str, str]) -> bool | int | None:
     return size
 
 
-def _say(stream: Any, message: Mapping[str, Any]) -> None:
+def _say(stream: Any, message: Mapping[str, object]) -> None:
     stream.write(json.dumps(message) + "\n")
     stream.flush()
 

@@ -31,7 +31,11 @@ class Folding(TorchFunctionMode):
         self._given: Iterator[torch.Tensor] | None = None if given is None else iter(given)
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
     ) -> Any:
         """The result of one function of torch."""
         named = dict(kwargs or {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 
 from coreml_runtime.forms import Form
 
-Array = NDArray[Any]
+Array = np.ndarray
 
 _LARGEST_RANK = 5
 _LEAST = 10
 """Weights with fewer elements are no smaller in any form."""
 _ROUNDED = 2.0**-9
 """The values and the parameters that make them are rounded, each by 2**-11 at most."""
-_FLOATS: dict[torch.dtype, np.dtype[Any]] = {torch.float16: np.dtype(np.float16), torch.float32: np.dtype(np.float32)}
+_FLOATS: dict[torch.dtype, np.dtype] = {torch.float16: np.dtype(np.float16), torch.float32: np.dtype(np.float32)}
 
 
 def match_forms(weights: Mapping[str, torch.Tensor], forms: Sequence[Form]) -> dict[str, Form]:

@@ -69,7 +69,7 @@ class NetworkModule(torch.nn.Module):
         getattr(self.operators, self.paths[name])(run)
 
 
-def _whole(value: Any) -> Tensor:
+def _whole(value: object) -> Tensor:
     """An output as Core ML gives it: of rank 1 at least."""
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
     return tensor if tensor.dim() else tensor.reshape(1)

@@ -54,7 +54,7 @@ def needs_of(program: Any, paths: Mapping[str, str], inputs: Sequence[Taken]) ->
     )
 
 
-def _draws(target: Any) -> bool:
+def _draws(target: object) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 

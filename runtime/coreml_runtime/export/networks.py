@@ -33,7 +33,7 @@ def operator_names(network: ProgramNetwork | NeuralNetwork) -> list[str]:
 
 
 def run_program(
-    network: ProgramNetwork, inputs: dict[str, Any], states: dict[str, Tensor], around: Around
+    network: ProgramNetwork, inputs: dict[str, object], states: dict[str, Tensor], around: Around
 ) -> dict[str, Any]:
     """The returned values of an ML program by name."""
     plan = network.plan
@@ -48,7 +48,7 @@ def run_program(
     return dict(zip(network.named(plan.outputs), outputs, strict=True))
 
 
-def run_layers(network: NeuralNetwork, inputs: dict[str, Any], around: Around) -> dict[str, Any]:
+def run_layers(network: NeuralNetwork, inputs: dict[str, object], around: Around) -> dict[str, Any]:
     """The outputs of a neural network by name; of a classifier the scores under the name of its probabilities."""
     values: dict[str, Tensor] = {}
     with explained(PREPROCESSING):

@@ -34,7 +34,7 @@ def only_network(specification: Any) -> int | None:
     return places[0] if len(places) == 1 else None
 
 
-def open_pipeline(specification: Any, where: str, open_stage: Callable[[int], Staged]) -> Staged:
+def open_pipeline(specification: object, where: str, open_stage: Callable[[int], Staged]) -> Staged:
     """The networks, joined by the names of their values.
 
     Raises UnsupportedError where there is none, or where another stage stands between them.
@@ -67,7 +67,7 @@ def _joined(specification: Any, parts: Sequence[Staged], later: Sequence[Any], l
     given = {name: feature for part in parts for name, feature in part.inputs.items() if name in interface.inputs}
     outputs = tuple(dict.fromkeys(name for part in parts for name in part.outputs if name in wanted))
 
-    def run(inputs: dict[str, Any], states: dict[str, Tensor], around: Around) -> dict[str, Any]:
+    def run(inputs: dict[str, object], states: dict[str, Tensor], around: Around) -> dict[str, Any]:
         values: dict[str, Any] = dict(inputs)
         origins: dict[str, Feature] = dict(interface.inputs)
         for number, part in enumerate(parts):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coreml_runtime.bits import unpack_bits
 from coreml_runtime.dtypes import SUB_BYTE
@@ -14,7 +12,7 @@ from coreml_runtime.forms import Form, Palette, Scaled, expand
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.program import Block, Constant, Function, Operation, Reference
 
-Array = NDArray[Any]
+Array = np.ndarray
 Known = Array | Form
 """A plain constant, or a compressed one."""
 
@@ -48,7 +46,7 @@ def _read_by_storage(operation: Operation) -> Iterator[str]:
         yield from (each.name for given in operation.inputs.values() for each in given if isinstance(each, Reference))
 
 
-def _plain(value: Any) -> Array | None:
+def _plain(value: object) -> Array | None:
     return value.value.numpy() if isinstance(value, Constant) and hasattr(value.value, "numpy") else None
 
 

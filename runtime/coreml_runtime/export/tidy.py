@@ -40,6 +40,7 @@ def tidy(program: Any, weights: Weights, paths: Mapping[str, str], outputs: Sequ
     graph.eliminate_dead_code()
     for node in graph.nodes:
         _place(node)
+        graph._graph_namespace._used_names.add(node.name)  # torch.export names inputs without a note of it there
     _name_constants(program, weights, operators)
     _name_operators(program)
     _name_outputs(program, outputs)

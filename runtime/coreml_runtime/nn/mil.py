@@ -11,7 +11,7 @@ from coreml_runtime.ops.context import Context, TensorType
 _SEED = 0
 
 
-def _no_blocks(*_: Any) -> tuple[Any, ...]:
+def _no_blocks(*_: object) -> tuple[Any, ...]:
     raise PredictionError("a NeuralNetwork layer has no nested blocks")
 
 

@@ -44,7 +44,7 @@ class NeuralNetwork:
     classes: Classes | None
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, Any] | None
+        self, inputs: dict[str, object], *, states: dict[str, Tensor], record: dict[str, object] | None
     ) -> dict[str, Any]:
         """Outputs by name; a neural network has no states."""
         del states
@@ -82,7 +82,7 @@ class NeuralNetwork:
                 values[name] = self._array(feature, torch.zeros(feature.shape))
         return values
 
-    def _array(self, feature: Any, value: Tensor) -> Tensor:
+    def _array(self, feature: object, value: Tensor) -> Tensor:
         if not self.legacy_arrays:
             return value if value.dim() else value.reshape(1)
         return as_rank_5(value, len(getattr(feature, "shape", ())))

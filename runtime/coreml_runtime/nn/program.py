@@ -93,7 +93,7 @@ def _missing(found: Iterable[Layer], known: Mapping[str, Binder]) -> Iterator[st
             yield from _missing(read_layers(message.layers, layer.source), known)
 
 
-def bind_network(messages: Iterable[Any], source: Source, *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
+def bind_network(messages: Iterable[object], source: Source, *, inputs: Iterable[str], outputs: Iterable[str]) -> Steps:
     """Bind all layers; raises UnsupportedError naming everything that is missing before any weight is read."""
     found = read_layers(messages, source)
     missing = sorted(set(_missing(found, layers())))
@@ -156,7 +156,7 @@ def _with_frees(sequence: Steps, keep: frozenset[str]) -> Steps:
     return Steps(steps=tuple(reversed(steps)))
 
 
-def run_steps(sequence: Steps, values: Values, record: dict[str, Any] | None) -> Signal:
+def run_steps(sequence: Steps, values: Values, record: dict[str, object] | None) -> Signal:
     """Run the steps on `values`, which they change; every value written goes into `record` too, if given."""
     for step in sequence.steps:
         layer = step.layer
@@ -186,7 +186,7 @@ def _truth(value: Tensor) -> bool:
     return abs(float(value.reshape(-1)[0])) > _TRUE_ABOVE
 
 
-def _run_control(step: Step, values: Values, record: dict[str, Any] | None) -> Signal:
+def _run_control(step: Step, values: Values, record: dict[str, object] | None) -> Signal:
     layer = step.layer
     if layer.kind == "branch":
         chosen = step.nested[0 if _truth(values[layer.inputs[0]]) else 1]
@@ -197,7 +197,7 @@ def _run_control(step: Step, values: Values, record: dict[str, Any] | None) -> S
     return Signal.BREAK if layer.kind == "loopBreak" else Signal.CONTINUE
 
 
-def _run_loop(step: Step, values: Values, record: dict[str, Any] | None) -> None:
+def _run_loop(step: Step, values: Values, record: dict[str, object] | None) -> None:
     """A for loop, a while loop, or both at once (LoopLayerParams, cases 1 to 3)."""
     p, (body, condition) = step.layer.parameters, step.nested
     limit = int(values[step.layer.inputs[0]].reshape(-1)[0]) if step.layer.inputs else int(p.maxLoopIterations)

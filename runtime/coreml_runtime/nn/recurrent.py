@@ -35,7 +35,7 @@ def _activation(message: Message, layer: Layer) -> str:
     return _ACTIVATIONS[kind]
 
 
-def _stacked(layer: Layer, messages: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
+def _stacked(layer: Layer, messages: Sequence[object], shape: tuple[int, ...]) -> Tensor:
     """The gates' weights one below the other, as MIL wants them."""
     return torch.cat([layer.weights(message, shape) for message in messages])
 
@@ -107,7 +107,7 @@ _GATES = ("inputGate", "forgetGate", "outputGate", "blockInput")
 """MIL's order of an lstm's gates: input, forget, output, cell."""
 
 
-def _lstm_weights(w: Any, layer: Layer, suffix: str) -> dict[str, Tensor | None]:
+def _lstm_weights(w: object, layer: Layer, suffix: str) -> dict[str, Tensor | None]:
     """One direction's weights as the keywords of MIL's lstm."""
     p = layer.parameters
     inputs, size = int(p.inputVectorSize), int(p.outputVectorSize)
@@ -128,7 +128,7 @@ def _lstm_weights(w: Any, layer: Layer, suffix: str) -> dict[str, Tensor | None]
     }
 
 
-def _lstm_keywords(layer: Layer, activations: Sequence[Any]) -> dict[str, Any]:
+def _lstm_keywords(layer: Layer, activations: Sequence[object]) -> dict[str, Any]:
     """What both directions share. Zero for the clip means 50 (LSTMParams)."""
     names = [_activation(message, layer) for message in activations]
     return {

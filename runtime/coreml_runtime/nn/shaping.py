@@ -140,7 +140,7 @@ def _widen(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x.expand([_wider(mine, target) for mine, target in zip(own, shape, strict=True)])
 
 
-def _wider(own: int, target: Any) -> Any:
+def _wider(own: int, target: object) -> Any:
     """The size that `own` gets: only 1 becomes another. A target that is a symbol must be 1 or `own` then."""
     if not isinstance(target, torch.SymInt):
         return own if target == 1 else target

@@ -30,7 +30,7 @@ _PART = 1 << 18
 """Values that are brought into float32 at a time where that takes memory."""
 _ALIGNMENT = 64
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
 
 
 def read_weights(message: Message, shape: Sequence[int], *, axis: int = 0, content: Buffer = b"") -> Tensor:

@@ -201,3 +201,13 @@ def test_integers_that_the_original_is_not_sure_of_are_not_asked():
     assert report.values["y"]["own_agreement"] < 0.98
     assert verdict(Nearest(), lambda x: (x < 0).long(), samples).passed is False
     assert verdict(Nearest(), lambda x: (x > 0.2).long(), samples).passed is False
+
+
+def test_an_original_that_draws_random_numbers_proves_nothing():
+    # given a model whose dropout stays on, and an artifact that drops as much
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.Dropout(0.7)).train()
+    report = verdict(model, model, [torch.randn(1, 8) for _ in range(4)])
+    # then nothing is proven
+    assert report.passed is None
+    assert "draw random numbers" in report.reason

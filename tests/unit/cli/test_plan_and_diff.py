@@ -122,3 +122,12 @@ def test_a_damaged_package_is_refused_by_name(built: Path, capsys: pytest.Captur
         error = capsys.readouterr().err
         assert "B0302" in error
         assert "Traceback" not in error
+
+
+def test_a_model_without_content_is_refused_by_name(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = built / "broken.mlpackage"
+    shutil.copytree(built / "outputs/tiny/default/tiny.mlpackage", broken)
+    (model,) = broken.rglob("model.mlmodel")
+    model.write_bytes(b"")
+    assert main(["package", "broken.mlpackage", "--output", "app"]) == 3
+    assert "it has no content" in capsys.readouterr().err

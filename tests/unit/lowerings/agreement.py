@@ -26,6 +26,7 @@ from builder.backends.coreml.lowerings.assignment import assignments
 from builder.backends.coreml.lowerings.decomposed import decomposed
 from builder.backends.coreml.lowerings.half_masks import finite_masks
 from builder.backends.coreml.lowerings.high_rank import high_ranks_lowered
+from builder.backends.coreml.lowerings.narrow import wrap_exported, wrap_trace
 from builder.backends.coreml.lowerings.register import registered_lowerings, uses
 from builder.backends.coreml.lowerings.writes import functional_writes, mark_copies
 from builder.backends.coreml.patches.conversion import fast_conversion, validate_program
@@ -149,9 +150,10 @@ def captured(module: torch.nn.Module, inputs: Sequence[Tensor], method: str) -> 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing and exporting itself
         if method == "export":
-            return torch.export.export(module, tuple(inputs)).run_decompositions({})
+            return wrap_exported(torch.export.export(module, tuple(inputs)).run_decompositions({}))
         traced = torch.jit.trace(module, tuple(inputs), check_trace=False)
         mark_copies(traced)
+        wrap_trace(traced)
         return traced
 
 

@@ -105,7 +105,10 @@ class Rotated(nn.Module):
         mask = torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, float("-inf"))
         mask = mask.view(2, 1, 1, length).expand(-1, 1, -1, -1)
         seen = nn.functional.scaled_dot_product_attention(turned, turned, x.unsqueeze(1), attn_mask=mask)
-        return x + seen[:, 0] / 4, turned
+        scores = x @ x.mT / 64
+        later = torch.full((length, length), float("-inf")).triu(1)
+        past = torch.softmax(scores + later, -1) @ x / 8
+        return x + seen[:, 0] / 4, turned, past, torch.tril(scores > 0.5, -1) + torch.triu(scores > 0.5, 2) * 1.0
 
 
 class Runs(nn.Module):

@@ -53,9 +53,27 @@ def shifts_by_tensors(rng: random.Random) -> Case:
     return (lambda x, y: (torch.bitwise_left_shift(x, y), x >> y)), (x, integers(rng, *x.shape, low=0, high=31))
 
 
+def _narrow_results(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    moved = x + 100
+    moved[:, 1:] *= 3
+    sums = x.cumsum(1, dtype=x.dtype), x.sum(1, dtype=x.dtype)
+    return x * 3, x - 100, -x, ~x, x * x, x << 2, x.abs(), x // 3, moved, *sums, x.float() / 2, torch.cat([x, x * 2])
+
+
+def wraps_within_8_and_16_bits(rng: random.Random) -> Case:
+    dtypes = (torch.uint8, torch.int8, torch.int16)
+    x = integers(rng, 3, 40, low=-(2**15), high=2**15)
+    x[0, :8] = torch.tensor([-128, 127, 128, 255, -(2**15), 2**15 - 1, 200, 0])
+    return (lambda x: [y for dtype in dtypes for y in _narrow_results(x.to(dtype))]), (x,)
+
+
 @pytest.mark.parametrize("method", ["trace", "export"])
 @pytest.mark.parametrize(
-    "draw", [bitwise_and, bitwise_or, bitwise_xor, with_a_number, of_booleans, shifts, shifts_by_tensors]
+    "draw",
+    [
+        *(bitwise_and, bitwise_or, bitwise_xor, with_a_number, of_booleans, shifts, shifts_by_tensors),
+        wraps_within_8_and_16_bits,
+    ],
 )
 def test_integers_agree_with_torch(draw: Draw, method: str, tmp_path: Path) -> None:
     agree(draw, method=method, half=False, folder=tmp_path)

@@ -38,6 +38,19 @@ def test_weights_stay_integers(target, precision, tmp_path):
     assert found["linear"] >= (1 if target == "ios15" else 3)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("kind", "zero", "scale"), [("uint16", 32768, 2.0**-8), ("uint16", 0, 2.0**-8),
+                                                     ("int16", -700, 2.0**-8)])  # fmt: skip
+def test_values_of_16_bits_keep_their_whole_range(kind, zero, scale, precision, tmp_path):
+    text = f"""g (float[1,7] x) => (float[1,7] y) {{
+        scale = Constant <value: tensor = float {{{scale}}}> ()
+        zero = Constant <value: tensor = {kind} {{{zero}}}> ()
+        q = QuantizeLinear(x, scale, zero)
+        y = DequantizeLinear(q, scale, zero) }}"""
+    given = {"x": np.array([[-200, -127.5, -1, 0.5, 1, 127.5, 120]], dtype=np.float32)}  # the ends of the range too
+    compared(tmp_path, text, given, precision, 21, "ios17")
+
+
 def _graph() -> str:
     """Values of 8 bits between operators, weights by channel and by tensor, transposed, in a table, and small ones."""
     weights = "".join(

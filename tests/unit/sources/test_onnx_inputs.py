@@ -208,6 +208,18 @@ def test_a_batch_that_the_file_fixes_is_opened_on_request(tmp_path):
         ("g (float[1,3] x) => (float[3] y) { s = Constant <value: tensor = int64[1] {3}> () y = Reshape(x, s) }",
          "cannot be opened"),
         ("g (float[n,3] x) => (float[n,3] y) { y = Exp(x) }", "no batch to open"),
+        # right for two, wrong for three
+        ("""g (float[1,3] x) => (float[1,3] y) {
+            first = Constant <value: tensor = int64[1] {0}> ()
+            last = Constant <value: tensor = int64[1] {2}> ()
+            y = Slice(x, first, last, first) }""", "of 3 at once"),
+        # a switch that one row throws for all
+        ("""g (float[1,3] x) => (float[1,3] y) {
+            limit = Constant <value: tensor = float {0.999}> ()
+            most = ReduceMax <keepdims: int = 0> (x)
+            low = Less(most, limit)
+            zero = Sub(x, x)
+            y = Where(low, x, zero) }""", "another one"),
     ],
 )  # fmt: skip
 def test_a_batch_that_operators_count_on_is_not_opened(text, said, tmp_path):

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ _PRUNED, _PALETTIZED, _QUANTIZED = 1, 2, 3
 _WIDTHS = (2, 4, 8)
 """Bits of integers that Core AI stores; those of GPTQ with 3 or 6 take the next."""
 
-Array = NDArray[Any]
+Array = np.ndarray
 
 
 def module_forms(root: torch.nn.Module) -> dict[str, Form]:

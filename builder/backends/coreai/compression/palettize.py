@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.backends.coreml.compression.kmeans import cluster_values
 from builder.spec.compression import Palettize
@@ -42,7 +40,7 @@ def palettize(form: Form, step: Palettize, channels: tuple[int, int] | None) -> 
     return replace(form, palette=palette, dense=lookup(palette).astype(form.dense.dtype))
 
 
-def _grouped(weight: NDArray[Any], step: Palettize, axis: int, group: int) -> Palette | str:
+def _grouped(weight: np.ndarray, step: Palettize, axis: int, group: int) -> Palette | str:
     """One table for each group of channels along `axis`."""
     moved = np.swapaxes(weight, 0, axis)
     parts = np.split(moved, moved.shape[0] // group)
@@ -58,13 +56,13 @@ def _grouped(weight: NDArray[Any], step: Palettize, axis: int, group: int) -> Pa
     return Palette(indices=np.ascontiguousarray(placed, dtype=np.uint8), table=table, bits=bits, axis=axis)
 
 
-def _vectors(part: NDArray[Any], count: int) -> NDArray[Any]:
+def _vectors(part: np.ndarray, count: int) -> np.ndarray:
     """(N, count): neighbours along the first axis belong together, in the order of what is left of `part`."""
     grouped = part.reshape(part.shape[0] // count, count, -1)
     return np.swapaxes(grouped, 1, 2).reshape(-1, count)
 
 
-def _table(vectors: NDArray[Any], mode: str, bits: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _table(vectors: np.ndarray, mode: str, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """A table (2**bits, vector) and the index (N) of each vector."""
     count, size = 1 << bits, vectors.shape[1]
     if mode == "uniform":
@@ -80,7 +78,7 @@ def _table(vectors: NDArray[Any], mode: str, bits: int) -> tuple[NDArray[Any], N
     return _clustered(vectors, count)
 
 
-def _clustered(vectors: NDArray[Any], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _clustered(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
@@ -89,11 +87,11 @@ def _clustered(vectors: NDArray[Any], count: int) -> tuple[NDArray[Any], NDArray
     return np.asarray(found.cluster_centers_), np.asarray(found.labels_)
 
 
-def _padded(table: NDArray[Any], count: int) -> NDArray[Any]:
+def _padded(table: np.ndarray, count: int) -> np.ndarray:
     return np.pad(table, ((0, count - len(table)), (0, 0)))
 
 
-def _bits_for(parts: list[NDArray[Any]], size: int) -> int | None:
+def _bits_for(parts: list[np.ndarray], size: int) -> int | None:
     most = max(len(np.unique(_vectors(part, size), axis=0)) for part in parts)
     return next((bits for bits in _BITS if most <= 1 << bits), None)
 

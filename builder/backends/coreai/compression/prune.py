@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ def prune(form: Form, step: Prune, channels: tuple[int, int] | None) -> Form | s
     return replace(form, mask=kept, palette=palette, dense=dense)
 
 
-def _kept(weight: NDArray[Any], step: Prune) -> NDArray[np.bool_] | str:
+def _kept(weight: np.ndarray, step: Prune) -> NDArray[np.bool_] | str:
     """Where a value stays."""
     magnitude = np.abs(weight.astype(np.float64))
     if step.threshold is not None:
@@ -55,7 +54,7 @@ def _kept(weight: NDArray[Any], step: Prune) -> NDArray[np.bool_] | str:
     return stays
 
 
-def _block_norms(magnitude: NDArray[Any], block: int, axis: int) -> NDArray[Any] | str:
+def _block_norms(magnitude: np.ndarray, block: int, axis: int) -> np.ndarray | str:
     """For each value the norm of its block of neighbours along `axis`; the last block may be shorter."""
     count = magnitude.shape[axis]
     if block > count / 2:
@@ -66,7 +65,7 @@ def _block_norms(magnitude: NDArray[Any], block: int, axis: int) -> NDArray[Any]
     return np.moveaxis(np.repeat(norms, block, 0)[:count], 0, axis)
 
 
-def _n_of_m(magnitude: NDArray[Any], n: int, m: int, *, axis: int) -> NDArray[np.bool_] | str:
+def _n_of_m(magnitude: np.ndarray, n: int, m: int, *, axis: int) -> NDArray[np.bool_] | str:
     """All but the n smallest of every m neighbours along `axis`."""
     count = magnitude.shape[axis]
     if m > count / 2:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.spec.compression import LinearQuantize
 from coreml_runtime.forms import Form, Palette, Scaled, dequantize, lookup
@@ -53,7 +51,7 @@ def block_sizes(shape: tuple[int, ...], step: LinearQuantize, channels: tuple[in
     return sizes
 
 
-def scale_blocks(weight: NDArray[Any], blocks: Sequence[int], bits: int, *, signed: bool, symmetric: bool) -> Scaled:
+def scale_blocks(weight: np.ndarray, blocks: Sequence[int], bits: int, *, signed: bool, symmetric: bool) -> Scaled:
     """Quantize with one scale and zero for each block; a block of nothing but zeros has the scale 1."""
     split: list[int] = []
     reduced: list[int] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import torch
 from torch import ops
@@ -89,6 +88,6 @@ def _applied(edit: Edit, node: Node, x: Node, scale: torch.Tensor, shift: torch.
     return edit.before(node, ops.aten.add.Tensor, edit.before(node, ops.aten.mul.Tensor, x, factor), summand)
 
 
-def _node(value: Any) -> Node:
+def _node(value: object) -> Node:
     assert isinstance(value, Node), "what has a value is a node"
     return value

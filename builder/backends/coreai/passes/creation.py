@@ -41,7 +41,7 @@ def fold_created(edit: Edit) -> int:
     return folded
 
 
-def _is_created(node: Node, known: dict[Node, Any]) -> bool:
+def _is_created(node: Node, known: dict[Node, object]) -> bool:
     """Whether a node's value follows from those that are known, the same on every run and not too large."""
     if not isinstance(node.target, torch._ops.OpOverload) and "getitem" not in node.name:
         return False
@@ -60,7 +60,7 @@ def _size(made: list[torch.Tensor]) -> int:
     return sum(each.numel() for each in made)
 
 
-def _is_worth(value: Any) -> bool:
+def _is_worth(value: object) -> bool:
     return (
         isinstance(value, torch.Tensor)
         and value.is_floating_point()

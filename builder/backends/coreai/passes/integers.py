@@ -44,7 +44,7 @@ def _narrowed(value: Tensor, path: str) -> Tensor:
     return value.clamp(_LEAST, _MOST)
 
 
-def _number(node: Node, value: Any, place: int) -> Any:
+def _number(node: Node, value: object, place: int) -> Any:
     """A number that an operator computes with; places and sizes (`int` in torch's schema) are no such numbers."""
     if isinstance(value, bool) or not isinstance(value, int) or _LEAST <= value <= _MOST:
         return value

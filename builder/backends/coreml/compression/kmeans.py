@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ _ROUNDS = 1000
 Floats = NDArray[np.float64]
 
 
-def cluster_values(values: NDArray[Any], count: int) -> tuple[Floats, NDArray[np.intp]]:
+def cluster_values(values: np.ndarray, count: int) -> tuple[Floats, NDArray[np.intp]]:
     """At most `count` centers for values (N), ascending, and the index (N) of the nearest center of each value.
 
     Lloyd's algorithm (IEEE Trans. Inf. Theory 28, 1982) on the sorted different values: each center is the mean of an

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
@@ -14,11 +14,16 @@ from builder.backends.coreml.lowerings.variables import (
     zeros_like,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
 
 def triu(mb: Builder, x: Var, diagonal: int = 0) -> Var:
     """The upper triangle of (…, H, W), zeros elsewhere: chosen, not subtracted, since infinity less itself is NaN."""
     import numpy as np
 
+    if not _is_fixed(x):
+        return _left_of(mb, x, lower=-1, upper=diagonal - 1)
     return _chosen(mb, x, np.triu(_all_true(x), diagonal))
 
 
@@ -26,16 +31,29 @@ def tril(mb: Builder, x: Var, diagonal: int = 0) -> Var:
     """The lower triangle of (…, H, W), zeros elsewhere."""
     import numpy as np
 
+    if not _is_fixed(x):
+        return _left_of(mb, x, lower=-diagonal - 1, upper=-1)
     return _chosen(mb, x, np.tril(_all_true(x), diagonal))
 
 
-def _all_true(x: Var) -> Any:
+def _is_fixed(x: Var) -> bool:
+    return all(isinstance(size, int) for size in x.shape)
+
+
+def _left_of(mb: Builder, x: Var, *, lower: int, upper: int) -> Var:
+    """X without a band of it, where the app chooses the sizes."""
+    band = mb.band_part(x=mb.fill(shape=mb.shape(x=x), value=True), lower=lower, upper=upper)
+    kept = mb.logical_not(x=band)
+    return mb.logical_and(x=x, y=kept) if is_bool(x) else mb.select(cond=kept, a=x, b=zeros_like(mb, x))
+
+
+def _all_true(x: Var) -> np.ndarray:
     import numpy as np
 
     return np.ones([fixed_size(x, axis, "a triangle") for axis in (-2, -1)], dtype=bool)
 
 
-def _chosen(mb: Builder, x: Var, kept: Any) -> Var:
+def _chosen(mb: Builder, x: Var, kept: np.ndarray) -> Var:
     import numpy as np
 
     if is_bool(x):
@@ -46,13 +64,13 @@ def _chosen(mb: Builder, x: Var, kept: Any) -> Var:
     return mb.select(cond=whole, a=x, b=zeros_like(mb, x))
 
 
-def _is_subtracted(x: Var, diagonal: int = 0) -> bool:
-    """Whether coremltools subtracts the other triangle; flexible sizes are left to it."""
-    return diagonal > 0 and all(isinstance(size, int) for size in x.shape)
+def _is_subtracted(diagonal: int = 0) -> bool:
+    """Whether coremltools subtracts the other triangle."""
+    return diagonal > 0
 
 
-def _is_subtracted_below(x: Var, diagonal: int = 0) -> bool:
-    return diagonal < 0 and all(isinstance(size, int) for size in x.shape)
+def _is_subtracted_below(diagonal: int = 0) -> bool:
+    return diagonal < 0
 
 
 def where(mb: Builder, condition: Var, x: Var, other: Var) -> Var:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def _along(x: Var, values: Var, axis: int, block: int) -> Var:
@@ -29,6 +32,8 @@ _RANGES = {"UINT8": (0, 255), "INT8": (-128, 127), "UINT16": (0, 65535), "INT16"
 def _quantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """round(x / scale) + zero point, within the range of the dtype; as int32 unless DequantizeLinear alone reads it."""
     mb, (x, scale, zero) = lowerer.mb, [*inputs, None][:3]
+    import numpy as np
+
     kind = lowerer.dtype_of(node.output[0])
     if kind not in _RANGES:
         raise RuntimeError(f"Core ML has no {kind.lower()}")
@@ -41,11 +46,13 @@ def _quantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attr
         how = _parameters(scales, zeros, kind)
         return [mb.quantize(input=x, output_dtype=kind.lower(), name=lowerer.fresh_name(node), **how)]
     steps = mb.round(x=mb.real_div(x=x, y=scales))
-    low, high = _RANGES[kind]
-    if zeros is not None:
-        steps = mb.add(x=steps, y=zeros.astype(dtype))
-    limited = mb.minimum(x=mb.maximum(x=steps, y=dtype(max(low, -60000))), y=dtype(min(high, 60000)))
-    return [limited if is_pair else mb.cast(x=limited, dtype="int32", name=lowerer.fresh_name(node))]
+    low, high = (end - (0 if zeros is None else zeros.astype(np.int64)) for end in _RANGES[kind])
+    steps = mb.minimum(x=mb.maximum(x=steps, y=np.asarray(low, dtype=dtype)), y=np.asarray(high, dtype=dtype))
+    if is_pair:  # without the zero point: half precision has no whole numbers beyond 2048
+        lowerer.centred[node.output[0]] = zeros
+        return [steps]
+    whole = mb.cast(x=steps, dtype="int32")
+    return [whole if zeros is None else mb.add(x=whole, y=zeros.astype(np.int32), name=lowerer.fresh_name(node))]
 
 
 def _dequantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
@@ -61,10 +68,21 @@ def _dequantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: At
         return [mb.dequantize(input=x, name=lowerer.fresh_name(node), **_parameters(scales, zeros, kind))]
     if x.val is not None and not block and _is_weight(lowerer, node.output[0]) and _can_store(kind):
         return [_stored(x.val, scales, zeros, kind.lower(), lowerer.fresh_name(node))]
+    zeros = _left_of(zeros, lowerer.centred.get(node.input[0]))
     if zeros is not None:
         x = mb.sub(x=x, y=zeros.astype(lowerer.types.nptype_from_builtin(x.dtype)))
     numbers = x if lowerer.types.is_float(x.dtype) else mb.cast(x=x, dtype=dtype)
     return [mb.mul(x=numbers, y=scales, name=lowerer.fresh_name(node))]
+
+
+def _left_of(zeros: np.ndarray | None, taken: np.ndarray | None) -> np.ndarray | None:
+    """The zero point that a value still has, of which `taken` was never added; None for none."""
+    import numpy as np
+
+    if taken is None:
+        return zeros
+    left = (0 if zeros is None else zeros.astype(np.int64)) - taken.astype(np.int64)
+    return left if np.any(left) else None
 
 
 def _has_operator(kind: str) -> bool:
@@ -72,7 +90,7 @@ def _has_operator(kind: str) -> bool:
     return kind in ("INT8", "UINT8") and _has("iOS17")
 
 
-def _parameters(scales: Any, zeros: Any, kind: str) -> dict[str, Any]:
+def _parameters(scales: np.ndarray, zeros: np.ndarray | None, kind: str) -> dict[str, object]:
     """Scales and zero points of one axis, or of all values together, as `quantize` and `dequantize` take them."""
     import numpy as np
 
@@ -107,7 +125,9 @@ def _has(target: str) -> bool:
     return bool(is_current_opset_version_compatible_with(getattr(ct.target, target)))
 
 
-def _stored(values: Any, scales: Any, zeros: Any, dtype: str, name: str | None = None) -> Var:
+def _stored(
+    values: np.ndarray, scales: np.ndarray, zeros: np.ndarray | None, dtype: str, name: str | None = None
+) -> Var:
     """A `constexpr` operator: integers of `dtype`, with scales and zero points of the same rank or of rank 0."""
     import numpy as np
     from coremltools.converters.mil.frontend import _utils

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Var
 from builder.backends.coreml.lowerings.reduction import bucketize
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, positive, promoted, slice_axis
 
@@ -19,7 +18,7 @@ def kthvalue(mb: Builder, x: Var, k: int, dim: int = -1, keepdim: bool = False) 
     return value, place
 
 
-def median(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Any:
+def median(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Var | tuple[Var, Var]:
     """The lower of the two in the middle, along an axis with its place, or of all elements."""
     if dim is None:
         x = mb.reshape(x=x, shape=[-1])
@@ -32,7 +31,7 @@ def _middle(size: int) -> int:
 
 
 def quantile(
-    mb: Builder, x: Var, q: Any, dim: int | None = None, keepdim: bool = False, interpolation: str = "linear"
+    mb: Builder, x: Var, q: Constant, dim: int | None = None, keepdim: bool = False, interpolation: str = "linear"
 ) -> Var:
     """Between the two values around the place `q * (size - 1)`; constant q alone, one number or several."""
     if interpolation != "linear" or not isinstance(q, float | int | list):

@@ -10,6 +10,9 @@ from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_b
 
 Axes = Sequence[int] | int | None
 
+_NARROW = (0, 1, 2)
+"""torch's numbers of uint8, int8 and int16."""
+
 
 def prod(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False, dtype: int | None = None) -> Var:
     """The product over one axis, or over all."""
@@ -23,7 +26,9 @@ def cumsum(mb: Builder, x: Var, dim: int, dtype: int | None = None) -> Var:
     """The sums up to each element along an axis; booleans count as integers."""
     from coremltools.converters.mil.frontend.torch.utils import NUM_TO_DTYPE_STRING
 
-    wanted = NUM_TO_DTYPE_STRING[dtype] if dtype is not None else "int32" if is_bool(x) else None
+    wanted = "int32" if is_bool(x) else None
+    if dtype is not None:
+        wanted = "int32" if dtype in _NARROW else NUM_TO_DTYPE_STRING[dtype]  # which then wraps (module `narrow`)
     return mb.cumsum(x=x if wanted is None else mb.cast(x=x, dtype=wanted), axis=dim % x.rank)
 
 
@@ -164,8 +169,8 @@ REDUCTION = (
     Lowering(
         operator="cumsum",
         lower=cumsum,
-        upstream_gap="axes that are counted from the end, but the last",
-        applies=lambda dim: dim < -1,
+        upstream_gap="axes that are counted from the end, but the last, and integers of 8 and 16 bits",
+        applies=lambda dim, dtype=None: dim < -1 or dtype in _NARROW,
     ),
     Lowering(operator="aminmax", lower=aminmax),
     *(

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     dtype_name,
     fixed_shape,
@@ -27,7 +26,7 @@ def narrow(mb: Builder, x: Var, dim: int, start: int, length: int) -> Var:
     return slice_axis(mb, x, dim, start, start + length if start + length else None)
 
 
-def _starts_at_the_end(start: Any) -> bool:
+def _starts_at_the_end(start: object) -> bool:
     return isinstance(start, int) and start < 0
 
 
@@ -38,7 +37,7 @@ def swapaxes(mb: Builder, x: Var, axis0: int, axis1: int) -> Var:
     return mb.transpose(x=x, perm=order)
 
 
-def movedim(mb: Builder, x: Var, source: Any, destination: Any) -> Var:
+def movedim(mb: Builder, x: Var, source: Constant, destination: Constant) -> Var:
     """X with the axes `source` at the places `destination`, the others in their order."""
     sources, places = ([axes] if isinstance(axes, int) else list(axes) for axes in (source, destination))
     sources, places = ([positive(axis, x.rank) for axis in axes] for axes in (sources, places))
@@ -164,7 +163,7 @@ def ravel(mb: Builder, x: Var) -> Var:
     return mb.reshape(x=x, shape=[-1])
 
 
-def tensor_split(mb: Builder, x: Var, indices_or_sections: Any, dim: int = 0) -> tuple[Var, ...]:
+def tensor_split(mb: Builder, x: Var, indices_or_sections: Constant, dim: int = 0) -> tuple[Var, ...]:
     """Parts of nearly equal size, or between indices."""
     length = fixed_size(x, dim, "tensor_split")
     if hasattr(indices_or_sections, "rank"):

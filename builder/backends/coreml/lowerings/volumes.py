@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import as_float, fixed_shape, slice_axis
@@ -30,10 +29,10 @@ def grid_sampler_3d(
         place = _folded(mb, place, size, padding_mode, align_corners=bool(align_corners))
         axes.append(_corners(mb, place, size, interpolation_mode))
     flat = mb.reshape(x=x, shape=[batch, channels, sizes[0] * sizes[1] * sizes[2]])
-    total: Any = None
+    total: Var = None
     for corners in itertools.product(*axes):
-        index: Any = None
-        weight: Any = None
+        index: Var = None
+        weight: Var = None
         for (place, share), size in zip(corners, sizes, strict=True):
             index = place if index is None else mb.add(x=mb.mul(x=index, y=size), y=place)
             weight = share if weight is None else mb.mul(x=weight, y=share)

@@ -54,8 +54,8 @@ def palettize_by_loss(root: nn.Module, step: SensitiveKmeans, layers: Layers, co
     return made.requires_grad_(False)
 
 
-def _settings(step: PostTrainingPalettize | SensitiveKmeans, layers: Layers) -> dict[str, Any]:
-    table: dict[str, Any] = {"n_bits": step.nbits, "granularity": step.granularity}
+def _settings(step: PostTrainingPalettize | SensitiveKmeans, layers: Layers) -> dict[str, object]:
+    table: dict[str, object] = {"n_bits": step.nbits, "granularity": step.granularity}
     if step.granularity == "per_grouped_channel":
         table["group_size"] = step.group_size or 32
     return {"global_config": table, "module_name_configs": dict.fromkeys(layers.others)}
@@ -67,7 +67,7 @@ def _loss(step: SensitiveKmeans, context: Context) -> Any:
     key = f"{context.key}.loss"
     function = import_object(step.loss, key=key)
 
-    def loss(outputs: Any) -> torch.Tensor:
+    def loss(outputs: object) -> torch.Tensor:
         value = call(function, str(step.loss), outputs, key=key, error=ConversionError, code="B0416")
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise ConversionError(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from builder.backends.coreml.patches.table import PATCHES, Patch
 from builder.errors import UnfitEnvironmentError
@@ -22,13 +22,15 @@ LOCK = threading.RLock()
 """coremltools keeps the state of a conversion in module globals: conversions wait for each other."""
 
 _LOG = logging.getLogger("builder.convert")
+Make: TypeAlias = Callable[[Any], Any]
+"""From what a target is to what stands in for it."""
 _OPTIONAL = ("speed", "quiet", "report")
 
 
 class ModuleOverlay:
     """A module with some names replaced, for code that says `module.name`."""
 
-    def __init__(self, module: ModuleType, **names: Any) -> None:
+    def __init__(self, module: ModuleType, **names: object) -> None:
         self.__dict__.update(names)
         self._module = module
 
@@ -37,7 +39,7 @@ class ModuleOverlay:
 
 
 @contextmanager
-def patched(target: str, make: Callable[[Any], Any]) -> Iterator[None]:
+def patched(target: str, make: Make) -> Iterator[None]:
     """Let `target`, which must be in the table, be `make(what it is)` within the block.
 
     A static method stays one. Raises UnfitEnvironmentError where the target is gone and the patch is for correctness

@@ -17,7 +17,6 @@ _OPEN_ENDED = {2**63 - 1, -(2**63)}
 _SIZED_BY_VALUES = frozenset(
     ["nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "_unique", "argwhere"]
 )
-_NARROW = {torch.uint8: "0 to 255", torch.int8: "-128 to 127", torch.int16: "-32768 to 32767"}
 
 
 def high_ranks(found: Sequence[tuple[Operator | None, int]]) -> list[Obstacle]:
@@ -68,20 +67,6 @@ def double_precision(operators: Sequence[Operator]) -> list[Obstacle]:
     return gather("dtype", found, "note")
 
 
-def narrow_integers(operators: Sequence[Operator]) -> list[Obstacle]:
-    """Integers of 8 and 16 bits, which become int32 and do not wrap."""
-
-    def found() -> Iterator[tuple[Operator, str]]:
-        for operator in operators:
-            for fact in operator.outputs:
-                if fact is not None and fact.dtype in _NARROW:
-                    name = str(fact.dtype).removeprefix("torch.")
-                    yield operator, f"gives {name}, which becomes int32: values outside {_NARROW[fact.dtype]} differ"
-                    break
-
-    return gather("dtype", found(), "note")
-
-
 def sizes_by_values(operators: Sequence[Operator]) -> list[Obstacle]:
     """Results whose size depends on values."""
 
@@ -99,6 +84,5 @@ def sizes_by_values(operators: Sequence[Operator]) -> list[Obstacle]:
 RULES: tuple[Callable[[Sequence[Operator]], list[Obstacle]], ...] = (
     big_integers,
     double_precision,
-    narrow_integers,
     sizes_by_values,
 )
