@@ -302,7 +302,6 @@ def test_a_script_reaches_no_file_and_nobody(kind, tmp_path, mark, capfd):
     assert str(mark) not in capfd.readouterr().out
 
 
-
 class Constants(nn.Module):
     """Has a function with defaults, and constants: what torch computes while it reads code."""
 
