@@ -266,7 +266,7 @@ def still_offline(evidence: "Mapping[str, Any] | None") -> bool:
 
 def network_state(url: "str | None") -> "dict[str, Any]":
     """What changes when a network comes back: proxies, routes, name servers, and whether the server can be reached."""
-    state: dict[str, Any] = {"proxies": [variable_digest(name) for name in _PROXIES]}
+    state: dict[str, object] = {"proxies": [variable_digest(name) for name in _PROXIES]}
     for name, path in (("routes", "/proc/net/route"), ("names", "/etc/resolv.conf")):
         try:
             with open(path, encoding="utf-8") as stream:  # noqa: PTH123

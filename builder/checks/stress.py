@@ -224,7 +224,7 @@ def _data(beside: Beside) -> Mapping[str, Any]:
     return dict(_described(beside))
 
 
-def _described(beside: Beside) -> Iterator[tuple[str, Any]]:
+def _described(beside: Beside) -> Iterator[tuple[str, object]]:
     yield "synthetic", list(beside.synthetic)
     yield "stress", beside.stress
     if beside.stress_left:

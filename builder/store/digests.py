@@ -100,7 +100,7 @@ class StatCache:
         self._fresh: dict[str, Any] = {}
         self._now: dict[str, Any] = {}
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, object]:
         try:
             loaded = noop.read_manifest(str(self._path))
         except (OSError, ValueError, RecursionError):
@@ -139,7 +139,7 @@ class StatCache:
         known = self._known.get(name)
         if isinstance(known, dict) and known.get("signature") == signature:
             return known
-        fresh: dict[str, Any] = {"signature": signature}
+        fresh: dict[str, object] = {"signature": signature}
         if time.time_ns() - last > noop.YOUNG:
             self._known[name] = self._fresh[name] = fresh
         return fresh

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -74,21 +73,21 @@ def _environment() -> Environment:
     return environment
 
 
-def _render(template: str, context: Mapping[str, Any]) -> str:
+def _render(template: str, context: Mapping[str, object]) -> str:
     return _environment().get_template(f"{template}.j2").render(context)
 
 
-def _context(package: Package, engines: str) -> Mapping[str, Any]:
+def _context(package: Package, engines: str) -> Mapping[str, object]:
     """What the templates of a package's files name."""
     named = _named(package, engines)
     return {**named, "usage": _render("usage.swift", named).rstrip("\n")}
 
 
-def _named(package: Package, engines: str) -> Mapping[str, Any]:
+def _named(package: Package, engines: str) -> Mapping[str, object]:
     return {"package": package, "engines": engines, **_names(package)}
 
 
-def _names(package: Package) -> Mapping[str, Any]:
+def _names(package: Package) -> Mapping[str, object]:
     """What several templates call things."""
     named = ", function: String" if package.functions_named else ""
     state = f", state: {package.module}State" if package.states else ""

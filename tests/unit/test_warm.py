@@ -51,6 +51,14 @@ def test_what_a_folder_wants_at_the_start_is_imported(tmp_path: Path) -> None:
     assert found == "5\n"
 
 
+def test_files_that_are_passed_have_the_numbers_that_they_had(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as one, (tmp_path / "more").open("w") as other:
+        numbers = (one.fileno(), other.fileno())
+        code = f"import os; [os.write(n, str(n).encode()) for n in {numbers}]"
+        subprocess.run([warm.python(), "-c", code], pass_fds=numbers, check=True)
+    assert [(tmp_path / name).read_text() for name in ("out", "more")] == [str(number) for number in numbers]
+
+
 def test_it_has_imported_what_builds_need_unless_the_command_wants_another_start() -> None:
     code = "import sys; print('coremltools' in sys.modules, hash('a'), sys.executable)"
     one, other, real = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import gc
 import importlib
 import importlib.util
@@ -28,6 +29,8 @@ ALSO = ("coreml_runtime", "mlflow", "torchvision")
 """What commands of tests import beside what the builds of a sweep share."""
 _LARGEST = 1 << 20
 """Bytes of a request."""
+_MOST, _HIGH = 32, 500
+"""Open files of a client; and a number that none of them has."""
 
 
 def main(address: str) -> None:
@@ -77,22 +80,33 @@ def _import() -> None:
 def _fork(listener: socket.socket, waiting: selectors.BaseSelector) -> dict[str, Any] | None:
     """Fork for the next client; return its request in the child."""
     client, _ = listener.accept()
-    text, streams, _, _ = socket.recv_fds(client, _LARGEST, 3)
+    text, files, _, _ = socket.recv_fds(client, _LARGEST, _MOST)
     child = os.fork()
     if child == 0:
         request: dict[str, Any] = json.loads(text)
         os.setpgid(0, 0)
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-        for each in (*streams, client, *(key.fileobj for key in waiting.get_map().values() if key.data is not None)):
+        for each in (client, *(key.fileobj for key in waiting.get_map().values() if key.fd)):
             each.close() if isinstance(each, socket.socket) else os.close(each)
+        waiting.close()
+        os.closerange(0, 3)
+        for number, file in zip(request["files"], _moved(files), strict=True):
+            os.dup2(file, number)
+            os.close(file)
         _become(request)
         return request
-    for stream in streams:
-        os.close(stream)
+    for file in files:
+        os.close(file)
     waiting.register(client, selectors.EVENT_READ, child)
     waiting.register(os.pidfd_open(child), selectors.EVENT_READ, (child, client))
     return None
+
+
+def _moved(files: Sequence[int]) -> list[int]:
+    """The same open files under numbers that no client has."""
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, _HIGH) for file in files]
+    for file in files:
+        os.close(file)
+    return moved
 
 
 def _pass_on(client: socket.socket, child: int, waiting: selectors.BaseSelector) -> None:

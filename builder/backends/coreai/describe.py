@@ -49,7 +49,7 @@ def check_whole(asset: Path) -> None:
                 raise SourceError(f"{asset} is damaged: {HASH} is not the SHA-256 of {PROGRAM}", code="B0302")
 
 
-def read_metadata(asset: Path) -> dict[str, Any]:
+def read_metadata(asset: Path) -> dict[str, object]:
     """What `metadata.json` says. Raises SourceError where it is damaged."""
     try:
         content = json.loads((asset / METADATA).read_bytes())
@@ -100,7 +100,7 @@ def _interface(graph: Graph) -> dict[str, tuple[dict[str, Any], ...]]:
     }
 
 
-def _feature(name: str, kind: Type, what: str) -> dict[str, Any]:
+def _feature(name: str, kind: Type, what: str) -> dict[str, object]:
     from builder.backends.coreai import adapter
 
     shape, element = adapter.tensor_type(kind)

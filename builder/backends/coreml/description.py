@@ -63,7 +63,7 @@ def _interface(description: Message) -> dict[str, tuple[Mapping[str, Any], ...]]
     }
 
 
-def _feature(feature: Message) -> dict[str, Any]:
+def _feature(feature: Message) -> dict[str, object]:
     kind = feature.type.WhichOneof("Type")
     value = getattr(feature.type, kind)
     if kind == "imageType":
@@ -88,7 +88,7 @@ def _feature(feature: Message) -> dict[str, Any]:
     return {"name": feature.name, "kind": kind.removesuffix("Type")} | _optional(feature)
 
 
-def _state(feature: Message) -> dict[str, Any]:
+def _state(feature: Message) -> dict[str, object]:
     array = feature.type.stateType.arrayType
     return {
         "name": feature.name,
@@ -98,7 +98,7 @@ def _state(feature: Message) -> dict[str, Any]:
     }
 
 
-def _optional(feature: Message) -> dict[str, Any]:
+def _optional(feature: Message) -> dict[str, object]:
     """The value that stands in where the app leaves the input out."""
     if not feature.type.isOptional:
         return {}
@@ -109,7 +109,7 @@ def _optional(feature: Message) -> dict[str, Any]:
     return {"optional": True} | ({"default_value": getattr(array, default)} if default else {})
 
 
-def _size_flexibility(image: Message) -> dict[str, Any]:
+def _size_flexibility(image: Message) -> dict[str, object]:
     """Sizes of a picture as ranges of, or as enumerated, height and width."""
     match image.WhichOneof("SizeFlexibility"):
         case "imageSizeRange":
@@ -120,7 +120,7 @@ def _size_flexibility(image: Message) -> dict[str, Any]:
     return {}
 
 
-def _flexibility(array: Message) -> dict[str, Any]:
+def _flexibility(array: Message) -> dict[str, object]:
     match array.WhichOneof("ShapeFlexibility"):
         case "shapeRange":
             return {"ranges": [[r.lowerBound, r.upperBound] for r in array.shapeRange.sizeRanges]}

@@ -62,11 +62,11 @@ def patched(target: str, make: Make) -> Iterator[None]:
             setattr(owner, name, before)
 
 
-def find_owner(target: str) -> tuple[Any, str]:
+def find_owner(target: str) -> tuple[object, str]:
     """Return the module or class that holds `target`, and its name there."""
     module, _, path = target.partition(":")
     *classes, name = path.split(".")
-    owner: Any = importlib.import_module(module)
+    owner: object = importlib.import_module(module)
     for part in classes:
         owner = getattr(owner, part)
     return owner, name
