@@ -317,6 +317,17 @@ class Constants(nn.Module):
         return x * self.factor * scale if mode == "a" else x
 
 
+class Adds(nn.Module):
+    """Adds a constant, which is not an attribute."""
+
+    def __init__(self, constant: torch.Tensor) -> None:
+        super().__init__()
+        self.constant = [constant]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.constant[0]
+
+
 @pytest.fixture(scope="module")
 def script() -> dict[str, bytes]:
     """The parts of a script by name."""
@@ -360,6 +371,30 @@ def test_nothing_is_computed_while_a_script_is_loaded(found, put, script, mark, 
     with pytest.raises(RefusedArchiveError):
         load_script(tmp_path / "m.pt")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["data/0", "data/1", "constants/0"])
+@pytest.mark.parametrize("left", [0, 4])
+def test_a_tensor_has_no_more_bytes_than_the_file(name, left, tmp_path):
+    """Torch would read what lies behind them in memory."""
+    module = torch.jit.trace(nn.Sequential(nn.Linear(4, 4), Adds(torch.arange(4.0))), torch.ones(1, 4))
+    stream = io.BytesIO()
+    torch.jit.save(module, stream)
+    with zipfile.ZipFile(stream) as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    assert len(parts[name]) >= 16
+    parts[name] = parts[name][:left]
+    (tmp_path / "m.pt").write_bytes(packed(parts).getvalue())
+    with pytest.raises(RefusedArchiveError, match=name):
+        load_script(tmp_path / "m.pt")
+
+
+def test_a_sample_input_has_no_more_bytes_than_the_file(exported):
+    with zipfile.ZipFile(io.BytesIO(exported["data/sample_inputs/model.pt"])) as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    samples = packed({**parts, "data/0": b""}).getvalue()
+    with pytest.raises(RefusedArchiveError, match="data/0"):
+        load_exported(packed(exported | {"data/sample_inputs/model.pt": samples}))
 
 
 def test_calls_that_grow_beyond_all_bounds_are_not_inlined(tmp_path):
