@@ -55,7 +55,7 @@ class _Inert:
         """Drop them."""
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]  # the one in C makes room for any number of a memo
+class _Reader(pickle._Unpickler):  # the one in C makes room for any number of a memo
     """Runs nothing: whatever a pickle names is the stand-in; notes the key and the bytes of each storage."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
