@@ -190,11 +190,13 @@ def capture(
 def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
     """Raise ValueConstantError when capture froze what depends on the values of inputs, such as a branch.
 
+    The sample that was captured is left out, unless the model has states: of that one the program holds what it froze.
     What both gave is kept for the checks, unless they have states.
     """
-    samples = [tuple(sample.tensors.values()) for sample in examples.samples]
+    given = examples.samples if prepared.states else examples.samples[1:] or examples.samples
+    samples = [tuple(sample.tensors.values()) for sample in given]
     is_file = captured.method == "export" and has_file(prepared.module)
-    keys = [samples_digest([sample]) for sample in examples.samples]
+    keys = [samples_digest([sample]) for sample in given]
 
     def original(key: str, sample: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         if is_file or prepared.states:
