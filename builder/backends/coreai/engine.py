@@ -118,4 +118,4 @@ def _zeros(asset: Path, function: str) -> dict[str, np.ndarray]:
 
     described = describe_artifact(asset)
     states = described.functions[function]["states"] if function else described.states
-    return {state["name"]: np.zeros(state["shape"], state["dtype"]) for state in states}
+    return {state["name"]: np.zeros(state["shape"], state["dtype"]) for state in states if state["kind"] == "state"}
