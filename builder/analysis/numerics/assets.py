@@ -14,22 +14,28 @@ from coreml_runtime.ops.context import TensorType
 from coreml_runtime.program import Function, Operation
 
 _FLOATS = ("fp16", "fp32", "bf16")
+_PRODUCT = "batch_matmul"
 
 
 def asset_nodes(path: Path) -> tuple[Node, ...]:
     """The operators of the `main` function in their order; what belongs to a compressed weight bears its name."""
     weights: dict[str, str] = {}
+    constants: set[str] = set()
     nodes = []
     for operation in read_function(path).block.operations:
         names = tuple(mentioned(operation))
         outputs = tuple(output.name for output in operation.outputs)
-        stored = None
+        kind, stored = recipe_type(operation.type), None
+        if operation.type == _PRODUCT and not constants.isdisjoint(names):
+            kind = "linear"  # recipes call a product with a weight so
+        if constants.issuperset(names):
+            constants.update(outputs)
         if operation.type == "const":
             weights[outputs[0]] = weight_name(operation.name)
         elif operation.type in STORAGE:
             stored = next((weights[name] for name in names if name in weights), None)
             weights |= {name: stored for name in outputs if stored is not None}
-        nodes.append(Node(type=recipe_type(operation.type), outputs=outputs, inputs=frozenset(names), stored=stored))
+        nodes.append(Node(type=kind, outputs=outputs, inputs=frozenset(names), stored=stored))
     return tuple(nodes)
 
 

@@ -185,36 +185,52 @@ class Selector:
                     )
 
 
-_AS_MIL = {
-    "convolution": "conv",
-    "addmm": "linear",
-    "mm": "matmul",
-    "bmm": "matmul",
-    "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm",
-    "scaled_dot_product_attention": "scaled_dot_product_attention",
-    "div": "real_div",
-    "mean": "reduce_mean",
-    "sum": "reduce_sum",
-    "amax": "reduce_max",
-    "permute": "transpose",
-    "view": "reshape",
-    "cat": "concat",
-    "avg_pool2d": "avg_pool",
-    "max_pool2d_with_indices": "max_pool",
-    "clamp": "clip",
-    "embedding": "gather",
-    "index_select": "gather",
-    "hardtanh": "relu6",
+_AS_MIL: Mapping[str, tuple[str, ...]] = {
+    "addmm": ("linear",),
+    "mm": ("matmul", "linear"),
+    "bmm": ("matmul",),
+    "native_layer_norm": ("layer_norm",),
+    "native_group_norm": ("group_norm",),
+    "scaled_dot_product_attention": ("scaled_dot_product_attention",),
+    "div": ("real_div",),
+    "mean": ("reduce_mean",),
+    "sum": ("reduce_sum",),
+    "amax": ("reduce_max",),
+    "amin": ("reduce_min",),
+    "prod": ("reduce_prod",),
+    "permute": ("transpose",),
+    "view": ("reshape",),
+    "cat": ("concat",),
+    "avg_pool2d": ("avg_pool",),
+    "avg_pool3d": ("avg_pool",),
+    "max_pool2d_with_indices": ("max_pool",),
+    "max_pool3d_with_indices": ("max_pool",),
+    "clamp": ("clip", "relu6", "relu"),
+    "embedding": ("gather",),
+    "index_select": ("gather",),
+    "index": ("gather_nd",),
+    "gather": ("gather_along_axis",),
+    "scatter": ("scatter_along_axis",),
+    "hardtanh": ("relu6", "relu"),
+    "maximum": ("relu",),
+    "minimum": ("relu6",),
+    "upsample_nearest2d": ("upsample_nearest_neighbor", "resize"),
+    "upsample_bilinear2d": ("upsample_bilinear", "resize"),
 }
-"""How MIL calls what ATen has under another name: recipes for both formats name types as MIL does."""
+"""How MIL calls what ATen has under another name, and `debug` what the dialect has (`modules.recipe_type`): recipes for
+both formats name types as MIL does. A clamp is two operators there."""
+
+_TRANSPOSED = 6
+"""The argument of a convolution that says whether it is transposed."""
 
 
 def operator_names(node: Node) -> set[str]:
     """By which types a recipe can name an operator: ATen's and MIL's."""
     packet = getattr(node.target, "overloadpacket", None)
     name = str(packet).rpartition(".")[2].lstrip("_") if packet is not None else node.name
-    return {name, _AS_MIL.get(name, name)}
+    if name == "convolution":
+        return {name, "conv_transpose" if node.args[_TRANSPOSED] else "conv"}
+    return {name, *_AS_MIL.get(name, ())}
 
 
 def _any(names: set[str], patterns: tuple[str, ...]) -> bool:

@@ -24,12 +24,18 @@ _AS_RECIPES = {
     "conv2d": "conv",
     "conv3d": "conv",
     "conv_transpose2d": "conv_transpose",
+    "conv_transpose3d": "conv_transpose",
     "batch_matmul": "matmul",
     "divide": "real_div",
     "maximum": "relu",
     "minimum": "relu6",
     "max_pool_2d": "max_pool",
+    "max_pool_3d": "max_pool",
     "sum_pool_2d": "avg_pool",
+    "sum_pool_3d": "avg_pool",
+    "scan": "cumsum",
+    "reduce_product": "reduce_prod",
+    "interpolate": "resize",
 }
 """How `precision` calls what the dialect has under another name; others are called alike."""
 
