@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.analysis.init.draft import Draft
 from builder.analysis.init.files import HIGH, as_picture, tensor_section
@@ -11,6 +11,9 @@ from builder.errors import SourceError
 from builder.model.sources.onnx_graph import feature_names
 from builder.model.sources.optional import optional_packages
 from builder.spec.base import RESERVED_NAMES
+
+if TYPE_CHECKING:
+    from onnx import TypeProto
 
 OPEN_SIZES = {2: 224, 3: 224}
 """The sizes that open dimensions of pictures are built at; others are 1 for the first, and 16."""
@@ -59,7 +62,7 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     )
 
 
-def _sizes(kind: Any) -> tuple[list[int], bool]:
+def _sizes(kind: TypeProto.Tensor) -> tuple[list[int], bool]:
     """The sizes to build at, and whether the file leaves any of them open."""
     sizes, is_open = [], False
     dimensions = list(kind.shape.dim)

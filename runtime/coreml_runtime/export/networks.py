@@ -17,9 +17,6 @@ from coreml_runtime.nn.program import Step as LayerStep
 from coreml_runtime.nn.program import Steps, run_steps
 from coreml_runtime.ops.table import Value
 
-if TYPE_CHECKING:
-    pass
-
 PREPROCESSING = "preprocessing"
 """What happens to the inputs of a neural network before its first layer: images are scaled, arrays get more axes."""
 Around = Callable[[str, Callable[[], None]], None]

@@ -13,9 +13,6 @@ from coreml_runtime.ops.conv import conv
 from coreml_runtime.ops.padding import is_symmetric
 from coreml_runtime.prepack import ShapeSpecializedKernel
 
-if TYPE_CHECKING:
-    pass
-
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
