@@ -92,6 +92,11 @@ def _opened(asset: str, modified: int, size: int) -> _Opened:  # noqa: ARG001 - 
     return _Opened(asset)
 
 
+def close_opened() -> None:
+    """Close the asset that stays open."""
+    _opened.cache_clear()
+
+
 FEW = 2
 """For how many samples Apple's interpreter confirms what our runtime measures on all."""
 

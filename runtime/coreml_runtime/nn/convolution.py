@@ -1,7 +1,7 @@
 """NeuralNetwork convolutions and deconvolutions in two and three dimensions."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional

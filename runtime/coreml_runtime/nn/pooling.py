@@ -1,6 +1,6 @@
 """NeuralNetwork pools in two and three dimensions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
