@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 MOST_VALUES, MOST_ANSWERS = 2**22, 16
 """Outputs of so many values are kept, of so many samples."""
 
-MeasuredOutputs = Mapping[str, Mapping[str, Any]]
+Measure = int | float | str
+"""A number, or why numbers prove nothing."""
+Measures = Mapping[str, Measure]
+"""What was measured of an output, by name."""
+MeasuredOutputs = Mapping[str, Measures]
 """By output: its measures, each the worst over samples."""
 
 
