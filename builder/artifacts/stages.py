@@ -36,7 +36,7 @@ class BuildRequest:
     spec: BuildSpec
     overrides: tuple[str, ...]
     """The overrides of the command line, as written."""
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     """The composed configuration before validation, as plain values."""
     origins: Mapping[str, str]
     """By dotted key, where its value was written: `recipes/x.yaml:8:3`, or `command line`."""
