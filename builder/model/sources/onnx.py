@@ -160,8 +160,13 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     return LoadedModel(
         module=module.eval(),
         digest=_whole_digest(path, digest),
-        origin={"kind": "onnx", "file": path.name, "file_sha256": digest, "opset": opset_of(model)}
-        | {"onnxruntime": onnxruntime.__version__},
+        origin={
+            "kind": "onnx",
+            "file": path.name,
+            "file_sha256": digest,
+            "opset": opset_of(model),
+            "onnxruntime": onnxruntime.__version__,
+        },
     )
 
 
