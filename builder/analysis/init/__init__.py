@@ -8,8 +8,9 @@ from pathlib import Path
 
 from builder.analysis.init.draft import Draft
 from builder.errors import ConfigurationError, SourceError
-from builder.util.reading import UnfitFileError, require_regular
+from builder.util.reading import UnfitFileError, require_contained, require_regular
 
+_ARTIFACTS = (".mlpackage", ".mlmodel", ".aimodel")
 _OF_TORCH = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pt2", ".jit")
 SUFFIXES = (*_OF_TORCH, ".onnx", ".mlpackage", ".mlmodel", ".aimodel")
 """Of files that `init` looks into."""
@@ -52,7 +53,7 @@ def _inspect_file(path: Path, recipes: Path) -> Draft:
     if not path.exists():
         raise ConfigurationError(f"there is no file {path}", code="B0226")
     try:
-        require_regular(path)
+        require_contained(path) if path.suffix in _ARTIFACTS else require_regular(path)
     except UnfitFileError as error:
         raise SourceError(f"{error.filename} {error.strerror}", code="B0302") from error
     name, written = as_name(path.stem), _as_written(path, recipes)
@@ -73,6 +74,12 @@ def _inspect_file(path: Path, recipes: Path) -> Draft:
             from builder.analysis.init.files import inspect_torch_file
 
             return inspect_torch_file(path, written, name)
+        case _ if path.is_file():
+            from builder.analysis.init.files import inspect_torch_file
+            from builder.model.sources.programs import is_of_torch
+
+            if is_of_torch(path):  # `.pth.tar`, or no suffix at all
+                return inspect_torch_file(path, written, name)
     raise ConfigurationError(f"{path} is of no kind that can be looked at", code="B0266", hint=f"give {WAYS}")
 
 
