@@ -115,7 +115,7 @@ class BuilderError(Exception):
         other: Self = _restored(type(self), self.args, attributes)
         return other
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _restored, (type(self), self.args, vars(self).copy())
 
 

@@ -11,6 +11,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from io import BufferedReader
     from typing import Any
 
 SCHEMA = 2
@@ -19,6 +20,12 @@ FALLBACK_SECONDS = 600
 _PROXY_SECONDS = 60
 """The same where something answers: a proxy may refuse today and not tomorrow."""
 _PROBE_SECONDS = 0.15
+YOUNG = 2_000_000_000
+"""Nanoseconds: a file that changed so recently may do so again within one tick of its clock, and is not remembered."""
+_LARGE = 1 << 22
+"""Bytes from which on reading a file twice is felt."""
+_digests: "dict[tuple[int, ...], str]" = {}
+"""Of large files that this process has read, by device, inode, size and times."""
 _MOST = 1 << 26
 """Bytes of a manifest; what is larger is cut, and then has another digest."""
 
@@ -178,13 +185,31 @@ def stat_of(path: str) -> "list[int]":
 
 def digest(path: str) -> str:
     """SHA-256 of a file in hexadecimal; raises OSError for pipes and devices, which could block or never end."""
-    import hashlib
-
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor has no path
         if os.fstat(descriptor).st_mode & 0o170000 != 0o100000:
             raise OSError(path)
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return stream_digest(stream)
+
+
+def stream_digest(stream: "BufferedReader") -> str:
+    """SHA-256 of a file that was just opened, in hexadecimal; a large one is read once in a process while it stays."""
+    import hashlib
+
+    before = os.fstat(stream.fileno())
+    name = (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+    known = _digests.get(name)
+    if known is not None:
+        return known
+    found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if before.st_size >= _LARGE:
+        import time
+
+        after = os.fstat(stream.fileno())
+        stays = name == (after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns, after.st_ctime_ns)
+        if stays and time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns) > YOUNG:
+            _digests[name] = found
+    return found
 
 
 def variable_digest(name: str) -> "str | None":
@@ -241,7 +266,7 @@ def still_offline(evidence: "Mapping[str, Any] | None") -> bool:
 
 def network_state(url: "str | None") -> "dict[str, Any]":
     """What changes when a network comes back: proxies, routes, name servers, and whether the server can be reached."""
-    state: dict[str, Any] = {"proxies": [variable_digest(name) for name in _PROXIES]}
+    state: dict[str, object] = {"proxies": [variable_digest(name) for name in _PROXIES]}
     for name, path in (("routes", "/proc/net/route"), ("names", "/etc/resolv.conf")):
         try:
             with open(path, encoding="utf-8") as stream:  # noqa: PTH123

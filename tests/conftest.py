@@ -9,6 +9,9 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from builder.jobs.forks import can_fork
+from tests import warm
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small models gain nothing from more
 
 for _number in (signal.SIGINT, signal.SIGHUP):  # `nohup` and `&` have them ignored, by whatever is started too
@@ -19,6 +22,12 @@ settings.register_profile(  # no run differs from another, and none depends on t
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start what forks for commands of tests, once for all workers."""
+    if can_fork() and not hasattr(config, "workerinput"):
+        config.add_cleanup(warm.Server().stop)
 
 
 @pytest.fixture(autouse=True, scope="module")

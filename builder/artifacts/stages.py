@@ -270,7 +270,8 @@ class CapturedProgram:
         import torch
 
         program = self.program.module() if self.method == "export" else self.program
-        with torch.no_grad():
+        # TorchScript would compile what runs a few times
+        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # torch
             returned = program(*inputs)
         return tuple(returned) if isinstance(returned, list | tuple) else (returned,)
 

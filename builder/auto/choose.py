@@ -47,7 +47,9 @@ def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progre
         return _chosen(precision, compression, trials)
 
 
-def _measured(trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping[str, Candidate]) -> Mapping[str, Any]:
+def _measured(
+    trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping[str, Candidate]
+) -> Mapping[str, object]:
     """The sensitivity of layers, which depends on artifacts and samples, and on no limit."""
     samples = trials.samples(plain)
     after = {
@@ -119,8 +121,8 @@ def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | 
     )
 
 
-def _plain(part: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = part.model_dump(mode="json", exclude_defaults=True)
+def _plain(part: Any) -> dict[str, object]:
+    plain: dict[str, object] = part.model_dump(mode="json", exclude_defaults=True)
     return plain
 
 

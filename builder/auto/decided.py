@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -14,7 +13,7 @@ from builder.spec.precision import Precision
 
 def resolve_auto(spec: BuildSpec, sections: Mapping[str, object]) -> BuildSpec:
     """`spec` with the `precision` and the `compression` that `sections` say; None leaves what the recipe says."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     if sections.get("precision") is not None:
         found["precision"] = TypeAdapter(Precision).validate_python(sections["precision"])
     if sections.get("compression") is not None:

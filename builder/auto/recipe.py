@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.record import AutoResult, BuildRecord
 from builder.artifacts.stages import BuildRequest
@@ -43,7 +42,7 @@ def write_beside(record: BuildRecord, chosen: AutoResult, folder: Path, progress
         write_atomically(folder / f"{name}.yaml", text)
 
 
-def decided_sections(chosen: AutoResult) -> dict[str, Any]:
+def decided_sections(chosen: AutoResult) -> dict[str, object]:
     """The sections that were open, as they are now."""
     sections = {"precision": chosen.precision, "compression": chosen.compression}
     return {section: dict(settings) for section, settings in sections.items() if settings is not None}

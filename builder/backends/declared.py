@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
 
 
-def wanted_shape(given: ImageInput | TensorInput) -> dict[str, Any]:
+def wanted_shape(given: ImageInput | TensorInput) -> dict[str, object]:
     """The captured shape, and how the app may choose others."""
     return {
         "shape": list(captured_shape(given)),

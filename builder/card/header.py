@@ -81,7 +81,7 @@ def base_model(record: BuildRecord) -> str:
     return name if of_hub else ""
 
 
-def _results(record: BuildRecord, task: str) -> Iterator[Mapping[str, Any]]:
+def _results(record: BuildRecord, task: str) -> Iterator[Mapping[str, object]]:
     """One result for each check that executed the artifact on data."""
     for check in record.checks:
         metrics = list(_metrics(check))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ NOTHING_DB = 6.0
 """An original whose answers to one input differ by half of their size says nothing about an artifact."""
 
 
-def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, Any]:
+def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, object]:
     """`sure_snr_db`, the worst SNR beside the uncertainty, and `own_snr_db`, the original's against itself.
 
     The original is asked for the samples that miss the limit, and for no more answers than the limit needs; the latter
@@ -55,7 +54,7 @@ def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limi
         beside, certain = _beside(*pairs[number], others(number), size, limit)
         own, surest = certain if not sure else own, max(surest, certain)
         sure.append(beside)
-    known: dict[str, Any] = {"sure_snr_db": min(sure), "own_snr_db": own}
+    known: dict[str, object] = {"sure_snr_db": min(sure), "own_snr_db": own}
     if surest < NOTHING_DB:
         known["not_meaningful"] = (
             f"the original's own answers to one input differ as much as this ({own:.1f} dB): it may draw random numbers"

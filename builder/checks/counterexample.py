@@ -25,6 +25,8 @@ OTHER_SIZES = 0.25
 """The share of new points that have other sizes than the captured ones."""
 ASCENT, STEP = 8, 0.2
 """Steps along the gradient, and how far each goes, as a share of the input's range."""
+SLOPE = 1.5
+"""How much longer a step along the gradient takes, the way there and back of the original, than judging an input."""
 MOST_TRIES = 20_000
 
 
@@ -46,25 +48,36 @@ class Search:
     seconds: float
 
 
-def search(judge: Judge, known: Sequence[Found], seconds: float, seed: int) -> Search:
+def search(
+    judge: Judge,
+    known: Sequence[Found],
+    seconds: float,
+    seed: int,
+    *,
+    each: float = 0.0,
+    most: float | None = None,
+) -> Search:
     """Look for `seconds` for the worst point, beginning with `known` ones, and end at once where one misses a limit.
 
     New points are drawn, the worst so far are changed, and where the original can be differentiated, the gradient is
-    followed that makes the values inside of it larger. Which points are tried depends on `seed` alone, how many on the
-    time.
+    followed that makes the values inside of it larger, if there is time for that. All else that is tried depends on
+    `seed` alone, how much of it on the time. `each` is how long an input may take. With `most`, `seconds` are of the
+    processor, and `most` those of the clock on the wall.
     """
-    began, tries = time.perf_counter(), 0
+    clock = time.perf_counter if most is None else time.process_time
+    began, ends, tries = clock(), time.perf_counter() + (seconds if most is None else most), 0
     hunt = _Hunt(judge, known, seed)
     worst: Found | None = None
-    while tries < MOST_TRIES and time.perf_counter() - began < seconds:
-        found = hunt.attempt(hunt.propose())
+    while tries < MOST_TRIES and (left := began + seconds - clock()) > 0 and time.perf_counter() < ends:
+        each = (seconds - left) / tries if tries else each
+        found = hunt.attempt(hunt.propose(follows=left >= ASCENT * SLOPE * each))
         tries += 1
         if found is None:
             continue
         worst = found if worst is None else min(worst, found, key=_badness)
         if found.judgement.failure:
             break
-    return Search(worst=worst, tries=tries, seconds=time.perf_counter() - began)
+    return Search(worst=worst, tries=tries, seconds=clock() - began)
 
 
 class _Hunt:
@@ -88,12 +101,12 @@ class _Hunt:
         self._pool = sorted([*self._pool, found], key=_badness)[:POOL]
         return found
 
-    def propose(self) -> Point:
-        """The next point to try."""
+    def propose(self, *, follows: bool = True) -> Point:
+        """The next point to try; `follows` says whether there is time to follow a gradient."""
         chance = self._generator.random()
         if not self._pool or chance < RESTARTS:
             return self._new()
-        if chance < RESTARTS + GRADIENTS and self._floats:
+        if chance < RESTARTS + GRADIENTS and self._floats and follows:
             risen = self._risen(self._new())
             if risen is not None:
                 return risen

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.stages import Conversion, MeasuredOutputs, MeasuredSteps
 from builder.checks.accuracy import best_classes, right_class
@@ -37,7 +36,7 @@ def measure_steps(subject: Subject, programs: Sequence[Path]) -> MeasuredSteps:
     work = len(programs) * len(samples) + (len(programs) - 1) * (len(answers.samples) if answers else 0)
     subject.reset()
     original = [subject.run_original(subject.prepared.uncompressed, sample) for sample in samples]
-    so_far: list[dict[str, dict[str, Any]]] = []
+    so_far: list[dict[str, dict[str, object]]] = []
     alone: list[MeasuredOutputs] = []
     before: Sequence[Outputs] = original
     with subject.progress.bar("measure", work, unit="it") as advance:

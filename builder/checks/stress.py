@@ -27,9 +27,9 @@ SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
 LEAST_SECONDS = {True: 0.6, False: 0.5}
 """For how long they are tried in any case."""
-LEAST = {True: 12, False: 2}
-"""So many are tried however long they take."""
-MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.1, 0.25
+LEAST = {True: 4, False: 2}
+"""So many are tried however long they take: those that find most come first."""
+MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.05, 0.25
 """How long a search takes where some input has no data, in seconds, as a share of the build, and at least."""
 SEARCH_OF_SAMPLES = 0.1
 """How long it takes where all inputs have data, as a share of the time of the samples."""
@@ -72,8 +72,9 @@ def look_beside(name: str, check: ParityCheck, subject: Subject, judge: Judge, c
         _stress(check, subject, judge, tried, cost, has_synthetic=bool(synthetic))
     seconds = _search_seconds(check, subject, cost, has_synthetic=bool(synthetic))
     found = None
-    if seconds and not tried.fails:
-        found = search(judge, tried.known(), seconds, subject.spec.seed)
+    most, each = MOST_SEARCH if check.search is None else None, tried.seconds_each
+    if seconds and not tried.fails and (most is None or each <= seconds):
+        found = search(judge, tried.known(), seconds, subject.spec.seed, each=each, most=most)
         if found.worst is not None:
             tried.add("an input that the search found", found.worst.point, found.worst.judgement)
     return _summed(name, subject, tried, found, synthetic)
@@ -86,6 +87,8 @@ class _Tried:
     subject: Subject
     stress: int = 0
     stress_left: int = 0
+    seconds_each: float = 0.0
+    """How much processor time a stress input took."""
     refused: list[str] = field(default_factory=list)
     entries: list[tuple[str, Point, Judgement]] = field(default_factory=list)
 
@@ -141,6 +144,7 @@ def _stress(
         judgement = judge(sample, like_real=one.like_real)
         tried.add(one.description, sample.given, judgement)
         tried.stress += not judgement.refused
+        tried.seconds_each = (time.process_time() - began) / (number + 1)
 
 
 def _stress_inputs(check: ParityCheck, spec: BuildSpec) -> list[StressInput]:
@@ -220,7 +224,7 @@ def _data(beside: Beside) -> Mapping[str, Any]:
     return dict(_described(beside))
 
 
-def _described(beside: Beside) -> Iterator[tuple[str, Any]]:
+def _described(beside: Beside) -> Iterator[tuple[str, object]]:
     yield "synthetic", list(beside.synthetic)
     yield "stress", beside.stress
     if beside.stress_left:

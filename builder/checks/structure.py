@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.stages import PreparedModel, Suppression
@@ -49,7 +48,7 @@ def _function(subject: Subject, found: ArtifactDescription) -> ArtifactDescripti
     """What the file says of the function that is looked at; nothing, where it does not have it."""
     if not subject.function:
         return found
-    nothing: dict[str, tuple[Mapping[str, Any], ...]] = {"inputs": (), "outputs": (), "states": ()}
+    nothing: dict[str, tuple[Mapping[str, object], ...]] = {"inputs": (), "outputs": (), "states": ()}
     return replace(found, **found.functions.get(subject.function, nothing))
 
 

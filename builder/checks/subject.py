@@ -32,7 +32,7 @@ class Subject:
     function: str = ""
     """The function of the artifact that is looked at; empty where it has none."""
     build_seconds: float = 0.0
-    """How long the build took up to its checks."""
+    """How much processor time the build took up to its checks."""
 
     @property
     def scores(self) -> str | None:

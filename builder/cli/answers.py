@@ -351,7 +351,7 @@ def render(answer: Answer) -> str:
     return visible_json(json.dumps(plain(answer), indent=2, ensure_ascii=False))
 
 
-def answer_schema(verb: str) -> dict[str, Any]:
+def answer_schema(verb: str) -> dict[str, object]:
     """Return the JSON schema of what `verb` prints; KeyError where it has no `--json`."""
     schema = ANSWERS[verb].model_json_schema(schema_generator=DescribedSchema, mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -8,7 +8,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.cli.arguments import Parser, model_file, outputs_folder, verbosity
 from builder.errors import ConfigurationError
@@ -119,7 +119,7 @@ def _run(given: Namespace) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _document(subject: Sequence[str], given: Namespace) -> dict[str, Any]:
+def _document(subject: Sequence[str], given: Namespace) -> dict[str, object]:
     """The record of the build that is meant: of an artifact, or of a recipe, which is built unless it is up to date."""
     from builder.reports.build_json import read_build_json
 

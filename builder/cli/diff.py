@@ -85,7 +85,7 @@ def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
     return Path(document["artifact"]["path"]), document
 
 
-def _facts(part: str, document: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(part: str, document: Mapping[str, Any]) -> dict[str, object]:
     """What is compared of a part of `build.json`, by dotted key; times are not."""
     from builder.reports.plain import leaves
 

@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _predict(path: Path, arguments: Sequence[str], function: str | None) -> tuple[Any, Mapping[str, Any]]:
+def _predict(path: Path, arguments: Sequence[str], function: str | None) -> tuple[Any, Mapping[str, object]]:
     """Load, read the inputs as the model declares them, and run; the model and its outputs."""
     from coreml_runtime import InputError, ModelError, PredictionError, UnsupportedError, load
     from coreml_runtime.files import pairs, read_inputs

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from builder import noop
 from builder.artifacts.stages import BuildRequest
@@ -127,7 +126,7 @@ def build_inputs(request: BuildRequest, arguments: Sequence[str]) -> BuildInputs
     )
 
 
-def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, Any]:
+def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, object]:
     found = build_inputs(request, arguments)
     absent = {lock_of(artifact.parents[2], request.recipe, request.variant), *found.missing}
     own = {own_file(name) for name in package_stats()}

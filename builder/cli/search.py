@@ -156,7 +156,7 @@ class _Session:
             peaks.parent.mkdir(parents=True, exist_ok=True)
         self._launcher = launcher_for(settings, jobs=read.search.trials, folder=folder, peaks=peaks, worker=WORKER)
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, object]:
         """What must stay the same for trials of one study to be comparable."""
         search = self._search.model_dump(include={"space", "objectives", "constraints"})
         arguments = redacted_values(sorted(self._arguments))

@@ -48,7 +48,7 @@ def refuse_settings(arguments: Sequence[str]) -> None:
 
 def read_settings(arguments: Sequence[str]) -> SweepSettings:
     """Return the settings that these arguments give; raises DiagnosticsError with all that is wrong with them."""
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     written: dict[str, str] = {}
     findings: list[Diagnostic] = []
     for argument in arguments:

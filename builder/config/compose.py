@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from builder.artifacts.stages import BuildRequest
@@ -16,7 +16,7 @@ from builder.config.files import find_files
 from builder.config.folders import Library, open_library, shipped
 from builder.config.hydra.defaults import Choice, entries
 from builder.config.hydra.overrides import CommandLine, expand_sweep, no_recipe, read_command_line, with_single_quotes
-from builder.config.hydra.sources import RECIPE_GROUP, config_loader, document
+from builder.config.hydra.sources import RECIPE_GROUP, config_loader, document, merge_order, option_files
 from builder.config.interpolation import resolve
 from builder.config.layers import Tree
 from builder.config.recipes import Lineage, read_lineage, replaced_sections
@@ -51,7 +51,8 @@ def compose(arguments: Sequence[str]) -> BuildRequest:
     Raises DiagnosticsError with everything that is wrong.
     """
     library = open_library()
-    composition = compose_spec(arguments, library)
+    files = option_files()
+    composition = compose_spec(arguments, library, files)
     values = {
         ".".join(path): str(origin.start)
         for path, origin in composition.tree.origins.items()
@@ -60,7 +61,7 @@ def compose(arguments: Sequence[str]) -> BuildRequest:
     origins = {**{group: str(choice.span) for group, choice in composition.choices.items()}, **values}
     return BuildRequest(
         recipe=composition.recipe,
-        variant=variant_of(arguments, composition.spec, lambda fewer: compose_spec(fewer, library).spec),
+        variant=variant_of(arguments, composition.spec, lambda fewer: compose_spec(fewer, library, files).spec),
         spec=composition.spec,
         overrides=tuple(arguments),
         config=composition.data,
@@ -76,8 +77,13 @@ def sweep(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     return list(jobs)
 
 
-def compose_spec(arguments: Sequence[str], library: Library, *, compatible: bool = True) -> Composition:
-    """Compose and validate, without naming the variant; unless `compatible`, what does not go together may pass."""
+def compose_spec(
+    arguments: Sequence[str], library: Library, files: CachingConfigRepository | None = None, *, compatible: bool = True
+) -> Composition:
+    """Compose and validate, without naming the variant; unless `compatible`, what does not go together may pass.
+
+    Compositions of the same `files` read each of them once.
+    """
     line = read_command_line(arguments, library)
     if line.recipe is None:
         raise DiagnosticsError([*line.findings, no_recipe("", None, library)])
@@ -86,7 +92,7 @@ def compose_spec(arguments: Sequence[str], library: Library, *, compatible: bool
     if lineage.stuck or not line.recipe or not lineage.documents:
         raise DiagnosticsError(early)
     tree = Tree()
-    early += _merge(tree, line, lineage, library)
+    early += _merge(tree, line, lineage, library, files or option_files())
     early += [finding for setting in line.settings if (finding := tree.apply(setting))]
     data, unresolved = resolve(tree)
     early += unresolved
@@ -145,12 +151,14 @@ def _finish(
     return Composition(recipe=recipe, spec=spec_of(data), data=ordered, tree=tree, choices=choices)
 
 
-def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) -> list[Diagnostic]:
+def _merge(
+    tree: Tree, line: CommandLine, lineage: Lineage, library: Library, files: CachingConfigRepository
+) -> list[Diagnostic]:
     """Merge all files in the order that Hydra's defaults list gives; returns Hydra's own complaint, if any."""
     assert line.recipe is not None
     try:
-        overrides = [f"{RECIPE_GROUP}={with_single_quotes(line.recipe)}", *line.hydra]
-        order = config_loader().compute_defaults_list(MAIN, overrides, RunMode.RUN).defaults
+        overrides = (f"{RECIPE_GROUP}={with_single_quotes(line.recipe)}", *line.hydra)
+        order = merge_order(MAIN, overrides, files)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         message = " ".join(str(error).split("\nConfig search path")[0].split())
         return [Diagnostic(code="B0208", message=message, span=lineage.documents[0].first_line)]
@@ -159,8 +167,6 @@ def _merge(tree: Tree, line: CommandLine, lineage: Lineage, library: Library) ->
     findings: list[Diagnostic] = []
     for entry in order:
         group, _, name = (entry.config_path or "").rpartition("/")
-        if group.startswith("hydra"):
-            continue
         file = library.recipe(name) if group == RECIPE_GROUP else library.option(group, name)
         if file is None:
             continue

@@ -180,7 +180,7 @@ class _Walk:
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         """Return a mapping; what `<<` merges in is overridden by the keys beside it."""
-        result: dict[str, Any] = {}
+        result: dict[str, object] = {}
         merges = [(key, value) for key, value in node.value if key.tag.endswith(":merge")]
         for key, _ in merges[1:]:
             message = f"the key `<<` is written twice, first in line {self.mark(merges[0][0]).line}"

@@ -117,7 +117,7 @@ class Tree:
 
     def get(self, path: Path) -> tuple[Any, bool]:
         """Return the value at `path`, and whether there is one."""
-        node: Any = self.data
+        node: object = self.data
         for key in path:
             if isinstance(node, dict) and key in node:
                 node = node[key]
@@ -147,14 +147,14 @@ def _paths(setting: Setting) -> list[Path]:
     return [(*setting.path, *path) for path, _ in leaves(setting.value, containers=True)]
 
 
-def leaves(value: object, path: Path = (), *, containers: bool = False) -> list[tuple[Path, Any]]:
+def leaves(value: object, path: Path = (), *, containers: bool = False) -> list[tuple[Path, object]]:
     """Return every scalar below `value` with its path; with `containers` also mappings and lists."""
-    children: list[tuple[str, Any]] = []
+    children: list[tuple[str, object]] = []
     if isinstance(value, Mapping):
         children = [(str(key), child) for key, child in value.items()]
     elif isinstance(value, list):
         children = [(str(index), child) for index, child in enumerate(value)]
     else:
         return [(path, value)]
-    own: list[tuple[Path, Any]] = [(path, value)] if containers and path else []
+    own: list[tuple[Path, object]] = [(path, value)] if containers and path else []
     return own + [leaf for key, child in children for leaf in leaves(child, (*path, key), containers=containers)]

@@ -31,7 +31,7 @@ class Key:
 @cache
 def _schema() -> Mapping[str, Any]:
     text = (shipped("recipes") / SCHEMA_FILE).read_text(encoding="utf-8")
-    found: Mapping[str, Any] = json.loads(text)
+    found: Mapping[str, object] = json.loads(text)
     return found
 
 
@@ -58,7 +58,7 @@ def _at(path: Sequence[str]) -> list[Mapping[str, Any]]:
     """Every alternative of what may stand at `path`."""
     found = list(_alternatives(_schema()))
     for name in path:
-        inner: list[Mapping[str, Any]] = []
+        inner: list[Mapping[str, object]] = []
         for schema in found:
             properties = schema.get("properties", {})
             if name in properties:

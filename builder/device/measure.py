@@ -89,7 +89,7 @@ def described() -> dict[str, Any]:
     }
 
 
-def in_process(unit: str, rounds: int) -> dict[str, Any]:
+def in_process(unit: str, rounds: int) -> dict[str, object]:
     """What a process of its own measures on one unit, or why it could not."""
     command = [sys.executable, __file__, "--unit", unit, "--rounds", str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -97,7 +97,7 @@ def in_process(unit: str, rounds: int) -> dict[str, Any]:
     if done.returncode or not lines:
         said = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
         return {"failed": said[-1][:500]}
-    found: dict[str, Any] = json.loads(lines[-1])
+    found: dict[str, object] = json.loads(lines[-1])
     return found
 
 

@@ -82,7 +82,7 @@ def read_returned(file: Path) -> Returned:
         ) from error
 
 
-def packed_build(folder: Path, outputs: Path) -> dict[str, Any]:
+def packed_build(folder: Path, outputs: Path) -> dict[str, object]:
     """The record of the build that was packed into a folder. Raises VerificationError where it is gone."""
     pack = _read_pack(_content(folder / PACK), folder)
     place = variant_folder(outputs, pack["recipe"], pack["variant"])

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
 from builder.backends.coreml.lowerings.decomposed import written_out
@@ -281,7 +280,10 @@ def _by_target(patient: PreflightInput, method: str, obstacle: Obstacle) -> Reme
         return None
 
     def works(generation: int) -> bool:
-        changed: dict[str, Any] = {"target": Target(name=same_system_name(target, generation)), "format": "mlpackage"}
+        changed: dict[str, object] = {
+            "target": Target(name=same_system_name(target, generation)),
+            "format": "mlpackage",
+        }
         return _is_gone(obstacle, replace(patient, spec=patient.spec.model_copy(update=changed)), method)
 
     if not works(later[-1]):

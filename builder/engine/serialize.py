@@ -41,10 +41,10 @@ class _Bytes:
         return self._objects.read_bytes(self.digests[name])
 
 
-def dump(facts: object, objects: Objects) -> tuple[dict[str, Any], dict[str, str]]:
+def dump(facts: object, objects: Objects) -> tuple[dict[str, object], dict[str, str]]:
     """Facts as a record of plain values, and the digests of the objects that hold their bytes, by name."""
     found = _Bytes(objects, {})
-    record: dict[str, Any] = adapter(type(facts)).dump_python(facts, context=found)
+    record: dict[str, object] = adapter(type(facts)).dump_python(facts, context=found)
     return record, found.digests
 
 

@@ -108,9 +108,9 @@ def render_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _record(row: Row) -> dict[str, Any]:
+def _record(row: Row) -> dict[str, object]:
     outcome = row.outcome
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "job": outcome.job.number,
         **({"name": outcome.job.name} if outcome.job.name else {}),
         "recipe": row.recipe,

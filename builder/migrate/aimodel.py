@@ -60,7 +60,7 @@ def _state_type(exported: Exported, path: str) -> str:
 
 def _metadata(exported: Exported, inputs: Inputs) -> Metadata:
     known = metadata_of(exported.specification)
-    own: dict[str, Any] = {"inputs": known_features(inputs), "user": known.get("user", {})}
+    own: dict[str, object] = {"inputs": known_features(inputs), "user": known.get("user", {})}
     if exported.labels is not None:
         own["labels"] = list(exported.labels)
     if "version" in known:
@@ -98,7 +98,7 @@ def _apples(exported: Exported, model: Model, path: Path) -> Engine:
     return Engine(name=engine.name, execute=execute, begin=begin, samples=engine.samples)
 
 
-def _feeds(model: Model, exported: Exported, sample: Sample) -> dict[str, Any]:
+def _feeds(model: Model, exported: Exported, sample: Sample) -> dict[str, object]:
     """Pictures as bytes, and everything as the asset declares it."""
     typed = partial(_typed, model)
     return {each.name: typed(each.name, sample.tensors[each.name]).numpy() for each in exported.inputs}

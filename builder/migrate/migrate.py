@@ -208,7 +208,7 @@ def _shown(name: str, values: Mapping[str, object]) -> str:
     return f"{name} {values['agreement']:.4g} equal" if "agreement" in values else name
 
 
-def _record(path: Path, made: Path, target: Target, proof: Proof) -> dict[str, Any]:
+def _record(path: Path, made: Path, target: Target, proof: Proof) -> dict[str, object]:
     """The proof as JSON: which files, which engines, which numbers, which versions."""
     from importlib.metadata import version
 
@@ -223,7 +223,7 @@ def _record(path: Path, made: Path, target: Target, proof: Proof) -> dict[str, A
     }  # fmt: skip
 
 
-def _check(report: CheckReport) -> dict[str, Any]:
+def _check(report: CheckReport) -> dict[str, object]:
     return {
         "engine": report.engine,
         "verdict": report.verdict,

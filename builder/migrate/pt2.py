@@ -45,7 +45,7 @@ def described(exported: Exported) -> dict[str, Any]:
     }
 
 
-def _described(exported: Exported, name: str) -> dict[str, Any]:
+def _described(exported: Exported, name: str) -> dict[str, object]:
     feature = exported.features[name]
     if isinstance(feature, ImageFeature):
         return {"levels": "0 to 255, as float32 (1, C, H, W)", "color": feature.color}

@@ -42,7 +42,7 @@ def _as_name(identifier: str) -> str:
     return identifier if identifier.isidentifier() else f"output_{identifier}"
 
 
-def _entries(value: object, name: str) -> list[tuple[Any, Any]]:
+def _entries(value: object, name: str) -> list[tuple[Any, object]]:
     if isinstance(value, Mapping):
         return list(value.items())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

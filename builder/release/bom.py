@@ -16,7 +16,7 @@ _MODEL = "model"
 _SOURCE = "source"
 
 
-def bill_of_materials(facts: Facts) -> dict[str, Any]:
+def bill_of_materials(facts: Facts) -> dict[str, object]:
     """The document; its serial number follows from the artifact, so that one artifact has one bill."""
     digest = facts.entry["artifact"]["digest"]
     data = list(_data(facts))
@@ -65,10 +65,10 @@ def _model(facts: Facts) -> dict[str, Any]:
     return model
 
 
-def _card(facts: Facts) -> dict[str, Any]:
+def _card(facts: Facts) -> dict[str, object]:
     """What is known of the model: its architecture, what goes in and out, and every number that a check measured."""
     source = facts.build["source"]
-    parameters: dict[str, Any] = {
+    parameters: dict[str, object] = {
         "modelArchitecture": str(source.get("name") or source.get("factory") or source["kind"]),
         "datasets": [{"ref": entry["bom-ref"]} for entry in _data(facts) if entry["data"][0]["type"] == "dataset"],
         "inputs": [{"format": _format(feature)} for feature in facts.build["inputs"]],
@@ -79,7 +79,7 @@ def _card(facts: Facts) -> dict[str, Any]:
         for check in facts.build["checks"]
         if check["passed"] is None
     ]
-    card: dict[str, Any] = {
+    card: dict[str, object] = {
         "modelParameters": parameters,
         "quantitativeAnalysis": {"performanceMetrics": list(_metrics(facts.build["checks"]))},
     }
@@ -99,7 +99,7 @@ def _metrics(checks: list[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
             yield {"type": name, "value": str(value), "slice": f"engine {check['engine']}"}
 
 
-def _numbers(values: object, prefix: str) -> Iterator[tuple[str, Any]]:
+def _numbers(values: object, prefix: str) -> Iterator[tuple[str, object]]:
     if isinstance(values, Mapping):
         for name, value in values.items():
             yield from _numbers(value, f"{prefix}.{name}")
@@ -107,10 +107,10 @@ def _numbers(values: object, prefix: str) -> Iterator[tuple[str, Any]]:
         yield prefix, values
 
 
-def _source(facts: Facts) -> dict[str, Any]:
+def _source(facts: Facts) -> dict[str, object]:
     """The model that was converted: its address, and the digest of its weights."""
     source = facts.entry["source"]
-    component: dict[str, Any] = {
+    component: dict[str, object] = {
         "type": "machine-learning-model",
         "bom-ref": _SOURCE,
         "name": source["address"],
@@ -137,7 +137,7 @@ def _data(facts: Facts) -> Iterator[dict[str, Any]]:
             }
 
 
-def _tools(facts: Facts) -> Iterator[dict[str, Any]]:
+def _tools(facts: Facts) -> Iterator[dict[str, object]]:
     for name, version in facts.entry["tools"].items():
         address = purl(name, version)
         kind = "application" if name in ("python", "builder") else "library"

@@ -36,7 +36,7 @@ def differences(one: Path, other: Path) -> list[str]:
     return found or list(_rest(first, second))
 
 
-def _by_name(features: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _by_name(features: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     return {feature["name"]: dict(feature) for feature in features}
 
 
@@ -110,14 +110,14 @@ def _blobs(package: Package) -> dict[str, tuple[int, bytes]]:
     return found
 
 
-def _operations(specification: Message) -> dict[str, Any]:
+def _operations(specification: Message) -> dict[str, object]:
     """Every operator of a program, or layer of a network, by its name; blocks inside operators included."""
     kind = specification.WhichOneof("Type")
     if kind == "pipeline":
         stages = enumerate(specification.pipeline.models)
         return {f"stage {i} {name}": op for i, stage in stages for name, op in _operations(stage).items()}
     if kind == "mlProgram":
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for function_name, function in sorted(specification.mlProgram.functions.items()):
             for block in function.block_specializations.values():
                 prefix = "" if function_name == "main" else f"{function_name}."
@@ -127,7 +127,7 @@ def _operations(specification: Message) -> dict[str, Any]:
     return {layer.name: layer for layer in getattr(model, "layers", [])}
 
 
-def _in_block(block: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _in_block(block: Any, prefix: str) -> Iterator[tuple[str, object]]:
     for operation in block.operations:
         name = f"{prefix}{operation.outputs[0].name if operation.outputs else operation.type}"
         yield name, operation

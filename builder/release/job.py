@@ -11,7 +11,7 @@ from builder.release.isolation import cut_network
 from builder.release.watching import Watch, foreign_code, project_files
 
 
-def run_job(job: dict[str, Any]) -> dict[str, Any]:
+def run_job(job: dict[str, Any]) -> dict[str, object]:
     """Build what `job` says and return what the parent needs to know; failures are values here."""
     watch = Watch()
     network = "allowed" if job["network"] else cut_network()
@@ -78,13 +78,13 @@ def _build(job: dict[str, Any]) -> Any:
         return require_built(build(request, outputs=outputs, progress=terminal), outputs, stays=False)
 
 
-def _source(record: Any, read: list[Path]) -> dict[str, Any]:
+def _source(record: Any, read: list[Path]) -> dict[str, object]:
     """Where the weights come from, their digests, and the file that they were read from, if it was one."""
     from builder.release.digests import file_sha256
     from builder.release.origins import address_of
 
     origin = dict(record.source)
-    found: dict[str, Any] = {"kind": origin["kind"], "address": address_of(record.request.spec)}
+    found: dict[str, object] = {"kind": origin["kind"], "address": address_of(record.request.spec)}
     for name in ("weights_digest", "file_sha256", "revision", "seeded"):
         if origin.get(name):
             found[name] = origin[name]

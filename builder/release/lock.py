@@ -170,7 +170,7 @@ def refuse_drift(name: str, drift: list[str]) -> None:
         )
 
 
-def _files_now(entry: Entry, request: BuildRequest, root: Path) -> dict[str, dict[str, Any]]:
+def _files_now(entry: Entry, request: BuildRequest, root: Path) -> dict[str, dict[str, object]]:
     paths = {name: root / name for name in entry["files"] if not name.startswith("(")}
     for key, named in files_named(request.spec).items():
         paths |= {name_in_lock(file, root, key): file for file in named}

@@ -54,7 +54,7 @@ class Resolved:
 
 def plain_spec(spec: BuildSpec) -> dict[str, Any]:
     """Every setting of `spec` as plain values, without what says nothing about the artifact."""
-    values: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    values: dict[str, object] = spec.model_dump(mode="json", by_alias=True)
     return values | {"tracking": {"kind": "none"}}
 
 
@@ -63,13 +63,13 @@ def config_digest(spec: BuildSpec) -> str:
     return digest_of(_placeless(spec, plain_spec(spec)))
 
 
-def chosen_settings(spec: BuildSpec) -> dict[str, Any]:
+def chosen_settings(spec: BuildSpec) -> dict[str, object]:
     """By dotted key, the settings that are not the defaults, so that a lock can say which of them became another."""
     chosen = _placeless(spec, spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     return dict(leaves(chosen))
 
 
-def _placeless(spec: BuildSpec, values: dict[str, object]) -> dict[str, Any]:
+def _placeless(spec: BuildSpec, values: dict[str, object]) -> dict[str, object]:
     """The values with files by their names alone, and without what says nothing about the artifact."""
     for key, text in named_files(spec):
         _set(values, key, Path(text).name)

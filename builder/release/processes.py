@@ -48,7 +48,7 @@ ELSEWHERE = BuildEnvironment(
 )
 
 
-def plain_job(request: BuildRequest) -> dict[str, Any]:
+def plain_job(request: BuildRequest) -> dict[str, object]:
     """The job of building `request` where it was composed."""
     return {
         "recipe": request.recipe,
@@ -96,7 +96,7 @@ def _run(
     folder: Path,
     surroundings: BuildEnvironment | None,
     python_path: list[str] | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Run a job; raises the error that stopped it."""
     for name in ("temporary", "cache"):
         (workspace / name).mkdir(parents=True)

@@ -77,7 +77,7 @@ def statement(facts: Facts, artifact_files: Mapping[str, str], others: Mapping[s
     }
 
 
-def _dependencies(facts: Facts) -> Iterable[dict[str, Any]]:
+def _dependencies(facts: Facts) -> Iterable[dict[str, object]]:
     """The commit, the weights, every file and the tools, as resource descriptors."""
     entry = facts.entry
     repository = facts.remote or "urn:x-coreml-builder:repository"

@@ -21,7 +21,7 @@ SCHEMA = 1
 """Raised when a key of `build.json` changes its meaning or goes away."""
 
 
-def build_document(record: BuildRecord) -> dict[str, Any]:
+def build_document(record: BuildRecord) -> dict[str, object]:
     """The document as plain JSON types: the contract's keys first, in its order."""
     return {
         "schema": SCHEMA,
@@ -71,13 +71,13 @@ def build_document(record: BuildRecord) -> dict[str, Any]:
     }
 
 
-def _costs(costs: Costs) -> dict[str, Any]:
+def _costs(costs: Costs) -> dict[str, object]:
     """With what follows from the numbers, for tools."""
     operators = [{**plain(each), "intensity": each.intensity} for each in costs.operators]
     return {**plain(replace(costs, operators=())), "intensity": costs.intensity, "operators": operators}
 
 
-def _check(check: CheckReport) -> dict[str, Any]:
+def _check(check: CheckReport) -> dict[str, object]:
     """A check without its pictures and its worst input, which lie beside it, and its headroom, which has a key."""
     hidden = ("pictures", "worst_input", "headroom")
     kept = {name: plain(value) for name, value in vars(check).items() if name not in hidden}

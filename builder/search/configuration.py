@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hydra.errors import HydraException
-from hydra.types import RunMode
 
 from builder.config.documents import Origin, Path
 from builder.config.folders import SEARCHES, Library
 from builder.config.hydra.overrides import Setting, parse, plain
-from builder.config.hydra.sources import config_loader, document
+from builder.config.hydra.sources import document, merge_order, option_files
 from builder.config.interpolation import resolve
 from builder.config.layers import Tree
 from builder.config.validation import validate_as
@@ -123,7 +122,7 @@ def _add_option(tree: Tree, option: str, span: SourceSpan | None, library: Libra
             )
         ]
     try:
-        order = config_loader().compute_defaults_list(f"{SEARCHES}/{option}", [], RunMode.RUN).defaults
+        order = merge_order(f"{SEARCHES}/{option}", (), option_files())
     except HydraException as error:
         return [Diagnostic(code="B0233", path=(SEARCHES,), message=" ".join(str(error).split()), span=span)]
     findings: list[Diagnostic] = []

@@ -61,7 +61,7 @@ def _limited(check: Check) -> Iterator[str]:
             yield name
 
 
-def _members(annotation: object) -> tuple[Any, ...]:
+def _members(annotation: object) -> tuple[object, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
@@ -90,7 +90,7 @@ def _values(measure: str, checks: Iterator[CheckReport] | Any) -> Iterator[float
         if parts[:2] != ["checks", _of_recipe(check)]:
             continue
         if len(parts) == 3:
-            found: Any = worst_values(check).get(parts[2])
+            found: object = worst_values(check).get(parts[2])
         else:
             output = check.values.get(parts[2])
             found = output.get(parts[3]) if isinstance(output, Mapping) and "not_meaningful" not in output else None

@@ -154,7 +154,7 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """
     texts = list(dict.fromkeys(value for value in values if isinstance(value, str)))
     if texts:
-        place: dict[Any, float] = {text: float(index) for index, text in enumerate(texts)}
+        place: dict[object, float] = {text: float(index) for index, text in enumerate(texts)}
         ticks = dict(zip(texts, place.values(), strict=True))
     else:
         place = {value: float(value) for value in values if value is not None and math.isfinite(value)}

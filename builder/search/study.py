@@ -127,7 +127,7 @@ class Study:
         return str(self._study.user_attrs[_IDENTIFIER])
 
     def _trials(self) -> list[Any]:
-        found: list[Any] = self._study.get_trials(deepcopy=False)
+        found: list[object] = self._study.get_trials(deepcopy=False)
         return found
 
     def _read(self, trial: Any) -> Trial:

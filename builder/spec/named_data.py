@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from builder.errors import Diagnostic
 from builder.spec import BuildSpec
@@ -52,7 +51,7 @@ def data_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
                 message=f"no data is named {name}",
                 hint=did_you_mean(name, spec.data) or f"name it: `data: {{{name}: {{kind: folder, folder: …}}}}`",
             )
-    placed: list[tuple[Path, Any]] = [(("data", name), data) for name, data in spec.data.items()]
+    placed: list[tuple[Path, object]] = [(("data", name), data) for name, data in spec.data.items()]
     for section in _REFERRING:
         for name, entry in getattr(spec, section).items():
             data = getattr(entry, "data", None)

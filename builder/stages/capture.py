@@ -25,6 +25,7 @@ from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
 from builder.model.capture.onnx import capture_onnx
+from builder.model.capture.pools import pools_of_whole_axes
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.sources.coreml import exposed, has_file, unrounded
 from builder.model.states import reset_states
@@ -38,7 +39,7 @@ class ValueConstantError(ConversionError):
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
-    with _attention_in_operators(), padding_set_to_zero(), sizes_checked():
+    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), sizes_checked():
         traced = _trace(prepared.module, inputs)
         if is_decided(traced, prepared.module, keeps_state=bool(prepared.states)):
             return traced
@@ -60,7 +61,7 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
 
 def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
-    with _attention_in_operators(), padding_set_to_zero(), exposed(prepared.module):
+    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
         shapes = _dynamic_shapes(prepared)
         program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
         return wrap_exported(_with_strides(_without_changed_inputs(program)))

@@ -24,8 +24,8 @@ def verify(
     """Run the checks; a missed limit is in the reports, not raised.
 
     `programs` are by the name of the function of the artifact, one under an empty name where it has none;
-    `build_seconds` is how long the build took so far, of which checks may take a share; `places` say by function and
-    name where operators come from.
+    `build_seconds` is how much processor time the build took so far, of which checks may take a share; `places` say by
+    function and name where operators come from.
     """
     subjects = [
         Subject(

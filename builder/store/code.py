@@ -121,7 +121,12 @@ def _is_local(path: Path) -> bool:
     parts = path.parts
     if "site-packages" in parts or "dist-packages" in parts:
         return False
-    return not any(path.is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+    return not any(path.is_relative_to(folder) for folder in _standard_library())
+
+
+@cache
+def _standard_library() -> frozenset[str]:
+    return frozenset(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
 
 def _absolute(name: str, package: str) -> str:

@@ -15,14 +15,11 @@ from builder.util.reading import open_regular
 
 Value = TypeVar("Value")
 
-YOUNG = 2_000_000_000
-"""Nanoseconds: a file that changed so recently may do so again within one tick of its clock, and is not remembered."""
-
 
 def file_digest(path: Path) -> str:
     """`sha256:` over a file's content; raises UnfitFileError where that would never end."""
     with open_regular(path) as stream:
-        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        return f"sha256:{noop.stream_digest(stream)}"
 
 
 def bytes_digest(data: bytes) -> str:
@@ -103,7 +100,7 @@ class StatCache:
         self._fresh: dict[str, Any] = {}
         self._now: dict[str, Any] = {}
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, object]:
         try:
             loaded = noop.read_manifest(str(self._path))
         except (OSError, ValueError, RecursionError):
@@ -130,7 +127,7 @@ class StatCache:
             return known[1]
         value = work(path)
         after = stat_of(path)
-        if before == after and time.time_ns() - max(after[:2]) > YOUNG:
+        if before == after and time.time_ns() - max(after[:2]) > noop.YOUNG:
             self._known[name] = self._fresh[name] = [list(after), value]
         return value
 
@@ -142,8 +139,8 @@ class StatCache:
         known = self._known.get(name)
         if isinstance(known, dict) and known.get("signature") == signature:
             return known
-        fresh: dict[str, Any] = {"signature": signature}
-        if time.time_ns() - last > YOUNG:
+        fresh: dict[str, object] = {"signature": signature}
+        if time.time_ns() - last > noop.YOUNG:
             self._known[name] = self._fresh[name] = fresh
         return fresh
 

@@ -141,12 +141,12 @@ class Named:
     is_code: bool
 
 
-def stage_inputs(stage: str, spec: BuildSpec, remembered: StatCache) -> dict[str, Any]:
+def stage_inputs(stage: str, spec: BuildSpec, remembered: StatCache) -> dict[str, object]:
     """Return all inputs of a stage except the results of stages before it.
 
     A file counts by its content, not by its name; user code by the content of all local files that it reaches.
     """
-    inputs: dict[str, Any] = {"version": VERSIONS[stage], "builder": __version__}
+    inputs: dict[str, object] = {"version": VERSIONS[stage], "builder": __version__}
     own = own_code(_roots(stage, spec), remembered)
     inputs["builder's code"] = own.digest
     inputs |= {f"tool {name}": version for name, version in package_versions(own.packages).items()}
@@ -190,7 +190,7 @@ def _dumped(spec: BuildSpec, name: str) -> Any:
     return dumped if section == name else {entry: dumped[entry] for entry in getattr(spec, name)}
 
 
-def _contents(entry: Named, remembered: StatCache) -> dict[str, Any]:
+def _contents(entry: Named, remembered: StatCache) -> dict[str, object]:
     """What a file or a piece of user code adds to the inputs."""
     if not entry.is_code:
         path = Path(entry.text)
@@ -198,7 +198,7 @@ def _contents(entry: Named, remembered: StatCache) -> dict[str, Any]:
             raise SourceError(f"{path} is not a regular file", code="B0301", key=entry.key)  # it may never end
         return {f"file {entry.key}": remembered.digest(path) if path.exists() else "missing"}
     code = user_code(entry.text.partition(":")[0], remembered)
-    found: dict[str, Any] = {f"code {entry.key} {_shown(file)}": remembered.digest(file) for file in code.files}
+    found: dict[str, object] = {f"code {entry.key} {_shown(file)}": remembered.digest(file) for file in code.files}
     return found | {f"tool {name}": version for name, version in package_versions(code.packages).items()}
 
 
@@ -268,7 +268,7 @@ def _named(value: object, annotation: object, marks: tuple[object, ...], key: st
                 yield Named(key=key, text=value, is_code=is_code)
 
 
-def _leaves(value: object, key: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
     """Every leaf of nested mappings and lists with its dotted key; what is empty is a leaf."""
     children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     found = False

@@ -71,7 +71,7 @@ def make_golden(package: Package, spec: BuildSpec | None, *, boxes: float | None
 
 def _predictions(
     path: Path, functions: tuple[Function, ...], spec: BuildSpec | None, package: Package, files: dict[str, bytes]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """Every function in turn, on one state where the model has one."""
     state = None
     number = 0
@@ -104,7 +104,7 @@ def _loaded(path: Path, function: Function) -> Model:
         raise SourceError(f"{path} cannot be loaded: {error}", code="B0302") from error
 
 
-def _drawn(function: Function, spec: BuildSpec | None) -> Iterator[Mapping[str, Any]]:
+def _drawn(function: Function, spec: BuildSpec | None) -> Iterator[Mapping[str, object]]:
     """Values by input: pictures, arrays, and plain ones for what nobody draws."""
     declared = {} if spec is None else spec.artifact_inputs
     inputs = {each.name: _as_declared(each, declared.get(each.name)) for each in function.inputs if _is_drawn(each)}
@@ -153,7 +153,7 @@ def _parity(spec: BuildSpec) -> ParityCheck | None:
     return next((check for check in spec.checks.values() if isinstance(check, ParityCheck)), None)
 
 
-def _as_given(function: Function, given: Mapping[str, object]) -> dict[str, Any]:
+def _as_given(function: Function, given: Mapping[str, object]) -> dict[str, object]:
     """The values as the runtime takes them: those of a picture for Core AI as levels."""
     features = {each.name: each for each in function.inputs}
     return {name: _for_runtime(features[name], value) for name, value in given.items()}
@@ -226,9 +226,9 @@ def _is_decisive(answer: Mapping[str, object]) -> bool:
     return len(best) < 2 or best[0] - best[1] > DECISIVE
 
 
-def _stored(values: Mapping[str, Value], stem: str, files: dict[str, bytes]) -> dict[str, Mapping[str, Any]]:
+def _stored(values: Mapping[str, Value], stem: str, files: dict[str, bytes]) -> dict[str, Mapping[str, object]]:
     """The entries, those with numbers with the name of their file."""
-    entries: dict[str, Mapping[str, Any]] = {}
+    entries: dict[str, Mapping[str, object]] = {}
     for number, (name, value) in enumerate(values.items()):
         has_file = "shape" in value.entry
         file = f"{stem}-{number}.bin"

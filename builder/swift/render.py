@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -41,21 +41,23 @@ def swift_files(package: Package, *, engines: str) -> dict[str, str]:
         files[f"{sources}/Choice.swift"] = "Choice.swift"
     if package.has_pictures:
         files[f"{sources}/Pictures.swift"] = "Pictures.swift"
-    environment = _environment(package, engines)
-    return {path: _render(environment, template) for path, template in sorted(files.items())}
+    context = _context(package, engines)
+    return {path: _render(template, context) for path, template in sorted(files.items())}
 
 
 def interface_source(package: Package) -> str:
     """The file with the type that an app uses; the report shows it."""
-    return _render(_environment(package, ""), "Model.swift")
+    return _render("Model.swift", _context(package, ""))
 
 
 def usage_source(package: Package) -> str:
     """The few lines with which an app calls the model."""
-    return _render(_environment(package, ""), "usage.swift")
+    return _render("usage.swift", _named(package, ""))
 
 
-def _environment(package: Package, engines: str) -> Environment:
+@cache
+def _environment() -> Environment:
+    """Every template, which is compiled once."""
     environment = Environment(
         loader=PackageLoader("builder.swift"),
         autoescape=False,  # Swift, not HTML: texts of others pass through `literal`, `comment` or `visible`
@@ -68,16 +70,24 @@ def _environment(package: Package, engines: str) -> Environment:
         "literal": literal, "comment": _comment, "visible": visible, "taken": _taken, "nd_array": _nd_array,
         "scalar_of_core_ai": lambda feature: _SCALARS[feature.dtype],
     }  # fmt: skip
-    environment.globals |= {"package": package, "engines": engines, **_names(package)}
-    environment.globals["usage"] = _render(environment, "usage.swift").rstrip("\n")
     return environment
 
 
-def _render(environment: Environment, template: str) -> str:
-    return environment.get_template(f"{template}.j2").render()
+def _render(template: str, context: Mapping[str, object]) -> str:
+    return _environment().get_template(f"{template}.j2").render(context)
 
 
-def _names(package: Package) -> Mapping[str, Any]:
+def _context(package: Package, engines: str) -> Mapping[str, object]:
+    """What the templates of a package's files name."""
+    named = _named(package, engines)
+    return {**named, "usage": _render("usage.swift", named).rstrip("\n")}
+
+
+def _named(package: Package, engines: str) -> Mapping[str, object]:
+    return {"package": package, "engines": engines, **_names(package)}
+
+
+def _names(package: Package) -> Mapping[str, object]:
     """What several templates call things."""
     named = ", function: String" if package.functions_named else ""
     state = f", state: {package.module}State" if package.states else ""

@@ -100,11 +100,11 @@ def _upload(client: Any, logged: Any, model: Any, entry: Entry, folder: Path, ru
     client.finalize_logged_model(logged.model_id, "READY")
 
 
-def _given(model: Any, folder: Path) -> Mapping[str, Any]:
+def _given(model: Any, folder: Path) -> Mapping[str, object]:
     """The example values that the build left for the model's inputs."""
     import numpy as np
 
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name in model.inputs:
         base = folder / EXAMPLE / file_name(name)
         if base.with_suffix(".png").is_file():

@@ -42,7 +42,7 @@ def store_uri(uri: str | None, outputs: Path) -> str:
 
 
 @contextmanager
-def connected(uri: str) -> Iterator[Any]:
+def connected(uri: str) -> Iterator[object]:
     """Yield an MlflowClient that has answered once.
 
     A sqlite store is held by one process at a time, across outputs folders too: several processes that create its
@@ -229,7 +229,7 @@ def _log_values(client: Any, run_id: str, entry: Entry, model_id: str | None) ->
         client.log_batch(run_id, tags=batch)
 
 
-def _batches(items: Sequence[object], size: int) -> Iterator[Sequence[Any]]:
+def _batches(items: Sequence[object], size: int) -> Iterator[Sequence[object]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

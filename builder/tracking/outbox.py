@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -147,7 +146,7 @@ def is_waiting(outputs: Path, identifier: str) -> bool:
 def read(outputs: Path, identifier: str) -> Entry:
     """Read an entry; raises ValueError when this builder does not understand it."""
     try:
-        document: dict[str, Any] = read_json(entry_path(outputs, identifier))
+        document: dict[str, object] = read_json(entry_path(outputs, identifier))
         if document.pop("schema") != SCHEMA:
             raise ValueError("it was written by another version of builder")
         if document["identifier"] != identifier:  # names the folder that is sent and removed

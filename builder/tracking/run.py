@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import figures
@@ -74,7 +73,7 @@ def tracked_run(record: BuildRecord) -> TrackedRun:
 
 def _datasets(record: BuildRecord) -> Iterator[TrackedDataset]:
     """What checks were made on, each once."""
-    found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    found: dict[str, list[tuple[str, Mapping[str, object]]]] = {}
     for name, check in _named(record):
         if check.data is not None and check.data.get("digest"):
             found.setdefault(str(check.data["digest"]), []).append((name, check.data))

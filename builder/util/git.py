@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Any
 
 
-def git_state() -> dict[str, Any]:
+def git_state() -> dict[str, object]:
     """The commit of the working directory and whether it has uncommitted changes; empty outside a repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:

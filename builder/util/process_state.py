@@ -150,7 +150,7 @@ def _unless_usual(device: Any) -> Any:
     return None if device.type == "cpu" else device
 
 
-def _torch_settings() -> dict[str, Any]:
+def _torch_settings() -> dict[str, object]:
     torch = sys.modules.get("torch")
     return {} if torch is None else {name: get(torch) for name, get in _TORCH.items()}
 

@@ -27,7 +27,7 @@ def import_object(path: str, *, key: str) -> Any:
     doing = f"importing {module_name}"
     with _working_directory_on_path(), guarded(doing, key=key), running(f"while {doing} for {path}"):
         try:
-            found: Any = importlib.import_module(module_name)
+            found: object = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
                 raise SourceError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -12,7 +11,7 @@ from coreml_runtime.dtypes import Precision, held
 from coreml_runtime.errors import ModelError
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.ops.open_sizes import whole
-from coreml_runtime.ops.table import Kernel, Parameter, parameters
+from coreml_runtime.ops.table import Kernel, Parameter, Value, parameters
 from coreml_runtime.program import Constant, ValueType
 
 
@@ -38,14 +37,14 @@ class Known:
         stored: object = None,
         dtype: torch.dtype | None = None,
         *,
-        make: Callable[[], Any] | None = None,
+        make: Callable[[], Value] | None = None,
         outline: torch.Tensor | None = None,
     ) -> None:
         self.dtype = dtype
         self._raw, self._value, self._make, self._outline = stored, None, make, outline
 
     @property
-    def raw(self) -> Any:
+    def raw(self) -> Value:
         """The value as stored."""
         if self._make is not None:
             self._raw, self._make = self._make(), None
@@ -59,7 +58,7 @@ class Known:
         return self._raw.to("meta") if isinstance(self._raw, torch.Tensor) else None
 
     @property
-    def value(self) -> Any:
+    def value(self) -> Value:
         """The value in the type that holds it: converted once, then shared by all that use it."""
         if self._value is None:
             raw = self.raw
@@ -74,10 +73,10 @@ Argument = Slot | Known
 class Bound:
     """A kernel's arguments: `known` by value, `tensors` and `groups` by slot, `converted` by slot and conversion."""
 
-    known: Mapping[str, Any]
+    known: Mapping[str, Value]
     tensors: tuple[tuple[str, int], ...]
     groups: tuple[tuple[str, tuple[Argument, ...]], ...]
-    converted: tuple[tuple[str, int, Callable[[Any], Any]], ...]
+    converted: tuple[tuple[str, int, Callable[[Value], Value]], ...]
     context: bool
 
     @property
@@ -85,7 +84,7 @@ class Bound:
         """Whether nothing has to wait for the run."""
         return not (self.tensors or self.groups or self.converted)
 
-    def gather(self, frame: list[object]) -> dict[str, Any]:
+    def gather(self, frame: list[object]) -> dict[str, Value]:
         """The arguments that a run provides, as keywords."""
         arguments = {name: frame[slot] for name, slot in self.tensors}
         for name, members in self.groups:
@@ -104,10 +103,10 @@ def hold(constant: Constant, precision: Precision) -> Known:
 
 def bind_arguments(kernel: Kernel, given: Mapping[str, tuple[Argument, ...]], where: str) -> Bound:
     """Bind what the file gives to what the kernel takes. Arguments that it does not take were refused before."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     tensors: list[tuple[str, int]] = []
     groups: list[tuple[str, tuple[Argument, ...]]] = []
-    converted: list[tuple[str, int, Callable[[Any], Any]]] = []
+    converted: list[tuple[str, int, Callable[[Value], Value]]] = []
     context = False
     for parameter in parameters(kernel):
         members = given.get(parameter.name, ())
@@ -134,7 +133,7 @@ def bind_arguments(kernel: Kernel, given: Mapping[str, tuple[Argument, ...]], wh
     )
 
 
-def _convert_known(parameter: Parameter, constant: Known, where: str) -> Any:
+def _convert_known(parameter: Parameter, constant: Known, where: str) -> Value:
     convert = _CONVERSIONS.get(parameter.kind)
     try:
         value = constant.value if convert is None else convert(constant.raw)
@@ -153,13 +152,13 @@ def _held_type(declared: ValueType, precision: Precision) -> torch.dtype | None:
     return None
 
 
-def _items(value: Any) -> tuple[Any, ...]:
+def _items(value: Value) -> tuple[Value, ...]:
     if isinstance(value, tuple):
         return tuple(each.item() if isinstance(each, torch.Tensor) else each for each in value)
     return tuple(value.reshape(-1).tolist())
 
 
-def _ints(value: object) -> tuple[Any, ...]:
+def _ints(value: object) -> tuple[Value, ...]:
     return tuple(map(whole, _items(value)))
 
 
@@ -169,7 +168,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _strings(value: Any) -> tuple[str, ...]:
+def _strings(value: Value) -> tuple[str, ...]:
     return tuple(_text(each) for each in ((value,) if isinstance(value, str) else value))
 
 
@@ -177,7 +176,7 @@ def _truth(value: object) -> tuple[bool, ...]:
     return tuple(bool(each) for each in _items(value))
 
 
-_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+_CONVERSIONS: dict[str, Callable[[Value], Value]] = {
     "ints": _ints,
     "floats": lambda value: tuple(float(each) for each in _items(value)),
     "bools": _truth,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -14,10 +13,10 @@ from coreml_runtime.dtypes import NARROW, WRAPPED, Precision, held, holder, roun
 from coreml_runtime.errors import PredictionError, RuntimeFailure
 from coreml_runtime.ops.context import UNKNOWN_RANK, Context, TensorType, is_real
 from coreml_runtime.ops.open_sizes import agree
-from coreml_runtime.ops.table import Kernel, is_exact, is_fresh
+from coreml_runtime.ops.table import Kernel, Value, is_exact, is_fresh
 from coreml_runtime.program import Operation, ValueType
 
-Frame = list[Any]
+Frame = list[Value]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class Execution:
 
     generator: torch.Generator
     states: dict[str, torch.Tensor]
-    record: dict[str, Any] | None = None
+    record: dict[str, Value] | None = None
 
 
 Run = Callable[[Frame, Execution], None]
@@ -57,7 +56,7 @@ class BlockPlan:
     outputs: tuple[Argument, ...]
 
 
-def execute(block: BlockPlan, frame: Frame, execution: Execution) -> tuple[Any, ...]:
+def execute(block: BlockPlan, frame: Frame, execution: Execution) -> tuple[Value, ...]:
     """Run a block and return its outputs. A kernel that fails is a PredictionError that names the operator."""
     record = execution.record
     step = None
@@ -117,7 +116,7 @@ def _takes_one(bound: Bound) -> bool:
     return len(bound.tensors) == 1 and not (bound.context or bound.groups or bound.converted)
 
 
-def _one_to_one(call: Callable[..., Any], name: str, slot: int, only: int, finish: Callable[[Any], Any]) -> Run:
+def _one_to_one(call: Callable[..., Value], name: str, slot: int, only: int, finish: Callable[[Value], Value]) -> Run:
     """From one slot to another in as few calls of Python as there can be: most steps of a network are so."""
 
     def run(frame: Frame, _: Execution) -> None:
@@ -129,7 +128,7 @@ def _one_to_one(call: Callable[..., Any], name: str, slot: int, only: int, finis
 
 def finisher(
     declared: ValueType, precision: Precision, *, rounds: bool, in_place: bool = False
-) -> Callable[[Any], Any] | None:
+) -> Callable[[Value], Value] | None:
     """What turns a kernel's result into a value of the declared type; None for lists, dictionaries and text.
 
     A result of another shape than declared is a ValueError: the file is inconsistent or the kernel is wrong.
@@ -188,7 +187,7 @@ def _wrap(value: torch.Tensor, *, mask: int, dtype: torch.dtype) -> torch.Tensor
     return value.to(dtype) & mask
 
 
-def _plain(call: Callable[..., Any], bound: Bound) -> Callable[[Frame, Execution], Any]:
+def _plain(call: Callable[..., Value], bound: Bound) -> Callable[[Frame, Execution], Value]:
     if bound.groups or bound.converted:
         return lambda frame, _: call(**bound.gather(frame))
     tensors = bound.tensors
@@ -196,12 +195,12 @@ def _plain(call: Callable[..., Any], bound: Bound) -> Callable[[Frame, Execution
 
 
 def _with_context(
-    call: Callable[..., Any], bound: Bound, operation: Operation, blocks: tuple[BlockPlan, ...], opset: str,
+    call: Callable[..., Value], bound: Bound, operation: Operation, blocks: tuple[BlockPlan, ...], opset: str,
     precision: Precision,
-) -> Callable[[Frame, Execution], Any]:  # fmt: skip
+) -> Callable[[Frame, Execution], Value]:  # fmt: skip
     output_types = tuple(entry.type if isinstance(entry.type, TensorType) else None for entry in operation.outputs)
 
-    def compute(frame: Frame, execution: Execution) -> Any:
+    def compute(frame: Frame, execution: Execution) -> Value:
         context = Context(
             opset=opset,
             output_types=output_types,
@@ -223,7 +222,7 @@ class Blocks:
     frame: Frame
     execution: Execution
 
-    def __call__(self, index: int, *arguments: object) -> tuple[Any, ...]:
+    def __call__(self, index: int, *arguments: object) -> tuple[object, ...]:
         """The outputs of a block for its inputs."""
         block = self.blocks[index]
         for slot, value in zip(block.inputs, arguments, strict=True):
@@ -232,9 +231,9 @@ class Blocks:
 
 
 def _store(
-    compute: Callable[[Frame, Execution], Any],
+    compute: Callable[[Frame, Execution], Value],
     outputs: tuple[int, ...],
-    finish: tuple[Callable[[Any], Any] | None, ...],
+    finish: tuple[Callable[[Value], Value] | None, ...],
 ) -> Callable[[Frame, Execution], None]:
     """Compute, bring each result to its declared type, and put it into its slot."""
     if len(outputs) == 1 and finish[0] is not None:

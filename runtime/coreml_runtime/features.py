@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from coreml_runtime.errors import ModelError, UnsupportedError
 
@@ -148,7 +148,7 @@ class Interface:
     predicted_probabilities: str
 
 
-def read_interface(description: Any) -> Interface:
+def read_interface(description: Message) -> Interface:
     """From a ModelDescription or FunctionDescription message."""
     states = {}
     for entry in description.state:
@@ -162,7 +162,7 @@ def read_interface(description: Any) -> Interface:
     )
 
 
-def _features(entries: Iterable[Any]) -> dict[str, Feature]:
+def _features(entries: Iterable[Message]) -> dict[str, Feature]:
     """By name; a model that returns one value twice declares it twice, the same both times."""
     found: dict[str, Feature] = {}
     for entry in entries:

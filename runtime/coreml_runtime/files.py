@@ -6,13 +6,16 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from coreml_runtime.errors import InputError
 from coreml_runtime.features import ArrayFeature, Feature, ImageFeature
 from coreml_runtime.pictures import color_layout, decoded, require_sane
+
+if TYPE_CHECKING:
+    from coreml_runtime.model import Model
 
 _MOST_OF_INPUT = 1 << 30
 """Bytes of an array that is given (1 GiB)."""
@@ -41,7 +44,7 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def read_inputs(
-    model: Any, files: Mapping[str, str], opened: Callable[[str], BinaryIO] = open_regular
+    model: Model, files: Mapping[str, str], opened: Callable[[str], BinaryIO] = open_regular
 ) -> dict[str, Any]:
     """The value of each input by name, from its file or number; pictures are resized to the input's size.
 
@@ -84,7 +87,7 @@ def read_input(
         raise InputError(f"input {name}: {text} is not a number") from error
 
 
-def _array(feature: ArrayFeature, name: str, text: str, opened: Callable[[str], BinaryIO]) -> Any:
+def _array(feature: ArrayFeature, name: str, text: str, opened: Callable[[str], BinaryIO]) -> object:
     try:
         if text.endswith(".npy"):
             with opened(text) as stream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from coreml_runtime.dtypes import Precision, held, holder
 from coreml_runtime.errors import ModelError, RuntimeFailure
 from coreml_runtime.executor import finisher
 from coreml_runtime.ops.context import Context, TensorType
-from coreml_runtime.ops.table import Kernel, is_decompression, is_exact
+from coreml_runtime.ops.table import Kernel, Value, is_decompression, is_exact
 from coreml_runtime.program import Operation
 
 _FAILURES = (RuntimeFailure, RuntimeError, ValueError, IndexError, TypeError, ArithmeticError)
@@ -35,7 +34,7 @@ def fold(
     if bound.context:
         arguments["context"] = _context(operation, opset, precision)
 
-    def compute() -> tuple[Any, ...]:
+    def compute() -> tuple[Value, ...]:
         with torch.inference_mode():
             result = kernel(**arguments)
             results = result if isinstance(result, tuple) else (result,)
@@ -50,11 +49,11 @@ def fold(
 
 
 def _decompressed(
-    operation: Operation, compute: Callable[[], tuple[Any, ...]], precision: Precision
+    operation: Operation, compute: Callable[[], tuple[Value, ...]], precision: Precision
 ) -> tuple[Known, ...]:
     """Constants from compressed weights; a large one is made when it is first used."""
 
-    def checked() -> tuple[Any, ...]:
+    def checked() -> tuple[object, ...]:
         try:
             return compute()
         except _FAILURES as error:
@@ -71,7 +70,7 @@ def _decompressed(
     return (Known(make=lambda: checked()[0], outline=outline),)
 
 
-def _finish(operation: Operation, kernel: Kernel, value: object, index: int, precision: Precision) -> Any:
+def _finish(operation: Operation, kernel: Kernel, value: object, index: int, precision: Precision) -> Value:
     declared = operation.outputs[index].type
     finish = finisher(declared, precision, rounds=not is_exact(kernel))
     if finish is None:
@@ -85,7 +84,7 @@ def _is_small(declared: object) -> bool:
     return None not in declared.shape and math.prod(size or 0 for size in declared.shape) <= _SMALL
 
 
-def _no_block(index: int, *_arguments: object) -> tuple[Any, ...]:
+def _no_block(index: int, *_arguments: object) -> tuple[object, ...]:
     raise ModelError(f"block {index} of an operator without blocks")
 
 

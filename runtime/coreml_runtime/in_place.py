@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from coreml_runtime.ops import activation, elementwise_binary, elementwise_unary
-from coreml_runtime.ops.table import Kernel, exact, fresh
+from coreml_runtime.ops.table import Kernel, Value, exact, fresh
 
 
 @exact
@@ -116,7 +115,7 @@ def _softmax(*, x: Tensor, axis: int = -1) -> Tensor:
     return torch.softmax(x, axis, out=x) if last else torch.softmax(x, axis)
 
 
-def _into(function: Callable[..., Any], target: str) -> Kernel:
+def _into(function: Callable[..., Value], target: str) -> Kernel:
     """A binary operator of torch that writes over its argument `target`."""
     if target == "x":
 

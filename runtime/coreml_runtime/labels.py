@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.message import Message
 
 
-def labels_of(spec: Any) -> tuple[str, ...] | None:
+def labels_of(spec: Message) -> tuple[str, ...] | None:
     """The labels of a classifier or detector, in order; None for other models."""
     kind = spec.WhichOneof("Type")
     if kind in ("pipeline", "pipelineClassifier"):
@@ -25,7 +30,7 @@ def labels_of(spec: Any) -> tuple[str, ...] | None:
     return None
 
 
-def suppression_of(spec: Any) -> dict[str, Any] | None:
+def suppression_of(spec: Message) -> dict[str, object] | None:
     """What non-maximum suppression does where it is the last stage; None for models that end otherwise."""
     last = spec.pipeline.models[-1] if spec.WhichOneof("Type") == "pipeline" and spec.pipeline.models else spec
     if last.WhichOneof("Type") != "nonMaximumSuppression":
@@ -38,13 +43,13 @@ def suppression_of(spec: Any) -> dict[str, Any] | None:
     }
 
 
-def program_operations(spec: Any) -> Iterator[Any]:
+def program_operations(spec: Message) -> Iterator[Message]:
     """Every operation of an ML program, those of nested blocks included."""
     for function in spec.mlProgram.functions.values():
         yield from _block_operations(function.block_specializations.values())
 
 
-def _block_operations(blocks: Any) -> Iterator[Any]:
+def _block_operations(blocks: Iterable[Message]) -> Iterator[Message]:
     for block in blocks:
         for operation in block.operations:
             yield operation

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch.nn import functional
 
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.ops.recurrent import prepare_lstm
-from coreml_runtime.ops.table import Kernel
+from coreml_runtime.ops.table import Kernel, Value
 from coreml_runtime.program import Argument, Block, Constant, Function, Operation, Reference
 
 Producers = Mapping[str, Operation]
@@ -33,7 +32,7 @@ GRU_LOOP = "while_loop (gru)"
 class OpPattern:
     """Matches a constant of these numbers, or this text."""
 
-    value: Any
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +221,14 @@ def gru_loop(
 _GRU = ("ir", "iz", "in", "hr", "hz", "hn")
 
 
-def prepare_gru_loop(known: Mapping[str, Any]) -> tuple[Kernel, dict[str, Any]]:
+def prepare_gru_loop(known: Mapping[str, Value]) -> tuple[Kernel, dict[str, object]]:
     """The loop with its weights joined once and for all, and the arguments that are left."""
     weights, biases = (tuple(known.get(f"{kind}_{gate}") for gate in _GRU) for kind in ("weight", "bias"))
     rest = {name: value for name, value in known.items() if not name.startswith(("weight", "bias"))}
     return partial(_gru_loop_on, _joined(weights, biases)), rest
 
 
-def _joined(weights: Sequence[Any], biases: Sequence[Tensor | None]) -> list[Tensor]:
+def _joined(weights: Sequence[Value], biases: Sequence[Tensor | None]) -> list[Tensor]:
     """What torch.gru takes: weight_ih, weight_hh, bias_ih, bias_hh."""
     empty = weights[3].new_zeros(weights[3].shape[0])
     full = [empty if bias is None else bias for bias in biases]
@@ -270,7 +269,7 @@ def _gru_steps(x: Tensor, states: Tensor, joined: list[Tensor], dtype: torch.dty
 
 
 LOOPS: dict[str, Kernel] = {GRU_LOOP: gru_loop}
-PREPARE: dict[str, Callable[[Mapping[str, Any]], tuple[Kernel, dict[str, Any]]]] = {
+PREPARE: dict[str, Callable[[Mapping[str, Value]], tuple[Kernel, dict[str, Value]]]] = {
     "lstm": prepare_lstm,
     GRU_LOOP: prepare_gru_loop,
 }

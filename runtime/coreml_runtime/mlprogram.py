@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from coreml_runtime.features import ArrayFeature, ImageFeature, Interface
 from coreml_runtime.loops import LOOPS, fuse_loops
 from coreml_runtime.ops import operators
 from coreml_runtime.ops.context import TensorType
-from coreml_runtime.ops.table import Kernel
+from coreml_runtime.ops.table import Kernel, Value
 from coreml_runtime.package import Package, resolve
 from coreml_runtime.plan import Plan, make_plan
 from coreml_runtime.program import Function, Named, StateType
@@ -40,7 +39,7 @@ class ProgramNetwork:
 
     def run(
         self, inputs: dict[str, object], *, states: dict[str, torch.Tensor], record: dict[str, object] | None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Value]:
         """Outputs by name."""
         plan = self.plan if record is None or self.detailed is None else self.detailed()
         frame = self.frame(plan, inputs, states)
@@ -68,7 +67,7 @@ class ProgramNetwork:
             frame[slot] = self._enter(entry, inputs[entry.name])
         return frame
 
-    def _enter(self, entry: Named, value: object) -> Any:
+    def _enter(self, entry: Named, value: object) -> Value:
         """An input in the type that holds it."""
         finish = finisher(entry.type, self.plan.precision, rounds=True)
         try:

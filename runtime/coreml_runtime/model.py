@@ -120,7 +120,7 @@ class Model:
         """
         _check_state(self.states, state)
         checked = check_inputs(self.inputs, inputs, allows=_allows(self.network))
-        record: dict[str, Any] | None = None if intermediates is None else {}
+        record: dict[str, object] | None = None if intermediates is None else {}
         with torch.inference_mode():
             values = self.network.run(checked, states={} if state is None else state.tensors, record=record)
         result = encode_outputs(self.outputs, values)
@@ -236,7 +236,7 @@ def _allows(network: Network) -> Allows:
     return lambda feature, shape: network.allows(feature, shape)
 
 
-def _chosen(record: Mapping[str, object], names: Intermediates) -> dict[str, Any]:
+def _chosen(record: Mapping[str, object], names: Intermediates) -> dict[str, object]:
     wanted = list(record) if names == "all" else [names] if isinstance(names, str) else list(names)
     unknown = [name for name in wanted if name not in record]
     if unknown:

@@ -34,7 +34,7 @@ def run_observed(
     states = {} if state is None else state.tensors
     checked = check_inputs(model.inputs, inputs, allows=lambda feature, shape: network.allows(feature, shape))
     execution = Execution(generator=network.generator, states=states)
-    results: dict[str, Any] = {}
+    results: dict[str, object] = {}
     with torch.inference_mode():
         frame = network.frame(plan, checked, states)
         for entry, slot in plan.inputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coreml_runtime.errors import ModelError, UnsupportedError
 from coreml_runtime.mapping import Buffer, map_file
@@ -105,7 +105,7 @@ def _inside(root: Path, relative: str, package: Path) -> Path:
     return file
 
 
-def _parse(content: bytes, file: Path) -> Any:
+def _parse(content: bytes, file: Path) -> Message:
     from google.protobuf.message import DecodeError
 
     specification = messages("Model_pb2").Model()

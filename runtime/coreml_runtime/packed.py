@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from coreml_runtime.ops.padding import Pads, is_symmetric, spatial_pads
-from coreml_runtime.ops.table import Kernel, fresh
+from coreml_runtime.ops.table import Kernel, Value, fresh
 
 Reorder = Callable[[Tensor], Tensor]
 """(weight in float32) -> the same weight in the form that is computed on."""
@@ -39,7 +38,7 @@ _SMALLEST = 1 << 11
 """Elements below which the weight of a linear layer is left as it is, for the same reason."""
 
 
-def _prepare_linear(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]) -> Prepared | None:
+def _prepare_linear(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Value]) -> Prepared | None:
     rows = torch.Size(x[:-1]).numel()
     if rows == 0 or len(weight) != 2 or x[-1] != weight[1] or weight.numel() < _SMALLEST:
         return None
@@ -56,7 +55,7 @@ def _linear(*, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str =
 
 
 def _geometry(
-    weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]
+    weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Value]
 ) -> tuple[list[int], list[int], int, Pads] | None:
     """Strides, dilations, groups and padding of a convolution over two dimensions; None if the shapes do not fit."""
     if len(x) != 4 or len(weight) != 4 or 0 in x:
@@ -70,7 +69,7 @@ def _geometry(
     return strides, dilations, groups, spatial_pads(pad_type, pad, x[2:], weight[2:], strides, dilations)
 
 
-def _prepare_pointwise(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]) -> Prepared | None:
+def _prepare_pointwise(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Value]) -> Prepared | None:
     """A convolution of one pixel as oneDNN's product over the channels, which come last."""
     if not _is_pointwise(weight, x, arguments):
         return None
@@ -81,7 +80,7 @@ def _prepare_pointwise(weight: torch.Size, x: tuple[int, ...], arguments: Mappin
     )
 
 
-def _prepare_small(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]) -> Prepared | None:
+def _prepare_small(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Value]) -> Prepared | None:
     """A small convolution of one pixel as MKL's product over the channels, which come last."""
     if not _is_pointwise(weight, x, arguments) or x[0] * x[2] * x[3] * weight.numel() > _SMALL_PRODUCT:
         return None
@@ -110,7 +109,7 @@ def _small(*, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return functional.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
-def _prepare_conv(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Any]) -> Prepared | None:
+def _prepare_conv(weight: torch.Size, x: tuple[int, ...], arguments: Mapping[str, Value]) -> Prepared | None:
     geometry = _geometry(weight, x, arguments)
     if geometry is None or not is_symmetric(geometry[3]):
         return None
@@ -138,7 +137,7 @@ def _conv(
     return result
 
 
-FORMS: dict[str, Callable[[torch.Size, tuple[int, ...], Mapping[str, Any]], Prepared | None]] = {
+FORMS: dict[str, Callable[[torch.Size, tuple[int, ...], Mapping[str, Value]], Prepared | None]] = {
     "linear": _prepare_linear,
     "small": _prepare_small,
     "pointwise": _prepare_pointwise,

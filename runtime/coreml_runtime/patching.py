@@ -9,11 +9,17 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coreml_runtime.dtypes import Precision
 from coreml_runtime.errors import RuntimeFailure
 from coreml_runtime.model import Model, State, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from coremltools.models import MLModel
 
 _MODEL_MODULE = "coremltools.models.model"
 _UTILS_MODULE = "coremltools.models.utils"
@@ -31,7 +37,7 @@ class StateProxy:
     def __init__(self, state: State) -> None:
         self.state = state
 
-    def read_state(self, name: str) -> Any:
+    def read_state(self, name: str) -> np.ndarray:
         """A copy of the value as numpy array; RuntimeError for an unknown name."""
         try:
             return self.state.read_state(name)
@@ -78,7 +84,7 @@ class Proxy:
         """Any: a model that is too new fails with the names of what is missing."""
         return _NEWEST_SPECIFICATION
 
-    def predict(self, data: dict[str, object], state: StateProxy | None = None) -> dict[str, Any]:
+    def predict(self, data: dict[str, object], state: StateProxy | None = None) -> dict[str, object]:
         """One prediction."""
         started = time.perf_counter_ns()
         try:
@@ -88,7 +94,7 @@ class Proxy:
         finally:
             self._predict_duration = time.perf_counter_ns() - started
 
-    def batchPredict(self, data: list[dict[str, object]]) -> list[dict[str, Any]]:  # noqa: N802 - the native class's name
+    def batchPredict(self, data: list[dict[str, object]]) -> list[dict[str, object]]:  # noqa: N802 - the native class's name
         """One prediction after the other."""
         return [self.predict(each) for each in data]
 
@@ -126,7 +132,7 @@ class _Patch:
     """The replaced attributes of coremltools, so that they can be put back."""
 
     def __init__(self) -> None:
-        self._originals: list[tuple[Any, str, Any]] = []
+        self._originals: list[tuple[object, str, object]] = []
 
     def replace(self, owner: object, name: str, value: object) -> None:
         self._originals.append((owner, name, getattr(owner, name)))
@@ -197,7 +203,7 @@ def uninstall() -> None:
     _patch.undo()
 
 
-def _patch_model_module(module: Any) -> None:
+def _patch_model_module(module: ModuleType) -> None:
     if module._MLModelProxy is not None:
         return
     _patch.replace(module, "_MLModelProxy", Proxy)
@@ -211,10 +217,10 @@ def _patch_model_module(module: Any) -> None:
     _patch.replace(cls, "make_state", _make_state(module))
 
 
-def _careful(original: Any) -> Any:
+def _careful(original: Callable[[], object]) -> Callable[[], object]:
     """Once told that this is macOS, coremltools asks the program sw_vers; here there is none."""
 
-    def macos_version() -> Any:
+    def macos_version() -> object:
         try:
             return original()
         except Exception:
@@ -223,17 +229,17 @@ def _careful(original: Any) -> Any:
     return macos_version
 
 
-def _remembering(original: Any) -> Any:
+def _remembering(original: Callable[..., tuple[object, ...]]) -> Callable[..., tuple[object, ...]]:
     """Note whether a model was made with skip_model_load: such a model is not to predict."""
 
-    def _get_proxy_and_spec(self: Any, *arguments: object, **keywords: object) -> Any:
+    def _get_proxy_and_spec(self: MLModel, *arguments: object, **keywords: object) -> tuple[object, ...]:
         self._builder_skipped = bool(keywords.get("skip_model_load", False))
         return original(self, *arguments, **keywords)
 
     return _get_proxy_and_spec
 
 
-def _ensure_proxy(model: Any) -> None:
+def _ensure_proxy(model: MLModel) -> None:
     """Give a model that was made before `install` its runtime."""
     if model.__proxy__ is not None or hasattr(model, "_builder_skipped"):
         return
@@ -250,8 +256,8 @@ def _ensure_proxy(model: Any) -> None:
         model.__proxy__ = Proxy(f"{folder}/model.mlmodel")
 
 
-def _predicting(original: Any) -> Any:
-    def predict(self: object, data: object, state: object = None) -> Any:
+def _predicting(original: Callable[..., object]) -> Callable[..., object]:
+    def predict(self: MLModel, data: object, state: object = None) -> object:
         _ensure_proxy(self)
         return original(self, data, state)
 
@@ -259,10 +265,10 @@ def _predicting(original: Any) -> Any:
     return predict
 
 
-def _make_state(module: Any) -> Any:
+def _make_state(module: ModuleType) -> Callable[[MLModel], object]:
     """The original refuses on any other system than macOS 15."""
 
-    def make_state(self: Any) -> Any:
+    def make_state(self: MLModel) -> object:
         _ensure_proxy(self)
         if self.__proxy__ is None:
             raise RuntimeError("This model was not loaded with the Core ML Framework. Cannot get state.")

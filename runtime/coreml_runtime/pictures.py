@@ -5,18 +5,27 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coreml_runtime.errors import InputError
 from coreml_runtime.features import Feature, ImageFeature
 
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from google.protobuf.message import Message
+    from PIL.Image import Image
+
+    from coreml_runtime.model import Model
+
 _MOST_ELEMENTS = 1 << 28
 """Of an input that is filled or resized for a model."""
 
 
-def color_layout(model: Any, name: str) -> str | None:
+def color_layout(model: Model, name: str) -> str | None:
     """How the channels of a picture lie that an array of an `.aimodel` takes (metadata); None for other inputs."""
     own = own_metadata(model.specification)
     functions = own.get("functions", {})
@@ -25,7 +34,7 @@ def color_layout(model: Any, name: str) -> str | None:
     return str(found) if found else None
 
 
-def own_metadata(specification: object) -> Mapping[str, Any]:
+def own_metadata(specification: Message) -> Mapping[str, Any]:
     """What an `.aimodel`'s maker wrote down for apps; empty for other models."""
     metadata = getattr(specification, "metadata", None)
     own = metadata.get("creatorDefinedMetadata") if isinstance(metadata, Mapping) else None
@@ -38,7 +47,7 @@ def require_sane(shape: Sequence[int]) -> None:
         raise ValueError(f"the model declares an input of shape {tuple(shape)}")
 
 
-def decoded(feature: Feature, layout: str | None, source: Any) -> Any:
+def decoded(feature: Feature, layout: str | None, source: Path | BinaryIO) -> Any:
     """The input for a picture file: `source` is a path or a binary stream.
 
     Raises InputError for what is not a picture.
@@ -85,7 +94,7 @@ def fitted(feature: Feature, layout: str | None, picture: Any) -> Any:
     return np.ascontiguousarray(ordered[None]).astype({"fp32": "float32", "fp16": "float16"}.get(dtype, dtype))
 
 
-def _resized(picture: Any, size: tuple[int, int]) -> Any:
+def _resized(picture: Image, size: tuple[int, int]) -> Image:
     from PIL import Image
 
     return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)

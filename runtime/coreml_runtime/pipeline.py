@@ -15,10 +15,12 @@ from coreml_runtime.errors import InputError, ModelError, PredictionError, Unsup
 from coreml_runtime.features import ArrayFeature, Feature, ImageFeature, Interface, read_interface
 from coreml_runtime.model import Model, build_model
 from coreml_runtime.ops.nms import select_boxes
+from coreml_runtime.ops.table import Value
 from coreml_runtime.package import Package
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
 
 _DTYPES = {
     "fp32": torch.float32, "fp16": torch.float32, "fp64": torch.float64, "int32": torch.int32, "int8": torch.int8,
@@ -34,7 +36,7 @@ class Pipeline:
 
     def run(
         self, inputs: dict[str, object], *, states: dict[str, Tensor], record: dict[str, object] | None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Value]:
         """Outputs by name. A stage reads inputs and what earlier stages wrote; a later value replaces an earlier."""
         values, origins = dict(inputs), dict(self.interface.inputs)
         for index, stage in enumerate(self.stages):
@@ -62,7 +64,7 @@ class Pipeline:
         )
 
 
-def fit(feature: Feature, value: object, origin: Feature | None, stage: int) -> Any:
+def fit(feature: Feature, value: object, origin: Feature | None, stage: int) -> Value:
     """A value as the stage declares it: dtype, shape where only unit dimensions differ, order of channels."""
     if isinstance(feature, ArrayFeature) and isinstance(value, Tensor):
         value = value.to(_DTYPES[feature.dtype])
@@ -90,8 +92,8 @@ class Suppression:
     interface: Interface
 
     def run(
-        self, inputs: dict[str, Any], *, states: dict[str, Tensor], record: dict[str, object] | None
-    ) -> dict[str, Any]:
+        self, inputs: dict[str, Value], *, states: dict[str, Tensor], record: dict[str, object] | None
+    ) -> dict[str, Value]:
         """Kept confidences (M, C) and coordinates (M, 4), best first (NonMaximumSuppression.proto)."""
         del states, record
         m = self.message

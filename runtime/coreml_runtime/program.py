@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from coreml_runtime.ops.context import TensorType
+from coreml_runtime.ops.table import Value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class Reference:
 class Constant:
     """An argument that the file holds: a tensor, text, or a tuple of such."""
 
-    value: Any
+    value: Value
     type: ValueType
 
 

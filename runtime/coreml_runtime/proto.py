@@ -9,13 +9,16 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pool import DescriptorPool
 
 SCHEMA = Path(__file__).with_name("schema.binpb")
 
 
 @cache
-def messages(name: str) -> Any:
+def messages(name: str) -> SimpleNamespace:
     """The message classes of one file of the format: "Model_pb2", "MIL_pb2", "NeuralNetwork_pb2" or another."""
     from google.protobuf.message_factory import GetMessageClass
 
@@ -26,7 +29,7 @@ def messages(name: str) -> Any:
 
 
 @cache
-def _pool() -> Any:
+def _pool() -> DescriptorPool:
     """A pool that holds the format and nothing else."""
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
     from google.protobuf.descriptor_pool import DescriptorPool

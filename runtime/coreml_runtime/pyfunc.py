@@ -75,7 +75,7 @@ class Predictor:
         outputs = labelled(model, model.predict(row, state=model.make_state() if model.states else None))
         return {name: _plain(value, top_k) for name, value in outputs.items()}
 
-    def _rows(self, given: object) -> Iterator[dict[str, Any]]:
+    def _rows(self, given: object) -> Iterator[dict[str, object]]:
         """The inputs of each prediction."""
         if takes_arrays(self.model):
             yield from _rows_of_arrays(self.model.inputs, given)  # type: ignore[arg-type] # arrays, as was asked
@@ -126,7 +126,7 @@ def _top_k(params: Mapping[str, object] | None) -> int | None:
     return int(value)
 
 
-def _rows_of_arrays(features: Mapping[str, ArrayFeature], given: Any) -> Iterator[dict[str, Any]]:
+def _rows_of_arrays(features: Mapping[str, ArrayFeature], given: Any) -> Iterator[dict[str, object]]:
     if not isinstance(given, Mapping):
         if hasattr(given, "to_dict"):
             given = {name: np.stack([np.asarray(cell) for cell in given[name]]) for name in given.columns}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from coreml_runtime.dtypes import NAMES, SUB_BYTE, stored, unpack
 from coreml_runtime.errors import ModelError, UnsupportedError
 from coreml_runtime.ops.context import UNKNOWN_RANK, TensorType
+from coreml_runtime.ops.table import Value
 from coreml_runtime.program import (
     Argument,
     Block,
@@ -28,6 +29,7 @@ from coreml_runtime.program import (
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
 
 _OPSETS = {"CoreML5": "ios15", "CoreML6": "ios16", "CoreML7": "ios17", "CoreML8": "ios18", "CoreML9": "ios26"}
 _MAXIMUM_RANK = 32
@@ -60,7 +62,7 @@ def _block(message: Message, weights: Weights) -> Block:
 
 
 def _operation(message: Message, weights: Weights) -> Operation:
-    attributes: Mapping[str, Any] = message.attributes
+    attributes: Mapping[str, object] = message.attributes
     name = str(_value(attributes["name"], weights).value) if "name" in attributes else message.type
     where = f"operator {message.type} {name!r}"
     inputs = {key: _argument(value, weights, f"{where}, argument {key!r}") for key, value in message.inputs.items()}
@@ -152,7 +154,7 @@ def _static(declared: ValueType, where: str) -> tuple[str, tuple[int, ...]]:
     return declared.dtype, shape
 
 
-def _tensor(message: Message, dtype: str, shape: tuple[int, ...], where: str) -> Any:
+def _tensor(message: Message, dtype: str, shape: tuple[int, ...], where: str) -> Value:
     """An immediate tensor; text comes back as str (rank 0) or as a tuple of str."""
     field = message.WhichOneof("value")
     elements = math.prod(shape)

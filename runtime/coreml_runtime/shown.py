@@ -6,18 +6,21 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coreml_runtime.labels import labels_of, suppression_of
 from coreml_runtime.pictures import own_metadata
 
+if TYPE_CHECKING:
+    from coreml_runtime.model import Model
+
 MOST_PRINTED = 8
 """Arrays with more elements are summed up instead of printed."""
 
 
-def labelled(model: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+def labelled(model: Model, outputs: Mapping[str, Any]) -> dict[str, object]:
     """Outputs, the first of an `.aimodel` as a probability by label where its metadata has labels for it."""
     found = dict(outputs)
     labels = own_metadata(model.specification).get("labels")

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from coreml_runtime.model import Model
 from coreml_runtime.pictures import color_layout, own_metadata
 from coreml_runtime.pyfunc import CONFIG, TOP_K, has_batch_axis, takes_arrays
 from coreml_runtime.values import numpy_dtype
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, TensorSpec
 
 _PACKAGES = ("numpy", "pillow", "protobuf", "torch")
 _DEFAULT_TOP_K = 5
@@ -29,7 +33,7 @@ def requirements() -> list[str]:
     return [f"coreml-runtime=={__version__}", *pinned]
 
 
-def signature(model: Model) -> Any:
+def signature(model: Model) -> ModelSignature:
     """The `ModelSignature` of `coreml_runtime.pyfunc` for this model, with `top_k` for a classifier."""
     from mlflow.models import ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema
@@ -45,12 +49,12 @@ def _has_labels(model: Model) -> bool:
     return any(isinstance(feature, DictionaryFeature) for feature in outputs) or _labels_of_asset(model) is not None
 
 
-def _labels_of_asset(model: Model) -> list[Any] | None:
+def _labels_of_asset(model: Model) -> list[object] | None:
     labels = own_metadata(model.specification).get("labels")
     return labels if isinstance(labels, list) and len(model.outputs) == 1 else None
 
 
-def _input(model: Model, name: str, feature: Feature) -> Any:
+def _input(model: Model, name: str, feature: Feature) -> TensorSpec | ColSpec:
     from mlflow.types import ColSpec, DataType, TensorSpec
     from mlflow.types.schema import AnyType
 
@@ -65,16 +69,16 @@ def _input(model: Model, name: str, feature: Feature) -> Any:
     return ColSpec(AnyType(), name, required=required)  # an array beside a picture: checked by the model itself
 
 
-def _outputs(model: Model, is_classifier: bool) -> list[Any]:
+def _outputs(model: Model, is_classifier: bool) -> list[object]:
     from mlflow.types import ColSpec, DataType, TensorSpec
     from mlflow.types.schema import AnyType, Map
 
     features = model.outputs
     if all(isinstance(feature, ArrayFeature) for feature in features.values()) and not is_classifier:
         return [TensorSpec(numpy_dtype(f), _shape(f), name) for name, f in features.items()]  # type: ignore[arg-type] # arrays
-    found: list[Any] = []
+    found: list[object] = []
     for name, feature in features.items():
-        kind: Any = AnyType()
+        kind: object = AnyType()
         if isinstance(feature, ScalarFeature):
             kind = {"int64": DataType.long, "double": DataType.double, "string": DataType.string}[feature.kind]
         elif isinstance(feature, ImageFeature):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from coreml_runtime.errors import ModelError
 from coreml_runtime.features import ArrayFeature, Interface, read_interface
+from coreml_runtime.ops.table import Value
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-Result = dict[str, Any]
+
+Result = dict[str, Value]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +27,11 @@ class Tabular:
 
     message: Message
     interface: Interface
-    compute: Callable[[Any, Interface, dict[str, Any]], Result]
+    compute: Callable[[Message, Interface, dict[str, Value]], Result]
 
     def run(
         self, inputs: dict[str, object], *, states: dict[str, Tensor], record: dict[str, object] | None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Value]:
         """Outputs by name."""
         del states, record
         return self.compute(self.message, self.interface, inputs)
@@ -124,7 +126,7 @@ def glm_classifier(message: Message, interface: Interface, inputs: dict[str, obj
     return found
 
 
-KINDS: dict[str, Callable[[Any, Interface, dict[str, Any]], Result]] = {
+KINDS: dict[str, Callable[[Message, Interface, dict[str, Value]], Result]] = {
     "identity": identity,
     "featureVectorizer": feature_vectorizer,
     "arrayFeatureExtractor": array_feature_extractor,

@@ -41,7 +41,7 @@ Allows = Callable[[ArrayFeature, tuple[int, ...]], bool]
 
 def check_inputs(
     features: Mapping[str, Feature], given: Mapping[str, object], *, allows: Allows = ArrayFeature.allows
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Check `given` against what the model declares: arrays become tensors, images tensors (1, C, H, W) of 0 to 255.
 
     An optional array that is not given takes its default; without a default it is left out. Everything wrong is an
@@ -56,7 +56,7 @@ def check_inputs(
             f"{kind}: {', '.join(names)}" for kind, names in (("unknown", unknown), ("missing", missing)) if names
         ]
         raise InputError(f"wrong inputs ({'; '.join(problems)}); the model takes {', '.join(features) or 'none'}")
-    checked: dict[str, Any] = {}
+    checked: dict[str, object] = {}
     for name, feature in features.items():
         if name in given and given[name] is not None:
             checked[name] = _check(feature, given[name], allows)
@@ -194,7 +194,7 @@ def encode_image(feature: ImageFeature, value: torch.Tensor) -> Any:
     return Image.fromarray(ordered.permute(1, 2, 0).contiguous().numpy())
 
 
-def encode_outputs(features: Mapping[str, Feature], values: Mapping[str, object]) -> dict[str, Any]:
+def encode_outputs(features: Mapping[str, Feature], values: Mapping[str, object]) -> dict[str, object]:
     """What a caller gets: images as PIL, arrays as numpy (fp16 as float32, rank 0 as (1,)), labels as they are."""
     return {name: _encode(features[name], value) for name, value in values.items() if name in features}
 

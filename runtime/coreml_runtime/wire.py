@@ -12,13 +12,15 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coreml_runtime.mapping import Buffer
 from coreml_runtime.proto import messages
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
+
 
 MARKER = 19_000
 """The field that stands for a cut one. protobuf keeps the numbers from 19000 to 19999 to itself: no schema has them."""
@@ -161,7 +163,7 @@ def _varint(value: int) -> bytes:
 def _kinds() -> dict[str, _Kind]:
     """Every message type through which a Model reaches weights."""
     weights = messages("NeuralNetwork_pb2").WeightParams.DESCRIPTOR
-    reached: dict[str, Any] = {}
+    reached: dict[str, Descriptor] = {}
     waiting = [messages("Model_pb2").Model.DESCRIPTOR]
     while waiting:
         descriptor = waiting.pop()
@@ -185,10 +187,10 @@ def _kinds() -> dict[str, _Kind]:
     }
 
 
-def _single(descriptor: Any, leading: set[str]) -> frozenset[int]:
+def _single(descriptor: Descriptor, leading: set[str]) -> frozenset[int]:
     """Fields that lead to weights and are not a list: protobuf merges them where a file has them twice."""
     return frozenset(field.number for field in descriptor.fields if _type(field) in leading and not field.is_repeated)
 
 
-def _type(field: Any) -> str:
+def _type(field: FieldDescriptor) -> str:
     return "" if field.message_type is None else str(field.message_type.full_name)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from builder.__main__ import main
 from coreml_runtime.cli import main as runtime_command
+from tests import warm
 from tools.docs_site import ORDER
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,7 @@ NEEDS_NETWORK_TIME = ("recipe=mobilenet_v2_fp16",)
 def test_snippets(document, tmp_path, monkeypatch, capsys):
     # given an empty folder with a picture, as a reader has it
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", warm.python())
     Image.radial_gradient("L").convert("RGB").save("digit.png")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "runtime")]))
     for who in ("AUTHOR", "COMMITTER"):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import builder
+from tests import warm
 
 RECIPE = """\
 schema: 1
@@ -51,10 +52,14 @@ class Project:
         environment: dict[str, str] | None = None,
         verb: str = "build",
         recipe: str = "tiny",
+        program: str = sys.executable,
         **options: Any,
     ) -> subprocess.Popen[str]:
-        """Start a build, or another verb (one without recipe where that is empty), in a session of its own."""
-        command = [sys.executable, "-m", "builder", verb, *([f"recipe={recipe}"] if recipe else []), *more]
+        """Start a build, or another verb (one without recipe where that is empty), in a session of its own.
+
+        `warm.python()` is the quicker program where the process is neither killed nor limited.
+        """
+        command = [program, "-m", "builder", verb, *([f"recipe={recipe}"] if recipe else []), *more]
         surroundings = {
             **os.environ,
             "BUILDER_CACHE": str(self.cache),
@@ -75,7 +80,7 @@ class Project:
 
     def build(self, *more: str, **options: Any) -> str:
         """Build, and return what was said; it must succeed."""
-        process = self.start(*more, **options)
+        process = self.start(*more, program=warm.python(), **options)
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert out.strip() == "outputs/tiny/default/tiny.mlpackage"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 RECIPE = """\
 schema: 1
@@ -25,7 +26,7 @@ def start(folder: Path, body: str) -> subprocess.Popen[str]:
     (folder / "recipes/r.yaml").write_text(RECIPE)
     (folder / "net.py").write_text(f"import os, signal, ctypes, time\ndef make():\n    {body}\n")
     return subprocess.Popen(
-        [sys.executable, "-m", "builder", "recipe=r", "-q"],
+        [warm.python(), "-m", "builder", "recipe=r", "-q"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "BUILDER_CACHE": str(folder / "cache"), "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip

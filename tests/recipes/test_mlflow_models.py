@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 import coreml_runtime as runtime
+from tests import warm
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mlflow_models")]
 RECIPES = {"digits": "digits_mobilenet", "text": "text_encoder", "matte": "segmentation_matte"}
@@ -42,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, *command: str, check: bool = True) -> str:
     """The output of `python -m …` in a folder, with MLflow's store of builds in there."""
     done = subprocess.run(
-        [sys.executable, "-m", *command],
+        [warm.python(), "-m", *command],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -187,7 +188,7 @@ def test_a_matte_is_a_picture(store: Path) -> None:
 def test_the_command_line_predicts_with_the_example(store: Path) -> None:
     # given the example that the build left
     code = "import mlflow, sys; print(mlflow.artifacts.download_artifacts('models:/digits@champion', dst_path='got'))"
-    subprocess.run([sys.executable, "-c", code], cwd=store, check=True, env=environment(store), capture_output=True)
+    subprocess.run([warm.python(), "-c", code], cwd=store, check=True, env=environment(store), capture_output=True)
     example = next((store / "got").rglob("serving_input_example.json"))
 
     # when, then it is an input as `mlflow models predict` reads them
@@ -233,7 +234,7 @@ print(json.dumps([found.metrics["accuracy_score"], right]))
 
 def test_mlflow_evaluates_a_classifier(store: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", EVALUATE], cwd=store, capture_output=True, text=True, check=False, env=environment(store)
+        [warm.python(), "-c", EVALUATE], cwd=store, capture_output=True, text=True, check=False, env=environment(store)
     )
     assert done.returncode == 0, done.stderr
     accuracy, right = json.loads(done.stdout.splitlines()[-1])

@@ -52,7 +52,7 @@ def _context(operation: Operation, opset: str) -> Context:
     )
 
 
-def _no_block(index: int, *_arguments: object) -> tuple[Any, ...]:
+def _no_block(index: int, *_arguments: object) -> tuple[object, ...]:
     raise ValueError(f"block {index} is not executed here")
 
 

@@ -133,13 +133,13 @@ class _Reader:
         wanted = [value for key, values in given.items() if key in computed for value in values]
         return {name: size for value in wanted for name, size in (value.sources or {}).items()}
 
-    def _results(self, operation: Operation, given: Mapping[str, Sequence[Value]]) -> Sequence[Any]:
+    def _results(self, operation: Operation, given: Mapping[str, Sequence[Value]]) -> Sequence[object]:
         """What the kernel gives for outlines, where the file does not declare it all or numbers are wanted."""
         types = [tensor_type(entry.type) for entry in operation.outputs]
         every = [value for values in given.values() for value in values]
         open_ = any(declared_shape(type_) is None and type_ is not None for type_ in types)
         numbers = operation.type in _SHAPES or (bool(every) and all(value.known is not None for value in every))
-        nothing: Sequence[Any] = [None] * len(types)
+        nothing: Sequence[object] = [None] * len(types)
         kernel = self.kernels.get(operation.type)
         if kernel is None or not (open_ or numbers):
             return nothing

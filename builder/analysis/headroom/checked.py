@@ -20,8 +20,8 @@ from builder.spec.checks import ParityCheck
 from builder.spec.coverage import data_of
 from builder.spec.functions import labelled
 
-SECONDS = 0.3
-"""How long the artifact is executed for this in a build; two inputs at least."""
+SECONDS, OF_BUILD = 0.3, 0.03
+"""How long the artifact is executed for this at most, in seconds and as a share of the build; two inputs at least."""
 
 
 def with_headroom(
@@ -56,7 +56,7 @@ def _headroom(name: str, check: ParityCheck, subject: Subject, places: Mapping[s
     return analyse(
         subject.sealed.path,
         domain_of(spec.artifact_inputs),
-        of_samples(samples, stress, SECONDS),
+        of_samples(samples, stress, min(SECONDS, OF_BUILD * subject.build_seconds)),
         function=subject.function,
         places=places,
     )

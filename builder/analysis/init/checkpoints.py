@@ -116,7 +116,7 @@ def _parts(shapes: Shapes) -> set[str]:
 
 
 def _shapes_of(models: ModuleType, model: str, classes: int) -> Shapes:
-    arguments: dict[str, Any] = {"weights": None, "num_classes": classes}
+    arguments: dict[str, object] = {"weights": None, "num_classes": classes}
     if model in ("googlenet", "inception_v3"):
         arguments["init_weights"] = False
     with _EmptyOnMeta():
@@ -136,7 +136,7 @@ def _known(
     transforms = import_torchvision().models.get_model_weights(model).DEFAULT.transforms()
     side = int(transforms.crop_size[0])
     image = {"kind": "image", "shape": [1, 3, side, side], "mean": list(transforms.mean), "std": list(transforms.std)}
-    source: dict[str, Any] = {"kind": "torchvision", "name": model, "file": written}
+    source: dict[str, object] = {"kind": "torchvision", "name": model, "file": written}
     if state_dict_key or prefix:  # only a checkpoint source descends into files
         builder = import_torchvision().models.get_model_builder(model)
         source = {"kind": "checkpoint", "file": written, "factory": f"{builder.__module__}:{builder.__name__}"}
@@ -162,7 +162,7 @@ def _known(
 def _unknown(path: Path, written: str, name: str, state: Mapping[str, torch.Tensor], key: str | None) -> Draft:
     first = next((tuple(v.shape) for v in state.values() if v.ndim == 4), (0, 3))
     channels = first[1] if first[1] in (1, 3) else 3
-    source: dict[str, Any] = {"kind": "checkpoint", "file": written}
+    source: dict[str, object] = {"kind": "checkpoint", "file": written}
     if key:
         source["state_dict_key"] = key
     listed = ", ".join(list(state)[:3])

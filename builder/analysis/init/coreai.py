@@ -60,7 +60,7 @@ def _type(feature: Mapping[str, object]) -> dict[str, Any] | None:
     return {"dtype": feature["dtype"]} if feature["dtype"] in ("float16", "float32", "int32") else None
 
 
-def _input(feature: Mapping[str, Any]) -> dict[str, Any]:
+def _input(feature: Mapping[str, Any]) -> dict[str, object]:
     """A picture where the metadata has the layout of its channels; any other input is an array."""
     shape = list(feature["shape"])
     sizes = {"enumerated_shapes": feature["enumerated_shapes"]} if feature.get("enumerated_shapes") else {}

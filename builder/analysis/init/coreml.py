@@ -51,7 +51,7 @@ def inspect_coreml(path: Path, written: str, name: str) -> Draft:
 COMPRESS = ("To compress it, choose one in the defaults list: `- compression: int8` (target ios16 or later).",)
 
 
-def _input(feature: Any) -> dict[str, Any]:
+def _input(feature: Any) -> dict[str, object]:
     if feature["kind"] == "image":
         channels = 1 if feature["color_layout"] in ("G", "G16") else 3
         sides = _sizes([feature["height"], feature["width"]], feature.get("size_ranges"))
@@ -66,7 +66,7 @@ def _input(feature: Any) -> dict[str, Any]:
     return section | ({"high": 2} if feature["dtype"] == "int32" else {})
 
 
-def _sizes(default: list[int], ranges: list[list[int]] | None) -> list[Any]:
+def _sizes(default: list[int], ranges: list[list[int]] | None) -> list[object]:
     """Sizes as the file declares them: numbers, and ranges where the app may choose."""
     if ranges is None:
         return list(default)

@@ -64,7 +64,7 @@ def _torchscript(path: Path, written: str, name: str) -> Draft:
 def _exported(path: Path, written: str, name: str) -> Draft:
     program, pictures = open_exported(path), _pictures(path)
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    inputs: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, dict[str, object]] = {}
     why: dict[str, str] = {}
     for own in program.graph_signature.user_inputs:
         value = placeholders[str(own)]
@@ -102,9 +102,9 @@ def _pictures(path: Path) -> dict[str, str]:
     }
 
 
-def _sizes(value: torch.Tensor, program: object) -> list[Any]:
+def _sizes(value: torch.Tensor, program: object) -> list[object]:
     """Integers, and ranges for dimensions that were exported dynamic."""
-    sizes: list[Any] = []
+    sizes: list[object] = []
     for size in value.shape:
         if isinstance(size, int):
             sizes.append(size)
@@ -126,9 +126,9 @@ DTYPES = {"int64": "int32", "int32": "int32", "bool": "int32", "uint8": "int32"}
 """What Core ML takes where the file takes something else than floats."""
 
 
-def tensor_section(sizes: list[Any], dtype: str) -> dict[str, Any]:
+def tensor_section(sizes: list[Any], dtype: str) -> dict[str, object]:
     """The input section of an array; half precision in the file is given as float32."""
-    section: dict[str, Any] = {"kind": "tensor", "shape": sizes, "dtype": DTYPES.get(dtype, "float32")}
+    section: dict[str, object] = {"kind": "tensor", "shape": sizes, "dtype": DTYPES.get(dtype, "float32")}
     return section | ({"high": 2} if section["dtype"] == "int32" else {})
 
 

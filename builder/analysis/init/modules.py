@@ -63,7 +63,7 @@ def describe_inputs(module: torch.nn.Module) -> tuple[dict[str, dict[str, Any]],
 CHOSEN = "A GUESS: forward takes a number, and the artifact is made for this one. Write yours."
 
 
-def numbers_of(module: torch.nn.Module) -> dict[str, Any]:
+def numbers_of(module: torch.nn.Module) -> dict[str, object]:
     """The parameters of a compiled forward that are numbers, which an artifact has baked in, with a value to try."""
     if not isinstance(module, torch.jit.ScriptModule):
         return {}

@@ -65,7 +65,7 @@ def inspect_timm(model: str, name: str) -> Draft:
     published = bool(timm.list_pretrained(f"{architecture}.*"))
     configuration = timm.get_pretrained_cfg(model, allow_unregistered=True)
     channels, *size = configuration.input_size if configuration else (3, 224, 224)
-    source: dict[str, Any] = {"kind": "timm", "name": model}
+    source: dict[str, object] = {"kind": "timm", "name": model}
     if published:
         source |= {"pretrained": True, "offline": "seeded"}
     return Draft(

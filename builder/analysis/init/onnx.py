@@ -29,7 +29,7 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     tables = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     gathered = {node.input[1]: tables[node.input[0]][0] for node in graph.node if node.op_type == "Gather"
                 and node.input[0] in tables and tables[node.input[0]]}  # fmt: skip
-    inputs: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, dict[str, object]] = {}
     why: dict[str, str] = {}
     features = feature_names([value.name for value in graph.input])
     for value in graph.input:

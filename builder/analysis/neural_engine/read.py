@@ -97,7 +97,7 @@ def _block(block: Block, known: dict[str, Tensor], values: dict[str, object]) ->
 
 def _operation(operation: Operation, known: Mapping[str, Tensor], values: Mapping[str, object]) -> Operator:
     inputs: dict[str, Tensor] = {}
-    constants: dict[str, Any] = {}
+    constants: dict[str, object] = {}
     for name, argument in operation.inputs.items():
         if len(argument) != 1:
             continue
@@ -134,7 +134,7 @@ def _value(constant: object) -> Any:
 def _layers(messages: Any) -> Iterator[Operator]:
     for message in messages:
         kind = message.WhichOneof("layer") or ""
-        constants: dict[str, Any] = {}
+        constants: dict[str, object] = {}
         if kind == "convolution":
             constants = {"dilations": list(message.convolution.dilationFactor) or [1, 1]}
             constants["kernel"] = list(message.convolution.kernelSize) or [3, 3]

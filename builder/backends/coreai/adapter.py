@@ -11,17 +11,18 @@ import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 # authoring comes before anything of coreai._compiler, which imports it in a circle
 # isort: off
-from coreai.authoring import AIModelAsset
+from coreai.authoring import AIModelAsset, AIProgram
+from coreai._compiler import ir
 from coreai._compiler._mlir_libs._coreaiIR import _bindings
 from coreai._compiler.dialects import coreai
 from coreai._compiler.ir import (
@@ -41,6 +42,16 @@ from coreai_torch._aten_to_core import _aten_to_core_resolver
 
 # isort: on
 
+Program: TypeAlias = AIProgram
+"""What an asset holds: functions in a module of MLIR."""
+Operation: TypeAlias = ir.Operation
+"""An operator, with its operands, results and attributes."""
+Graph: TypeAlias = ir.Operation
+"""A function, which is an operator with a region."""
+Value: TypeAlias = ir.Value
+"""What an operator makes, or a function takes."""
+Type: TypeAlias = ir.Type
+"""Of a value: a tensor's shape and element type, or a state's handle."""
 ALIGNMENT = 16
 """Bytes of a resource's alignment: with 64 a file runs, but `summary()` cannot read it."""
 _RESOURCE = re.compile(r"dense_resource<([^>]*)>")
@@ -51,32 +62,32 @@ _TYPES = {"f32": np.float32, "f16": np.float16, "i1": np.bool_, "si8": np.int8, 
 _TYPES |= {"ui16": np.uint16, "si32": np.int32, "ui32": np.uint32}
 
 
-def load_program(asset: Path) -> Any:
+def load_program(asset: Path) -> Program:
     """The program of an `.aimodel` in a context of its own."""
     return AIModelAsset.load(asset).program
 
 
-def module_of(program: Any) -> Any:
+def module_of(program: Program) -> ir.Module:
     """The module in MLIR of an AIProgram, to be changed inside its `context`."""
     return program._module._mlir_module
 
 
-def graphs(program: object) -> list[Any]:
+def graphs(program: Program) -> list[Graph]:
     """The functions of a program, those that others call included."""
     return [each.operation for each in module_of(program).body.operations]
 
 
-def is_private(graph: Any) -> bool:
+def is_private(graph: Graph) -> bool:
     """Whether only other functions call it."""
     return "priv" in graph.attributes
 
 
-def name_of(graph: Any) -> str:
+def name_of(graph: Graph) -> str:
     """A function's name."""
     return str(graph.attributes["sym_name"].value)
 
 
-def walk(operation: Any) -> Iterator[Any]:
+def walk(operation: Operation) -> Iterator[Operation]:
     """Every operator inside, in order; safe against changes of those already passed."""
     for region in operation.regions:
         for block in region.blocks:
@@ -90,7 +101,7 @@ def lowered_operators() -> frozenset[str]:
     return frozenset(_aten_to_core_resolver)
 
 
-def rename_functions(program: object, names: Mapping[str, str]) -> None:
+def rename_functions(program: Program, names: Mapping[str, str]) -> None:
     """Give functions other names, by their names; whoever invokes them follows."""
     module = module_of(program)
     with module.context:
@@ -102,24 +113,24 @@ def rename_functions(program: object, names: Mapping[str, str]) -> None:
                 op.attributes["callee"] = Attribute.parse(f"#param.constant<@{names[callee(op)]}> : !param.symbol")
 
 
-def callee(invoke: Any) -> str:
+def callee(invoke: Operation) -> str:
     """The name of the function that `coreai.invoke` invokes."""
     found = _CALLEE.search(str(invoke.attributes["callee"]))
     assert found is not None, "invoke names a function"
     return found[1]
 
 
-def element_type(value: Any) -> str:
+def element_type(value: Value) -> str:
     """`f32`, `si8`, `ui4` and so on, of a tensor."""
     return str(value.type.element_type)
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
+def shape_of(value: Value) -> tuple[int, ...]:
     """The static shape of a tensor."""
     return tuple(value.type.shape)
 
 
-def constant_bytes(constant: Any) -> NDArray[np.uint8]:
+def constant_bytes(constant: Operation) -> NDArray[np.uint8]:
     """What a `coreai.constant` holds: integers below a byte packed, the first in the lowest bits; a bool is a byte."""
     of = constant.results[0].type
     width = 8 if str(of.element_type) == "i1" else of.element_type.width
@@ -129,14 +140,14 @@ def constant_bytes(constant: Any) -> NDArray[np.uint8]:
     return data
 
 
-def constant_array(constant: Any) -> np.ndarray:
+def constant_array(constant: Operation) -> np.ndarray:
     """A constant of whole bytes as an array."""
     result = constant.results[0]
     data = constant_bytes(constant)
     return data.view(_TYPES[element_type(result)]).reshape(shape_of(result))
 
 
-def resource_name(constant: Any) -> str | None:
+def resource_name(constant: Operation) -> str | None:
     """The name under which a constant's bytes are stored; None where they are small and stand in the program."""
     value = constant.attributes["value"]
     if not DenseResourceElementsAttr.isinstance(value):
@@ -146,13 +157,13 @@ def resource_name(constant: Any) -> str | None:
     return found[1].strip('"')
 
 
-def set_resource(constant: Any, data: NDArray[np.uint8], name: str) -> None:
+def set_resource(constant: Operation, data: NDArray[np.uint8], name: str) -> None:
     """Store a constant's bytes under `name`."""
     of = constant.results[0].type
     constant.attributes["value"] = DenseResourceElementsAttr.get_from_buffer(data, name, of, ALIGNMENT)
 
 
-def insert_before(operation: object) -> Any:
+def insert_before(operation: Operation) -> InsertionPoint:
     """A context manager: what is made inside stands in front of `operation`."""
     return InsertionPoint(operation)
 
@@ -165,9 +176,10 @@ def pack_bits(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return np.packbits(spread.reshape(-1), bitorder="little")
 
 
-def make_constant(values: np.ndarray, name: str, *, bits: int | None = None, like: Any = None) -> Any:
+def make_constant(values: np.ndarray, name: str, *, bits: int | None = None, like: Value | None = None) -> Value:
     """A new constant, stored under `name`; of the type of `like`, or integers of `bits`."""
     if bits is None:
+        assert like is not None, "one of both is given"
         of = like.type.element_type
         data: np.ndarray = np.ascontiguousarray(values.astype(_TYPES[str(of)]))
     else:
@@ -179,9 +191,12 @@ def make_constant(values: np.ndarray, name: str, *, bits: int | None = None, lik
     return coreai.ConstantOp(value=DenseResourceElementsAttr.get_from_buffer(flat, name, tensor, ALIGNMENT)).result
 
 
-def make_zeros(shape: tuple[int, ...], *, bits: int | None = None, signed: bool = True, like: Any = None) -> Any:
+def make_zeros(
+    shape: tuple[int, ...], *, bits: int | None = None, signed: bool = True, like: Value | None = None
+) -> Value:
     """A constant of nothing but zeros, which takes the space of one; of the type of `like`, or integers of `bits`."""
     if bits is None:
+        assert like is not None, "one of both is given"
         of, zero = like.type.element_type, FloatAttr.get(like.type.element_type, 0.0)
     else:
         of = IntegerType.get_signed(bits) if signed else IntegerType.get_unsigned(bits)
@@ -189,31 +204,31 @@ def make_zeros(shape: tuple[int, ...], *, bits: int | None = None, signed: bool 
     return coreai.ConstantOp(value=DenseElementsAttr.get_splat(RankedTensorType.get(list(shape), of), zero)).result
 
 
-def make_number(value: int, bits: int = 16) -> Any:
+def make_number(value: int, bits: int = 16) -> Value:
     """A signed integer without dimensions."""
     tensor = RankedTensorType.get([], IntegerType.get_signed(bits))
     data = np.array(value, dtype=f"int{bits}")
     return coreai.ConstantOp(value=DenseElementsAttr.get(data, type=tensor)).result
 
 
-def shift_scale(data: object, scale: object, offset: object, bias: Any, shape: tuple[int, ...]) -> Any:
+def shift_scale(data: Value, scale: Value, offset: Value, bias: Value, shape: tuple[int, ...]) -> Value:
     """`scale * (data - offset) + bias`, block by block, of the type of `bias`."""
     result = RankedTensorType.get(list(shape), bias.type.element_type)
     return coreai.BlockwiseShiftScaleOp(data, scale, offset, bias, results=[result]).result
 
 
-def lookup(indices: object, table: Any, axis: int, shape: tuple[int, ...]) -> Any:
+def lookup(indices: Value, table: Value, axis: int, shape: tuple[int, ...]) -> Value:
     """The entries of `table` (blocks…, entries, vector) at `indices`; vectors lie along `axis`."""
     result = RankedTensorType.get(list(shape), table.type.element_type)
     return coreai.LutToDenseOp(indices, table, make_number(axis), results=[result]).result
 
 
-def spread(values: object, mask: object) -> Any:
+def spread(values: Value, mask: Value) -> Value:
     """A dense tensor with `values` (N) where `mask` (1 bit an element) is one, and zeros elsewhere."""
     return coreai.sparse_with_bitmask_to_dense(coreai.build_sparse_with_bitmask(values=values, bitmask=mask))
 
 
-def quantized(value: Any, scale: float, zero: int) -> Any:
+def quantized(value: Value, scale: float, zero: int) -> Value:
     """`value` on its way through 8-bit integers, with one scale and zero point; made right behind it."""
     of, count = value.type.element_type, value.type.rank
     with _behind(value):
@@ -237,7 +252,7 @@ def _at_least(scale: float, of: str) -> float:
     return max(scale, float(np.finfo(_TYPES[of]).smallest_subnormal))
 
 
-def _behind(value: Any) -> Any:
+def _behind(value: Value) -> AbstractContextManager[None]:
     """A context manager: what is made inside stands right behind the operator that makes `value`."""
     made = owner(value)
     block = value.owner if made is None else made.block
@@ -249,86 +264,86 @@ def _behind(value: Any) -> Any:
 
 
 @contextmanager
-def _placed(operation: Any) -> Iterator[None]:
+def _placed(operation: Operation) -> Iterator[None]:
     with operation.operation.location, InsertionPoint(operation):
         yield
 
 
-def _splat(shape: list[int], of: object, attribute: object) -> Any:
+def _splat(shape: list[int], of: Type, attribute: Attribute) -> Value:
     return coreai.ConstantOp(value=DenseElementsAttr.get_splat(RankedTensorType.get(shape, of), attribute)).result
 
 
-def main_graph(program: object) -> Any:
+def main_graph(program: Program) -> Graph:
     """The one function that an app can call."""
     (graph,) = (graph for graph in graphs(program) if not is_private(graph))
     return graph
 
 
-def operations_of(graph: Any) -> list[Any]:
+def operations_of(graph: Graph) -> list[Operation]:
     """The operators that stand in a function itself, its outputs the last."""
     return [each.operation for each in graph.regions[0].blocks[0].operations]
 
 
-def arguments_of(graph: Any) -> list[Any]:
+def arguments_of(graph: Graph) -> list[Value]:
     """What a function takes."""
     return list(graph.regions[0].blocks[0].arguments)
 
 
-def owner(value: Any) -> Any:
+def owner(value: Value) -> Operation | None:
     """The operator that makes a value; None where a function or block takes it."""
     made = value.owner
     return made.operation if hasattr(made, "operation") else None
 
 
-def uses(value: Any) -> list[tuple[Any, int]]:
+def uses(value: Value) -> list[tuple[Operation, int]]:
     """Who reads a value: operators and the numbers of the operands, in no order."""
     return [(use.owner.operation, use.operand_number) for use in value.uses]
 
 
-def has_one_use(value: object) -> bool:
+def has_one_use(value: Value) -> bool:
     """Whether one operator reads a value, once."""
     return len(uses(value)) == 1
 
 
-def is_read(value: object) -> bool:
+def is_read(value: Value) -> bool:
     """Whether an operator reads a value, other than the end of its function."""
     return any(plain_name(operation) not in ("output", "yield") for operation, _ in uses(value))
 
 
-def replace(constant: Any, value: object) -> None:
+def replace(constant: Operation, value: Value) -> None:
     """Let everything that uses a constant use `value`, and take the constant out."""
     constant.results[0].replace_all_uses_with(value)
     constant.erase()
 
 
-def is_float(value: Any) -> bool:
+def is_float(value: Value) -> bool:
     """Whether a value is a tensor of float32 or float16 with a static shape."""
     return isinstance(value.type, RankedTensorType) and element_type(value) in ("f32", "f16")
 
 
-def count_of(value: object) -> int:
+def count_of(value: Value) -> int:
     """The number of a tensor's elements."""
     return math.prod(shape_of(value))
 
 
-def user_name(constant: Any) -> str:
+def user_name(constant: Operation) -> str:
     """What a constant can be called by the first operator that uses it, such as `conv2d.1`."""
     for use in constant.results[0].uses:
         return f"{plain_name(use.owner.operation)}.{use.operand_number}"
     return "unused"
 
 
-def plain_name(operation: Any) -> str:
+def plain_name(operation: Operation) -> str:
     """An operator's name without its dialect: `conv2d`, `broadcasting_add`."""
     return str(operation.name).rpartition(".")[2]
 
 
-def constants(program: Any) -> list[Any]:
+def constants(program: Program) -> list[Operation]:
     """Every `coreai.constant` in order."""
     return [op for op in walk(module_of(program).operation) if op.name == "coreai.constant"]
 
 
-def join_programs(assets: Mapping[str, Path]) -> Any:
+def join_programs(assets: Mapping[str, Path]) -> Program:
     """One program with a function `main` of each asset under the name given for it; equal weights are one resource."""
     if len(assets) == 1:
         ((name, path),) = assets.items()
@@ -347,7 +362,7 @@ def join_programs(assets: Mapping[str, Path]) -> Any:
     return first
 
 
-def _set_apart(program: object, number: int, name: str) -> Any:
+def _set_apart(program: Program, number: int, name: str) -> Program:
     """Give functions and resources names that no other program has: in one context those of files would mix."""
     private = {name_of(graph): f"{name_of(graph)}_f{number}" for graph in graphs(program) if is_private(graph)}
     rename_functions(program, {**private, "main": name})
@@ -358,9 +373,9 @@ def _set_apart(program: object, number: int, name: str) -> Any:
     return program
 
 
-def _share_resources(program: object) -> None:
+def _share_resources(program: Program) -> None:
     """Let constants with the same bytes, type and shape have one resource, under its own name."""
-    known: dict[tuple[bytes, str], Any] = {}
+    known: dict[tuple[bytes, str], Attribute] = {}
     taken: set[str] = set()
     for op in constants(program):
         if (resource := resource_name(op)) is None:
@@ -392,13 +407,13 @@ class User:
     """For each axis that it sees, which one of the constant that is."""
 
 
-def final_users(constant: Any, passing: tuple[str, ...]) -> Iterator[User]:
+def final_users(constant: Operation, passing: tuple[str, ...]) -> Iterator[User]:
     """The operators that compute with a constant, past those named `passing` that only re-lay it."""
     result = constant.results[0]
     yield from _users(result, tuple(range(len(shape_of(result)))), passing)
 
 
-def _users(value: Any, order: tuple[int, ...], passing: tuple[str, ...]) -> Iterator[User]:
+def _users(value: Value, order: tuple[int, ...], passing: tuple[str, ...]) -> Iterator[User]:
     for use in value.uses:
         op = use.owner.operation
         name = plain_name(op)
@@ -411,7 +426,7 @@ def _users(value: Any, order: tuple[int, ...], passing: tuple[str, ...]) -> Iter
             yield User(name=name, operand=use.operand_number, order=order)
 
 
-def interface(graph: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+def interface(graph: Graph) -> tuple[list[tuple[str, Type]], list[tuple[str, Type]]]:
     """What a function takes and gives: names and types in order, states and their tokens among them."""
     of = graph.attributes["function_type"].value
     takes = [str(each["coreai.name"].value) for each in graph.attributes["arg_attrs"]]
@@ -419,22 +434,22 @@ def interface(graph: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]
     return list(zip(takes, of.inputs, strict=True)), list(zip(gives, of.results, strict=True))
 
 
-def is_handle(kind: object) -> bool:
+def is_handle(kind: Type) -> bool:
     """Whether a type is that of a state."""
     return isinstance(kind, coreai.HandleType)
 
 
-def is_tensor(kind: object) -> bool:
+def is_tensor(kind: Type) -> bool:
     """Whether a type is that of a tensor."""
     return isinstance(kind, RankedTensorType)
 
 
-def inner_type(handle: Any) -> Any:
+def inner_type(handle: Type) -> Type:
     """The type of the tensor that a state holds."""
     return handle.inner_type
 
 
-def tensor_type(kind: Any) -> tuple[tuple[int, ...], str]:
+def tensor_type(kind: Type) -> tuple[tuple[int, ...], str]:
     """Shape and element type of a tensor's type; a dimension that the app chooses is -1."""
     shape = tuple(-1 if kind.is_dynamic_dim(d) else int(kind.shape[d]) for d in range(kind.rank))
     return shape, str(kind.element_type)

@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreai.child import call
 from builder.backends.coreai.modules import LEAST
 from builder.errors import ConfigurationError, ConversionError
 from builder.util.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+    from builder.backends.coreai.adapter import Program
+    from builder.backends.coreai.passes.edit import Edit
 
 _SECONDS = 3600.0
 """For one conversion, of the largest models too; a hang must end."""
@@ -55,7 +63,7 @@ class Converted:
     exact_casts: int
 
 
-def convert(program: Any, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
+def convert(program: ExportedProgram, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
     """Convert a `torch.export.ExportedProgram` to the asset `destination`; computes in float32 unless `halves`.
 
     Raises ConversionError naming what cannot be converted, ConfigurationError for patterns that match nothing.
@@ -120,7 +128,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     )
 
 
-def _declare(edit: Any, declared: Declared, halves: Halves | None) -> None:
+def _declare(edit: Edit, declared: Declared, halves: Halves | None) -> None:
     """Let the program have the declared types, and compute in half precision where it shall."""
     import torch
 
@@ -144,7 +152,7 @@ class Selector:
         self._types: set[str] = set()
         self._modules: set[str] = set()
 
-    def __call__(self, node: Any) -> bool:
+    def __call__(self, node: Node) -> bool:
         """Whether this operator does."""
         from builder.backends.coreai.passes.edit import modules_of
 
@@ -201,7 +209,7 @@ _AS_MIL = {
 """How MIL calls what ATen has under another name: recipes for both formats name types as MIL does."""
 
 
-def operator_names(node: Any) -> set[str]:
+def operator_names(node: Node) -> set[str]:
     """By which types a recipe can name an operator: ATen's and MIL's."""
     packet = getattr(node.target, "overloadpacket", None)
     name = str(packet).rpartition(".")[2].lstrip("_") if packet is not None else node.name
@@ -220,7 +228,7 @@ _SUPPRESSES = (
 _SUPPRESSION = {"builder.suppress.default", "torchvision.nms.default"}
 
 
-def refuse_unknown(program: Any) -> None:
+def refuse_unknown(program: ExportedProgram) -> None:
     """Raise ConversionError that names all operators which nobody converts, before the conversion begins."""
     from torch.fx import Node
 
@@ -250,14 +258,16 @@ def refuse_unknown(program: Any) -> None:
         )
 
 
-def _where(node: Any) -> str:
+def _where(node: Node) -> str:
     from builder.backends.coreai.passes.edit import modules_of
 
     paths = [path.removeprefix("model.") for path in modules_of(node)]
     return f" (in {paths[-1]})" if paths else ""
 
 
-def _save(program: Any, constants: Mapping[str, object], declared: Declared, destination: Path) -> None:
+def _save(
+    program: ExportedProgram, constants: Mapping[str, torch.Tensor], declared: Declared, destination: Path
+) -> None:
     """Convert, give large constants the names of the weights that they hold, and write the asset."""
     from coreai_torch import TorchConverter
 
@@ -282,7 +292,7 @@ def _save(program: Any, constants: Mapping[str, object], declared: Declared, des
     converted.save_asset(destination)
 
 
-def name_weights(program: object, constants: Mapping[str, object]) -> None:
+def name_weights(program: Program, constants: Mapping[str, torch.Tensor]) -> None:
     """Name stored constants by the parameter or buffer with the same bytes; others by their first user.
 
     The optimiser changes few of them; what it did change still says by its user what it is.
@@ -303,7 +313,7 @@ def name_weights(program: object, constants: Mapping[str, object]) -> None:
             adapter.set_resource(op, data, adapter.unique(name, taken))
 
 
-def _digest(value: Any) -> str:
+def _digest(value: torch.Tensor) -> str:
     import torch
 
     plain = value.contiguous()

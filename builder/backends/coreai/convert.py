@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from builder.artifacts.stages import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel, UsedLowering
 from builder.backends.coreai.archive import Asset
@@ -70,9 +69,9 @@ def _restored(prepared: PreparedModel, asset: Asset) -> tuple[Asset, list[str]]:
     return small, restore(asset.path, small.path, forms)
 
 
-def _known(prepared: PreparedModel, spec: BuildSpec) -> dict[str, Any]:
+def _known(prepared: PreparedModel, spec: BuildSpec) -> dict[str, object]:
     labels = prepared.labels if spec.classifier is not None or spec.detection is not None else None
-    found: dict[str, Any] = {"inputs": features(spec)}
+    found: dict[str, object] = {"inputs": features(spec)}
     if labels is not None:
         found["labels"] = list(labels)
     return found

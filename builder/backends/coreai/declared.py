@@ -33,11 +33,11 @@ def features(spec: BuildSpec) -> dict[str, dict[str, Any]]:
     return known_features(spec.artifact_inputs)
 
 
-def known_features(inputs: Mapping[str, ImageInput | TensorInput]) -> dict[str, dict[str, Any]]:
+def known_features(inputs: Mapping[str, ImageInput | TensorInput]) -> dict[str, dict[str, object]]:
     """By input, what its type in the program does not say: a picture's layout, the shapes that an app may choose."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     for name, given in inputs.items():
-        known: dict[str, Any] = {}
+        known: dict[str, object] = {}
         if isinstance(given, ImageInput):
             known["color_layout"] = given.color_layout
         if is_flexible(given):

@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts.record import LayerWeights
 from builder.backends.coreai.child import call
 from builder.backends.coreai.modules import RELAYING, weight_name
 from builder.backends.coreai.sealing import HASH, METADATA, PROGRAM
 from builder.errors import SourceError
+
+if TYPE_CHECKING:
+    from builder.backends.coreai.adapter import Graph, Program, Type
 
 _SECONDS = 600.0
 _STRUCTURE = frozenset({"constant", "output", "graph", "yield", "invoke", "create_token", "join_token"})
@@ -46,7 +49,7 @@ def check_whole(asset: Path) -> None:
                 raise SourceError(f"{asset} is damaged: {HASH} is not the SHA-256 of {PROGRAM}", code="B0302")
 
 
-def read_metadata(asset: Path) -> dict[str, Any]:
+def read_metadata(asset: Path) -> dict[str, object]:
     """What `metadata.json` says. Raises SourceError where it is damaged."""
     try:
         content = json.loads((asset / METADATA).read_bytes())
@@ -86,7 +89,7 @@ def operators(asset: Path) -> dict[str, int]:
     return run(asset)[1]
 
 
-def _interface(graph: object) -> dict[str, tuple[dict[str, Any], ...]]:
+def _interface(graph: Graph) -> dict[str, tuple[dict[str, Any], ...]]:
     from builder.backends.coreai import adapter
 
     takes, gives = adapter.interface(graph)
@@ -97,7 +100,7 @@ def _interface(graph: object) -> dict[str, tuple[dict[str, Any], ...]]:
     }
 
 
-def _feature(name: str, kind: object, what: str) -> dict[str, Any]:
+def _feature(name: str, kind: Type, what: str) -> dict[str, object]:
     from builder.backends.coreai import adapter
 
     shape, element = adapter.tensor_type(kind)
@@ -105,7 +108,7 @@ def _feature(name: str, kind: object, what: str) -> dict[str, Any]:
     return {"name": name, "kind": what, "shape": list(shape), "dtype": plain}
 
 
-def _weights(program: object) -> Iterator[LayerWeights]:
+def _weights(program: Program) -> Iterator[LayerWeights]:
     """The stored bytes of each weight, those of its parts together, once where functions share it."""
     from builder.backends.coreai import adapter
 

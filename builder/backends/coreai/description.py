@@ -52,11 +52,11 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     )
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _known_inputs(own: Mapping[str, object], function: str) -> Mapping[str, Any]:
+def _known_inputs(own: Mapping[str, object], function: str) -> Mapping[str, object]:
     """What the metadata says of a function's inputs."""
     functions = _mapping(own.get("functions"))
     return _mapping(_mapping(functions.get(function)).get("inputs", own.get("inputs")))
@@ -70,7 +70,7 @@ def _interface(interface: Any, known: Mapping[str, object]) -> dict[str, tuple[M
     }
 
 
-def _feature(feature: Any, kind: str) -> dict[str, Any]:
+def _feature(feature: Any, kind: str) -> dict[str, object]:
     dtype = _AS_NUMPY.get(feature.dtype, feature.dtype)
     return {"name": feature.name, "kind": kind, "shape": list(feature.shape), "dtype": dtype}
 

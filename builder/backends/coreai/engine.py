@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,15 @@ from builder.backends.coreai.child import call
 from builder.backends.coreai.sealing import PROGRAM
 from builder.backends.interface import Engine
 
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from coreai.runtime import InferenceFunction
+
 NAME = "coreai/cpu-interpreter"
 """What reports call it; it says nothing of the GPU or the Neural Engine."""
 
-Arrays = Mapping[str, Any]
+Arrays = Mapping[str, np.ndarray]
 
 _SECONDS = 1800.0
 """For one call, which may be many predictions of a large model; Apple's interpreter is slow."""
@@ -31,14 +36,14 @@ def predict(
     state: Arrays | None = None,
     function: str = "main",
     seconds: float = _SECONDS,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Execute `function` on each sample in turn; return the outputs of each, and the states after the last.
 
     `state` holds the states before the first, which go from sample to sample. Raises ChildError for inputs that the
     function does not take, a damaged file and a hang.
     """
     given = [{name: np.ascontiguousarray(value) for name, value in sample.items()} for sample in samples]
-    result: tuple[list[dict[str, Any]], dict[str, Any]] = call(
+    result: tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]] = call(
         "engine:run", str(asset.absolute()), given, dict(state or {}), function, seconds=seconds
     )
     return result
@@ -46,11 +51,11 @@ def predict(
 
 def run(
     asset: str, samples: Sequence[Arrays], state: Arrays, function: str
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """What `predict` does, in the child."""
     from coreai.runtime import NDArray
 
-    async def execute(loaded: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    async def execute(loaded: InferenceFunction) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
         states = {name: NDArray(np.ascontiguousarray(value)) for name, value in state.items()}
         outputs = []
         for sample in samples:
@@ -77,7 +82,7 @@ class _Opened:
         weakref.finalize(self, _close, self.loop, self._context)
 
 
-def _close(loop: asyncio.AbstractEventLoop, context: Any) -> None:
+def _close(loop: asyncio.AbstractEventLoop, context: AbstractAsyncContextManager[object]) -> None:
     loop.run_until_complete(context.__aexit__(None, None, None))
     loop.close()
 
@@ -107,7 +112,7 @@ def interpreter(asset: Path, function: str) -> Engine:
     return Engine(name=NAME, open=open_states, samples=FEW)
 
 
-def _zeros(asset: Path, function: str) -> dict[str, Any]:
+def _zeros(asset: Path, function: str) -> dict[str, np.ndarray]:
     """The states of a function as an app makes them."""
     from builder.backends.coreai.description import describe_artifact
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from builder.artifacts.findings import LintFinding
 from builder.errors import SourceError
@@ -14,6 +14,9 @@ from coreml_runtime.coreai.loading import read_function
 from coreml_runtime.errors import RuntimeFailure
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.program import Block, Operation, Reference
+
+if TYPE_CHECKING:
+    from builder.backends.coreai.adapter import Type
 
 _TRACKER = "https://github.com/apple/coreai-torch/issues"
 _ROUNDING = frozenset({"round", "floor_divide", "mul"})
@@ -191,7 +194,7 @@ def _argument(operation: Operation) -> str | None:
     return next(iter(_arguments(operation)), None)
 
 
-def _is_float(kind: object) -> bool:
+def _is_float(kind: Type) -> bool:
     return isinstance(kind, TensorType) and kind.dtype in ("fp16", "fp32", "bf16")
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, UsedLowering
 from builder.errors import ConversionError
@@ -21,6 +21,9 @@ from builder.spec.target import Target
 from coreml_runtime.errors import RuntimeFailure
 from coreml_runtime.export import Exported, export
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 _TARGET = "ios18"
 """The newest opset that the runtime exports whole."""
 
@@ -29,7 +32,7 @@ _TARGET = "ios18"
 class SourceProgram:
     """A program, with its inputs and outputs in order by the recipe's names."""
 
-    program: Any
+    program: ExportedProgram
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     lowerings: tuple[UsedLowering, ...] = ()
@@ -75,7 +78,7 @@ def _as_core_ml(
     """An ML program in float32 with plain arrays as outputs: types and labels are the asset's to declare."""
     from builder.backends.coreml.backend import CoreML
 
-    changes: Mapping[str, Any] = {
+    changes: Mapping[str, object] = {
         "format": "mlpackage",
         "target": Target(name=_TARGET),
         "system": Target(name=_TARGET),

@@ -11,10 +11,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreai.child import call
 from builder.errors import ConversionError
+
+if TYPE_CHECKING:
+    from builder.backends.coreai.adapter import Program
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 """The files of an asset; the second holds the SHA-256 of the first, in bytes."""
@@ -66,7 +69,7 @@ def run(assets: Mapping[str, str], destination: str, metadata: Metadata) -> None
         made.replace(target)
 
 
-def _rename_functions(program: object) -> None:
+def _rename_functions(program: Program) -> None:
     """Names of private functions end in random letters: `silu_kdjf` becomes `silu_0`, by its place."""
     from builder.backends.coreai import adapter
 
@@ -80,7 +83,7 @@ def _rename_functions(program: object) -> None:
     adapter.rename_functions(program, {f"builder__{new}": new for new in names.values()})
 
 
-def _rename_resources(program: object) -> None:
+def _rename_resources(program: Program) -> None:
     """Constants that conversion did not name are named by their place."""
     from builder.backends.coreai import adapter
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.mlpackage import link_folder, write_package
@@ -29,7 +29,7 @@ def pack_model(model: MLModel, objects: Objects) -> str:
     return objects.put_manifest(files)
 
 
-def unpack_model(manifest: str, objects: Objects) -> Any:
+def unpack_model(manifest: str, objects: Objects) -> MLModel:
     """Return a stored model; its files live as long as it does. Raises CorruptError."""
     models = import_coremltools().models
     from google.protobuf.message import DecodeError

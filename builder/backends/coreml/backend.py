@@ -83,7 +83,7 @@ class CoreML:
 
         return pack_model(model, objects)
 
-    def unpack_model(self, manifest: str, objects: Objects) -> Any:
+    def unpack_model(self, manifest: str, objects: Objects) -> MLModel:
         """A model of coremltools."""
         from builder.backends.coreml.archive import unpack_model
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import CompressedModel, CompressionEffect, ConvertedModel, Preprocessing, Sample
 from builder.backends.coreml.compression.activations import ActivationStep, range_of, share_ranges
@@ -91,7 +91,7 @@ def _said(step: Step | ActivationStep) -> str:
     return f"{step.name}: {len(step.changed)} {step.noun}{'s' if len(step.changed) != 1 else ''}{left}"
 
 
-def _applied(step: Step | ActivationStep, model: MLModel, spec: BuildSpec) -> Any:
+def _applied(step: Step | ActivationStep, model: MLModel, spec: BuildSpec) -> MLModel:
     """A new model with the step applied to it; `model` stays as it is."""
     if isinstance(step, ActivationStep):
         with step.progress.bar("calibrate", len(step.samples), unit="it") as advance:
@@ -107,7 +107,7 @@ def _applied(step: Step | ActivationStep, model: MLModel, spec: BuildSpec) -> An
     return with_program(model, step.apply)
 
 
-def _all_values(model: MLModel) -> Callable[[Sample], Mapping[str, Any]]:
+def _all_values(model: MLModel) -> Callable[[Sample], Mapping[str, object]]:
     """What returns every value that `model` computes for a sample, by its name in the program; states go on.
 
     Pictures are as the program's own variables hold them: levels of 0 to 255.
@@ -117,18 +117,18 @@ def _all_values(model: MLModel) -> Callable[[Sample], Mapping[str, Any]]:
     loaded = runtime.load(model.package_path)
     state = loaded.make_state() if loaded.states else None
 
-    def run(sample: Sample) -> Mapping[str, Any]:
+    def run(sample: Sample) -> Mapping[str, object]:
         values = loaded.predict(dict(sample.given), state=state, intermediates="all")
         return values | {name: tensor.numpy() for name, tensor in sample.tensors.items()}
 
     return run
 
 
-def _compressed_network(step: Step, model: MLModel) -> Any:
+def _compressed_network(step: Step, model: MLModel) -> MLModel:
     from coremltools.models import MLModel
     from coremltools.models.neural_network import quantization_utils
 
-    def unloaded(specification: Message, compute_units: object) -> Any:
+    def unloaded(specification: Message, compute_units: object) -> MLModel:
         return MLModel(specification, compute_units=compute_units, skip_model_load=True)
 
     with (

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import CapturedProgram, ConvertedModel, ExampleInputs, PreparedModel
 from builder.backends.coreml.compression.restore import FIRST_GENERATION, restore
@@ -43,7 +43,8 @@ from builder.util.text import first_of
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from coremltools.converters.mil.mil import Program
+    from coremltools.converters.mil.input_types import ClassifierConfig, InputType, StateType
+    from coremltools.converters.mil.mil import Operation, Program
     from coremltools.models import MLModel
 
 COMPRESSED = "_COREML_/"
@@ -156,19 +157,19 @@ def conversion_errors(what: str) -> Iterator[None]:
             _LOG.debug("%s", line)
 
 
-def with_program(model: MLModel, change: Callable[[Any], None]) -> Any:
+def with_program(model: MLModel, change: Callable[[Program], None]) -> MLModel:
     """A new model whose program `change` has changed in place."""
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
     from coremltools.models.utils import _apply_graph_pass
 
     class Apply(AbstractGraphPass):  # type: ignore[misc] # coremltools is untyped
-        def apply(self, prog: Any) -> None:
+        def apply(self, prog: Program) -> None:
             change(prog)
 
     return _apply_graph_pass(model, Apply())
 
 
-def _output_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> list[Any]:
+def _output_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> list[InputType]:
     """One type for each output; integers stay integers where the recipe does not say a dtype."""
     import numpy as np
 
@@ -193,7 +194,7 @@ def _output_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> l
     return types
 
 
-def state_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> list[Any] | None:
+def state_types(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> list[StateType] | None:
     """One type for each state, by the path of its buffer, which coremltools wants; the seal stage names them."""
     import numpy as np
 
@@ -214,7 +215,7 @@ def _scores_name(prepared: PreparedModel, spec: BuildSpec) -> str:
     return f"{prepared.output_names[0]}_scores" if spec.format == "mlpackage" else prepared.output_names[0]
 
 
-def _classifier(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> Any:
+def _classifier(ct: ModuleType, prepared: PreparedModel, spec: BuildSpec) -> ClassifierConfig | None:
     if spec.classifier is None or prepared.labels is None:
         return None
     return ct.ClassifierConfig(
@@ -231,8 +232,10 @@ def _named_probabilities(prepared: PreparedModel, spec: BuildSpec) -> Iterator[N
         yield
         return
 
-    def naming(add_classify_op: Callable[[Any, Any], tuple[str, str]]) -> Callable[[Any, Any], tuple[str, str]]:
-        def add(program: Program, config: object) -> tuple[str, str]:
+    def naming(
+        add_classify_op: Callable[[Program, ClassifierConfig], tuple[str, str]],
+    ) -> Callable[[Program, ClassifierConfig], tuple[str, str]]:
+        def add(program: Program, config: ClassifierConfig) -> tuple[str, str]:
             label, _ = add_classify_op(program, config)
             main = program.functions["main"]
             main.outputs[1].name = prepared.output_names[0]
@@ -254,7 +257,7 @@ def _exact_normalization(prepared: PreparedModel) -> Iterator[None]:
     small by 5e-6: 2e-5 at level 255. Delete this when it compensates for epsilon.
     """
 
-    def elsewhere(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def elsewhere(match: Callable[[Operation], object]) -> Callable[[Operation], object]:
         return lambda op: None if normalization_depth(op, prepared.normalization) else match(op)
 
     with patched(f"{_FUSING}:fuse_elementwise_to_batchnorm._match_pattern", elsewhere):
@@ -271,12 +274,12 @@ def _check_compressed(captured: CapturedProgram, model: MLModel) -> None:
         )
 
 
-def _selector(prepared: PreparedModel, spec: BuildSpec) -> Callable[[Any], bool]:
+def _selector(prepared: PreparedModel, spec: BuildSpec) -> Callable[[Operation], bool]:
     select = half_precision_selector(prepared.normalization)
     return MixedSelector(keep=spec.precision, selects=select) if isinstance(spec.precision, Mixed) else select
 
 
-def _precision(ct: ModuleType, spec: BuildSpec, selector: Callable[[Any], bool]) -> Any:
+def _precision(ct: ModuleType, spec: BuildSpec, selector: Callable[[Operation], bool]) -> object:
     if spec.format == "mlmodel":
         return None
     if isinstance(spec.precision, Fp32):

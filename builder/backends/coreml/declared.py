@@ -23,7 +23,7 @@ def wanted_input(given: ImageInput | TensorInput) -> dict[str, Any]:
     }
 
 
-def _wanted_image(given: ImageInput) -> dict[str, Any]:
+def _wanted_image(given: ImageInput) -> dict[str, object]:
     shape = captured_shape(given)
     return {
         "kind": "image",

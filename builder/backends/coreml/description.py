@@ -54,7 +54,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     )
 
 
-def _interface(description: Any) -> dict[str, tuple[Mapping[str, Any], ...]]:
+def _interface(description: Message) -> dict[str, tuple[Mapping[str, Any], ...]]:
     """What a model, or one of its functions, takes, gives and keeps."""
     return {
         "inputs": tuple(_feature(f) for f in description.input),
@@ -63,7 +63,7 @@ def _interface(description: Any) -> dict[str, tuple[Mapping[str, Any], ...]]:
     }
 
 
-def _feature(feature: Any) -> dict[str, Any]:
+def _feature(feature: Message) -> dict[str, object]:
     kind = feature.type.WhichOneof("Type")
     value = getattr(feature.type, kind)
     if kind == "imageType":
@@ -88,7 +88,7 @@ def _feature(feature: Any) -> dict[str, Any]:
     return {"name": feature.name, "kind": kind.removesuffix("Type")} | _optional(feature)
 
 
-def _state(feature: Any) -> dict[str, Any]:
+def _state(feature: Message) -> dict[str, object]:
     array = feature.type.stateType.arrayType
     return {
         "name": feature.name,
@@ -98,7 +98,7 @@ def _state(feature: Any) -> dict[str, Any]:
     }
 
 
-def _optional(feature: Any) -> dict[str, Any]:
+def _optional(feature: Message) -> dict[str, object]:
     """The value that stands in where the app leaves the input out."""
     if not feature.type.isOptional:
         return {}
@@ -109,7 +109,7 @@ def _optional(feature: Any) -> dict[str, Any]:
     return {"optional": True} | ({"default_value": getattr(array, default)} if default else {})
 
 
-def _size_flexibility(image: Any) -> dict[str, Any]:
+def _size_flexibility(image: Message) -> dict[str, object]:
     """Sizes of a picture as ranges of, or as enumerated, height and width."""
     match image.WhichOneof("SizeFlexibility"):
         case "imageSizeRange":
@@ -120,7 +120,7 @@ def _size_flexibility(image: Any) -> dict[str, Any]:
     return {}
 
 
-def _flexibility(array: Any) -> dict[str, Any]:
+def _flexibility(array: Message) -> dict[str, object]:
     match array.WhichOneof("ShapeFlexibility"):
         case "shapeRange":
             return {"ranges": [[r.lowerBound, r.upperBound] for r in array.shapeRange.sizeRanges]}
@@ -129,7 +129,7 @@ def _flexibility(array: Any) -> dict[str, Any]:
     return {}
 
 
-def _operators(spec: Any) -> Iterator[str]:
+def _operators(spec: Message) -> Iterator[str]:
     if spec.WhichOneof("Type") == "pipeline":
         for stage in spec.pipeline.models:
             yield from _operators(stage)
@@ -145,7 +145,7 @@ def _operators(spec: Any) -> Iterator[str]:
         yield layer.WhichOneof("layer")
 
 
-def _weights(spec: Any) -> Iterator[LayerWeights]:
+def _weights(spec: Message) -> Iterator[LayerWeights]:
     """Every weight that an ML program keeps in its weight file; of a neural network every layer with weights."""
     if spec.WhichOneof("Type") == "pipeline":
         for stage in spec.pipeline.models:
@@ -160,7 +160,7 @@ def _weights(spec: Any) -> Iterator[LayerWeights]:
             yield LayerWeights(name=layer.name, bytes=size, operator=kind, output=layer.name)
 
 
-def _program_weights(operations: Sequence[Any]) -> Iterator[LayerWeights]:
+def _program_weights(operations: Sequence[Message]) -> Iterator[LayerWeights]:
     users = {
         argument.name: operation
         for operation in reversed(operations)
@@ -189,11 +189,11 @@ _STORED = "blobFileValue"
 """What a value is that stands in the weight file, not in the program itself."""
 
 
-def _place(value: Any) -> tuple[str, int]:
+def _place(value: Message) -> tuple[str, int]:
     return value.blobFileValue.fileName, value.blobFileValue.offset
 
 
-def _stored_bytes(value: Any) -> int:
+def _stored_bytes(value: Message) -> int:
     """The bytes that a value takes in the weight file."""
     tensor = value.type.tensorType
     enumeration = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, captured_shape
@@ -10,21 +10,29 @@ from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, capture
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from coremltools.converters.mil.input_types import (
+        ColorLayout,
+        EnumeratedShapes,
+        InputType,
+        RangeDim,
+        Shape,
+    )
+
 _COLOR_LAYOUTS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCALE_FLOAT16"}
 
 
-def input_types(ct: ModuleType, spec: BuildSpec) -> list[Any]:
+def input_types(ct: ModuleType, spec: BuildSpec) -> list[InputType]:
     """One `ct.ImageType` or `ct.TensorType` for each input, in the order of the recipe."""
-    ranges: dict[str, Any] = {}
+    ranges: dict[str, RangeDim] = {}
     return [_input_type(ct, name, given, ranges) for name, given in spec.artifact_inputs.items()]
 
 
-def color_layout(ct: ModuleType, name: str) -> Any:
+def color_layout(ct: ModuleType, name: str) -> ColorLayout:
     """The member of `ct.colorlayout` that a recipe calls `name`."""
     return getattr(ct.colorlayout, _COLOR_LAYOUTS[name])
 
 
-def _input_type(ct: ModuleType, name: str, given: ImageInput | TensorInput, ranges: dict[str, object]) -> Any:
+def _input_type(ct: ModuleType, name: str, given: ImageInput | TensorInput, ranges: dict[str, RangeDim]) -> InputType:
     import numpy as np
 
     shape = _shape(ct, given, ranges)
@@ -36,7 +44,9 @@ def _input_type(ct: ModuleType, name: str, given: ImageInput | TensorInput, rang
     return ct.TensorType(name=name, shape=shape, dtype=dtype, default_value=default)
 
 
-def _shape(ct: ModuleType, given: ImageInput | TensorInput, ranges: dict[str, object]) -> Any:
+def _shape(
+    ct: ModuleType, given: ImageInput | TensorInput, ranges: dict[str, RangeDim]
+) -> Shape | EnumeratedShapes | tuple[int, ...]:
     """The shape as coremltools takes it; `ranges` keeps those with a name, which share one symbol."""
     if given.enumerated_shapes is not None:
         return ct.EnumeratedShapes(
@@ -48,7 +58,7 @@ def _shape(ct: ModuleType, given: ImageInput | TensorInput, ranges: dict[str, ob
     return ct.Shape(shape=sizes)
 
 
-def _range(ct: ModuleType, size: RangeDimension, ranges: dict[str, object]) -> Any:
+def _range(ct: ModuleType, size: RangeDimension, ranges: dict[str, RangeDim]) -> RangeDim:
     made = ranges.get(size.name) if size.name else None
     if made is None:
         made = ct.RangeDim(lower_bound=size.min, upper_bound=size.max, default=size.captured_at)

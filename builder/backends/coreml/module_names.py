@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coremltools.converters.mil.mil import Block, Program
+    from coremltools.converters.mil.mil import Block, Operation, Program
 
 _WRAPPER = "model"
 """What the builder calls the user's model inside the module that it captures."""
@@ -27,14 +27,14 @@ def modules_of_operators(program: Program) -> dict[str, str]:
     return found
 
 
-def _innermost(operation: Any) -> str:
+def _innermost(operation: Operation) -> str:
     from coremltools.converters.mil.mil.scope import ScopeSource
 
     names = operation.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])[:-1]  # the last one is the value's own name
     return ".".join(name for name in (names[1:] if names[:1] == [_WRAPPER] else names) if name)
 
 
-def operations_of(block: Block) -> Iterator[Any]:
+def operations_of(block: Block) -> Iterator[Operation]:
     """All operators of a block, those of nested blocks after their owner."""
     for operation in block.operations:
         yield operation

@@ -18,9 +18,11 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from coremltools.models import MLModel
     from google.protobuf.message import Message
 
@@ -61,7 +63,7 @@ def join_functions(models: Mapping[str, object]) -> JoinedModel:
     return JoinedModel(specification, folder)
 
 
-def _joined(models: Mapping[str, Any], weights: WeightFile) -> Any:
+def _joined(models: Mapping[str, MLModel], weights: WeightFile) -> Message:
     first = next(iter(models.values()))._spec
     specification = type(first)()
     specification.specificationVersion = max(model._spec.specificationVersion for model in models.values())
@@ -93,7 +95,7 @@ def _mapped(model: MLModel) -> Iterator[Mapping[str, mmap.mmap]]:
         yield files
 
 
-def _stored_values(blocks: Any) -> Iterator[Any]:
+def _stored_values(blocks: Iterable[Message]) -> Iterator[Message]:
     """Every reference to the weight file, in the order of the program."""
     for block in blocks:
         for operation in block.operations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import PreparedModel
 from builder.backends.coreml.patches.apply import patched
@@ -27,7 +27,7 @@ def declare_integers(specification: Message, spec: BuildSpec) -> None:
                 array.intDefaultValue = int(given.default_value)
 
 
-def halve_weights(model: MLModel, prepared: PreparedModel) -> Any:
+def halve_weights(model: MLModel, prepared: PreparedModel) -> MLModel:
     """A neural network whose weights are stored in half precision; Core ML itself chooses how it computes.
 
     The coefficients of a picture's normalisation stay in float32: on levels of 0 to 255 their rounding is seen.
@@ -40,7 +40,7 @@ def halve_weights(model: MLModel, prepared: PreparedModel) -> Any:
     class Selector(quantization_utils.QuantizedLayerSelector):  # type: ignore[misc]  # coremltools is not typed
         """Every weight but those of the normalisation."""
 
-        def do_quantize(self, layer: Any, **kwargs: object) -> bool:
+        def do_quantize(self, layer: Message, **kwargs: object) -> bool:
             return super().do_quantize(layer, **kwargs) and not kept.intersection(layer.output)
 
     target = "coremltools.models.neural_network.quantization_utils:_get_model"
@@ -64,6 +64,6 @@ def _normalization_constants(specification: Message, prepared: PreparedModel) ->
     return found
 
 
-def _unloaded(model_class: Any, spec: object, compute_units: object) -> Any:
+def _unloaded(model_class: type[MLModel], spec: Message, compute_units: object) -> MLModel:
     """What coremltools' `_get_model` returns, without loading it into Apple's framework."""
     return model_class(spec, compute_units=compute_units, skip_model_load=True)

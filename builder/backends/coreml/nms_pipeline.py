@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import Suppression
 from builder.spec.detection_names import CANDIDATES, DETECTED, THRESHOLDS
 
 if TYPE_CHECKING:
-    from coremltools.converters.mil.mil import Program
+    from google.protobuf.message import Message
 
 PREVIEW = {"com.apple.coreml.model.preview.type": "objectDetector"}
 """What Create ML writes for its object detectors, so that Xcode shows boxes on a picture."""
@@ -23,7 +23,7 @@ _MEANINGS = {
 _LABELS_SHOWN = 5
 
 
-def with_suppression(program: Program, suppression: Suppression, labels: Sequence[str]) -> Any:
+def with_suppression(program: Message, suppression: Suppression, labels: Sequence[str]) -> Message:
     """A pipeline of `program` and a stage of non-maximum suppression with `labels`.
 
     Given:   image -> program -> raw_confidence (K, C), raw_coordinates (K, 4)
@@ -42,7 +42,7 @@ def with_suppression(program: Program, suppression: Suppression, labels: Sequenc
     return made
 
 
-def _stage(program: Program, suppression: Suppression, labels: Sequence[str]) -> Any:
+def _stage(program: Message, suppression: Suppression, labels: Sequence[str]) -> Message:
     """The stage alone (NonMaximumSuppression.proto): boxes of one class suppress each other."""
     made = type(program)(specificationVersion=program.specificationVersion)
     raw = {feature.name: feature for feature in program.description.output}

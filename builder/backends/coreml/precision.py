@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.errors import ConfigurationError
 from builder.spec.detection_names import PARTS
@@ -14,7 +14,7 @@ from builder.spec.precision import Mixed
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from coremltools.converters.mil.mil import Operation
+    from coremltools.converters.mil.mil import Operation, Var
 
 _NORMALISING = ("mul", "add", "sub", "real_div", "batch_norm")
 """What a normalisation can become: coremltools fuses a mul and an add per channel to one batch_norm."""
@@ -48,7 +48,7 @@ def normalization_depth(op: Operation, inputs: Iterable[str]) -> tuple[str, int]
     return None if before is None else (before[0], before[1] + 1)
 
 
-def half_precision_selector(normalization: Mapping[str, Mapping[str, Sequence[float]]]) -> Callable[[Any], bool]:
+def half_precision_selector(normalization: Mapping[str, Mapping[str, Sequence[float]]]) -> Callable[[Operation], bool]:
     """Everything in half precision except what loses bits that show.
 
     That is the normalisation of images, with levels of 0 to 255, and the decoding of boxes, whose edges would move by
@@ -73,7 +73,7 @@ class MixedSelector:
     """
 
     keep: Mixed
-    selects: Callable[[Any], bool]
+    selects: Callable[[Operation], bool]
     """What the selection starts from: `half_precision_selector`."""
     op_types: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
@@ -159,7 +159,7 @@ def is_decoding(op: Operation) -> bool:
     return len(names) > 1 and names[0] in PARTS
 
 
-def _variables(op: Operation) -> Iterable[Any]:
+def _variables(op: Operation) -> Iterable[Var]:
     for value in op.inputs.values():
         yield from value if isinstance(value, list | tuple) else (value,)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coreml_runtime.nn import layers
 from coreml_runtime.ops import operators
 from coreml_runtime.ops.table import Kernel, parameters
 from coreml_runtime.proto import messages
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Operation
 
 _HEAD = """# Operators of the runtime
 
@@ -60,7 +63,7 @@ def render_reference() -> str:
 def _operator_rows() -> Iterator[str]:
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 
-    registry: Mapping[str, Mapping[Any, Any]] = SSAOpRegistry.core_ops
+    registry: Mapping[str, Mapping[object, type[Operation]]] = SSAOpRegistry.core_ops
     kernels = operators()
     for name in sorted(registry.keys() | kernels.keys()):
         definitions = _definitions(registry.get(name, {}))
@@ -74,15 +77,15 @@ def _operator_rows() -> Iterator[str]:
             yield f"| `{name}` | | {', '.join(definitions)} | **missing** |"
 
 
-def _definitions(by_opset: Mapping[object, object]) -> dict[str, Any]:
+def _definitions(by_opset: Mapping[object, type[Operation]]) -> dict[str, type[Operation]]:
     """The classes that define an operator, by the opset that their module is named after."""
-    found: dict[str, Any] = {}
+    found: dict[str, type[Operation]] = {}
     for cls in by_opset.values():
         found.setdefault(cls.__module__.split(".")[-2], cls)
     return dict(sorted(found.items()))
 
 
-def _state(kernel: Kernel, definitions: Mapping[str, Any]) -> str:
+def _state(kernel: Kernel, definitions: Mapping[str, type[Operation]]) -> str:
     taken = {parameter.name for parameter in parameters(kernel)}
     lacks = [
         f"{opset}: {', '.join(missing)}"

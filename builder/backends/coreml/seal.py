@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, MutableSequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def semantic_digest(specification: Message, files: Mapping[str, str]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def without_tool_builds(model_specification: Any) -> Any:
+def without_tool_builds(model_specification: Message) -> Message:
     """A copy without dates and builds of tools."""
     specification = type(model_specification)()
     specification.CopyFrom(model_specification)
@@ -100,7 +100,7 @@ def without_tool_builds(model_specification: Any) -> Any:
     return specification
 
 
-def _canonical(model_specification: object, spec: BuildSpec, *, seeded: bool) -> Any:
+def _canonical(model_specification: Message, spec: BuildSpec, *, seeded: bool) -> Message:
     """A copy without dates and tool builds, with the recipe's metadata, or where it gives none a finished model's."""
     specification = without_tool_builds(model_specification)
     metadata = specification.description.metadata

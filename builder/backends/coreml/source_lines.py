@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.module_names import operations_of
 from builder.backends.coreml.patches.apply import patched
 from builder.backends.coreml.preflight.operators import Place, frames_of_python, frames_of_trace, user_place
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRNode
+    from coremltools.converters.mil.mil import Program
+
+    from builder.backends.coreml.lowerings.views import Node
 
 _NODES = "coremltools.converters.mil.frontend.torch.internal_graph:InternalTorchIRNode.from_torchscript_node"
 _PACKAGES = "site-packages"
@@ -23,8 +29,10 @@ def noted_lines() -> Iterator[dict[str, str]]:
     """
     lines: dict[str, str] = {}
 
-    def noting(make_node: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(node: Any, parent: object) -> Any:
+    def noting(
+        make_node: Callable[..., InternalTorchIRNode],
+    ) -> Callable[..., InternalTorchIRNode]:
+        def noted(node: Node, parent: object) -> InternalTorchIRNode:
             made = make_node(node=node, parent=parent)
             text = node.sourceRange()
             if (place := user_place(frames_of_trace(text)) or user_place(frames_of_python(text))) is not None:
@@ -37,7 +45,7 @@ def noted_lines() -> Iterator[dict[str, str]]:
         yield lines
 
 
-def lines_of_operators(program: Any, traced: Mapping[str, str]) -> dict[str, str]:
+def lines_of_operators(program: Program, traced: Mapping[str, str]) -> dict[str, str]:
     """By output, and by name, of the operators of a MIL `program`: the line, as `net.py:12`.
 
     An exported program says it itself; of a trace `traced` has it by node.

@@ -73,13 +73,13 @@ def _chosen(key: str, value: Any, origin: Origin) -> Entry:
     return Entry(span=origin.value, other={key: value})
 
 
-def hydra_defaults(document: Document, library: Library) -> list[Any]:
+def hydra_defaults(document: Document, library: Library) -> list[object]:
     """Return a recipe's defaults list for Hydra: parents first, then what overrides.
 
     Entries that `list_findings` complains of are left out, so that the rest can be looked into.
     """
-    inherited: list[Any] = []
-    overrides: list[Any] = []
+    inherited: list[object] = []
+    overrides: list[object] = []
     seen: dict[str, SourceSpan] = {}
     for entry in entries(document):
         if any(_entry_findings(entry, library, seen)):

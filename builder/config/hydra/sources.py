@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -135,3 +139,19 @@ def config_loader() -> ConfigLoaderImpl:
     for plugin in (OptionSource, RecipeSource, SearchPath):
         Plugins.instance().register(plugin)
     return ConfigLoaderImpl(create_config_search_path(None))
+
+
+def option_files() -> CachingConfigRepository:
+    """Return what reads the defaults list of each file once; for one composition and its variants, not for longer."""
+    return CachingConfigRepository(config_loader().repository)
+
+
+@lru_cache(maxsize=16)
+def merge_order(config: str, overrides: tuple[str, ...], files: CachingConfigRepository) -> tuple[ResultDefault, ...]:
+    """Return the files of a configuration in the order in which they are merged, as Hydra's defaults list says.
+
+    Hydra's own options, which no recipe has, are left out. Raises HydraException.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    found = create_defaults_list(files, config, parsed, prepend_hydra=False, skip_missing=False)
+    return tuple(found.defaults)

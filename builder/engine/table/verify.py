@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.stages import OriginalProgram
 from builder.artifacts.stored import VerifiedFacts
-from builder.engine.run import Inputs, StageRow
+from builder.engine.run import Inputs, StageRow, busy_seconds
 from builder.engine.runner import Packed, StageTask
 from builder.engine.table.capture import CAPTURE
 from builder.engine.table.convert import CONVERT
@@ -38,7 +36,7 @@ def _task(inputs: Inputs) -> StageTask[Reports, VerifiedFacts]:
             )
             for name, function in functions.items()
         }
-        seconds = time.perf_counter() - context.started
+        seconds = busy_seconds() - context.started
         return verify(
             programs,
             inputs[SEAL].value(),

@@ -92,7 +92,7 @@ class BoxPooling(nn.Module):
         return pooled.reshape(features.shape[1], count, *self._out).transpose(0, 1)
 
 
-def _scales(pool: Any, features: Mapping[str, Tensor], height: int, width: int) -> tuple[Sequence[float], Any]:
+def _scales(pool: Any, features: Mapping[str, Tensor], height: int, width: int) -> tuple[Sequence[float], object]:
     """Torchvision's own scales and its assignment of levels, which it finds when it first runs."""
     tried = copy.copy(pool)
     box = torch.tensor([[0.0, 0.0, float(width), float(height)]])

@@ -61,10 +61,10 @@ class CoreMLModule(torch.nn.Module):
             name: output_tensor(value, self._labels) for name, value in predicted.items() if not isinstance(value, str)
         }
 
-    def _predicted(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _predicted(self, given: dict[str, Any]) -> dict[str, object]:
         """What the file answers; its states are the module's buffers."""
         if not self._model.states:
-            found: dict[str, Any] = self._model.predict(given)
+            found: dict[str, object] = self._model.predict(given)
             return found
         state = self._model.make_state()
         for name, tensor in state.tensors.items():

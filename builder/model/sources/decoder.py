@@ -123,7 +123,7 @@ class CachedDecoder(torch.nn.Module):
     def call(self, encoded: Mapping[str, object], *, past_key_values: object, **own: torch.Tensor) -> Mapping[str, Any]:
         """Call the model with arguments that are called as those of a decoder alone."""
         named = {f"{self._own}{name}": value for name, value in own.items()}
-        returned: Mapping[str, Any] = self.model(
+        returned: Mapping[str, object] = self.model(
             **encoded, **named, past_key_values=past_key_values, use_cache=True, return_dict=True
         )
         return returned

@@ -18,7 +18,7 @@ import torch
 
 from builder import __version__
 from builder.errors import SourceError
-from builder.noop import cache_folder
+from builder.noop import cache_folder, stream_digest
 from builder.progress import Progress
 from builder.util.reading import open_regular
 
@@ -69,7 +69,7 @@ def file_digest(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal; raises SourceError when it cannot be read."""
     try:
         with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return stream_digest(file)
     except FileNotFoundError as error:
         raise SourceError(f"there is no file {path}", code="B0301") from error
     except OSError as error:

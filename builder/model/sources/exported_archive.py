@@ -149,7 +149,7 @@ def _refuse_texts(document: object) -> None:
 
 def _texts(document: object) -> Iterator[tuple[str, str]]:
     """Every text of a JSON document with the key that it has, names of mappings included (under `name`)."""
-    waiting: list[tuple[str, Any]] = [("", document)]
+    waiting: list[tuple[str, object]] = [("", document)]
     while waiting:
         key, value = waiting.pop()
         if isinstance(value, str):

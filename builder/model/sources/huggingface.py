@@ -67,7 +67,7 @@ def load_huggingface(
     preprocessing = None if folder is None else _preprocessing(folder)
     inputs = dict(zip(Arguments(spec.input).names, model_inputs(spec, examples, preprocessing), strict=True))
     module = _named(part, source, inputs).eval()
-    origin: dict[str, Any] = {
+    origin: dict[str, object] = {
         "kind": "huggingface",
         "name": source.model or (None if folder else source.config_class),
         "file": None if folder is None else folder.name,

@@ -60,7 +60,7 @@ class OnnxModule(torch.nn.Module):
         """Run the graph; ids that the recipe gives as int32 become int64 where the file wants them so."""
         taken = (inputs[index] for index in self._given)
         given = [x.reshape(()) if scalar and x.ndim else x for x, scalar in zip(taken, self._scalars, strict=True)]
-        returned: Any = _Run.apply(self, *given)  # type: ignore[no-untyped-call]  # torch
+        returned: object = _Run.apply(self, *given)  # type: ignore[no-untyped-call]  # torch
         results = returned if isinstance(returned, tuple) else (returned,)
         return {self._features[name]: result for name, result in zip(self.outputs, results, strict=True)}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from builder.artifacts.stages import LoadedModel
@@ -32,7 +30,7 @@ def make_module(factory: str, arguments: Arguments) -> torch.nn.Module:
     """Return the module that `factory(**arguments)` makes; raises SourceError when it makes none."""
     prepare_torchvision(factory)
     function = import_object(factory, key="source.factory")
-    module: Any = call(function, factory, key="source.factory", error=SourceError, code="B0313", arguments=arguments)
+    module: object = call(function, factory, key="source.factory", error=SourceError, code="B0313", arguments=arguments)
     if not isinstance(module, torch.nn.Module):
         raise SourceError(
             f"{factory} returned a {type(module).__name__}, not a torch.nn.Module", code="B0314", key="source.factory"

@@ -92,6 +92,43 @@ def load_state(
     return LeftOut(unknown=tuple(found.unexpected_keys), missing=tuple(found.missing_keys))
 
 
+def take_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> bool:
+    """Give copies of `state` to a module that was made on the device `meta`; False where filling it is something else.
+
+    They must be all that it has, of the same dtypes and layouts. Where False is returned, the module is of no use.
+    """
+    own = module.state_dict()
+    shared = len(list(module.named_parameters(remove_duplicate=False))) > len(list(module.parameters()))
+    if shared or own.keys() != state.keys() or not all(_is_as(state[name], mine) for name, mine in own.items()):
+        return False
+    copies = OrderedDict((name, value.clone()) for name, value in state.items())  # of what is mapped from the file
+    copies._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # the versions of modules
+    try:
+        module.load_state_dict(copies, assign=True)
+    except RuntimeError:  # a hook of a module takes its state in another way
+        return False
+    return not any(_has_no_values(part) for part in module.modules())
+
+
+def _is_as(given: torch.Tensor, own: torch.Tensor) -> bool:
+    same = given.shape == own.shape and given.dtype == own.dtype and given.device.type == "cpu"
+    return same and given.is_contiguous() and type(given) is torch.Tensor
+
+
+def _has_no_values(part: torch.nn.Module) -> bool:
+    """Whether a tensor of a module, or in an attribute of it, was made on the device `meta` and has stayed there."""
+    waiting: list[object] = [value for name, value in vars(part).items() if name != "_modules"]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor) and value.is_meta:
+            return True
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+    return False
+
+
 def _fits(given: torch.Tensor, own: object) -> bool:
     """Whether torch copies one into the other: of the same shape, a scalar from an array of one, or not known yet."""
     if not isinstance(own, torch.Tensor) or is_lazy(own):

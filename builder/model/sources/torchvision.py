@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from builder.artifacts.stages import ExampleInputs, LoadedModel, Preprocessing
 from builder.errors import SourceError
@@ -16,7 +18,7 @@ from builder.model.detection.detect import is_detector
 from builder.model.sources.download import OfflineError, check_digest, fetch, file_digest
 from builder.model.sources.example_inputs import fill_untrained, further_inputs, model_inputs
 from builder.model.sources.seeded_detector import Untransformed, preparation, spread_scores
-from builder.model.sources.state import load_state, module_digest
+from builder.model.sources.state import load_state, module_digest, take_state
 from builder.model.sources.weights import read_state_dict
 from builder.model.torchvision_import import import_torchvision
 from builder.progress import Progress
@@ -45,8 +47,11 @@ def load_torchvision(
         origin["file_sha256"] = file_digest(file)
         check_digest(file, origin["file_sha256"], source.sha256)
         state = read_state_dict(file, trust_pickle=False)
-        module = _make(models, source, weights, state)
-        load_state(module, state, file=str(file), key="source.file" if source.file else "source.weights")
+        key = "source.file" if source.file else "source.weights"
+        module = _unfilled(models, source, weights, state)
+        if module is None or not take_state(module, state):
+            module = _make(models, source, weights, state)
+            load_state(module, state, file=str(file), key=key)
         preprocessing = preparation(module) if is_detector(module) else preprocessing
     else:
         module = _make(models, source, weights, None)
@@ -144,6 +149,44 @@ def _make(models: ModuleType, source: TorchvisionSource, weights: Any, state: Ma
             code="B0309",
             key="source.arguments",
         ) from error
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Makes what a file is to fill on the device `meta`, and draws nothing for it.
+
+    All else is made as always: what is computed on `meta` makes torch import its compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        _types: Any,
+        arguments: tuple[Any, ...] = (),
+        keywords: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = {**(keywords or {})}
+        if function is torch.empty:
+            return function(*arguments, **{**given, "device": "meta"})
+        if function in _DRAWS or getattr(function, "__module__", "") == torch.nn.init.__name__:
+            tensor = arguments[0] if arguments else given["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return function(*arguments, **given)
+
+
+_DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+
+def _unfilled(
+    models: ModuleType, source: TorchvisionSource, weights: Any, state: Mapping[str, torch.Tensor]
+) -> Any | None:
+    """The model without values, which nobody need draw where a file has all of them; None where it needs some."""
+    try:
+        with _WithoutValues(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchvision copies the state, which has no effect here
+            return _make(models, source, weights, state)
+    except SourceError:  # its constructor looks at values, or is wrong
+        return None
 
 
 def _all_parameters(function: Any) -> set[str]:

@@ -57,7 +57,7 @@ def rewrite_model(module: torch.nn.Module, given: RewriteModel, *, key: str) -> 
 
 def import_module_type(path: str, *, key: str) -> type[torch.nn.Module]:
     """Return the module type that `package.module:Name` names; raises ConversionError for anything else."""
-    found: Any = import_object(path, key=key)
+    found: object = import_object(path, key=key)
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
         raise ConversionError(f"{path} is not a type of torch.nn.Module", code="B0407", key=key)
     return found

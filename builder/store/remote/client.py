@@ -105,7 +105,7 @@ class Client:
             raise OutageError(answer["error"])
         return self._process
 
-    def _answer(self, process: subprocess.Popen[bytes], allowed: Callable[[], float]) -> dict[str, Any]:
+    def _answer(self, process: subprocess.Popen[bytes], allowed: Callable[[], float]) -> dict[str, object]:
         """The next line of the process; raises OutageError where it takes longer than is allowed by then."""
         assert process.stdout is not None
         began = time.monotonic()
@@ -118,5 +118,5 @@ class Client:
             elif time.monotonic() - began > allowed():
                 raise OutageError(f"no answer, or too slow a one, within {time.monotonic() - began:.0f} s")
         line, _, self._rest = self._rest.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, object] = json.loads(line)
         return answer

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coreml_runtime.coreai.graphs import Program, read_program
 from coreml_runtime.errors import ModelError, UnsupportedError
@@ -24,7 +23,7 @@ class Asset:
     path: Path
     content: Buffer
     program: Program
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, object]
 
 
 def is_asset(path: Path) -> bool:
@@ -70,7 +69,7 @@ def _check_digest(file: Path, content: Buffer) -> None:
         )
 
 
-def _read_metadata(file: Path) -> Mapping[str, Any]:
+def _read_metadata(file: Path) -> Mapping[str, object]:
     if not file.exists():
         return {}
     try:

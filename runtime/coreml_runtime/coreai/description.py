@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coreml_runtime.coreai.asset import open_asset
 from coreml_runtime.coreai.bytecode import RawOperation
@@ -43,7 +42,7 @@ class Description:
 
     path: Path
     producer: str
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, object]
     functions: Mapping[str, Interface]
     private: tuple[str, ...]
     operators: Mapping[str, int]

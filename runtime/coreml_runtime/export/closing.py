@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.fx import GraphModule, Node
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 _LOOP = torch.ops.higher_order.while_loop
 
 
-def close_loops(program: Any) -> None:
+def close_loops(program: ExportedProgram) -> None:
     """Change the program in place, loops within loops too, the inner ones first.
 
     Given   while_loop(cond, body, (i, x), (x, n, unused, n))

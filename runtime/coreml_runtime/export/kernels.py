@@ -14,7 +14,7 @@ from coreml_runtime.export.slices import SLICES
 from coreml_runtime.ops import conv, linear, normalization, pool, recurrent, tensor_operation, tensor_transformation
 from coreml_runtime.ops.context import Context, is_real
 from coreml_runtime.ops.open_sizes import counted, reshaped
-from coreml_runtime.ops.table import Kernel, Labels, Tensors, exact, merge, table
+from coreml_runtime.ops.table import Kernel, Labels, Tensors, Value, exact, merge, table
 
 _MOST_TURNS = 10_000
 """Of a loop that is written out: each adds its operators to the program."""
@@ -28,7 +28,7 @@ def classify(*, probabilities: Tensor, classes: Labels) -> tuple[None, Tensor]:
 
 
 @exact
-def cond(*, pred: Tensor, context: Context) -> tuple[Any, ...]:
+def cond(*, pred: Tensor, context: Context) -> tuple[Value, ...]:
     """The branch of a known predicate; of another both, and of each pair of results the chosen one.
 
     Raises ValueError where the branches give values of different shapes.
@@ -48,12 +48,12 @@ def _chosen(holds: Tensor, one: Any, other: Any) -> Tensor:
 
 
 @exact
-def while_loop(*, loop_vars: Tensors, context: Context) -> tuple[Any, ...]:
+def while_loop(*, loop_vars: Tensors, context: Context) -> tuple[Value, ...]:
     """The turns of the loop, written out one after the other, or a loop from the first one on that an input decides on.
 
     Raises ValueError where they are too many to be written out.
     """
-    values: tuple[Any, ...] = loop_vars
+    values: tuple[Value, ...] = loop_vars
     for _ in range(_MOST_TURNS):
         (goes_on,) = context.run_block(0, *values)
         if not is_real(goes_on):
@@ -85,7 +85,7 @@ def _of_one_type(kernel: Kernel) -> Kernel:
     """Computes in float32 where a file gives half precision and float32 to one operator, which torch refuses."""
 
     @functools.wraps(kernel)
-    def run(**given: Any) -> Any:
+    def run(**given: Any) -> Value:
         floats = {value.dtype for value in given.values() if isinstance(value, Tensor) and value.is_floating_point()}
         if len(floats) > 1:
             given = {
@@ -101,7 +101,7 @@ def _without_half(kernel: Kernel) -> Kernel:
     """Computes in float32 where torch has no kernel for half precision on the CPU, and rounds the result."""
 
     @functools.wraps(kernel)
-    def run(*, x: Tensor, **given: Any) -> Any:
+    def run(*, x: Tensor, **given: Any) -> Value:
         is_missing = x.dtype is torch.float16 and x.dim() == _OF_THREE_DIMENSIONS
         return kernel(x=x.float(), **given).half() if is_missing else kernel(x=x, **given)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +11,10 @@ from torch._higher_order_ops.while_loop import while_loop_op
 from coreml_runtime.executor import Blocks
 from coreml_runtime.export.folding import Folding
 from coreml_runtime.ops.context import is_real
+from coreml_runtime.ops.table import Value
 
 
-def open_loop(values: Sequence[Any], blocks: Blocks) -> tuple[Tensor, ...]:
+def open_loop(values: Sequence[Value], blocks: Blocks) -> tuple[Tensor, ...]:
     """What `values` are after the last turn.
 
     Whatever the blocks read of the program around them is given to the loop: torch wants its graphs to be closed.
@@ -30,7 +30,7 @@ def open_loop(values: Sequence[Any], blocks: Blocks) -> tuple[Tensor, ...]:
         with Folding(met):
             blocks(block, *map(_of_a_trace, begun))
 
-    def run(block: int, given: Sequence[Tensor]) -> tuple[Any, ...]:
+    def run(block: int, given: Sequence[Tensor]) -> tuple[Value, ...]:
         around, known = given[count : count + len(outer)], given[count + len(outer) :]
         for slot, value in zip(outer, around, strict=True):
             frame[slot] = value

@@ -6,14 +6,14 @@ import inspect
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from coreml_runtime.export.folding import Folding
+from coreml_runtime.ops.table import Value
 
-Run = Callable[[dict[str, Any], dict[str, Tensor], Callable[[str, Callable[[], None]], None]], dict[str, Any]]
+Run = Callable[[dict[str, Value], dict[str, Tensor], Callable[[str, Callable[[], None]], None]], dict[str, Value]]
 """Executes a network on inputs and states by name, each operator through its last argument."""
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.fx import Node
 
 from coreml_runtime.export.interface import Taken
 from coreml_runtime.export.tidy import operator_of
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class Needs:
     tied: tuple[tuple[tuple[str, int], tuple[str, int]], ...]
 
 
-def needs_of(program: Any, paths: Mapping[str, str], inputs: Sequence[Taken]) -> Needs:
+def needs_of(program: ExportedProgram, paths: Mapping[str, str], inputs: Sequence[Taken]) -> Needs:
     """Read off the graph; `paths` holds the module of each operator by its name in the file."""
     graph = program.graph_module.graph
     names = {path: name for name, path in paths.items()}
@@ -58,9 +62,9 @@ def _draws(target: object) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
-def _decide(program: Any, loop: Node) -> list[Node]:
+def _decide(program: ExportedProgram, loop: Node) -> list[Node]:
     """What the condition of a loop reads, as the program around it has it."""
-    first, _, values, around = cast("tuple[Node, Node, tuple[Any, ...], tuple[Any, ...]]", loop.args)
+    first, _, values, around = cast("tuple[Node, Node, tuple[object, ...], tuple[object, ...]]", loop.args)
     condition = getattr(program.graph_module, str(first.target))
     inner = [node for node in condition.graph.nodes if node.op == "placeholder"]
     return [
@@ -79,7 +83,7 @@ def _behind(nodes: Sequence[Node]) -> set[str]:
     return found
 
 
-def _tied(graph: Any, given: Mapping[str, Taken]) -> tuple[tuple[tuple[str, int], tuple[str, int]], ...]:
+def _tied(graph: Graph, given: Mapping[str, Taken]) -> tuple[tuple[tuple[str, int], tuple[str, int]], ...]:
     """Each flexible axis with the first one whose size it has."""
     first: dict[str, tuple[str, int]] = {}
     found = []

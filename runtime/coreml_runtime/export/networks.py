@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -15,6 +15,10 @@ from coreml_runtime.mlprogram import ProgramNetwork
 from coreml_runtime.nn.network import NeuralNetwork
 from coreml_runtime.nn.program import Step as LayerStep
 from coreml_runtime.nn.program import Steps, run_steps
+from coreml_runtime.ops.table import Value
+
+if TYPE_CHECKING:
+    pass
 
 PREPROCESSING = "preprocessing"
 """What happens to the inputs of a neural network before its first layer: images are scaled, arrays get more axes."""
@@ -34,7 +38,7 @@ def operator_names(network: ProgramNetwork | NeuralNetwork) -> list[str]:
 
 def run_program(
     network: ProgramNetwork, inputs: dict[str, object], states: dict[str, Tensor], around: Around
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The returned values of an ML program by name."""
     plan = network.plan
     frame = network.frame(plan, inputs, states)
@@ -48,7 +52,7 @@ def run_program(
     return dict(zip(network.named(plan.outputs), outputs, strict=True))
 
 
-def run_layers(network: NeuralNetwork, inputs: dict[str, object], around: Around) -> dict[str, Any]:
+def run_layers(network: NeuralNetwork, inputs: dict[str, object], around: Around) -> dict[str, Value]:
     """The outputs of a neural network by name; of a classifier the scores under the name of its probabilities."""
     values: dict[str, Tensor] = {}
     with explained(PREPROCESSING):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -12,21 +12,26 @@ from coreml_runtime.errors import UnsupportedError
 from coreml_runtime.export.networks import Around
 from coreml_runtime.export.staged import Staged
 from coreml_runtime.features import Feature, read_interface
+from coreml_runtime.ops.table import Value
 from coreml_runtime.pipeline import fit
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
 
 NETWORKS = ("mlProgram", "neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
 PIPELINES = ("pipeline", "pipelineClassifier", "pipelineRegressor")
 
 
-def stages_of(specification: Any) -> Sequence[Any]:
+def stages_of(specification: Message) -> Sequence[Message]:
     """The models of a pipeline in the file's order."""
     kind = specification.WhichOneof("Type")
     message = specification.pipeline if kind == "pipeline" else getattr(specification, kind).pipeline
-    found: Sequence[Any] = message.models
+    found: Sequence[object] = message.models
     return found
 
 
-def only_network(specification: Any) -> int | None:
+def only_network(specification: Message) -> int | None:
     """The place of the network in a pipeline that has one; None for several, none, and other models."""
     if specification.WhichOneof("Type") not in PIPELINES:
         return None
@@ -61,14 +66,14 @@ def open_pipeline(specification: object, where: str, open_stage: Callable[[int],
     return _joined(specification, [open_stage(index) for index in places], later, left)
 
 
-def _joined(specification: Any, parts: Sequence[Staged], later: Sequence[Any], left: tuple[str, ...]) -> Staged:
+def _joined(specification: Message, parts: Sequence[Staged], later: Sequence[Message], left: tuple[str, ...]) -> Staged:
     interface = read_interface(specification.description)
     wanted = {*interface.outputs, *(each.name for stage in later for each in stage.description.input)}
     given = {name: feature for part in parts for name, feature in part.inputs.items() if name in interface.inputs}
     outputs = tuple(dict.fromkeys(name for part in parts for name in part.outputs if name in wanted))
 
-    def run(inputs: dict[str, object], states: dict[str, Tensor], around: Around) -> dict[str, Any]:
-        values: dict[str, Any] = dict(inputs)
+    def run(inputs: dict[str, object], states: dict[str, Tensor], around: Around) -> dict[str, Value]:
+        values: dict[str, object] = dict(inputs)
         origins: dict[str, Feature] = dict(interface.inputs)
         for number, part in enumerate(parts):
             taken = {
@@ -105,14 +110,14 @@ def _within(around: Around, number: int) -> Around:
 
 
 def _renamed(parts: Sequence[Staged], field: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for number, part in enumerate(parts):
-        values: Mapping[str, Any] = getattr(part, field)
+        values: Mapping[str, object] = getattr(part, field)
         found.update((_named(number, name), value) for name, value in values.items())
     return found
 
 
-def _left(index: int, stage: Any, *, before: bool) -> str:
+def _left(index: int, stage: Message, *, before: bool) -> str:
     """What an app has to do in the place of a stage."""
     kind = stage.WhichOneof("Type")
     reads, gives = (
@@ -124,7 +129,7 @@ def _left(index: int, stage: Any, *, before: bool) -> str:
     return f"stage {index}, {kind}, stays behind: the app computes {gives} from {reads} {when}"
 
 
-def _suppression(stage: Any) -> str:
+def _suppression(stage: Message) -> str:
     kept = "of each class" if stage.pickTop.perClass else "of all classes together"
     return (
         f"the app keeps the boxes of {stage.coordinatesInputFeatureName} whose best value in "

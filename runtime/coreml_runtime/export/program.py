@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from coreml_runtime.prepack import without_packing
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from torch.export import ExportedProgram
+    from torch.fx import Node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Exported:
     `paths` are the modules of operators; `needs` says what not every format can hold.
     """
 
-    program: Any
+    program: ExportedProgram
     features: Mapping[str, Feature]
     inputs: tuple[Taken, ...]
     fixed: tuple[str, ...]
@@ -99,7 +101,7 @@ def _zeros(feature: ArrayFeature, precision: Precision) -> Tensor:
     return torch.zeros(feature.shape, dtype=held(feature.dtype, precision))
 
 
-def _trace(module: torch.nn.Module, inputs: Sequence[Taken]) -> tuple[Any, tuple[Taken, ...]]:
+def _trace(module: torch.nn.Module, inputs: Sequence[Taken]) -> tuple[ExportedProgram, tuple[Taken, ...]]:
     """The program, and its inputs with the axes that are flexible in it.
 
     Where an operator is written out for each size of an axis, as a recurrent one for each step, the axis is fixed at
@@ -110,7 +112,7 @@ def _trace(module: torch.nn.Module, inputs: Sequence[Taken]) -> tuple[Any, tuple
     return (program, kept) if kept == tuple(inputs) else (_export(module, kept), kept)
 
 
-def _export(module: torch.nn.Module, inputs: Sequence[Taken]) -> Any:
+def _export(module: torch.nn.Module, inputs: Sequence[Taken]) -> ExportedProgram:
     examples = tuple(each.example() for each in inputs)
     shapes = tuple({axis: _dimension(*span) for axis, span in each.ranges.items()} for each in inputs)
     try:
@@ -123,21 +125,21 @@ def _export(module: torch.nn.Module, inputs: Sequence[Taken]) -> Any:
         raise UnsupportedError(f"torch.export: {_first_lines(error)}") from error
 
 
-def _dimension(low: int, high: int | None) -> Any:
+def _dimension(low: int, high: int | None) -> object:
     return torch.export.Dim.AUTO(min=low, max=high)
 
 
-def _user_inputs(program: Any) -> list[Any]:
+def _user_inputs(program: ExportedProgram) -> list[Node]:
     names = set(program.graph_signature.user_inputs)
     return [node for node in program.graph_module.graph.nodes if node.op == "placeholder" and node.name in names]
 
 
-def _is_fixed(size: Any) -> bool:
+def _is_fixed(size: int | torch.SymInt) -> bool:
     """Whether a size is a number, also one that torch still writes as a symbol and holds by a guard."""
     return isinstance(size, int) or bool(size.node.shape_env.replace(size.node.expr).is_number)
 
 
-def _still_flexible(given: Taken, node: Any) -> Taken:
+def _still_flexible(given: Taken, node: Node) -> Taken:
     sizes = node.meta["val"].shape
     ranges = {axis: span for axis, span in given.ranges.items() if not _is_fixed(sizes[axis])}
     return replace(given, ranges=ranges)

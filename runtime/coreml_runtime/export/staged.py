@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from coreml_runtime.export.networks import Around
 from coreml_runtime.features import ArrayFeature, Feature
 from coreml_runtime.forms import Form
+from coreml_runtime.ops.table import Value
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-Run = Callable[[dict[str, Any], dict[str, Tensor], Around], dict[str, Any]]
+
+Run = Callable[[dict[str, Value], dict[str, Tensor], Around], dict[str, Value]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from coreml_runtime.dtypes import Precision
 from coreml_runtime.errors import UnsupportedError
@@ -20,9 +19,6 @@ from coreml_runtime.model import chosen_function
 from coreml_runtime.nn.network import read_network
 from coreml_runtime.nn.weights import recorded_forms
 from coreml_runtime.package import Package, open_package
-
-if TYPE_CHECKING:
-    pass
 
 
 def open_stages(path: str | Path, function: str | None, precision: Precision) -> Staged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
@@ -12,6 +12,9 @@ from torch.fx import Node
 
 from coreml_runtime.export.closing import close_loops
 from coreml_runtime.export.module import identifier
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 Weights = Mapping[str, Sequence[tuple[str, tuple[int, ...]]]]
 """By operator, the constants of the file that it reads: name and shape."""
@@ -65,7 +68,7 @@ def operator_of(node: Node) -> str:
     return next((path for path, _ in stack.values()), "")
 
 
-def _name_constants(program: Any, weights: Weights, operators: Mapping[str, str]) -> None:
+def _name_constants(program: ExportedProgram, weights: Weights, operators: Mapping[str, str]) -> None:
     """Parameters and buffers for constants, under the names of the file."""
     signature, graph = program.graph_signature, program.graph_module.graph
     nodes = {node.name: node for node in graph.nodes if node.op == "placeholder"}
@@ -115,7 +118,7 @@ def _free(name: str, taken: set[str]) -> str:
     return chosen
 
 
-def _name_operators(program: Any) -> None:
+def _name_operators(program: ExportedProgram) -> None:
     """The last step of each operator gets the operator's name, those before it `<operator>_<function>`."""
     nodes = [node for node in program.graph_module.graph.nodes if node.op == "call_function" and operator_of(node)]
     last = {operator_of(node): node for node in nodes}
@@ -128,7 +131,7 @@ def _name_operators(program: Any) -> None:
             _rename(program, node, f"{operator_of(node)}_{_function(node)}")
 
 
-def _name_outputs(program: Any, outputs: Sequence[str]) -> None:
+def _name_outputs(program: ExportedProgram, outputs: Sequence[str]) -> None:
     """What is computed for an output has the output's name, unless it is another's too."""
     (end,) = (node for node in program.graph_module.graph.nodes if node.op == "output")
     specs = [spec for spec in program.graph_signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
@@ -143,7 +146,7 @@ def _function(node: Node) -> str:
     return identifier(str(packet or getattr(node.target, "__name__", "step")).rpartition(".")[2])
 
 
-def _rename(program: Any, node: Node, name: str) -> None:
+def _rename(program: ExportedProgram, node: Node, name: str) -> None:
     """Another name for a node, wherever the program holds it."""
     before = node.name
     node._rename(name)

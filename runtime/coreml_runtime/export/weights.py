@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
 
 Shape = tuple[int, ...]
 _STORED = ("const", "constexpr_")
 
 
-def weight_names(function: Any) -> dict[str, tuple[tuple[str, Shape], ...]]:
+def weight_names(function: Message) -> dict[str, tuple[tuple[str, Shape], ...]]:
     """From a Function message: by the name of an operator's first output, its constants with their shapes.
 
     Those of nested blocks belong to the operator around them.
@@ -29,7 +33,7 @@ _TYPES = {10: "fp16", 11: "fp32"}
 """MIL.proto's numbers of the types that are computed in."""
 
 
-def precisions(function: Any) -> dict[str, str]:
+def precisions(function: Message) -> dict[str, str]:
     """By the name of an operator's first output, fp16 or fp32 where it computes in one of them; casts do in neither."""
     found = {}
     for block in function.block_specializations.values():
@@ -41,7 +45,7 @@ def precisions(function: Any) -> dict[str, str]:
     return found
 
 
-def _collect(operation: Any, known: dict[str, Shape]) -> None:
+def _collect(operation: Message, known: dict[str, Shape]) -> None:
     if operation.type.startswith(_STORED):
         for output in operation.outputs:
             sizes = output.type.tensorType.dimensions
@@ -51,7 +55,7 @@ def _collect(operation: Any, known: dict[str, Shape]) -> None:
             _collect(inner, known)
 
 
-def _read(operation: Any) -> Iterator[str]:
+def _read(operation: Message) -> Iterator[str]:
     for key in sorted(operation.inputs):
         yield from (argument.name for argument in operation.inputs[key].arguments if argument.name)
     for block in operation.blocks:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
 from coreml_runtime.intervals.interval import Interval
 from coreml_runtime.ops.context import TensorType
+from coreml_runtime.ops.table import Value
 
 Operand = Interval | Tensor
 """What is computed, or known."""
 
-Transfer = Callable[..., Any]
+Transfer = Callable[..., Value]
 """Takes the arguments of an operator's kernel, by the same keywords, with intervals in the place of values that are
 computed, and `outputs`; gives the interval of its output, or a tuple of those of all."""
 

@@ -22,8 +22,21 @@ def _slack(terms: int) -> float:
 
 def weighted(low: Tensor, high: Tensor, weight: Tensor, terms: int) -> tuple[Tensor, Tensor]:
     """Bounds of weight (G, O, K) times values within `low` and `high` (G, K), with rounding: (G, O) each."""
-    positive, negative = weight.clamp(min=0).double(), weight.clamp(max=0).double()
-    return _bounds(low, high, positive, negative, terms)
+    double = weight.double()
+    return _centred(low, high, double, double.abs(), terms)
+
+
+def _centred(low: Tensor, high: Tensor, weight: Tensor, magnitude: Tensor, terms: int) -> tuple[Tensor, Tensor]:
+    """The same for weights in double precision and their magnitudes.
+
+    Of finite values: weight times their middle, and its magnitude times how far they go from there.
+    """
+    if bool(low.isinf().any() | high.isinf().any()):
+        return _bounds(low, high, weight.clamp(min=0), weight.clamp(max=0), terms)
+    middle, reach = low / 2 + high / 2, high / 2 - low / 2
+    reach = reach + torch.maximum(low.abs(), high.abs()) * _slack(terms)
+    centre, around = ((w @ v[..., None]).squeeze(-1) for w, v in ((weight, middle), (magnitude, reach)))
+    return centre - around, centre + around
 
 
 def _bounds(low: Tensor, high: Tensor, positive: Tensor, negative: Tensor, terms: int) -> tuple[Tensor, Tensor]:
@@ -167,16 +180,19 @@ def _along_last(outputs: Outputs) -> tuple[int, ...]:
 def _rows(given: Interval, weight: Tensor, outputs: Outputs) -> Interval:
     """Products of vectors along the last axis with the rows of weight (O, K), which become the last axis."""
     low, high = _last(given, weight.shape[1])
-    ends = weighted(low[None], high[None], weight[None], weight.shape[1])
-    made = _of_sums(given, ends[0], ends[1], outputs.sizes)
     ball = given.ball
     if ball is None:
-        return made
+        ends = weighted(low[None], high[None], weight[None], weight.shape[1])
+        return _of_sums(given, ends[0], ends[1], outputs.sizes)
     double = weight.double()
-    middle = (double * ball.offset).sum(-1)
-    reach = ball.radius * (double * ball.scale).norm(dim=-1)
-    slack = (double.abs() * ball.offset.abs()).sum(-1) + reach
-    rounding = double.abs().sum(-1) * 2.0**-24  # of what is below the least that half has
+    magnitude = double.abs()
+    ends = _centred(low[None], high[None], double[None], magnitude[None], weight.shape[1])
+    made = _of_sums(given, ends[0], ends[1], outputs.sizes)
+    offset, scale = (each.expand(weight.shape[1]) for each in (ball.offset, ball.scale))
+    middle = double @ offset
+    reach = ball.radius * (magnitude.square() @ scale.square()).sqrt()
+    slack = magnitude @ offset.abs() + reach
+    rounding = magnitude.sum(-1) * 2.0**-24  # of what is below the least that half has
     reach = reach + slack * (_slack(weight.shape[1]) + 2.0**-9) + rounding  # u itself was rounded, to half perhaps
     shape = _along_last(outputs)
     narrower = (

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ from coreml_runtime.intervals.transfers import transfers
 from coreml_runtime.intervals.unary import RANGES, wrapped
 from coreml_runtime.intervals.visit import HALF_MAX, PRECISION, Operand, Visit, most
 from coreml_runtime.ops.context import UNKNOWN_RANK, TensorType
-from coreml_runtime.ops.table import Kernel, is_exact
+from coreml_runtime.ops.table import Kernel, Value, is_exact
 from coreml_runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
 
 _LEAST_FLOAT = 2.0**-126
@@ -212,7 +211,7 @@ class _Walker:
         types = tuple(_tensor_type(entry) for entry in operation.outputs)
         if any(type_ is None or type_.shape == UNKNOWN_RANK for type_ in types):
             return None
-        arguments: dict[str, Any] = dict(bound.known)
+        arguments: dict[str, Value] = dict(bound.known)
         arguments |= {name: self.intervals[slot] for name, slot in bound.tensors}
         arguments |= {name: tuple(map(self._member, members)) for name, members in bound.groups}
         kinds = {
@@ -236,7 +235,7 @@ class _Walker:
             return None
         return result if isinstance(result, tuple) else (result,)
 
-    def _member(self, member: Argument) -> Any:
+    def _member(self, member: Argument) -> Value:
         return self.intervals[member.index] if isinstance(member, Slot) else member.value
 
 

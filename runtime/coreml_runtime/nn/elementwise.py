@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ def _channel_vector(message: Message, layer: Layer) -> Tensor:
 def activation(layer: Layer) -> Kernel:
     """ActivationParams: thirteen functions, chosen by a oneof."""
     kind = layer.parameters.WhichOneof("NonlinearityType")
-    p: Any = getattr(layer.parameters, kind) if kind else None
+    p: Message = getattr(layer.parameters, kind) if kind else None
     if kind == "PReLU":
         slope = _channel_vector(p.alpha, layer)
         return lambda x: torch.where(x >= 0, x, slope * x)

@@ -1,7 +1,6 @@
 """NeuralNetwork layers that gather, scatter or slice by index."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +51,7 @@ def _scatter(kernel: Callable[..., Tensor], has_axis: bool) -> Binder:
     """MIL's kernel of the same name, up to iOS16: negative indices wrap."""
 
     def bind(layer: Layer) -> Kernel:
-        given: dict[str, Any] = {"mode": _MODES[layer.parameters.mode], "context": mil_context(1)}
+        given: dict[str, object] = {"mode": _MODES[layer.parameters.mode], "context": mil_context(1)}
         if has_axis:
             given["axis"] = int(layer.parameters.axis)
         return lambda x, indices, updates: kernel(data=x, indices=indices.long(), updates=updates, **given)
@@ -69,7 +68,7 @@ def slice_axis(layer: Layer) -> Kernel:
     start, end, step, axis = int(p.startIndex), int(p.endIndex), int(p.stride) or 1, _AXES[p.axis]
 
     def run(x: Tensor) -> Tensor:
-        cut: list[Any] = [slice(None)] * x.dim()
+        cut: list[slice | Tensor] = [slice(None)] * x.dim()
         cut[axis] = slice(start, end, step)
         return x[tuple(cut)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class Layer:
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    parameters: Any
+    parameters: Message
     source: Source = field(default_factory=Source)
 
     def weights(self, message: Message, shape: Sequence[int], *, axis: int = 0) -> Tensor:

@@ -1,7 +1,5 @@
 """What NeuralNetwork layers need to call kernels of MIL operators that do the same."""
 
-from typing import Any
-
 import torch
 
 from coreml_runtime.errors import PredictionError
@@ -11,7 +9,7 @@ from coreml_runtime.ops.context import Context, TensorType
 _SEED = 0
 
 
-def _no_blocks(*_: object) -> tuple[Any, ...]:
+def _no_blocks(*_: object) -> tuple[object, ...]:
     raise PredictionError("a NeuralNetwork layer has no nested blocks")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,9 +15,11 @@ from coreml_runtime.features import ArrayFeature, DictionaryFeature, ImageFeatur
 from coreml_runtime.mapping import Buffer, release
 from coreml_runtime.nn.layer import Source
 from coreml_runtime.nn.program import Steps, Values, bind_network, run_steps
+from coreml_runtime.ops.table import Value
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
 
 Preprocess = Callable[[Tensor], Tensor]
 
@@ -45,7 +47,7 @@ class NeuralNetwork:
 
     def run(
         self, inputs: dict[str, object], *, states: dict[str, Tensor], record: dict[str, object] | None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Value]:
         """Outputs by name; a neural network has no states."""
         del states
         values = self.values(inputs)
@@ -64,7 +66,7 @@ class NeuralNetwork:
         lead = len(shape) - len(feature.shape or shape)
         return 0 < lead <= 2 and feature.allows(shape[lead:])
 
-    def values(self, inputs: dict[str, Any]) -> Values:
+    def values(self, inputs: dict[str, Value]) -> Values:
         """What the first layers read, by name: inputs as the network has them inside."""
         values: Values = {}
         for name, feature in self.interface.inputs.items():
@@ -99,13 +101,13 @@ class NeuralNetwork:
         fits = feature.shape and value.dim() > len(feature.shape) and math.prod(feature.shape) == value.numel()
         return value.reshape(feature.shape) if fits else value
 
-    def _classify(self, values: Values) -> dict[str, Any]:
+    def _classify(self, values: Values) -> dict[str, object]:
         if self.classes is None:
             return {}
         scores = values[self.classes.scores].reshape(-1)
         if scores.numel() != len(self.classes.labels):
             raise ModelError(f"{scores.numel()} class scores for {len(self.classes.labels)} labels")
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         if self.interface.predicted_feature:
             found[self.interface.predicted_feature] = self.classes.labels[int(scores.argmax())]
         if self.interface.predicted_probabilities:
@@ -206,7 +208,7 @@ def _preprocessing(message: Message, interface: Interface) -> dict[str, tuple[Pr
     return found
 
 
-def _preprocessor(entry: Any, feature: ImageFeature) -> Preprocess:
+def _preprocessor(entry: Message, feature: ImageFeature) -> Preprocess:
     """Either y = scale * x + bias[channel], or y = x - mean image (NeuralNetworkPreprocessing)."""
     if entry.WhichOneof("preprocessor") == "meanImage":
         mean = torch.tensor(entry.meanImage.meanImage, dtype=torch.float32)

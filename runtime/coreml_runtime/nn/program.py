@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from coreml_runtime.errors import ModelError, PredictionError, RuntimeFailure, UnsupportedError
 from coreml_runtime.nn import layers
 from coreml_runtime.nn.layer import Binder, Kernel, Layer, Source
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Values = dict[str, Tensor]
 
@@ -55,7 +58,7 @@ class Steps:
                 yield step.layer.parameters.conditionVar
 
 
-def read_layers(messages: Iterable[Any], source: Source) -> list[Layer]:
+def read_layers(messages: Iterable[Message], source: Source) -> list[Layer]:
     """The layers of a NeuralNetwork message."""
     found = []
     for message in messages:
@@ -73,7 +76,7 @@ def read_layers(messages: Iterable[Any], source: Source) -> list[Layer]:
     return found
 
 
-def _inner(layer: Layer) -> list[Any]:
+def _inner(layer: Layer) -> list[Message]:
     """The NeuralNetwork messages inside a branch or loop, in the order that `Step.nested` keeps."""
     p = layer.parameters
     if layer.kind == "branch":

@@ -1,7 +1,6 @@
 """NeuralNetwork layers that draw random numbers, by MIL's kernels; the shape is fixed or comes from an input."""
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +22,7 @@ def _draw(distribution: str, variant: str) -> Binder:
 
     def bind(layer: Layer) -> Kernel:
         p = layer.parameters
-        given: dict[str, Any] = {keyword: getattr(p, field) for keyword, field in names.items()}
+        given: dict[str, object] = {keyword: getattr(p, field) for keyword, field in names.items()}
         given |= {"seed": int(p.seed), "context": mil_context(1)}
         if variant == "Static":
             shape = tuple(int(size) for size in p.outputShape)

@@ -128,7 +128,7 @@ def _lstm_weights(w: object, layer: Layer, suffix: str) -> dict[str, Tensor | No
     }
 
 
-def _lstm_keywords(layer: Layer, activations: Sequence[object]) -> dict[str, Any]:
+def _lstm_keywords(layer: Layer, activations: Sequence[object]) -> dict[str, object]:
     """What both directions share. Zero for the clip means 50 (LSTMParams)."""
     names = [_activation(message, layer) for message in activations]
     return {

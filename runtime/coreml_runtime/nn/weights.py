@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -144,7 +144,7 @@ def _quantized(stored: Array, field: str, message: Message, shape: Sequence[int]
 
 
 def _decoder(
-    integers: Callable[[], Array], quantization: Any, bits: int, shape: Sequence[int], axis: int
+    integers: Callable[[], Array], quantization: Message, bits: int, shape: Sequence[int], axis: int
 ) -> Callable[[], Tensor]:
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
         table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
@@ -170,7 +170,7 @@ def recorded_forms() -> Iterator[list[Form]]:
         _RECORD.reset(token)
 
 
-def _form(integers: Array, quantization: Any, bits: int, axis: int) -> Form:
+def _form(integers: Array, quantization: Message, bits: int, axis: int) -> Form:
     """The weight as a Form; its dense values are computed by `Form.as_stored`."""
     rank, empty = integers.ndim, np.zeros(0, np.float32)
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+
+from coreml_runtime.ops.table import Value
 
 UNKNOWN_RANK: tuple[int | None, ...] = (None, -1)
 """The shape of a tensor of which a file says only that it has a variadic number of dimensions."""
@@ -34,7 +35,7 @@ class Context:
     output_types: tuple[TensorType | None, ...]
     held: Callable[[str], torch.dtype]
     generator: torch.Generator
-    run_block: Callable[..., tuple[Any, ...]]
+    run_block: Callable[..., tuple[Value, ...]]
     states: dict[str, torch.Tensor]
 
     def since(self, opset: str) -> bool:

@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from coreml_runtime.ops.context import Context
-from coreml_runtime.ops.table import ListValue, Tensors, exact, table
+from coreml_runtime.ops.table import ListValue, Tensors, Value, exact, table
 
 # A list grows to the index that is written; this bounds what a damaged index can ask for.
 _LONGEST = 1 << 24
 
 
 @exact
-def cond(*, pred: bool, context: Context) -> tuple[Any, ...]:
+def cond(*, pred: bool, context: Context) -> tuple[Value, ...]:
     """The outputs of the first nested block where `pred` holds, else of the second."""
     return context.run_block(0 if pred else 1)
 
 
 @exact
-def while_loop(*, loop_vars: Tensors, context: Context) -> tuple[Any, ...]:
+def while_loop(*, loop_vars: Tensors, context: Context) -> tuple[Value, ...]:
     """Run the second nested block (the body) on the loop's values while the first (the condition) says true."""
-    values: tuple[Any, ...] = loop_vars  # tensors and lists
+    values: tuple[Value, ...] = loop_vars  # tensors and lists
     while bool(context.run_block(0, *values)[0]):
         values = context.run_block(1, *values)
     return values

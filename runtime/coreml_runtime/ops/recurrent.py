@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from coreml_runtime.ops.context import is_real
-from coreml_runtime.ops.table import Kernel, table
+from coreml_runtime.ops.table import Kernel, Value, table
 
 # Fewer steps than these below the clip are not worth a call of torch's fused LSTM of their own.
 _FUSED_FROM_STEPS = 4
@@ -67,7 +67,7 @@ def lstm(
     )  # fmt: skip
 
 
-def prepare_lstm(known: Mapping[str, Any]) -> tuple[Kernel, dict[str, Any]]:
+def prepare_lstm(known: Mapping[str, Value]) -> tuple[Kernel, dict[str, Value]]:
     """The lstm with its weights in torch's order once and for all, and the arguments that are left."""
     rest = {name: value for name, value in known.items() if not name.startswith(("weight", "bias", "peephole"))}
     backward = None

@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 import torch
 
-Kernel = Callable[..., Any]
+Value: TypeAlias = Any
+"""What an operator takes or gives: a tensor, a list, a number, a text or several of them, as its definition says."""
+Kernel = Callable[..., Value]
 KernelType = TypeVar("KernelType", bound=Kernel)
 
 Ints = tuple[int, ...]

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from builder.card.hub import read_address
 from builder.card.render import render_card
 from builder.errors import BuilderError
 from builder.reports.build_json import read_build_json
+from tests import warm
 from tests.unit.card.hub import TOKEN, Hub, serving
 from tests.unit.small_project import RECIPE, make_small_project
 
@@ -87,7 +87,7 @@ def test_the_python_of_a_card_runs(project: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
     folder = Path("outputs/small/default")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [warm.python(), "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "'y'" in done.stdout

@@ -6,14 +6,20 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.checks import stress
+from builder.checks import counterexample, stress
+from builder.checks.beside import Judgement
+from builder.checks.counterexample import Found
+from builder.checks.domain import Point
 from builder.reports.verdict import made_on
+from builder.spec.inputs import TensorInput
 from tests.unit.checks.planted import Planted, half, layers, parity, planted_errors, tensor
 
 QUICK = (
@@ -207,6 +213,46 @@ def test_stress_inputs_for_which_there_was_no_time_are_counted(monkeypatch: pyte
     assert report.data is not None
     assert (report.data["stress"], report.data["stress"] + report.data["stress_left"]) == (3, 22)
     assert "3 of 22 stress inputs (no time for more)" in made_on(report)
+
+
+def test_a_slow_model_is_given_few_stress_inputs_and_no_search() -> None:
+    # given a model that takes 0.3 s, and a build that took 2 s before its checks
+    def slow(x: Tensor) -> Tensor:
+        began = time.process_time()
+        while time.process_time() - began < 0.3:
+            pass
+        return x * 2
+
+    report = parity({"x": tensor(1, 16)}, slow, lambda x: half(x * 2), build_seconds=2.0)
+    assert report.passed
+    assert report.data is not None
+    assert 4 <= report.data["stress"] < 8
+    assert "search" not in report.data
+
+
+def test_no_gradient_is_followed_for_which_there_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given inputs that take a tenth of the search's time each, and a search that always wants the gradient
+    followed: list[Point] = []
+    monkeypatch.setattr(counterexample, "RESTARTS", 0.0)
+    monkeypatch.setattr(counterexample, "GRADIENTS", 1.0)
+    monkeypatch.setattr(counterexample._Hunt, "_risen", lambda _, point: followed.append(point))
+
+    def judge(_: object) -> Judgement:
+        began = time.process_time()
+        while time.process_time() - began < 0.02:
+            pass
+        return Judgement(snr_db=50.0)
+
+    spec = SimpleNamespace(artifact_inputs={"x": TensorInput.model_validate(tensor(1, 4))})
+    subject = SimpleNamespace(spec=spec, prepared=SimpleNamespace(states={}))
+    given: Any = type("Judge", (), {"subject": subject, "__call__": lambda _, sample: judge(sample)})()
+    # when, then
+    known = [Found(point={"x": np.zeros((1, 4), np.float32)}, judgement=Judgement(snr_db=50.0))]
+    found = counterexample.search(given, known, 0.2, 0, each=0.02, most=10.0)
+    assert found.tries > 3
+    assert not followed
+    assert counterexample.search(given, known, 2.0, 0, each=0.02, most=0.1).tries > 0
+    assert followed
 
 
 def test_what_a_check_was_made_on_is_recorded() -> None:

@@ -14,6 +14,7 @@ from builder.__main__ import main
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.record import BuildRecord
 from builder.cli.cause import report_cause
+from tests import warm
 
 Told = Callable[[], str]
 
@@ -23,6 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipe whose third layer leaves the range of half precision."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "planted", raising=False)
+    monkeypatch.setattr(sys, "executable", warm.python())
     shutil.copy(Path(__file__).parents[1] / "debugging/planted.py", tmp_path)
     recipe = {
         "schema": 1,

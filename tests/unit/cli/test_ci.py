@@ -18,6 +18,7 @@ import yaml
 from builder.__main__ import main
 from builder.cli.answers import BuiltFacts, CiAnswer, CiRecipe
 from builder.cli.ci_summary import summary_table
+from tests import warm
 from tests.unit.cli.test_json import MODEL, RECIPE
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +62,7 @@ class Runner:
         folder = temporary / "bin"
         folder.mkdir(exist_ok=True)
         script = folder / "python"
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec "{warm.python()}" "$@"\n')
         script.chmod(0o755)
 
     def value(self, text: str) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.types import RunMode
 
-from builder.config.compose import compose
+from builder.config.compose import MAIN, compose
+from builder.config.hydra.sources import config_loader, merge_order, option_files
 from builder.diagnostics.render import DiagnosticsError
 from builder.errors import ConfigurationError
 from tests.unit.config.conftest import LEAST, Compose, Write
@@ -188,3 +190,14 @@ def test_a_recipe_that_outputs_has_no_room_for_is_refused(name: str, given: str,
     write(f"recipes/{name}.yaml", LEAST)
     with pytest.raises(DiagnosticsError, match=r"not a name for a recipe|at most 200 bytes"):
         compose([f"recipe={given.format(name)}"])
+
+
+@pytest.mark.parametrize("chosen", [(), ("precision=fp32", "compression=palettize_4"), ("checks=none", "~target")])
+def test_files_are_merged_in_hydras_order(chosen: tuple[str, ...]) -> None:
+    overrides = ("recipe=digits_mobilenet", *chosen)
+    files = option_files()
+    for _ in range(2):
+        wanted = config_loader().compute_defaults_list(MAIN, list(overrides), RunMode.RUN).defaults
+        found = [(each.config_path, each.package) for each in merge_order(MAIN, overrides, files)]
+        assert found == [(each.config_path, each.package) for each in wanted if "hydra" not in str(each.config_path)]
+        assert len(found) > 5

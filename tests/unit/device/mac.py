@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tests import warm
+
 ROOT = Path(__file__).parents[3]
 _SSH = """\
-#!{python}
+#!{starter}
 import os, subprocess, sys, time
 arguments = sys.argv[1:]
 separator = arguments.index("--")
@@ -20,14 +22,14 @@ if os.environ.get("MAC_HANGS", "nowhere") in command:
     time.sleep(600)
 if host == "stranger":
     sys.exit("Host key verification failed.")
-environment = dict(os.environ, PYTHONPATH={path!r}, BUILDER_DEVICE_STAND_IN="1", PYTHONWARNINGS="ignore")
+environment = dict(os.environ, PYTHONPATH={path!r}, BUILDER_DEVICE_STAND_IN="1")
 command = command.replace("python3 ", {python!r} + " ", 1)
 if "MAC_UNITS" in os.environ:
     command = command.replace("measure.py", "measure.py --units " + os.environ["MAC_UNITS"])
 sys.exit(subprocess.run(["sh", "-c", command], env=environment, cwd={home!r}).returncode)
 """
 _SCP = """\
-#!{python}
+#!{starter}
 import glob, os, shutil, sys
 arguments = sys.argv[1:]
 *sources, target = [each.partition(":")[2] or each for each in arguments[arguments.index("--") + 1 :]]
@@ -43,7 +45,7 @@ for pattern in sources:
             with open(place, "rb+") as file:
                 file.truncate(os.path.getsize(place) // 2)
 """
-_SITE = "import coreml_runtime\ncoreml_runtime.install()\n"
+_SITE = "import warnings\nimport coreml_runtime\nwarnings.simplefilter('ignore')\ncoreml_runtime.install()\n"
 
 
 def write_mac(folder: Path) -> Path:
@@ -52,7 +54,8 @@ def write_mac(folder: Path) -> Path:
     for each in (home, programs, site):
         each.mkdir()
     (site / "sitecustomize.py").write_text(_SITE)
-    values = {"python": sys.executable, "path": f"{site}:{ROOT}:{ROOT / 'runtime'}", "home": str(home)}
+    path = f"{site}:{ROOT}:{ROOT / 'runtime'}"
+    values = {"starter": sys.executable, "python": warm.python(), "path": path, "home": str(home)}
     for name, text in (("ssh", _SSH), ("scp", _SCP)):
         file = programs / name
         file.write_text(text.format(**values))

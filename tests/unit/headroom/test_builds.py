@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from builder.__main__ import main
+from tests import warm
 
 NET = '''\
 """A block whose square half precision does not hold for large inputs."""
@@ -56,6 +57,7 @@ def document(kind: str) -> dict[str, Any]:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "loudly", raising=False)
+    monkeypatch.setattr(sys, "executable", warm.python())
     Path("loudly.py").write_text(NET)
     Path("recipes").mkdir()
 

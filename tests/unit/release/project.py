@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from tests import warm
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -97,7 +98,7 @@ def commit(folder: Path) -> None:
 def builder(folder: Path, *arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line in `folder`."""
     return subprocess.run(
-        [sys.executable, "-m", "builder", *arguments],
+        [warm.python(), "-m", "builder", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "BUILDER_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -11,9 +11,12 @@ from torch import nn
 from builder.artifacts.stages import ExampleInputs, Sample
 from builder.errors import SourceError
 from builder.model.sources import load_source
-from builder.model.sources.state import module_digest
+from builder.model.sources.state import module_digest, take_state
+from builder.model.torchvision_import import import_torchvision
 from builder.progress import Silent
 from builder.spec import BuildSpec
+
+torchvision = import_torchvision()
 
 
 class Small(nn.Module):
@@ -188,6 +191,40 @@ def test_arguments_of_a_factory_may_have_any_name():
     assert loaded.module.bias is None
 
 
+class Derived(nn.Module):
+    """Makes a tensor of its weights that no state dict holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.extra = [self.linear.weight * 2]
+
+
+class Tied(nn.Module):
+    """Two names of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, 2, bias=False)
+        self.second = nn.Linear(2, 2, bias=False)
+        self.second.weight = self.first.weight
+
+
+@pytest.mark.parametrize(("made", "fits"), [(Small, True), (Derived, False), (Tied, False)])
+def test_tensors_become_a_models_own_where_nothing_else_depends_on_them(made, fits):
+    state = made().state_dict()
+    with torch.device("meta"):
+        module = made()
+    assert take_state(module, state) is fits
+    if fits:
+        assert module_digest(module) == module_digest_of(made(), state)
+
+
+def module_digest_of(module: nn.Module, state: dict[str, torch.Tensor]) -> str:
+    module.load_state_dict(state)
+    return module_digest(module)
+
+
 def test_a_python_factory_is_seeded():
     first, second = load(kind="python", factory=SMALL, seed=3), load(kind="python", factory=SMALL, seed=3)
     other = load(kind="python", factory=SMALL, seed=4)
@@ -244,6 +281,29 @@ class TestTorchvision:
         assert not loaded.seeded
         assert loaded.preprocessing is not None
         assert loaded.preprocessing.mean == (0.485, 0.456, 0.406)
+
+    def test_no_weights_are_drawn_that_a_file_replaces(self, monkeypatch, tmp_path):
+        # given weights of all that a model has; when it is loaded
+        model = torchvision.models.shufflenet_v2_x0_5(weights=None)
+        torch.save(model.state_dict(), tmp_path / "w.pth")
+        given = {"name": "shufflenet_v2_x0_5", "weights": None, "file": str(tmp_path / "w.pth")}
+        asked: list[torch.Tensor] = []
+        monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", lambda tensor, *_, **__: asked.append(tensor))
+        loaded, (image, _) = self.load(monkeypatch, tmp_path, **given)
+        # then
+        assert asked
+        assert all(tensor.is_meta for tensor in asked)
+        assert torch.equal(loaded.module(image), model.eval()(image))
+        assert all(parameter.requires_grad for parameter in loaded.module.parameters())
+
+    def test_weights_in_half_precision_fill_a_model_in_single_precision(self, monkeypatch, tmp_path):
+        # given a file of another dtype than the model's, whose tensors cannot be the model's own
+        model = torchvision.models.shufflenet_v2_x0_5(weights=None)
+        torch.save(model.half().state_dict(), tmp_path / "w.pth")
+        given = {"name": "shufflenet_v2_x0_5", "weights": None, "file": str(tmp_path / "w.pth")}
+        loaded, (image, _) = self.load(monkeypatch, tmp_path, **given)
+        assert {parameter.dtype for parameter in loaded.module.parameters()} == {torch.float32}
+        assert torch.equal(loaded.module(image), model.float().eval()(image))
 
     @pytest.mark.parametrize(
         ("change", "said"),

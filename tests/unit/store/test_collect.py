@@ -109,7 +109,7 @@ def test_what_is_remembered_of_files_that_are_gone_goes(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(name.encode())
         os.utime(tmp_path / name, (1_700_000_000,) * 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("builder.store.digests.YOUNG", 0)
+        patch.setattr("builder.noop.YOUNG", 0)
         first, second = StatCache(tmp_path / "remembered.json"), StatCache(tmp_path / "remembered.json")
         first.digest(tmp_path / "here")
         second.digest(tmp_path / "gone")

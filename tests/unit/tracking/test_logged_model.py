@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from builder.artifacts.checks import CheckedPicture
 from builder.spec import BuildSpec
 from builder.tracking import outbox
 from builder.tracking.logged_model import model_name
+from tests import warm
 from tests.unit.conftest import _record
 
 PROGRAM = """
@@ -138,7 +138,7 @@ def result(classifier: tuple[Path, torch.nn.Module], tmp_path_factory: pytest.Te
     (record.artifact.path.parent / "build.json").write_text("{}")
     (tmp_path / "picture.png").write_bytes(png(_picture()))
     outbox.put(record, outputs)
-    command = [sys.executable, "-c", PROGRAM, str(outputs), str(tmp_path / "picture.png")]
+    command = [warm.python(), "-c", PROGRAM, str(outputs), str(tmp_path / "picture.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "mlflow.db").exists(), "everything goes to the store of the entry"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from builder.artifacts.record import BuildRecord
 from builder.spec import BuildSpec
 from builder.tracking import outbox
+from tests import warm
 
 PROGRAM = """
 import json, sys, warnings
@@ -77,7 +77,7 @@ def test_each_record_becomes_one_complete_run(
     names.append(outbox.put(make_record(request=request, status="broken"), outputs))
     names.sort()
 
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(outputs)], capture_output=True, text=True, check=False)
+    done = subprocess.run([warm.python(), "-c", PROGRAM, str(outputs)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
 
@@ -125,7 +125,7 @@ def test_builds_that_end_at_once_leave_flushers_that_send_everything(
     names = [outbox.put(record, outputs) for _ in range(4)]
 
     # when four builds end at the same time
-    command = [sys.executable, "-c", BUILD, str(outputs)]
+    command = [warm.python(), "-c", BUILD, str(outputs)]
     builds = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     said = [build.communicate(timeout=60)[0] for build in builds]
 

@@ -8,11 +8,11 @@ operators of their own; they belong to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from builder.backends.coreml.compression.selection import select
 from builder.backends.ranges import Range, join_ranges, measure_ranges
 from builder.errors import ConversionError
 from builder.spec.compression import QuantizeActivations
+
+if TYPE_CHECKING:
+    from builder.backends.coreai.adapter import Graph, Operation, Value
 
 _CONVOLUTIONS = ("conv2d", "conv3d")
 _PRODUCTS = ("batch_matmul", "broadcasting_batch_matmul")
@@ -45,9 +48,9 @@ class Layer:
     """The path of the module whose weight it has, or what the runtime calls its first value."""
     names: frozenset[str]
     types: frozenset[str]
-    inputs: tuple[tuple[Any, int], ...]
+    inputs: tuple[tuple[Operation, int], ...]
     """The places, operator and operand, at which it takes values."""
-    result: Any
+    result: Value
 
 
 def quantize_activations(
@@ -86,7 +89,7 @@ def quantize_activations(
     return [layer.name for layer in taken], skipped
 
 
-def _all_values(asset: Path) -> Any:
+def _all_values(asset: Path) -> Callable[[Mapping[str, object]], Mapping[str, object]]:
     """What returns every value that an asset computes for a sample, by the runtime's names; states go on."""
     import coreml_runtime as runtime
 
@@ -95,7 +98,7 @@ def _all_values(asset: Path) -> Any:
     return lambda sample: loaded.predict(sample, state=state, intermediates="all")
 
 
-def _named(graph: object, names: Sequence[tuple[str, ...]]) -> dict[Any, str]:
+def _named(graph: Graph, names: Sequence[tuple[str, ...]]) -> dict[Value, str]:
     """What the runtime calls each value of a function itself."""
     operations = adapter.operations_of(graph)
     assert len(operations) == len(names), "both read one file"
@@ -106,9 +109,9 @@ def _named(graph: object, names: Sequence[tuple[str, ...]]) -> dict[Any, str]:
     return found
 
 
-def _layers(graph: object, named: Mapping[object, str]) -> Iterator[Layer]:
+def _layers(graph: Graph, named: Mapping[Value, str]) -> Iterator[Layer]:
     """The layers that can be quantized, in their order."""
-    ends: set[Any] = set()
+    ends: set[Operation] = set()
     for operation in adapter.operations_of(graph):
         kind, operator = _kind(operation), adapter.plain_name(operation)
         if kind is None or operation in ends:
@@ -133,7 +136,7 @@ def _layers(graph: object, named: Mapping[object, str]) -> Iterator[Layer]:
         )
 
 
-def _kind(operation: Any) -> str | None:
+def _kind(operation: Operation) -> str | None:
     """What recipes call a layer that begins with this operator; None where none does."""
     operator = adapter.plain_name(operation)
     if operator in _CONVOLUTIONS:
@@ -145,7 +148,7 @@ def _kind(operation: Any) -> str | None:
     return "add" if operator == _ADD else _POOLS.get(operator)
 
 
-def _start(operation: Any, place: int) -> tuple[Any, int]:
+def _start(operation: Operation, place: int) -> tuple[Operation, int]:
     """Where a layer takes a value: in front of the padding with zeros that belongs to a convolution."""
     given = adapter.owner(operation.operands[place])
     if given is not None and adapter.plain_name(given) == "pad" and adapter.has_one_use(given.results[0]):
@@ -155,7 +158,7 @@ def _start(operation: Any, place: int) -> tuple[Any, int]:
     return operation, place
 
 
-def _next(operation: Any, kinds: Sequence[str]) -> Any:
+def _next(operation: Operation, kinds: Sequence[str]) -> Operation | None:
     """The operator of one of these kinds that alone reads a result, and nothing else but constants; None without."""
     result = operation.results[0]
     if not adapter.has_one_use(result):
@@ -167,7 +170,7 @@ def _next(operation: Any, kinds: Sequence[str]) -> Any:
     return user
 
 
-def _constant(value: object) -> Any:
+def _constant(value: Value) -> Operation | None:
     """The constant that a value is, maybe re-laid; None where it is computed."""
     made = adapter.owner(value)
     while made is not None and adapter.plain_name(made) in RELAYING:
@@ -175,20 +178,20 @@ def _constant(value: object) -> Any:
     return made if made is not None and adapter.plain_name(made) == "constant" else None
 
 
-def _weight(operation: Any) -> str | None:
+def _weight(operation: Operation) -> str | None:
     """The name of the weight that a layer computes with."""
     constant = _constant(operation.operands[1])
     return None if constant is None else adapter.resource_name(constant)
 
 
-def _concatenated(graph: object, named: Mapping[object, str]) -> Iterator[set[str]]:
+def _concatenated(graph: Graph, named: Mapping[Value, str]) -> Iterator[set[str]]:
     for operation in adapter.operations_of(graph):
         if adapter.plain_name(operation) == "concat":
             values = (*operation.operands, *operation.results)
             yield {named[value] for value in values if value in named}
 
 
-def _why_not(layer: Layer, named: Mapping[object, str], ranges: Mapping[str, Range]) -> str | None:
+def _why_not(layer: Layer, named: Mapping[Value, str], ranges: Mapping[str, Range]) -> str | None:
     """Why a layer stays as it is; None where it does not."""
     given = [operation.operands[place] for operation, place in layer.inputs]
     if any(_constant(value) is not None for value in given):
@@ -202,7 +205,7 @@ def _why_not(layer: Layer, named: Mapping[object, str], ranges: Mapping[str, Ran
 
 
 def _insert(
-    layers: Sequence[Layer], named: Mapping[object, str], ranges: Mapping[str, Range], *, symmetric: bool
+    layers: Sequence[Layer], named: Mapping[Value, str], ranges: Mapping[str, Range], *, symmetric: bool
 ) -> None:
     """Quantize what layers take and what they give to other operators.
 
@@ -210,7 +213,7 @@ def _insert(
     Result:  %q = quantize %x, …;  %d = dequantize %q, …;  %y = conv2d %d, %w, …;  the same behind %z
     """
     given = {layer.result for layer in layers if adapter.is_read(layer.result)}
-    readers: dict[Any, list[tuple[Any, int]]] = {value: list(adapter.uses(value)) for value in given}
+    readers: dict[Value, list[tuple[Operation, int]]] = {value: list(adapter.uses(value)) for value in given}
     for layer in layers:
         for operation, place in layer.inputs:
             readers.setdefault(operation.operands[place], []).append((operation, place))

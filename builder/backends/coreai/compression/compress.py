@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreai.child import call
@@ -20,6 +20,12 @@ from builder.spec.compression import (
     WeightCompression,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from builder.backends.coreai.compression.weights import Weight
+    from coreml_runtime.forms import Form
+
 _SECONDS = 3600.0
 
 
@@ -32,7 +38,7 @@ class Compressed:
     skipped: tuple[SkippedLayer, ...]
 
 
-Samples = Mapping[str, Sequence[Mapping[str, Any]]]
+Samples: TypeAlias = "Mapping[str, Sequence[Mapping[str, np.ndarray]]]"
 """By name of a step that calibrates, the inputs of the function."""
 
 
@@ -69,7 +75,7 @@ def run(asset: Path, folder: Path, steps: Mapping[str, ProgramCompression], samp
     return results
 
 
-def _weights(asset: Path) -> list[Any]:
+def _weights(asset: Path) -> list[Weight]:
     """The weights of a program without compressed ones."""
     from builder.backends.coreai import adapter
     from builder.backends.coreai.compression.weights import find_weights
@@ -79,7 +85,7 @@ def _weights(asset: Path) -> list[Any]:
         return find_weights(program)
 
 
-def _plain_forms(asset: Path) -> dict[str, Any]:
+def _plain_forms(asset: Path) -> dict[str, Form]:
     """By name of each weight, its values."""
     from builder.backends.coreai import adapter
     from builder.backends.coreai.compression.weights import find_weights
@@ -93,7 +99,7 @@ def _plain_forms(asset: Path) -> dict[str, Any]:
         }
 
 
-def _methods() -> Mapping[type[Any], Callable[..., Any]]:
+def _methods() -> Mapping[type[WeightCompression], Callable[..., Form | str]]:
     from builder.backends.coreai.compression.palettize import palettize
     from builder.backends.coreai.compression.prune import prune
     from builder.backends.coreai.compression.quantize import quantize
@@ -102,7 +108,7 @@ def _methods() -> Mapping[type[Any], Callable[..., Any]]:
 
 
 def _apply(
-    name: str, step: WeightCompression, weights: Sequence[Any], forms: dict[str, object]
+    name: str, step: WeightCompression, weights: Sequence[Weight], forms: dict[str, Form]
 ) -> tuple[list[str], list[SkippedLayer]]:
     """Give the chosen weights their new form; the names of those changed, and the others with the reason."""
     from builder.backends.coreml.compression.selection import select
@@ -112,7 +118,7 @@ def _apply(
     changed, skipped = [], []
     for weight in chosen:
         if weight.size <= step.weight_threshold:
-            found: Any = f"{weight.size} elements, and weight_threshold is {step.weight_threshold}"
+            found: Form | str = f"{weight.size} elements, and weight_threshold is {step.weight_threshold}"
         else:
             found = method(forms[weight.name], step, weight.channels)
         if isinstance(found, str):
@@ -142,7 +148,7 @@ def _nothing(
     )
 
 
-def _write(asset: Path, destination: Path, forms: Mapping[str, Any]) -> None:
+def _write(asset: Path, destination: Path, forms: Mapping[str, Form]) -> None:
     """The program with every weight in its form."""
     from builder.backends.coreai import adapter
     from builder.backends.coreai.compression.emit import emit

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from builder.backends.coreai import adapter
 from coreml_runtime.forms import Form, Palette, Scaled
 
+if TYPE_CHECKING:
+    from builder.backends.coreai.adapter import Operation, Value
 
-def emit(constant: Any, form: Form, name: str) -> None:
+
+def emit(constant: Operation, form: Form, name: str) -> None:
     """Replace a constant by what makes the same tensor from less; constants of it are named after it.
 
     Given:   %w = constant : tensor<8x3xf32>
@@ -22,7 +25,7 @@ def emit(constant: Any, form: Form, name: str) -> None:
         adapter.replace(constant, _make(like, form, name))
 
 
-def _make(like: object, form: Form, name: str) -> Any:
+def _make(like: Value, form: Form, name: str) -> Value:
     shape = adapter.shape_of(like)
     if form.mask is None:
         if form.palette is not None:
@@ -40,7 +43,7 @@ def _make(like: object, form: Form, name: str) -> Any:
     return adapter.spread(adapter.make_constant(form.dense[form.mask], f"{name}.values", like=like), mask)
 
 
-def _palette(palette: Palette, like: object, name: str, shape: tuple[int, ...]) -> Any:
+def _palette(palette: Palette, like: Value, name: str, shape: tuple[int, ...]) -> Value:
     indices = adapter.make_constant(palette.indices, f"{name}.indices", bits=palette.bits)
     if palette.integers is None:
         table = adapter.make_constant(palette.table, f"{name}.table", like=like)
@@ -62,7 +65,7 @@ def _palette(palette: Palette, like: object, name: str, shape: tuple[int, ...]) 
     return adapter.shift_scale(dense, scale, nothing, nothing, shape)
 
 
-def _shifted(data: object, scaled: Scaled, like: object, name: str, shape: tuple[int, ...]) -> Any:
+def _shifted(data: Value, scaled: Scaled, like: Value, name: str, shape: tuple[int, ...]) -> Value:
     scale = adapter.make_constant(scaled.scale, f"{name}.scale", like=like)
     if scaled.zero.any():
         zero = _integers(scaled, f"{name}.zero", scaled.zero)
@@ -76,5 +79,5 @@ def _shifted(data: object, scaled: Scaled, like: object, name: str, shape: tuple
     return adapter.shift_scale(data, scale, zero, shift, shape)
 
 
-def _integers(scaled: Scaled, name: str, values: object) -> Any:
+def _integers(scaled: Scaled, name: str, values: Value) -> Value:
     return adapter.make_constant(np.ascontiguousarray(values), name, bits=scaled.bits)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from builder.backends.coreai import adapter
 from builder.backends.coreai.modules import LEAST, STORAGE
+
+if TYPE_CHECKING:
+    from builder.backends.coreai.adapter import Program
 
 _PASSES_ON = ("transpose", "reshape", "cast", "expand_dims", "shrink_dims", "broadcast_in_dims")
 _AS_MIL = {
@@ -41,7 +45,7 @@ class Weight:
         return frozenset({self.name, self.name.removesuffix(".weight")})
 
 
-def find_weights(program: object) -> list[Weight]:
+def find_weights(program: Program) -> list[Weight]:
     """The weights of all functions, in the order of the program."""
     found = []
     for place, op in enumerate(adapter.constants(program)):

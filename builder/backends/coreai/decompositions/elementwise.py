@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 TORCHS = (
     ops.aten.div.Scalar_mode,
@@ -34,7 +37,7 @@ def _with_tensor(operator: Callable[..., Tensor]) -> Callable[[Tensor, float], T
     return lambda x, other: operator(x, ops.aten.full_like(x, other))
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.bitwise_and.Scalar: _with_tensor(ops.aten.bitwise_and.Tensor),
     ops.aten.bitwise_or.Scalar: _with_tensor(ops.aten.bitwise_or.Tensor),
     ops.aten.bitwise_xor.Scalar: _with_tensor(ops.aten.bitwise_xor.Tensor),

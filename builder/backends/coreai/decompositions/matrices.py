@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float, compute_mode: int | None) -> Any:  # noqa: ARG001 - aten's arguments
@@ -60,7 +63,7 @@ def _scale(size: int, normalization: int) -> float:
     return (1.0, 1 / math.sqrt(size), 1 / size)[normalization]
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._cdist_forward.default: cdist,
     ops.aten._fft_r2c.default: fft_r2c,
     ops.aten._fft_c2r.default: fft_c2r,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 TORCHS = (ops.aten.diagonal.default, ops.aten.diagonal_copy.default)
 
@@ -29,7 +32,7 @@ def as_strided(x: Tensor, size: Sequence[int], stride: Sequence[int], storage_of
     return torch.index_select(memory, 0, places.reshape(-1)).reshape(list(size))
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.as_strided.default: as_strided,
     ops.aten.as_strided_copy.default: as_strided,
 }

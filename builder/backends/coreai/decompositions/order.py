@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 
 def sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
@@ -29,7 +32,7 @@ def median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     return kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.sort.default: sort,
     ops.aten.kthvalue.default: kthvalue,
     ops.aten.median.dim: median,

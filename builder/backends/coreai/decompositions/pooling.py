@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, ops
 from torch._decomp import decomposition_table
 from torch.nn.functional import max_pool2d
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 
 def _windows(size: int, count: int) -> list[tuple[int, int]]:
@@ -73,7 +76,7 @@ def _three(given: Sequence[int]) -> tuple[int, ...]:
     return tuple(given) * 3 if len(given) == 1 else tuple(given)
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     ops.aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,
     ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d,

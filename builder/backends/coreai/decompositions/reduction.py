@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 TORCHS = (ops.aten._native_batch_norm_legit.no_stats,)
 
@@ -55,7 +58,7 @@ def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     return x
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.argmin.default: argmin,
     ops.aten.cumprod.default: cumprod,
     ops.aten.std.correction: std,

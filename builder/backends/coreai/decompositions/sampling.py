@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 TORCHS = (
     ops.aten.grid_sampler_2d.default,
@@ -58,7 +61,7 @@ def _triangle(distance: Tensor) -> Tensor:
     return (1 - distance.abs()).clamp(min=0)
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._upsample_bicubic2d_aa.default: partial(smooth_resize, _cubic),
     ops.aten._upsample_bilinear2d_aa.default: partial(smooth_resize, _triangle),
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, ops
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 _REDUCED = {"sum": "add", "prod": "multiply"}
 
@@ -65,7 +68,7 @@ def _fitting(src: Tensor, index: Tensor) -> Tensor:
     return src
 
 
-OURS: dict[Any, Callable[..., Any]] = {
+OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.scatter_add.default: scatter_add,
     ops.aten.scatter_reduce.two: scatter_reduce,
     ops.aten.index_add.default: index_add,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreai.decompositions import (
     elementwise,
@@ -16,7 +16,10 @@ from builder.backends.coreai.decompositions import (
     scattering,
 )
 
-OURS: dict[Any, Callable[..., Any]] = {
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
+
+OURS: dict[OpOverload, Callable[..., object]] = {
     **elementwise.OURS,
     **matrices.OURS,
     **memory.OURS,
@@ -28,11 +31,11 @@ OURS: dict[Any, Callable[..., Any]] = {
 }
 """Our own, by overload."""
 
-TORCHS: tuple[Any, ...] = (*elementwise.TORCHS, *memory.TORCHS, *reduction.TORCHS, *sampling.TORCHS)
+TORCHS: tuple[OpOverload, ...] = (*elementwise.TORCHS, *memory.TORCHS, *reduction.TORCHS, *sampling.TORCHS)
 """Those that torch has, and leaves out of the table for core ATen."""
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
+def decompositions() -> dict[OpOverload, Callable[..., object]]:
     """The table for `ExportedProgram.run_decompositions`."""
     from coreai_torch import get_decomp_table
     from torch._decomp import get_decompositions

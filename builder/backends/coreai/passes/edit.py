@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch._dispatch.python import enable_python_dispatcher
@@ -14,13 +14,16 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.utils._pytree import tree_map_only
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 _CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
 class Edit:
     """An exported program that is changed in place; what is new knows its `val`, as a conversion needs it."""
 
-    def __init__(self, program: Any) -> None:
+    def __init__(self, program: ExportedProgram) -> None:
         self.program = program
         self.graph = program.graph_module.graph
         self.signature = program.graph_signature
@@ -40,13 +43,13 @@ class Edit:
                 return node.meta["val"].fake_mode  # type: ignore[no-any-return] # torch says nothing of it
         return FakeTensorMode(allow_non_fake_inputs=True)
 
-    def calls(self, *targets: Any) -> Iterator[Node]:
+    def calls(self, *targets: object) -> Iterator[Node]:
         """The operators of these kinds in their order, or all; safe against changes of those already passed."""
         for node in list(self.graph.nodes):
             if node.op == "call_function" and (not targets or node.target in targets):
                 yield node
 
-    def value(self, node: Any) -> torch.Tensor | None:
+    def value(self, node: object) -> torch.Tensor | None:
         """What a parameter or constant holds; None for everything that is computed, given or a state."""
         target = self._targets.get(node.name) if isinstance(node, Node) else None
         if target is None:
@@ -93,12 +96,12 @@ class Edit:
         node.meta["val"] = self.fake(value)
         return node
 
-    def fake(self, value: torch.Tensor) -> Any:
+    def fake(self, value: torch.Tensor) -> torch.Tensor:
         """A tensor of that shape and type without values."""
         with self._mode:
             return torch.empty_like(value, device="cpu")
 
-    def before(self, node: Node, function: Callable[..., Any], *arguments: object, **named: object) -> Node:
+    def before(self, node: Node, function: Callable[..., object], *arguments: object, **named: object) -> Node:
         """A new operator in front of `node`, which it belongs to: the same module and line."""
         with self.graph.inserting_before(node):
             new: Node = self.graph.call_function(function, arguments, named)
@@ -136,7 +139,7 @@ class Edit:
         self.program.graph_module.recompile()
 
 
-def dtype_of(node: Any) -> torch.dtype | None:
+def dtype_of(node: object) -> torch.dtype | None:
     """The type of what a node gives, where that is one tensor."""
     value = node.meta.get("val") if isinstance(node, Node) else None
     return value.dtype if isinstance(value, torch.Tensor) else None

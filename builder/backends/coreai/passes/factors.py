@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import ops
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 _SUMS = {
     ops.aten.add.Tensor: 1,
@@ -17,7 +20,7 @@ _SUMS = {
 """By operator, the place of the argument that the factor belongs to."""
 
 
-def write_out_factors(program: Any) -> int:
+def write_out_factors(program: ExportedProgram) -> int:
     """Change the program, before its decomposition; returns how many sums had a factor.
 
     Given:   add(x, y, alpha=2)

@@ -139,7 +139,7 @@ def _declare(edit: Edit, node: Node, inputs: Types, states: Types) -> None:
     edit.rename_returned(node, cast)
 
 
-def _levels(edit: Edit, node: Node, value: Any) -> Node:
+def _levels(edit: Edit, node: Node, value: object) -> Node:
     """Levels of a picture as Core ML makes them of what the model gives: rounded, and within those of a byte."""
     rounded = edit.before(node, ops.aten.round.default, value)
     return edit.before(node, ops.aten.clamp.default, rounded, 0, 255)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from builder.spec.compression import QuantizeActivations
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Program
+    from coremltools.optimize.coreml import OptimizationConfig
 
 KINDS = ("conv", "linear", "add", "avg_pool", "max_pool")
 """The types of operators whose inputs and outputs coremltools quantizes."""
@@ -64,7 +65,9 @@ class ActivationStep:
                 f"compression {self.name} changed nothing: {message}", code="B0409", key=f"compression.{self.name}"
             )
 
-    def _config(self, operators: Iterable[Any], chosen: Sequence[Any], ranges: Mapping[str, Range]) -> Any:
+    def _config(
+        self, operators: Iterable[Operation], chosen: Sequence[Operation], ranges: Mapping[str, Range]
+    ) -> OptimizationConfig:
         """The configuration of the passes, in which every operator that stays as it is stands by name."""
         import coremltools.optimize.coreml as cto
 
@@ -122,7 +125,7 @@ def _why_not(op: Operation, ranges: Mapping[str, Range]) -> str | None:
     return None
 
 
-def _operators(program: Program) -> list[Any]:
+def _operators(program: Program) -> list[Operation]:
     """The operators of all functions; those in the blocks of cond and while_loop stay as they are."""
     return [op for function in program.functions.values() for op in function.operations]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.spec.compression import LinearQuantize
 
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 
-def linear_quantize_passes(step: LinearQuantize, *, further: bool) -> list[Any]:
+
+def linear_quantize_passes(step: LinearQuantize, *, further: bool) -> list[AbstractGraphPass]:
     """The passes of coremltools that quantize weights; `further`: also what earlier steps compressed.
 
     q = round(w / scale) + zero point, clipped to the dtype's range, for a scale that covers [-max, max] or [min, max].

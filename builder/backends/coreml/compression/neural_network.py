@@ -24,7 +24,7 @@ _LAYERS = frozenset(
 """Layers with matrices; the few values of the others, and all biases, stay in float32."""
 
 
-def compress_network(model: MLModel, step: Step, quantize: Callable[..., Any]) -> Any:
+def compress_network(model: MLModel, step: Step, quantize: Callable[..., MLModel]) -> MLModel:
     """A new model with the chosen layers' weights of `model` compressed; `quantize` is coremltools' quantize_weights.
 
     Raises ConversionError where the step names something unknown or changes nothing.
@@ -55,7 +55,7 @@ def compress_network(model: MLModel, step: Step, quantize: Callable[..., Any]) -
         return quantize(model, **_arguments(step), selector=_selector(frozenset(step.changed)))
 
 
-def _arguments(step: Step) -> Mapping[str, Any]:
+def _arguments(step: Step) -> Mapping[str, object]:
     match step.settings:
         case LinearQuantize() as given:
             return {"nbits": 8 if "8" in given.dtype else 4, "quantization_mode": given.mode}
@@ -69,13 +69,13 @@ def _selector(names: frozenset[str]) -> Any:
     from coremltools.models.neural_network.quantization_utils import QuantizedLayerSelector
 
     class Named(QuantizedLayerSelector):  # type: ignore[misc] # coremltools is untyped
-        def do_quantize(self, layer: Any, weight_param: str | None = None) -> bool:
+        def do_quantize(self, layer: Message, weight_param: str | None = None) -> bool:
             return layer.name in names and weight_param != "bias"
 
     return Named()
 
 
-def _network(spec: Any) -> Any:
+def _network(spec: Message) -> Message:
     return getattr(spec, spec.WhichOneof("Type"))
 
 

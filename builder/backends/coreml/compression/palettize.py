@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from builder.backends.coreml.compression.kmeans import cluster_values
 from builder.spec.compression import Palettize
 
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 
-def palettize_passes(step: Palettize, *, further: bool) -> list[Any]:
+LookupTable = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""From bits and values of a weight to the entries of its table, and the place in it of each value."""
+
+
+def palettize_passes(step: Palettize, *, further: bool) -> list[AbstractGraphPass]:
     """The passes of coremltools that palettize weights; `further`: also what earlier steps compressed."""
     import coremltools.optimize.coreml as cto
     from coremltools.optimize.coreml import _quantization_passes as passes
@@ -32,7 +38,7 @@ def palettize_passes(step: Palettize, *, further: bool) -> list[Any]:
     return [palettize]
 
 
-def lookup_table(original: Callable[..., Any]) -> Callable[..., Any]:
+def lookup_table(original: LookupTable) -> LookupTable:
     """Like coremltools' `_get_kmeans_lookup_table_and_weight`, with our k-means for tables of single values.
 
     Its own needs scikit-learn, or kmeans1d where that happens to be installed, and gives another table with each.
@@ -42,7 +48,7 @@ def lookup_table(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def find(
         nbits: int, weight: object, force_kmeans1d: bool = False, cluster_dim: int = 1, vector_axis: int | None = None
-    ) -> Any:
+    ) -> tuple[np.ndarray, np.ndarray]:
         if cluster_dim == 1:
             centers, indices = cluster_values(np.asarray(weight).reshape(-1), 1 << nbits)
             return np.pad(centers, (0, (1 << nbits) - len(centers))), indices

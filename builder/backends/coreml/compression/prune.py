@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from builder.spec.compression import Prune
 
+if TYPE_CHECKING:
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.optimize.coreml import OpCompressorConfig
 
-def prune_passes(step: Prune, *, further: bool) -> list[Any]:
+
+def prune_passes(step: Prune, *, further: bool) -> list[AbstractGraphPass]:
     """The passes of coremltools that prune weights; `further`: then those that earlier steps compressed, too.
 
     coremltools prunes either plain weights or compressed ones in one pass.
@@ -18,7 +22,7 @@ def prune_passes(step: Prune, *, further: bool) -> list[Any]:
     import coremltools.optimize.coreml as cto
     from coremltools.optimize.coreml import _quantization_passes as passes
 
-    config: Any
+    config: OpCompressorConfig
     if step.threshold is not None:
         config = cto.OpThresholdPrunerConfig(
             threshold=step.threshold,
@@ -41,7 +45,7 @@ def prune_passes(step: Prune, *, further: bool) -> list[Any]:
     return found
 
 
-def numpy_with_exact_percentiles() -> Any:
+def numpy_with_exact_percentiles() -> SimpleNamespace:
     """What coremltools' pruning knows as `np`, with percentiles in float64.
 
     Given half precision, numpy (2.3) computes the place of a percentile in half precision as well: of more than 2048
@@ -49,7 +53,7 @@ def numpy_with_exact_percentiles() -> Any:
     `target_sparsity` says. Delete this when coremltools prunes in a wider type.
     """
 
-    def percentile(values: object, share: float) -> Any:
+    def percentile(values: object, share: float) -> np.floating:
         return np.percentile(np.asarray(values, dtype=np.float64), share)
 
     return SimpleNamespace(**{**vars(np), "percentile": percentile})

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import SkippedLayer
 from builder.backends.coreml.compression.selection import select_weights
@@ -65,7 +65,7 @@ class Step:
         further = self.generation >= 18 and any(weight.is_compressed for weight in chosen)
         with self.progress.bar(f"compress {self.name}", len(chosen), unit="it") as advance, _messages() as messages:
 
-            def transform(op: Operation, original: Callable[[Any], None]) -> None:
+            def transform(op: Operation, original: Callable[[Operation], None]) -> None:
                 slots = slots_of(op)
                 messages.clear()
                 with _kept_where_unchanged(op):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from coremltools.converters.mil.mil import Operation, Program
+    from coremltools.converters.mil.mil import Operation, Program, Var
     from coremltools.models import MLModel
 
 Slot = tuple[str, str]
@@ -32,7 +32,7 @@ class Weight:
     op_types: frozenset[str]
     """The types of the operators that use it."""
     size: int
-    form: tuple[Any, ...]
+    form: tuple[Var | str, ...]
     """How it is stored: equal as long as nothing has compressed it further."""
 
     @property
@@ -48,7 +48,7 @@ class Weight:
 
 def find_weights(program: Program, names: Mapping[Slot, str]) -> list[Weight]:
     """The weights of all functions in the order of their first use; `names` are those given before."""
-    found: dict[int, Any] = {}
+    found: dict[int, Var] = {}
     uses: dict[int, list[tuple[Slot, str]]] = {}
     for op in _operators(program):
         for argument, variable in _constants(op):
@@ -66,7 +66,7 @@ def find_weights(program: Program, names: Mapping[Slot, str]) -> list[Weight]:
     ]
 
 
-def program_of(model: MLModel) -> Any:
+def program_of(model: MLModel) -> Program:
     """The MIL program of an ML program that coremltools has in memory, as compression gets it."""
     from coremltools.models.utils import _apply_graph_pass
 
@@ -82,7 +82,7 @@ def operators_of(program: Program) -> dict[str, frozenset[str]]:
     }
 
 
-def _name(variable: Any, slot: Slot) -> str:
+def _name(variable: Var, slot: Slot) -> str:
     """The constant's name; where coremltools made it by fusion, with what says more: where it is used."""
     name = str(variable.op.name)
     return f"{name} ({slot[1]} of {slot[0]})" if _FUSED.match(name) else name
@@ -102,7 +102,7 @@ def _slots(op: Operation) -> Iterator[Slot]:
                 yield from ((child.name, argument) for argument, value in _arguments(child) if value is output)
 
 
-def _operators(program: Program) -> Iterator[Any]:
+def _operators(program: Program) -> Iterator[Operation]:
     blocks = list(program.functions.values())
     while blocks:
         for op in blocks.pop(0).operations:
@@ -111,13 +111,13 @@ def _operators(program: Program) -> Iterator[Any]:
                 yield op
 
 
-def _arguments(op: Operation) -> Iterator[tuple[str, Any]]:
+def _arguments(op: Operation) -> Iterator[tuple[str, Var]]:
     for argument, value in op.inputs.items():
         for variable in value if isinstance(value, list | tuple) else (value,):
             yield argument, variable
 
 
-def _constants(op: Operation) -> Iterator[tuple[str, Any]]:
+def _constants(op: Operation) -> Iterator[tuple[str, Var]]:
     """The arguments of `op` that are weights."""
     from coremltools.converters.mil.mil import types
     from coremltools.converters.mil.mil.var import ListVar
@@ -132,7 +132,7 @@ def _constants(op: Operation) -> Iterator[tuple[str, Any]]:
             yield argument, variable
 
 
-def _form(variable: Any) -> Iterator[Any]:
+def _form(variable: Var) -> Iterator[Var | str]:
     """The operators that make a weight, the outermost first; the constants keep each other apart by identity."""
     if variable.op.op_type == "const":
         yield variable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
@@ -17,6 +17,9 @@ from builder.backends.coreml.lowerings.variables import (
     positive,
     zeros_like,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def copy(mb: Builder, x: Var, src: Var, non_blocking: bool = False) -> Var:
@@ -47,7 +50,7 @@ def diagonal(mb: Builder, x: Var, offset: int = 0, dim1: int = 0, dim2: int = 1)
     return mb.cast(x=taken, dtype="bool") if is_bool(x) else taken
 
 
-def _diagonal_places(x: Var, offset: int, dim1: int, dim2: int) -> Any:
+def _diagonal_places(x: Var, offset: int, dim1: int, dim2: int) -> np.ndarray:
     """Where the elements of a diagonal are among all of x."""
     import numpy as np
 
@@ -61,7 +64,7 @@ def diagonal_scatter(mb: Builder, x: Var, src: Var, offset: int = 0, dim1: int =
     return _at_places(mb, x, src, _diagonal_places(x, offset, dim1, dim2))
 
 
-def _at_places(mb: Builder, x: Var, src: Var, places: Any) -> Var:
+def _at_places(mb: Builder, x: Var, src: Var, places: np.ndarray) -> Var:
     """X with `src` at constant places among all its elements."""
     flat = mb.scatter(
         data=mb.reshape(x=_as_number(mb, x), shape=[-1]),
@@ -170,7 +173,7 @@ def _put_by_places(mb: Builder, x: Var, indices: Sequence[Any], values: Var, acc
     return mb.cast(x=back, dtype="bool") if is_bool(x) else back
 
 
-def _from_front(mb: Builder, index: Any, size: int, shape: Sequence[int]) -> Var:
+def _from_front(mb: Builder, index: Var | np.ndarray, size: int, shape: Sequence[int]) -> Var:
     """Indices counted from the front, of a common shape."""
     import numpy as np
 
@@ -182,11 +185,11 @@ def _from_front(mb: Builder, index: Any, size: int, shape: Sequence[int]) -> Var
     return _repeated(mb, from_front, shape)
 
 
-def _without_masks(indices: Sequence[Var]) -> list[Any]:
+def _without_masks(indices: Sequence[Var]) -> list[Var | np.ndarray | None]:
     """Constant masks as the places where they hold. Raises NotImplementedError for others."""
     import numpy as np
 
-    found: list[Any] = []
+    found: list[Var | np.ndarray | None] = []
     for index in indices:
         if index is None or not is_bool(index):
             found.append(index)
@@ -253,7 +256,7 @@ def assignments() -> Iterator[None]:
 
     assign = ops._translate_torch_tensor_assign
 
-    def assign_any(x: Var, updates: Var, *args: Any, name: str | None = None, **kwargs: Any) -> Var:
+    def assign_any(x: Var, updates: Var, *args: object, name: str | None = None, **kwargs: object) -> Var:
         named = {} if name is None else {"name": name}
         if 0 in updates.shape:
             return mb.identity(x=x, **named)

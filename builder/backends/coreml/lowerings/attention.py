@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.half_masks import MASKED
@@ -170,7 +169,7 @@ def _may_hide_rows(attn_mask: Var | None = None) -> bool:
     return is_bool(attn_mask) or _is_made_of_infinity(attn_mask, set())
 
 
-def _is_made_of_infinity(var: Var, seen: set[Any]) -> bool:
+def _is_made_of_infinity(var: Var, seen: set[Var]) -> bool:
     """Whether minus infinity is among the constants that a variable is made of; traces write it as -3.4e38."""
     import numpy as np
 

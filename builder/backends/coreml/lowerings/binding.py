@@ -5,15 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
-from builder.backends.coreml.lowerings.lowering import Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Constant, Lowering, Var
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.frontend.torch.converter import TranscriptionContext
+    from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRGraph, InternalTorchIRNode
+
 
 READ = "builder_outputs_read"
 """Under this name the nodes of an exported program keep which of their results are taken."""
 
 
-def run_lowering(lowering: Lowering, context: Any, node: Any) -> None:
+def run_lowering(lowering: Lowering, context: TranscriptionContext, node: InternalTorchIRNode) -> None:
     """Add the operators of `lowering` to the program, and its results under the names of the node's outputs."""
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
@@ -29,7 +34,7 @@ def run_lowering(lowering: Lowering, context: Any, node: Any) -> None:
         context.add(results, torch_name=node.name)
 
 
-def applies_to(lowering: Lowering, context: Any, node: Any) -> bool:
+def applies_to(lowering: Lowering, context: TranscriptionContext, node: InternalTorchIRNode) -> bool:
     """Whether the node is a case for `lowering`, where coremltools has a lowering of its own."""
     if lowering.applies is None:
         return True
@@ -40,14 +45,14 @@ def applies_to(lowering: Lowering, context: Any, node: Any) -> bool:
     return lowering.applies(**{name: value for name, value in given.items() if name in asked})
 
 
-def _second_is_read(context: Any, node: Any) -> bool:
+def _second_is_read(context: TranscriptionContext, node: InternalTorchIRNode) -> bool:
     """Whether anything takes the second result of an operator."""
     if node.meta is not None:
         return 1 in node.meta.get(READ, ())
     if len(node.outputs) < 2:
         return False
 
-    def reads(block: Any) -> bool:
+    def reads(block: InternalTorchIRGraph) -> bool:
         return any(
             node.outputs[1] in map(str, each.inputs) or any(map(reads, each.blocks)) for each in block.nodes
         ) or node.outputs[1] in map(str, block.outputs)
@@ -56,8 +61,13 @@ def _second_is_read(context: Any, node: Any) -> bool:
 
 
 def arguments(
-    function: Callable[..., Any], context: Any, node: Any, *, skip: int = 0, only: Collection[str] | None = None
-) -> dict[str, Any]:
+    function: Callable[..., object],
+    context: TranscriptionContext,
+    node: InternalTorchIRNode,
+    *,
+    skip: int = 0,
+    only: Collection[str] | None = None,
+) -> dict[str, Var | Constant]:
     """The node's arguments by the names of the function's parameters; those that are left out have its defaults.
 
     Keywords that the function does not take are refused, unless it takes any. With `only`, no others are looked up:
@@ -70,7 +80,7 @@ def arguments(
     takes_any = len(named) < len(parameters)
     known = {p.name for p in named}
     wanted = known if only is None else known & set(only)
-    given: dict[str, Any] = {
+    given: dict[str, Var] = {
         p.name: _get_bindings(context, [bound])[0]
         for p, bound in zip(named, node.inputs, strict=False)
         if p.name in wanted
@@ -94,15 +104,15 @@ _IRRELEVANT = {"device", "layout", "memory_format", "pin_memory", "non_blocking"
 
 
 @cache
-def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+def _parameters(function: Callable[..., object]) -> tuple[inspect.Parameter, ...]:
     return tuple(inspect.signature(function).parameters.values())
 
 
-def _as_wanted(parameter: inspect.Parameter, value: Any) -> Any:
+def _as_wanted(parameter: inspect.Parameter, value: Var) -> object:
     return value if "Var" in str(parameter.annotation) else constant(value)
 
 
-def constant(value: Var) -> Any:
+def constant(value: Var) -> Constant:
     """The Python value of a constant variable, of each in a list; a variable that is none stays."""
     import numpy as np
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Unused, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import as_float, complex_of, is_bool, is_complex, is_integer
 
 _COMPLEX_HALF, _COMPLEX, _BFLOAT16 = 8, (8, 9, 10), 15
@@ -18,15 +17,15 @@ _LEFT_OUT = object()
 def cast(
     mb: Builder,
     x: Var,
-    a: Any = _LEFT_OUT,
-    b: Any = _LEFT_OUT,
-    c: Any = _LEFT_OUT,
-    d: Any = _LEFT_OUT,
-    e: Any = _LEFT_OUT,
-    f: Any = _LEFT_OUT,
-    g: Any = _LEFT_OUT,
-    dtype: Any = None,
-    **_: Any,
+    a: Constant = _LEFT_OUT,
+    b: Constant = _LEFT_OUT,
+    c: Constant = _LEFT_OUT,
+    d: Constant = _LEFT_OUT,
+    e: Constant = _LEFT_OUT,
+    f: Constant = _LEFT_OUT,
+    g: Constant = _LEFT_OUT,
+    dtype: Constant = None,
+    **_: Unused,
 ) -> Var:
     """To complex numbers `x + 0i`, to narrow integers what their bits hold. Raises NotImplementedError for others."""
     number = _dtype((a, b, c, d, e, f, g), dtype)
@@ -51,7 +50,7 @@ def narrowed(mb: Builder, x: Var, bits: int, signed: bool) -> Var:
     return mb.sub(x=lowest, y=half) if half else lowest
 
 
-def _dtype(given: Sequence[Any], dtype: Any) -> int | None:
+def _dtype(given: Sequence[Constant], dtype: Constant) -> int | None:
     """The number by which torch knows the dtype that is asked for.
 
     `to(dtype, …)` has 3, 4, 6 or 7 arguments, `to(device, dtype, …)` has 5.
@@ -62,14 +61,14 @@ def _dtype(given: Sequence[Any], dtype: Any) -> int | None:
 
 
 def _is_beyond(
-    a: Any = _LEFT_OUT,
-    b: Any = _LEFT_OUT,
-    c: Any = _LEFT_OUT,
-    d: Any = _LEFT_OUT,
-    e: Any = _LEFT_OUT,
-    f: Any = _LEFT_OUT,
-    g: Any = _LEFT_OUT,
-    dtype: Any = None,
+    a: Constant = _LEFT_OUT,
+    b: Constant = _LEFT_OUT,
+    c: Constant = _LEFT_OUT,
+    d: Constant = _LEFT_OUT,
+    e: Constant = _LEFT_OUT,
+    f: Constant = _LEFT_OUT,
+    g: Constant = _LEFT_OUT,
+    dtype: Constant = None,
 ) -> bool:
     return _dtype((a, b, c, d, e, f, g), dtype) in (*_NARROW, *_COMPLEX, _BFLOAT16)
 

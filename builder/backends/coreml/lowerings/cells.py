@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Sizes, UpstreamBug, Var
 from builder.backends.coreml.lowerings.shape import open_chunks
 from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, promoted
 
@@ -52,8 +51,8 @@ def _linear(mb: Builder, x: Var, weight: Var, bias: Var | None) -> Var:
     return product if bias is None else mb.add(x=product, y=promoted(product, bias)[1])
 
 
-def _parts(mb: Builder, x: Var, count: int) -> Any:
-    return mb.split(x=x, num_splits=count, axis=-1)
+def _parts(mb: Builder, x: Var, count: int) -> tuple[Var, ...]:
+    return tuple(mb.split(x=x, num_splits=count, axis=-1))
 
 
 def unsafe_chunk(mb: Builder, x: Var, chunks: int, dim: int = 0) -> tuple[Var, ...]:
@@ -80,11 +79,11 @@ def _is_shape(x: Var) -> bool:
     return _is_variable(x) and x.op is not None and x.op.op_type == "shape"
 
 
-def _is_variable(x: Any) -> bool:
+def _is_variable(x: object) -> bool:
     return hasattr(x, "rank")
 
 
-def length(mb: Builder, x: Any) -> Any:
+def length(mb: Builder, x: Sizes) -> Var:
     """`len` of a list, or of a tensor along its first axis."""
     if isinstance(x, list | tuple):
         return mb.const(val=len(x))
@@ -92,7 +91,7 @@ def length(mb: Builder, x: Any) -> Any:
     return mb.squeeze(x=size, axes=[0])
 
 
-def contains(mb: Builder, items: Any, item: Var) -> Var:
+def contains(mb: Builder, items: Constant, item: Var) -> Var:
     """Whether a size is among numbers."""
     found = [mb.equal(x=item, y=int(each)) for each in items]
     whole = found[0] if found else mb.const(val=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from builder.backends.coreml.lowerings.elementwise import isinf
 from builder.backends.coreml.lowerings.flexible_sizes import is_open, pairs_so_far
 from builder.backends.coreml.lowerings.logarithms import log_of_sum
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Unused, Var
 from builder.backends.coreml.lowerings.variables import (
     all_axes,
     as_float,
@@ -48,7 +47,7 @@ def running_extreme(better: str, mb: Builder, x: Var, dim: int) -> tuple[Var, Va
     length, reach = sizes[axis], 1
     shape = [1] * x.rank
     shape[axis] = length
-    place: Any = np.broadcast_to(np.arange(length, dtype=np.int32).reshape(shape), sizes).copy()
+    place: Var = np.broadcast_to(np.arange(length, dtype=np.int32).reshape(shape), sizes).copy()
     x, place = mb.identity(x=x), mb.identity(x=place)
     while reach < length:
         parts = []
@@ -158,7 +157,9 @@ def isclose(mb: Builder, x: Var, other: Var, rtol: float = 1e-5, atol: float = 1
     return mb.logical_or(x=close, y=mb.logical_and(x=mb.not_equal(x=x, y=x), y=mb.not_equal(x=other, y=other)))
 
 
-def without_missing(mean: bool, mb: Builder, x: Var, dim: Axes = None, keepdim: bool = False, dtype: Any = None) -> Var:
+def without_missing(
+    mean: bool, mb: Builder, x: Var, dim: Axes = None, keepdim: bool = False, dtype: Unused = None
+) -> Var:
     """The sum, or the mean, of what is a number."""
     del dtype
     axes = all_axes(dim, x.rank)
@@ -242,7 +243,7 @@ def block_diag(mb: Builder, tensors: Sequence[Var]) -> Var:
     return mb.concat(values=rows, axis=0) if len(rows) > 1 else mb.identity(x=rows[0])
 
 
-def split_along(axis_of: Callable[[int], int], mb: Builder, x: Var, indices_or_sections: Any) -> tuple[Var, ...]:
+def split_along(axis_of: Callable[[int], int], mb: Builder, x: Var, indices_or_sections: Constant) -> tuple[Var, ...]:
     """Parts along one axis, of equal size or between indices."""
     from builder.backends.coreml.lowerings.shape import tensor_split
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.lowerings.torch_definitions import completed, unknown_definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch._ops import OpOverload
+    from torch.export import ExportedProgram
 
 _MOST_ROUNDS = 5
 """What an operator is made of may have no lowering either."""
@@ -32,7 +38,7 @@ def written_out(captured: CapturedProgram) -> CapturedProgram:
     return captured if program is captured.program else replace(captured, program=program)
 
 
-def decomposed(program: Any) -> Any:
+def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The exported program without the operators that torch defines by others; lowerings must be registered."""
     from torch._subclasses.fake_tensor import UnsupportedOperatorException
 
@@ -53,13 +59,16 @@ def decomposed(program: Any) -> Any:
     return program
 
 
-def _written_with(program: Any, table: Mapping[Any, Any]) -> Any:
+def _written_with(program: ExportedProgram, table: Mapping[OpOverload, Callable[..., object]]) -> ExportedProgram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what torch deprecates
-        return program.run_decompositions(dict(table))
+        written: ExportedProgram = program.run_decompositions(dict(table))
+        return written
 
 
-def _is_known(program: Any, operator: Any, table: Mapping[Any, Any]) -> bool:
+def _is_known(
+    program: ExportedProgram, operator: OpOverload, table: Mapping[OpOverload, Callable[..., object]]
+) -> bool:
     from torch._subclasses.fake_tensor import UnsupportedOperatorException
 
     try:
@@ -69,7 +78,7 @@ def _is_known(program: Any, operator: Any, table: Mapping[Any, Any]) -> bool:
     return True
 
 
-def _rename_like_words(program: Any) -> None:
+def _rename_like_words(program: ExportedProgram) -> None:
     """Give another name to what is called as a word among the arguments is: coremltools takes the word for it.
 
     Given:   %trunc = aten.trunc(%x);  %y = aten.div(%x, %z, rounding_mode="trunc")

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.lowering import Convert, Var
 from builder.backends.coreml.lowerings.operator_calls import possible_calls, without_out
 from builder.backends.coreml.lowerings.torch_definitions import (
     completed,
@@ -22,6 +22,14 @@ from builder.backends.coreml.lowerings.torch_definitions import (
     unknown_definitions,
 )
 from builder.backends.coreml.patches.apply import patched
+
+if TYPE_CHECKING:
+    import torch
+    from coremltools.converters.mil.frontend.torch.converter import TranscriptionContext
+    from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRNode
+    from torch._ops import OpOverload
+    from torch.fx import GraphModule, Node
+
 
 WHY = "torch defines it by others, which convert"
 DEFINED = " (as torch defines it)"
@@ -33,8 +41,6 @@ _ROUNDS = 5
 _NOT_TRIED = frozenset({"if", "loop", "constant", "getattr", "listconstruct", "tupleconstruct", "to", "detach"})
 """Parts of a program rather than operators, and casts, which definitions consist of."""
 
-Convert = Callable[[Any, Any], None]
-
 
 class _UndefinedError(NotImplementedError):
     """What torch writes an operator with has no lowering either."""
@@ -45,7 +51,7 @@ def definitions_tried(used: Counter[str]) -> Iterator[None]:
     """Within the block, convert what is refused by torch's own definition; refusals stay where that does not do."""
 
     def trying(original: Convert) -> Convert:
-        def convert(context: Any, node: Any) -> None:
+        def convert(context: TranscriptionContext, node: InternalTorchIRNode) -> None:
             node = without_out(node)
             try:
                 original(context, node)
@@ -82,7 +88,7 @@ def _without_half_made() -> None:
         op.enclosing_block = None
 
 
-def defined(context: Any, node: Any) -> Convert | None:
+def defined(context: TranscriptionContext, node: InternalTorchIRNode) -> Convert | None:
     """A lowering for this node alone, by the operators that torch makes of it; None where there is nothing new."""
     try:
         calls = possible_calls(context, node)
@@ -116,7 +122,7 @@ def _template(value: Any, leaves: list[Var]) -> Any:
     return value
 
 
-def _filled(value: Any, tensors: Sequence[Any]) -> Any:
+def _filled(value: Any, tensors: Sequence[object]) -> Any:
     if isinstance(value, dict):
         return {key: _filled(each, tensors) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -124,7 +130,7 @@ def _filled(value: Any, tensors: Sequence[Any]) -> Any:
     return tensors[value.index] if isinstance(value, _Place) else value
 
 
-def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
+def _written_out(operator: OpOverload, template: Any, leaves: Sequence[Var]) -> GraphModule | None:
     """The graph that torch makes of the operator for inputs of these sizes; None where it cannot.
 
     Raises nothing: whatever torch says of sizes that it does not know or of values that it wants to see, the refusal
@@ -135,11 +141,11 @@ def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    examples = [_example(each) for each in leaves]
-    if any(each is None for each in examples):
+    examples = [example for each in leaves if (example := _example(each)) is not None]
+    if len(examples) < len(leaves):
         return None
 
-    def call(*tensors: Any) -> Any:
+    def call(*tensors: object) -> tuple[object, ...]:
         args, kwargs = _filled(template, tensors)
         result = operator(*args, **kwargs)
         return tuple(result) if isinstance(result, list | tuple) else (result,)
@@ -152,7 +158,7 @@ def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
             warnings.simplefilter("ignore")
             fakes = [mode.from_tensor(each) for each in examples]
             core = core_aten_decompositions()
-            table: Mapping[Any, Any] = {operator: core[operator]} if operator in core else {}
+            table: Mapping[OpOverload, Callable[..., object]] = {operator: core[operator]} if operator in core else {}
             graph = make_fx(torch.func.functionalize(call), decomposition_table=table)(*fakes)
             for _ in range(_ROUNDS):
                 if not (table := unknown_definitions(graph, inner=operator)) and not _writes(graph):
@@ -167,16 +173,16 @@ def _written_out(operator: Any, template: Any, leaves: Sequence[Var]) -> Any:
     return graph
 
 
-def _writes(graph: Any) -> bool:
+def _writes(graph: GraphModule) -> bool:
     """Whether anything is written in place, as definitions do that are not torch's functional ones."""
     return any(node.op == "call_function" and _name(node).endswith("_") for node in graph.graph.nodes)
 
 
-def _name(node: Any) -> str:
+def _name(node: Node) -> str:
     return str(node.target).removeprefix("aten.").partition(".")[0]
 
 
-def _example(variable: Var) -> Any:
+def _example(variable: Var) -> torch.Tensor | None:
     """A tensor of a variable's sizes and dtype; None where the app chooses a size."""
     import torch
     from coremltools.converters.mil.mil import types
@@ -196,15 +202,17 @@ def _example(variable: Var) -> Any:
     return None if dtype is None else torch.zeros(tuple(variable.shape), dtype=dtype)
 
 
-def _is_itself(graph: Any, operator: Any) -> bool:
+def _is_itself(graph: GraphModule, operator: OpOverload) -> bool:
     return any(node.target is operator for node in graph.graph.nodes)
 
 
-def _is_within_definition(context: Any) -> bool:
+def _is_within_definition(context: TranscriptionContext) -> bool:
     return getattr(context, "_within_definition", False) is True
 
 
-def _convert_graph(context: Any, outer: Any, *, graph: Any, leaves: Sequence[Var]) -> None:
+def _convert_graph(
+    context: TranscriptionContext, outer: InternalTorchIRNode, *, graph: GraphModule, leaves: Sequence[Var]
+) -> None:
     """Convert torch's graph of one operator in its place, as nodes of an exported program."""
     from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRNode
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
@@ -235,7 +243,7 @@ def _convert_graph(context: Any, outer: Any, *, graph: Any, leaves: Sequence[Var
     _bind(context, outer, results)
 
 
-def _constant(tensor: Any) -> Var:
+def _constant(tensor: torch.Tensor) -> Var:
     import torch
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
@@ -244,7 +252,7 @@ def _constant(tensor: Any) -> Var:
     return mb.const(val=(tensor.float() if tensor.dtype == torch.float64 else tensor).numpy())
 
 
-def _bind(context: Any, node: Any, results: Sequence[Var]) -> None:
+def _bind(context: TranscriptionContext, node: InternalTorchIRNode, results: Sequence[Var]) -> None:
     """Give the results the names of the node's outputs; an exported program gives several one name."""
     if len(node.outputs) == len(results):
         for name, value in zip(node.outputs, results, strict=True):
@@ -266,7 +274,7 @@ def _registered(kind: str, lower: Convert) -> Iterator[None]:
         if before is not None:
             known[kind] = before
 
-    def once(context: Any, node: Any) -> None:
+    def once(context: TranscriptionContext, node: InternalTorchIRNode) -> None:
         restore()
         lower(context, node)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Unused, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, promoted
 
 _BROADCAST = "0123456789"
 """Letters of the axes that an ellipsis stands for, counted from the last."""
 
 
-def einsum(mb: Builder, equation: str, operands: Sequence[Var], path: Any = None) -> Var:
+def einsum(mb: Builder, equation: str, operands: Sequence[Var], path: Unused = None) -> Var:
     """The operands multiplied two by two, from the left; what neither the rest nor the result has is summed at once."""
     del path  # the order that torch would take
     operands = promoted(*operands)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from builder.backends.coreml.lowerings.logarithms import log_of_sum
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
@@ -290,7 +289,7 @@ _ALPHA = UpstreamBug(issue=2680, summary="ignores or refuses `alpha`", fixed_in=
 _INTEGER_QUOTIENT = UpstreamBug(issue=2734, summary="makes floats of quotients of integers", fixed_in="9.1.dev0")
 
 
-def _plain(**functions: Callable[..., Any]) -> tuple[Lowering, ...]:
+def _plain(**functions: Callable[..., Var | tuple[Var, ...]]) -> tuple[Lowering, ...]:
     return tuple(Lowering(operator=name, lower=function) for name, function in functions.items())
 
 

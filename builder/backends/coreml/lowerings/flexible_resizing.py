@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import reduce
 from numbers import Integral
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open, places_of, whole
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Size, Sizes, Var
 from builder.backends.coreml.lowerings.variables import is_float, promoted
 
 _LONGEST = 8192
@@ -23,9 +22,9 @@ _LONGEST = 8192
 def bilinear(
     mb: Builder,
     x: Var,
-    output_size: Any,
+    output_size: Sizes,
     align_corners: bool,
-    scale_factors: Any = None,
+    scale_factors: Constant = None,
     scales_w: float | None = None,
 ) -> Var:
     """Linear resizing of the last axes: `x[i] + w (x[i + 1] - x[i])`, i and w from exact fractions of integers."""
@@ -34,7 +33,9 @@ def bilinear(
     return x
 
 
-def nearest(mb: Builder, x: Var, output_size: Any, scale_factors: Any = None, scales_w: float | None = None) -> Var:
+def nearest(
+    mb: Builder, x: Var, output_size: Sizes, scale_factors: Constant = None, scales_w: float | None = None
+) -> Var:
     """Nearest neighbours: entry `floor(p * old / new)`."""
     for axis, (old, new, numerator, denominator) in _axes(mb, x, output_size, scale_factors, scales_w):
         places = mb.floor_div(x=mb.mul(x=places_of(mb, new), y=numerator), y=denominator)
@@ -44,7 +45,7 @@ def nearest(mb: Builder, x: Var, output_size: Any, scale_factors: Any = None, sc
 
 
 def nearest_exact(
-    mb: Builder, x: Var, output_size: Any, scale_factors: Any = None, scales_w: float | None = None
+    mb: Builder, x: Var, output_size: Sizes, scale_factors: Constant = None, scales_w: float | None = None
 ) -> Var:
     """Nearest neighbours of the middles: entry `floor((2 p + 1) old / (2 new))`."""
     for axis, (old, new, numerator, denominator) in _axes(mb, x, output_size, scale_factors, scales_w):
@@ -61,9 +62,9 @@ _A = -0.75
 def bicubic(
     mb: Builder,
     x: Var,
-    output_size: Any,
+    output_size: Sizes,
     align_corners: bool,
-    scale_factors: Any = None,
+    scale_factors: Constant = None,
     scales_w: float | None = None,
 ) -> Var:
     """Cubic resizing of the last two axes: four entries around each place, those outside as the one at the edge."""
@@ -104,12 +105,12 @@ def _odd(mb: Builder, places: Var) -> Var:
     return mb.add(x=mb.mul(x=places, y=2), y=1)
 
 
-Steps = tuple[Any, Any, Any, Any]
+Steps = tuple[Size, Size, Size, Size]
 """The old and the new size of an axis, and the step from one entry to the next as numerator and denominator."""
 
 
 def _axes(
-    mb: Builder, x: Var, output_size: Any, scale_factors: Any, scales_w: float | None
+    mb: Builder, x: Var, output_size: Sizes, scale_factors: Constant, scales_w: float | None
 ) -> Sequence[tuple[int, Steps]]:
     count = x.rank - 2
     given = scale_factors if isinstance(scale_factors, list) else [scale_factors, scales_w]
@@ -178,7 +179,11 @@ def _interpolated(mb: Builder, x: Var, axis: int, steps: Steps, *, align_corners
 
 
 def _is_open_resize(
-    x: Var, output_size: Any, align_corners: bool = False, scale_factors: Any = None, scales_w: float | None = None
+    x: Var,
+    output_size: Sizes,
+    align_corners: bool = False,
+    scale_factors: Constant = None,
+    scales_w: float | None = None,
 ) -> bool:
     """Whether a size is known to the app alone, or a factor does not give a whole size, or may not give one."""
     if is_open(output_size):
@@ -191,7 +196,7 @@ def _is_open_resize(
     return not align_corners and any(factor is not None and (size * float(factor)) % 1 for size, factor in pairs)
 
 
-def _is_open_nearest(x: Var, output_size: Any, scale_factors: Any = None, scales_w: float | None = None) -> bool:
+def _is_open_nearest(x: Var, output_size: Sizes, scale_factors: Constant = None, scales_w: float | None = None) -> bool:
     return _is_open_resize(x, output_size, False, scale_factors, scales_w)
 
 

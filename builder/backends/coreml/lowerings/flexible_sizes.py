@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Size, Unused, Var
 from builder.backends.coreml.lowerings.variables import is_float, numpy_dtype, positive, promoted
 
 
-def is_open(sizes: Any) -> bool:
+def is_open(sizes: object) -> bool:
     """Whether a list of sizes has one that only the app decides."""
     return isinstance(sizes, list | tuple) and any(not isinstance(size, Integral) for size in sizes)
 
 
-def pad_by_sizes(mb: Builder, x: Var, pad: Sequence[Any], mode: str, value: float) -> Var:
+def pad_by_sizes(mb: Builder, x: Var, pad: Sequence[Size], mode: str, value: float) -> Var:
     """Pad each axis by numbers that may be variables; a negative one cuts off.
 
     Given:   x (…, L, …), widths b and a
@@ -67,7 +66,7 @@ def _with_one_more(mb: Builder, x: Var, axis: int, value: float) -> Var:
     return mb.concat(values=promoted(x, entry), axis=axis)
 
 
-def places_of(mb: Builder, count: Any) -> Var:
+def places_of(mb: Builder, count: Size) -> Var:
     """The integers from 0 up to `count`."""
     return mb.range_1d(start=0, end=count, step=1)
 
@@ -83,7 +82,7 @@ def pairs_so_far(mb: Builder, x: Var, axis: int) -> tuple[Var, Var, Var]:
     return mb.expand_dims(x=x, axes=[axis]), mb.less_equal(x=each, y=upto), each
 
 
-def axis_size(mb: Builder, x: Var, axis: int) -> Any:
+def axis_size(mb: Builder, x: Var, axis: int) -> Size:
     """The size of an axis: a number, or a variable of rank 0."""
     size = x.shape[positive(axis, x.rank)]
     if isinstance(size, Integral):
@@ -91,7 +90,7 @@ def axis_size(mb: Builder, x: Var, axis: int) -> Any:
     return mb.squeeze(x=mb.slice_by_size(x=mb.shape(x=x), begin=[positive(axis, x.rank)], size=[1]), axes=[0])
 
 
-def whole(mb: Builder, size: Any) -> Any:
+def whole(mb: Builder, size: Size) -> Size:
     """A size as a number or as an int32 variable of rank 0."""
     if isinstance(size, Integral):
         return int(size)
@@ -101,13 +100,13 @@ def whole(mb: Builder, size: Any) -> Any:
 
 def linspace(
     mb: Builder,
-    start: Any,
-    end: Any,
-    steps: Any,
-    dtype: Any = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: Any = None,
+    start: Size,
+    end: Size,
+    steps: Size,
+    dtype: Unused = None,
+    layout: Unused = None,
+    device: Unused = None,
+    pin_memory: Unused = None,
 ) -> Var:
     """`steps` numbers from `start` to `end`, as many as a size says; one number is `start`."""
     import numpy as np
@@ -121,11 +120,11 @@ def linspace(
     return mb.add(x=mb.mul(x=mb.real_div(x=places, y=gaps), y=mb.sub(x=end, y=start)), y=start)
 
 
-def _is_counted(steps: Any) -> bool:
+def _is_counted(steps: Size) -> bool:
     return is_open([steps])
 
 
-def _vector(mb: Builder, size: Any) -> Any:
+def _vector(mb: Builder, size: Size) -> Var | list[int]:
     return [size] if isinstance(size, int) else mb.expand_dims(x=size, axes=[0])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import (
@@ -19,6 +19,9 @@ from builder.backends.coreml.lowerings.variables import (
     positive,
     slice_axis,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _BY_ROOT, _BY_SIZE = 1, 2
 """torch's `fft_norm_mode`; 0 is none."""
@@ -81,7 +84,7 @@ def _transformed(mb: Builder, pair: Pair, axis: int, normalization: int, *, forw
     return mb.add(x=a_cos, y=b_sin), mb.sub(x=b_cos, y=a_sin)
 
 
-def waves(size: int, rows: int, columns: int, normalization: int) -> tuple[Any, Any]:
+def waves(size: int, rows: int, columns: int, normalization: int) -> tuple[np.ndarray, np.ndarray]:
     """`cos(2π tk / size)` and `sin` of t < rows and k < columns, divided as the norm says; exact where tk is large."""
     import numpy as np
 
@@ -90,7 +93,7 @@ def waves(size: int, rows: int, columns: int, normalization: int) -> tuple[Any, 
     return np.cos(turns) / divisor, np.sin(turns) / divisor
 
 
-def times(mb: Builder, x: Var, axis: int, matrix: Any) -> Var:
+def times(mb: Builder, x: Var, axis: int, matrix: np.ndarray) -> Var:
     """Product of an axis with a constant matrix."""
     import numpy as np
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder
 
 if TYPE_CHECKING:
+    import numpy as np
     from coremltools.converters.mil.mil import Block, Operation, Program, Var
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 
 MASKED = 3e4
 """What stands for such a number: its exponential is 0, half precision holds it, and twice of it too."""
@@ -43,7 +45,7 @@ def finite_masks() -> Iterator[None]:
     cast = AbstractQuantizationPass.apply
     clamp = block_context_manager(_clamp)
 
-    def apply(self: Any, program: Program) -> None:
+    def apply(self: AbstractGraphPass, program: Program) -> None:
         if isinstance(self, FP16ComputePrecision):
             for function in program.functions.values():
                 clamp(function)
@@ -60,7 +62,7 @@ def _clamp(block: Block) -> None:
     import numpy as np
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
-    masks: set[Any] = set()
+    masks: set[Var] = set()
     for op in list(block.operations):
         for inner in op.blocks:
             _clamp(inner)
@@ -77,12 +79,14 @@ def _clamp(block: Block) -> None:
         _absorb(mb, block, masks)
 
 
-def _is_beyond(value: Any) -> Any:
+def _is_beyond(value: np.ndarray) -> np.ndarray:
     """Of a constant with numbers beyond 1e38 these, infinity too; else the finite ones beyond half precision."""
     import numpy as np
 
     size = np.abs(value)
-    return size >= _BEYOND if (size[np.isfinite(value)] >= _BEYOND).any() else (size > _LARGEST) & np.isfinite(value)
+    if (size[np.isfinite(value)] >= _BEYOND).any():
+        return np.asarray(size >= _BEYOND)
+    return np.asarray((size > _LARGEST) & np.isfinite(value))
 
 
 def _is_mask(op: Operation) -> bool:
@@ -108,7 +112,7 @@ def _is_filled_in(var: Var) -> bool:
     )
 
 
-def _is_attended(var: Var, seen: set[Any]) -> bool:
+def _is_attended(var: Var, seen: set[Var]) -> bool:
     """Whether a softmax takes the variable, moved and added to others at most."""
     seen.add(var)
     for op in var.child_ops:
@@ -121,9 +125,9 @@ def _is_attended(var: Var, seen: set[Any]) -> bool:
     return False
 
 
-def _absorb(mb: Builder, block: Block, masks: set[Any]) -> None:
+def _absorb(mb: Builder, block: Block, masks: set[Var]) -> None:
     """Let masks swallow what they are added to, in front of each softmax; `masks` grows by all that is made of them."""
-    hidden: dict[Any, Any] = {}
+    hidden: dict[tuple[Var, int], Var] = {}
     for op in list(block.operations):
         if op.op_type == "scaled_dot_product_attention" and op.attn_mask in masks:
             if not _leaves_something(op.attn_mask, -1):
@@ -158,7 +162,7 @@ def _average_hidden_rows(mb: Builder, block: Block, op: Operation) -> None:
     block.replace_uses_of_var_after_op(anchor_op=new.op, old_var=result, new_var=new)
 
 
-def _swallowed(mb: Builder, block: Block, op: Operation, conditions: list[Any]) -> Any:
+def _swallowed(mb: Builder, block: Block, op: Operation, conditions: list[Var]) -> Var:
     operations = list(block.operations)
     following = operations[operations.index(op) + 1]
     with mb.set_before_op(following):
@@ -168,7 +172,7 @@ def _swallowed(mb: Builder, block: Block, op: Operation, conditions: list[Any]) 
     return new
 
 
-def _leaves_something(mask: Any, sign: int) -> bool:
+def _leaves_something(mask: Var, sign: int) -> bool:
     """Whether a mask leaves an element of every row, as those of causal attention do: one that no input decides."""
     import numpy as np
 
@@ -178,13 +182,13 @@ def _leaves_something(mask: Any, sign: int) -> bool:
     return bool((value.min(axis=-1) < MASKED / 2).all())
 
 
-def _depends_on_input(var: Var, seen: set[Any]) -> bool:
+def _depends_on_input(var: Var, seen: set[Var]) -> bool:
     seen.add(var)
     if var.val is not None:
         return False
     return var.op is None or any(_depends_on_input(given, seen) for given in _inputs(var.op) if given not in seen)
 
 
-def _inputs(op: Operation) -> Iterator[Any]:
+def _inputs(op: Operation) -> Iterator[Var]:
     for value in op.inputs.values():
         yield from value if isinstance(value, list | tuple) else (value,)

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Var
 from builder.backends.coreml.lowerings.transposes import MOST, transposes
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Block, Operation, Program
+    from coremltools.converters.mil.mil.scope import ScopeInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Flat:
     shape: tuple[int, ...]
 
 
-Rewrite = Callable[[Builder, Any, Flat], Sequence[Flat]]
+Rewrite = Callable[[Builder, "Operation", Flat], Sequence[Flat]]
 """Takes an operator and its input x; returns its outputs."""
 
 
@@ -162,7 +163,7 @@ class _UnknownError(Exception):
     """An operator is left as it is; coremltools then says that its rank is too high."""
 
 
-def _pair(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat]:
+def _pair(mb: Builder, op: Operation, known: dict[Var, Flat]) -> Sequence[Flat]:
     """An operator of two tensors: neighbouring dimensions in which the same one is repeated are one.
 
     Given:   (2, 3, 4, 5, 6, 7) + (1, 1, 4, 5, 6, 1)
@@ -188,7 +189,7 @@ def _pair(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat]:
     return [_flat(mb, getattr(mb, op.op_type)(x=sides[0], y=sides[1]), shape)]
 
 
-def _matmul(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat]:
+def _matmul(mb: Builder, op: Operation, known: dict[Var, Flat]) -> Sequence[Flat]:
     """A product of matrices in many equal batches: (…, M, K) by (…, K, N) as (B, M, K) by (B, K, N)."""
     shapes = [_shape_of(var, known) for var in (op.x, op.y)]
     if shapes[0][:-2] != shapes[1][:-2]:
@@ -201,7 +202,7 @@ def _matmul(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat
     return [_flat(mb, product, op.outputs[0].shape)]
 
 
-def _shape_of(var: Var, known: dict[Any, Flat]) -> tuple[int, ...]:
+def _shape_of(var: Var, known: dict[Var, Flat]) -> tuple[int, ...]:
     return known[var].shape if var in known else tuple(var.shape)
 
 
@@ -216,8 +217,8 @@ def lower_high_ranks(block: Block) -> None:
     """
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
-    known: dict[Any, Flat] = {}
-    done: list[Any] = []
+    known: dict[Var, Flat] = {}
+    done: list[Operation] = []
     for op in list(block.operations):
         for inner in op.blocks:
             lower_high_ranks(inner)
@@ -238,14 +239,14 @@ def lower_high_ranks(block: Block) -> None:
         block.remove_ops([op])
 
 
-def _scopes(op: Operation) -> list[Any]:
+def _scopes(op: Operation) -> list[ScopeInfo]:
     """Where an operator comes from, for those that take its place."""
     from coremltools.converters.mil.mil.scope import ScopeInfo
 
     return [ScopeInfo(source=source, data=list(data)) for source, data in op.scopes.items() if data]
 
 
-def _rewritten(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[Flat]:
+def _rewritten(mb: Builder, op: Operation, known: dict[Var, Flat]) -> Sequence[Flat]:
     if op.op_type in _PAIRS:
         return _pair(mb, op, known)
     if op.op_type == "matmul":
@@ -256,7 +257,7 @@ def _rewritten(mb: Builder, op: Operation, known: dict[Any, Flat]) -> Sequence[F
     return _REWRITES[op.op_type](mb, op, x)
 
 
-def _replace(mb: Builder, op: Operation, results: Sequence[Flat], known: dict[Any, Flat]) -> None:
+def _replace(mb: Builder, op: Operation, results: Sequence[Flat], known: dict[Var, Flat]) -> None:
     """Remember results of many dimensions; give the others to those who use them."""
     for output, result in zip(op.outputs, results, strict=True):
         if output.rank > MOST:
@@ -277,7 +278,7 @@ def high_ranks_lowered() -> Iterator[None]:
     before = upstream.apply
     lower = block_context_manager(lower_high_ranks)
 
-    def apply(_: Any, program: Program) -> None:
+    def apply(_: object, program: Program) -> None:
         for function in program.functions.values():
             lower(function)
 

@@ -6,10 +6,9 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Unused, Var
 from builder.backends.coreml.lowerings.pooling import (
     Sizes,
     adaptive,
@@ -67,8 +66,8 @@ def _places(mb: Builder, x: Var, rows: Sequence[Sequence[Sequence[int]]], length
 
     dimensions = len(rows)
     lead = fixed_shape(x, "max pooling with indices")[: x.rank - dimensions]
-    best: Any = None
-    place: Any = None
+    best: Var = None
+    place: Var = None
     for offsets in itertools.product(*(range(len(axis[0])) for axis in rows)):
         value, where = x, np.zeros([1] * dimensions, dtype=np.int64)
         for axis, offset in enumerate(offsets):
@@ -86,7 +85,7 @@ def _places(mb: Builder, x: Var, rows: Sequence[Sequence[Sequence[int]]], length
     return place
 
 
-def max_unpool(dimensions: int, mb: Builder, x: Var, indices: Var, output_size: Sizes, *more: Any) -> Var:
+def max_unpool(dimensions: int, mb: Builder, x: Var, indices: Var, output_size: Sizes, *more: Unused) -> Var:
     """Values put where the maxima were in a picture of `output_size`, zeros elsewhere."""
     import numpy as np
 

@@ -8,21 +8,30 @@ from numbers import Integral
 from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open, places_of, whole
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.lowering import (
+    Builder,
+    Constant,
+    Lowering,
+    Size,
+    Sizes,
+    Unused,
+    UpstreamBug,
+    Var,
+)
 from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_bool, is_float, numpy_dtype
 
 
-def full_like(mb: Builder, x: Var, fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
+def full_like(mb: Builder, x: Var, fill_value: Constant, dtype: int | None = None, **_: Unused) -> Var:
     """`fill_value` everywhere."""
     return _filled(mb, list(x.shape) if _is_fixed(x.shape) else mb.shape(x=x), fill_value, _wanted(x, dtype))
 
 
-def new_full(mb: Builder, x: Var, size: Any, fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
+def new_full(mb: Builder, x: Var, size: Sizes, fill_value: Constant, dtype: int | None = None, **_: Unused) -> Var:
     """`fill_value` in the dtype of x, unless another one is asked for."""
     return _filled(mb, size, fill_value, _wanted(x, dtype))
 
 
-def _new(value: float, mb: Builder, x: Var, size: Any, dtype: int | None = None, **_: Any) -> Var:
+def _new(value: float, mb: Builder, x: Var, size: Sizes, dtype: int | None = None, **_: Unused) -> Var:
     return new_full(mb, x, size, value, dtype)
 
 
@@ -33,11 +42,11 @@ def _wanted(x: Var, dtype: int | None) -> Any:
     return numpy_dtype(x) if dtype is None else NUM_TO_NUMPY_DTYPE[dtype]
 
 
-def _is_fixed(size: Any) -> bool:
+def _is_fixed(size: Sizes) -> bool:
     return not hasattr(size, "rank") and all(isinstance(each, Integral) for each in size)
 
 
-def _filled(mb: Builder, size: Any, value: Any, wanted: Any) -> Var:
+def _filled(mb: Builder, size: Sizes, value: Constant, wanted: type) -> Var:
     """One value in all places; integers of every width have 32 bits."""
     import numpy as np
 
@@ -52,14 +61,14 @@ def _filled(mb: Builder, size: Any, value: Any, wanted: Any) -> Var:
     return mb.fill(shape=shape, value=wanted(value))
 
 
-def _joined(mb: Builder, sizes: Sequence[Any]) -> Var:
+def _joined(mb: Builder, sizes: Sequence[Size]) -> Var:
     """Numbers, some of which only the app knows, as one array."""
     rows = [[each] if not hasattr(each, "rank") else mb.expand_dims(x=each, axes=[0]) if each.rank == 0 else each
             for each in sizes]  # fmt: skip
     return mb.concat(values=rows, axis=0)
 
 
-def _always(value: float, mb: Builder, x: Var, dtype: int | None = None, **_: Any) -> Var:
+def _always(value: float, mb: Builder, x: Var, dtype: int | None = None, **_: Unused) -> Var:
     return full_like(mb, x, value, dtype)
 
 
@@ -68,7 +77,7 @@ def _is_other(x: Var, dtype: int | None = None) -> bool:
     return dtype is not None or not is_float(x)
 
 
-def full(mb: Builder, size: Any, fill_value: Any, dtype: int | None = None, **_: Any) -> Var:
+def full(mb: Builder, size: Sizes, fill_value: Constant, dtype: int | None = None, **_: Unused) -> Var:
     """A number without axes, or an array of integers, which need no dtype to be such."""
     from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
 
@@ -79,7 +88,7 @@ def full(mb: Builder, size: Any, fill_value: Any, dtype: int | None = None, **_:
     return mb.const(val=wanted(fill_value)) if _has_no_axes(size) else _filled(mb, size, fill_value, wanted)
 
 
-def _of_size(value: int, mb: Builder, size: Any, dtype: int | None = None, **_: Any) -> Var:
+def _of_size(value: int, mb: Builder, size: Sizes, dtype: int | None = None, **_: Unused) -> Var:
     """Zeros or ones of the dtype that is asked for; coremltools reads it where a trace has it alone."""
     return full(mb, size, float(value), dtype)
 
@@ -88,7 +97,7 @@ def _is_not_single(dtype: int | None = None) -> bool:
     return dtype not in (None, 6)  # torch's number of float32, which coremltools takes for granted
 
 
-def scalar_tensor(mb: Builder, x: Var, dtype: int | None = None, **_: Any) -> Var:
+def scalar_tensor(mb: Builder, x: Var, dtype: int | None = None, **_: Unused) -> Var:
     """A number without axes, in floats unless another dtype is asked for."""
     from coremltools.converters.mil.frontend.torch.ops import NUM_TO_NUMPY_DTYPE
 
@@ -102,14 +111,14 @@ _LEFT_OUT = object()
 
 def eye(
     mb: Builder,
-    n: Any,
-    a: Any = _LEFT_OUT,
-    b: Any = _LEFT_OUT,
-    c: Any = _LEFT_OUT,
-    d: Any = _LEFT_OUT,
-    e: Any = _LEFT_OUT,
+    n: Size,
+    a: Constant = _LEFT_OUT,
+    b: Constant = _LEFT_OUT,
+    c: Constant = _LEFT_OUT,
+    d: Constant = _LEFT_OUT,
+    e: Constant = _LEFT_OUT,
     dtype: int | None = None,
-    **_: Any,
+    **_: Unused,
 ) -> Var:
     """Ones on the diagonal. A trace has `eye(n, dtype, …)` of 5 arguments or `eye(n, m, dtype, …)` of 6."""
     import numpy as np
@@ -126,15 +135,15 @@ def eye(
     return mb.const(val=np.eye(n, columns, dtype=np.int32 if np.issubdtype(wanted, np.integer) else wanted))
 
 
-def _has_no_axes(size: Any) -> bool:
+def _has_no_axes(size: Sizes) -> bool:
     return isinstance(size, list) and not size
 
 
-def _is_number_or_whole(size: Any, fill_value: Any, dtype: int | None = None) -> bool:
+def _is_number_or_whole(size: Sizes, fill_value: Constant, dtype: int | None = None) -> bool:
     return _has_no_axes(size) or (dtype is None and isinstance(fill_value, int))
 
 
-def mean(mb: Builder, x: Var, dim: Any = None, keepdim: bool | None = None, dtype: Any = None) -> Var:
+def mean(mb: Builder, x: Var, dim: Constant = None, keepdim: bool | None = None, dtype: Unused = None) -> Var:
     """The mean of integers in floats; of `mean(x, dtype)` the only other argument is the dtype."""
     del dtype
     axes: Sequence[int] | int | None = None if keepdim is None and isinstance(dim, int) else dim

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from coremltools.converters.mil.frontend.torch.converter import TranscriptionContext
+    from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRNode
 
 Var = Any
 """A variable of a MIL program, `coremltools.converters.mil.mil.Var`; what is annotated so stays one."""
 
 Builder = Any
 """`coremltools.converters.mil.Builder`, always called `mb`, as coremltools itself does."""
+
+Size = Any
+"""The size of an axis: an `int`, or a variable of rank 0 where only the app knows it."""
+Sizes = Any
+"""A list of sizes, or a variable (N,) that holds them."""
+Constant = Any
+"""An argument of torch's that is a constant: a number, a text, None, or a list of such."""
+Unused: TypeAlias = object
+"""An argument of torch's that changes nothing in the result."""
+
+Convert: TypeAlias = "Callable[[TranscriptionContext, InternalTorchIRNode], None]"
+"""A lowering as coremltools has it: adds to the program what a node computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +50,7 @@ class Lowering:
 
     operator: str
     """The name by which coremltools looks it up: lower case, without `aten`, overloads kept (`var_mean.correction`)."""
-    lower: Callable[..., Any]
+    lower: Callable[..., Var | tuple[Var, ...]]
     """Takes `mb` and torch's own arguments, and returns one variable for each result.
 
     What is annotated `Var` (or a sequence of it) is a variable of the program; all else a constant as a Python value.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
@@ -13,6 +13,9 @@ from builder.backends.coreml.lowerings.variables import (
     selected,
     zeros_like,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def triu(mb: Builder, x: Var, diagonal: int = 0) -> Var:
@@ -44,13 +47,13 @@ def _left_of(mb: Builder, x: Var, *, lower: int, upper: int) -> Var:
     return mb.logical_and(x=x, y=kept) if is_bool(x) else mb.select(cond=kept, a=x, b=zeros_like(mb, x))
 
 
-def _all_true(x: Var) -> Any:
+def _all_true(x: Var) -> np.ndarray:
     import numpy as np
 
     return np.ones([fixed_size(x, axis, "a triangle") for axis in (-2, -1)], dtype=bool)
 
 
-def _chosen(mb: Builder, x: Var, kept: Any) -> Var:
+def _chosen(mb: Builder, x: Var, kept: np.ndarray) -> Var:
     import numpy as np
 
     if is_bool(x):

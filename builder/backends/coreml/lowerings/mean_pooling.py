@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.pooling import Sizes, each_axis
@@ -32,7 +31,7 @@ def avg_pool(
 
     kernels, paddings = each_axis(kernel_size, dimensions), each_axis(padding, dimensions)
     strides = each_axis(stride, dimensions) if stride else kernels
-    counts: Any = 1.0
+    counts = np.ones((), dtype=np.float64)
     x = as_float(x)
     for axis, (kernel, step, pad) in enumerate(zip(kernels, strides, paddings, strict=True)):
         length = fixed_size(x, axis - dimensions, "average pooling")

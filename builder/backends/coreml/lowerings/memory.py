@@ -8,7 +8,7 @@ where those follow the axes one by one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.views import (
     CHUNK,
@@ -24,6 +24,9 @@ from builder.backends.coreml.lowerings.views import (
     writes_in_place,
     writes_into_last,
 )
+
+if TYPE_CHECKING:
+    from builder.backends.coreml.lowerings.views import Graph
 
 _OVERWRITES = frozenset({"copy", "fill", "zero"})
 """What they give does not depend on what was there."""
@@ -52,7 +55,7 @@ class Root:
 class Memory:
     """What one graph does in its memory."""
 
-    def __init__(self, graph: Any, *, typed: bool = False) -> None:
+    def __init__(self, graph: Graph, *, typed: bool = False) -> None:
         """With `typed`, as a fresh trace is, an operator that shares memory or not has to say which."""
         self.roots: dict[int, Root] = {}
         self.views: dict[int, View] = {}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Sizes, Unused, UpstreamBug, Var
 from builder.backends.coreml.lowerings.statistics import normalized_by_spread, spread_and_root
 from builder.backends.coreml.lowerings.variables import is_constant, promoted
 
@@ -58,9 +57,9 @@ def native_group_norm(
     x: Var,
     weight: Var | None,
     bias: Var | None,
-    N: Any,  # noqa: N803 - torch's own names
-    C: Any,  # noqa: N803
-    HxW: Any,  # noqa: N803
+    N: Unused,  # noqa: N803 - torch's own names
+    C: Unused,  # noqa: N803
+    HxW: Unused,  # noqa: N803
     group: int,
     eps: float,
 ) -> tuple[Var, ...]:
@@ -69,11 +68,11 @@ def native_group_norm(
     return (group_norm(mb, x, group, weight, bias, eps), None, None)
 
 
-def _shape_of(mb: Builder, x: Var) -> Any:
+def _shape_of(mb: Builder, x: Var) -> Sizes:
     return list(x.shape) if all(isinstance(size, int) for size in x.shape) else mb.shape(x=x)
 
 
-def _grouped(mb: Builder, x: Var, groups: int) -> Any:
+def _grouped(mb: Builder, x: Var, groups: int) -> Sizes:
     """(N, groups, elements of a group)."""
     rest = x.shape[1:]
     if all(isinstance(size, int) for size in rest):
@@ -245,7 +244,15 @@ def native_batch_norm(
 
 
 def native_batch_norm_with_or_without(
-    mb: Builder, x: Var, weight: Var | None, bias: Var | None, a: Any, b: Any, c: Any, d: Any = None, e: Any = None
+    mb: Builder,
+    x: Var,
+    weight: Var | None,
+    bias: Var | None,
+    a: Constant,
+    b: Constant,
+    c: Constant,
+    d: Constant = None,
+    e: Constant = None,
 ) -> tuple[Var, Var, Var]:
     """As `native_batch_norm`; a trace has one name for both forms, of which one has no learnt statistics."""
     training, momentum, eps = (a, b, c) if e is None else (c, d, e)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.variables import fixed_size, slice_axis
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 
 def _if(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
@@ -40,7 +43,7 @@ def _loop(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribut
     def goes_on(index: Var, going: Var, *_: Var) -> Var:
         return going if trips is None else mb.logical_and(x=mb.less(x=index, y=trips), y=going)
 
-    def turn(index: Var, going: Var, *values: Var) -> tuple[Any, ...]:
+    def turn(index: Var, going: Var, *values: Var) -> tuple[Var, ...]:
         given = dict(zip((value.name for value in body.input), (index, going, *values), strict=True))
         still, *changed = _lowered(lowerer, body, given)
         return mb.add(x=index, y=1), _scalar(lowerer, node, still), *changed
@@ -56,7 +59,7 @@ _MOST_ROUNDS = 256
 """Rounds that are written one after the other; more make a program that takes minutes to convert."""
 
 
-def _written_out_loop(lowerer: OnnxLowerer, body: Any, trips: Var, condition: Var, values: Inputs) -> list[Var]:
+def _written_out_loop(lowerer: OnnxLowerer, body: GraphProto, trips: Var, condition: Var, values: Inputs) -> list[Var]:
     """A loop of as many rounds as a constant says, one after the other; what it collects is stacked."""
     if trips is None or trips.val is None or (condition is not None and condition.val is None):
         raise RuntimeError("a Loop that collects a result of every round needs a constant number of them")
@@ -119,7 +122,7 @@ def _for_each(attributes: Attributes, name: str, count: int) -> list[int]:
     return [int(value) for value in attributes.get(name) or [0] * count]
 
 
-def _lowered(lowerer: OnnxLowerer, graph: Any, given: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+def _lowered(lowerer: OnnxLowerer, graph: GraphProto, given: Mapping[str, Var] | None = None) -> tuple[Var, ...]:
     """The outputs of a graph inside a node, which sees the values around it."""
     import onnx
 

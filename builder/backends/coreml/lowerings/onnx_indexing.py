@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.lowering import Size, Var
 from builder.backends.coreml.lowerings.onnx_elementwise import as_numbers, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
@@ -47,7 +46,7 @@ def _gather_nd(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Att
     return _again(lowerer, node, x, lowerer.mb.gather_nd(x=as_numbers(lowerer, x), indices=indices, **how))
 
 
-def _from_start(lowerer: OnnxLowerer, indices: Var, size: Any) -> Var:
+def _from_start(lowerer: OnnxLowerer, indices: Var, size: Size) -> Var:
     """Indices from 0, of such that may count from the end; where the app decides the size, as they are."""
     import numpy as np
 

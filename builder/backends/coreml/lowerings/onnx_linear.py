@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import number
@@ -48,7 +47,7 @@ def _gemm(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribut
     return [mb.add(x=y, y=c, name=lowerer.fresh_name(node))]
 
 
-def _normalized(lowerer: OnnxLowerer, x: Var, axes: list[int], epsilon: float) -> tuple[Any, Any, Any]:
+def _normalized(lowerer: OnnxLowerer, x: Var, axes: list[int], epsilon: float) -> tuple[Var, Var, Var]:
     """(x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(variance + epsilon), over axes that are kept.
 
     Computed with x - mean divided by its largest value s where that is above 1: squares of what is 256 or more overflow

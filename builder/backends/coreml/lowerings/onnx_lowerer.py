@@ -9,7 +9,11 @@ from builder.backends.coreml.lowerings.lowering import Builder, Var
 from builder.model.sources.onnx_graph import graphs_in
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from types import ModuleType
+
+    import numpy as np
+    from onnx import GraphProto, ModelProto
+
 
 Node = Any
 """`onnx.NodeProto`; onnx has no types."""
@@ -23,20 +27,20 @@ class OnnxLowerer(Protocol):
     """What the conversion of one graph offers to lowerings."""
 
     mb: Builder
-    types: Any
+    types: ModuleType
     """`coremltools.converters.mil.mil.types`."""
 
     opset: int
     readers: Mapping[str, Sequence[tuple[Node, int]]]
     """By the name of a value the nodes that read it, and as which of their inputs."""
-    centred: dict[str, Any]
+    centred: dict[str, np.ndarray | None]
     """By the name of a quantized value that is held without its zero point, that zero point."""
     _values: dict[str, Var]
 
     def fresh_name(self, node: Node, suffix: str = "") -> str:
         """A name for the result of a node that nothing else in the program has."""
 
-    def make_const(self, name: str, array: Any) -> Var:
+    def make_const(self, name: str, array: np.ndarray) -> Var:
         """A constant of an array."""
 
     def bind(self, name: str, value: Var) -> None:
@@ -75,9 +79,9 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) 
         """`_values` are MIL variables by ONNX's names."""
 
         readers = readers_of(model)
-        centred: dict[str, Any] = {}  # noqa: RUF012 - of one model, as the class is
+        centred: dict[str, np.ndarray | None] = {}  # noqa: RUF012 - of one model, as the class is
 
-        def make_const(self, name: str, array: Any) -> Any:
+        def make_const(self, name: str, array: np.ndarray) -> Var:
             """A constant; every integer dtype as int32, every float dtype but half precision as float32."""
             return super().make_const(name, _plain(array))
 
@@ -97,7 +101,7 @@ def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) 
                 if name:
                     self._values[name] = self._in_range(node, name, value)
 
-        def _in_range(self, node: Node, name: str, value: Any) -> Any:
+        def _in_range(self, node: Node, name: str, value: Var) -> Var:
             kind = onnx.TensorProto.DataType.Name(dtypes.get(name, 0))
             if kind not in _BITS or node.op_type not in _WRAPPED or value.dtype != self.types.int32:
                 return value
@@ -142,7 +146,7 @@ def element_types(model: ModelProto) -> dict[str, int]:
     return found
 
 
-def refuse_large_integers(graph: Any) -> None:
+def refuse_large_integers(graph: GraphProto) -> None:
     """Raise RuntimeError for a constant beyond 32 bits that counts: Core ML's integers have 32."""
     import numpy as np
     import onnx
@@ -167,7 +171,7 @@ def refuse_large_integers(graph: Any) -> None:
                 )
 
 
-def _plain(array: Any) -> Any:
+def _plain(array: object) -> np.ndarray:
     import numpy as np
 
     array = np.asarray(array)
@@ -178,7 +182,7 @@ def _plain(array: Any) -> Any:
     return array
 
 
-def _attributes(node: Node) -> dict[str, Any]:
+def _attributes(node: Node) -> Attributes:
     from onnxsim import coreml_export
 
     return dict(coreml_export._node_attrs(node))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def _along(x: Var, values: Var, axis: int, block: int) -> Var:
@@ -72,7 +75,7 @@ def _dequantize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: At
     return [mb.mul(x=numbers, y=scales, name=lowerer.fresh_name(node))]
 
 
-def _left_of(zeros: Any, taken: Any) -> Any:
+def _left_of(zeros: np.ndarray | None, taken: np.ndarray | None) -> np.ndarray | None:
     """The zero point that a value still has, of which `taken` was never added; None for none."""
     import numpy as np
 
@@ -87,7 +90,7 @@ def _has_operator(kind: str) -> bool:
     return kind in ("INT8", "UINT8") and _has("iOS17")
 
 
-def _parameters(scales: Any, zeros: Any, kind: str) -> dict[str, Any]:
+def _parameters(scales: np.ndarray, zeros: np.ndarray | None, kind: str) -> dict[str, object]:
     """Scales and zero points of one axis, or of all values together, as `quantize` and `dequantize` take them."""
     import numpy as np
 
@@ -122,7 +125,9 @@ def _has(target: str) -> bool:
     return bool(is_current_opset_version_compatible_with(getattr(ct.target, target)))
 
 
-def _stored(values: Any, scales: Any, zeros: Any, dtype: str, name: str | None = None) -> Var:
+def _stored(
+    values: np.ndarray, scales: np.ndarray, zeros: np.ndarray | None, dtype: str, name: str | None = None
+) -> Var:
     """A `constexpr` operator: integers of `dtype`, with scales and zero points of the same rank or of rank 0."""
     import numpy as np
     from coremltools.converters.mil.frontend import _utils

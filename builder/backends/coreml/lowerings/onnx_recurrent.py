@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.lowering import Size, Var
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.packed import after_end, at_end, gru_layer, lstm_layer, reversed_by
 
@@ -35,7 +34,7 @@ class _Layer:
     recurrent: Var
     input_bias: Var
     state_bias: Var
-    states: tuple[Any, ...]
+    states: tuple[Var, ...]
     peephole: Var | None = None
 
 
@@ -58,7 +57,7 @@ def _recurrent(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attr
     return [y, *(mb.stack(values=final, axis=0, name=lowerer.fresh_name(node, "last")) for final in finals)]
 
 
-def _lengths(inputs: Inputs) -> Any | None:
+def _lengths(inputs: Inputs) -> Var | None:
     """The length of each sequence (B), None where all have every step."""
     given = inputs[4] if len(inputs) > 4 else None
     return None if given is None or (given.val is not None and all(given.val == inputs[0].shape[0])) else given
@@ -71,7 +70,7 @@ def _turned(lowerer: OnnxLowerer, node: Node, x: Var, lengths: Var | None) -> Va
     return lowerer.mb.reverse(x=x, axes=[0], name=lowerer.fresh_name(node, "reversed"))
 
 
-def _of_lengths(mb: Var, kind: str, x: Var, lengths: Var, layer: _Layer) -> tuple[Any, ...]:
+def _of_lengths(mb: Var, kind: str, x: Var, lengths: Var, layer: _Layer) -> tuple[Var, ...]:
     """As the steps of a kind, but with zeros after the end of each sequence, and the last states from there."""
     run, order = _WITH_LENGTHS[kind]
     weights = (layer.weight, layer.recurrent, layer.input_bias, layer.state_bias)
@@ -82,7 +81,7 @@ def _of_lengths(mb: Var, kind: str, x: Var, lengths: Var, layer: _Layer) -> tupl
     return mb.select(cond=ended, a=0.0, b=y), at_end(mb, y, lengths), *others
 
 
-def _lstm(mb: Var, _: Mapping[str, Any], name: str, x: Var, layer: _Layer) -> tuple[Any, ...]:
+def _lstm(mb: Var, _: Attributes, name: str, x: Var, layer: _Layer) -> tuple[Var, ...]:
     hidden, cell = (mb.squeeze(x=state, axes=[0]) for state in layer.states)
     arguments = _weights("LSTM", layer)
     if layer.peephole is not None:
@@ -90,7 +89,7 @@ def _lstm(mb: Var, _: Mapping[str, Any], name: str, x: Var, layer: _Layer) -> tu
     return tuple(mb.lstm(x=x, initial_h=hidden, initial_c=cell, output_sequence=True, name=name, **arguments))
 
 
-def _gru(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> tuple[Any, ...]:
+def _gru(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> tuple[Var, ...]:
     """Where the reset gate acts on the product with the state, Core ML has no operator before iOS 18 but a loop."""
     if not attributes.get("linear_before_reset", 0):
         hidden = mb.squeeze(x=layer.states[0], axes=[0])
@@ -103,7 +102,7 @@ def _gru(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> t
     return y, mb.squeeze(x=last, axes=[0])
 
 
-def _rnn(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> tuple[Any, ...]:
+def _rnn(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> tuple[Var, ...]:
     activation = _names(attributes.get("activations", ["Tanh"]))[0].lower()
     hidden = mb.squeeze(x=layer.states[0], axes=[0])
     return tuple(
@@ -113,7 +112,7 @@ def _rnn(mb: Var, attributes: Attributes, name: str, x: Var, layer: _Layer) -> t
 
 _WITH_LENGTHS = {"LSTM": (lstm_layer, (0, 2, 3, 1)), "GRU": (gru_layer, _TORCH_GRU)}
 """What knows lengths, and where torch's gates are in ONNX's order."""
-_STEPS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}
+_STEPS: Mapping[str, Callable[..., tuple[Var, ...]]] = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}
 
 
 def _refuse(kind: str, inputs: Inputs, attributes: Attributes) -> None:
@@ -160,7 +159,7 @@ def _layer(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, index: i
     )
 
 
-def _state(lowerer: OnnxLowerer, node: Node, given: Any, index: int, size: tuple[Any, int]) -> Var:
+def _state(lowerer: OnnxLowerer, node: Node, given: Var | None, index: int, size: tuple[Size, int]) -> Var:
     """The initial state of one direction, (1, B, H), of those of all, (D, B, H); zeros where there is none."""
     import numpy as np
 
@@ -180,7 +179,7 @@ def _state(lowerer: OnnxLowerer, node: Node, given: Any, index: int, size: tuple
     )
 
 
-def _weights(kind: str, layer: _Layer) -> dict[str, Any]:
+def _weights(kind: str, layer: _Layer) -> dict[str, Var]:
     """The arguments of Core ML's operator, whose bias is the sum of both."""
     return {
         "weight_ih": _in_order(layer.weight, _GATES[kind]),
@@ -197,7 +196,7 @@ def _in_order(gates: Var, order: Sequence[int]) -> Var:
     return np.concatenate([parts[index] for index in order])
 
 
-def _names(values: Sequence[Any]) -> list[str]:
+def _names(values: Sequence[object]) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 

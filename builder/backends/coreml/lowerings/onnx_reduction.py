@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import is_float, log, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 
-Reduce = Callable[[Any, Any, list[int], bool], Any]
+Reduce = Callable[["OnnxLowerer", Var, list[int], bool], Var]
 
 
 def constant(value: Var, what: str) -> Var:
@@ -106,7 +105,7 @@ def _logarithm_of_exponentials(lowerer: OnnxLowerer, x: Var, axes: list[int], ke
     return result if keep else mb.squeeze(x=result, axes=axes)
 
 
-def _exponentials(lowerer: OnnxLowerer, x: Var, axes: list[int]) -> tuple[Any, Any]:
+def _exponentials(lowerer: OnnxLowerer, x: Var, axes: list[int]) -> tuple[Var, Var]:
     """The largest values along the axes, which are finite, and the sum of exp(x - largest)."""
     mb = lowerer.mb
     largest = mb.reduce_max(x=x, axes=axes, keep_dims=True)
@@ -116,7 +115,7 @@ def _exponentials(lowerer: OnnxLowerer, x: Var, axes: list[int]) -> tuple[Any, A
 
 
 def _over_axis(
-    compute: Callable[..., Any],
+    compute: Callable[..., Var],
     lowerer: OnnxLowerer,
     node: Node,
     inputs: Inputs,

@@ -55,7 +55,7 @@ def _resize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attrib
     return [mb.identity(x=result, name=lowerer.fresh_name(node))]
 
 
-def _axes(x: Var, given: Sequence[Any], attributes: Attributes) -> dict[int, _Axis]:
+def _axes(x: Var, given: Sequence[Var | None], attributes: Attributes) -> dict[int, _Axis]:
     """The axes whose size or scale changes, by number."""
     region, scales, sizes = (
         None if value is None or 0 in value.shape else np.asarray(constant(value, "scales and sizes"))
@@ -177,7 +177,7 @@ def _weighted(lowerer: OnnxLowerer, x: Var, axis: int, matrix: Var) -> Var:
 
 def _own_operator(
     lowerer: OnnxLowerer, node: Node, x: Var, axes: Mapping[int, _Axis], attributes: Attributes
-) -> Any | None:
+) -> Var | None:
     """Core ML's operators for pictures: repeated places, and linear with half pixels or aligned corners."""
     if x.rank != 4 or not set(axes) <= {2, 3} or not axes or x.dtype == lowerer.types.int32:
         return None

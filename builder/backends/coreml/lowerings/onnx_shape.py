@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import pad_by_sizes
-from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.lowering import Size, Var
 from builder.backends.coreml.lowerings.onnx_elementwise import as_numbers, broadcast, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
@@ -200,7 +199,7 @@ def _pad(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribute
 _TORCH_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
-def _pad_by_sizes(lowerer: OnnxLowerer, node: Node, x: Var, given: Sequence[Any], mode: str) -> list[Var]:
+def _pad_by_sizes(lowerer: OnnxLowerer, node: Node, x: Var, given: Sequence[Var], mode: str) -> list[Var]:
     """By amounts that follow from sizes; those that are zero whatever the size leave their axes alone."""
     import numpy as np
 
@@ -208,12 +207,12 @@ def _pad_by_sizes(lowerer: OnnxLowerer, node: Node, x: Var, given: Sequence[Any]
     axes = list(range(x.rank)) if given[2] is None else [axis % x.rank for axis in integers(given[2], "axes")]
     value = constant(given[1], "the value to pad with") if given[1] is not None else 0
 
-    def amount(place: int) -> Any:
+    def amount(place: int) -> Size:
         if _is_zero(given[0], place):
             return 0
         return mb.squeeze(x=mb.slice_by_size(x=given[0], begin=[place], size=[1]), axes=[0])
 
-    pads: list[Any] = [0] * (2 * x.rank)  # torch begins with the last axis
+    pads: list[Size] = [0] * (2 * x.rank)  # torch begins with the last axis
     for place, axis in enumerate(axes):
         first = 2 * (x.rank - 1 - axis)
         pads[first : first + 2] = amount(place), amount(place + len(axes))

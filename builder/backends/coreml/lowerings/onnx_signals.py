@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.fourier import times, waves
 from builder.backends.coreml.lowerings.indexed_pooling import max_pool_with_places, max_unpool
-from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.lowering import Builder, Var
 from builder.backends.coreml.lowerings.onnx_elementwise import number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
 from builder.backends.coreml.lowerings.variables import as_float, fixed_shape, fixed_size, is_constant, slice_axis
 from builder.backends.coreml.lowerings.volumes import grid_sampler
 from builder.backends.coreml.lowerings.windows import col2im
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def _text(attributes: Attributes, name: str, otherwise: str) -> str:
@@ -43,7 +46,7 @@ def _cumprod(lowerer: OnnxLowerer, _: Node, inputs: Inputs, attributes: Attribut
     return [mb.reverse(x=x, axes=[axis]) if reverse else x]
 
 
-def _pair(mb: Any, x: Var) -> tuple[Var, Var | None]:
+def _pair(mb: Builder, x: Var) -> tuple[Var, Var | None]:
     """The parts of an array whose last axis has real numbers, or real and imaginary ones."""
     parts = [mb.squeeze(x=slice_axis(mb, x, -1, i, i + 1), axes=[-1]) for i in range(int(x.shape[-1]))]
     return parts[0], parts[1] if len(parts) > 1 else None
@@ -120,7 +123,7 @@ def _stft(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attribut
     return [mb.stack(values=parts, axis=3, name=lowerer.fresh_name(node))]
 
 
-def _stft_by_convolution(lowerer: OnnxLowerer, node: Node, signal: Var, kernels: Any, step: int) -> Var:
+def _stft_by_convolution(lowerer: OnnxLowerer, node: Node, signal: Var, kernels: np.ndarray, step: int) -> Var:
     """The same of a signal (N, L) of any length; `kernels` are (size, 2 bins), real parts before imaginary ones."""
     import numpy as np
 

@@ -6,9 +6,8 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Var
+from builder.backends.coreml.lowerings.lowering import Size, Var
 from builder.backends.coreml.lowerings.onnx_elementwise import is_float, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_shape import is_fixed
@@ -40,7 +39,7 @@ def _flat(pads: Sequence[tuple[int, int]]) -> list[int]:
     return [int(amount) for pair in pads for amount in pair]
 
 
-def _window(x: Var, kernel: Sequence[int], attributes: Attributes) -> dict[str, Any]:
+def _window(x: Var, kernel: Sequence[int], attributes: Attributes) -> dict[str, object]:
     """Strides, dilations and padding as MIL takes them."""
     count = len(kernel)
     pads = _flat(_pads(x, kernel, attributes))
@@ -152,7 +151,7 @@ def _pooled(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attribu
     return [_by_hand(kind, lowerer, x, kernel, strides, dilations, pads, attributes)]
 
 
-def _rest(size: Any, padding: int, kernel: int, stride: int, dilation: int, before: int) -> int:
+def _rest(size: Size, padding: int, kernel: int, stride: int, dilation: int, before: int) -> int:
     """What is missing at the end for one more window, of which at least one place is not a padding."""
     if not isinstance(size, int):
         raise RuntimeError("ceil_mode needs fixed sizes")
@@ -218,7 +217,7 @@ def _powers(
     return mb.mul(x=mb.pow(x=total, y=root), y=divisor)
 
 
-def _scaled_powers(lowerer: OnnxLowerer, x: Var, power: float) -> tuple[Any, Any]:
+def _scaled_powers(lowerer: OnnxLowerer, x: Var, power: float) -> tuple[Var, Var]:
     """(|x| / largest)^p and the largest of each channel: powers themselves may be beyond half precision."""
     mb = lowerer.mb
     largest = mb.reduce_max(x=mb.abs(x=x), axes=list(range(2, x.rank)), keep_dims=True)
@@ -237,7 +236,7 @@ def _slid(
     pair: tuple[int, int],
     counted: tuple[int, int],
     lowest: Var,
-) -> tuple[Any, Any]:
+) -> tuple[Var, Var]:
     """Combine the places of a window along one axis; `inside` counts those that are not padding, in the same way."""
     import numpy as np
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from builder.backends.coreml.lowerings.binding import constant
+from builder.backends.coreml.lowerings.lowering import Var
+
+if TYPE_CHECKING:
+    import torch
+    from coremltools.converters.mil.frontend.torch.converter import TranscriptionContext
+    from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRNode
+    from torch._ops import OpOverload
+
 
 CAPITALS = {"matrix_h": "matrix_H", "numpy_t": "numpy_T", "mh": "mH", "mt": "mT"}
 """Names that coremltools writes in small letters, as torch has them."""
 
-Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
+Call: TypeAlias = "tuple[OpOverload, tuple[object, ...], dict[str, object]]"
 """An overload of torch's operator, and its arguments: variables, tensors and Python values."""
 
 
-def possible_calls(context: Any, node: Any) -> list[Call]:
+def possible_calls(context: TranscriptionContext, node: InternalTorchIRNode) -> list[Call]:
     """The overloads that a node may call, those first that take a number for a number and not for a tensor."""
     import torch
     from coremltools.converters.mil.frontend.torch.ops import _get_bindings, _get_inputs
@@ -42,7 +50,7 @@ def possible_calls(context: Any, node: Any) -> list[Call]:
     return [call for _, call in sorted(found, key=lambda entry: entry[0])]
 
 
-def without_out(node: Any) -> Any:
+def without_out(node: InternalTorchIRNode) -> InternalTorchIRNode:
     """A node of a trace without the tensors that `out=` names, which are whatever it gives from then on.
 
     Where one of them is read by another name, the write is lost, and refused before.
@@ -65,11 +73,11 @@ def without_out(node: Any) -> Any:
     return plain
 
 
-def _is_number_as_tensor(argument: Any, value: Any) -> bool:
+def _is_number_as_tensor(argument: torch.Argument, value: Var) -> bool:
     return "Tensor" in str(argument.real_type) and getattr(value, "rank", 1) == 0 and value.val is not None
 
 
-def _fits(argument: Any, value: Any) -> bool:
+def _fits(argument: torch.Argument, value: Var) -> bool:
     """Whether a value can be one of an argument's type, as far as tensors, texts and lists are concerned."""
     kind, known = str(argument.real_type), constant(value)
     if any(name in kind for name in ("Device", "Layout", "MemoryFormat")):
@@ -87,11 +95,11 @@ def _fits(argument: Any, value: Any) -> bool:
     return isinstance(known, list) == ("List" in kind) or "List" in kind
 
 
-def _has_variable(known: Any) -> bool:
+def _has_variable(known: object) -> bool:
     return any(map(_has_variable, known)) if isinstance(known, list | tuple) else hasattr(known, "rank")
 
 
-def _value(argument: Any, value: Any) -> Any:
+def _value(argument: torch.Argument, value: Var) -> object:
     """What torch is given in the place of one argument."""
     from coremltools.converters.mil.frontend.torch.utils import NUM_TO_TORCH_DTYPE
 
@@ -104,7 +112,7 @@ def _value(argument: Any, value: Any) -> Any:
     return NUM_TO_TORCH_DTYPE[known] if "ScalarType" in kind and isinstance(known, int) else known
 
 
-def _tensor(value: Any) -> Any:
+def _tensor(value: Var) -> object:
     """A constant as a tensor; a variable stays one."""
     import numpy as np
     import torch

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Var
 from builder.backends.coreml.lowerings.reduction import bucketize
 from builder.backends.coreml.lowerings.sorting import sorted_stably
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, positive, promoted, slice_axis
@@ -37,7 +37,7 @@ def _at(mb: Builder, x: Var, dim: int, rank: Var | int, *, keepdim: bool) -> tup
     return value, place
 
 
-def median(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Any:
+def median(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Var | tuple[Var, Var]:
     """The lower of the two in the middle, along an axis with its place, or of all elements."""
     if dim is None:
         return median(mb, mb.reshape(x=x, shape=[-1]), 0)[0]
@@ -52,7 +52,7 @@ def _middle(size: int) -> int:
 
 
 def quantile(
-    mb: Builder, x: Var, q: Any, dim: int | None = None, keepdim: bool = False, interpolation: str = "linear"
+    mb: Builder, x: Var, q: Constant, dim: int | None = None, keepdim: bool = False, interpolation: str = "linear"
 ) -> Var:
     """Between the two values around the place `q * (size - 1)`; constant q alone, one number or several."""
     if interpolation != "linear" or not isinstance(q, float | int | list):

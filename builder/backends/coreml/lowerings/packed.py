@@ -9,9 +9,12 @@ too, and an LSTM's cell, or a GRU's state, stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _SHUT = 1e4
 _GATES = (0, 1, 3, 2)
@@ -88,7 +91,7 @@ def gru(
     return x, h
 
 
-Layer = Callable[[Builder, Var, Var, Sequence[Var], Sequence[Any]], Sequence[Var]]
+Layer = Callable[[Builder, Var, Var, Sequence[Var], "Sequence[np.ndarray]"], Sequence[Var]]
 """One layer in one direction: takes x (S, B, I), where it has ended (S, B, 1), first states (B, H) and weights.
 
 It gives (S, B, H) and the last states but that which is also returned at each step.
@@ -101,7 +104,7 @@ def _layers(
     data: Var,
     lengths: Var,
     states: Sequence[Var],
-    weights: Sequence[Sequence[Any]],
+    weights: Sequence[Sequence[np.ndarray]],
     directions: int,
 ) -> tuple[Var, ...]:
     """All layers, each on the results of the one before: (S, B, D * H), and each last state of all (L * D, B, H)."""
@@ -136,7 +139,7 @@ def at_end(mb: Builder, y: Var, lengths: Var) -> Var:
     return mb.gather_nd(x=y, indices=mb.stack(values=[mb.sub(x=lengths, y=1), batch], axis=1))
 
 
-def lstm_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
+def lstm_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[np.ndarray]) -> tuple[Var, ...]:
     """A `Layer` by weights in torch's order; its cell stays where the flag is 1."""
     import numpy as np
 
@@ -154,7 +157,7 @@ def lstm_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: S
     return y, c
 
 
-def gru_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[Any]) -> tuple[Var, ...]:
+def gru_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Sequence[np.ndarray]) -> tuple[Var, ...]:
     """A `Layer` by weights in torch's order; its state stays where the flag is 1.
 
     Torch's reset gate acts on the product with the state, for which Core ML has a loop and no operator.
@@ -172,14 +175,14 @@ def gru_layer(mb: Builder, x: Var, flag: Var, states: Sequence[Var], weights: Se
     return (y,)
 
 
-def _shut(weight: Any, gates: Sequence[float]) -> Any:
+def _shut(weight: np.ndarray, gates: Sequence[float]) -> np.ndarray:
     """The weights (G * H, 1) of the flag, one value for each of G gates."""
     import numpy as np
 
     return np.repeat(np.asarray(gates, dtype=weight.dtype), weight.shape[0] // len(gates))[:, None]
 
 
-def _by_direction(weights: Sequence[Var], has_biases: bool, shape: tuple[int, int]) -> list[list[Any]]:
+def _by_direction(weights: Sequence[Var], has_biases: bool, shape: tuple[int, int]) -> list[list[np.ndarray]]:
     """The values of all weights, those of each direction of each layer together."""
     if any(weight.val is None for weight in weights):  # Core ML's operators take constants only
         raise NotImplementedError("a recurrent layer whose weights are computed is not converted")
@@ -215,7 +218,7 @@ def _state(mb: Builder, given: Var, number: int, batch: int, hidden: int) -> Var
     return mb.squeeze(x=mb.slice_by_size(x=given, begin=begin, size=size), axes=[0])
 
 
-def _in_order(gates: Any) -> Any:
+def _in_order(gates: np.ndarray) -> np.ndarray:
     """Weights or biases of the four gates, (4 * H, …), in MIL's order."""
     import numpy as np
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Literal
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open, pad_by_sizes
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, is_float, numpy_dtype, promoted, take
 
-_NUMPY: dict[str, Any] = {"reflect": "reflect", "replicate": "edge"}
+_NUMPY: dict[str, Literal["reflect", "edge"]] = {"reflect": "reflect", "replicate": "edge"}
 """numpy's names of torch's modes."""
 
 
@@ -74,7 +74,7 @@ def _joined_with_constants(mb: Builder, x: Var, added: Sequence[int], value: flo
     return x
 
 
-def _concatenated(mb: Builder, parts: Sequence[Any], axis: int, of_booleans: bool) -> Var:
+def _concatenated(mb: Builder, parts: Sequence[Var], axis: int, of_booleans: bool) -> Var:
     if not of_booleans:
         return mb.concat(values=list(parts), axis=axis)
     whole = [mb.cast(x=part, dtype="int32") for part in parts]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Size, Var
 from builder.backends.coreml.lowerings.variables import fixed_size, slice_axis, take
 
 Sizes = Sequence[int] | int | None
@@ -21,6 +20,8 @@ def adaptive(mb: Builder, x: Var, output_size: Sizes, operator: str, dimensions:
     reduced = getattr(mb, operator)
     sizes = [None] * dimensions if output_size is None else each_axis(output_size, dimensions)
     for axis, size in zip(range(-dimensions, 0), sizes, strict=True):
+        if hasattr(size, "rank") and getattr(size, "sym_val", None) == x.shape[axis]:
+            continue
         if hasattr(size, "rank"):
             raise NotImplementedError("adaptive pooling to a size that only the app decides is not converted")
         if size is None or size == x.shape[axis]:
@@ -31,7 +32,7 @@ def adaptive(mb: Builder, x: Var, output_size: Sizes, operator: str, dimensions:
     return x
 
 
-def _windows(mb: Builder, length: Any, count: int) -> list[tuple[Any, Any]]:
+def _windows(mb: Builder, length: Size, count: int) -> list[tuple[Size, Size]]:
     if isinstance(length, int):
         return [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
     begins = [0, *(mb.floor_div(x=mb.mul(x=length, y=i), y=count) for i in range(1, count))]
@@ -75,7 +76,7 @@ def dilated_max_pool(
     return x
 
 
-def each_axis(given: Sizes, count: int) -> list[Any]:
+def each_axis(given: Sizes, count: int) -> list[int]:
     """A number for each axis, of one for all or a list."""
     values = [given] if isinstance(given, int) else list(given or [])
     return values * count if len(values) == 1 else values

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Unused, Var
 from builder.backends.coreml.lowerings.variables import as_float, promoted
 
 
 def fake_quantize(
-    mb: Builder, x: Var, scale: Any, zero_point: Any, quant_min: int, quant_max: int, shape: list[int] | None = None
+    mb: Builder,
+    x: Var,
+    scale: Constant,
+    zero_point: Constant,
+    quant_min: int,
+    quant_max: int,
+    shape: list[int] | None = None,
 ) -> Var:
     """`(clamp(round(x / scale) + zero_point, quant_min, quant_max) - zero_point) * scale` (FakeQuantizeCore.cpp).
 
@@ -31,7 +35,7 @@ def fake_quantize(
 
 
 def fake_quantize_channels(
-    mb: Builder, x: Var, scale: Any, zero_point: Any, axis: int, quant_min: int, quant_max: int
+    mb: Builder, x: Var, scale: Constant, zero_point: Constant, axis: int, quant_min: int, quant_max: int
 ) -> Var:
     """The same with a scale and a zero point for each entry of an axis."""
     shape = [1] * x.rank
@@ -42,12 +46,12 @@ def fake_quantize_channels(
 def fused_fake_quantize(
     mb: Builder,
     x: Var,
-    observer_on: Any,
-    fake_quant_on: Any,
-    running_min: Any,
-    running_max: Any,
-    scale: Any,
-    zero_point: Any,
+    observer_on: Constant,
+    fake_quant_on: Constant,
+    running_min: Unused,
+    running_max: Unused,
+    scale: Constant,
+    zero_point: Constant,
     averaging_const: float,
     quant_min: int,
     quant_max: int,

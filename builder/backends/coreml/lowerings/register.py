@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import UsedLowering
 from builder.backends.coreml.lowerings.binding import applies_to, run_lowering
 from builder.backends.coreml.lowerings.definitions import DEFINED, WHY, definitions_tried
-from builder.backends.coreml.lowerings.lowering import Lowering
+from builder.backends.coreml.lowerings.lowering import Convert, Lowering
 from builder.backends.coreml.lowerings.table import LOWERINGS
 
-Convert = Callable[[Any, Any], None]
-"""A lowering of coremltools: takes the context and the node."""
+if TYPE_CHECKING:
+    from coremltools.converters.mil.frontend.torch.converter import TranscriptionContext
+    from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRNode
 
 
 @contextmanager
@@ -68,7 +69,13 @@ def replaces_upstream(lowering: Lowering) -> bool:
     return Version(version("coremltools")) < Version(lowering.wrong.fixed_in)
 
 
-def _convert(lowering: Lowering, upstream: Convert | None, used: Counter[str], context: Any, node: Any) -> None:
+def _convert(
+    lowering: Lowering,
+    upstream: Convert | None,
+    used: Counter[str],
+    context: TranscriptionContext,
+    node: InternalTorchIRNode,
+) -> None:
     if upstream is not None and not applies_to(lowering, context, node):
         upstream(context, node)
         return

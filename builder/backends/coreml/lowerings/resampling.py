@@ -9,20 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.flexible_resizing import bicubic, nearest_exact
 from builder.backends.coreml.lowerings.flexible_sizes import is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Size, Sizes, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import fixed_shape, is_constant, take
 
-Resize = Callable[..., Any]
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+Resize = Callable[..., "torch.Tensor"]
 """Takes `align_corners` where there is such an argument, then (1, N, L), the new size and the scale along the axis;
 returns (1, N, new size)."""
 
 
 def _resized(
-    mb: Builder, x: Var, output_size: Any, factors: Sequence[float | None], weights: Callable[..., Any]
+    mb: Builder, x: Var, output_size: Sizes, factors: Sequence[float | None], weights: Callable[..., np.ndarray]
 ) -> Var:
     sizes = fixed_shape(x, "resizing")
     count = len(factors)
@@ -34,7 +39,7 @@ def _resized(
     return x
 
 
-def _new_size(old: int, given: Any, factor: float | None) -> int:
+def _new_size(old: int, given: Size | None, factor: float | None) -> int:
     if given is not None:
         if is_constant(given):
             given = int(given.val)
@@ -46,7 +51,7 @@ def _new_size(old: int, given: Any, factor: float | None) -> int:
     return math.floor(old * factor)
 
 
-def _along(mb: Builder, x: Var, axis: int, matrix: Any) -> Var:
+def _along(mb: Builder, x: Var, axis: int, matrix: np.ndarray) -> Var:
     """(…, L, …) times (new, L) along one axis; nearest neighbours, of which a row has but one, are picked instead."""
     import numpy as np
 
@@ -67,7 +72,7 @@ def _along(mb: Builder, x: Var, axis: int, matrix: Any) -> Var:
     return mb.reshape(x=resized, shape=[*sizes[:axis], matrix.shape[0], *sizes[axis + 1 :]])
 
 
-def _answer(function: Callable[..., Any], old: int, new: int, factor: float | None) -> Any:
+def _answer(function: Resize, old: int, new: int, factor: float | None) -> np.ndarray:
     """What `function` makes of the identity along one axis: (new, old) as float32."""
     import torch
 
@@ -75,32 +80,35 @@ def _answer(function: Callable[..., Any], old: int, new: int, factor: float | No
     return function(identity, new, factor)[0].T.float().numpy()
 
 
-def _cubic(operator: str, align_corners: bool, x: Any, size: int, factor: float | None) -> Any:
+def _cubic(operator: str, align_corners: bool, x: torch.Tensor, size: int, factor: float | None) -> torch.Tensor:
     """Along the width: with a width of 1, torch 2.13 smooths the height wrongly."""
     import torch
 
     resize = getattr(torch.ops.aten, operator)
-    return resize(x.unsqueeze(-2), [1, size], align_corners, None, factor).squeeze(-2)
+    resized: torch.Tensor = resize(x.unsqueeze(-2), [1, size], align_corners, None, factor).squeeze(-2)
+    return resized
 
 
-def _smooth(align_corners: bool, x: Any, size: int, factor: float | None) -> Any:
+def _smooth(align_corners: bool, x: torch.Tensor, size: int, factor: float | None) -> torch.Tensor:
     """With antialiasing: along the width, as the cubic one."""
     return _cubic("_upsample_bilinear2d_aa", align_corners, x, size, factor)
 
 
-def _linear(align_corners: bool, x: Any, size: int, factor: float | None) -> Any:
+def _linear(align_corners: bool, x: torch.Tensor, size: int, factor: float | None) -> torch.Tensor:
     import torch
 
-    return torch.ops.aten.upsample_linear1d(x, [size], align_corners, factor)
+    resized: torch.Tensor = torch.ops.aten.upsample_linear1d(x, [size], align_corners, factor)
+    return resized
 
 
-def _nearest(operator: str, x: Any, size: int, factor: float | None) -> Any:
+def _nearest(operator: str, x: torch.Tensor, size: int, factor: float | None) -> torch.Tensor:
     import torch
 
-    return getattr(torch.ops.aten, operator)(x, [size], factor)
+    resized: torch.Tensor = getattr(torch.ops.aten, operator)(x, [size], factor)
+    return resized
 
 
-def _factors(given: Sequence[Any], count: int) -> list[float | None]:
+def _factors(given: Sequence[Constant], count: int) -> list[float | None]:
     """The scale of each axis: given one by one, as a list, or not at all."""
     first = given[0] if given else None
     values = list(first) if isinstance(first, list) else list(given)
@@ -109,12 +117,12 @@ def _factors(given: Sequence[Any], count: int) -> list[float | None]:
 
 def _with_corners(
     count: int,
-    answer: Callable[..., Any],
+    answer: Resize,
     mb: Builder,
     x: Var,
-    output_size: Any,
+    output_size: Sizes,
     align_corners: bool,
-    scale_factors: Any = None,
+    scale_factors: Constant = None,
     scales_w: float | None = None,
     scales_more: float | None = None,
 ) -> Var:
@@ -126,11 +134,11 @@ def _with_corners(
 
 def _without_corners(
     count: int,
-    answer: Callable[..., Any],
+    answer: Resize,
     mb: Builder,
     x: Var,
-    output_size: Any,
-    scale_factors: Any = None,
+    output_size: Sizes,
+    scale_factors: Constant = None,
     scales_w: float | None = None,
     scales_more: float | None = None,
 ) -> Var:
@@ -145,7 +153,7 @@ def _where_open(flexible: Callable[..., Var] | None, fixed: Callable[..., Var]) 
         return fixed
 
     @wraps(fixed)
-    def lower(mb: Builder, x: Var, output_size: Any, *more: Any, **named: Any) -> Var:
+    def lower(mb: Builder, x: Var, output_size: Sizes, *more: Constant, **named: Constant) -> Var:
         is_flexible = is_open(output_size) or is_open(x.shape[2:])
         return (flexible if is_flexible else fixed)(mb, x, output_size, *more, **named)
 

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Size, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     dtype_name,
     fixed_shape,
@@ -28,7 +27,7 @@ def narrow(mb: Builder, x: Var, dim: int, start: int, length: int) -> Var:
     return slice_axis(mb, x, dim, start, start + length if start + length else None)
 
 
-def _starts_at_the_end(start: Any) -> bool:
+def _starts_at_the_end(start: object) -> bool:
     return isinstance(start, int) and start < 0
 
 
@@ -39,7 +38,7 @@ def swapaxes(mb: Builder, x: Var, axis0: int, axis1: int) -> Var:
     return mb.transpose(x=x, perm=order)
 
 
-def movedim(mb: Builder, x: Var, source: Any, destination: Any) -> Var:
+def movedim(mb: Builder, x: Var, source: Constant, destination: Constant) -> Var:
     """X with the axes `source` at the places `destination`, the others in their order."""
     sources, places = ([axes] if isinstance(axes, int) else list(axes) for axes in (source, destination))
     sources, places = ([positive(axis, x.rank) for axis in axes] for axes in (sources, places))
@@ -165,7 +164,7 @@ def ravel(mb: Builder, x: Var) -> Var:
     return mb.reshape(x=x, shape=[-1])
 
 
-def tensor_split(mb: Builder, x: Var, indices_or_sections: Any, dim: int = 0) -> tuple[Var, ...]:
+def tensor_split(mb: Builder, x: Var, indices_or_sections: Constant, dim: int = 0) -> tuple[Var, ...]:
     """Parts of nearly equal size, or between indices."""
     if hasattr(indices_or_sections, "rank"):
         raise NotImplementedError("tensor_split at places that the input decides gives sizes that depend on values")
@@ -199,16 +198,16 @@ def open_chunks(mb: Builder, x: Var, count: int, dim: int) -> tuple[Var, ...]:
     return tuple(slice_axis(mb, x, dim, *edges) for edges in pairwise([None, *inner, None]))
 
 
-def split_with_sizes(mb: Builder, x: Var, split_sizes: Sequence[Any], dim: int = 0) -> tuple[Var, ...]:
+def split_with_sizes(mb: Builder, x: Var, split_sizes: Sequence[Size], dim: int = 0) -> tuple[Var, ...]:
     """Parts whose sizes follow from sizes that the app chooses."""
-    edges: list[Any] = [0]
+    edges: list[Size] = [0]
     for size in split_sizes:
         begin = edges[-1]
         edges.append(begin + size if isinstance(begin, int) and isinstance(size, int) else mb.add(x=begin, y=size))
     return tuple(slice_axis(mb, x, dim, *each) for each in pairwise(edges))
 
 
-def _are_open(split_sizes: Any) -> bool:
+def _are_open(split_sizes: Constant) -> bool:
     return is_open(split_sizes)
 
 

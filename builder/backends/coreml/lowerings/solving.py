@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.matrices import det, inverse
 from builder.backends.coreml.lowerings.variables import as_float, dtype_name, fixed_shape, fixed_size, positive
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def solve(mb: Builder, a: Var, b: Var, left: bool = True, check_errors: bool = False) -> Var:
@@ -110,7 +113,7 @@ def index_reduce(mb: Builder, x: Var, dim: int, index: Var, source: Var, reduce:
     axis, sizes = positive(dim, x.rank), fixed_shape(x, "index_reduce")
     index = _from_the_front(mb, index, sizes[axis])
 
-    def put_rows(data: Any, rows: Any, mode: str) -> Var:
+    def put_rows(data: Var | np.ndarray, rows: Var | np.ndarray, mode: str) -> Var:
         return mb.scatter(data=data, indices=index, updates=rows, axis=axis, mode=mode)
 
     if not include_self:
@@ -120,7 +123,7 @@ def index_reduce(mb: Builder, x: Var, dim: int, index: Var, source: Var, reduce:
     if reduce != "mean":
         return result
     ones = np.ones(fixed_shape(source, "index_reduce"), dtype=np.float32)
-    counts: Any = np.ones(sizes, dtype=np.float32)
+    counts: Var = np.ones(sizes, dtype=np.float32)
     counts = counts if include_self else put_rows(counts, 0 * ones, "update")
     return mb.real_div(x=result, y=mb.maximum(x=put_rows(counts, ones, "add"), y=1.0))
 

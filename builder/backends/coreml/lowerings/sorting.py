@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open, places_of, whole
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Size, Var
 from builder.backends.coreml.lowerings.variables import (
     as_float,
     dtype_name,
@@ -32,7 +32,7 @@ def sorted_stably(mb: Builder, x: Var, dim: int, *, descending: bool) -> tuple[V
         return mb.identity(x=x), mb.mul(x=mb.cast(x=x, dtype="int32"), y=0)
     axis, truths = positive(dim, x.rank), is_bool(x)
     x = mb.cast(x=x, dtype="int32") if truths else x
-    length: Any = x.shape[axis]
+    length: Size = x.shape[axis]
     if isinstance(length, int) and length > _LONGEST:
         raise NotImplementedError(f"a stable sort of more than {_LONGEST} values is not converted")
     places = mb.argsort(x=x, axis=axis, ascending=not descending)
@@ -49,7 +49,13 @@ def sorted_stably(mb: Builder, x: Var, dim: int, *, descending: bool) -> tuple[V
 
 
 def sort(
-    mb: Builder, x: Var, a: Any = None, b: Any = None, c: Any = None, dim: Any = None, descending: Any = None
+    mb: Builder,
+    x: Var,
+    a: Constant = None,
+    b: Constant = None,
+    c: Constant = None,
+    dim: Constant = None,
+    descending: Constant = None,
 ) -> tuple[Var, Var]:
     """`sort(x, stable, dim, descending)` of a trace, where three arguments are the other form's."""
     del a, dim, descending
@@ -65,13 +71,19 @@ def sort_stable(
 
 
 def argsort(
-    mb: Builder, x: Var, a: Any = None, b: Any = None, c: Any = None, dim: Any = None, descending: Any = None
+    mb: Builder,
+    x: Var,
+    a: Constant = None,
+    b: Constant = None,
+    c: Constant = None,
+    dim: Constant = None,
+    descending: Constant = None,
 ) -> Var:
     """Where the values in order come from."""
     return sort(mb, x, a, b, c, dim, descending)[1]
 
 
-def _has_stable(c: Any = None) -> bool:
+def _has_stable(c: Constant = None) -> bool:
     return c is not None
 
 
@@ -121,7 +133,7 @@ def histc(mb: Builder, x: Var, bins: int = 100, min: float = 0.0, max: float = 0
         span, equal = promoted(mb.sub(x=high, y=low), mb.cast(x=mb.equal(x=low, y=high), dtype="fp32"))
         x = mb.add(x=mb.sub(x=x, y=low), y=mb.mul(x=equal, y=0.5))
         span = mb.add(x=span, y=equal)
-        edges: Any = mb.mul(x=span, y=shares.astype(np.float32))
+        edges: Var = mb.mul(x=span, y=shares.astype(np.float32))
     else:
         edges = (float(min) * (1 - shares) + float(max) * shares).astype(np.float32)
     reached = mb.cast(x=mb.greater_equal(x=x, y=edges), dtype="int32")
@@ -132,7 +144,7 @@ def histc(mb: Builder, x: Var, bins: int = 100, min: float = 0.0, max: float = 0
     return mb.cast(x=mb.sub(x=slice_axis(mb, counts, 0, 0, bins), y=after), dtype="fp32")
 
 
-def nanmedian(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Any:
+def nanmedian(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Var | tuple[Var, Var]:
     """The lower of the two in the middle of what is a number, along an axis with its place, or of all elements."""
     import numpy as np
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import all_axes, as_float, fixed_size, promoted
@@ -44,7 +43,7 @@ def _moments(mb: Builder, x: Var, dim: Axes, correction: float, *, root: bool, k
     return mb.squeeze(x=result, axes=axes), mb.squeeze(x=mean, axes=axes)
 
 
-def _factor(mb: Builder, x: Var, axes: Sequence[int], correction: float) -> Any:
+def _factor(mb: Builder, x: Var, axes: Sequence[int], correction: float) -> Var | float:
     """`N / (N - correction)` as `1 + correction / (N - correction)`, which half precision holds for every N."""
     sizes = [x.shape[axis] for axis in axes]
     if all(isinstance(size, int) for size in sizes):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.lowerings.binding import READ
 from builder.backends.coreml.lowerings.casts import NO_COMPLEX_HALF
 from builder.backends.coreml.lowerings.operator_calls import CAPITALS
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule, Node
 
 _UNFIT = ("corrcoef.default", "cov.default", "gru.input", "lstm.input", "rnn_relu.input", "rnn_tanh.input")
 """Operators whose definition asks for values, which nothing has while a program is written, or has a copy of a cell
@@ -18,7 +23,7 @@ _BETTER_DEFINED = tuple(f"fft_{way}fft{many}" for way in ("", "i", "r", "ir") fo
 """Operators whose definition converts in every case, and coremltools' own lowering in some."""
 
 
-def kind_of_node(node: Any) -> str:
+def kind_of_node(node: Node) -> str:
     """The name by which coremltools looks up a node of an exported program."""
     from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
 
@@ -43,7 +48,9 @@ def has_definition(kind: str) -> bool:
     return any(each in decomposition_table or each.has_kernel_for_dispatch_key(composite) for each in overloads)
 
 
-def unknown_definitions(program: Any, *, inner: Any = None) -> Mapping[Any, Callable[..., Any]]:
+def unknown_definitions(
+    program: ExportedProgram | GraphModule, *, inner: OpOverload | None = None
+) -> Mapping[OpOverload, Callable[..., object]]:
     """Torch's definitions of the operators of a program that have no lowering, or are `inner`."""
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
@@ -66,7 +73,7 @@ def unknown_definitions(program: Any, *, inner: Any = None) -> Mapping[Any, Call
     return found
 
 
-def completed(module: Any) -> None:
+def completed(module: GraphModule) -> None:
     """Write a graph module as coremltools and our lowerings need it; it is changed in place."""
     without_complex_casts(module)
     _without_prims(module)
@@ -76,7 +83,7 @@ def completed(module: Any) -> None:
     module.recompile()
 
 
-def _without_prims(module: Any) -> None:
+def _without_prims(module: GraphModule) -> None:
     """Let operators of torch's references be those of the same name that everybody calls, on numbers of one dtype."""
     import torch
 
@@ -93,7 +100,7 @@ def _without_prims(module: Any) -> None:
                 node.target = getattr(packet, overload)
 
 
-def without_complex_casts(module: Any) -> None:
+def without_complex_casts(module: GraphModule) -> None:
     """Write casts to complex numbers in a graph module in another way: coremltools has none.
 
     Given:   %c = aten._to_copy(%x, dtype=complex64)
@@ -124,7 +131,7 @@ def without_complex_casts(module: Any) -> None:
 _KEEPING = ("constant_pad_nd", "slice", "_conj", "conj", "_conj_physical", "conj_physical")
 
 
-def _is_transformed(node: Any) -> bool:
+def _is_transformed(node: Node) -> bool:
     """Whether complex numbers go to Fourier transforms alone, filled up, cut or conjugated on the way."""
     names = [(user, str(user.target).removeprefix("aten.").partition(".")[0]) for user in node.users]
     return bool(names) and all(

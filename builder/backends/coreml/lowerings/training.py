@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import as_float, promoted, selected, zeros_like
@@ -26,7 +25,7 @@ def dropout(mb: Builder, x: Var, p: float, train: bool | None) -> Var:
     )
 
 
-def native_dropout(mb: Builder, x: Var, p: float, train: bool | None) -> tuple[Any, ...]:
+def native_dropout(mb: Builder, x: Var, p: float, train: bool | None) -> tuple[Var | None, ...]:
     """What exported programs call it; the mask serves training alone."""
     return dropout(mb, x, p, train), None
 

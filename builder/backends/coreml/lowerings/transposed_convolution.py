@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 
@@ -47,7 +46,7 @@ def transposed_convolution(
     return part if bias is None else mb.add(x=part, y=mb.reshape(x=bias, shape=[1, -1, *[1] * len(behind)]))
 
 
-def _pads_too_much(x: Var, output_padding: Any, transposed: bool, padding: Any = ()) -> bool:
+def _pads_too_much(x: Var, output_padding: Sequence[int], transposed: bool, padding: Sequence[int] = ()) -> bool:
     """Whether coremltools refuses: padding of volumes, and more behind than is cut off."""
     more = any(added > cut for added, cut in zip(output_padding, padding, strict=True))
     return bool(transposed and any(output_padding) and (x.rank == 5 or more))
@@ -75,7 +74,7 @@ def _each(given: Sequence[int] | int, count: int) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-def _is_padded(x: Var, output_padding: Any = 0, padding: Any = 0) -> bool:
+def _is_padded(x: Var, output_padding: Sequence[int] | int = 0, padding: Sequence[int] | int = 0) -> bool:
     count = x.rank - 2
     return _pads_too_much(x, _each(output_padding, count), True, _each(padding, count))
 

@@ -12,6 +12,8 @@ Value = Any
 """`torch._C.Value`."""
 Node = Any
 """`torch._C.Node`."""
+Graph = Any
+"""`torch._C.Graph`, or a block of one."""
 Make = Callable[..., Value]
 """Takes an operator's name and its inputs (values, or numbers and lists of values) and gives its output."""
 
@@ -199,7 +201,7 @@ def constants(value: Value) -> list[int] | None:
     return list(known)
 
 
-def all_nodes(block: Any) -> Iterator[Node]:
+def all_nodes(block: Graph) -> Iterator[Node]:
     """The nodes of a graph or block in their order, those of inner blocks behind the node that holds them."""
     for node in block.nodes():
         yield node

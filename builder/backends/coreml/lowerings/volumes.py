@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import is_open, places_of, whole
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Size, Var
 from builder.backends.coreml.lowerings.variables import as_float, fixed_shape, slice_axis
 
 _LINEAR, _NEAREST = 0, 1
@@ -31,10 +30,10 @@ def grid_sampler_3d(
         place = _folded(mb, place, size, padding_mode, align_corners=bool(align_corners))
         axes.append(_corners(mb, place, size, interpolation_mode))
     flat = mb.reshape(x=x, shape=[batch, channels, sizes[0] * sizes[1] * sizes[2]])
-    total: Any = None
+    total: Var = None
     for corners in itertools.product(*axes):
-        index: Any = None
-        weight: Any = None
+        index: Var = None
+        weight: Var = None
         for (place, share), size in zip(corners, sizes, strict=True):
             index = place if index is None else mb.add(x=mb.mul(x=index, y=size), y=place)
             weight = share if weight is None else mb.mul(x=weight, y=share)
@@ -75,7 +74,7 @@ def affine_grid(mb: Builder, theta: Var, size: Sequence[int], align_corners: boo
     return mb.reshape(x=places, shape=[size[0], *lengths, len(lengths)])
 
 
-def _open_affine_grid(mb: Builder, theta: Var, lengths: Sequence[Any], *, align_corners: bool) -> Var:
+def _open_affine_grid(mb: Builder, theta: Var, lengths: Sequence[Size], *, align_corners: bool) -> Var:
     """The same for sizes that the app chooses: `theta[:, :, 0] x + theta[:, :, 1] y + theta[:, :, 2]`, x last."""
     count = len(lengths)
     columns = [

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,6 +37,9 @@ from builder.backends.coreml.lowerings.views import (
     written_back,
 )
 
+if TYPE_CHECKING:
+    from builder.backends.coreml.lowerings.views import Graph
+
 
 @contextmanager
 def functional_writes() -> Iterator[Counter[str]]:
@@ -46,7 +49,7 @@ def functional_writes() -> Iterator[Counter[str]]:
     expand = internal_graph._expand_and_optimize_ir
     rewritten: Counter[str] = Counter()
 
-    def expand_and_rewrite(torchscript: Any) -> Any:
+    def expand_and_rewrite(torchscript: object) -> tuple[object, ...]:
         graph, *rest = expand(torchscript)
         rewritten.update(rewrite_writes(graph))
         return graph, *rest
@@ -64,7 +67,7 @@ def uses_of_writes(rewritten: Mapping[str, int]) -> tuple[UsedLowering, ...]:
     return tuple(UsedLowering(operator=name, why=why, times=rewritten[name]) for name in sorted(rewritten))
 
 
-def rewrite_writes(graph: Any) -> list[str]:
+def rewrite_writes(graph: Graph) -> list[str]:
     """Rewrite the writes of an inlined graph that a conversion would lose; return their operators, in order."""
     memory = Memory(graph)
     return _Rewriting(graph, memory).run() if memory.to_rewrite() else []
@@ -89,7 +92,7 @@ def mark_copies(traced: Any) -> None:
                 output.replaceAllUsesAfterNodeWith(clone.node(), clone)
 
 
-def _maker(graph: Any, at: Node, *, after: bool = False) -> Make:
+def _maker(graph: Graph, at: Node, *, after: bool = False) -> Make:
     """Makes operators before a node, or after it, which are of its module and line."""
     last = [at]
 
@@ -100,7 +103,7 @@ def _maker(graph: Any, at: Node, *, after: bool = False) -> Make:
             return last[-1]
         return node.insertBefore(at)
 
-    def value(given: Any) -> Value:
+    def value(given: object) -> Value:
         if isinstance(given, list):
             items = insert(graph.create("prim::ListConstruct", [value(item) for item in given], 1)).output()
             whole = bool(given) and isinstance(given[0], int)
@@ -116,7 +119,7 @@ def _maker(graph: Any, at: Node, *, after: bool = False) -> Make:
             constant.output().setType(torch._C.IntType.get())
         return constant.output()
 
-    def make(name: str, *inputs: Any) -> Value:
+    def make(name: str, *inputs: object) -> Value:
         made = insert(graph.create(f"aten::{name}", [value(given) for given in inputs], 1)).output()
         if name == "size":
             made.setType(torch._C.ListType.ofInts())
@@ -128,7 +131,7 @@ def _maker(graph: Any, at: Node, *, after: bool = False) -> Make:
 class _Rewriting:
     """One graph on its way: which value now holds what another one held before it was written to."""
 
-    def __init__(self, graph: Any, memory: Memory) -> None:
+    def __init__(self, graph: Graph, memory: Memory) -> None:
         self._graph, self._memory = graph, memory
         self._roots = memory.to_rewrite()
         self._version = dict.fromkeys(self._roots, 0)
@@ -238,7 +241,7 @@ class _Rewriting:
     def _is_same_place(self, one: Value, other: Value) -> bool:
         return one.unique() == other.unique() or self._place(one) == self._place(other)
 
-    def _place(self, value: Value) -> list[Any]:
+    def _place(self, value: Value) -> list[object]:
         """How one gets to a value: its root, and the views from it."""
         views = []
         value = self._memory.canonical(value)
@@ -249,7 +252,7 @@ class _Rewriting:
         return [value.unique(), views]
 
 
-def _known(value: Value) -> Any:
+def _known(value: Value) -> object:
     """A constant as what it is, anything else by its number."""
     known = value.toIValue() if str(value.type()) != "NoneType" else "none"
     if known is None:

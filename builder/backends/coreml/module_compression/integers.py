@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -39,7 +37,7 @@ def quantize(root: nn.Module, step: PostTrainingQuantize, layers: Layers, _: Con
     """`PostTrainingQuantizer` on the chosen layers of `root`, in place."""
     from coremltools.optimize.torch.quantization import PostTrainingQuantizer, PostTrainingQuantizerConfig
 
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "weight_dtype": step.dtype,
         "granularity": step.granularity,
         "quantization_scheme": step.mode,
@@ -63,7 +61,7 @@ def quantize_by_gptq(root: nn.Module, step: Gptq, layers: Layers, context: Conte
     from coremltools.optimize.torch.layerwise_compression.algorithms import GPTQ, ModuleGPTQConfig
 
     samples = context.samples(step.data, step.samples)
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "weight_dtype": f"uint{step.nbits}",
         "granularity": step.granularity,
         "quantization_scheme": step.mode,

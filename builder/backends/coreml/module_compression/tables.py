@@ -54,8 +54,8 @@ def palettize_by_loss(root: nn.Module, step: SensitiveKmeans, layers: Layers, co
     return made.requires_grad_(False)
 
 
-def _settings(step: PostTrainingPalettize | SensitiveKmeans, layers: Layers) -> dict[str, Any]:
-    table: dict[str, Any] = {"n_bits": step.nbits, "granularity": step.granularity}
+def _settings(step: PostTrainingPalettize | SensitiveKmeans, layers: Layers) -> dict[str, object]:
+    table: dict[str, object] = {"n_bits": step.nbits, "granularity": step.granularity}
     if step.granularity == "per_grouped_channel":
         table["group_size"] = step.group_size or 32
     return {"global_config": table, "module_name_configs": dict.fromkeys(layers.others)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +37,7 @@ def prune(root: nn.Module, step: MagnitudePrune, layers: Layers, context: Contex
     from coremltools.optimize.torch.pruning import MagnitudePruner, MagnitudePrunerConfig
 
     steps = step.update_steps
-    settings: dict[str, Any] = {"target_sparsity": step.target_sparsity}
+    settings: dict[str, object] = {"target_sparsity": step.target_sparsity}
     if step.n_m_ratio is not None:
         settings = {"n_m_ratio": tuple(step.n_m_ratio)}
     elif len(steps) == 1:
@@ -59,7 +58,7 @@ def train_quantized(root: nn.Module, step: QuantizationAwareTraining, layers: La
     """`LinearQuantizer` on the chosen layers of `root`, along with the user's training."""
     from coremltools.optimize.torch.quantization import LinearQuantizer, LinearQuantizerConfig
 
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "quantization_scheme": step.mode,
         "weight_dtype": step.weight_dtype.replace("int", "qint"),
         "milestones": step.milestones,

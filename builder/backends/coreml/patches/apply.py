@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from builder.backends.coreml.patches.table import PATCHES, Patch
 from builder.errors import UnfitEnvironmentError
@@ -22,6 +22,8 @@ LOCK = threading.RLock()
 """coremltools keeps the state of a conversion in module globals: conversions wait for each other."""
 
 _LOG = logging.getLogger("builder.convert")
+Make: TypeAlias = Callable[[Any], Any]
+"""From what a target is to what stands in for it."""
 _OPTIONAL = ("speed", "quiet", "report")
 
 
@@ -37,7 +39,7 @@ class ModuleOverlay:
 
 
 @contextmanager
-def patched(target: str, make: Callable[[Any], Any]) -> Iterator[None]:
+def patched(target: str, make: Make) -> Iterator[None]:
     """Let `target`, which must be in the table, be `make(what it is)` within the block.
 
     A static method stays one. Raises UnfitEnvironmentError where the target is gone and the patch is for correctness
@@ -60,11 +62,11 @@ def patched(target: str, make: Callable[[Any], Any]) -> Iterator[None]:
             setattr(owner, name, before)
 
 
-def find_owner(target: str) -> tuple[Any, str]:
+def find_owner(target: str) -> tuple[object, str]:
     """Return the module or class that holds `target`, and its name there."""
     module, _, path = target.partition(":")
     *classes, name = path.split(".")
-    owner: Any = importlib.import_module(module)
+    owner: object = importlib.import_module(module)
     for part in classes:
         owner = getattr(owner, part)
     return owner, name

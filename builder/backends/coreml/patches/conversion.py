@@ -16,25 +16,28 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from builder.backends.coreml.importing import import_coremltools, messages_to_log
 from builder.backends.coreml.mlpackage import write_package
-from builder.backends.coreml.patches.apply import LOCK, ModuleOverlay, patched
+from builder.backends.coreml.patches.apply import LOCK, Make, ModuleOverlay, patched
 from builder.util.lazy_import import paused_collector
 
 if TYPE_CHECKING:
-    from coremltools.converters.mil.mil import Operation, Program, Var
+    from coremltools.converters.mil.mil import Block, Operation, Program, Var
+    from coremltools.converters.mil.mil.scope import ScopeSource
     from coremltools.models import MLModel
+    from google.protobuf.message import Message
+    from torch import Tensor
 
-_Rows = Iterator[tuple[str, Callable[[Any], Any]]]
+_Rows = Iterator[tuple[str, Make]]
 """Targets of the table, each with what makes its replacement of the original."""
 
 
 @contextmanager
-def fast_conversion() -> Iterator[Callable[[Any], Any]]:
+def fast_conversion() -> Iterator[Callable[[MLModel], MLModel]]:
     """Convert faster and without output; yields `keep`, which ties a model's temporary package to its life.
 
     Whatever temporary package is not kept is removed at the end of the block. Conversions wait for each other.
@@ -42,14 +45,14 @@ def fast_conversion() -> Iterator[Callable[[Any], Any]]:
     import_coremltools()
     with LOCK, ExitStack() as scoped:
         folder = Path(tempfile.mkdtemp(prefix="builder-convert-"))
-        kept: list[Any] = []
+        kept: list[Path] = []
         scoped.callback(lambda: None if kept else shutil.rmtree(folder, ignore_errors=True))
         scoped.enter_context(paused_collector())
         scoped.enter_context(messages_to_log("coremltools"))
         for target, make in [*_without_waste(), *_without_copies(folder)]:
             scoped.enter_context(patched(target, make))
 
-        def keep(model: MLModel) -> Any:
+        def keep(model: MLModel) -> MLModel:
             kept.append(folder)
             weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
             return model
@@ -67,7 +70,7 @@ _PRECISION = f"{_MIL}.mil.passes.defs.quantization:FP16ComputePrecision"
 _MODEL = "coremltools.models.model"
 
 
-def _always(value: object) -> Callable[[Any], Any]:
+def _always(value: object) -> Make:
     return lambda _: value
 
 
@@ -94,7 +97,7 @@ def _without_waste() -> _Rows:
     )
 
 
-def _plain_iterable(iterable: object, **_: object) -> Any:
+def _plain_iterable(iterable: object, **_: object) -> object:
     return iterable
 
 
@@ -105,15 +108,15 @@ def _propagation_where_needed() -> _Rows:
     """
     seen: set[bool] = set()
 
-    def noting(is_nonreplaceable: Callable[[Any], Any]) -> Callable[[Any], bool]:
-        def note_nonreplaceable(variable: object) -> bool:
+    def noting(is_nonreplaceable: Callable[[Var], object]) -> Callable[[Var], bool]:
+        def note_nonreplaceable(variable: Var) -> bool:
             answer = bool(is_nonreplaceable(variable))
             seen.add(answer)
             return answer
 
         return note_nonreplaceable
 
-    def propagate(self: Any) -> None:
+    def propagate(self: Block) -> None:
         for operation in self.operations:
             for inner in operation.blocks:
                 propagate(inner)
@@ -122,7 +125,7 @@ def _propagation_where_needed() -> _Rows:
                 if operation.op_type != "const":
                     output._set_nonreplaceable_vars_upstream()
 
-    def propagate_if_any(self: object) -> None:
+    def propagate_if_any(self: Block) -> None:
         if True in seen:
             propagate(self)
 
@@ -130,7 +133,7 @@ def _propagation_where_needed() -> _Rows:
     yield f"{_MIL}.mil.block:Block._propagate_nonreplaceable_vars", _always(propagate_if_any)
 
 
-def _quick_overflow(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _quick_overflow(original: Callable[[Operation], bool]) -> Callable[[Operation], bool]:
     """FP16ComputePrecision.fp16_overflow with an answer for the usual case that makes no copies of the weights."""
 
     def is_small(var: Var) -> bool:
@@ -146,7 +149,7 @@ def _quick_overflow(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return fp16_overflow
 
 
-def _quick_underflow(original: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+def _quick_underflow(original: Callable[[object, Var, Var], None]) -> Callable[[object, Var, Var], None]:
     """FP16ComputePrecision._check_underflow_to_zero, which looks at less than 400 values, without copying more."""
 
     def check(self: object, new_var: Var, var: Var) -> None:
@@ -156,7 +159,7 @@ def _quick_underflow(original: Callable[[Any, Any, Any], None]) -> Callable[[Any
     return check
 
 
-def _copy_scopes(scopes: Any) -> Any:
+def _copy_scopes(scopes: dict[ScopeSource, list[object]]) -> dict[ScopeSource, list[object]]:
     """A deep copy of an operator's scopes, which are mostly lists of text."""
     if not all(isinstance(part, str | int) for names in scopes.values() for part in names):
         return copy.deepcopy(scopes)
@@ -165,7 +168,7 @@ def _copy_scopes(scopes: Any) -> Any:
     return copied
 
 
-def _remembering(original: Callable[[Any], bool], answers: dict[type, bool]) -> Callable[[Any], bool]:
+def _remembering(original: Callable[[object], bool], answers: dict[type, bool]) -> Callable[[object], bool]:
     """A question about a type, which never changes, answered once for each type while a conversion lasts."""
 
     def ask(kind: object) -> bool:
@@ -178,13 +181,13 @@ def _remembering(original: Callable[[Any], bool], answers: dict[type, bool]) -> 
     return ask
 
 
-def _quick_equal(original: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+def _quick_equal(original: Callable[[Tensor, Tensor], bool]) -> Callable[[Tensor, Tensor], bool]:
     """torch.equal that does not read tensors which share their memory; coremltools asserts with it that they do."""
 
-    def layout(tensor: Any) -> Any:
+    def layout(tensor: Tensor) -> tuple[object, ...]:
         return tensor.dtype, tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()
 
-    def equal(left: object, right: object) -> bool:
+    def equal(left: Tensor, right: Tensor) -> bool:
         return layout(left) == layout(right) or original(left, right)
 
     return equal
@@ -192,21 +195,21 @@ def _quick_equal(original: Callable[[Any, Any], bool]) -> Callable[[Any, Any], b
 
 def _without_copies(folder: Path) -> _Rows:
     """Write weights once, where the package will be, and hand the specification on instead of reading it again."""
-    made: dict[str, Any] = {}
+    made: dict[str, Message] = {}
 
-    def new_folder(*_: object, **__: object) -> Any:
+    def new_folder(*_: object, **__: object) -> SimpleNamespace:
         return SimpleNamespace(name=tempfile.mkdtemp(dir=folder))
 
-    def create_package(spec: Any, weights_dir: str | None = None, package_path: str | None = None) -> str:
+    def create_package(spec: Message, weights_dir: str | None = None, package_path: str | None = None) -> str:
         path = Path(package_path or Path(tempfile.mkdtemp(dir=folder)) / "model.mlpackage")
         write_package(path, spec.SerializeToString(), None if weights_dir is None else Path(weights_dir))
         made[str(path)] = spec
         return str(path)
 
-    def save_spec(spec: object, filename: str, **_: object) -> None:
+    def save_spec(spec: Message, filename: str, **_: object) -> None:
         made[filename] = spec
 
-    def reading(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    def reading(load: Callable[[str], Message]) -> Callable[[str], Message]:
         return lambda filename: made.pop(filename) if filename in made else load(filename)
 
     yield f"{_MIL}.converter:_tempfile", _always(ModuleOverlay(tempfile, TemporaryDirectory=new_folder))

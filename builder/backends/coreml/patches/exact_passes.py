@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.fourier import waves
 from builder.backends.coreml.patches.apply import patched
 
 if TYPE_CHECKING:
+    import numpy as np
     from coremltools.converters.mil.mil import Operation, Var
+    from coremltools.models.neural_network import NeuralNetworkBuilder
 
 _PASSES = "coremltools.converters.mil.mil.passes.defs"
 
@@ -41,25 +43,25 @@ def exact_passes() -> Iterator[None]:
         yield
 
 
-def _not_floors(match: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _not_floors(match: Callable[[Operation], object]) -> Callable[[Operation], object]:
     from coremltools.converters.mil.mil import types
 
-    def match_exact(op: Operation) -> Any:
+    def match_exact(op: Operation) -> object:
         return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
 
     return match_exact
 
 
-def _exact_waves(calculate: Callable[..., Any]) -> Callable[..., Any]:
+def _exact_waves(calculate: Callable[..., tuple[Var, Var]]) -> Callable[..., tuple[Var, Var]]:
     """The cosines and sines (bins, N) of a transform of N points, as constants."""
 
-    def calculate_exactly(n_fft: Any, onesided: bool = False) -> tuple[Any, Any]:
+    def calculate_exactly(n_fft: Var | int, onesided: bool = False) -> tuple[Var, Var]:
         import numpy as np
         from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
         size = getattr(n_fft, "val", n_fft)
         if size is None:
-            return calculate(n_fft, onesided=onesided)  # type: ignore[no-any-return]  # coremltools is not typed
+            return calculate(n_fft, onesided=onesided)
         count = int(size)
         cosines, sines = waves(count, count // 2 + 1 if onesided else count, count, 0)
         return mb.const(val=cosines.astype(np.float32)), mb.const(val=sines.astype(np.float32))
@@ -68,7 +70,9 @@ def _exact_waves(calculate: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_least_epsilon(write: Callable[..., None]) -> Callable[..., None]:
-    def write_exactly(constants: set[str], builder: object, op: Operation, mode: str, **kwargs: object) -> None:
+    def write_exactly(
+        constants: set[str], builder: NeuralNetworkBuilder, op: Operation, mode: str, **kwargs: object
+    ) -> None:
         if mode in ("rsqrt", "inverse") and kwargs.get("epsilon") == 0:
             kwargs["epsilon"] = _LEAST
         write(constants, builder, op, mode, **kwargs)
@@ -87,7 +91,7 @@ def _picked_neighbours(write: Callable[..., None]) -> Callable[..., None]:
     """
 
     def write_exactly(
-        constants: set[str], builder: Any, op: Operation, scale_factor_h: float, scale_factor_w: float
+        constants: set[str], builder: NeuralNetworkBuilder, op: Operation, scale_factor_h: float, scale_factor_w: float
     ) -> None:
         from coremltools.converters.mil.backend.nn.op_mapping import make_input
 
@@ -111,15 +115,18 @@ def _picked_neighbours(write: Callable[..., None]) -> Callable[..., None]:
     return write_exactly
 
 
-def _neighbours(old: int, new: int) -> Any:
+def _neighbours(old: int, new: int) -> np.ndarray:
     """The entry of `old` that each of `new` is, `floor(i * old / new)` in float32 as torch computes it."""
     import numpy as np
 
     step = np.float32(old) / np.float32(new)
-    return np.minimum(np.floor(np.arange(new, dtype=np.float32) * step), old - 1)
+    places: np.ndarray = np.minimum(np.floor(np.arange(new, dtype=np.float32) * step), old - 1)
+    return places
 
 
-def _only_what_is_held(should_cast: Callable[[Any, Any, str], bool]) -> Callable[[Any, Any, str], bool]:
+def _only_what_is_held(
+    should_cast: Callable[[object, Operation, str], bool],
+) -> Callable[[object, Operation, str], bool]:
     """Cast a parameter to 16 bits only where they hold every value that it can have."""
 
     def should_cast_exactly(self: object, op: Operation, name: str) -> bool:
@@ -141,7 +148,7 @@ def _is_at_most(size: object, dtype: str) -> bool:
     return isinstance(size, int) and size <= _MOST[dtype]
 
 
-def _indexed_sizes(op: Operation) -> list[Any]:
+def _indexed_sizes(op: Operation) -> list[object]:
     """The sizes of the axes that the indices count along."""
     if op.op_type != "gather_nd":
         return [op.x.shape[op.axis.val]]

@@ -35,7 +35,12 @@ from builder.spec import BuildSpec
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from coremltools.converters.mil.mil import Block, Program
+    from coremltools.converters.mil.frontend.torch.converter import TranscriptionContext
+    from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRGraph, InternalTorchIRNode
+    from coremltools.converters.mil.mil import Block, Program, Var
+    from torch.export import ExportedProgram
+
+    from builder.backends.coreml.lowerings.lowering import Convert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,7 @@ class Walk:
     """What is left of more than 5 dimensions after coremltools has split what it can, with the rank."""
 
 
-Located = Callable[[Any, Any], Operator | None]
+Located = Callable[["TranscriptionContext", "InternalTorchIRNode"], Operator | None]
 """From coremltools' context and node to the operator."""
 
 
@@ -121,7 +126,7 @@ _PASSES = [
 """What splits a reshape, a transpose and a reshape back into steps of at most 4 dimensions, as a conversion does."""
 
 
-def _convert(ct: ModuleType, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> Any:
+def _convert(ct: ModuleType, captured: CapturedProgram, prepared: PreparedModel, spec: BuildSpec) -> Program:
     if captured.method == "onnx":
         return mil_program(ct, captured.program.model, prepared, spec, list(prepared.output_names))
     return ct.convert(
@@ -197,7 +202,7 @@ class _Walker:
         self._guessed: set[str] = set()
         """Values of which a stand-in does not know enough, and what comes of them: their refusals say nothing."""
 
-    def convert(self, original: Callable[[Any, Any], None], context: object, node: Any) -> None:
+    def convert(self, original: Convert, context: TranscriptionContext, node: InternalTorchIRNode) -> None:
         """Convert the node, or note why not and put a stand-in in its place."""
         follows = bool(self._guessed.intersection(_names(node.inputs)))
         before = dict(self._used)
@@ -215,7 +220,9 @@ class _Walker:
         if new and (operator := self._locate(context, node)) is not None:
             self._walk.ours.append((operator, new[0]))
 
-    def _refuse(self, context: Any, node: Any, error: Exception, *, follows: bool) -> None:
+    def _refuse(
+        self, context: TranscriptionContext, node: InternalTorchIRNode, error: Exception, *, follows: bool
+    ) -> None:
         operator = self._locate(context, node)
         if not follows:
             message = why_refused(error)
@@ -241,7 +248,7 @@ def _is_known(fact: TensorFact | None) -> bool:
     return fact is not None and fact.dtype is not None and fact.shape is not None and None not in fact.shape
 
 
-def _stand_in(fact: TensorFact) -> Any:
+def _stand_in(fact: TensorFact) -> Var:
     """A variable of the same shape and dtype that nothing computes, so that nobody takes it for a constant."""
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
     from coremltools.converters.mil.mil import types
@@ -259,7 +266,7 @@ def _stand_in(fact: TensorFact) -> Any:
 def _walked(walker: _Walker, captured: CapturedProgram) -> Iterator[None]:
     """Let `walker` see each node, and let the frontend accept an exported program whose operators it does not know."""
 
-    def walking(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def walking(original: Convert) -> Convert:
         return lambda context, node: walker.convert(original, context, node)
 
     with ExitStack() as scoped:
@@ -270,7 +277,7 @@ def _walked(walker: _Walker, captured: CapturedProgram) -> Iterator[None]:
 
 
 @contextmanager
-def _known_for_now(program: Program) -> Iterator[None]:
+def _known_for_now(program: ExportedProgram) -> Iterator[None]:
     """Register a lowering that refuses for each operator without one: the frontend looks for all before it begins."""
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
@@ -281,7 +288,7 @@ def _known_for_now(program: Program) -> Iterator[None]:
         if node.op == "call_function" and _TORCH_OPS_REGISTRY.get_func(kind := kind_of_node(node)) is None
     }
 
-    def refuse(context: object, node: Any) -> None:
+    def refuse(context: object, node: InternalTorchIRNode) -> None:
         raise NotImplementedError(f"PyTorch convert function for op '{node.kind}' not implemented.")
 
     known.update(dict.fromkeys(missing, refuse))
@@ -303,9 +310,9 @@ def _by_order(operators: Sequence[Operator]) -> Located:
         by_name[_plain(operator.name)].append(operator)
     found: dict[int, Operator] = {}
 
-    def locate(context: Any, node: object) -> Operator | None:
+    def locate(context: TranscriptionContext, node: InternalTorchIRNode) -> Operator | None:
         if not found:
-            nodes: dict[str, list[Any]] = defaultdict(list)
+            nodes: dict[str, list[InternalTorchIRNode]] = defaultdict(list)
             for each in _internal_nodes(context.torch_graph):
                 nodes[_plain(each.kind)].append(each)
             for kind, group in nodes.items():
@@ -321,7 +328,7 @@ def _plain(name: str) -> str:
     return name.lower().removeprefix("_internal_op_tensor_inplace_").strip("_")
 
 
-def _internal_nodes(block: Block) -> Iterator[Any]:
+def _internal_nodes(block: InternalTorchIRGraph) -> Iterator[InternalTorchIRNode]:
     for node in block.nodes:
         yield node
         for inner in node.blocks:

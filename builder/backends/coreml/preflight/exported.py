@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,8 +16,12 @@ from builder.backends.coreml.preflight.operators import (
     user_place,
 )
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
 
-def exported_operators(program: Any) -> dict[str, Operator]:
+
+def exported_operators(program: ExportedProgram) -> dict[str, Operator]:
     """Every call in the graph, by the name of its node; `getitem`, which picks one output of several, is not one."""
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     return {node.name: _operator(node) for node in nodes if getattr(node.target, "__name__", "") != "getitem"}
@@ -47,16 +51,16 @@ def _overload(target: object) -> str:
     return "" if overload == "default" else overload
 
 
-def _module(node: Any) -> str:
+def _module(node: Node) -> str:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return user_module(stack[-1][0]) if stack else ""
 
 
-def _place(node: Any) -> Place | None:
+def _place(node: Node) -> Place | None:
     return user_place(frames_of_python(node.meta.get("stack_trace") or ""))
 
 
-def _flat(value: object) -> list[Any]:
+def _flat(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 

@@ -10,12 +10,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from builder.backends.coreml.preflight.obstacles import Site
 from builder.backends.coreml.preflight.operators import frames_of_python, user_place
+
+if TYPE_CHECKING:
+    from builder.backends.coreml.lowerings.views import Value
 
 
 class Sites:
@@ -111,8 +114,8 @@ def watch_trace_constants(
     into `sizes`, but for what torch's own functions read.
     """
 
-    def noting(read: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def noted(tensor: torch.Tensor, *args: object, **kwargs: object) -> Any:
+    def noting(read: Callable[..., Any], name: str) -> Callable[..., object]:
+        def noted(tensor: torch.Tensor, *args: object, **kwargs: object) -> object:
             result = read(tensor, *args, **kwargs)
             if torch._C._get_tracing_state() is None:
                 return result
@@ -206,7 +209,7 @@ def trace_constants(frozen: Iterable[tuple[Site, str]]) -> tuple[str, ...]:
     )
 
 
-def _traced(tensor: torch.Tensor) -> Any:
+def _traced(tensor: torch.Tensor) -> Value:
     return torch._C._get_value_trace(tensor)  # type: ignore[attr-defined]  # torch declares it nowhere
 
 
@@ -214,7 +217,7 @@ _SIZES = frozenset({"aten::size", "aten::dim", "aten::numel", "aten::len", "prim
 """Where a value that is the same in every run comes from."""
 
 
-def _sizes_below(value: Any) -> tuple[int, ...]:
+def _sizes_below(value: Value) -> tuple[int, ...]:
     """The sizes of tensors that a traced number follows from, as they were in this trace."""
     seen, rest, found = set(), [value], []
     while rest:
@@ -232,7 +235,7 @@ def _sizes_below(value: Any) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _depends_on_values(value: Any) -> bool:
+def _depends_on_values(value: Value) -> bool:
     """Whether a traced value comes from what the inputs hold, and not from their sizes alone."""
     seen, rest = set(), [value]
     while rest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,23 +22,30 @@ from builder.backends.coreml.preflight.operators import (
     user_place,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.jit import ScriptModule
+
+    from builder.backends.coreml.lowerings.views import Graph, Node, Value
+
 _INSTANCE = re.compile(r"(\w[\w.]*|INSTANCE_NAME_UNKNOWN)\([^)]*\)")
 
 
-def torchscript_operators(program: object) -> list[Operator]:
+def torchscript_operators(program: ScriptModule) -> list[Operator]:
     """Every operator of namespace `aten` (and others that are not bookkeeping) in the graph that is converted."""
     graph = _converted_graph(program)
     rewrite_writes(graph)
     return [_operator(node) for node in all_nodes(graph) if is_operator(node)]
 
 
-def lost_writes(program: object) -> list[Operator]:
+def lost_writes(program: ScriptModule) -> list[Operator]:
     """Writes in place of a captured program whose result a conversion would lose."""
     graph = _converted_graph(program)  # nodes are valid as long as it lives
     return [replace(_operator(node), overwritten=through) for node, through in Memory(graph, typed=True).lost()]
 
 
-def rewritten_writes(program: object) -> list[Operator]:
+def rewritten_writes(program: ScriptModule) -> list[Operator]:
     """Writes in place of a captured program that coremltools would lose, and builder writes as values."""
     graph = _converted_graph(program)
     memory = Memory(graph, typed=True)
@@ -49,12 +56,12 @@ def rewritten_writes(program: object) -> list[Operator]:
     ]
 
 
-def top_level_names(program: object) -> list[str]:
+def top_level_names(program: ScriptModule) -> list[str]:
     """The operators (`aten::diff`) that run in any case, since no branch or loop is around them."""
     return [str(node.kind()) for node in _converted_graph(program).nodes() if is_operator(node)]
 
 
-def _converted_graph(program: Any) -> Any:
+def _converted_graph(program: ScriptModule) -> Graph:
     """A copy of the graph, simplified as coremltools does before it begins, which takes some operators away."""
     graph = program.inlined_graph
     torch._C._jit_pass_inline_fork_wait(graph)
@@ -63,12 +70,12 @@ def _converted_graph(program: Any) -> Any:
     return graph
 
 
-def is_operator(node: Any) -> bool:
+def is_operator(node: Node) -> bool:
     """Whether a node computes something: `prim` is bookkeeping."""
     return not str(node.kind()).startswith("prim::")
 
 
-def _operator(node: Any) -> Operator:
+def _operator(node: Node) -> Operator:
     return Operator(
         name=node.kind().partition("::")[2],
         overload=node.schema().partition("(")[0].partition(".")[2],
@@ -80,7 +87,7 @@ def _operator(node: Any) -> Operator:
     )
 
 
-def _module(node: Any) -> str:
+def _module(node: Node) -> str:
     """Of the scope that the tracer notes, or, where a program was read from a file, of its inlined calls."""
     scope = node.scopeName()
     if scope:
@@ -89,12 +96,12 @@ def _module(node: Any) -> str:
     return user_module(".".join(names))
 
 
-def _place(node: Any) -> Place | None:
+def _place(node: Node) -> Place | None:
     text = node.sourceRange()
     return user_place(frames_of_trace(text)) or user_place(frames_of_python(text))
 
 
-def _fact(value: Any) -> TensorFact | None:
+def _fact(value: Value) -> TensorFact | None:
     kind = value.type()
     if not isinstance(kind, torch._C.TensorType):
         return None
@@ -102,7 +109,7 @@ def _fact(value: Any) -> TensorFact | None:
     return TensorFact(dtype=kind.dtype(), shape=None if sizes is None else tuple(sizes))
 
 
-def _constants(values: Any) -> Iterator[int | float]:
+def _constants(values: Iterable[Value]) -> Iterator[int | float]:
     for value in values:
         found = value.toIValue() if value.node().kind() == "prim::Constant" else None
         if isinstance(found, torch.Tensor) and found.numel() == 1 and not found.is_complex():

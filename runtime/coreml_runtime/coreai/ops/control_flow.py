@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from coreml_runtime.ops import states
 from coreml_runtime.ops.context import Context
-from coreml_runtime.ops.table import Kernel, Tensors, exact, merge, table
+from coreml_runtime.ops.table import Kernel, Tensors, Value, exact, merge, table
 
 
 @exact
-def if_(*, condition: bool, context: Context) -> tuple[Any, ...]:
+def if_(*, condition: bool, context: Context) -> tuple[Value, ...]:
     """The outputs of the first block where the condition holds, else of the second."""
     return context.run_block(0 if condition else 1)
 
 
 @exact
-def while_(*, inits: Tensors, context: Context) -> tuple[Any, ...]:
+def while_(*, inits: Tensors, context: Context) -> tuple[Value, ...]:
     """The first block says whether to go on, and with what the second runs, or what the result is."""
-    values: tuple[Any, ...] = inits
+    values: tuple[Value, ...] = inits
     while True:
         going, *passed = context.run_block(0, *values)
         if not bool(going):
