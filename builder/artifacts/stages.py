@@ -270,8 +270,7 @@ class CapturedProgram:
         import torch
 
         program = self.program.module() if self.method == "export" else self.program
-        # TorchScript would compile what runs a few times
-        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # torch
+        with torch.no_grad():  # `optimized_execution(False)` would leave calls in the graph that is converted
             returned = program(*inputs)
         return tuple(returned) if isinstance(returned, list | tuple) else (returned,)
 

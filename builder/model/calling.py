@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from builder.spec.inputs import ConstantInput, ImageInput, Input, TensorInput
 
+if TYPE_CHECKING:
+    pass
+
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+Number = bool | int | float
 
 
 class Arguments:
@@ -54,7 +59,7 @@ class Arguments:
         return tensor if declared.shape else tensor.squeeze(0)
 
 
-def constant_value(given: ConstantInput) -> Any:
+def constant_value(given: ConstantInput) -> torch.Tensor | Number:
     """A plain number for a number without a dtype; else a tensor, of float32, int64 or bool unless it says another."""
     if given.dtype is None and not isinstance(given.constant, list):
         return given.constant

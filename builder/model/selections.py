@@ -7,10 +7,13 @@ that differ by less. What a model returns where these are told apart otherwise i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 aten = torch.ops.aten
 
@@ -89,7 +92,7 @@ class Selections(TorchDispatchMode):
         return ramp.reshape(-1, *[1] * (along.ndim - 1 - axis)).expand(along.shape).reshape(values.shape)
 
 
-def _dimension(func: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
+def _dimension(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
     place = _DIMENSION[func.overloadpacket.__name__]
     default = None if func in _INDICES else -1
     return kwargs.get("dim", args[place] if len(args) > place else default)

@@ -272,10 +272,19 @@ def _trace_again(prepared: PreparedModel, watch: Watch | None, sample: Sample, *
 
 _GUARD = re.compile(r"Not all values of (?P<size>\S+) = .* satisfy the generated guard (?P<guard>.+)\.$", re.M)
 _CONSTANT = re.compile(r"marked (?P<size>\S+) as dynamic but your code specialized it to be a constant \((?P<is>\d+)\)")
+_EQUAL = re.compile(r"The values of (\S+) = .* and (\S+) = .* must always be equal")
 
 
 def _failed(method: str, error: Exception) -> ConversionError:
-    """What torch said, in a line; of sizes that export finds fixed, which and to what."""
+    """What torch said, in a line; of sizes that export finds fixed or equal, which and to what."""
+    if equal := _EQUAL.search(str(error)):
+        one, other = sorted(equal.groups())
+        return ConversionError(
+            f"{method} finds that the sizes {one} and {other} (input and axis) must be equal: give both one name, "
+            "`{min: 4, max: 64, name: length}`",
+            code="B0403",
+            key="input",
+        )
     fixed = [f"{found['size']} is always {found['is']}" for found in _CONSTANT.finditer(str(error))]
     fixed += [f"{found['size']} is such that {found['guard']}" for found in _GUARD.finditer(str(error))]
     if method == "export" and fixed:

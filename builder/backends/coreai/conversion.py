@@ -100,6 +100,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.backends.coreai.passes.edit import Edit
     from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
+    from builder.backends.coreai.passes.sizes import exact_sizes
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
@@ -114,6 +115,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
         folded = fold_batch_norm(edit)
         fold_created(edit)
         narrow_integers(edit)
+        exact_sizes(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)
@@ -230,8 +232,6 @@ _SUPPRESSION = {"builder.suppress.default", "torchvision.nms.default"}
 
 def refuse_unknown(program: ExportedProgram) -> None:
     """Raise ConversionError that names all operators which nobody converts, before the conversion begins."""
-    from torch.fx import Node
-
     from builder.backends.coreai import adapter
 
     known = adapter.lowered_operators()
@@ -242,9 +242,6 @@ def refuse_unknown(program: ExportedProgram) -> None:
         if node.op != "call_function" or not name.startswith(("aten.", "builder.", "torchvision.", "prims.")):
             continue
         plain = name.partition(".")[2]
-        if plain.startswith(("constant_pad_nd", "pad.")) and any(isinstance(each, Node) for each in node.args[1]):
-            unknown.setdefault(f"{name} by amounts that a size gives", _where(node))
-            continue
         if (name.startswith("aten.") and plain in known) or plain.startswith(skipped):
             continue
         unknown.setdefault(name, _where(node))

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,10 @@ from builder.model.sources.exported_archive import load_exported
 from builder.model.sources.script_archive import load_script
 from builder.store.digests import canonical, file_digest
 from builder.store.objects import CorruptError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.jit import ScriptModule
 
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
 """A number that TorchScript gives to the classes of a process in their order."""
@@ -71,7 +75,7 @@ def archived(captured: CapturedProgram, file: Path) -> CapturedProgram | None:
     return read
 
 
-def _write_script(program: Any, file: Path) -> None:
+def _write_script(program: ScriptModule, file: Path) -> None:
     """Write a TorchScript archive. Torch ends the process where it cannot write on, so it only gets files that fit."""
     size = sum(tensor.nbytes for tensor in program.state_dict().values())
     with _deprecated():
@@ -93,12 +97,12 @@ def _deprecated() -> Iterator[None]:
         yield
 
 
-def _write_exported(program: Any, file: Path) -> None:
+def _write_exported(program: ExportedProgram, file: Path) -> None:
     with file.open("wb") as stream:
         torch.export.save(program, stream)
 
 
-def _share(program: Any, original: Any) -> None:
+def _share(program: torch.nn.Module, original: torch.nn.Module) -> None:
     """Let the parameters of a program lie where the equal ones of `original` lie, and free their own memory."""
     others = dict(original.named_parameters())  # buffers may be states, of which each program has its own
     for name, tensor in program.named_parameters():

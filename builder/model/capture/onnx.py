@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,7 +23,7 @@ from builder.model.sources.onnx_graph import opset_of
 from builder.model.sources.optional import optional_packages
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 _LOG = logging.getLogger("builder.capture")
 _OPSETS = range(9, 21)
@@ -80,7 +80,7 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
         ) from error
 
 
-def simplified(model: ModelProto) -> Any:
+def simplified(model: ModelProto) -> ModelProto:
     """The graph with its constants folded; as it is where onnxsim fails on it or changes what it computes.
 
     Constants of a shape that follows from a fixed input are folded; what stays open is for the app to choose.
@@ -130,7 +130,7 @@ def _export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Se
     return stream.getvalue()
 
 
-def _upgraded(model: ModelProto) -> Any:
+def _upgraded(model: ModelProto) -> ModelProto:
     """The model in a version of the operators that defines many by others, which is how unknown ones are converted.
 
     ONNX cannot upgrade every operator; then the model stays as it is.
@@ -146,7 +146,7 @@ def _upgraded(model: ModelProto) -> Any:
         return model
 
 
-def _put_in(outer: Any, model: ModelProto, source: OnnxModule) -> Any:
+def _put_in(outer: ModelProto, model: ModelProto, source: OnnxModule) -> ModelProto:
     """Replace the node that stands for the ONNX source by all nodes of its graph, with names of their own."""
     import onnx
     from onnx import compose, helper
@@ -180,7 +180,7 @@ def _put_in(outer: Any, model: ModelProto, source: OnnxModule) -> Any:
     return made
 
 
-def _returned(own: str, here: str, kind: int) -> Any:
+def _returned(own: str, here: str, kind: int) -> NodeProto:
     """The node that gives an output of the file its name around it, in the dtype in which the source returns it."""
     import onnx
     from onnx import helper
@@ -210,7 +210,7 @@ def _declare_outputs(model: ModelProto, prepared: PreparedModel, inputs: tuple[t
                 dimension.dim_value = size
 
 
-def _inferred(model: ModelProto) -> Any:
+def _inferred(model: ModelProto) -> ModelProto:
     """The model with the shapes of its outputs, where inference finds them."""
     import onnx
 

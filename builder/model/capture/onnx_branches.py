@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 _LOG = logging.getLogger("builder.capture")
 _MOST = 64
 """Elements of a value that is worth knowing: conditions are made of sizes."""
 
 
-def without_known_branches(model: ModelProto) -> Any:
+def without_known_branches(model: ModelProto) -> ModelProto:
     """A model in which no If is left whose condition is known; the same object where there is none at all.
 
     Given:   %c = Equal(%rate, 16000);  %y = If(%c) {then: %a = Conv(%x)} {else: …}
@@ -56,7 +56,7 @@ def deciding_inputs(model: ModelProto) -> tuple[str, ...]:
     return tuple(name for name in names if name in read and np.prod(shapes.get(name, (2,)), dtype=np.int64) == 1)
 
 
-def _write_out(graph: Any, place: int, holds: bool) -> None:
+def _write_out(graph: GraphProto, place: int, holds: bool) -> None:
     import onnx
 
     node = graph.node[place]
@@ -93,7 +93,7 @@ def _known(model: ModelProto) -> dict[str, np.ndarray]:
     return known
 
 
-def _computed(model: ModelProto, node: Any, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _computed(model: ModelProto, node: NodeProto, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of a node of which all inputs are known; none where ONNX's own reference cannot compute them."""
     import onnx
     from onnx.reference import ReferenceEvaluator

@@ -14,7 +14,7 @@ import torch
 from torch import SymInt, Tensor
 from torch.nn import functional
 
-Pool = Callable[..., Any]
+Pool = Callable[..., Tensor | tuple[Tensor, Tensor]]
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def pools_of_whole_axes() -> Iterator[None]:
 
 
 def _pool(original: Pool, reduce: Callable[..., Tensor], dimensions: int) -> Pool:
-    def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         sizes = output_size if isinstance(output_size, Sequence) else [output_size] * dimensions
         axes = dict(zip(range(-dimensions, 0), sizes, strict=True))
         pooled = {axis: size for axis, size in axes.items() if not _is_whole(size, input.shape[axis])}
@@ -44,7 +44,7 @@ def _pool(original: Pool, reduce: Callable[..., Tensor], dimensions: int) -> Poo
     return pool
 
 
-def _is_whole(size: Any, length: Any) -> bool:
+def _is_whole(size: object, length: object) -> bool:
     """Whether a size is that of the axis: None, or the same expression where sizes are symbols."""
     if isinstance(size, SymInt) and isinstance(length, SymInt):
         return bool(size.node.expr == length.node.expr)

@@ -9,21 +9,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+if TYPE_CHECKING:
+    from torch.jit import ScriptModule
+
 _CONTROL = ("prim::If", "prim::Loop")
 
 
-def is_decided(traced: object, module: torch.nn.Module, *, keeps_state: bool) -> bool:
+def is_decided(traced: ScriptModule, module: torch.nn.Module, *, keeps_state: bool) -> bool:
     """Whether a trace of `module` holds no branches or loops, nor states that a compiled module reads twice."""
     is_compiled = any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
     return not has_control_flow(traced) and not (is_compiled and keeps_state)
 
 
-def has_control_flow(traced: Any) -> bool:
+def has_control_flow(traced: ScriptModule) -> bool:
     """Whether a trace holds branches or loops, which only compiled modules leave in it."""
     return any(kind in str(traced.inlined_graph) for kind in _CONTROL)
 
@@ -52,7 +55,7 @@ def unrolled(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch
     return graph.eval()
 
 
-def folded(traced: Any, inputs: tuple[torch.Tensor, ...], *, fixed: bool) -> Any:
+def folded(traced: ScriptModule, inputs: tuple[torch.Tensor, ...], *, fixed: bool) -> Any:
     """Return `traced` without the branches that its settings decide, or with `fixed` the shapes of its inputs.
 
     Branches and loops on values stay. What raises an error is left out, as Core ML cannot: it did not on the examples.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from builder.model.detection.yolo import YoloHead
 from builder.model.torchvision_import import import_torchvision
 from builder.spec.detection import BoxesDetection, Detection, TorchvisionDetection, YoloDetection
 from builder.spec.detection_names import CANDIDATES, DECODED
+
+if TYPE_CHECKING:
+    pass
 
 OF_ALL = 8
 """How many times as many candidates, where the proposals of two stages are not suppressed: they overlap that much."""
@@ -104,7 +107,7 @@ def takes(model: nn.Module) -> bool:
     return any(isinstance(model, kind) for kind in _kinds()) and not finds_more(model)
 
 
-def _kinds() -> dict[type[nn.Module], Callable[[Any, Tensor], nn.Module]]:
+def _kinds() -> dict[type[nn.Module], Callable[[nn.Module, Tensor], nn.Module]]:
     detection = import_torchvision().models.detection
     return {
         detection.ssd.SSD: SsdHead,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from builder.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from torchvision.ops import MultiScaleRoIAlign
+    from torchvision.ops.poolers import LevelMapper
 
 
 class BoxPooling(nn.Module):
@@ -31,7 +35,7 @@ class BoxPooling(nn.Module):
     picture: Tensor
     """(2,): width and height of the picture in pixels."""
 
-    def __init__(self, pool: Any, features: Mapping[str, Tensor], height: int, width: int) -> None:
+    def __init__(self, pool: MultiScaleRoIAlign, features: Mapping[str, Tensor], height: int, width: int) -> None:
         """`pool` is torchvision's; `features` are those of a picture of `height` times `width` pixels, as shown to it.
 
         Raises ConfigurationError where the number of samples depends on the box.
@@ -92,7 +96,9 @@ class BoxPooling(nn.Module):
         return pooled.reshape(features.shape[1], count, *self._out).transpose(0, 1)
 
 
-def _scales(pool: Any, features: Mapping[str, Tensor], height: int, width: int) -> tuple[Sequence[float], object]:
+def _scales(
+    pool: MultiScaleRoIAlign, features: Mapping[str, Tensor], height: int, width: int
+) -> tuple[Sequence[float], LevelMapper]:
     """Torchvision's own scales and its assignment of levels, which it finds when it first runs."""
     tried = copy.copy(pool)
     box = torch.tensor([[0.0, 0.0, float(width), float(height)]])
@@ -100,7 +106,7 @@ def _scales(pool: Any, features: Mapping[str, Tensor], height: int, width: int) 
     return tried.scales, tried.map_levels
 
 
-def _borders(levels: Any, count: int) -> Tensor:
+def _borders(levels: LevelMapper, count: int) -> Tensor:
     """From which side on a box is one level up (torchvision.ops.poolers.LevelMapper, solved for the side)."""
     exponents = [levels.k_min + up - levels.lvl0 - levels.eps for up in range(1, count)]
     return torch.tensor([levels.s0 * 2.0**exponent for exponent in exponents])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from builder.model.detection.boxes import from_offsets, to_center_size
 from builder.model.detection.suppress import suppress
+
+if TYPE_CHECKING:
+    from torchvision.models.detection.rpn import RegionProposalNetwork
 
 NEARLY = 10
 """Rounding brings up to one in so many boxes of a level, and so many more, among the best."""
@@ -23,7 +26,7 @@ class Proposals(nn.Module):
 
     least: Tensor
 
-    def __init__(self, network: Any, anchors: Sequence[Tensor], height: int, width: int) -> None:
+    def __init__(self, network: RegionProposalNetwork, anchors: Sequence[Tensor], height: int, width: int) -> None:
         """`anchors` are by level, centres and sizes as shares of a picture of `height` times `width` pixels."""
         super().__init__()
         self._before, self._after = network.pre_nms_top_n(), network.post_nms_top_n()

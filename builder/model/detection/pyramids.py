@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,23 @@ from builder.model.detection.candidates import Pool
 from builder.model.detection.head import Defaults, ReturnsPictures, padded
 from builder.model.detection.kept import Detections
 
+if TYPE_CHECKING:
+    from torchvision.models.detection.faster_rcnn import FasterRCNN
+    from torchvision.models.detection.fcos import FCOS
+    from torchvision.models.detection.retinanet import RetinaNet
+    from torchvision.models.detection.roi_heads import RoIHeads
+    from torchvision.models.detection.ssd import SSD
+
+Detector: TypeAlias = "SSD | RetinaNet | FCOS | FasterRCNN"
+"""A detector of torchvision's."""
+
 
 class SsdHead(nn.Module):
     """Softmax over classes, of which the first is the background (torchvision.models.detection.ssd)."""
 
     anchors: Tensor
 
-    def __init__(self, model: Any, picture: Tensor) -> None:
+    def __init__(self, model: SSD, picture: Tensor) -> None:
         super().__init__()
         self.defaults = _defaults(model)
         self.pool = Pool(most=model.topk_candidates)
@@ -34,13 +44,13 @@ class SsdHead(nn.Module):
         corners = from_offsets(offsets, self.anchors, self.weights)
         return to_center_size(corners), torch.softmax(logits, dim=-1)[:, 1:]
 
-    def run(self, model: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, model: SSD, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Run backbone and head, then decode."""
         heads = model.head(features_of(model, padded(picture, self._divisor)))
         decoded: tuple[Tensor, Tensor] = self(heads["bbox_regression"][0], heads["cls_logits"][0])
         return decoded
 
-    def original(self, model: object, picture: Tensor, suppression: Suppression) -> Detections:
+    def original(self, model: Detector, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward, whose classes begin with the background."""
         return torchvision_keeps(model, model, picture, suppression, background=1)
 
@@ -50,7 +60,7 @@ class RetinaHead(nn.Module):
 
     anchors: Tensor
 
-    def __init__(self, model: Any, picture: Tensor) -> None:
+    def __init__(self, model: RetinaNet, picture: Tensor) -> None:
         super().__init__()
         self.defaults = _defaults(model)
         anchors = anchors_of(model, picture)
@@ -63,13 +73,13 @@ class RetinaHead(nn.Module):
         """Offsets (P, 4) and logits (P, C) to boxes and scores."""
         return to_center_size(from_offsets(offsets, self.anchors, self.weights)), torch.sigmoid(logits)
 
-    def run(self, model: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, model: RetinaNet, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Run backbone and head, then decode."""
         heads = model.head(features_of(model, padded(picture, self._divisor)))
         decoded: tuple[Tensor, Tensor] = self(heads["bbox_regression"][0], heads["cls_logits"][0])
         return decoded
 
-    def original(self, model: object, picture: Tensor, suppression: Suppression) -> Detections:
+    def original(self, model: Detector, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward."""
         return torchvision_keeps(model, model, picture, suppression, background=0)
 
@@ -80,7 +90,7 @@ class FcosHead(nn.Module):
     anchors: Tensor
     unit: Tensor
 
-    def __init__(self, model: Any, picture: Tensor) -> None:
+    def __init__(self, model: FCOS, picture: Tensor) -> None:
         super().__init__()
         self.defaults = _defaults(model)
         anchors = anchors_of(model, picture)
@@ -96,19 +106,19 @@ class FcosHead(nn.Module):
         corners = from_distances(distances * self.unit, self.anchors[:, :2])
         return to_center_size(corners), torch.sqrt(torch.sigmoid(logits) * torch.sigmoid(centred))
 
-    def run(self, model: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, model: FCOS, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Run backbone and head, then decode."""
         heads = model.head(features_of(model, padded(picture, self._divisor)))
         rows = (heads[name][0] for name in ("bbox_regression", "cls_logits", "bbox_ctrness"))
         decoded: tuple[Tensor, Tensor] = self(*rows)
         return decoded
 
-    def original(self, model: object, picture: Tensor, suppression: Suppression) -> Detections:
+    def original(self, model: Detector, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward."""
         return torchvision_keeps(model, model, picture, suppression, background=0)
 
 
-def _defaults(model: Any) -> Defaults:
+def _defaults(model: Detector) -> Defaults:
     return Defaults(
         iou_threshold=model.nms_thresh,
         confidence_threshold=model.score_thresh,
@@ -116,18 +126,18 @@ def _defaults(model: Any) -> Defaults:
     )
 
 
-def features_of(model: object, pictures: Tensor) -> list[Tensor]:
+def features_of(model: Detector, pictures: Tensor) -> list[Tensor]:
     """What the backbone gives, level by level."""
     return list(named_features(model, pictures).values())
 
 
-def named_features(model: Any, pictures: Tensor) -> Mapping[str, Tensor]:
+def named_features(model: Detector, pictures: Tensor) -> Mapping[str, Tensor]:
     """What the backbone gives, by the names that torchvision knows its levels by."""
     features = model.backbone(pictures)
     return {"0": features} if isinstance(features, Tensor) else features
 
 
-def anchors_of(model: Any, picture: Tensor) -> list[Tensor]:
+def anchors_of(model: Detector, picture: Tensor) -> list[Tensor]:
     """By level, centres and sizes of anchors as shares of the picture (1, C, H, W), in the order of the head's rows."""
     generator = model.rpn.anchor_generator if hasattr(model, "rpn") else model.anchor_generator
     images, _ = ReturnsPictures(model.transform.size_divisible)([picture[0]])
@@ -141,7 +151,7 @@ def anchors_of(model: Any, picture: Tensor) -> list[Tensor]:
 
 
 def torchvision_keeps(
-    model: Any, thresholds: Any, picture: Tensor, suppression: Suppression, *, background: int
+    model: Detector, thresholds: Detector | RoIHeads, picture: Tensor, suppression: Suppression, *, background: int
 ) -> Detections:
     """Run all of torchvision's own code behind the normalisation, with the thresholds that the artifact has.
 

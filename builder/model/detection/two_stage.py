@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from builder.model.detection.pooling import BoxPooling
 from builder.model.detection.proposals import Proposals
 from builder.model.detection.pyramids import anchors_of, named_features, torchvision_keeps
 
+if TYPE_CHECKING:
+    from torchvision.models.detection.faster_rcnn import FasterRCNN
+
 LEAST_PIXELS = 1e-2
 """Smaller boxes go (torchvision.models.detection.roi_heads.RoIHeads.postprocess_detections)."""
 
@@ -30,7 +33,7 @@ class TwoStageHead(nn.Module):
 
     least: Tensor
 
-    def __init__(self, model: Any, picture: Tensor) -> None:
+    def __init__(self, model: FasterRCNN, picture: Tensor) -> None:
         super().__init__()
         if extra := finds_more(model):
             raise ConfigurationError(
@@ -66,13 +69,13 @@ class TwoStageHead(nn.Module):
         scores = torch.softmax(logits, dim=-1)[:, 1:] * real[:, None]
         return to_center_size(corners), torch.where(large, scores, 0.0)
 
-    def run(self, model: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, model: FasterRCNN, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Run backbone, proposals, and both heads on each, then decode."""
         features = named_features(model, padded(picture, self._divisor))
         logits, offsets = _rows(*model.rpn.head(list(features.values())))
         return self._classified(model, features, *self.propose_boxes(offsets, logits.flatten()))
 
-    def run_all(self, model: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def run_all(self, model: FasterRCNN, picture: Tensor) -> tuple[Tensor, Tensor]:
         """What `run` gives for all boxes that may be proposals: which of two that overlap stays, rounding decides."""
         features = named_features(model, padded(picture, self._divisor))
         logits, offsets = _rows(*model.rpn.head(list(features.values())))
@@ -83,19 +86,19 @@ class TwoStageHead(nn.Module):
         return boxes, scores
 
     def _classified(
-        self, model: Any, features: Mapping[str, Tensor], proposals: Tensor, real: Tensor
+        self, model: FasterRCNN, features: Mapping[str, Tensor], proposals: Tensor, real: Tensor
     ) -> tuple[Tensor, Tensor]:
         pooled = self.pool_boxes(proposals, *(features[name] for name in self.pool_boxes.names))
         logits, offsets = model.roi_heads.box_predictor(model.roi_heads.box_head(pooled))
         decoded: tuple[Tensor, Tensor] = self(offsets, logits, proposals, real)
         return decoded
 
-    def original(self, model: Any, picture: Tensor, suppression: Suppression) -> Detections:
+    def original(self, model: FasterRCNN, picture: Tensor, suppression: Suppression) -> Detections:
         """Torchvision's own forward, whose classes begin with the background."""
         return torchvision_keeps(model, model.roi_heads, picture, suppression, background=1)
 
 
-def finds_more(model: object) -> str | None:
+def finds_more(model: nn.Module) -> str | None:
     """What the model looks for besides boxes: `masks` or `keypoints`."""
     heads = getattr(model, "roi_heads", None)
     for what in ("mask", "keypoint"):

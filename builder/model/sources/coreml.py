@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from builder.spec.source import CoreMLSource
 from builder.util.suggest import did_you_mean
 from coreml_runtime.forms import Form
 
+if TYPE_CHECKING:
+    from coreml_runtime.model import Model
+
 _COLORS = {"RGB": "RGB", "BGR": "BGR", "G": "GRAYSCALE", "G16": "GRAYSCALE_FLOAT16"}
 _SINGLE = {"fp64": "fp32"}
 """Neural networks declare arrays in double precision, as coremltools writes them, and compute in single."""
@@ -32,7 +35,9 @@ class CoreMLModule(torch.nn.Module):
 
     content: torch.Tensor
 
-    def __init__(self, path: Path, model: Any, given: dict[str, ImageInput | TensorInput], labels: Any) -> None:
+    def __init__(
+        self, path: Path, model: Model, given: dict[str, ImageInput | TensorInput], labels: Sequence[str] | None
+    ) -> None:
         super().__init__()
         self.path = path
         self.specification = model.specification
@@ -61,7 +66,7 @@ class CoreMLModule(torch.nn.Module):
             name: output_tensor(value, self._labels) for name, value in predicted.items() if not isinstance(value, str)
         }
 
-    def _predicted(self, given: dict[str, Any]) -> dict[str, object]:
+    def _predicted(self, given: Mapping[str, object]) -> dict[str, object]:
         """What the file answers; its states are the module's buffers."""
         if not self._model.states:
             found: dict[str, object] = self._model.predict(given)
@@ -214,7 +219,7 @@ def load_coreml(source: CoreMLSource, spec: BuildSpec) -> LoadedModel:
     )
 
 
-def _check_states(path: Path, model: Any, spec: BuildSpec) -> None:
+def _check_states(path: Path, model: Model, spec: BuildSpec) -> None:
     """Raise SourceError unless the recipe has the states of the file, each as the buffer of its name."""
     declared = {name: state.buffer for name, state in spec.state.items()}
     if declared != {name: name for name in model.states}:
@@ -286,7 +291,7 @@ def _check_sizes(
             )
 
 
-def _check_inputs(path: Path, model: Any, spec: BuildSpec) -> None:
+def _check_inputs(path: Path, model: Model, spec: BuildSpec) -> None:
     from coreml_runtime.features import ArrayFeature, ImageFeature
 
     for name, given in spec.artifact_inputs.items():

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from builder.errors import SourceError
 from builder.model.sources.parts import OWN, DecoderPart, as_transformers_takes
 from builder.util.measures import compare
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers.cache_utils import EncoderDecoderCache
 
 TOKENS, POSITION = "input_ids", "position"
 """The inputs: ids (1, number of tokens), and the number of tokens before them (1).
@@ -55,7 +59,7 @@ class BufferCache:
         self._values[layer, :, :, self._position : end, :] = values
         return self._keys[layer].to(keys.dtype), self._values[layer].to(values.dtype)
 
-    def get_seq_length(self, *_: Any) -> int:
+    def get_seq_length(self, *_: object) -> int:
         """Return no length: positions and masks are given."""
         return 0
 
@@ -80,7 +84,7 @@ class CachedDecoder(torch.nn.Module):
     keys: torch.Tensor
     values: torch.Tensor
 
-    def __init__(self, model: Any, length: int, inputs: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, model: PreTrainedModel | DecoderPart, length: int, inputs: Mapping[str, torch.Tensor]) -> None:
         """Raise SourceError for a model that keeps anything else than keys and values of one shape.
 
         `inputs` are examples by the recipe's names, in its order.
@@ -145,7 +149,7 @@ class CachedDecoder(torch.nn.Module):
         return torch.where(seen, 0.0, _MASKED)[None, None]
 
 
-def _beside_encoder(kept: BufferCache) -> Any:
+def _beside_encoder(kept: BufferCache) -> EncoderDecoderCache:
     """The cache of a decoder that attends to its own tokens, which are kept, and to what the encoder gave."""
     from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
@@ -154,7 +158,7 @@ def _beside_encoder(kept: BufferCache) -> Any:
     return both
 
 
-def _windows(config: Any) -> dict[str, int | None]:
+def _windows(config: PretrainedConfig) -> dict[str, int | None]:
     """By kind of layer, how many tokens it sees; None for all."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None) or [_FULL if window is None else _SLIDING]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ from builder.model.normalization import resolve_normalization
 from builder.model.sources.seeded import initialise_seeded
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput
+
+if TYPE_CHECKING:
+    pass
 
 
 def model_inputs(

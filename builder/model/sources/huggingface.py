@@ -33,11 +33,13 @@ from builder.util.suggest import did_you_mean
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from transformers import PreTrainedModel
+
 
 class NamedModel(torch.nn.Module):
     """A model of transformers that takes arrays in the recipe's order and returns all tensors by name."""
 
-    def __init__(self, model: Any, inputs: Sequence[str]) -> None:
+    def __init__(self, model: PreTrainedModel, inputs: Sequence[str]) -> None:
         super().__init__()
         self.model = model
         self._inputs = tuple(inputs)
@@ -98,7 +100,9 @@ def load_huggingface(
     )
 
 
-def _named(model: Any, source: HuggingFaceSource, inputs: Mapping[str, torch.Tensor]) -> NamedModel | CachedDecoder:
+def _named(
+    model: PreTrainedModel, source: HuggingFaceSource, inputs: Mapping[str, torch.Tensor]
+) -> NamedModel | CachedDecoder:
     """The model, called with the recipe's inputs, of which these are examples."""
     if source.cache_length is not None:
         return CachedDecoder(model, source.cache_length, inputs)
@@ -128,7 +132,7 @@ def _folder(source: HuggingFaceSource, progress: Progress) -> tuple[Path | None,
         return None, True
 
 
-def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) -> Any:
+def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) -> PreTrainedModel:
     where = f"{folder}" if source.model is None else source.model
     if not (folder / "config.json").is_file():
         raise SourceError(
@@ -166,7 +170,7 @@ def _saved(transformers: ModuleType, source: HuggingFaceSource, folder: Path) ->
     return model
 
 
-def _untrained(transformers: ModuleType, source: HuggingFaceSource) -> Any:
+def _untrained(transformers: ModuleType, source: HuggingFaceSource) -> PreTrainedModel:
     configure = _class(transformers, source.config_class or "", "source.config_class")
     build = _class(transformers, source.auto_class, "source.auto_class")
     try:
@@ -192,7 +196,7 @@ def _untrained(transformers: ModuleType, source: HuggingFaceSource) -> Any:
         ) from error
 
 
-def _spell_out_experts(model: Any) -> None:
+def _spell_out_experts(model: PreTrainedModel) -> None:
     """Let a mixture of experts gather the weights of each token's experts: transformers' own way counts tokens.
 
     How many tokens an expert gets depends on values, and so would shapes.
@@ -210,7 +214,7 @@ def _class(transformers: ModuleType, name: str, key: str) -> Any:
     return found
 
 
-def _check_inputs(model: Any, names: tuple[str, ...]) -> None:
+def _check_inputs(model: PreTrainedModel, names: tuple[str, ...]) -> None:
     """Raise SourceError for an input that is not a parameter of the model's forward."""
     if isinstance(model, DecoderPart):
         called, known = f"the decoder of {type(model.whole).__name__}", model.parameter_names()

@@ -30,7 +30,10 @@ from builder.spec.source import OnnxSource
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    import numpy as np
+    from onnx import ModelProto, TypeProto, ValueInfoProto
+    from onnxruntime import InferenceSession
+
 
 DOMAIN = "builder"
 """The operator domain of the node that stands for a whole model in an exported graph, until it is put in."""
@@ -162,7 +165,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     )
 
 
-def make_session(model: ModelProto, *, optimised: bool = True) -> Any:
+def make_session(model: ModelProto, *, optimised: bool = True) -> InferenceSession:
     """An onnxruntime session on the CPU, with one thread, silent; unless `optimised`, each operator by itself."""
     import onnxruntime
 
@@ -212,7 +215,7 @@ def _named(name: str, called: str, features: Mapping[str, str], path: Path) -> s
     )
 
 
-def _check_input(path: Path, name: str, value: Any, given: ImageInput | TensorInput) -> None:
+def _check_input(path: Path, name: str, value: ValueInfoProto, given: ImageInput | TensorInput) -> None:
     import onnx
 
     kind = value.type.tensor_type
@@ -262,7 +265,7 @@ def _largest_batch(spec: BuildSpec) -> int:
     return max((size.max if isinstance(size, RangeDimension) else size for size in first), default=0)
 
 
-def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:
+def _refuse_other_kinds(value: ValueInfoProto, path: Path, does: str, key: str) -> None:
     """Raise SourceError for what is not an array of numbers: text, sequences, optional and sparse values."""
     import onnx
 
@@ -279,21 +282,21 @@ def _refuse_other_kinds(value: Any, path: Path, does: str, key: str) -> None:
         )
 
 
-def _dtype(kind: Any) -> Any:
+def _dtype(kind: TypeProto.Tensor) -> Any:
     """The dtype of numpy in which onnxruntime takes an input."""
     import onnx
 
     return onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
 
 
-def _as_torch(result: Any) -> torch.Tensor:
+def _as_torch(result: np.ndarray) -> torch.Tensor:
     """A result of onnxruntime; integers of other dtypes than torch's usual ones as int64, other floats as float32."""
     if result.dtype.name in USUAL:
         return torch.from_numpy(result)
     return torch.from_numpy(result.astype("int64" if result.dtype.kind in "iu" else "float32"))
 
 
-def _is_scalar(kind: Any) -> bool:
+def _is_scalar(kind: TypeProto.Tensor) -> bool:
     return kind.HasField("shape") and not kind.shape.dim
 
 

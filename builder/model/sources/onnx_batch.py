@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from builder.errors import SourceError
 from builder.model.sources.onnx_graph import graphs_in
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
+    from onnxruntime import InferenceSession
 
 _SEED = 0
 _COUNTS, _LARGEST = (2, 3, 5), 16
@@ -50,7 +51,7 @@ def open_batch(model: ModelProto, path: Path) -> int:
     return fixed
 
 
-def _open_reshapes(graph: Any, fixed: int) -> None:
+def _open_reshapes(graph: GraphProto, fixed: int) -> None:
     """Let a Reshape whose first size is the batch take it from what it reshapes."""
     import onnx
 
@@ -63,7 +64,7 @@ def _open_reshapes(graph: Any, fixed: int) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), tensor.name))
 
 
-def check_opened(fixed: Any, opened: Any, batch: int, path: Path, most: int = 0) -> None:
+def check_opened(fixed: InferenceSession, opened: InferenceSession, batch: int, path: Path, most: int = 0) -> None:
     """Run both sessions on some batches: one after the other, and as one. `most` is the largest that is declared.
 
     Raises SourceError where that gives something else: then operators of the file count on its batch.
@@ -104,7 +105,7 @@ _DRAWS: tuple[Draw, ...] = (
 """Shares, signs, parts of other sizes, and parts that are all ones next to zeros: what one part does to another."""
 
 
-def _drawn(session: Any, generator: np.random.Generator, draw: Draw, number: int) -> dict[str, np.ndarray]:
+def _drawn(session: InferenceSession, generator: np.random.Generator, draw: Draw, number: int) -> dict[str, np.ndarray]:
     """Numbers for each input, integers of them 0 and 1; sizes that are open are 2."""
     given = {}
     for value in session.get_inputs():

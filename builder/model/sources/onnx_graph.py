@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from builder.errors import SourceError
 from builder.spec.inputs import ConstantInput
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, ValueInfoProto
 
 _DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger",
             "MatMulIntegerToFloat", "ConvIntegerToFloat")  # fmt: skip
@@ -104,12 +104,12 @@ def free_initializers(model: ModelProto, names: Sequence[str]) -> None:
         _drop_initializer(model.graph, name)
 
 
-def _drop_initializer(graph: Any, name: str) -> None:
+def _drop_initializer(graph: GraphProto, name: str) -> None:
     for tensor in [tensor for tensor in graph.initializer if tensor.name == name]:
         graph.initializer.remove(tensor)
 
 
-def _constant(value: Any, name: str, given: ConstantInput, path: Path) -> np.ndarray:
+def _constant(value: ValueInfoProto, name: str, given: ConstantInput, path: Path) -> np.ndarray:
     """The constant in the dtype and the shape that the file declares; raises SourceError where it does not fit."""
     import onnx
 
@@ -134,7 +134,7 @@ def _constant(value: Any, name: str, given: ConstantInput, path: Path) -> np.nda
     return array
 
 
-def graphs_in(graph: Any) -> Iterator[Any]:
+def graphs_in(graph: GraphProto) -> Iterator[GraphProto]:
     """A graph and those inside its nodes."""
     yield graph
     for node in graph.node:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from builder.errors import SourceError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ENCODED = "encoder_hidden_states"
 """The input of a decoder that is what its encoder gave: (1, length, width)."""
@@ -39,7 +42,7 @@ class OnlyPart(torch.nn.Module):
 class DecoderPart(torch.nn.Module):
     """The decoder and what follows it; `encoder_hidden_states` stand for all that the encoder would take."""
 
-    def __init__(self, whole: Any) -> None:
+    def __init__(self, whole: PreTrainedModel) -> None:
         super().__init__()
         self.whole = whole
         self.config = whole.config
@@ -70,7 +73,7 @@ class DecoderPart(torch.nn.Module):
                     setattr(module, name, None)
 
 
-def part_of(whole: Any, name: str | None) -> Any:
+def part_of(whole: PreTrainedModel, name: str | None) -> Any:
     """Return the part of this name of `whole`, or all of it for None; raises SourceError where it has no such parts."""
     if name is None:
         return whole

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from builder.model.sources.archives import Archive, RefusedArchiveError
 from builder.model.sources.operators import may_run
+
+if TYPE_CHECKING:
+    pass
 
 _PARTS = re.compile(
     r"data\.pkl|data/\d+|constants\.pkl|constants/\d+|code/[\w./<>-]+\.py(\.debug_pkl)?|version|byteorder"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,13 @@ from builder.model.sources.seeded import (
 )
 from builder.model.torchvision_import import import_torchvision
 
+if TYPE_CHECKING:
+    from torchvision.models.detection._utils import BoxCoder
+    from torchvision.models.detection.faster_rcnn import FasterRCNN
+    from torchvision.models.detection.ssd import SSD
+
+    from builder.model.detection.pyramids import Detector
+
 SPREAD = 2.0
 """Standard deviation of a class's logits over boxes: of those that are sure, scores reach from 0.5 to about 0.95."""
 COMMON = 8
@@ -40,7 +47,7 @@ OFFSET_SPREAD = 0.25
 """Of offsets, as shares of a box's size: neighbours of one class overlap, and few boxes are cut off by the edge."""
 
 
-def preparation(module: Any) -> Preprocessing:
+def preparation(module: Detector) -> Preprocessing:
     """What the transform inside a detector does to pictures, which goes into the artifact as for other models."""
     return Preprocessing(mean=tuple(module.transform.image_mean), std=tuple(module.transform.image_std))
 
@@ -48,7 +55,7 @@ def preparation(module: Any) -> Preprocessing:
 class Untransformed(nn.Module):
     """A detector on normalised pictures (N, C, H, W), for the statistics of its layers."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = shallow(detector)
         self.detector._modules["transform"] = ReturnsPictures(detector.transform.size_divisible)
@@ -98,7 +105,7 @@ def _stages(module: object) -> list[list[_Aim]]:
     return [[scores, _Aim(layers=[regression.bbox_reg], spread=_offsets(module.box_coder))]]
 
 
-def _ssd(module: Any) -> list[_Aim]:
+def _ssd(module: SSD) -> list[_Aim]:
     def last(head: Any) -> list[nn.Conv2d]:
         return [[layer for layer in level.modules() if isinstance(layer, nn.Conv2d)][-1] for level in head.module_list]
 
@@ -109,7 +116,7 @@ def _ssd(module: Any) -> list[_Aim]:
     ]
 
 
-def _two_stages(module: Any) -> list[list[_Aim]]:
+def _two_stages(module: FasterRCNN) -> list[list[_Aim]]:
     proposing, predictor = module.rpn, module.roi_heads.box_predictor
     return [
         [
@@ -123,16 +130,16 @@ def _two_stages(module: Any) -> list[list[_Aim]]:
     ]
 
 
-def _scores(layers: Sequence[object], classes: int, *, background: bool = False) -> _Aim:
+def _scores(layers: Sequence[nn.Conv2d | nn.Linear], classes: int, *, background: bool = False) -> _Aim:
     spread = tuple(SPREAD if index % COMMON == 1 else SPREAD / 2 for index in range(classes))
     return _Aim(layers=layers, spread=spread, classes=classes, background=background)
 
 
-def _offsets(coder: Any) -> tuple[float, ...]:
+def _offsets(coder: BoxCoder) -> tuple[float, ...]:
     return tuple(OFFSET_SPREAD * float(weight) for weight in coder.weights)
 
 
-def _outputs(detector: Any, layers: Sequence[Any], inputs: Sequence[Tensor]) -> Mapping[int, Tensor]:
+def _outputs(detector: Detector, layers: Sequence[nn.Module], inputs: Sequence[Tensor]) -> Mapping[int, Tensor]:
     """What each layer gives on all its calls, in double precision; (values, channels), by the layer's id."""
     found: dict[int, list[Tensor]] = {id(layer): [] for layer in layers}
 

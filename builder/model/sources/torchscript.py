@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
@@ -16,6 +16,10 @@ from builder.model.sources.script_archive import load_script
 from builder.spec import BuildSpec
 from builder.spec.inputs import ConstantInput
 from builder.spec.source import TorchScriptSource
+
+if TYPE_CHECKING:
+    import torch
+    from torch.jit import ScriptModule
 
 
 def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
@@ -45,7 +49,7 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
     )
 
 
-def _refuse_state(path: Path, module: Any) -> None:
+def _refuse_state(path: Path, module: ScriptModule) -> None:
     """Raise SourceError where the program keeps something in an attribute that is not a buffer, which no state is."""
     buffers = {name.rpartition(".")[2] for name, _ in module.named_buffers(remove_duplicate=False)}
     assigned = [name for name in _assigned(module.inlined_graph) if name not in buffers]
@@ -59,7 +63,7 @@ def _refuse_state(path: Path, module: Any) -> None:
         )
 
 
-def _assigned(block: Any) -> Iterator[str]:
+def _assigned(block: torch.Graph | torch.Block) -> Iterator[str]:
     for node in block.nodes():
         if node.kind() == "prim::SetAttr":
             yield node.s("name")
@@ -70,7 +74,7 @@ def _assigned(block: Any) -> Iterator[str]:
 _NUMBERS = ("int", "float", "bool", "number", "Scalar")
 
 
-def _check_numbers(path: Path, arguments: Sequence[Any], called: Sequence[str], spec: BuildSpec) -> None:
+def _check_numbers(path: Path, arguments: Sequence[torch.Argument], called: Sequence[str], spec: BuildSpec) -> None:
     """Raise SourceError for an input where the program takes a number, which is decided while it is traced."""
     named = {argument.name: argument for argument in arguments}
     matched = [named[name] for name in called] if set(called) <= set(named) else arguments

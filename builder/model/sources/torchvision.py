@@ -29,6 +29,8 @@ from builder.util.suggest import did_you_mean
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from torchvision.models import WeightsEnum
+
 
 def load_torchvision(
     source: TorchvisionSource, spec: BuildSpec, examples: ExampleInputs, progress: Progress
@@ -72,7 +74,7 @@ def load_torchvision(
 
 
 def _fill(
-    module: Any, seed: int, spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None
+    module: torch.nn.Module, seed: int, spec: BuildSpec, examples: ExampleInputs, preprocessing: Preprocessing | None
 ) -> None:
     """Seeded weights; of a detector such that it finds something."""
     inputs = model_inputs(spec, examples, preprocessing)
@@ -83,7 +85,7 @@ def _fill(
     spread_scores(module, inputs)
 
 
-def _weights_member(models: ModuleType, source: TorchvisionSource) -> Any:
+def _weights_member(models: ModuleType, source: TorchvisionSource) -> WeightsEnum | None:
     """Return the member of the model's weights enum, or None; the name alone or with its class."""
     if source.name not in models.list_models():
         raise SourceError(
@@ -107,7 +109,9 @@ def _weights_member(models: ModuleType, source: TorchvisionSource) -> Any:
     return enum[name]
 
 
-def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -> tuple[Path | None, bool]:
+def _weights_file(
+    source: TorchvisionSource, weights: WeightsEnum | None, progress: Progress
+) -> tuple[Path | None, bool]:
     """Return the file of weights, or None with whether a wish for weights fell back to seeded ones."""
     if source.file is not None:
         return Path(source.file), False
@@ -127,7 +131,9 @@ def _weights_file(source: TorchvisionSource, weights: Any, progress: Progress) -
         return None, True
 
 
-def _make(models: ModuleType, source: TorchvisionSource, weights: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
+def _make(
+    models: ModuleType, source: TorchvisionSource, weights: WeightsEnum | None, state: Mapping[str, torch.Tensor] | None
+) -> Any:
     """Call torchvision's builder function without letting it download anything."""
     arguments = dict(source.arguments)
     function = models.get_model_builder(source.name)
@@ -160,7 +166,7 @@ class _WithoutValues(TorchFunctionMode):
     def __torch_function__(
         self,
         function: Callable[..., Any],
-        _types: Any,
+        _types: object,
         arguments: tuple[Any, ...] = (),
         keywords: Mapping[str, Any] | None = None,
     ) -> Any:
@@ -178,7 +184,7 @@ _DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
 def _unfilled(
-    models: ModuleType, source: TorchvisionSource, weights: Any, state: Mapping[str, torch.Tensor]
+    models: ModuleType, source: TorchvisionSource, weights: WeightsEnum | None, state: Mapping[str, torch.Tensor]
 ) -> Any | None:
     """The model without values, which nobody need draw where a file has all of them; None where it needs some."""
     try:
@@ -189,7 +195,7 @@ def _unfilled(
         return None
 
 
-def _all_parameters(function: Any) -> set[str]:
+def _all_parameters(function: Callable[..., object]) -> set[str]:
     """The parameters of a builder function; `**kwargs` go to the model class, which takes num_classes."""
     parameters = inspect.signature(function).parameters.values()
     takes_more = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

@@ -37,7 +37,7 @@ class Entry:
     """Which modules of the types."""
 
     @property
-    def function(self) -> Callable[..., Any]:
+    def function(self) -> Callable[..., object]:
         """The one function that does it."""
         (function,) = [f for f in (self.module, self.tree, self.measured) if f is not None]
         return function

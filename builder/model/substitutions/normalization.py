@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    pass
 
 
 class ExplicitLayerNorm(torch.nn.Module):
@@ -54,7 +57,7 @@ class ExplicitRmsNorm(torch.nn.Module):
         return normal if self.weight is None else normal * self.weight
 
 
-def layer_norm(old: Any) -> torch.nn.Module:
+def layer_norm(old: torch.nn.LayerNorm) -> torch.nn.Module:
     """Spell LayerNorm out; that over channels of ConvNeXt (LayerNorm2d) loses both of its transpositions.
 
     Given: `layer_norm(x)` over the last dimensions, or over channels as `permute`, `layer_norm`, `permute`.

@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.model.substitutions.entry import name_of
 from builder.model.substitutions.substitute import EXACT
 from builder.model.substitutions.table import REWRITES
 from builder.model.substitutions.user import replace, rewrite_model
+
+if TYPE_CHECKING:
+    pass
 
 _HEAD = f"""# Substitutions
 
@@ -81,11 +84,11 @@ def _own() -> Iterator[str]:
     yield "\nIt takes no `modules` and no `type`: the function sees the whole model.\n"
 
 
-def _described(function: Callable[..., Any]) -> str:
+def _described(function: Callable[..., object]) -> str:
     return f"{inspect.getdoc(function)}\n"
 
 
-def _code(kind: Any) -> str:
+def _code(kind: type | str) -> str:
     return f"`{name_of(kind)}`"
 
 

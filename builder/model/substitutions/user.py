@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,6 +11,11 @@ from builder.errors import ConversionError
 from builder.model.substitutions.rewrite import copy_module, rewrite
 from builder.spec.substitutions import ReplaceModules, RewriteModel
 from builder.util.user_code import call, import_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    pass
 
 _PLAIN = (int, float, str, bool, tuple, type(None))
 
@@ -108,7 +113,7 @@ def _own_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return dict(sorted(own.items()))
 
 
-def _takes_an_argument(function: Any) -> bool:
+def _takes_an_argument(function: Callable[..., object]) -> bool:
     """Whether a replacement is made from the old module; module types of torch itself (`torch.nn:ReLU`) are not."""
     parameters = inspect.signature(function).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

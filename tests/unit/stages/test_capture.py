@@ -151,6 +151,17 @@ def test_sizes_that_torch_checks_are_traced():
     assert "max_unpool2d" in {use.operator for use in convert(prepared, captured, examples, spec).lowerings}
 
 
+def test_sizes_that_must_be_equal_are_named_with_the_remedy():
+    class Sum(nn.Module):
+        def forward(self, ids, mask):
+            return ids + mask
+
+    open_ = {"kind": "tensor", "shape": [1, {"min": 4, "max": 64, "default": 16}]}
+    prepared, examples, _ = prepared_with(Sum(), input={"ids": open_, "mask": open_})
+    with pytest.raises(ConversionError, match=r"sizes ids_1 and mask_1 .* must be equal.*name: length"):
+        capture(prepared, examples, "export", {})
+
+
 def test_what_onnx_cannot_express_is_named():
     class Special(nn.Module):
         def forward(self, x):

@@ -32,7 +32,23 @@ def as_strided(x: Tensor, size: Sequence[int], stride: Sequence[int], storage_of
     return torch.index_select(memory, 0, places.reshape(-1)).reshape(list(size))
 
 
+def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows of `size` elements, `step` apart, along an axis: their elements become the last axis.
+
+    Given:   x (…, L, …)
+    Result:  x at the places (window * step + element), (…, (L - size) // step + 1, …, size)
+    """
+    axis = dimension % x.dim()
+    count = (x.shape[axis] - size) // step + 1
+    places = (torch.arange(count) * step).reshape(-1, 1) + torch.arange(size)
+    found = torch.index_select(x, axis, places.reshape(-1))
+    shape = [*x.shape[:axis], count, size, *x.shape[axis + 1 :]]
+    return found.reshape(shape).movedim(axis + 1, -1)
+
+
 OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.as_strided.default: as_strided,
     ops.aten.as_strided_copy.default: as_strided,
+    ops.aten.unfold.default: unfold,
+    ops.aten.unfold_copy.default: unfold,
 }

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, ops
+from torch import SymInt, Tensor, ops
+
+from builder.backends.coreai.decompositions.padding import constant_pad_nd
+
+_MOST = 65536
+"""Rows are filled to the largest size before they are sorted."""
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -16,13 +21,36 @@ def sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Te
     """Values and their places along `dim`; the order of equal values is not defined, as in torch."""
     if x.ndim == 0:
         return x.clone(), torch.zeros_like(x, dtype=torch.int64)
-    values, indices = torch.topk(x, x.shape[dim], dim, descending, True)
+    size = x.shape[dim]
+    values, indices = torch.topk(_filled(x, dim, descending), _largest(size), dim, descending, True)
+    if isinstance(size, SymInt):
+        return values.narrow(dim, 0, size), indices.narrow(dim, 0, size)
     return values, indices
+
+
+def _largest(size: int | SymInt) -> int:
+    """The most that a size may be: Core AI's top-k takes a number."""
+    if not isinstance(size, SymInt):
+        return int(size)
+    most = size.node.shape_env.bound_sympy(size.node.expr).upper
+    if not most.is_Integer or most > _MOST:
+        raise NotImplementedError(f"sorting over a size of more than {_MOST} is not converted")
+    return int(most)
+
+
+def _filled(x: Tensor, dim: int, descending: bool) -> Tensor:
+    """As long as the size may become, with what comes last in that order."""
+    size = x.shape[dim]
+    if not isinstance(size, SymInt):
+        return x
+    ends = (-torch.inf, torch.inf) if x.is_floating_point() else (torch.iinfo(x.dtype).min, torch.iinfo(x.dtype).max)
+    behind = [0, 0] * (x.ndim - 1 - dim % x.ndim)
+    return constant_pad_nd(x, [*behind, 0, _largest(size) - size], ends[0] if descending else ends[1])
 
 
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """The k-th smallest, counted from one, and its place."""
-    values, indices = torch.topk(x, k, dim, False, True)
+    values, indices = sort(x, dim) if isinstance(k, SymInt) else torch.topk(x, k, dim, False, True)
     found = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
     return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, ops
+from torch import SymInt, Tensor, ops
 from torch._decomp import decomposition_table
 from torch.nn.functional import max_pool2d
 
@@ -21,15 +21,20 @@ def _windows(size: int, count: int) -> list[tuple[int, int]]:
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
-    """Where windows differ, which coreai-torch refuses (an input smaller than the output): torch's, by gathering."""
+    """Where windows differ, which coreai-torch refuses (an input smaller than the output): torch's, by gathering.
+
+    Where the app chooses a size, axis by axis, by slices between places that integers compute.
+    """
+    if any(isinstance(size, SymInt) for size in x.shape[-2:]):
+        return adaptive_avg_pool(x, output_size)
     if all(size % count == 0 for size, count in zip(x.shape[-2:], output_size, strict=True)):
         return NotImplemented
     return decomposition_table[ops.aten._adaptive_avg_pool2d.default](x, output_size)
 
 
-def adaptive_avg_pool3d(x: Tensor, output_size: Sequence[int]) -> Tensor:
+def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
     """Means of windows, axis by axis: a mean of means, since windows are products of intervals."""
-    for axis, count in zip((-3, -2, -1), output_size, strict=True):
+    for axis, count in zip(range(-len(output_size), 0), output_size, strict=True):
         parts = [
             x.narrow(axis, start, length).mean(axis, keepdim=True) for start, length in _windows(x.shape[axis], count)
         ]
@@ -78,7 +83,7 @@ def _three(given: Sequence[int]) -> tuple[int, ...]:
 
 OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
-    ops.aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,
+    ops.aten._adaptive_avg_pool3d.default: adaptive_avg_pool,
     ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
     ops.aten.max_pool3d_with_indices.default: max_pool3d,
 }

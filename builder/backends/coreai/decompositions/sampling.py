@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, ops
+from torch import SymInt, Tensor, ops
+from torch._decomp import decomposition_table
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -61,7 +62,22 @@ def _triangle(distance: Tensor) -> Tensor:
     return (1 - distance.abs()).clamp(min=0)
 
 
+def _one_open(overload: OpOverload) -> Callable[..., object]:
+    """Torch's own decomposition where one of two sizes is a number and the app decides the other.
+
+    coreai-torch takes both from the graph then, and the number is not there.
+    """
+
+    def resize(x: Tensor, output_size: Sequence[int | SymInt] | None, *settings: object) -> object:
+        if output_size is None or len({isinstance(size, SymInt) for size in output_size}) == 1:
+            return NotImplemented
+        return decomposition_table[overload](x, output_size, *settings)
+
+    return resize
+
+
 OURS: dict[OpOverload, Callable[..., object]] = {
+    **{each: _one_open(each) for each in (ops.aten.upsample_bilinear2d.vec, ops.aten.upsample_nearest2d.vec)},
     ops.aten._upsample_bicubic2d_aa.default: partial(smooth_resize, _cubic),
     ops.aten._upsample_bilinear2d_aa.default: partial(smooth_resize, _triangle),
 }

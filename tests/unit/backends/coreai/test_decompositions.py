@@ -97,6 +97,43 @@ def test_a_decomposition_computes_what_torch_computes(name: str, computed: dict[
     np.testing.assert_allclose(computed[name], wanted, rtol=2e-5, atol=2e-5)
 
 
+FLEXIBLE = {
+    "pad to even": lambda x: F.pad(x, (0, 0, 0, x.shape[1] % 2), value=2.0),
+    "pad to a multiple": lambda x: F.pad(x, (0, 0, 0, -x.shape[1] % 4)),
+    "sizes in numbers": lambda x: x + (3 - x.shape[1]) % 5 - (x.shape[1] - 20) // 7 + x.shape[1] ** 2,
+    "pad before, cut behind": lambda x: F.pad(x, (1, 2, 3 - x.shape[1], 1)),
+    "reflected to a multiple": lambda x: F.pad(x.mT, (0, (4 - x.shape[1] % 4) % 4), mode="reflect"),
+    "repeated at both ends": lambda x: F.pad(x.mT, (x.shape[1] % 3, x.shape[1] % 2), mode="replicate"),
+    "resized to two sizes": lambda x: F.interpolate(F.avg_pool2d(x[:, None], 2), size=x.shape[1:], mode="bilinear"),
+    "nearest at two sizes": lambda x: F.interpolate(F.avg_pool2d(x[:, None], 2), size=x.shape[1:]),
+    "sort": lambda x: x.sort(1)[0],
+    "sort downwards": lambda x: x.sort(1, descending=True)[1],
+    "median": lambda x: x.median(1)[0],
+    "adaptive means": lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
+    "windows": lambda x: x.unfold(1, 3, 1),
+}
+"""By name, what is computed of floats (1, L, 4), of which the app chooses L."""
+
+
+class AllFlexible(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(case(x) for case in FLEXIBLE.values())
+
+
+def test_sizes_that_the_app_chooses(tmp_path: Path) -> None:
+    # given
+    x = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0))
+    program = export(AllFlexible(), (x,), dynamic_shapes=(({1: torch.export.Dim("length", min=4, max=20)},),))
+    # when
+    convert(program, tmp_path / "m.aimodel", plain({"x": x}, len(FLEXIBLE)), None)
+    given = [torch.randn(1, size, 4, generator=torch.Generator().manual_seed(size)) for size in (4, 7, 13, 20)]
+    found, _ = engine.predict(tmp_path / "m.aimodel", [{"x": each.numpy()} for each in given])
+    # then
+    for each, answer in zip(given, found, strict=True):
+        for number, (name, case) in enumerate(FLEXIBLE.items()):
+            np.testing.assert_allclose(answer[f"y{number}"], case(each).numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 class Unknown(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
