@@ -9,6 +9,7 @@ build: .venv/installed
 	$(BIN)/python -m builder flush
 
 test: .venv/installed
+	$(BIN)/python -m compileall -q builder runtime/coreml_runtime # once, and not by each process that may not write
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/installed

@@ -40,6 +40,7 @@ def _earlier_objects_are_set_aside() -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the user's cache, recipes and tracking server, and from any network."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # no test cuts the power, and a small build asks 18 times
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # one store for all workers, as builds side by side have it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.headroom import Headroom
@@ -21,8 +21,12 @@ from builder.artifacts.stages import (
 if TYPE_CHECKING:
     from builder.artifacts.costs import Costs
     from builder.artifacts.devices import DeviceMeasurement
+    from builder.artifacts.features import Feature, Interface
     from builder.artifacts.findings import LintFinding
+    from builder.artifacts.origin import SourceOrigin
+    from builder.artifacts.stored import Fallback
     from builder.spec import BuildSpec
+    from builder.util.git import GitState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,14 @@ class StageReport:
     """One line for people."""
 
 
+class CaptureRecord(TypedDict):
+    """Which method captured the program, what it fixed, and why the methods before it did not do."""
+
+    method: str
+    frozen: tuple[str, ...]
+    failures: Mapping[str, str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildRecord:
     """All that is known about one build; `build.json`, the reports and MLflow are made from it."""
@@ -103,11 +115,11 @@ class BuildRecord:
     artifact: SealedPackage
     stages: tuple[StageReport, ...]
     checks: tuple[CheckReport, ...]
-    inputs: tuple[Mapping[str, Any], ...]
-    outputs: tuple[Mapping[str, Any], ...]
-    functions: Mapping[str, Mapping[str, Any]]
+    inputs: tuple[Feature, ...]
+    outputs: tuple[Feature, ...]
+    functions: Mapping[str, Interface]
     """Of an artifact with several functions, by name: `inputs`, `outputs` and `states`; those above are the first's."""
-    source: Mapping[str, Any]
+    source: SourceOrigin
     substitutions: tuple[SubstitutionEffect, ...]
     lowerings: tuple[UsedLowering, ...]
     compression: tuple[CompressionEffect, ...]
@@ -116,15 +128,15 @@ class BuildRecord:
     """What precedes the steps on the program; None where there are none, or no parity check says on what to measure."""
     skipped_layers: tuple[SkippedLayer, ...]
     op_counts: Mapping[str, int]
-    capture: Mapping[str, Any]
+    capture: CaptureRecord
     versions: Mapping[str, str]
-    git: Mapping[str, Any]
+    git: GitState
     started: str
     """UTC, ISO 8601."""
     seconds: float
     seeded: bool = False
     """Whether weights fell back to untrained ones."""
-    fallback: Mapping[str, Any] | None = None
+    fallback: Fallback | None = None
     """For such weights: how the network looked then, so that a later build notices that it is back."""
     source_bytes: int | None = None
     """The size of the source's parameters and buffers, in bytes."""

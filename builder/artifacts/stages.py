@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from builder.artifacts.origin import SourceOrigin
     from builder.spec import BuildSpec
 
 MOST_VALUES, MOST_ANSWERS = 2**22, 16
@@ -56,7 +57,7 @@ class LoadedModel:
     module: torch.nn.Module
     digest: str
     """SHA-256 over the weights (or over the source file)."""
-    origin: Mapping[str, Any]
+    origin: SourceOrigin
     """What goes into `build.json` under `source`: kind, names, digests."""
     seeded: bool = False
     """Whether weights fell back to untrained ones."""

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired
 
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import Costs
+from builder.artifacts.features import Feature, Interface
 from builder.artifacts.findings import LintFinding
+from builder.artifacts.origin import SourceOrigin
 from builder.artifacts.record import LayerWeights
 from builder.artifacts.stages import CompressionEffect, MeasuredSteps, Preprocessing, SkippedLayer, UsedLowering
 
 
+@with_config(ConfigDict(extra="allow"))
 class NetworkState(TypedDict):
     """How the way to a server looked: further keys are compared one by one (see `builder.noop`)."""
-
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012 - read by pydantic, not a key
 
     answer: str
 
@@ -39,7 +40,7 @@ class LoadedFacts:
     """What is known of a source."""
 
     digest: str
-    origin: Mapping[str, Any]
+    origin: SourceOrigin
     seeded: bool
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] | None
@@ -75,49 +76,6 @@ class CompressedFacts:
     skipped: tuple[SkippedLayer, ...]
 
 
-class TensorFeature(TypedDict):
-    """An input or output that is an array; further keys say what is optional and flexible."""
-
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012 - read by pydantic, not a key
-
-    name: str
-    kind: Literal["tensor"]
-    shape: list[int]
-    dtype: str
-    optional: NotRequired[bool]
-    default_value: NotRequired[float]
-    ranges: NotRequired[list[list[int]]]
-    enumerated_shapes: NotRequired[list[list[int]]]
-
-
-class ImageFeature(TypedDict):
-    """An input or output that is a picture."""
-
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012 - read by pydantic, not a key
-
-    name: str
-    kind: Literal["image"]
-    width: int
-    height: int
-    color_layout: str
-    optional: NotRequired[bool]
-    size_ranges: NotRequired[list[list[int]]]
-    enumerated_sizes: NotRequired[list[list[int]]]
-
-
-class OtherFeature(TypedDict):
-    """A feature that is neither: the label of a classifier, a number."""
-
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012 - read by pydantic, not a key
-
-    name: str
-    kind: Literal["dictionary", "double", "int64", "sequence", "state", "string"]
-    optional: NotRequired[bool]
-
-
-Feature = TensorFeature | ImageFeature | OtherFeature
-
-
 @dataclass(frozen=True, kw_only=True)
 class SealedFacts:
     """What the artifact says of itself."""
@@ -127,7 +85,7 @@ class SealedFacts:
     semantic_digest: str
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
-    functions: Mapping[str, Mapping[str, tuple[Feature, ...]]]
+    functions: Mapping[str, Interface]
     op_counts: Mapping[str, int]
     weights: tuple[LayerWeights, ...]
     """Without the paths of modules, which the convert stage knows."""
@@ -159,8 +117,21 @@ class MethodFacts:
     """Why the methods before it did not."""
 
 
+class LayerNoise(TypedDict):
+    """Weights that are computed with together, and by method their bytes and their noise."""
+
+    weights: list[str]
+    costs: dict[str, list[int | float]]
+
+
+class MeasuredLayers(TypedDict):
+    """The layers of a model that can be compressed."""
+
+    layers: list[LayerNoise]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SensitivityFacts:
     """How much noise each layer adds; see `builder.auto.sensitivity`."""
 
-    measured: Mapping[str, Any]
+    measured: MeasuredLayers

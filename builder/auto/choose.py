@@ -9,6 +9,7 @@ from typing import Any
 from builder.analysis.numerics.samples import missed_by, samples_to_compare
 from builder.artifacts.record import AutoResult, TriedArtifact
 from builder.artifacts.stages import Sample
+from builder.artifacts.stored import MeasuredLayers
 from builder.auto.attempts import Attempting, Candidate, measured
 from builder.auto.compression import CompressionChoice, choose_compression
 from builder.auto.precision import PrecisionChoice, choose_precision
@@ -21,7 +22,7 @@ from builder.spec.target import target_of_format
 from builder.store.digests import bytes_digest, digest_of
 from builder.util.text import first_of
 
-Keeping = Callable[[Mapping[str, str], Callable[[], dict[str, Any]]], Mapping[str, Any]]
+Keeping = Callable[[Mapping[str, str], Callable[[], MeasuredLayers]], MeasuredLayers]
 """Takes the digests of what is measured on, and what measures it."""
 
 SAMPLES = 4
@@ -47,9 +48,7 @@ def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progre
         return _chosen(precision, compression, trials)
 
 
-def _measured(
-    trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping[str, Candidate]
-) -> Mapping[str, object]:
+def _measured(trials: _Trials, keep: Keeping, plain: Candidate, uniform: Mapping[str, Candidate]) -> MeasuredLayers:
     """The sensitivity of layers, which depends on artifacts and samples, and on no limit."""
     samples = trials.samples(plain)
     after = {

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from builder.artifacts.stored import MeasuredLayers
 from builder.auto.allocation import Allocation, Cost, path
 from builder.auto.attempts import Candidate
 from builder.auto.options import NONE, Steps, by_option, composed, options
@@ -21,7 +22,7 @@ from builder.spec.target import Target
 from builder.util.text import first_of
 
 Trying = Callable[[str, Mapping[str, WeightCompression]], Candidate]
-Measuring = Callable[[Candidate, Mapping[str, Candidate]], Mapping[str, Any]]
+Measuring = Callable[[Candidate, Mapping[str, Candidate]], MeasuredLayers]
 """Returns what `builder.auto.sensitivity` measures, from the store where it is known."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import coreml_runtime as runtime
 from builder.analysis.numerics.graph import pairs
@@ -18,6 +18,9 @@ from builder.analysis.numerics.operators import Comparison, compare_programs
 from builder.artifacts.stages import Sample
 from builder.auto.attempts import Candidate
 from builder.backends import backend_of
+
+if TYPE_CHECKING:
+    from builder.artifacts.stored import LayerNoise, MeasuredLayers
 
 _PROBES = ("palettize_4", "int8", "palettize_8", "palettize_6")
 """Whose noise is passed on to the outputs, the first that compresses a layer: above rounding, and below garbage."""
@@ -32,9 +35,7 @@ class _Layer:
     """Of the operators."""
 
 
-def measure_layers(
-    plain: Candidate, uniform: Mapping[str, Candidate], samples: Sequence[Sample]
-) -> dict[str, list[dict[str, Any]]]:
+def measure_layers(plain: Candidate, uniform: Mapping[str, Candidate], samples: Sequence[Sample]) -> MeasuredLayers:
     """For each layer that can be compressed: its weights, and by method the bytes and the noise (`costs`).
 
     `uniform` has for each method the artifact with that method for all weights, `plain` is without any.
@@ -56,9 +57,9 @@ def measure_layers(
     }
     gains = _gains(compared)
     own = {option: _own_noise(one) for option, one in compared.items()}
-    found = []
+    found: list[LayerNoise] = []
     for layer in layers:
-        costs = {"none": [_bytes(plain, layer), 0.0]}
+        costs: dict[str, list[int | float]] = {"none": [_bytes(plain, layer), 0.0]}
         for option, candidate in uniform.items():
             noise = _noise(layer, own[option], gains)
             if noise is not None and set(layer.weights) <= _changed(candidate):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from builder.artifacts.features import Feature, Interface
 from builder.artifacts.record import LayerWeights
 
 SEEDED_KEY = "com.github.builder.seeded"
@@ -16,18 +17,18 @@ SEEDED_KEY = "com.github.builder.seeded"
 class ArtifactDescription:
     """What the saved file says; features are dictionaries of name, kind, shape, dtype as in `build.json`."""
 
-    inputs: tuple[Mapping[str, Any], ...]
-    outputs: tuple[Mapping[str, Any], ...]
+    inputs: tuple[Feature, ...]
+    outputs: tuple[Feature, ...]
     labels: tuple[str, ...] | None
     op_counts: Mapping[str, int]
     metadata: Mapping[str, str]
     """Metadata of the user's own."""
     shown: Mapping[str, str]
     """What Xcode shows: author, license, version, description."""
-    states: tuple[Mapping[str, Any], ...]
+    states: tuple[Feature, ...]
     weights: tuple[LayerWeights, ...]
     """The largest first."""
-    functions: Mapping[str, Mapping[str, Any]]
+    functions: Mapping[str, Interface]
     """Of an artifact with several functions: `inputs`, `outputs` and `states` of each; those above are the first's."""
     version: int
     """The specification version of Core ML, from which the oldest system follows; 0 of another format."""

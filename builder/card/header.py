@@ -76,7 +76,7 @@ def task_of(record: BuildRecord) -> str:
 def base_model(record: BuildRecord) -> str:
     """The model of the Hub that this one was made of; empty where it came from elsewhere."""
     source = record.source
-    name = str(source.get("model") or source.get("repository") or "")
+    name = str(source.get("name") or "")
     of_hub = source.get("kind") in ("huggingface", "timm") and re.fullmatch(r"[\w.-]+/[\w.-]+", name)
     return name if of_hub else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.stages import PreparedModel, Suppression
@@ -14,6 +15,9 @@ from builder.checks.subject import Subject
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
 from builder.spec.detection_names import DETECTED, THRESHOLDS
+
+if TYPE_CHECKING:
+    pass
 
 
 def structure_reports(name: str, check: StructureCheck, subject: Subject) -> Iterator[CheckReport]:
@@ -48,8 +52,9 @@ def _function(subject: Subject, found: ArtifactDescription) -> ArtifactDescripti
     """What the file says of the function that is looked at; nothing, where it does not have it."""
     if not subject.function:
         return found
-    nothing: dict[str, tuple[Mapping[str, object], ...]] = {"inputs": (), "outputs": (), "states": ()}
-    return replace(found, **found.functions.get(subject.function, nothing))
+    own = found.functions.get(subject.function, {})
+    inputs, outputs, states = (own.get(kind, ()) for kind in ("inputs", "outputs", "states"))
+    return replace(found, inputs=inputs, outputs=outputs, states=states)
 
 
 def _report(name: str, check: StructureCheck, values: Mapping[str, object], failure: str | None) -> CheckReport:
@@ -71,7 +76,7 @@ def _compare_inputs(
         for name in THRESHOLDS:
             yield from _differences(f"input {name}", {"kind": "double", "optional": True}, declared[name])
     for name, given in spec.artifact_inputs.items():
-        feature = dict(declared[name])
+        feature: dict[str, Any] = dict(declared[name])
         for key in ("enumerated_shapes", "enumerated_sizes"):
             if key in feature:
                 feature[key] = sorted(feature[key])

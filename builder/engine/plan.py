@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.record import StageReport
 from builder.artifacts.stages import BuildRequest
@@ -19,13 +19,16 @@ from builder.store.digests import artifact_digest
 from builder.store.explain import Change, nearest_changes
 from builder.util.paths import artifact_name, lock_of, variant_folder
 
+if TYPE_CHECKING:
+    from builder.artifacts.stored import Fallback
+
 
 @dataclass(frozen=True, kw_only=True)
 class Current:
     """A published artifact that is what a build would give."""
 
     artifact: Path
-    fallback: Mapping[str, Any] | None
+    fallback: Fallback | None
     """For untrained weights: how the network looked that did not give better ones."""
 
 

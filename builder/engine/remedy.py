@@ -89,9 +89,11 @@ def find_remedy(request: BuildRequest, missed: Missed, *, seconds: float, say: S
         trials = _Trials(request=request, missed=missed, workspace=Path(workspace), until=until, say=say)
         in_time = True
         try:
-            for step in (_in_float32, _compressed_less, _without_substitution, _captured_otherwise, _narrower):
+            _narrower(trials)  # one check, and what it asks of the app is not for us to grant: the others follow
+            promised = len(trials.passed)
+            for step in (_in_float32, _compressed_less, _without_substitution, _captured_otherwise):
                 step(trials)
-                if trials.passed:
+                if len(trials.passed) > promised:
                     break
         except _OutOfTimeError:
             in_time = False
@@ -151,10 +153,11 @@ class _Trials:
             self.longest = max(self.longest, time.monotonic() - began)
         if candidate.passes:
             section = {name: _plain(value) for name, value in changes.items()}
-            self.passed.append(Remedy(what=what, section=section))
-            if len(self.passed) == 1:  # there may be no time for a smaller change
-                for line in self.passed[0].lines():
+            remedy = Remedy(what=what, section=section)
+            if all(each.section.keys() != section.keys() for each in self.passed):  # of a smaller change only the last
+                for line in remedy.lines():
                     self.say(line)
+            self.passed.append(remedy)
         else:
             self.failed.append(f"{what} ({_shown(candidate)})")
         return candidate

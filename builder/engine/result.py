@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import Costs
@@ -20,6 +21,10 @@ from builder.spec import BuildSpec
 from builder.store.keys import tool_versions
 from builder.util.git import git_state
 from builder.util.redact import redacted_values
+
+if TYPE_CHECKING:
+    from builder.artifacts.origin import SourceOrigin
+    from builder.artifacts.stored import LoadedFacts
 
 
 def make_record(run: Run, began: str) -> BuildRecord:
@@ -43,14 +48,14 @@ def make_record(run: Run, began: str) -> BuildRecord:
         inputs=sealed.inputs,
         outputs=sealed.outputs,
         functions=sealed.functions,
-        source={**loaded.origin, **_file_name(run.spec, loaded.origin), "seeded": loaded.seeded},
+        source=_source(run.spec, loaded),
         substitutions=prepared.substitutions,
         lowerings=converted.lowerings,
         compression=prepared.compression + with_measures(compressed.effects, measured, checks),
         conversion=None if measured is None else measured.conversion,
         skipped_layers=prepared.skipped + compressed.skipped,
         op_counts=sealed.op_counts,
-        capture={**asdict(captured), "failures": dict(run.first.failures)},
+        capture={"method": captured.method, "frozen": captured.frozen, "failures": dict(run.first.failures)},
         versions=tool_versions(backend_of(request.spec.format).packages),
         git=git_state(),
         started=began,
@@ -116,7 +121,11 @@ def log_details(record: BuildRecord, progress: Progress) -> None:
             progress.detail(f"check {check.name} ({check.engine}): {name} {value}")
 
 
-def _file_name(spec: BuildSpec, origin: Mapping[str, object]) -> dict[str, str]:
-    """What the recipe calls the source's file: the store knows its content, whatever it was called before."""
+def _source(spec: BuildSpec, loaded: LoadedFacts) -> SourceOrigin:
+    """With the name that the recipe gives the file: the store knows its content, whatever it was called before."""
+    source = loaded.origin.copy()
     named = getattr(spec.source, "file", None) or getattr(spec.source, "folder", None)
-    return {"file": Path(named).name} if named is not None and "file" in origin else {}
+    if named is not None and "file" in source:
+        source["file"] = Path(named).name
+    source["seeded"] = loaded.seeded
+    return source

@@ -230,7 +230,8 @@ class StageRunner:
         self.remembered.forget()
         now = self.inputs(task.name, task.spec, task.after)
         if changed := sorted(name for name in {**now, **inputs} if now.get(name) != inputs.get(name)):
-            message = f"{changed[0]} changed while {task.name} ran: its result is not stored"
+            how = "changed" if changed[0] in inputs else "is found only since its folder was put on `sys.path`"
+            message = f"{changed[0]} {how} while {task.name} ran: its result is not stored"
             self._progress.warn(message, code="B0005")
         elif task.is_storable(value):
             self.store.put(action)

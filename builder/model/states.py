@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 
-from builder.errors import ConfigurationError
+from builder.errors import ConfigurationError, ConversionError
 from builder.spec.inputs import State
 from builder.util.suggest import did_you_mean
 
@@ -60,3 +61,46 @@ def reset_states(module: torch.nn.Module, buffers: Iterable[str]) -> None:
         for path, buffer in module.named_buffers(remove_duplicate=False):
             if path in wanted:
                 buffer.zero_()
+
+
+def refuse_kept_attributes(
+    module: torch.nn.Module, samples: Sequence[Sequence[torch.Tensor]], states: Iterable[str]
+) -> None:
+    """Raise ConversionError where a model answers by what it was called with before, which no program carries on.
+
+    Tensors in plain attributes are what a model may carry on beside its states; one that has none is not called.
+    What is only noted there, such as weights of attention to look at, changes no answer.
+    """
+    before = dict(_plain_tensors(module))
+    if not before:
+        return
+    answers = []
+    for sample in (samples[0], samples[-1], samples[0]):
+        reset_states(module, states)
+        with torch.no_grad():
+            answers.append(tuple(module(*sample)))
+    reset_states(module, states)
+    first, _, again = answers
+    if all(np.array_equal(one.numpy(), other.numpy()) for one, other in zip(first, again, strict=True)):
+        return
+    after = _plain_tensors(module)
+    kept = [path for path, value in after if path not in before or not torch.equal(value, before[path])]
+    if kept:
+        raise ConversionError(
+            f"the model keeps {', '.join(kept[:3])} from one call to the next in attributes, which are not buffers",
+            code="B0403",
+            hint="return a module from a factory of your own (`kind: python`) that takes what is kept as an input and "
+            "returns it; or register it as a buffer, and name that under `state`",
+            key="source",
+        )
+
+
+def _plain_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Copies of tensors in attributes of modules that are neither parameters nor buffers, alone or in tuples."""
+    for path, inner in module.named_modules():
+        for name, value in vars(inner).items():
+            several = value if isinstance(value, tuple | list) else (value,)
+            for number, each in enumerate(several):
+                if isinstance(each, torch.Tensor):
+                    place = f"{name}[{number}]" if each is not value else name
+                    yield f"{path}.{place}".lstrip("."), each.detach().clone()

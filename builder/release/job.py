@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.release.isolation import cut_network
 from builder.release.watching import Watch, foreign_code, project_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.artifacts.record import BuildRecord
 
 
 def run_job(job: dict[str, Any]) -> dict[str, object]:
@@ -78,12 +83,12 @@ def _build(job: dict[str, Any]) -> Any:
         return require_built(build(request, outputs=outputs, progress=terminal), outputs, stays=False)
 
 
-def _source(record: Any, read: list[Path]) -> dict[str, object]:
+def _source(record: BuildRecord, read: list[Path]) -> dict[str, object]:
     """Where the weights come from, their digests, and the file that they were read from, if it was one."""
     from builder.release.digests import file_sha256
     from builder.release.origins import address_of
 
-    origin = dict(record.source)
+    origin: Mapping[str, object] = record.source
     found: dict[str, object] = {"kind": origin["kind"], "address": address_of(record.request.spec)}
     for name in ("weights_digest", "file_sha256", "revision", "seeded"):
         if origin.get(name):

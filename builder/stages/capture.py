@@ -28,7 +28,7 @@ from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.sources.coreml import exposed, has_file, unrounded
-from builder.model.states import reset_states
+from builder.model.states import refuse_kept_attributes, reset_states
 from builder.model.uncertainty import Uncertainty
 from builder.util.process_state import said_by
 
@@ -223,11 +223,13 @@ def _of_open_sizes(prepared: PreparedModel, examples: ExampleInputs) -> Sample:
 def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
     """Raise ValueConstantError when capture froze what depends on the values of inputs, such as a branch.
 
+    The sample that was captured is left out, unless the model has states: of that one the program holds what it froze.
     What both gave is kept for the checks, unless they have states.
     """
-    samples = [tuple(sample.tensors.values()) for sample in examples.samples]
+    given = examples.samples if prepared.states else examples.samples[1:] or examples.samples
+    samples = [tuple(sample.tensors.values()) for sample in given]
     is_file = captured.method == "export" and has_file(prepared.module)
-    keys = [samples_digest([sample]) for sample in examples.samples]
+    keys = [samples_digest([sample]) for sample in given]
 
     def original(key: str, sample: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         if is_file or prepared.states:
@@ -239,6 +241,8 @@ def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exam
             return captured.run(*sample)
         return captured.answers.of(captured.program, key, lambda: captured.run(*sample))
 
+    if not is_file:
+        refuse_kept_attributes(prepared.module, samples, prepared.states.values())
     reset_states(prepared.module, prepared.states.values())
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 from builder.artifacts.stored import Fallback, NetworkState
 from builder.noop import network_state, still_offline
+
+if TYPE_CHECKING:
+    from builder.artifacts.origin import SourceOrigin
 
 __all__ = ["evidence", "still_offline"]
 
@@ -20,7 +22,7 @@ HUB = "https://huggingface.co"
 """Where weights come from unless their source says another address."""
 
 
-def evidence(origin: Mapping[str, Any]) -> Fallback:
+def evidence(origin: SourceOrigin) -> Fallback:
     """What a later build compares: when the fallback happened, and how the way to the server looked then."""
     url = origin.get("weights_url") or os.environ.get("HF_ENDPOINT") or HUB
     return {"at": time.time(), "url": url, "state": cast(NetworkState, network_state(url))}

@@ -65,16 +65,30 @@ class Objects:
             self._write(digest, io.BytesIO(data))
         return digest
 
-    def put_file(self, file: Path) -> str:
-        """Store a copy of `file` and return its digest."""
+    def put_file(self, file: Path, *, take: bool = False) -> str:
+        """Store a copy of `file` and return its digest; with `take` the file itself, where that is possible."""
         with open_regular(file) as source:
             digest = f"sha256:{hashlib.file_digest(source, 'sha256').hexdigest()}"
             if self._has(digest, os.fstat(source.fileno()).st_size):
                 return digest
-            source.seek(0)
             self._discard_unfit(digest)
-            self._write(digest, source)
+            if not (take and self._take(digest, file, source.fileno())):
+                source.seek(0)
+                self._write(digest, source)
         return digest
+
+    def _take(self, digest: str, file: Path, descriptor: int) -> bool:
+        """Let the object of a digest be `file`, which is gone then; False where it lies on another file system."""
+        path = self.path(digest)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.fchmod(descriptor, _READABLE)
+            os.fsync(descriptor)
+            file.replace(path)
+        except OSError:
+            return False
+        sync_folder(path.parent)
+        return True
 
     def put_folder(self, folder: Path) -> str:
         """Store the files of a folder and its empty folders, and return the digest of their sorted manifest."""

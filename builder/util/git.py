@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from typing import TypedDict
 
 
-def git_state() -> dict[str, object]:
+class GitState(TypedDict, total=False):
+    """Of the user's project; empty outside a repository."""
+
+    commit: str
+    dirty: bool
+
+
+def git_state() -> GitState:
     """The commit of the working directory and whether it has uncommitted changes; empty outside a repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:

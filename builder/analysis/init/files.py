@@ -135,7 +135,7 @@ def tensor_section(sizes: list[Any], dtype: str) -> dict[str, object]:
 def as_picture(inputs: dict[str, dict[str, Any]]) -> tuple[str, ...]:
     """The comment that turns the first array into a picture, where it has the shape of one."""
     for name, given in inputs.items():
-        shape = given["shape"]
+        shape = given.get("shape", ())
         if len(shape) == 4 and shape[:2] in ([1, 3], [1, 1]) and given.get("dtype") == "float32":
             return tuple(line.format(name=name, shape=shape) for line in AS_PICTURE)
     return ()

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from builder.analysis.init.draft import Draft
 from builder.analysis.init.files import HIGH, as_picture, tensor_section
 from builder.errors import SourceError
+from builder.model.sources.onnx import make_session
 from builder.model.sources.onnx_graph import feature_names
 from builder.model.sources.optional import optional_packages
 from builder.spec.base import RESERVED_NAMES
 
+if TYPE_CHECKING:
+    from onnx import ModelProto, TypeProto, ValueInfoProto
+
 OPEN_SIZES = {2: 224, 3: 224}
-"""The sizes that open dimensions of pictures are built at; others are 1 for the first, and 16."""
+"""The sizes that open dimensions of pictures are built at; others are 1 for batches, and the first of `TRIED`."""
+TRIED = (16, 64, 256, 1024, 16000)
+"""The least of these at which the model runs is what is built: windows of sound have a least length."""
+MOST_BYTES = 2**28
+"""A file that is larger is not run."""
+RATE = 16000
+_RATES = re.compile(r"(sr|sample_?rate|sampling_?rate)$", re.IGNORECASE)
+_LENGTHS = re.compile(r"(^|_)len(s|gths?)?($|_)", re.IGNORECASE)
 
 
 def inspect_onnx(path: Path, written: str, name: str) -> Draft:
@@ -21,7 +36,8 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     with optional_packages("onnx"):
         import onnx
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        model = onnx.load(str(path), load_external_data=False)
+        graph = model.graph
     except Exception as error:  # protobuf raises types of its own
         raise SourceError(
             f"{path} is damaged, or no ONNX file: {type(error).__name__}: {error}", code="B0302"
@@ -32,6 +48,7 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     inputs: dict[str, dict[str, object]] = {}
     why: dict[str, str] = {}
     features = feature_names([value.name for value in graph.input])
+    at = _size_that_runs(model, [value for value in graph.input if value.name not in tables])
     for value in graph.input:
         if value.name in tables:
             continue
@@ -39,16 +56,23 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
         reserved = own in RESERVED_NAMES
         own = f"{own}_input" if reserved else own
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        sizes, is_open = _sizes(kind)
-        inputs[own] = tensor_section(sizes, dtype) | ({"source_name": value.name} if reserved else {})
+        named = {"source_name": value.name} if reserved else {}
+        sizes, is_open = _sizes(kind, at)
+        inputs[own] = tensor_section(sizes, dtype) | named
         why[f"input.{own}.shape"] = (
             "The file leaves sizes open: they are built at these, which are A GUESS." if is_open else "As in the file."
         )
-        if value.name in gathered:
+        if _is_rate(value.name, dtype, sizes):
+            inputs[own] = {"constant": [RATE] * len(sizes) if sizes else RATE} | named
+            why[f"input.{own}.constant"] = "A GUESS: how many samples of sound a second has; it is baked in."
+        elif _is_length(value.name, dtype, sizes):
+            inputs[own] |= {"low": 1, "high": at + 1}
+            why[f"input.{own}.low"] = "A GUESS: by its name a length, of up to the size that open dimensions have."
+        elif value.name in gathered:
             inputs[own]["high"] = gathered[value.name]
             why[f"input.{own}.high"] = "The examples of the checks are drawn from 0 to below this: the file's table."
         else:
-            why[f"input.{own}.high"] = HIGH
+            why[f"input.{own}.high"] = "The file takes booleans: 0 or 1." if dtype == "bool" else HIGH
     return Draft(
         name=name,
         title=f"The ONNX model {path.name}.",
@@ -59,8 +83,48 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     )
 
 
-def _sizes(kind: Any) -> tuple[list[int], bool]:
-    """The sizes to build at, and whether the file leaves any of them open."""
+def _is_rate(name: str, dtype: str, sizes: list[int]) -> bool:
+    return dtype.startswith("int") and sizes in ([], [1]) and _RATES.search(name) is not None
+
+
+def _is_length(name: str, dtype: str, sizes: list[int]) -> bool:
+    return dtype.startswith("int") and sizes in ([], [1]) and _LENGTHS.search(name) is not None
+
+
+def _size_that_runs(model: ModelProto, given: Sequence[ValueInfoProto]) -> int:
+    """The first of `TRIED` at which the model runs, or the first of all: that of open dimensions which are no batches.
+
+    A file that is large, has its weights elsewhere, or leaves nothing open is not run.
+    """
+    kinds = {value.name: value.type.tensor_type for value in given}
+    in_place = all(not tensor.external_data for tensor in model.graph.initializer)
+    if not in_place or model.ByteSize() > MOST_BYTES or all(_sizes(k, 1) == _sizes(k, 2) for k in kinds.values()):
+        return TRIED[0]
+    try:
+        session = make_session(model)
+    except Exception:  # the build says what is wrong with the file; a size is all that is asked here
+        return TRIED[0]
+    for size in TRIED:
+        try:
+            session.run(None, {name: _example(name, kind, size) for name, kind in kinds.items()})
+        except Exception:  # onnxruntime has an exception for each of its status codes
+            continue
+        return size
+    return TRIED[0]
+
+
+def _example(name: str, kind: TypeProto.Tensor, at: int) -> np.ndarray:
+    import onnx
+
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    sizes, _ = _sizes(kind, at)
+    if _is_rate(name, str(dtype), sizes):
+        return np.full(sizes, RATE, dtype)
+    return np.full(sizes, at if _is_length(name, str(dtype), sizes) else 0, dtype)
+
+
+def _sizes(kind: TypeProto.Tensor, at: int) -> tuple[list[int], bool]:
+    """The sizes to build at, and whether the file leaves any of them open, which are `at` unless of batches."""
     sizes, is_open = [], False
     dimensions = list(kind.shape.dim)
     for index, dimension in enumerate(dimensions):
@@ -68,6 +132,7 @@ def _sizes(kind: Any) -> tuple[list[int], bool]:
             sizes.append(int(dimension.dim_value))
             continue
         is_open = True
-        open_size = OPEN_SIZES.get(index, 16) if len(dimensions) == 4 else 16
-        sizes.append(1 if index == 0 else open_size)
+        of_state = index == 1 and len(dimensions) == 3 and sizes[0] > 1  # layers, batch, hidden
+        is_batch = index == 0 or of_state or "batch" in dimension.dim_param.lower()
+        sizes.append(1 if is_batch else OPEN_SIZES.get(index, at) if len(dimensions) == 4 else at)
     return sizes, is_open

@@ -1,4 +1,4 @@
-"""A fresh process that holds Core AI: started when first needed, with a time limit for each call."""
+"""A process of its own that holds Core AI: started when first needed, with a time limit for each call."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from builder.backends.coreai.forked import Forked, can_fork
 from builder.errors import BuilderError, ConversionError
 
 LENGTH = struct.Struct("<Q")
@@ -54,6 +55,29 @@ def call(function: str, *arguments: object, seconds: float, **named: object) -> 
         return child.call(function, arguments, named, seconds)
 
 
+def inherit(value: Any) -> bool:
+    """Let the process that serves the next calls hold `value`, which `inherited` gives there, without a copy.
+
+    False where this process cannot be forked: then the value has to travel as a file. It replaces a process that runs.
+    """
+    if not can_fork():
+        return False
+    end()
+    with _LOCK:
+        _Held.value = value
+        try:
+            _CHILDREN[os.getpid()] = Child()
+        finally:
+            _Held.value = None
+    return True
+
+
+def inherited() -> Any:
+    """In the child: what it was given by `inherit`, once."""
+    value, _Held.value = _Held.value, None
+    return value
+
+
 def end() -> None:
     """End the child of this process, where there is one; the next call starts another."""
     with _LOCK:
@@ -62,21 +86,19 @@ def end() -> None:
         child.close()
 
 
+class _Held:
+    """What a fork takes along."""
+
+    value: Any = None
+
+
 class Child:
-    """A running process of `worker.py` and the pipes to it."""
+    """A running process of `worker.py`, a fork where that can be, and the pipes to it."""
 
     def __init__(self) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="builder-coreai-")  # noqa: SIM115 - lives as we do
         self._owner = os.getpid()
-        root = str(Path(__file__).resolve().parents[3])
-        path = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "builder.backends.coreai.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        )
+        self._process = _forked(self._errors) if can_fork() else _spawned(self._errors)
         atexit.register(self.close)
 
     def is_alive(self) -> bool:
@@ -171,3 +193,21 @@ class Child:
     def _log(self, before: int) -> None:
         for line in self._printed(before):
             _LOG.debug("%s", line)
+
+
+def _forked(errors: IO[bytes]) -> Forked:
+    from builder.backends.coreai.worker import serve
+
+    return Forked(serve, errors.fileno())
+
+
+def _spawned(errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).resolve().parents[3])
+    path = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "builder.backends.coreai.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+    )

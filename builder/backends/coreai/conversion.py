@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.backends.coreai.child import call
+from builder.backends.coreai.child import call, inherit, inherited
 from builder.backends.coreai.modules import LEAST
 from builder.errors import ConfigurationError, ConversionError
 from builder.util.suggest import did_you_mean
@@ -73,24 +73,23 @@ def convert(program: ExportedProgram, destination: Path, declared: Declared, hal
 
     import torch
 
+    if inherit(program):
+        return _converted(None, destination, declared, halves)
     with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
         file = Path(folder) / "program.pt2"
         with file.open("wb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
             torch.export.save(program, stream)
-        return convert_file(file, destination, declared, halves)
+        return _converted(str(file.absolute()), destination, declared, halves)
 
 
-def convert_file(file: Path, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
-    """Like `convert`, of an archive that `torch.export.save` wrote."""
-    result: Converted = call(
-        "conversion:run", str(file.absolute()), str(destination.absolute()), declared, halves, seconds=_SECONDS
-    )
+def _converted(file: str | None, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
+    result: Converted = call("conversion:run", file, str(destination.absolute()), declared, halves, seconds=_SECONDS)
     return result
 
 
-def run(file: str, destination: str, declared: Declared, halves: Halves | None) -> Converted:
-    """What `convert_file` does, in the child."""
+def run(file: str | None, destination: str, declared: Declared, halves: Halves | None) -> Converted:
+    """What `convert` does, in the child: on an archive that `torch.export.save` wrote, or on what it has inherited."""
     import torch
 
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
@@ -104,7 +103,7 @@ def run(file: str, destination: str, declared: Declared, halves: Halves | None) 
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
-    program = torch.export.load(file)
+    program = inherited() if file is None else torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
     write_out_factors(program)
     ours = {str(op) for op in (*OURS, *TORCHS)}

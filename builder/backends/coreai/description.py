@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from builder.artifacts.features import Feature, StateFeature, TensorFeature
 from builder.artifacts.record import LayerWeights
 from builder.backends.coreai.describe import read_metadata
 from builder.backends.coreai.modules import RELAYING, weight_name
@@ -14,6 +14,8 @@ from builder.backends.description import ArtifactDescription
 from builder.errors import SourceError
 from coreml_runtime.coreai.description import ConstantInfo, describe_asset
 from coreml_runtime.errors import RuntimeFailure
+from coreml_runtime.features import ArrayFeature, Interface
+from coreml_runtime.features import Feature as Declared
 
 _AS_NUMPY = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 """How recipes and numpy call what the runtime calls as MIL does."""
@@ -62,17 +64,30 @@ def _known_inputs(own: Mapping[str, object], function: str) -> Mapping[str, obje
     return _mapping(_mapping(functions.get(function)).get("inputs", own.get("inputs")))
 
 
-def _interface(interface: Any, known: Mapping[str, object]) -> dict[str, tuple[Mapping[str, Any], ...]]:
+def _interface(interface: Interface, known: Mapping[str, object]) -> dict[str, tuple[Feature, ...]]:
     return {
-        "inputs": tuple({**_feature(f, "tensor"), **_mapping(known.get(n))} for n, f in interface.inputs.items()),
-        "outputs": tuple(_feature(feature, "tensor") for feature in interface.outputs.values()),
-        "states": tuple(_feature(feature, "state") for feature in interface.states.values()),
+        "inputs": tuple(_known(_tensor(feature), known.get(name)) for name, feature in interface.inputs.items()),
+        "outputs": tuple(_tensor(feature) for feature in interface.outputs.values()),
+        "states": tuple(
+            StateFeature(name=each.name, kind="state", shape=list(each.shape), dtype=_dtype(each))
+            for each in interface.states.values()
+        ),
     }
 
 
-def _feature(feature: Any, kind: str) -> dict[str, object]:
-    dtype = _AS_NUMPY.get(feature.dtype, feature.dtype)
-    return {"name": feature.name, "kind": kind, "shape": list(feature.shape), "dtype": dtype}
+def _tensor(feature: Declared) -> TensorFeature:
+    assert isinstance(feature, ArrayFeature), "an asset takes and gives arrays alone"
+    return TensorFeature(name=feature.name, kind="tensor", shape=list(feature.shape), dtype=_dtype(feature))
+
+
+def _known(feature: TensorFeature, known: object) -> TensorFeature:
+    """With what the metadata says, which anyone may have written."""
+    whole: TensorFeature = {**feature, **_mapping(known)}  # type: ignore[typeddict-item]
+    return whole
+
+
+def _dtype(feature: ArrayFeature) -> str:
+    return _AS_NUMPY.get(feature.dtype, feature.dtype)
 
 
 def _weights(constants: tuple[ConstantInfo, ...]) -> list[LayerWeights]:

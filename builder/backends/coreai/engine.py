@@ -92,6 +92,11 @@ def _opened(asset: str, modified: int, size: int) -> _Opened:  # noqa: ARG001 - 
     return _Opened(asset)
 
 
+def close_opened() -> None:
+    """Close the asset that stays open."""
+    _opened.cache_clear()
+
+
 FEW = 2
 """For how many samples Apple's interpreter confirms what our runtime measures on all."""
 
@@ -118,4 +123,4 @@ def _zeros(asset: Path, function: str) -> dict[str, np.ndarray]:
 
     described = describe_artifact(asset)
     states = described.functions[function]["states"] if function else described.states
-    return {state["name"]: np.zeros(state["shape"], state["dtype"]) for state in states}
+    return {state["name"]: np.zeros(state["shape"], state["dtype"]) for state in states if state["kind"] == "state"}

@@ -17,14 +17,21 @@ _PACKAGE = "builder.backends.coreai"
 
 
 def main() -> None:
-    """Serve calls until the other side closes its end."""
+    """Serve the process that started this one."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is not an answer
+    serve(sys.stdin.buffer, answers)
+
+
+def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
+    """Serve calls until the other side closes its end; what Apple's library has unpacked is removed then."""
     warnings.simplefilter("ignore")
-    while (message := _read(sys.stdin.buffer)) is not None:
+    while (message := _read(questions)) is not None:
         answer = _answer(*pickle.loads(message))
         answers.write(LENGTH.pack(len(answer)) + answer)
         answers.flush()
+    if (engine := sys.modules.get(f"{_PACKAGE}.engine")) is not None:
+        engine.close_opened()
 
 
 def _read(stream: IO[bytes]) -> bytes | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from builder.artifacts.features import Feature, ImageFeature, OtherFeature, StateFeature, TensorFeature
 from builder.artifacts.record import LayerWeights
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.description import ArtifactDescription
@@ -36,8 +37,11 @@ def describe_artifact(path: Path) -> ArtifactDescription:
         raise SourceError("the model cannot be read: it has no content", code="B0302")
     description = spec.description
     functions = {function.name: _interface(function) for function in description.functions}
+    first = functions.get(description.defaultFunctionName, _interface(description))
     return ArtifactDescription(
-        **functions.get(description.defaultFunctionName, _interface(description)),
+        inputs=first["inputs"],
+        outputs=first["outputs"],
+        states=first["states"],
         version=int(spec.specificationVersion),
         functions=functions,
         labels=labels_of(spec),
@@ -54,7 +58,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     )
 
 
-def _interface(description: Message) -> dict[str, tuple[Mapping[str, Any], ...]]:
+def _interface(description: Message) -> dict[str, tuple[Feature, ...]]:
     """What a model, or one of its functions, takes, gives and keeps."""
     return {
         "inputs": tuple(_feature(f) for f in description.input),
@@ -63,70 +67,55 @@ def _interface(description: Message) -> dict[str, tuple[Mapping[str, Any], ...]]
     }
 
 
-def _feature(feature: Message) -> dict[str, object]:
+def _feature(feature: Message) -> Feature:
     kind = feature.type.WhichOneof("Type")
     value = getattr(feature.type, kind)
     if kind == "imageType":
-        described = {
-            "name": feature.name,
-            "kind": "image",
-            "width": value.width,
-            "height": value.height,
-            "color_layout": _COLOR_LAYOUTS.get(value.colorSpace, str(value.colorSpace)),
-        }
-        return described | _size_flexibility(value) | _optional(feature)
+        return _image(feature, value)
     if kind == "multiArrayType":
-        described = {
-            "name": feature.name,
-            "kind": "tensor",
-            "shape": list(value.shape),
-            "dtype": _ARRAY_DTYPES.get(value.dataType, str(value.dataType)),
-        }
-        return described | _flexibility(value) | _optional(feature)
-    if kind == "dictionaryType":
-        return {"name": feature.name, "kind": "dictionary"}
-    return {"name": feature.name, "kind": kind.removesuffix("Type")} | _optional(feature)
+        return _array(feature, value)
+    other = OtherFeature(name=feature.name, kind=kind.removesuffix("Type"))
+    if kind != "dictionaryType" and feature.type.isOptional:
+        other["optional"] = True
+    return other
 
 
-def _state(feature: Message) -> dict[str, object]:
-    array = feature.type.stateType.arrayType
-    return {
-        "name": feature.name,
-        "kind": "state",
-        "shape": list(array.shape),
-        "dtype": _ARRAY_DTYPES.get(array.dataType, str(array.dataType)),
-    }
-
-
-def _optional(feature: Message) -> dict[str, object]:
-    """The value that stands in where the app leaves the input out."""
-    if not feature.type.isOptional:
-        return {}
-    if feature.type.WhichOneof("Type") != "multiArrayType":
-        return {"optional": True}
-    array = feature.type.multiArrayType
-    default = array.WhichOneof("defaultOptionalValue")
-    return {"optional": True} | ({"default_value": getattr(array, default)} if default else {})
-
-
-def _size_flexibility(image: Message) -> dict[str, object]:
-    """Sizes of a picture as ranges of, or as enumerated, height and width."""
+def _image(feature: Message, image: Message) -> ImageFeature:
+    """Sizes that may be chosen are ranges of, or enumerated, height and width."""
+    layout = _COLOR_LAYOUTS.get(image.colorSpace, str(image.colorSpace))
+    described = ImageFeature(
+        name=feature.name, kind="image", width=image.width, height=image.height, color_layout=layout
+    )
     match image.WhichOneof("SizeFlexibility"):
         case "imageSizeRange":
             ranges = (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)
-            return {"size_ranges": [[r.lowerBound, r.upperBound] for r in ranges]}
+            described["size_ranges"] = [[r.lowerBound, r.upperBound] for r in ranges]
         case "enumeratedSizes":
-            return {"enumerated_sizes": [[s.height, s.width] for s in image.enumeratedSizes.sizes]}
-    return {}
+            described["enumerated_sizes"] = [[s.height, s.width] for s in image.enumeratedSizes.sizes]
+    if feature.type.isOptional:
+        described["optional"] = True
+    return described
 
 
-def _flexibility(array: Message) -> dict[str, object]:
+def _array(feature: Message, array: Message) -> TensorFeature:
+    dtype = _ARRAY_DTYPES.get(array.dataType, str(array.dataType))
+    described = TensorFeature(name=feature.name, kind="tensor", shape=list(array.shape), dtype=dtype)
     match array.WhichOneof("ShapeFlexibility"):
         case "shapeRange":
-            return {"ranges": [[r.lowerBound, r.upperBound] for r in array.shapeRange.sizeRanges]}
+            described["ranges"] = [[r.lowerBound, r.upperBound] for r in array.shapeRange.sizeRanges]
         case "enumeratedShapes":
-            return {"enumerated_shapes": [list(s.shape) for s in array.enumeratedShapes.shapes]}
-    return {}
+            described["enumerated_shapes"] = [list(s.shape) for s in array.enumeratedShapes.shapes]
+    if feature.type.isOptional:
+        described["optional"] = True
+        if default := array.WhichOneof("defaultOptionalValue"):  # what stands in where the app leaves the input out
+            described["default_value"] = getattr(array, default)
+    return described
+
+
+def _state(feature: Message) -> StateFeature:
+    array = feature.type.stateType.arrayType
+    dtype = _ARRAY_DTYPES.get(array.dataType, str(array.dataType))
+    return StateFeature(name=feature.name, kind="state", shape=list(array.shape), dtype=dtype)
 
 
 def _operators(spec: Message) -> Iterator[str]:

@@ -49,8 +49,8 @@ def _task(inputs: Inputs) -> StageTask[CapturedProgram, CapturedFacts]:
             return Packed(output=packing.key, facts=facts)
         file = saved.pop()
         try:
-            objects = {"program": packing.objects.put_file(file)}
-            return Packed(output=program_digest(file), facts=facts, objects=objects)
+            output = program_digest(file)
+            return Packed(output=output, facts=facts, objects={"program": packing.objects.put_file(file, take=True)})
         finally:
             shutil.rmtree(file.parent)
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.record import AutoResult
 from builder.artifacts.stored import SensitivityFacts
@@ -24,6 +24,9 @@ from builder.engine.table.verify import VERIFY
 from builder.spec import BuildSpec
 from builder.store.digests import digest_of
 
+if TYPE_CHECKING:
+    from builder.artifacts.stored import MeasuredLayers
+
 
 def _task(inputs: Inputs) -> StageTask[AutoResult, AutoResult]:
     def run() -> AutoResult:
@@ -34,7 +37,7 @@ def _task(inputs: Inputs) -> StageTask[AutoResult, AutoResult]:
             def attempt(spec: BuildSpec) -> TriedBuild:
                 return as_tried(_trial(inputs, spec, Path(tempfile.mkdtemp(dir=workspace))).advance())
 
-            def measured(after: Mapping[str, str], measure: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+            def measured(after: Mapping[str, str], measure: Callable[[], MeasuredLayers]) -> MeasuredLayers:
                 context = inputs.run.context
                 return context.quiet().runner.stage(_sensitivity(inputs.run.spec, after, measure)).value()
 
@@ -78,8 +81,8 @@ def as_tried(run: Run) -> TriedBuild:
 
 
 def _sensitivity(
-    spec: BuildSpec, after: Mapping[str, str], measure: Callable[[], dict[str, Any]]
-) -> StageTask[Mapping[str, Any], SensitivityFacts]:
+    spec: BuildSpec, after: Mapping[str, str], measure: Callable[[], MeasuredLayers]
+) -> StageTask[MeasuredLayers, SensitivityFacts]:
     """The sensitivity of layers, on artifacts with the digests `after`: another limit need not measure it again."""
     return StageTask(
         name="sensitivity",
@@ -89,7 +92,7 @@ def _sensitivity(
         run=measure,
         describe=lambda layers: f"{len(layers['layers'])} layers",
         pack=lambda layers, _: Packed(output=digest_of(layers), facts=SensitivityFacts(measured=layers)),
-        restore=lambda stage: dict(stage.facts.measured),
+        restore=lambda stage: stage.facts.measured,
         after=after,
     )
 

@@ -45,7 +45,8 @@ def _pack(loaded: LoadedModel, packing: Packing) -> Packed[LoadedFacts]:
         source_bytes=sum(t.numel() * t.element_size() for t in tensors if hasattr(t, "numel")),
     )
     # A file counts by its content: under another name it is the same source.
-    origin = {name: value for name, value in loaded.origin.items() if name != "file"}
+    origin = loaded.origin.copy()
+    origin.pop("file", None)
     output = digest_of({"key": packing.key, **asdict(known(origin=origin, fallback=None))})
     fallback = evidence(loaded.origin) if loaded.seeded else None
     return Packed(output=output, facts=known(origin=loaded.origin, fallback=fallback))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 from builder.artifacts.stages import PreparedFacts, SealedPackage, Suppression
-from builder.artifacts.stored import Feature, SealedFacts
+from builder.artifacts.stored import SealedFacts
 from builder.backends.interface import Backend
 from builder.engine.run import Inputs, Run, StageRow
 from builder.engine.runner import Packed, Packing, Stage, StageTask
@@ -62,9 +60,9 @@ def _pack(backend: Backend, sealed: SealedPackage, packing: Packing) -> Packed[S
         format=sealed.format,
         size_bytes=sealed.size_bytes,
         semantic_digest=sealed.semantic_digest,
-        inputs=cast(tuple[Feature, ...], described.inputs),
-        outputs=cast(tuple[Feature, ...], described.outputs),
-        functions=cast(Mapping[str, Mapping[str, tuple[Feature, ...]]], described.functions),
+        inputs=described.inputs,
+        outputs=described.outputs,
+        functions=described.functions,
         op_counts=described.op_counts,
         weights=described.weights,
         lint=examined.findings,

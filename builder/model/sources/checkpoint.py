@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,6 +19,9 @@ from builder.model.torchvision_import import declare_missing_operators
 from builder.progress import Progress
 from builder.spec.source import CheckpointSource
 from builder.util.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from builder.artifacts.origin import SourceOrigin
 
 
 def load_checkpoint(source: CheckpointSource, progress: Progress) -> LoadedModel:
@@ -39,17 +42,17 @@ def load_checkpoint(source: CheckpointSource, progress: Progress) -> LoadedModel
         state = _state_dict(content, source)
         left = load_state(module, state, file=source.file, key="source.file", strict=source.strict)
         _warn(left, source, progress)
-    return LoadedModel(
-        module=module.eval(),
-        digest=module_digest(module),
-        origin={
-            "kind": "checkpoint",
-            "file": path.name,
-            "file_sha256": file_sha256,
-            "factory": source.factory,
-            **{name: list(names) for name, names in asdict(left).items() if names},
-        },
-    )
+    origin: SourceOrigin = {
+        "kind": "checkpoint",
+        "file": path.name,
+        "file_sha256": file_sha256,
+        "factory": source.factory,
+    }
+    if left.unknown:
+        origin["unknown"] = list(left.unknown)
+    if left.missing:
+        origin["missing"] = list(left.missing)
+    return LoadedModel(module=module.eval(), digest=module_digest(module), origin=origin)
 
 
 def _warn(left: LeftOut, source: CheckpointSource, progress: Progress) -> None:

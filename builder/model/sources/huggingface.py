@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
+    from builder.artifacts.origin import SourceOrigin
+
 
 class NamedModel(torch.nn.Module):
     """A model of transformers that takes arrays in the recipe's order and returns all tensors by name."""
@@ -69,7 +71,7 @@ def load_huggingface(
     preprocessing = None if folder is None else _preprocessing(folder)
     inputs = dict(zip(Arguments(spec.input).names, model_inputs(spec, examples, preprocessing), strict=True))
     module = _named(part, source, inputs).eval()
-    origin: dict[str, object] = {
+    origin: SourceOrigin = {
         "kind": "huggingface",
         "name": source.model or (None if folder else source.config_class),
         "file": None if folder is None else folder.name,

@@ -160,8 +160,13 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     return LoadedModel(
         module=module.eval(),
         digest=_whole_digest(path, digest),
-        origin={"kind": "onnx", "file": path.name, "file_sha256": digest, "opset": opset_of(model)}
-        | {"onnxruntime": onnxruntime.__version__},
+        origin={
+            "kind": "onnx",
+            "file": path.name,
+            "file_sha256": digest,
+            "opset": opset_of(model),
+            "onnxruntime": onnxruntime.__version__,
+        },
     )
 
 
@@ -172,7 +177,7 @@ def make_session(model: ModelProto, *, optimised: bool = True) -> InferenceSessi
     options = onnxruntime.SessionOptions()
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is raised as well, and shown once
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(
         model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]

@@ -26,6 +26,8 @@ from builder.util.suggest import did_you_mean
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from builder.artifacts.origin import SourceOrigin
+
 
 def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, progress: Progress) -> LoadedModel:
     """Make the model and fill it; raises SourceError when a name is unknown or weights cannot be had."""
@@ -36,7 +38,7 @@ def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, prog
     module = _make(timm, source)
     preprocessing = _preprocessing(module)
     file, seeded = _weights_file(module, source, progress)
-    origin: dict[str, Any] = {"kind": "timm", "name": source.name, "weights": None, "timm": timm.__version__}
+    origin: SourceOrigin = {"kind": "timm", "name": source.name, "weights": None, "timm": timm.__version__}
     if file is not None:
         origin["file_sha256"] = file_digest(file)
         check_digest(file, origin["file_sha256"], source.sha256)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from torchvision.models import WeightsEnum
 
+    from builder.artifacts.origin import SourceOrigin
+
 
 def load_torchvision(
     source: TorchvisionSource, spec: BuildSpec, examples: ExampleInputs, progress: Progress
@@ -40,7 +42,7 @@ def load_torchvision(
     weights = _weights_member(models, source)
     preprocessing = None if weights is None else _preprocessing(weights)
     file, seeded = _weights_file(source, weights, progress)
-    origin: dict[str, Any] = {
+    origin: SourceOrigin = {
         "kind": "torchvision",
         "name": source.name,
         "weights": None if weights is None else weights.name,

@@ -16,8 +16,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from builder.__main__ import main
+from builder.artifacts.origin import SourceOrigin
 from builder.artifacts.record import BuildRecord
-from builder.card.header import header, license_of
+from builder.card.header import base_model, header, license_of
 from builder.card.hub import read_address
 from builder.card.render import render_card
 from builder.errors import BuilderError
@@ -107,6 +108,18 @@ def test_untrained_weights_are_told_and_give_no_results(record: BuildRecord) -> 
     assert known["pipeline_tag"] == "image-classification"
     assert known["model-index"][0]["results"]
     assert "model-index" not in yaml.safe_load(header(seeded, "m").strip("-\n"))
+
+
+@pytest.mark.parametrize(
+    ("origin", "base"),
+    [
+        ({"kind": "huggingface", "name": "google/vit-base-patch16-224"}, "google/vit-base-patch16-224"),
+        ({"kind": "huggingface", "name": "ViTConfig"}, ""),
+        ({"kind": "torchvision", "name": "resnet18"}, ""),
+    ],
+)
+def test_a_model_of_the_hub_is_named(record: BuildRecord, origin: SourceOrigin, base: str) -> None:
+    assert base_model(dataclasses.replace(record, source=origin)) == base
 
 
 def test_everything_is_one_commit(project: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,15 +10,16 @@ import pytest
 import yaml
 
 from builder.analysis.numerics.samples import Missed
-from builder.engine.remedy import Remedy, _narrower, _plain
+from builder.engine import remedy
+from builder.engine.remedy import Remedy, _narrower, _plain, find_remedy
 from builder.spec import BuildSpec
+from builder.spec.precision import Fp32
 
 X = {"kind": "tensor", "shape": [1, 8]}
 
 
-def _tried(missed: Missed, **inputs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The sections that a promise of the app would change."""
-    spec = BuildSpec.model_validate(
+def _spec(**inputs: Mapping[str, Any]) -> BuildSpec:
+    return BuildSpec.model_validate(
         {
             "source": {"kind": "python", "factory": "some:thing"},
             "input": inputs,
@@ -27,6 +28,11 @@ def _tried(missed: Missed, **inputs: Mapping[str, Any]) -> list[Mapping[str, Any
             "tracking": {"kind": "none"},
         }
     )
+
+
+def _tried(missed: Missed, **inputs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sections that a promise of the app would change."""
+    spec = _spec(**inputs)
     tried: list[Mapping[str, Any]] = []
     trials: Any = SimpleNamespace(spec=spec, missed=missed, build=lambda _, changes: tried.append(changes))
     _narrower(trials)
@@ -52,3 +58,25 @@ def test_no_range_is_tried_where_samples_miss_a_limit(missed: Missed) -> None:
 
 def test_no_range_is_tried_where_all_are_declared() -> None:
     assert _tried(Missed(check="parity", worst_input=b"a"), x=X | {"low": 0.0, "high": 1.0}) == []
+
+
+def test_the_promise_of_a_range_is_shown_before_precision_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a model of which every change passes
+    for name in ("try_out", "as_tried"):
+        monkeypatch.setattr(remedy, name, lambda *_, **__: None)
+    monkeypatch.setattr(remedy, "measured", lambda *_: SimpleNamespace(passes=True))
+    monkeypatch.setattr(
+        remedy, "_in_float32", lambda trials: trials.build("in float32", {"precision": Fp32(kind="fp32")})
+    )
+    monkeypatch.setattr(remedy, "replace", lambda request, **_: request)
+    request: Any = SimpleNamespace(spec=_spec(x=X))
+    said: list[str] = []
+    # when
+    found = find_remedy(request, Missed(check="parity", worst_input=b"a"), seconds=60, say=said.append)
+    # then both are shown, and the one that asks nothing of the app is the answer
+    shown = [line for line in said if line.startswith("tried")]
+    assert shown == [
+        f"tried, and all checks pass: {what}" for what in ("where the app gives nothing beyond 1", "in float32")
+    ]
+    assert found.remedy is not None
+    assert found.remedy.section == {"precision": {"kind": "fp32"}}

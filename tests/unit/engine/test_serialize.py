@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from builder.artifacts.checks import CheckedOutput, CheckedPicture, CheckReport
 from builder.artifacts.stages import FlexibleSize, PreparedFacts
-from builder.artifacts.stored import LoadedFacts, VerifiedFacts
+from builder.artifacts.stored import LoadedFacts, SensitivityFacts, VerifiedFacts
 from builder.engine.serialize import UnreadableError, dump, load
 from builder.store.objects import Objects
 
@@ -25,6 +26,11 @@ LOADED = LoadedFacts(
     labels=("a",),
     source_bytes=4,
     fallback=None,
+)
+FOREIGN = dataclasses.replace(LOADED, origin={"class": "Net", "kind": "of_a_plugin", "name": None, "own": [1]})
+"""Of a kind of source that knows more than ours do."""
+MEASURED = SensitivityFacts(
+    measured={"layers": [{"weights": ["a", "b"], "costs": {"none": [512, 0.0], "int8": [128, 0.5]}}]}
 )
 PREPARED = PreparedFacts(
     output_names=("y",),
@@ -57,9 +63,13 @@ def through_the_store(facts: Any, objects: Objects) -> Any:
     return load(type(facts), json.loads(json.dumps(record)), digests, objects)
 
 
-@pytest.mark.parametrize("facts", [LOADED, PREPARED], ids=["load", "prepare"])
+@pytest.mark.parametrize(
+    "facts", [LOADED, FOREIGN, PREPARED, MEASURED], ids=["load", "load of another kind", "prepare", "sensitivity"]
+)
 def test_facts_come_back_equal(facts: Any, tmp_path: Path) -> None:
-    assert through_the_store(facts, Objects(tmp_path)) == facts
+    back = through_the_store(facts, Objects(tmp_path))
+    assert back == facts
+    assert json.dumps(dump(back, Objects(tmp_path))[0]) == json.dumps(dump(facts, Objects(tmp_path))[0])
 
 
 def test_bytes_are_objects_of_their_own(tmp_path: Path) -> None:

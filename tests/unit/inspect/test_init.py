@@ -117,6 +117,52 @@ def test_a_file_becomes_a_recipe_that_builds(kind: str, here: Path, capsys: pyte
     build("net", capsys, "precision=fp32")
 
 
+def test_sizes_that_an_onnx_file_leaves_open_are_such_that_it_runs(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    # given windows of sound, padded by reflection, with a recurrent state, their rate, a mask and lengths
+    def of(name: str, kind: int, shape: list[str | int]) -> object:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    constants = {"pads": np.array([0, 64, 0, 64]), "ends": np.array([0, 1]), "axes": np.array([1, 2])}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Pad", ["sound", "pads"], ["padded"], mode="reflect"),
+            helper.make_node("ReduceSum", ["state", "axes"], ["carried"], keepdims=0),
+            *(helper.make_node("Cast", [n], [f"{n}_float"], to=TensorProto.FLOAT) for n in ("sr", "mask", "lengths")),
+            helper.make_node("ReduceSum", ["mask_float"], ["masked"], keepdims=0),
+            helper.make_node("ReduceSum", ["padded"], ["summed"], keepdims=0),
+            helper.make_node("ReduceSum", ["carried"], ["state_sum"], keepdims=0),
+            helper.make_node("Sum", ["summed", "state_sum", "sr_float", "masked", "lengths_float"], ["y"]),
+        ],
+        "net",
+        [
+            of("sound", TensorProto.FLOAT, ["batch", "samples"]),
+            of("state", TensorProto.FLOAT, [2, "anything", 8]),
+            of("sr", TensorProto.INT64, []),
+            of("mask", TensorProto.BOOL, ["batch", "samples"]),
+            of("lengths", TensorProto.INT64, ["batch"]),
+        ],
+        [of("y", TensorProto.FLOAT, ["batch"])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, "net.onnx")
+    # when
+    assert main(["init", "net.onnx", "--output", "recipes/net.yaml"]) == 0
+    # then it is the least size at which there is something to reflect, and onnxruntime says nothing of the others
+    assert "onnxruntime" not in capfd.readouterr().err
+    given = written("recipes/net.yaml")["input"]
+    assert given["sound"]["shape"] == [1, 256]
+    assert given["state_input"]["shape"] == [2, 1, 8]
+    assert given["sr"] == {"constant": 16000}
+    assert given["lengths"] | {"low": 1, "high": 257} == given["lengths"]
+    assert "booleans" in Path("recipes/net.yaml").read_text()
+
+
 @pytest.mark.slow
 def test_an_existing_core_ml_model_becomes_a_recipe_that_builds(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # given an artifact

@@ -187,6 +187,51 @@ def test_a_loop_that_collects_what_its_rounds_give_is_named(tmp_path):
         snr(file, tmp_path, [1, 4])
 
 
+@pytest.mark.parametrize("limit", [None, 2**63 - 1])
+def test_a_loop_that_a_counter_ends_is_written_out(limit, tmp_path):
+    from onnx import TensorProto, helper
+
+    # given `while n < rows of x: v = tanh(v + x[n]); n = n + 1`, every v is kept, as tf2onnx writes layers of Keras
+    def of(name: str, type: int, shape: list[int]) -> Any:
+        return helper.make_tensor_value_info(name, type, shape)
+
+    body = helper.make_graph(
+        [
+            helper.make_node("Gather", ["x", "n"], ["row"]),
+            helper.make_node("Add", ["v", "row"], ["sum"]),
+            helper.make_node("Tanh", ["sum"], ["next"]),
+            helper.make_node("Identity", ["next"], ["kept"]),
+            helper.make_node("Add", ["n", "one"], ["after"]),
+            helper.make_node("Less", ["after", "rows"], ["still"]),
+        ],
+        "body",
+        [
+            of("round", TensorProto.INT64, []),
+            of("going", TensorProto.BOOL, []),
+            of("n", TensorProto.INT64, []),
+            of("v", TensorProto.FLOAT, [4]),
+        ],
+        [
+            of("still", TensorProto.BOOL, []),
+            of("after", TensorProto.INT64, []),
+            *(of(n, TensorProto.FLOAT, [4]) for n in ("next", "kept")),
+        ],
+    )
+    constants = {"zero": np.asarray(0), "one": np.asarray(1), "axis": np.asarray(0), "v0": np.zeros(4, np.float32)}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "axis"], ["rows"]),
+        helper.make_node("Less", ["zero", "rows"], ["begin"]),
+        helper.make_node(
+            "Loop", ["" if limit is None else "limit", "begin", "zero", "v0"], ["m", "y", "all"], body=body
+        ),
+    ]
+    if limit is not None:
+        constants["limit"] = np.asarray(limit)
+    file = save(tmp_path / "m.onnx", nodes, constants, [5, 4], {"y": [4], "all": [5, 4]})
+    assert snr(file, tmp_path, [5, 4]) > 100
+
+
 def branches(path: Path, condition: list[Any], constants: dict[str, Any]) -> str:
     """`x + 2` where the condition holds, else `x * 3`."""
     import onnx

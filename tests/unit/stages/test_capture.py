@@ -114,6 +114,25 @@ def test_a_frozen_branch_fails_a_method_that_auto_tries_and_script_keeps_it():
     assert "cond" in {op.op_type for op in converted.model._mil_program.functions["main"].operations}
 
 
+class Carries(nn.Module):
+    """A running sum in an attribute, and what was seen last, which is only looked at from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.sum = (torch.zeros(1, 4), 0)
+
+    def forward(self, x):
+        self.sum = (self.sum[0] + x.mean(), 0)
+        return x + self.sum[0].mean()
+
+
+def test_what_a_model_keeps_in_an_attribute_is_named():
+    prepared, examples, _ = prepared_with(Carries())
+    with pytest.raises(ConversionError, match=r"keeps .*sum\[0\] from one call to the next in attributes") as e:
+        capture(prepared, examples, "trace", {}, strict=True)
+    assert "takes what is kept as an input" in str(e.value.hint)
+
+
 def test_a_method_that_the_recipe_names_is_judged_by_the_capture_check_instead():
     prepared, examples, _ = prepared_with(Branches())
     assert capture(prepared, examples, "trace", {}).method == "trace"
@@ -212,7 +231,7 @@ class Counted(nn.Module):
         return x * 2.0
 
 
-def test_what_capture_computed_on_the_examples_the_check_does_not_compute_again():
+def test_what_capture_computed_on_the_other_examples_the_check_does_not_compute_again():
     # given a program that was compared with the model on the examples
     model = Counted()
     prepared, examples, spec = prepared_with(model)
@@ -222,12 +241,12 @@ def test_what_capture_computed_on_the_examples_the_check_does_not_compute_again(
     # when the check of capture takes the first of them
     subject = Subject(spec=spec, prepared=prepared, captured=captured, sealed=None, progress=Silent())
     report = check_capture("capture", CaptureCheck(kind="capture"), subject)
-    # then the model has not run again, and the verdict is of three samples
-    assert (copied.runs, report.passed, report.samples) == (before, True, 3)
+    # then the model has run for the captured one alone, and the verdict is of three samples
+    assert (copied.runs, report.passed, report.samples) == (before + 1, True, 3)
     # and where they have another seed, it does
     others = replace(subject, spec=spec.model_copy(update={"seed": 1}))
     assert check_capture("capture", CaptureCheck(kind="capture"), others).passed
-    assert copied.runs == before + 3
+    assert copied.runs == before + 1 + 3
 
 
 def test_a_trace_names_nothing_by_variables_of_ours():

@@ -60,14 +60,16 @@ _MOST_ROUNDS = 256
 
 
 def _written_out_loop(lowerer: OnnxLowerer, body: GraphProto, trips: Var, condition: Var, values: Inputs) -> list[Var]:
-    """A loop of as many rounds as a constant says, one after the other; what it collects is stacked."""
-    if trips is None or trips.val is None or (condition is not None and condition.val is None):
-        raise RuntimeError("a Loop that collects a result of every round needs a constant number of them")
-    rounds = int(trips.val) if condition is None or bool(condition.val) else 0
-    _check_rounds(rounds, "Loop")
+    """A loop whose number of rounds follows from constants, one after the other; what it collects is stacked.
+
+    The number is given, or the condition ends it, as of a counter that is below a size (`while` of Keras).
+    """
+    rounds = _constant_rounds(trips, condition)
     mb, current = lowerer.mb, list(values)
     collected: list[list[Var]] = [[] for _ in range(len(body.output) - 1 - len(values))]
     for index in range(rounds):
+        if index == _MOST_ROUNDS:
+            raise RuntimeError(f"a Loop whose condition holds for more than {_MOST_ROUNDS} rounds is not converted")
         given = [mb.const(val=index), mb.const(val=True), *current]
         still, *results = _lowered(lowerer, body, dict(zip((v.name for v in body.input), given, strict=True)))
         if still.val is None:
@@ -78,6 +80,24 @@ def _written_out_loop(lowerer: OnnxLowerer, body: GraphProto, trips: Var, condit
         if not bool(still.val):
             break
     return [*current, *(mb.stack(values=kept, axis=0) for kept in collected)]
+
+
+_ENDLESS = 2**31 - 1
+"""A number of rounds from which on it is a way to say that there is none."""
+
+
+def _constant_rounds(trips: Var | None, condition: Var | None) -> int:
+    """How many rounds there are, or one more than are written out where the condition alone ends them."""
+    unlimited = trips is None or (trips.val is not None and int(trips.val) >= _ENDLESS)
+    known = all(given is None or given.val is not None for given in (trips, condition))
+    if not known or (unlimited and condition is None):
+        raise RuntimeError("a Loop that collects a result of every round needs a constant number of them")
+    begins = condition is None or bool(condition.val)
+    if unlimited and begins:
+        return _MOST_ROUNDS + 1
+    rounds = int(trips.val) if trips is not None and begins else 0
+    _check_rounds(rounds, "Loop")
+    return rounds
 
 
 def _check_rounds(rounds: int, operator: str) -> None:

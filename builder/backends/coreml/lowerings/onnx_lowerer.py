@@ -64,8 +64,8 @@ _WRAPPED = frozenset({"Add", "Sub", "Mul", "Neg", "Sum", "Pow", "Cast", "CumSum"
 # fmt: on
 """Operators whose result may be beyond a small integer dtype, where ONNX begins again at its other end."""
 _BITS = {"UINT8": (8, False), "INT8": (8, True), "UINT16": (16, False), "INT16": (16, True)}
-_UNBOUNDED = {"Slice": (1, 2)}
-"""Where a number beyond 32 bits means "to the end": inputs of an operator by position."""
+_UNBOUNDED = {"Slice": (1, 2), "Loop": (0,)}
+"""Where a number beyond 32 bits means "to the end", or no limit: inputs of an operator by position."""
 
 
 def lowerer_class(base: type, table: Mapping[str, Lowering], model: ModelProto) -> type:
