@@ -10,17 +10,19 @@ Recipes are found as on the command line: in `./recipes`, `$BUILDER_RECIPES` and
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from builder.progress import Progress, Silent
+from builder.progress import Heard, Progress, Sent, Silent
 
 if TYPE_CHECKING:
     from builder.artifacts.record import BuildRecord
     from builder.engine.plan import Plan
+    from builder.util.apart import Send
     from coreml_runtime import Model
 
 Precision = Literal["half", "float32"]
@@ -41,16 +43,45 @@ def build(
 
     Raises the errors of `builder.errors` that the command line prints: ConfigurationError, SourceError,
     ConversionError, UnfitEnvironmentError, and, unless `check` is false, CheckError (with `record`) for a broken build.
+
+    The build runs in a child process, in which a user's code may do what it likes: what it prints is written by
+    `sys.stdout` and `sys.stderr` of this process, what ends its process is a SourceError, and nothing changes here. So
+    a factory must be in a module that can be imported, and what it leaves in variables is gone. Ctrl-C ends the child
+    within two seconds. `progress` is called in this process.
     """
+    from builder.engine.failure import require_built
+    from builder.util import apart_server
+    from builder.util.apart import call_apart
+
+    apart_server.PRELOADED[:] = _PRELOADED
+    work = functools.partial(_build, recipe, overrides, Path(outputs), listens=progress is not False)
+    with _shown(progress) as listener:
+        record: BuildRecord = call_apart(work, Heard(listener).handlers)
+    return require_built(record, Path(outputs)) if check else record
+
+
+_PRELOADED = (
+    "builder.backends.coreml.backend",
+    "builder.backends.coreml.convert",
+    "builder.config.compose",
+    "builder.engine.pipeline",
+    "builder.stages.capture",
+    "builder.stages.load",
+    "builder.stages.prepare",
+    "builder.stages.verify",
+)
+"""What builds import, none of which runs user code."""
+
+
+def _build(recipe: str, overrides: Sequence[str], outputs: Path, send: Send, *, listens: bool) -> BuildRecord:
+    """In the child: build, and send what it does to a listener."""
     from builder.config.compose import compose
     from builder.config.places import located
-    from builder.engine.failure import require_built
     from builder.engine.pipeline import build as run_build
 
     request = compose([f"recipe={recipe}", *overrides])
-    with _shown(progress) as listener, located(request):
-        record = run_build(request, outputs=Path(outputs), progress=listener)
-    return require_built(record, Path(outputs)) if check else record
+    with located(request):
+        return run_build(request, outputs=outputs, progress=Sent(send) if listens else Silent())
 
 
 def plan(recipe: str, *overrides: str, outputs: str | Path = "outputs") -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,3 +77,64 @@ class Silent:
 
     def bound(self, bounds: Bounds) -> None:
         """Do nothing."""
+
+
+class Sent:
+    """Tells another process, where `Heard` listens."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send = send
+        self._bars = 0
+
+    def begin(self, stage: str, expected: float | None = None) -> None:
+        """Send it."""
+        self._send("begin", stage, expected)
+
+    def end(self, stage: str, seconds: float, result: str, *, cached: bool) -> None:
+        """Send it."""
+        self._send("end", stage, seconds, result, cached)
+
+    @contextmanager
+    def bar(self, description: str, total: int | None, *, unit: str) -> Iterator[Advance]:
+        """Send its begin, what is done, and its end."""
+        self._bars += 1
+        number = self._bars
+        self._send("bar", number, description, total, unit)
+        try:
+            yield lambda done: self._send("advance", number, done)
+        finally:
+            self._send("bar_ends", number)
+
+    def warn(self, message: str, *, code: str) -> None:
+        """Send it."""
+        self._send("warn", message, code)
+
+    def detail(self, message: str) -> None:
+        """Send it."""
+        self._send("detail", message)
+
+    def bound(self, bounds: Bounds) -> None:
+        """Send the bounds."""
+        self._send("bound", dict(bounds()))
+
+
+class Heard:
+    """Tells a listener what `Sent` tells in another process: a function for each name of a message."""
+
+    def __init__(self, listener: Progress) -> None:
+        self._listener = listener
+        self._bars: dict[int, tuple[ExitStack, Advance]] = {}
+        self.handlers: Mapping[str, Callable[..., object]] = {
+            "begin": listener.begin,
+            "end": lambda stage, seconds, result, cached: listener.end(stage, seconds, result, cached=cached),
+            "bar": self._bar,
+            "advance": lambda number, done: self._bars[number][1](done),
+            "bar_ends": lambda number: self._bars.pop(number)[0].close(),
+            "warn": lambda message, code: listener.warn(message, code=code),
+            "detail": listener.detail,
+            "bound": lambda bounds: listener.bound(lambda: bounds),
+        }
+
+    def _bar(self, number: int, description: str, total: int | None, unit: str) -> None:
+        stack = ExitStack()
+        self._bars[number] = stack, stack.enter_context(self._listener.bar(description, total, unit=unit))

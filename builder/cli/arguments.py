@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
+from builder.util.reading import require_contained
 from builder.util.suggest import did_you_mean, nearest
 from builder.util.text import visible
 
@@ -90,7 +91,10 @@ _SOURCES = (".pt2", ".onnx", ".pt", ".pth", ".jit", ".ckpt", ".safetensors")
 
 
 def model_file(text: str) -> Path:
-    """Return the path of the model that is named; ConfigurationError with the nearest one where it is not there."""
+    """Return the path of the model that is named.
+
+    Raises ConfigurationError with the nearest one where it is not there, and UnfitFileError where it is not of files.
+    """
     path = Path(text)
     if path.exists() and path.suffix in _SOURCES:
         raise ConfigurationError(
@@ -99,6 +103,8 @@ def model_file(text: str) -> Path:
             hint=f"this takes a .mlpackage, .mlmodel or .aimodel; `python -m builder init {shown(path)}` drafts the "
             "recipe of one",
         )
+    if path.suffix in _MODELS and path.exists():
+        require_contained(path)
     if path.exists():
         return path
     built = [shown(found) for suffix in _MODELS for found in Path("outputs").glob(f"*/*/*{suffix}")]

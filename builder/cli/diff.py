@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError, SourceError
+from builder.util.reading import require_contained
 from builder.util.text import visible
 
 DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel, .aimodel), or two builds (folders with a build.json).
@@ -44,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
 def compare(one: Path, other: Path) -> Iterator[str]:
     """Yield one line for each difference: of the builds, where both are known, then of the artifacts."""
     (first, mine), (second, theirs) = _opened(one), _opened(other)
+    for each in (first, second):
+        require_contained(each)
     if mine is not None and theirs is not None:
         for part, word in _PARTS.items():
             yield from _changed(word, _facts(part, mine), _facts(part, theirs))

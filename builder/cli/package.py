@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from builder.cli.arguments import Parser, model_file, outputs_folder, verbosity
 from builder.errors import ConfigurationError
 from builder.util.locations import shown
+from builder.util.reading import require_contained
 
 if TYPE_CHECKING:
     from builder.spec import BuildSpec
@@ -163,6 +164,7 @@ def _artifact(path: Path) -> Path:
             code="B0226",
             hint="give the path of a .mlpackage, .mlmodel or .aimodel, or the folder of a build or release",
         )
+    require_contained(found[0])
     return found[0]
 
 

@@ -17,7 +17,7 @@ Path = tuple[str, ...]
 """The keys (and indices) that lead to a value."""
 
 MOST_NODES = 50_000
-"""More values than this come from aliases that multiply, not from a person."""
+"""More values than this come from aliases that multiply, or from a program, not from a person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,32 @@ class Document:
     """Whether the file could not be read or parsed at all, so that `data` says nothing."""
 
 
+MOST_LEVELS = 64
+"""Each token takes time by the levels around it, so that a file with more of them could take minutes."""
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser with the scalars of YAML 1.2: `yes` and `on` are text, `1e-3` is a number."""
+    """PyYAML's parser with the scalars of YAML 1.2: `yes` and `on` are text, `1e-3` is a number.
+
+    Raises _TooLargeError and RecursionError as soon as a file has too many values or levels, before it is read whole.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = self._levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a value, and count it and its level."""
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise _TooLargeError
+        if self._levels >= MOST_LEVELS:
+            raise RecursionError
+        self._levels += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._levels -= 1
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -60,6 +84,9 @@ for _tag, _pattern, _first in [
     ("merge", r"^<<$", "<"),
 ]:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+_TOO_LARGE = f"the file has more than {MOST_NODES:,} values, written out or by aliases that multiply"
 
 
 def read_document(file: FilePath) -> Document:
@@ -105,7 +132,7 @@ def _parse(file: FilePath, text: str) -> Document:
     except RecursionError:
         return _unreadable(file, "the file is nested too deeply", walk.span(0, 0, 1), code="B0203")
     except _TooLargeError:
-        return _unreadable(file, "the file has too many values: its aliases multiply", walk.span(0, 0, 1), code="B0203")
+        return _unreadable(file, _TOO_LARGE, walk.span(0, 0, 1), code="B0203")
     first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
     first_line = walk.span(first, 0, len(lines[first]) if lines else 1)
     return Document(file=file, data=data, origins=walk.origins, first_line=first_line, findings=tuple(walk.findings))
@@ -134,7 +161,7 @@ def _syntax_error(walk: _Walk, error: yaml.MarkedYAMLError) -> Document:
 
 
 class _TooLargeError(Exception):
-    """Aliases multiply beyond what a person writes."""
+    """There are more values than a person writes."""
 
 
 @dataclass(kw_only=True)

@@ -95,7 +95,7 @@ def engines(exported: Exported, path: Path) -> Sequence[Engine]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it says of errors, with names of the file, is raised as well
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     taken = {each.name for each in session.get_inputs()}
 

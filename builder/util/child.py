@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -83,13 +84,37 @@ def was_interrupted() -> bool | None:
     return None if _Here.record is None else _Here.is_interrupted
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a child ended."""
+
+    status: int
+    """Its wait status."""
+    record: SharedRecord
+    stopped: bool
+    """Whether it was asked to stop."""
+
+
 def run_in_child(work: Callable[[], int]) -> int:
     """Return the exit code of `work`, run in a child; where it ended without one, what ended it is on stderr."""
     _fill_closed_streams()
-    record = SharedRecord()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    ended = supervised(work)
+    for line in ended.record.notes:
+        print(line, file=sys.stderr)
+    if ended.record.code is None:
+        message, code = explained(ended)
+        print(visible(message) if code != INTERRUPTED else f"\n{message}", file=sys.stderr)
+        return code
+    is_built = ended.record.code == 0 and ended.record.artifact
+    return _artifact_printed(ended.record.artifact) if is_built else ended.record.code
+
+
+def supervised(work: Callable[[], int]) -> Ended:
+    """Run `work` in a child and wait for it; a signal to stop is passed on, and then kills it after `PATIENCE`."""
+    record = SharedRecord()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -108,11 +133,7 @@ def run_in_child(work: Callable[[], int]) -> int:
     status = _wait(child, stopped, record)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    for line in record.notes:
-        print(line, file=sys.stderr)
-    if record.code is None:
-        return _explained(status, record.doing, stopped=bool(stopped))
-    return _artifact_printed(record.artifact) if record.code == 0 and record.artifact else record.code
+    return Ended(status=status, record=record, stopped=bool(stopped))
 
 
 def _fill_closed_streams() -> None:
@@ -228,23 +249,19 @@ def _artifact_printed(path: str) -> int:
     return 0
 
 
-def _explained(status: int, during: str, *, stopped: bool) -> int:
-    """Say what ended a child that did not end by itself, and return the exit code for that."""
-    if stopped:
-        print("\ninterrupted: nothing was replaced", file=sys.stderr)
-        return INTERRUPTED
-    code = os.waitstatus_to_exitcode(status)
-    during = visible(f", {during}" if during else "")
+def explained(ended: Ended) -> tuple[str, int]:
+    """What ended a child that did not end by itself, and the exit code for that."""
+    if ended.stopped:
+        return "interrupted: nothing was replaced", INTERRUPTED
+    code = os.waitstatus_to_exitcode(ended.status)
+    during = f", {ended.record.doing}" if ended.record.doing else ""
     if code >= 0:
-        print(f"error[B0336]: the process was ended (`os._exit({code})`){during}; nothing was built", file=sys.stderr)
-        return _CRASHED
+        return f"error[B0336]: the process was ended (`os._exit({code})`){during}; nothing was built", _CRASHED
     name = _name(-code)
     if name == "SIGKILL":
-        what, code = f"error[B0707]: the process was ended by {name}: most likely memory ran out", _NO_MEMORY
-    else:
-        what, code = f"error[B0336]: the process was ended by {name}", _CRASHED
-    print(f"{what}{during}; nothing was replaced", file=sys.stderr)
-    return code
+        what = f"error[B0707]: the process was ended by {name}: most likely memory ran out"
+        return f"{what}{during}; nothing was replaced", _NO_MEMORY
+    return f"error[B0336]: the process was ended by {name}{during}; nothing was replaced", _CRASHED
 
 
 def _name(number: int) -> Any:

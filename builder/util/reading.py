@@ -77,6 +77,19 @@ def require_regular(path: Path) -> None:
             raise UnfitFileError(each, reason)
 
 
+def require_contained(artifact: Path) -> None:
+    """Raise UnfitFileError unless an artifact is made of regular files, and no link in it leads out of it.
+
+    Whatever copies or reads it then takes nothing but what it is itself.
+    """
+    require_regular(artifact)
+    inside = Path(os.path.realpath(artifact))
+    for below, folders, files in os.walk(artifact):
+        for each in (Path(below, name) for name in (*folders, *files)):
+            if each.is_symlink() and not Path(os.path.realpath(each)).is_relative_to(inside):
+                raise UnfitFileError(each, "is a link that leads out of the artifact")
+
+
 def read_json(path: Path, *, most: int = MOST) -> Any:
     """The JSON document in a file; raises ValueError where it is damaged, and OSError as `read_regular` does."""
     return parse_json(read_regular(path, most=most))

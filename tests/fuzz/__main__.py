@@ -2,7 +2,7 @@
 
 A fault is exit code 1, a traceback, a crash, a command that takes more than a minute, control characters in what is
 printed, a failure without a word, a file outside of the project, or a process that grows. Examples follow from the seed
-alone; what fails is copied to `outputs/fuzz/`.
+alone; what fails is copied to `outputs/fuzz/`, where each batch adds to the totals with which `--go-on` goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import datetime
 import json
 import math
 import tempfile
-import time
 from pathlib import Path
 
 from tests.fuzz.honest import make_honest
@@ -33,6 +32,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the counts, where none is given")
     parser.add_argument("--minutes", type=float, default=math.inf, help="for each target at most, in whole batches")
     parser.add_argument("--write", action="store_true", help="write the totals to docs/fuzzing.md")
+    parser.add_argument("--go-on", action="store_true", help="after the batches that earlier runs of this seed did")
     given = parser.parse_args()
     _import_all()
     faults = 0
@@ -41,12 +41,11 @@ def main() -> int:
         for text in given.targets or known:
             name, _, count = text.partition("=")
             wanted = int(count) if count else max(1, round(known[name].count * given.share))
-            started = time.monotonic()
-            total = fuzz(known[name], wanted, given.seed, Path("outputs/fuzz"), 60 * given.minutes)
-            _report(name, total, time.monotonic() - started)
+            total = fuzz(known[name], wanted, given.seed, Path("outputs/fuzz"), 60 * given.minutes, goes_on=given.go_on)
+            _report(name, total)
             faults += len(total.faults)
             if given.write:
-                _write(name, total, given.seed, time.monotonic() - started)
+                _write(name, total, given.seed)
     return 1 if faults else 0
 
 
@@ -57,11 +56,11 @@ def _import_all() -> None:
     import_shared()
 
 
-def _report(name: str, total: Total, seconds: float) -> None:
+def _report(name: str, total: Total) -> None:
     codes = ", ".join(f"{code}: {count}" for code, count in sorted(total.codes.items()))
     grown = f"grew by {total.growth >> 20} MB"
     print(
-        f"{name}: {total.examples} examples, {total.commands} commands in {seconds:.0f} s; {codes}; slowest "
+        f"{name}: {total.examples} examples, {total.commands} commands in {total.seconds:.0f} s; {codes}; slowest "
         f"{total.slowest:.1f} s; {grown}; {len(total.faults)} faults",
         flush=True,
     )
@@ -69,7 +68,7 @@ def _report(name: str, total: Total, seconds: float) -> None:
         print(f"  {fault}", flush=True)
 
 
-def _write(name: str, total: Total, seed: int, seconds: float) -> None:
+def _write(name: str, total: Total, seed: int) -> None:
     """Put one target's totals among those of the last runs, and write the page anew."""
     rows = json.loads(_TOTALS.read_text(encoding="utf-8")) if _TOTALS.exists() else {}
     rows[name] = {
@@ -80,7 +79,7 @@ def _write(name: str, total: Total, seed: int, seconds: float) -> None:
         "codes": dict(sorted(total.codes.items())),
         "slowest": round(total.slowest, 1),
         "growth": total.growth >> 20,
-        "seconds": round(seconds),
+        "seconds": round(total.seconds),
         "faults": len(total.faults),
     }
     _TOTALS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -99,7 +98,7 @@ _HEAD = """# Fuzzing
 bytes, parts, documents, links, pipes and devices, stores, releases. `python -m tests.fuzz --help` says more,
 `tests/fuzz/` has the strategies. Examples follow from the seed alone. A fault is exit code 1, a traceback, a crash, a
 command that takes more than a minute, control characters in what is printed, a failure without a word, a file outside
-of the project, or a process that grows by more than 256 MB over fifty examples.
+of the project, or a process that grows by more than 256 MB over 250 examples.
 
 The last runs, written by `python -m tests.fuzz --write`; codes are how many commands ended with each exit code:
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import builder
-from builder.errors import CheckError, ConfigurationError
+from builder.errors import CheckError, ConfigurationError, SourceError
+from builder.util import apart
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,27 @@ def test_mistakes_are_the_errors_of_the_command_line() -> None:
         builder.build("line", "targt=ios17")
     with pytest.raises(AttributeError, match="no attribute 'bild'"):
         _ = builder.bild  # type: ignore[attr-defined]
+
+
+def test_code_that_ends_the_process_is_an_error_of_the_source(project: Path) -> None:
+    (project / "nets_that_end.py").write_text("import os\n\n\ndef make():\n    os._exit(0)\n")
+    with pytest.raises(SourceError, match=r"os\._exit\(0\)`\), while calling nets_that_end:make"):
+        builder.build("line", "source.factory=nets_that_end:make")
+
+
+def test_a_program_with_threads_builds_in_another_interpreter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a build by a fork of this process
+    digest = builder.build("line").artifact.digest
+    # when the same is built as in a program with threads, in an empty store
+    monkeypatch.setenv("BUILDER_CACHE", str(Path.cwd() / "cache"))
+    monkeypatch.setattr(apart, "_may_fork", lambda: False)
+    record = builder.build("line", progress=True)
+    # then the artifact is the same, and progress is shown here
+    assert record.artifact.digest == digest
+    assert not any(stage.cached for stage in record.stages)
+    assert "convert" in capsys.readouterr().err
 
 
 def test_progress_shows_the_stages_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from builder.analysis.init.draft import Draft
 from builder.errors import ConfigurationError, SourceError
-from builder.util.reading import UnfitFileError, require_regular
+from builder.util.reading import UnfitFileError, require_contained, require_regular
 
+_ARTIFACTS = (".mlpackage", ".mlmodel", ".aimodel")
 _OF_TORCH = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pt2", ".jit")
 SUFFIXES = (*_OF_TORCH, ".onnx", ".mlpackage", ".mlmodel", ".aimodel")
 """Of files that `init` looks into."""
@@ -52,7 +53,7 @@ def _inspect_file(path: Path, recipes: Path) -> Draft:
     if not path.exists():
         raise ConfigurationError(f"there is no file {path}", code="B0226")
     try:
-        require_regular(path)
+        require_contained(path) if path.suffix in _ARTIFACTS else require_regular(path)
     except UnfitFileError as error:
         raise SourceError(f"{error.filename} {error.strerror}", code="B0302") from error
     name, written = as_name(path.stem), _as_written(path, recipes)

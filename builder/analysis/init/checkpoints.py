@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +72,19 @@ def _entries(content: object) -> Iterator[tuple[str | None, Any]]:
                     yield f"{key}.{inner}", entry
 
 
+_FILLS = frozenset({"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "erfinv_", "clamp_", "copy_"})
+"""Methods by which initialisation gives a tensor its values."""
+
+
 class _EmptyOnMeta(TorchFunctionMode):
-    """Makes `torch.empty`, from which layers take their weights, allocate nothing."""
+    """Makes `torch.empty`, from which layers take their weights, allocate nothing, and lets nothing be drawn."""
 
     def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
         if func is torch.empty:
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)
+            kwargs = {**(kwargs or {}), "device": "meta"}
+        elif args and getattr(func, "__name__", "") in _FILLS and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _torchvision_model(shapes: Shapes) -> tuple[str, dict[str, Any]] | None:
@@ -115,6 +121,7 @@ def _parts(shapes: Shapes) -> set[str]:
     return {name.partition(".")[0] for name in shapes} - TRAINING_HEADS
 
 
+@cache
 def _shapes_of(models: ModuleType, model: str, classes: int) -> Shapes:
     arguments: dict[str, object] = {"weights": None, "num_classes": classes}
     if model in ("googlenet", "inception_v3"):

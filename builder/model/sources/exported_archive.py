@@ -14,6 +14,7 @@ import torch
 
 from builder.model.sources.archives import Archive, RefusedArchiveError, first_line
 from builder.model.sources.operators import may_run_exported, words
+from builder.model.sources.storages import refuse_short_storages
 
 _GRAPH, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
 _WEIGHTS, _CONSTANTS = "data/weights/", "data/constants/"
@@ -85,8 +86,10 @@ def _refuse(archive: Archive) -> None:
 
 def _refuse_samples(archive: Archive) -> None:
     """Torch unpickles sample inputs in full where its weights-only unpickler refuses them."""
+    content = archive.read(_SAMPLES)
+    refuse_short_storages(Archive(io.BytesIO(content)), "data.pkl", "data/")
     try:
-        torch.load(io.BytesIO(archive.read(_SAMPLES)), map_location="cpu", weights_only=True)
+        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except RefusedArchiveError:
         raise
     except Exception as error:  # whatever the unpickler raises: it is not what torch may read

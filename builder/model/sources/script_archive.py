@@ -11,6 +11,8 @@ import torch
 
 from builder.model.sources.archives import Archive, RefusedArchiveError
 from builder.model.sources.operators import may_run
+from builder.model.sources.script_code import refuse_computed_constants
+from builder.model.sources.storages import refuse_short_storages
 
 if TYPE_CHECKING:
     pass
@@ -55,6 +57,11 @@ def _refuse_code_on_load(archive: Archive) -> None:
                 raise RefusedArchiveError("it runs code of its own while it is loaded (`__setstate__`)")
             if _FOREIGN in content:
                 raise RefusedArchiveError("it holds objects of classes that are written in C++ (`torch.classes`)")
+            if name.endswith(".py"):
+                refuse_computed_constants(name, content)
+    for name, folder in (("data.pkl", "data/"), ("constants.pkl", "constants/")):
+        if name in archive.sizes:
+            refuse_short_storages(archive, name, folder)
 
 
 def refuse_functions(graphs: Mapping[str, object]) -> None:

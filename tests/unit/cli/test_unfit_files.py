@@ -18,7 +18,7 @@ from builder.config.documents import read_document
 from builder.config.folders import head_comment
 from builder.errors import SourceError
 from builder.store.digests import file_digest
-from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, open_regular, require_regular
+from builder.util.reading import MOST_OF_RECIPE, UnfitFileError, open_regular, require_contained, require_regular
 from coreml_runtime import InputError
 from coreml_runtime.features import ArrayFeature, ImageFeature
 from coreml_runtime.files import read_input
@@ -131,6 +131,44 @@ def test_init_looks_at_packages_of_regular_files(tmp_path: Path, make: Callable[
     make(package / place)
     with pytest.raises(SourceError, match="is not a regular file"):
         inspect_source(str(package), tmp_path)
+
+
+LOOKS = (["lint"], ["predict"], ["package"], ["export", "--to", "pt2"], ["init"], ["diff"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [UNFIT["pipe"], UNFIT["device"], lambda path: path.symlink_to("/etc/hostname")],
+    ids=["pipe", "device", "link out"],
+)
+@pytest.mark.parametrize("place", ["Manifest.json", "Data/model.mlmodel", "Data/extra"])
+@pytest.mark.parametrize("verb", LOOKS, ids=" ".join)
+def test_every_verb_looks_at_artifacts_of_their_own_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], Any],
+    place: str,
+    verb: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    package = Path("m.mlpackage")
+    (package / place).parent.mkdir(parents=True)
+    make(package / place)
+    Path("other.mlmodel").write_bytes(b"")
+    more = ["other.mlmodel"] if verb == ["diff"] else []
+    assert run([verb[0], str(package), *more, *verb[1:]]) == 3
+    error = capsys.readouterr().err
+    assert place in error
+    assert "is not a regular file" in error or "is a link that leads out of the artifact" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.mlpackage", "other.mlmodel"]
+
+
+def test_links_inside_of_an_artifact_are_its_own_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "loop").symlink_to("loop")
+    require_contained(tmp_path)
 
 
 def test_folders_that_lead_to_themselves_end(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builder.config.documents import read_document
 from builder.diagnostics.render import DiagnosticsError
 from builder.errors import ConfigurationError
 from tests.unit.config.conftest import Compose
@@ -102,3 +105,21 @@ def test_no_argument_breaks_the_composition(argument: str, composed: Compose) ->
 def test_no_text_breaks_the_composition(text: str, composed: Compose) -> None:
     with suppress(ConfigurationError):
         composed(text=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [" + "x," * 500_000 + "]", "more than 50,000 values"),
+        ("a: " + "[" * 200 + "x," * 100_000, "nested too deeply"),
+        ("a: [" + ("[" * 60 + "]" * 60 + ",") * 8_000 + "]", "more than 50,000 values"),
+        ("- " * 100 + "x", "nested too deeply"),
+    ],
+    ids=["wide", "deep and wide", "many deep ones", "blocks"],
+)
+def test_what_would_take_minutes_is_not_read_whole(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    began = time.process_time()
+    document = read_document(tmp_path / "r.yaml")
+    assert message in document.findings[0].message
+    assert time.process_time() - began < 10

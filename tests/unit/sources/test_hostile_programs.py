@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import pickle
+import re
 import textwrap
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from builder.model.sources.archives import RefusedArchiveError
 from builder.model.sources.exported_archive import load_exported, refuse_expression
 from builder.model.sources.exported_program import open_exported
 from builder.model.sources.operators import may_run, may_run_exported
-from builder.model.sources.script_archive import refuse_functions
+from builder.model.sources.script_archive import load_script, refuse_functions
 from builder.model.sources.torchscript import open_script
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -299,6 +300,101 @@ def test_a_script_reaches_no_file_and_nobody(kind, tmp_path, mark, capfd):
     assert main(["init", str(file)]) == 3
     assert not mark.exists()
     assert str(mark) not in capfd.readouterr().out
+
+
+class Constants(nn.Module):
+    """Has a function with defaults, and constants: what torch computes while it reads code."""
+
+    __constants__ = ("factor", "names")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor, self.names = 3, ["a", "b"]
+
+    def forward(self, x: torch.Tensor, mode: str = "a", scale: float = 0.5, none: int | None = None) -> torch.Tensor:
+        if none is not None:
+            x = x + none
+        return x * self.factor * scale if mode == "a" else x
+
+
+class Adds(nn.Module):
+    """Adds a constant, which is not an attribute."""
+
+    def __init__(self, constant: torch.Tensor) -> None:
+        super().__init__()
+        self.constant = [constant]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.constant[0]
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, bytes]:
+    """The parts of a script by name."""
+    stream = io.BytesIO()
+    torch.jit.save(torch.jit.script(Constants().eval()), stream)
+    with zipfile.ZipFile(stream) as archive:
+        return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+
+
+def test_literals_of_an_honest_script_are_read(script, tmp_path):
+    (tmp_path / "m.pt").write_bytes(packed(script).getvalue())
+    assert load_script(tmp_path / "m.pt")(torch.ones(2)).tolist() == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        (r"scale: float=[^,)]*", "scale: float=torch.len(torch.list(str({call})))"),
+        (r"scale: float=[^,)]*", "scale: float=float(torch.size({call}, 0))"),
+        (r"scale: float=[^,)]*", "scale: float=0.5,\n    more: int=torch.size({call}, 0)"),
+        (r"scale: float=[^,)]*", "scale: float= # )\n torch.size({call}, 0)"),
+        (r"scale: float=[^,)]*", "scale: float=\\\n torch.size({call}, 0)"),
+        (r"factor : Final\[int\] = 3", "factor : Final[int] = torch.size({call}, 0)"),
+        (r"\Z", "\nclass S(NamedTuple):\n  size : int = torch.size({call}, 0)\n"),
+        (r"\Z", "\ndef f(x: int=torch.size({call}, 0)) -> int:\n  return x\n"),
+    ],
+)
+def test_nothing_is_computed_while_a_script_is_loaded(found, put, script, mark, tmp_path):
+    # given: an operator that makes a file, in the place of a literal
+    call = f'torch.from_file("{mark}", True, 4)'
+    parts = {
+        name: re.sub(found, lambda _: put.format(call=call), content.decode()).encode()
+        if name.endswith(".py")
+        else content
+        for name, content in script.items()
+    }
+    assert parts != script
+    (tmp_path / "m.pt").write_bytes(packed(parts).getvalue())
+    mark.unlink(missing_ok=True)
+    # then
+    with pytest.raises(RefusedArchiveError):
+        load_script(tmp_path / "m.pt")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["data/0", "data/1", "constants/0"])
+@pytest.mark.parametrize("left", [0, 4])
+def test_a_tensor_has_no_more_bytes_than_the_file(name, left, tmp_path):
+    """Torch would read what lies behind them in memory."""
+    module = torch.jit.trace(nn.Sequential(nn.Linear(4, 4), Adds(torch.arange(4.0))), torch.ones(1, 4))
+    stream = io.BytesIO()
+    torch.jit.save(module, stream)
+    with zipfile.ZipFile(stream) as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    assert len(parts[name]) >= 16
+    parts[name] = parts[name][:left]
+    (tmp_path / "m.pt").write_bytes(packed(parts).getvalue())
+    with pytest.raises(RefusedArchiveError, match=name):
+        load_script(tmp_path / "m.pt")
+
+
+def test_a_sample_input_has_no_more_bytes_than_the_file(exported):
+    with zipfile.ZipFile(io.BytesIO(exported["data/sample_inputs/model.pt"])) as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    samples = packed({**parts, "data/0": b""}).getvalue()
+    with pytest.raises(RefusedArchiveError, match="data/0"):
+        load_exported(packed(exported | {"data/sample_inputs/model.pt": samples}))
 
 
 def test_calls_that_grow_beyond_all_bounds_are_not_inlined(tmp_path):

@@ -17,6 +17,7 @@ from builder.data import make_examples
 from builder.errors import ConversionError, SourceError, UnfitEnvironmentError
 from builder.model.capture.archive import archived, program_digest
 from builder.model.sources import load_source
+from builder.model.sources.onnx import make_session
 from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.stages.capture import capture
@@ -283,3 +284,20 @@ def test_without_the_packages_the_command_that_installs_them_is_told(tmp_path, m
     with pytest.raises(UnfitEnvironmentError) as raised:
         load(file)
     assert raised.value.hint == "pip install 'coreml-builder[onnx]'"
+
+
+def test_names_of_a_file_do_not_reach_the_terminal_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    # given an operator that fails, with a name that clears a terminal
+    from onnx import TensorProto, helper
+
+    node = helper.make_node("Reshape", ["x", "sizes"], ["y"], name="\x1b[2J")
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [3, 5])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["a", "b"])
+    graph = helper.make_graph([node], "g", [x], [y], [sizes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    # when
+    with pytest.raises(Exception, match="Reshape"):
+        make_session(model).run(None, {"x": torch.ones(1, 8).numpy()})
+    # then onnxruntime itself wrote nothing
+    assert capfd.readouterr() == ("", "")
