@@ -207,7 +207,8 @@ def _advice(spec: BuildSpec, missed: Mapping[str, Point]) -> str:
     if not free:
         return ""
     low, high = USUAL
-    return f"{', '.join(free)} declares no range, so {low:g} to {high:g} is tried: `low` and `high` promise less"
+    verb = "declares" if len(free) == 1 else "declare"
+    return f"{', '.join(free)} {verb} no range, so {low:g} to {high:g} is tried: `low` and `high` promise less"
 
 
 def with_beside(report: CheckReport, beside: Beside) -> CheckReport:

@@ -103,4 +103,4 @@ def _plain_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]
             for number, each in enumerate(several):
                 if isinstance(each, torch.Tensor):
                     place = f"{name}[{number}]" if each is not value else name
-                    yield f"{path}.{place}".lstrip("."), each.detach().clone()
+                    yield f"{path}.{place}".lstrip(".").removeprefix("model."), each.detach().clone()

@@ -1,8 +1,8 @@
 """What the original itself is sure of: the answers that it gives where its own rounding falls otherwise.
 
 A program computes with rounding, so its output is known only up to some noise. That noise is measured by computing the
-same in another way: in float64 where a PyTorch model runs in float64, an ONNX graph without onnxruntime's own
-optimisations, and any program on inputs that are moved by one unit in the last place of float32.
+same in another way: in float64 where a model runs in float64, an ONNX graph without onnxruntime's own optimisations
+as well, and any program on inputs that are moved by one unit in the last place of float32.
 
 What it answers where inputs and weights are rounded as the artifact rounds them comes apart (`further`): that says
 which of values that nearly tie is taken, and would excuse what half precision makes of a logarithm of something small.
@@ -123,17 +123,21 @@ class Uncertainty:
 
 
 def _otherwise(module: torch.nn.Module) -> Iterator[_Way]:
-    """The same program with other rounding: the one way that this module has."""
+    """The same program with other rounding: the ways that this module has."""
     parts = [part for part in module.modules() if hasattr(part, "without_optimisations")]
-    try:
-        other = copy_module(module, share_parameters=bool(parts))
-        if not parts:
-            yield _Way(module=other.double(), given=_as_double, dtype=torch.float64)
+    if not parts:
+        try:
+            other = copy_module(module, share_parameters=False).double()
+        except Exception:  # what cannot be copied or computed in float64 has no other way
             return
-        _replace_parts(other, "without_optimisations")
-    except Exception:  # what cannot be copied or computed in float64 has no other way
-        return
-    yield _Way(module=other, given=lambda inputs, _: inputs)
+        yield _Way(module=other, given=_as_double, dtype=torch.float64)
+    for method in ("without_optimisations", "in_float64") if parts else ():
+        try:
+            other = copy_module(module, share_parameters=True)
+            _replace_parts(other, method)
+        except Exception:  # onnxruntime does not have every operator in float64
+            continue
+        yield _Way(module=other, given=lambda inputs, _: inputs)
 
 
 def _selecting(module: torch.nn.Module, seed: int, *, half: bool) -> _Way:

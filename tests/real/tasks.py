@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tests.real.inputs import RATE, chord, line_of_text, page_of_text, some_files, speech
+from tests.real.inputs import RATE, chord, line_of_text, log_mel, page_of_text, some_files, speech
 
 Given = Mapping[str, Any]
 """One sample, by input: an array, or a picture."""
@@ -136,6 +136,81 @@ def _pitched() -> list[Given]:
     return [{"x": (f - f.mean()) / max(float(f.std()), 1e-10)} for f in frames]
 
 
+def _windows() -> list[Given]:
+    """Frames of 36 ms at a vowel or a break, with what a model carries at its beginning."""
+    return [
+        {"input": speech(6000, seed)[3000:3576][None], "state_input": np.zeros((2, 1, 128), np.float32)}
+        for seed in range(8)
+    ]
+
+
+def _windows_of_v6() -> list[Given]:
+    zeros = np.zeros((1, 1, 128), np.float32)
+    return [{"input": given["input"], "h": zeros, "c": zeros} for given in _windows()]
+
+
+def _mels() -> list[Given]:
+    noise = np.random.default_rng(0).normal(0, 0.01, (4, 3200))
+    return [{"log_mel": log_mel(sound, 64, 400, 140)[None]} for sound in (*(speech(3200, s) for s in range(4)), *noise)]
+
+
+_ARABIC = [
+    [24, 47, 36, 47, 24, 48, 1, 42, 47, 53, 46, 48],
+    [46, 27, 25, 1, 24, 47, 51, 47, 32, 1, 24, 47, 32, 34, 36],
+    [48, 34, 30, 25, 24, 1, 25, 24, 47, 42, 24, 47, 48],
+    [24, 47, 42, 47, 48, 1, 49, 51, 34, 1, 51, 24, 47, 29, 50, 47],
+    [25, 36, 48, 1, 24, 47, 47, 50, 1, 24, 47, 34, 30, 48, 49],
+]
+"""Greetings and sayings, as libtashkeel numbers their letters."""
+
+
+def _arabic() -> list[Given]:
+    """Padded to 16 letters, with their true lengths."""
+    return [
+        {
+            "char_inputs": np.array([[*ids, *[0] * (16 - len(ids))]], np.int32),
+            "diac_inputs": np.zeros((1, 16), np.int32),
+            "input_lengths": np.array([len(ids)], np.int32),
+        }
+        for ids in _ARABIC
+    ]
+
+
+def _hebrew() -> list[Given]:
+    """Words of letters (from 16 on) between spaces (4), as Nakdimon numbers them."""
+    rng = np.random.default_rng(0)
+    return [
+        {"input_1": np.where(np.arange(24) % 6 == 5, 4, rng.integers(16, 43, 24))[None].astype(np.float32)}
+        for _ in range(5)
+    ]
+
+
+def _levels_bgr(given: Given) -> Given:
+    return {"image": np.asarray(given["image"], dtype=np.float32)[..., ::-1].transpose(2, 0, 1)[None].copy()}
+
+
+def _centred() -> list[Given]:
+    means = np.array([104, 117, 123], np.float32)
+    return [
+        {"input_0": np.asarray(each["x"], dtype=np.float32)[None, ..., ::-1] - means}
+        for each in _photographs(4, (224, 224))
+    ]
+
+
+def _with_rate(given: Given) -> Given:
+    return {**given, "sr": np.array(RATE, np.int64)}
+
+
+def _wide(given: Given) -> Given:
+    return {name: value.astype(np.int64) for name, value in given.items()}
+
+
+def _all_best(one: Answer, other: Answer) -> bool:
+    """The same best class along the last axis, in every output that has some."""
+    several = [name for name in one if one[name].ndim and one[name].shape[-1] > 1]
+    return all(bool((one[name].argmax(-1) == other[name].argmax(-1)).all()) for name in several)
+
+
 def _first(answer: Answer) -> np.ndarray:
     return next(iter(answer.values()))
 
@@ -231,6 +306,54 @@ TASKS: dict[str, Task] = {
         samples=lambda: _photographs(4, (128, 128)),
         original=_torch("mtcnn_model", "PNet", "pnet.pt", _faces, pretrained=False),
         same=_near(0.03),
+    ),
+    "silero_half": Task(
+        what="probabilities of speech and states within 0.03",
+        samples=_windows,
+        original=_onnx("silero_half.onnx", {"state_input": "state"}),
+        same=_near(0.03),
+    ),
+    "silero_ifless": Task(
+        what="probabilities of speech and states within 0.03",
+        samples=_windows,
+        original=_onnx("silero_ifless.onnx", {"state_input": "state"}, _with_rate),
+        same=_near(0.03),
+    ),
+    "silero_v6": Task(
+        what="probabilities of speech and states within 0.03",
+        samples=_windows_of_v6,
+        original=_onnx("silero_v6.onnx", {}),
+        same=_near(0.03),
+    ),
+    "pulsevad": Task(
+        what="speech or not",
+        samples=_mels,
+        original=_onnx("pulsevad.onnx", {}),
+        same=_best,
+    ),
+    "captcha": Task(
+        what="the same characters, at every place",
+        samples=lambda: [{"image": line_of_text(text, (160, 60))} for text in ("A7K2P", "9Q4Z", "hello", "TX81")],
+        original=_onnx("captcha.onnx", {}, _levels_bgr),
+        same=_best,
+    ),
+    "open_nsfw": Task(
+        what="probabilities within 0.01",
+        samples=_centred,
+        original=_onnx("open_nsfw.onnx", {"input_0": "input:0"}),
+        same=_near(0.01),
+    ),
+    "tashkeel": Task(
+        what="the same signs",
+        samples=_arabic,
+        original=_onnx("tashkeel.onnx", {}, _wide),
+        same=_all_best,
+    ),
+    "nakdimon": Task(
+        what="the same signs",
+        samples=_hebrew,
+        original=_onnx("nakdimon.onnx", {}),
+        same=_all_best,
     ),
     "mtcnn_rnet": Task(
         what="boxes and probabilities within 0.03",

@@ -74,6 +74,12 @@ def _inspect_file(path: Path, recipes: Path) -> Draft:
             from builder.analysis.init.files import inspect_torch_file
 
             return inspect_torch_file(path, written, name)
+        case _ if path.is_file():
+            from builder.analysis.init.files import inspect_torch_file
+            from builder.model.sources.programs import is_of_torch
+
+            if is_of_torch(path):  # `.pth.tar`, or no suffix at all
+                return inspect_torch_file(path, written, name)
     raise ConfigurationError(f"{path} is of no kind that can be looked at", code="B0266", hint=f"give {WAYS}")
 
 

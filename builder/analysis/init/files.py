@@ -14,7 +14,7 @@ from builder.analysis.init.named import CLASSIFIER
 from builder.errors import SourceError
 from builder.model.sources.archives import Archive
 from builder.model.sources.exported_program import open_exported
-from builder.model.sources.programs import CHECKPOINT, EXPORTED, TORCHSCRIPT, check_kind
+from builder.model.sources.programs import CHECKPOINT, EXPORTED, TORCHSCRIPT, check_kind, is_package, package_error
 from builder.model.sources.torchscript import open_script
 
 NOTES = "extra/builder.json"
@@ -31,6 +31,8 @@ AS_PICTURE = (
 
 def inspect_torch_file(path: Path, written: str, name: str) -> Draft:
     """Draft the recipe of a file that torch (or safetensors) wrote; raises SourceError when it is none."""
+    if is_package(path):
+        raise package_error(path)
     kind = _kind(path)
     if kind == TORCHSCRIPT:
         return _torchscript(path, written, name)

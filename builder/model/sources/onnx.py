@@ -14,6 +14,7 @@ from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.onnx_batch import check_opened, open_batch
+from builder.model.sources.onnx_double import in_float64
 from builder.model.sources.onnx_graph import (
     bake_in,
     change_weights,
@@ -79,6 +80,15 @@ class OnnxModule(torch.nn.Module):
         """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""
         other = copy.copy(self)
         other._session = make_session(self.graph, optimised=False)
+        return other.eval()
+
+    def in_float64(self) -> Self:
+        """The same graph computed in float64; raises where onnxruntime has no such kernel for one of its operators."""
+        import numpy as np
+
+        other = copy.copy(self)
+        other._session = make_session(in_float64(self.graph))
+        other.dtypes = tuple(np.dtype(np.float64) if dtype == np.float32 else dtype for dtype in self.dtypes)
         return other.eval()
 
     def with_weights(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:

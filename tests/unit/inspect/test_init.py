@@ -163,6 +163,25 @@ def test_sizes_that_an_onnx_file_leaves_open_are_such_that_it_runs(
     assert "booleans" in Path("recipes/net.yaml").read_text()
 
 
+@pytest.mark.parametrize("file", ["epoch_3.pth.tar", "weights"])
+def test_a_checkpoint_of_any_name_is_told_by_its_content(
+    file: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(Net().state_dict(), file, _use_new_zipfile_serialization=file != "weights")
+    code, out, err = init(file, capsys=capsys)
+    assert code == 0, err
+    assert written(out)["defaults"][0] == {"source": "checkpoint"}
+
+
+def test_a_package_of_torch_is_told_as_such(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with torch.package.PackageExporter("net.pt") as package:
+        package.save_pickle("model", "model.pkl", {"weights": [0.0, 1.0]})
+    code, _, err = init("net.pt", capsys=capsys)
+    assert code == 3
+    assert "is a package of torch.package" in err
+    assert "PackageImporter" in err
+
+
 @pytest.mark.slow
 def test_an_existing_core_ml_model_becomes_a_recipe_that_builds(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # given an artifact

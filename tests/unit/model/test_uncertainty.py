@@ -145,7 +145,7 @@ def test_a_graph_is_run_without_optimisations():
         def forward(self, x):
             return (self.model(x)["z"],)
 
-    moved, plain = Uncertainty(Tuple(), [(X,)], {})(0)
+    moved, plain, _ = Uncertainty(Tuple(), [(X,)], {})(0)
     (own,) = Tuple()(X)
     torch.testing.assert_close(plain[0], own, rtol=0, atol=1e-3)
     torch.testing.assert_close(moved[0], own, rtol=0, atol=2e-3)
@@ -156,3 +156,41 @@ def test_modes_of_ours_do_not_bring_in_torchs_compiler():
     ours = [mode for mode in TorchDispatchMode.__subclasses__() if mode.__module__.startswith("builder.")]
     assert {Outlines, Selections} <= set(ours)
     assert not [mode for mode in ours if hasattr(mode.__torch_dispatch__, "__wrapped__")]
+
+
+def test_a_graph_is_run_in_float64_with_constants_of_every_form():
+    onnx = pytest.importorskip("onnx")
+    # given a sum that loses all but three digits in float32, zeros, constants and casts
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]> net (float[64] x) => (float[64] y)
+        <float big = {10000.0}> {
+            shape = Shape(x)
+            zeros = ConstantOfShape(shape)
+            one = Constant<value_float = 1.0>()
+            many = Constant<value_floats = [1.0]>()
+            a = Add(x, big)
+            b = Sub(a, big)
+            c = Mul(b, one)
+            d = Mul(c, many)
+            e = Add(d, zeros)
+            ids = Cast<to = 7>(e)
+            f = Cast<to = 1>(ids)
+            g = Mul(f, zeros)
+            y = Add(e, g)
+        }"""
+    )
+    module = OnnxModule(model, ["x"])
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = module
+
+        def forward(self, x):
+            return (self.inner(x)["y"],)
+
+    # then
+    moved, plain, double = differences(Wrapped())
+    assert double < 1e-9
+    assert 1e-5 < plain < 1e-3
+    assert moved < 2e-3
