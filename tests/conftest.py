@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +30,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start what forks for commands of tests, once for all workers."""
     if can_fork() and not hasattr(config, "workerinput"):
         config.add_cleanup(warm.Server().stop)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what tests are compiled to, but not modules that they write: another may follow within a second."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,12 +22,12 @@ input:
 """
 
 
-def start(folder: Path, body: str) -> subprocess.Popen[str]:
+def start(folder: Path, body: str, program: str = sys.executable) -> subprocess.Popen[str]:
     (folder / "recipes").mkdir()
     (folder / "recipes/r.yaml").write_text(RECIPE)
     (folder / "net.py").write_text(f"import os, signal, ctypes, time\ndef make():\n    {body}\n")
     return subprocess.Popen(
-        [warm.python(), "-m", "builder", "recipe=r", "-q"],
+        [program, "-m", "builder", "recipe=r", "-q"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "BUILDER_CACHE": str(folder / "cache"), "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
@@ -43,7 +44,7 @@ def start(folder: Path, body: str) -> subprocess.Popen[str]:
     ],
 )
 def test_code_that_ends_the_process_is_told(body: str, code: int, said: str, tmp_path: Path) -> None:
-    process = start(tmp_path, body)
+    process = start(tmp_path, body, warm.python())
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, ""), err
     assert said in err

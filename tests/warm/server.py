@@ -94,6 +94,8 @@ def _fork(listener: socket.socket, waiting: selectors.BaseSelector) -> dict[str,
             os.close(file)
         _become(request)
         return request
+    with contextlib.suppress(OSError):  # it did so itself
+        os.setpgid(child, child)
     for file in files:
         os.close(file)
     waiting.register(client, selectors.EVENT_READ, child)
@@ -116,7 +118,9 @@ def _pass_on(client: socket.socket, child: int, waiting: selectors.BaseSelector)
         os.kill(child, number[0])
     else:
         waiting.unregister(client)
-        os.killpg(child, signal.SIGKILL)
+        for end in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                end(child, signal.SIGKILL)
 
 
 def _report(key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> None:

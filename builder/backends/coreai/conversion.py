@@ -99,6 +99,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.edit import Edit
     from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
+    from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.sizes import exact_sizes
     from builder.model.detection.suppress import declare_suppression
 
@@ -106,6 +107,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     program = inherited() if file is None else torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
     write_out_factors(program)
+    refuse_places_of_maxima(program)
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
@@ -115,6 +117,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         fold_created(edit)
         narrow_integers(edit)
         exact_sizes(edit)
+        promote(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)
@@ -252,6 +255,22 @@ def refuse_unknown(program: ExportedProgram) -> None:
             hint=_SUPPRESSES if _SUPPRESSION & unknown.keys() else _REPLACE,
             key="format",
         )
+
+
+def refuse_places_of_maxima(program: ExportedProgram) -> None:
+    """Raise ConversionError where a model uses where in a pool its maxima were: coreai-torch gives zeros."""
+    import operator
+
+    for node in program.graph.nodes:
+        if node.target is operator.getitem and node.args[1] == 1 and node.users:
+            name = str(node.args[0].target)
+            if name.startswith(("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices")):
+                raise ConversionError(
+                    f"Core AI has no operator for the indices of {name}{_where(node.args[0])}",
+                    code="B0401",
+                    hint=_REPLACE,
+                    key="format",
+                )
 
 
 def _where(node: Node) -> str:

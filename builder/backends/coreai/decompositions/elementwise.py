@@ -32,6 +32,29 @@ def nan_to_num(x: Tensor, nan: float | None = None, posinf: float | None = None,
     return torch.where(x < limits.min, limits.min if neginf is None else neginf, x)
 
 
+def copysign(x: Tensor, other: Tensor | float) -> Tensor:
+    """The size of `x` with the sign of `other`; of zeros too, of which 1 / -0 is below 0."""
+    signs = other if isinstance(other, Tensor) else torch.full_like(x, other)
+    return torch.where((signs < 0) | (1 / signs < 0), -x.abs(), x.abs())
+
+
+def bucketize(x: Tensor, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """How many boundaries are below each number; with `right` those that it equals too."""
+    each = x.unsqueeze(-1)
+    below = each >= boundaries if right else each > boundaries
+    return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
+
+
+def shifted_left(x: Tensor, bits: int) -> Tensor:
+    """The bits of integers moved up: a product."""
+    return torch.mul(x, 2**bits)
+
+
+def shifted_right(x: Tensor, bits: int) -> Tensor:
+    """The bits of integers moved down: a division that rounds down."""
+    return torch.div(x, 2**bits, rounding_mode="floor")
+
+
 def _with_tensor(operator: Callable[..., Tensor]) -> Callable[[Tensor, float], Tensor]:
     """The operator on two tensors, for a tensor and a number."""
     return lambda x, other: operator(x, ops.aten.full_like(x, other))
@@ -41,7 +64,12 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.bitwise_and.Scalar: _with_tensor(ops.aten.bitwise_and.Tensor),
     ops.aten.bitwise_or.Scalar: _with_tensor(ops.aten.bitwise_or.Tensor),
     ops.aten.bitwise_xor.Scalar: _with_tensor(ops.aten.bitwise_xor.Tensor),
+    ops.aten.bucketize.Tensor: bucketize,
+    ops.aten.copysign.Scalar: copysign,
+    ops.aten.copysign.Tensor: copysign,
     ops.aten.isnan.default: isnan,
+    **dict.fromkeys((ops.aten.__lshift__.Scalar, ops.aten.bitwise_left_shift.Tensor_Scalar), shifted_left),
+    **dict.fromkeys((ops.aten.__rshift__.Scalar, ops.aten.bitwise_right_shift.Tensor_Scalar), shifted_right),
     ops.aten.nan_to_num.default: nan_to_num,
     ops.aten.remainder.Scalar: _with_tensor(ops.aten.remainder.Tensor),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, ops
@@ -46,9 +46,15 @@ def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return found.reshape(shape).movedim(axis + 1, -1)
 
 
+def to_scalar(x: Tensor, size: Sequence[int]) -> Any:
+    """A view without axes, which coreai-torch cannot make of a shape without numbers."""
+    return NotImplemented if size or not x.dim() else x.squeeze(tuple(range(x.dim())))
+
+
 OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.as_strided.default: as_strided,
     ops.aten.as_strided_copy.default: as_strided,
     ops.aten.unfold.default: unfold,
+    ops.aten.view.default: to_scalar,
     ops.aten.unfold_copy.default: unfold,
 }

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import SymInt, Tensor, ops
 from torch._decomp import decomposition_table
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import avg_pool2d as plain_avg_pool2d
+from torch.nn.functional import max_pool2d, pad
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -30,6 +31,46 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
     if all(size % count == 0 for size, count in zip(x.shape[-2:], output_size, strict=True)):
         return NotImplemented
     return decomposition_table[ops.aten._adaptive_avg_pool2d.default](x, output_size)
+
+
+def avg_pool2d(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """Where windows are cut off, or divided by another number than their size: sums over what they are divided by."""
+    if not (ceil_mode or divisor_override) or any(isinstance(size, SymInt) for size in x.shape[-2:]):
+        return NotImplemented
+    kernel, padding = _both(kernel_size), _both(padding)
+    stride = _both(stride) if stride else kernel
+    filled, divisor = x, torch.ones(())
+    for axis, size, window, step, before in zip((-2, -1), x.shape[-2:], kernel, stride, padding, strict=True):
+        count = _count(size, window, step, before, ceil_mode=ceil_mode)
+        behind = max((count - 1) * step + window - before - size, 0)
+        filled = pad(filled, [0, 0, before, behind] if axis == -2 else [before, behind])
+        starts = torch.arange(count) * step - before
+        ends = (starts + window).clamp(max=size + before)
+        if not count_include_pad:
+            starts, ends = starts.clamp(min=0), ends.clamp(max=size)
+        lengths = (ends - starts).to(x.dtype)
+        divisor = divisor * (lengths.unsqueeze(-1) if axis == -2 else lengths)
+        filled = filled.narrow(axis, 0, (count - 1) * step + window)
+    sums = plain_avg_pool2d(filled, kernel, stride) * (kernel[0] * kernel[1])
+    return sums / (divisor if divisor_override is None else divisor_override)
+
+
+def _count(size: int, window: int, step: int, padding: int, *, ceil_mode: bool) -> int:
+    """How many windows there are (aten/native/Pool.h): with `ceil_mode` none begins in the padding behind."""
+    count = (size + 2 * padding - window + (step - 1 if ceil_mode else 0)) // step + 1
+    return count - 1 if ceil_mode and (count - 1) * step >= size + padding else count
+
+
+def _both(given: Sequence[int]) -> tuple[int, ...]:
+    return tuple(given) * 2 if len(given) == 1 else tuple(given)
 
 
 def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -85,5 +126,6 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     ops.aten._adaptive_avg_pool3d.default: adaptive_avg_pool,
     ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
+    ops.aten.avg_pool2d.default: avg_pool2d,
     ops.aten.max_pool3d_with_indices.default: max_pool3d,
 }

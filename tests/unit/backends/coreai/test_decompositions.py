@@ -71,6 +71,17 @@ CASES = {
     "narrow unsigned": lambda x, p, v, i: i.to(torch.uint8).int(),
     "narrow int of a float": lambda x, p, v, i: (x * 300).to(torch.int8).int(),
     "narrow unsigned of a float": lambda x, p, v, i: (x.abs() * 300).to(torch.uint8).int(),
+    "cut means": lambda x, p, v, i: F.avg_pool2d(p, 3, 2, 1, count_include_pad=False, ceil_mode=True),
+    "cut means with padding": lambda x, p, v, i: F.avg_pool2d(p, (2, 3), 2, (1, 0), ceil_mode=True),
+    "sums of windows": lambda x, p, v, i: F.avg_pool2d(p, 2, divisor_override=1),
+    "floats of integers": lambda x, p, v, i: i.abs().sqrt() + i.sigmoid() + 2 / i,
+    "shifts": lambda x, p, v, i: (i << 2) - (i >> 1),
+    "booleans": lambda x, p, v, i: ((x > 0) * (x < 2)).int() + ((x > 2) + (x < -1)).int() * 2,
+    "extrema of booleans": lambda x, p, v, i: (x > 0).amax(1).int() + (x > 2).max(1)[0].int(),
+    "logaddexp": lambda x, p, v, i: torch.logaddexp(x, x.flip(1)),
+    "copysign": lambda x, p, v, i: torch.copysign(x.abs() + 1, -x),
+    "bucketize": lambda x, p, v, i: torch.bucketize(x, torch.tensor([-1.2, 0.0, 1.0]), right=True),
+    "view of one": lambda x, p, v, i: x[:1, :1].reshape(()),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
 """By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""
@@ -95,6 +106,15 @@ def test_a_decomposition_computes_what_torch_computes(name: str, computed: dict[
     wanted = CASES[name](X, PICTURE, VOLUME, WHOLE).numpy()
     # sums in another order: float32's rounding of values up to a few hundred
     np.testing.assert_allclose(computed[name], wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_where_maxima_were_is_refused(tmp_path: Path) -> None:
+    class Places(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.max_pool2d(x, 2, return_indices=True)[1]
+
+    with pytest.raises(ConversionError, match=r"indices of aten\.max_pool2d_with_indices"):
+        convert(export(Places(), (PICTURE,)), tmp_path / "m.aimodel", plain({"x": PICTURE}, 1), None)
 
 
 FLEXIBLE = {
