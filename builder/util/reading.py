@@ -8,8 +8,9 @@ import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 MOST = 1 << 26
 """Bytes of a document (64 MB); recipes, records and results have thousands."""
@@ -75,6 +76,10 @@ def require_regular(path: Path) -> None:
             continue
         if reason := _why_unfit(each.stat()):
             raise UnfitFileError(each, reason)
+
+
+JsonObject: TypeAlias = Mapping[str, Any]
+"""An object of a JSON or YAML document: what is in it is checked where it is read."""
 
 
 def require_contained(artifact: Path) -> None:
