@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 SECTIONS = {
@@ -49,6 +47,7 @@ _LONGEST_OUTPUT = 4000
 
 def on_files(files: Any, config: Any) -> Any:
     """Add a page for each notebook, the list of decisions, and the changelog."""
+    import nbformat
     from mkdocs.structure.files import File
 
     for notebook in sorted((DOCS / "notebooks").glob("*.ipynb")):

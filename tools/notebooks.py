@@ -9,9 +9,10 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
-from nbclient import NotebookClient
+if TYPE_CHECKING:
+    import nbformat
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 SECONDS = 900
@@ -20,6 +21,9 @@ SECONDS = 900
 
 def executed(file: Path) -> nbformat.NotebookNode:
     """Return a notebook with the outputs of now; raises nbclient's CellExecutionError where a cell fails."""
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(file, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
@@ -37,6 +41,8 @@ def executed(file: Path) -> nbformat.NotebookNode:
 
 def main() -> int:
     """Execute all notebooks and write them."""
+    import nbformat
+
     for file in sorted(FOLDER.glob("*.ipynb")):
         nbformat.write(executed(file), file)
         print(file.name, file=sys.stderr)

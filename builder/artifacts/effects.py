@@ -6,9 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from builder.artifacts.checks import CheckReport
-from builder.artifacts.stages import CompressionEffect, MeasuredOutputs, MeasuredSteps
+from builder.artifacts.stages import CompressionEffect, MeasuredOutputs, MeasuredSteps, Measures
 from builder.spec.check_kinds import check_named
 from builder.spec.checks import AccuracyCheck
+
+
+def numbers_of(measures: Measures) -> dict[str, float]:
+    """The measures that are numbers."""
+    return {name: value for name, value in measures.items() if isinstance(value, int | float)}
 
 
 def worst_change(outputs: MeasuredOutputs) -> tuple[float | None, float | None]:
@@ -16,7 +21,7 @@ def worst_change(outputs: MeasuredOutputs) -> tuple[float | None, float | None]:
 
     A number that is none (an output with NaN) is the worst.
     """
-    told = [measured for measured in outputs.values() if "not_meaningful" not in measured]
+    told = [numbers_of(measured) for measured in outputs.values() if "not_meaningful" not in measured]
     largest = [float(measured["max_abs"]) for measured in told if "max_abs" in measured]
     least = [float(measured["snr_db"]) for measured in told if "snr_db" in measured]
     return _worst(largest, max), _worst(least, min)

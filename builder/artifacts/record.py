@@ -70,7 +70,7 @@ class Float32Operator:
 class AutoResult:
     """What `auto` was found to stand for."""
 
-    precision: Mapping[str, Any] | None
+    precision: Mapping[str, object] | None
     """The section as a recipe says it; None where the recipe decides itself."""
     compression: Mapping[str, Any] | None
     summary: str

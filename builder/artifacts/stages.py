@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 MOST_VALUES, MOST_ANSWERS = 2**22, 16
 """Outputs of so many values are kept, of so many samples."""
 
-MeasuredOutputs = Mapping[str, Mapping[str, Any]]
+Measure = int | float | str
+"""A number, or why numbers prove nothing."""
+Measures = Mapping[str, Measure]
+"""What was measured of an output, by name."""
+MeasuredOutputs = Mapping[str, Measures]
 """By output: its measures, each the worst over samples."""
 
 
@@ -32,7 +36,7 @@ class BuildRequest:
     spec: BuildSpec
     overrides: tuple[str, ...]
     """The overrides of the command line, as written."""
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     """The composed configuration before validation, as plain values."""
     origins: Mapping[str, str]
     """By dotted key, where its value was written: `recipes/x.yaml:8:3`, or `command line`."""

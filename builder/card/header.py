@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,6 +17,9 @@ from builder.reports.plain import plain
 from builder.reports.verdict import made_on, worst_values
 from builder.spec.inputs import ImageInput
 from builder.spec.target import BACKENDS
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 LIBRARIES = {"coreml": "coreml", "coreai": "coreai"}
 """What the Hub calls the format's library, by backend."""
@@ -94,7 +97,7 @@ def _results(record: BuildRecord, task: str) -> Iterator[Mapping[str, object]]:
         }
 
 
-def _metrics(check: CheckReport) -> Iterator[Mapping[str, Any]]:
+def _metrics(check: CheckReport) -> Iterator[JsonObject]:
     for name, value in worst_values(check).items():
         if name in _MEASURES and value == value and abs(value) != float("inf"):
             yield {"type": name, "value": value, "name": f"{check.name}: {name} ({check.engine}, {check.verdict})"}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from builder.artifacts.record import BuildRecord
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 _MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
 
@@ -40,7 +43,7 @@ def _lines(record: BuildRecord) -> Iterator[str]:
     yield "print(outputs)"
 
 
-def _value(feature: Mapping[str, Any]) -> str:
+def _value(feature: JsonObject) -> str:
     if feature["kind"] == "image":
         mode = _MODES.get(str(feature["color_layout"]), "RGB")
         return f"Image.new({mode!r}, ({feature['width']}, {feature['height']}))"

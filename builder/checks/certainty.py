@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from builder.spec.base import Limit
 from builder.util.measures import MULTIPLE, compare, decibels, typical_size, where_finite
+
+if TYPE_CHECKING:
+    from builder.artifacts.stages import Measure
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 """For each sample an output of the original, and what is compared with it, of the same shape."""
@@ -37,7 +41,7 @@ NOTHING_DB = 6.0
 """An original whose answers to one input differ by half of their size says nothing about an artifact."""
 
 
-def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, object]:
+def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, Measure]:
     """`sure_snr_db`, the worst SNR beside the uncertainty, and `own_snr_db`, the original's against itself.
 
     The original is asked for the samples that miss the limit, and for no more answers than the limit needs; the latter
@@ -54,7 +58,7 @@ def sure_snr(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limi
         beside, certain = _beside(*pairs[number], others(number), size, limit)
         own, surest = certain if not sure else own, max(surest, certain)
         sure.append(beside)
-    known: dict[str, object] = {"sure_snr_db": min(sure), "own_snr_db": own}
+    known: dict[str, Measure] = {"sure_snr_db": min(sure), "own_snr_db": own}
     if surest < NOTHING_DB:
         known["not_meaningful"] = (
             f"the original's own answers to one input differ as much as this ({own:.1f} dB): it may draw random numbers"
@@ -91,7 +95,7 @@ def _parts(
     return max(float(expected @ expected), size**2), uncertain, left
 
 
-def sure_agreement(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, float]:
+def sure_agreement(pairs: Pairs, others: Callable[[int], Iterable[torch.Tensor]], limit: Limit) -> dict[str, Measure]:
     """`sure_agreement`, the worst share of equal values where those count that the original is not sure of.
 
     `own_agreement` is the share that it is sure of, in the sample that misses the limit most; no more answers are asked

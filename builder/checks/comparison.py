@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from builder.artifacts.checks import CheckReport
+from builder.artifacts.effects import numbers_of
 from builder.checks.certainty import BESIDE, Pairs, sample_agreement, sure_agreement, sure_snr, worst_first
 from builder.checks.limits import NO_SCALE, SOUND
 from builder.spec.base import Limit
@@ -23,6 +24,9 @@ from builder.util.measures import (
     where_finite,
     why_meaningless,
 )
+
+if TYPE_CHECKING:
+    from builder.artifacts.stages import Measure, Measures
 
 Outputs = Mapping[str, torch.Tensor]
 """By output name, the values for one sample."""
@@ -115,37 +119,41 @@ def _others_of(others: OtherOutputs, further: Further | None, output: str, sampl
 
 def _beside(
     measure: str, pairs: Pairs, others: Callable[[int], Iterator[torch.Tensor]], limit: Limit
-) -> dict[str, Any]:
+) -> dict[str, Measure]:
     return (sure_snr if measure == "snr_db" else sure_agreement)(pairs, others, limit)
 
 
-def _missed(output: str, measured: Mapping[str, Any], pairs: Pairs, limits: Mapping[str, Limit]) -> dict[str, str]:
+def _missed(output: str, measured: Measures, pairs: Pairs, limits: Mapping[str, Limit]) -> dict[str, str]:
     """By measure, what to say of each limit that is missed; where values are lost, of that alone."""
     if "shape" in measured:
         return {"shape": f"{output}: {measured['shape']}"}
-    if not limits["nan_count"].holds(measured.get("nan_count", 0)):
+    numbers = numbers_of(measured)
+    if not limits["nan_count"].holds(numbers.get("nan_count", 0)):
         return {"nan_count": _lost(output, pairs, torch.isnan, "NaN")}
-    if measured.get("lost_count", 0):
+    if numbers.get("lost_count", 0):
         return {"lost_count": _lost(output, pairs, torch.isinf, "infinite")}
     missed = {}
     for measure, limit in limits.items():
-        value = measured.get(BESIDE.get(measure, measure), measured.get(measure))
+        value = numbers.get(BESIDE.get(measure, measure), numbers.get(measure))
         if value is not None and _applies(measure, pairs[0][0]) and not limit.holds(value):
             missed[measure] = f"{output}: {measure} is {value:.4g}, and the limit is {describe(limit)}"
     return missed
 
 
-def _certainty(output: str, measured: Mapping[str, Any], measure: str) -> list[str]:
+def _certainty(output: str, measured: Measures, measure: str) -> list[str]:
     """What the original is sure of, for people; nothing where it is sure of far more than the difference."""
     own_name = {"snr_db": "own_snr_db", "agreement": "own_agreement"}[measure]
-    own, found = measured[own_name], measured[measure]
+    numbers = numbers_of(measured)
+    own, found = numbers[own_name], numbers[measure]
     if own >= (1.0 if measure == "agreement" else found + FAR_DB):
         return []
     shown = f"{own:.4g}" if measure == "agreement" else f"{own:.1f} dB"
     return [f"{output}: the original, computed with other rounding, has {measure} {shown} against itself"]
 
 
-def measure(references: Sequence[Outputs], results: Sequence[Outputs], scores: str | None) -> dict[str, dict[str, Any]]:
+def measure(
+    references: Sequence[Outputs], results: Sequence[Outputs], scores: str | None
+) -> dict[str, dict[str, Measure]]:
     """By output, the worst of each measure over all samples, and why they prove nothing (`not_meaningful`) if so.
 
     `scores` names the output whose largest value along the last axis is the best class, if any.
@@ -212,7 +220,7 @@ def _applies(measure: str, output: torch.Tensor) -> bool:
     return measure in ALWAYS or (measure == "agreement") != output.is_floating_point()
 
 
-def _agreement(pairs: Pairs) -> dict[str, Any]:
+def _agreement(pairs: Pairs) -> dict[str, Measure]:
     """How many integers are the same, and how far the others are."""
     return {
         "agreement": min(sample_agreement(pairs)),
@@ -223,7 +231,7 @@ def _agreement(pairs: Pairs) -> dict[str, Any]:
 _NOT_COMPARED = ("max_abs", "relative_error", "snr_db", "psnr_db", "cosine", "agreement")
 
 
-def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dict[str, Any]:
+def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dict[str, Measure]:
     for reference, result in zip(expected, got, strict=True):
         if reference.shape != result.shape:
             shapes = f"shape {tuple(result.shape)} instead of {tuple(reference.shape)}"
@@ -234,7 +242,7 @@ def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dic
     pairs = [where_finite(reference, result) for reference, result in zip(expected, got, strict=True)]
     differences = [compare(a, b, size=size) for a, b in pairs]
     full = [d.cosine for d, (a, _) in zip(differences, pairs, strict=True) if float(np.square(a).sum()) >= size**2]
-    measured = {
+    measured: dict[str, Measure] = {
         "max_abs": _extreme(max, [d.max_abs for d in differences]),
         "relative_error": _extreme(max, [d.relative_error for d in differences]),
         "snr_db": _extreme(min, [d.snr_db for d in differences]),
@@ -247,6 +255,6 @@ def _worst(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> dic
     return {**measured, "lost_count": lost} if lost else measured
 
 
-def _extreme(pick: Any, values: list[float]) -> float:
+def _extreme(pick: Callable[[list[float]], float], values: list[float]) -> float:
     """The largest or smallest value, or NaN if any is NaN."""
     return math.nan if any(v != v for v in values) else float(pick(values))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import Conversion, MeasuredOutputs, MeasuredSteps
 from builder.checks.accuracy import best_classes, right_class
@@ -17,6 +18,9 @@ from builder.checks.samples import check_samples
 from builder.checks.subject import Subject
 from builder.spec.check_kinds import Check
 from builder.spec.checks import AccuracyCheck, ParityCheck
+
+if TYPE_CHECKING:
+    from builder.artifacts.stages import Measure
 
 MOST_SAMPLES = 16
 """On so many samples of the check each step is measured: it is not a verdict."""
@@ -36,7 +40,7 @@ def measure_steps(subject: Subject, programs: Sequence[Path]) -> MeasuredSteps:
     work = len(programs) * len(samples) + (len(programs) - 1) * (len(answers.samples) if answers else 0)
     subject.reset()
     original = [subject.run_original(subject.prepared.uncompressed, sample) for sample in samples]
-    so_far: list[dict[str, dict[str, object]]] = []
+    so_far: list[dict[str, dict[str, Measure]]] = []
     alone: list[MeasuredOutputs] = []
     before: Sequence[Outputs] = original
     with subject.progress.bar("measure", work, unit="it") as advance:

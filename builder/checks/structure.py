@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.stages import PreparedModel, Suppression
@@ -15,9 +15,6 @@ from builder.checks.subject import Subject
 from builder.spec import BuildSpec
 from builder.spec.checks import StructureCheck
 from builder.spec.detection_names import DETECTED, THRESHOLDS
-
-if TYPE_CHECKING:
-    pass
 
 
 def structure_reports(name: str, check: StructureCheck, subject: Subject) -> Iterator[CheckReport]:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.cli.arguments import Parser, outputs_folder, verbosity
 from builder.errors import ConfigurationError
@@ -17,6 +17,7 @@ from builder.util.text import visible
 if TYPE_CHECKING:
     from builder.cli.answers import BuiltFacts, CiRecipe
     from builder.jobs.jobs import Job, Outcome
+    from builder.util.reading import JsonObject
 
 DESCRIPTION = """Build the recipes in ./recipes, or those that are named, and compare each with the same recipe of
 another checkout: its verdicts, size and signal-to-noise ratio. Results in the store are not made again; a recipe that
@@ -105,7 +106,7 @@ def facts(outcome: Outcome) -> BuiltFacts:
     """What is compared of a build."""
     from builder.cli.answers import BuiltFacts
 
-    document: Mapping[str, Any] = outcome.document or {}
+    document: JsonObject = outcome.document or {}
     artifact, checks = document.get("artifact", {}), document.get("checks", [])
     return BuiltFacts(
         status=outcome.status,
@@ -119,7 +120,7 @@ def facts(outcome: Outcome) -> BuiltFacts:
     )
 
 
-def _least_snr(checks: Sequence[Mapping[str, Any]]) -> float | None:
+def _least_snr(checks: Sequence[JsonObject]) -> float | None:
     """The worst signal-to-noise ratio in dB of any output in any check on the artifact; None where none is measured."""
     measured = [
         float(values["snr_db"])  # `inf` is a text in JSON

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError, SourceError
 from builder.util.reading import require_contained
 from builder.util.text import visible
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 DESCRIPTION = """Compare two artifacts (.mlpackage, .mlmodel, .aimodel), or two builds (folders with a build.json).
 
@@ -62,7 +65,7 @@ def compare(one: Path, other: Path) -> Iterator[str]:
             raise SourceError(f"an artifact cannot be read: {error}", code="B0302") from error
 
 
-def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
+def _opened(path: Path) -> tuple[Path, JsonObject | None]:
     """The artifact that a path means, and the record beside it, if there is one."""
     from builder.reports.build_json import FILE_NAME, read_build_json
 
@@ -88,7 +91,7 @@ def _opened(path: Path) -> tuple[Path, Mapping[str, Any] | None]:
     return Path(document["artifact"]["path"]), document
 
 
-def _facts(part: str, document: Mapping[str, Any]) -> dict[str, object]:
+def _facts(part: str, document: JsonObject) -> dict[str, object]:
     """What is compared of a part of `build.json`, by dotted key; times are not."""
     from builder.reports.plain import leaves
 

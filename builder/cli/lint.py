@@ -6,11 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.cli.arguments import Parser, model_file, verbosity
 from builder.util.locations import shown
 from builder.util.text import visible
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 if TYPE_CHECKING:  # it brings torch
     from builder.analysis.headroom.analyse import Place
@@ -73,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _beside(path: Path) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Place]]:
+def _beside(path: Path) -> tuple[Mapping[str, JsonObject], Mapping[str, Place]]:
     """What the build record beside the model says of its inputs, and where its operators come from."""
     from builder.analysis.headroom.analyse import Place
     from builder.reports.build_json import read_build_json

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.cli.arguments import Parser, model_file, outputs_folder, verbosity
 from builder.errors import ConfigurationError
@@ -16,6 +16,7 @@ from builder.util.reading import require_contained
 if TYPE_CHECKING:
     from builder.spec import BuildSpec
     from builder.swift.interface import Package
+    from builder.util.reading import JsonObject
 
 DESCRIPTION = """Write a Swift package: the artifact as a resource, one type for its task, and tests with golden
 predictions that builder's runtime computed. A recipe is built first; an artifact, or the folder of a build or release,
@@ -168,7 +169,7 @@ def _artifact(path: Path) -> Path:
     return found[0]
 
 
-def _record_of(path: Path) -> Mapping[str, Any]:
+def _record_of(path: Path) -> JsonObject:
     """The record beside an artifact; empty where there is none of this very artifact."""
     from builder.reports.build_json import read_build_json
 
@@ -179,7 +180,7 @@ def _record_of(path: Path) -> Mapping[str, Any]:
     return document if Path(document["artifact"]["path"]).name == path.name else {}
 
 
-def _spec(document: Mapping[str, Any]) -> BuildSpec | None:
+def _spec(document: JsonObject) -> BuildSpec | None:
     """The recipe of a record; None where there is none, or one of an older builder."""
     from builder.spec.named_data import spec_of
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import BuildRequest
 from builder.cli.arguments import Parser, outputs_folder, verbosity
@@ -18,6 +18,10 @@ from builder.util.locations import shown
 from builder.util.redact import redacted_values
 
 if TYPE_CHECKING:
+    from builder.jobs.jobs import Job
+    from builder.jobs.settings import SweepSettings
+    from builder.search.configuration import ReadSearch
+    from builder.search.trials import Trial
     from builder.tracking.run import TrackedRun
 
 DESCRIPTION = """Build a recipe with many settings, and find those that nothing beats.
@@ -84,7 +88,7 @@ SEARCHES = "search"
 """The folder of outputs that holds a folder for each recipe that was searched, with one for each study."""
 
 
-def _base(arguments: Sequence[str], read: Any) -> BuildRequest:
+def _base(arguments: Sequence[str], read: ReadSearch) -> BuildRequest:
     """The build that all trials begin with; raises DiagnosticsError where it or the search for it is wrong."""
     from builder.config.compose import compose
     from builder.config.derived import deletions
@@ -104,7 +108,7 @@ def _base(arguments: Sequence[str], read: Any) -> BuildRequest:
     return request
 
 
-def _launcher_settings(arguments: Sequence[str], jobs: int) -> Any:
+def _launcher_settings(arguments: Sequence[str], jobs: int) -> SweepSettings:
     from builder.cli.sweep_settings import read_settings
     from builder.diagnostics.render import DiagnosticsError
     from builder.diagnostics.spans import command_line_span
@@ -128,8 +132,8 @@ class _Session:
         *,
         request: BuildRequest,
         arguments: Sequence[str],
-        read: Any,
-        settings: Any,
+        read: ReadSearch,
+        settings: SweepSettings,
         outputs: Path,
         folder: Path,
         winner_file: Path,
@@ -197,12 +201,12 @@ class _Session:
         if self._study.resumed:
             self._display.say(f"going on: {len(known)} of {self._search.trials} trials are done")
 
-    def _job(self, number: int, point: Sequence[str]) -> Any:
+    def _job(self, number: int, point: Sequence[str]) -> Job:
         from builder.cli.sweep import composed_job
 
         return composed_job(number, (*self._arguments, *point), " ".join(point))[0]
 
-    def _write(self, trials: Any, front: Any, winner: Any) -> list[Path]:
+    def _write(self, trials: Sequence[Trial], front: Sequence[Trial], winner: Trial | None) -> list[Path]:
         """Write tables, plots and the winner's recipe, and tell; returns the files."""
         from builder.cli.search_winner import write_winner
         from builder.reports.console import TextConsole
@@ -231,7 +235,9 @@ class _Session:
             print(shown(self._winner_file))
         return files
 
-    def _track(self, trials: Any, front: Any, winner: Any, identifier: str, files: list[Path]) -> int:
+    def _track(
+        self, trials: Sequence[Trial], front: Sequence[Trial], winner: Trial | None, identifier: str, files: list[Path]
+    ) -> int:
         """Record the search where its builds are recorded; returns the exit code."""
         from builder.cli.sweep import Warnings
         from builder.errors import UnfitEnvironmentError

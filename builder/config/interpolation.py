@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from builder.config.documents import Path
+from builder.config.interpolation_size import MOST_LOOKUPS, lookups
 from builder.config.layers import MISSING, Tree, leaves
 from builder.errors import Diagnostic
 from builder.util.redact import hide_environment
@@ -25,6 +26,9 @@ def resolve(tree: Tree) -> tuple[dict[str, Any], list[Diagnostic]]:
             interpolated.append(path)
     if not interpolated:
         return _copy(tree.data), findings
+    if lookups({path: str(tree.get(path)[0]) for path in interpolated}) is None:
+        message = f"cannot be resolved: interpolations of interpolations need more than {MOST_LOOKUPS:,} look-ups"
+        return _copy(tree.data), [*findings, _finding(tree, interpolated[0], message)]
     sound: list[Path] = []
     for path in interpolated:
         try:

@@ -9,9 +9,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.config.folders import shipped
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 SCHEMA_FILE = "recipe.schema.json"
 """Lies beside the shipped recipes, whose first line names it to editors; a test holds it to the spec."""
@@ -29,7 +32,7 @@ class Key:
 
 
 @cache
-def _schema() -> Mapping[str, Any]:
+def _schema() -> JsonObject:
     text = (shipped("recipes") / SCHEMA_FILE).read_text(encoding="utf-8")
     found: Mapping[str, object] = json.loads(text)
     return found
@@ -54,7 +57,7 @@ def values_of(path: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _at(path: Sequence[str]) -> list[Mapping[str, Any]]:
+def _at(path: Sequence[str]) -> list[JsonObject]:
     """Every alternative of what may stand at `path`."""
     found = list(_alternatives(_schema()))
     for name in path:
@@ -69,19 +72,19 @@ def _at(path: Sequence[str]) -> list[Mapping[str, Any]]:
     return found
 
 
-def _named(entries: list[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+def _named(entries: list[JsonObject], name: str) -> list[JsonObject]:
     """The entries of a mapping that `name` may be: those of its kind, or all where it is not the name of one."""
     same = [entry for entry in entries if name in _values(entry.get("properties", {}).get(_KIND, {}))]
     return same or entries
 
 
-def _entries(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _entries(schema: JsonObject) -> Iterator[JsonObject]:
     """The alternatives of an entry of a mapping with free names."""
     if isinstance(schema.get("additionalProperties"), dict):
         yield from _alternatives(schema["additionalProperties"])
 
 
-def _alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _alternatives(schema: JsonObject) -> Iterator[JsonObject]:
     if "$ref" in schema:
         yield from _alternatives(_schema()["$defs"][schema["$ref"].rpartition("/")[2]])
     elif "anyOf" in schema:
@@ -91,7 +94,7 @@ def _alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield schema
 
 
-def _values(schema: Mapping[str, Any]) -> list[str]:
+def _values(schema: JsonObject) -> list[str]:
     """The values that a schema lists, as they are written in YAML."""
     values = schema.get("enum", [schema["const"]] if "const" in schema else [])
     if schema.get("type") == "boolean":

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.devices import DeviceMeasurement, figures, read_measurements, write_measurement
 from builder.device.pack import Subject
@@ -20,6 +20,9 @@ from builder.tracking.run import TrackedRun, config_params, metric_key
 from builder.util import paths
 from builder.util.locks import exclusive
 from builder.util.text import visible_json
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 
 def attach(
@@ -47,7 +50,7 @@ def _rewrite(file: Path, devices: Sequence[DeviceMeasurement]) -> None:
     paths.write_atomically(file, text + "\n")
 
 
-def _run(found: DeviceMeasurement, subject: Subject, document: Mapping[str, Any]) -> TrackedRun:
+def _run(found: DeviceMeasurement, subject: Subject, document: JsonObject) -> TrackedRun:
     """A run of its own, found by the artifact's digest: the build's run ended when the build did."""
     now = round(time.time() * 1000)
     tags = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -31,6 +31,9 @@ from builder.util.paths import publish, writing
 from coreml_runtime import load
 from coreml_runtime.errors import RuntimeFailure
 
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
+
 PACK, SCRIPT, GOLDEN = "pack.json", "measure.py", "golden"
 SAMPLES = 3
 SCHEMA = 1
@@ -47,7 +50,7 @@ class Subject:
     spec: BuildSpec
 
 
-def subject_of(document: Mapping[str, Any]) -> Subject:
+def subject_of(document: JsonObject) -> Subject:
     """From the document of a build. Raises ConfigurationError where a Mac cannot measure it by coremltools."""
     artifact = document["artifact"]
     spec = spec_of(document["config"])

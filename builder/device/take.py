@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from builder.reports.build_json import read_build_json
 from builder.util.locations import shown
 from builder.util.paths import variant_folder
 from builder.util.reading import UnfitFileError, read_regular
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 _MOST = 1 << 30
 """Bytes of a file of outputs."""
@@ -140,7 +143,7 @@ def measured(returned: Returned, results: Path, folder: Path, subject: Subject) 
     )
 
 
-def _pack(folder: Path, returned: Returned, subject: Subject) -> Mapping[str, Any]:
+def _pack(folder: Path, returned: Returned, subject: Subject) -> JsonObject:
     """The description of the pack, which must be the one that was measured, whole, and of this build."""
     content = _content(folder / PACK)
     if hashlib.sha256(content).hexdigest() != returned.pack:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -35,6 +35,9 @@ from builder.spec.coverage import is_without_range
 from builder.spec.precision import Fp16, Fp32, Mixed
 from builder.spec.source_kinds import kind_of
 
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
+
 Say = Callable[[str], None]
 """Takes a line for people as soon as it is known."""
 
@@ -49,7 +52,7 @@ class Remedy:
     """A change with which every check passed."""
 
     what: str
-    section: Mapping[str, Any]
+    section: JsonObject
     """What the recipe says then, by section."""
 
     def lines(self) -> list[str]:

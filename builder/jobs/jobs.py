@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import BuildRequest
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ class Outcome:
     peak_bytes: int | None = None
     artifact: str = ""
     """The path as the job printed it; empty unless it succeeded."""
-    document: Mapping[str, Any] | None = None
+    document: JsonObject | None = None
     """Its `build.json`, of a broken build too."""
     message: str = ""
     """Why it failed."""

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +21,9 @@ from builder.jobs.jobs import Outcome
 from builder.reports.plain import duration, size, value_text
 from builder.reports.verdict import leading, worst_values
 from builder.util.text import csv_cell
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 _STYLES = {"built": "green", "up to date": "green", "not started": "dim", "interrupted": "yellow"}
 _MARKS = {True: ("✓", "+"), False: ("✗", "x"), None: ("–", "-")}
@@ -64,7 +67,7 @@ def row_of(outcome: Outcome) -> Row:
     )
 
 
-def _figures(document: Mapping[str, Any]) -> dict[str, float]:
+def _figures(document: JsonObject) -> dict[str, float]:
     """The numbers of an artifact that no check makes."""
     found = {f"costs.{name}": value for costs in document.get("costs", ()) for name, value in figures(costs).items()}
     devices = (device_figures(device) for device in document.get("devices", ()))
@@ -76,7 +79,7 @@ def _named(outcome: Outcome) -> str:
     return next((a.partition("=")[2] for a in outcome.job.arguments if a.startswith("recipe=")), "")
 
 
-def _checks(reports: Sequence[Mapping[str, Any]]) -> dict[str, CheckReport]:
+def _checks(reports: Sequence[JsonObject]) -> dict[str, CheckReport]:
     names = [report["name"] for report in reports]
     found = {}
     for report in reports:

@@ -5,13 +5,13 @@ It divides and rounds down, and a quotient such as 0.6 / 0.2 is rounded up to 3:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 
-def translations() -> Mapping[Any, Callable[..., Any]]:
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """By torch's operator the function of onnxscript that writes it."""
     aten = torch.ops.aten
     return {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def simplify(model: Any, compressed: Collection[str]) -> None:
+def simplify(model: ModelProto, compressed: Collection[str]) -> None:
     """Inline functions, compute constants, take out what is unused and what is there twice.
 
     onnxscript's own `optimize` takes constants below 1e-8 for zero and removes their sums (an epsilon in front of a
@@ -21,7 +24,7 @@ def simplify(model: Any, compressed: Collection[str]) -> None:
 
     passes.InlinePass()(model)
 
-    def folds(node: Any) -> bool | None:
+    def folds(node: NodeProto) -> bool | None:
         return False if any(value is not None and value.name in compressed for value in node.inputs) else None
 
     optimizer.fold_constants(model, should_fold=folds)
@@ -37,7 +40,7 @@ def simplify(model: Any, compressed: Collection[str]) -> None:
         each(model)
 
 
-def name_nodes(model: Any, paths: Collection[str]) -> None:
+def name_nodes(model: ModelProto, paths: Collection[str]) -> None:
     """The last node of each operator has the operator's name, those before it `<operator>.<type>`."""
     known, nodes = set(paths), list(model.graph)
     owner = {id(node): _owner(node, known) for node in nodes}
@@ -55,7 +58,7 @@ def name_nodes(model: Any, paths: Collection[str]) -> None:
                 value.name = _unique(name, taken)
 
 
-def _owner(node: Any, known: Collection[str]) -> str | None:
+def _owner(node: NodeProto, known: Collection[str]) -> str | None:
     scopes = node.metadata_props.get(_SCOPES)
     found = [scope for scope in ast.literal_eval(scopes) if scope in known] if scopes else []
     return found[-1] if found else None

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coreml_runtime.forms import Form, Palette, Scaled
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
 
 Array = np.ndarray
 
@@ -21,7 +24,7 @@ LEAST_OPSET = 21
 """The first one whose `DequantizeLinear` takes four bits and blocks."""
 
 
-def store(model: Any, forms: Mapping[str, Form]) -> list[str]:
+def store(model: ModelProto, forms: Mapping[str, Form]) -> list[str]:
     """Replace dense initializers by their forms; the names of those that the graph no longer has as such.
 
     Given   %w = initializer (8, 3) float
@@ -49,8 +52,8 @@ class _Writer:
     """The nodes and initializers of one weight; all names begin with the weight's."""
 
     name: str
-    nodes: list[Any] = field(default_factory=list)
-    initializers: list[Any] = field(default_factory=list)
+    nodes: list[NodeProto] = field(default_factory=list)
+    initializers: list[TensorProto] = field(default_factory=list)
 
     def write(self, form: Form) -> None:
         """Let the value under the weight's name be the dense tensor."""
@@ -179,7 +182,7 @@ class _Writer:
         self.nodes.append(onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
-    def _cast(self, value: str, dtype: Any) -> str:
+    def _cast(self, value: str, dtype: np.dtype | type[np.generic]) -> str:
         import onnx
 
         return self._node("Cast", [value], to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from torch.fx import Node
 
 from coreml_runtime.export.module import identifier
 from coreml_runtime.forms import Form, Palette, Scaled
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
+    from torch.export import ExportedProgram
 
 Array = np.ndarray
 _ATEN = torch.ops.aten
@@ -47,7 +51,7 @@ def store(program: Any, forms: Mapping[str, Form]) -> None:
 class _Writer:
     """Adds the buffers and nodes of one weight."""
 
-    def __init__(self, program: Any, path: str, parameter: Node, before: Node) -> None:
+    def __init__(self, program: ExportedProgram, path: str, parameter: Node, before: Node) -> None:
         self._program, self._path, self._parameter, self._before = program, path, parameter, before
         self._graph = program.graph_module.graph
         self._stack = dict(next(iter(parameter.users)).meta.get("nn_module_stack") or {})
@@ -165,7 +169,7 @@ class _Writer:
         self.specs.append(InputSpec(kind=InputKind.BUFFER, arg=argument, target=path, persistent=True))
         return node
 
-    def _call(self, target: Any, *given: object, **named: object) -> Node:
+    def _call(self, target: OpOverload, *given: object, **named: object) -> Node:
         def value(each: Any) -> Any:
             if isinstance(each, Sequence) and not isinstance(each, str):
                 return [value(one) for one in each]

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.release.provenance import Facts, purl
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 FILE_NAME = "bom.cdx.json"
 _MODEL = "model"
@@ -93,7 +96,7 @@ def _format(feature: Mapping[str, object]) -> str:
     return f"{feature.get('name')}: {feature.get('kind')}{f' ({details})' if details else ''}"
 
 
-def _metrics(checks: list[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+def _metrics(checks: list[JsonObject]) -> Iterator[dict[str, str]]:
     for check in checks:
         for name, value in _numbers(check["values"], check["name"]):
             yield {"type": name, "value": str(value), "slice": f"engine {check['engine']}"}

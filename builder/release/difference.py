@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from coreml_runtime.package import Package, open_package, resolve
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+    from builder.util.reading import JsonObject
 
 _SPECIFIED = (".mlpackage", ".mlmodel")
 """The artifacts that are compared operator by operator, by the specification that both are written in."""
@@ -36,11 +38,11 @@ def differences(one: Path, other: Path) -> list[str]:
     return found or list(_rest(first, second))
 
 
-def _by_name(features: Iterable[Mapping[str, Any]]) -> dict[str, object]:
+def _by_name(features: Iterable[JsonObject]) -> dict[str, object]:
     return {feature["name"]: dict(feature) for feature in features}
 
 
-_SAID: tuple[tuple[str, Callable[[ArtifactDescription], Mapping[str, Any]]], ...] = (
+_SAID: tuple[tuple[str, Callable[[ArtifactDescription], JsonObject]], ...] = (
     ("weight", lambda described: {weight.name: weight.bytes for weight in described.weights}),
     ("operators", lambda described: described.op_counts),
     ("metadata", lambda described: {**described.shown, **described.metadata}),
@@ -127,7 +129,7 @@ def _operations(specification: Message) -> dict[str, object]:
     return {layer.name: layer for layer in getattr(model, "layers", [])}
 
 
-def _in_block(block: Any, prefix: str) -> Iterator[tuple[str, object]]:
+def _in_block(block: Message, prefix: str) -> Iterator[tuple[str, object]]:
     for operation in block.operations:
         name = f"{prefix}{operation.outputs[0].name if operation.outputs else operation.type}"
         yield name, operation
@@ -152,7 +154,7 @@ def _type(message: Message) -> str:
     return str(message.type) if hasattr(message, "type") else str(message.WhichOneof("layer"))
 
 
-def _description(one: Any, other: Any) -> Iterator[str]:
+def _description(one: Message, other: Message) -> Iterator[str]:
     for name in ("author", "license", "versionString", "shortDescription"):
         a, b = getattr(one.description.metadata, name), getattr(other.description.metadata, name)
         if a != b:
@@ -176,7 +178,7 @@ def _rest(one: Package, other: Package) -> Iterator[str]:
     yield from _of_files(one.path, other.path)
 
 
-def _places(one: Any, other: Any, path: str) -> Iterator[str]:
+def _places(one: Message, other: Message, path: str) -> Iterator[str]:
     """The paths of the fields in which two messages of one type differ."""
     if one == other:
         return

@@ -60,7 +60,7 @@ def _lasting(hint: str | None, outputs: str) -> str | None:
     return "; ".join(parts) or None
 
 
-def _build(job: dict[str, Any]) -> Any:
+def _build(job: dict[str, Any]) -> BuildRecord:
     from builder.artifacts.stages import BuildRequest
     from builder.engine.failure import require_built
     from builder.engine.pipeline import build

@@ -19,7 +19,7 @@ from builder.store.keys import TOOLS, tool_versions
 from builder.store.versions import installed_version
 from builder.util.locks import exclusive
 from builder.util.paths import write_atomically, writing
-from builder.util.reading import read_regular
+from builder.util.reading import JsonObject, read_regular
 from builder.util.redact import redacted_values
 
 FILE_NAME = "builder.lock"
@@ -27,7 +27,7 @@ SCHEMA = 1
 _HEAD = """\
 # Written by `python -m builder lock`; commit it. `--locked` and releases refuse what differs from it.
 """
-Entry = Mapping[str, Any]
+Entry = JsonObject
 
 
 def lock_name(recipe: str, variant: str) -> str:
@@ -41,7 +41,7 @@ def locked_tools(kind: SourceKind, artifact_format: str) -> dict[str, str]:
     return found | {name: installed_version(name) for name in (*kind.packages, *backend_of(artifact_format).packages)}
 
 
-def make_entry(request: BuildRequest, built: Mapping[str, Any], root: Path) -> dict[str, Any]:
+def make_entry(request: BuildRequest, built: JsonObject, root: Path) -> dict[str, Any]:
     """The entry that a finished build gives; `built` is what its job told (see `builder.release.job`)."""
     files = {name_in_lock(file, root): file for file in map(Path, built["project_files"])}
     for key, named in files_named(request.spec).items():
@@ -91,7 +91,7 @@ def locked_artifacts(folder: Path) -> set[str]:
 class _PlainLoader(yaml.SafeLoader):
     """Reads YAML without aliases: a lock has none, and a few of them stand for more than any memory holds."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node; raises ComposerError for an alias."""
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "an alias", self.peek_event().start_mark)  # type: ignore[no-untyped-call]

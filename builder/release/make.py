@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import BuildRequest
 from builder.errors import ConfigurationError, VerificationError
@@ -22,6 +22,9 @@ from builder.release.tree import Tree, clean_tree, require_tracked
 from builder.spec.coverage import uncovered_inputs
 from builder.util.paths import publish, writing
 from builder.util.text import visible_json
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 BUILD_JSON = "build.json"
 _NAMED = 12
@@ -116,7 +119,7 @@ def _refuse_seeded(name: str, seeded: bool) -> None:
         )
 
 
-def _refuse_foreign(built: Mapping[str, Any]) -> None:
+def _refuse_foreign(built: JsonObject) -> None:
     if built["foreign_code"]:
         raise VerificationError(
             f"the build runs code from outside of the repository: {', '.join(built['foreign_code'])}",
@@ -125,7 +128,7 @@ def _refuse_foreign(built: Mapping[str, Any]) -> None:
         )
 
 
-def _collect(request: BuildRequest, tree: Tree, built: Mapping[str, Any], release: Path) -> Resolved:
+def _collect(request: BuildRequest, tree: Tree, built: JsonObject, release: Path) -> Resolved:
     """Fill `release` with all that a rebuild needs: the resolved recipe, the project's files, and other inputs."""
     weights = built["source"].get("path")
     downloaded = Path(weights) if weights and not getattr(request.spec.source, "file", None) else None
@@ -146,7 +149,7 @@ def _collect(request: BuildRequest, tree: Tree, built: Mapping[str, Any], releas
     return resolved
 
 
-def _compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+def _compare(first: JsonObject, second: JsonObject) -> None:
     """Raise VerificationError that names what differs, unless both builds gave the same bytes."""
     if first["artifact"]["digest"] == second["artifact"]["digest"]:
         return
@@ -164,7 +167,7 @@ def _compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
 
 
 def _write_documents(
-    order: Order, tree: Tree, entry: lock.Entry, release: Path, builds: tuple[Mapping[str, Any], ...]
+    order: Order, tree: Tree, entry: lock.Entry, release: Path, builds: tuple[JsonObject, ...]
 ) -> None:
     """Add the artifact and every document to `release`; provenance is the last, since it names all others."""
     built = Path(builds[0]["folder"])

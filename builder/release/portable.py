@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,6 +20,9 @@ from builder.spec.source_kinds import kind_named
 from builder.store.digests import digest_of
 from builder.util.reading import is_inner_path, read_regular
 from builder.util.redact import without_environment
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 FILE_NAME = "recipe.yaml"
 PROJECT = "project"
@@ -44,7 +46,7 @@ class Resolved:
     recipe: str
     variant: str
     overrides: tuple[str, ...]
-    spec: Mapping[str, Any]
+    spec: JsonObject
     """Every setting; the paths of files are relative to the release's folder."""
     working_directory: str
     """Where the build ran, relative to `project/`."""

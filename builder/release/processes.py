@@ -6,15 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.artifacts.stages import BuildRequest
 from builder.errors import CLASSES, BuilderError, UnfitEnvironmentError
 from builder.noop import cache_folder
 from builder.release.portable import PROJECT, Resolved, request_in
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 _PARENT = Path(__file__).resolve().parents[2]
 """The folder that builder is imported from."""
@@ -151,7 +153,7 @@ def _cache() -> Path:
     return Path(cache_folder())
 
 
-def _failure(summary: Mapping[str, Any]) -> BuilderError:
+def _failure(summary: JsonObject) -> BuilderError:
     """The error of a child."""
     kind = CLASSES[int(summary["code"][1:3]) - 2]
     return kind(summary["message"], code=summary["code"], hint=summary["hint"], key=summary["key"])

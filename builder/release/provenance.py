@@ -8,10 +8,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from builder.release.lock import Entry
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 FILE_NAME = "provenance.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -32,11 +35,11 @@ class Facts:
     """The name of the artifact in the release."""
     entry: Entry
     """The entry of the lock."""
-    build: Mapping[str, Any]
+    build: JsonObject
     """`build.json`."""
     commit: str
     remote: str | None
-    builds: tuple[Mapping[str, Any], ...]
+    builds: tuple[JsonObject, ...]
     """The surroundings of each build."""
     finished: str
     """ISO 8601, UTC."""

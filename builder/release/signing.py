@@ -9,12 +9,18 @@ import base64
 import binascii
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.errors import ConfigurationError, UnfitEnvironmentError, VerificationError
 from builder.release.provenance import FILE_NAME as PROVENANCE
 from builder.util.install import extra
 from builder.util.reading import read_json, read_regular
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
 FOLDER = "signatures"
 ARTIFACT_SIGNATURE = f"{FOLDER}/artifact.sig"
@@ -26,7 +32,7 @@ _MOST_SIGNATURES = 64
 """Signatures of one envelope: each costs time to check."""
 
 
-def read_private_key(path: Path) -> Any:
+def read_private_key(path: Path) -> EllipticCurvePrivateKey:
     """Return the EC private key in a PEM file; raises ConfigurationError when it is none."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -89,7 +95,7 @@ def check_signatures(release: Path, artifact: str, public_key: Path) -> None:
         ) from error
 
 
-def _check_envelope(release: Path, key: Any, public_key: Path) -> None:
+def _check_envelope(release: Path, key: EllipticCurvePublicKey, public_key: Path) -> None:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
@@ -117,7 +123,7 @@ def _check_envelope(release: Path, key: Any, public_key: Path) -> None:
         raise VerificationError(f"{ENVELOPE} has no signature of {public_key}", code="B0609")
 
 
-def key_id(public_key: Any) -> str:
+def key_id(public_key: EllipticCurvePublicKey) -> str:
     """SHA-256 over the key in DER, in hexadecimal."""
     import hashlib
 
@@ -126,7 +132,7 @@ def key_id(public_key: Any) -> str:
     return hashlib.sha256(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _read_public_key(path: Path) -> Any:
+def _read_public_key(path: Path) -> EllipticCurvePublicKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -142,14 +148,14 @@ def _read_public_key(path: Path) -> Any:
     return key
 
 
-def _sign(key: Any, payload: bytes) -> bytes:
+def _sign(key: EllipticCurvePrivateKey, payload: bytes) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
     signature: bytes = key.sign(_pre_authentication(PAYLOAD_TYPE, payload), ECDSA(_hash(key)))
     return signature
 
 
-def _hash(key: Any) -> Any:
+def _hash(key: EllipticCurvePrivateKey | EllipticCurvePublicKey) -> HashAlgorithm:
     """The digest that goes with a curve: as long as its numbers, as model-signing chooses it."""
     from cryptography.hazmat.primitives import hashes
 
@@ -162,7 +168,7 @@ def _pre_authentication(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def _model_signing() -> tuple[Any, Any]:
+def _model_signing() -> tuple[ModuleType, ModuleType]:
     try:
         from model_signing import signing, verifying
     except ImportError as error:

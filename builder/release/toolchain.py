@@ -5,15 +5,18 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.release.digests import file_sha256
 from builder.store.digests import digest_of
 
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def toolchain(entry: Mapping[str, Any]) -> dict[str, str]:
+def toolchain(entry: JsonObject) -> dict[str, str]:
     """The locked versions, the processor, the system, and the digest of builder's own code."""
     return {
         **entry["tools"],

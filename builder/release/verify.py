@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import ConfigurationError, VerificationError
 from builder.release import lock, signing
@@ -15,6 +15,9 @@ from builder.release.provenance import FILE_NAME as PROVENANCE
 from builder.release.provenance import PREDICATE_TYPE, STATEMENT_TYPE
 from builder.store.digests import artifact_digest
 from builder.util.reading import is_plain_name, read_json
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 _SHOWN = 20
 
@@ -28,7 +31,7 @@ class Release:
     digest: str
     files: int
     signed: bool
-    build: Mapping[str, Any]
+    build: JsonObject
     entry: lock.Entry
 
 
@@ -71,7 +74,7 @@ def verify_release(folder: Path, *, public_key: Path | None) -> Release:
     )
 
 
-def _artifact_name(build: Mapping[str, Any], listed: Mapping[str, str]) -> str:
+def _artifact_name(build: JsonObject, listed: Mapping[str, str]) -> str:
     """The name of the artifact in the release; raises VerificationError for a path that leads anywhere else."""
     name = build["artifact"]["path"]
     if not is_plain_name(name):
@@ -93,9 +96,7 @@ def _entries(folder: Path) -> Mapping[str, lock.Entry]:
         raise VerificationError(error.message, code="B0608") from error
 
 
-def _check_artifact(
-    name: str, digest: str, build: Mapping[str, Any], statement: Mapping[str, Any], entry: lock.Entry
-) -> None:
+def _check_artifact(name: str, digest: str, build: JsonObject, statement: JsonObject, entry: lock.Entry) -> None:
     """The artifact on disk is the one that every document speaks of."""
     subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
     recorded = {
@@ -110,7 +111,7 @@ def _check_artifact(
         raise VerificationError(f"{PROVENANCE} is not a SLSA provenance of version 1", code="B0608")
 
 
-def _check_coverage(listed: Mapping[str, str], statement: Mapping[str, Any]) -> None:
+def _check_coverage(listed: Mapping[str, str], statement: JsonObject) -> None:
     """The provenance, which may be signed, names every file with the digest that the manifest has."""
     byproducts = statement["predicate"]["runDetails"]["byproducts"]
     covered = {entry["name"]: entry["digest"]["sha256"] for entry in [*byproducts, *statement["subject"]]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.artifacts.record import BuildRecord
 from builder.errors import ConfigurationError
@@ -12,6 +12,9 @@ from builder.reports.plain import plain, scalar
 from builder.spec.inputs import ImageInput
 from builder.swift.describe import package_of_record
 from builder.swift.render import interface_source
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 _LABELS_SHOWN = 10
 
@@ -71,7 +74,7 @@ def swift(record: BuildRecord) -> Markup:
     )
 
 
-def feature_text(feature: Mapping[str, Any]) -> str:
+def feature_text(feature: JsonObject) -> str:
     """What an input or output is, in words."""
     kind = feature["kind"]
     if kind == "string":
@@ -91,7 +94,7 @@ def feature_text(feature: Mapping[str, Any]) -> str:
     return message + more
 
 
-def _normalised(record: BuildRecord, feature: Mapping[str, Any]) -> Iterator[Content]:
+def _normalised(record: BuildRecord, feature: JsonObject) -> Iterator[Content]:
     """What the artifact itself does to the levels of a picture, so that the app does not do it again."""
     given = record.request.spec.artifact_inputs.get(feature["name"])
     if not isinstance(given, ImageInput):

@@ -24,6 +24,7 @@ from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
+from builder.model.capture.guards import export_program
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
 from builder.model.capture.torchscript import folded, is_decided, unrolled
@@ -63,8 +64,8 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
     with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
         shapes = _dynamic_shapes(prepared)
-        program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
-        return wrap_exported(_with_strides(_without_changed_inputs(program)))
+        program = export_program(prepared.module, inputs, shapes).run_decompositions({})
+        return wrap_exported(_with_strides(_without_copied_inputs(_without_changed_inputs(program))))
 
 
 def _with_strides(program: Any) -> Any:
@@ -90,6 +91,28 @@ def _without_changed_inputs(program: Any) -> Any:
     program.graph_module.recompile()
     outputs = [spec for spec, keep in zip(signature.output_specs, kept, strict=True) if keep]
     program._graph_signature = ExportGraphSignature(input_specs=signature.input_specs, output_specs=outputs)
+    return program
+
+
+def _without_copied_inputs(program: Any) -> Any:
+    """Let a copy of an input that is an output be computed: coremltools gives the input the output's name, and fails.
+
+    Given:   %y = aten.clone(%x);  return (%y,)
+    Result:  %one = aten.new_ones(%x, []);  %y = aten.mul(%x, %one);  return (%y,)
+    """
+    aten: Any = torch.ops.aten
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    for node in output.args[0]:
+        given = node
+        while getattr(given, "target", None) in (aten.clone.default, aten.alias.default, aten.detach.default):
+            given = given.args[0]
+        if given is node or given.op != "placeholder" or given.meta["val"].dtype == torch.bool:
+            continue
+        with program.graph.inserting_before(node):
+            one = program.graph.call_function(aten.new_ones.default, (given, []))
+        one.meta = {**node.meta, "val": node.meta["val"].new_ones(())}
+        node.target, node.args, node.kwargs = aten.mul.Tensor, (given, one), {}
+    program.graph_module.recompile()
     return program
 
 
@@ -166,8 +189,8 @@ def capture(
     also when the captured program computes something else on the other samples, so that another can be tried.
     `watch` collects the values and sizes that a trace records as constants.
     """
-    inputs = tuple(examples.samples[0].tensors.values())
-    names = tuple(examples.samples[0].tensors)
+    sample = examples.samples[0] if method != "export" else _of_open_sizes(prepared, examples)
+    inputs, names = tuple(sample.tensors.values()), tuple(sample.tensors)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
@@ -185,6 +208,17 @@ def capture(
     if strict:
         check_other_samples(prepared, captured, examples)
     return captured
+
+
+def _of_open_sizes(prepared: PreparedModel, examples: ExampleInputs) -> Sample:
+    """The first sample, or one where no size that the app chooses is 1: export takes a 1 for a size that stays so."""
+
+    def is_open(sample: Sample) -> bool:
+        tensors = zip(prepared.flexible, sample.tensors.values(), strict=True)
+        return all(tensor.shape[axis] > 1 for sizes, tensor in tensors for axis in sizes)
+
+    every = (examples.samples[0], *examples.other_shapes, *examples.between)
+    return next((sample for sample in every if is_open(sample)), examples.samples[0])
 
 
 def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs) -> None:
@@ -275,6 +309,8 @@ def _trace_again(prepared: PreparedModel, watch: Watch | None, sample: Sample, *
 
 
 _GUARD = re.compile(r"Not all values of (?P<size>\S+) = .* satisfy the generated guard (?P<guard>.+)\.$", re.M)
+_UNKNOWN = re.compile(r"INTERNAL ASSERT.*We don't have an op for (?P<name>\S+) but.*types:(?P<types>[^\n]*)", re.S)
+"""What a trace ends in where an operator was called as no overload of its is declared: `torch.full((3,), True)`."""
 _CONSTANT = re.compile(r"marked (?P<size>\S+) as dynamic but your code specialized it to be a constant \((?P<is>\d+)\)")
 _EQUAL = re.compile(r"The values of (\S+) = .* and (\S+) = .* must always be equal")
 
@@ -296,6 +332,10 @@ def _failed(method: str, error: Exception) -> ConversionError:
         message = f"export froze a size: the model's code runs in one way only where {fixed[0]}{more}"
         return ConversionError(message, code="B0403", key="capture.method")
     message = f"{method} failed: {_first_line(error)}"
+    if unknown := _UNKNOWN.search(str(error)):
+        message = (
+            f"{method} failed: torch itself knows no {unknown['name']} of such arguments: {unknown['types'].strip()}"
+        )
     if method == "script":
         places = re.findall(r'File "([^"]+)", line (\d+)', str(error))
         where = "".join(f" ({Path(file).name}:{line})" for file, line in places[:1])

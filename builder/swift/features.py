@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from builder.errors import ConfigurationError
 from builder.swift.words import identifiers
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 Kind = Literal["picture", "array", "number", "integer", "text", "shares"]
 """A picture, an array, a double, a whole number, a text, or a probability for each label."""
@@ -126,7 +129,7 @@ def features(described: Iterable[Mapping[str, object]], *, taken: Sequence[str] 
     return tuple(_feature(each, id_) for each, id_ in zip(listed, ids, strict=True))
 
 
-def _feature(given: Mapping[str, Any], id_: str) -> Feature:
+def _feature(given: JsonObject, id_: str) -> Feature:
     kind = "picture" if _is_levels(given) else _KINDS.get(given["kind"])
     if kind is None:
         raise ConfigurationError(
@@ -154,7 +157,7 @@ def _is_levels(given: Mapping[str, object]) -> bool:
     return is_array and given.get("color_layout") in ("RGB", "BGR", "G")
 
 
-def _shape(given: Mapping[str, Any], kind: Kind) -> tuple[int, ...]:
+def _shape(given: JsonObject, kind: Kind) -> tuple[int, ...]:
     if _is_levels(given):
         return tuple(int(size) for size in given["shape"][2:])
     if kind == "picture":
@@ -162,7 +165,7 @@ def _shape(given: Mapping[str, Any], kind: Kind) -> tuple[int, ...]:
     return tuple(int(size) for size in given.get("shape", ()))
 
 
-def _is_open(given: Mapping[str, Any], kind: Kind) -> bool:
+def _is_open(given: JsonObject, kind: Kind) -> bool:
     if _is_levels(given):
         return "ranges" in given or "enumerated_shapes" in given
     if kind == "picture":
@@ -171,7 +174,7 @@ def _is_open(given: Mapping[str, Any], kind: Kind) -> bool:
     return unknown or "ranges" in given or "enumerated_shapes" in given
 
 
-def _other_sizes(given: Mapping[str, Any]) -> str:
+def _other_sizes(given: JsonObject) -> str:
     ranges = given.get("ranges", given.get("size_ranges", [])[::-1] or None)  # of pictures the width first
     if ranges is not None:
         shown = " × ".join(str(low) if low == high else f"{low} to {_end(high)}" for low, high in ranges)

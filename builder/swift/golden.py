@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -30,6 +30,9 @@ from builder.swift.interface import Function, Package
 from coreml_runtime import Model, load
 from coreml_runtime.errors import RuntimeFailure
 
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
+
 FOLDER = "Golden"
 PREDICTIONS, MOST_BYTES = 3, 1 << 20
 """So many predictions of each function, one where that has more bytes."""
@@ -46,7 +49,7 @@ Given = ImageInput | TensorInput
 class Golden:
     """`golden.json`, and the files beside it by name."""
 
-    document: Mapping[str, Any]
+    document: JsonObject
     files: Mapping[str, bytes]
 
     @property
@@ -117,7 +120,7 @@ def _drawn(function: Function, spec: BuildSpec | None) -> Iterator[Mapping[str, 
         yield {**sample.given, **plain}
 
 
-_PLAIN: Mapping[str, Any] = {"number": 0.5, "integer": 1, "text": "text"}
+_PLAIN: JsonObject = {"number": 0.5, "integer": 1, "text": "text"}
 """What inputs get that are neither pictures nor arrays."""
 
 
@@ -181,7 +184,7 @@ def _picture(feature: Feature, value: Image.Image) -> Image.Image:
 class Value:
     """One value: what `golden.json` says of it, and the bytes of its file."""
 
-    entry: Mapping[str, Any]
+    entry: JsonObject
     data: bytes = b""
 
 
@@ -202,7 +205,7 @@ def _array(feature: Feature, value: object) -> Value:
     return Value(entry={"kind": kind, "shape": list(array.shape) or [1]}, data=array.astype(dtype).tobytes())
 
 
-def _output(feature: Feature, answer: Mapping[str, Any], package: Package) -> Value:
+def _output(feature: Feature, answer: JsonObject, package: Package) -> Value:
     value = answer[feature.name]
     if feature.kind == "array" and package.task == "classifier":  # of Core AI, which has no labels
         value = dict(zip(package.labels, np.ravel(value).tolist(), strict=True))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from builder.errors import ConfigurationError
 from builder.spec.detection_names import DETECTED
 from builder.spec.target import BACKENDS, system_versions
 from builder.swift.features import Feature, features
 from builder.swift.words import identifiers, module_name
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 Task = Literal["classifier", "detector", "segmenter", "filter", "embedding", "step", "arrays"]
 
@@ -155,7 +158,7 @@ def _is_class_map(output: Feature) -> bool:
 
 
 def functions_of(
-    described: Mapping[str, object], functions: Mapping[str, Mapping[str, Any]], method: str = "predict"
+    described: Mapping[str, object], functions: Mapping[str, JsonObject], method: str = "predict"
 ) -> tuple[Function, ...]:
     """The methods for an artifact: one for each of its functions, or one."""
     named = functions or {"": described}

@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.tracking.outbox import ARTIFACT, EXAMPLE, Entry, file_name
 from builder.util.redact import redacted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _TAGS = (
     "recipe", "variant", "status", "checks", "target", "precision", "format", "key", "seeded",
@@ -30,7 +33,7 @@ class Logged:
     note: str = ""
 
 
-def log_model(client: object, entry: Entry, folder: Path, experiment: str, run_id: str) -> Logged:
+def log_model(client: MlflowClient, entry: Entry, folder: Path, experiment: str, run_id: str) -> Logged:
     """Make the artifact in `folder` a logged model of the run, once, and return its id.
 
     An artifact that cannot be loaded is not a model that MLflow could serve, and older servers have no models: the note
@@ -65,12 +68,12 @@ def model_name(recipe: str) -> str:
     return re.sub(r"""[/:.%"']""", "_", recipe) or "model"
 
 
-def _find(client: Any, experiment: str, entry: Entry) -> Any | None:
+def _find(client: MlflowClient, experiment: str, entry: Entry) -> Any | None:
     found = client.search_logged_models([experiment], f"tags.`{RECORD_TAG}` = '{entry.identifier}'", max_results=1)
     return found[0] if found else None
 
 
-def _create(client: Any, experiment: str, entry: Entry, run_id: str) -> Any:
+def _create(client: MlflowClient, experiment: str, entry: Entry, run_id: str) -> Any:
     tags = {name: entry.run.tags[name] for name in (*_TAGS, *_SHOWN) if name in entry.run.tags}
     return client.create_logged_model(
         experiment,
@@ -82,7 +85,7 @@ def _create(client: Any, experiment: str, entry: Entry, run_id: str) -> Any:
     )
 
 
-def _upload(client: Any, logged: Any, model: Any, entry: Entry, folder: Path, run_id: str) -> None:
+def _upload(client: MlflowClient, logged: Any, model: Any, entry: Entry, folder: Path, run_id: str) -> None:
     """Write the model's files, send them, and only then call it ready."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from builder.tracking.logged_model import log_model
@@ -17,6 +17,9 @@ from builder.tracking.outbox import ARTIFACT, EXAMPLE, Entry
 from builder.util import paths
 from builder.util.locks import exclusive
 from builder.util.redact import redacted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 RECORD_TAG = "builder.record_id"
 COMPLETE_TAG = "builder.complete"
@@ -42,7 +45,7 @@ def store_uri(uri: str | None, outputs: Path) -> str:
 
 
 @contextmanager
-def connected(uri: str) -> Iterator[object]:
+def connected(uri: str) -> Iterator[MlflowClient]:
     """Yield an MlflowClient that has answered once.
 
     A sqlite store is held by one process at a time, across outputs folders too: several processes that create its
@@ -71,7 +74,7 @@ def cause_of(error: Exception) -> str:
     return str(found[-1]) if found else next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
-def send(client: Any, entry: Entry, folder: Path, outputs: Path, *, artifact_note: str | None) -> str:
+def send(client: MlflowClient, entry: Entry, folder: Path, outputs: Path, *, artifact_note: str | None) -> str:
     """Send `entry` with the files in `folder` and return the run's id; a second call for it changes nothing."""
     experiment = _experiment(client, entry.experiment, outputs)
     run = _find_run(client, experiment, entry.identifier)
@@ -113,7 +116,7 @@ def described(entry: Entry, experiment: str, model_id: str | None) -> str:
     return f"{' · '.join(links)}\n\n{entry.run.tags.get(_NOTE, '')}"
 
 
-def _log_file(client: Any, run_id: str, path: Path) -> None:
+def _log_file(client: MlflowClient, run_id: str, path: Path) -> None:
     """Log a file, or a folder under its own name."""
     if path.is_dir():
         client.log_artifacts(run_id, str(path), path.name)
@@ -121,7 +124,7 @@ def _log_file(client: Any, run_id: str, path: Path) -> None:
         client.log_artifact(run_id, str(path))
 
 
-def _log_datasets(client: Any, run_id: str, entry: Entry) -> None:
+def _log_datasets(client: MlflowClient, run_id: str, entry: Entry) -> None:
     """Link the run to the data of its checks; the same link twice is one."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -136,7 +139,7 @@ def _log_datasets(client: Any, run_id: str, entry: Entry) -> None:
         client.log_inputs(run_id, datasets=inputs)
 
 
-def _experiment(client: Any, name: str, outputs: Path) -> str:
+def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:
     """The experiment's id; a new one in a database keeps its files in `outputs`, absolute, a server decides itself."""
     from mlflow.exceptions import MlflowException
 
@@ -164,7 +167,7 @@ def folder_name(experiment: str) -> str:
     return quoted if len(quoted) <= 200 else hashlib.sha256(experiment.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _find_run(client: Any, experiment: str, identifier: str) -> Any | None:
+def _find_run(client: MlflowClient, experiment: str, identifier: str) -> Any | None:
     from mlflow.entities import ViewType
 
     runs = client.search_runs(
@@ -173,14 +176,14 @@ def _find_run(client: Any, experiment: str, identifier: str) -> Any | None:
     return runs[0] if runs else None
 
 
-def _create_run(client: Any, experiment: str, entry: Entry) -> str:
+def _create_run(client: MlflowClient, experiment: str, entry: Entry) -> str:
     run = client.create_run(
         experiment, start_time=entry.run.started_ms, tags={RECORD_TAG: entry.identifier}, run_name=entry.run.name
     )
     return str(run.info.run_id)
 
 
-def _register(client: Any, run_id: str, model_id: str | None, name: str, alias: str) -> None:
+def _register(client: MlflowClient, run_id: str, model_id: str | None, name: str, alias: str) -> None:
     """Make the logged model, or the run's artifact, a version of the registered model `name`, once; give it `alias`."""
     from mlflow.exceptions import MlflowException
 
@@ -197,7 +200,7 @@ def _register(client: Any, run_id: str, model_id: str | None, name: str, alias: 
     client.set_registered_model_alias(name, alias, versions[0].version)
 
 
-def _log_values(client: Any, run_id: str, entry: Entry, model_id: str | None) -> None:
+def _log_values(client: MlflowClient, run_id: str, entry: Entry, model_id: str | None) -> None:
     """Log in batches of at most what a server takes; values sent before are the same and change nothing.
 
     Metrics are the logged model's too, each with the data that it was measured on.

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.jobs.jobs import Exit
 from builder.jobs.watch import reason, was_up_to_date
 from builder.util.paths import broken_folder, variant_folder
 from builder.watch.inputs import Inputs
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 BROKEN = 5
 """The exit code of a build whose check missed its limit."""
@@ -25,7 +28,7 @@ class Result:
     summary: str
     error: str
     """What the build said, where it gave no artifact."""
-    document: Mapping[str, Any] | None
+    document: JsonObject | None
     """Its `build.json`; where it gave none, that of the last build that did."""
     report: Path | None
 
@@ -63,19 +66,19 @@ def _folder(inputs: Inputs, outputs: Path, *, broken: bool) -> Path | None:
     return max(there, key=lambda folder: (folder / FILE_NAME).stat().st_mtime_ns, default=None)
 
 
-def _verdict(document: Mapping[str, Any]) -> str:
+def _verdict(document: JsonObject) -> str:
     verdicts = [check["verdict"] for check in document["checks"]]
     if "failed" in verdicts:
         return "failed"
     return "passed" if "passed" in verdicts else "unjudged"
 
 
-def _stages(document: Mapping[str, Any]) -> Iterator[str]:
+def _stages(document: JsonObject) -> Iterator[str]:
     ran = [stage["name"] for stage in document["stages"] if not stage["cached"]]
     yield f"ran {' '.join(ran)}" if ran else "every stage from the store"
 
 
-def _differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Iterator[str]:
+def _differences(before: JsonObject | None, now: JsonObject) -> Iterator[str]:
     """What is different of the artifact, and each number of a check that moved."""
     from builder.reports.plain import size
 
@@ -99,7 +102,7 @@ def _differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> It
         yield from _moved(check["name"], _snr(old), _snr(check))
 
 
-def _name(check: Mapping[str, Any]) -> tuple[str, str]:
+def _name(check: JsonObject) -> tuple[str, str]:
     return check["name"], check["engine"]
 
 
@@ -108,7 +111,7 @@ def _moved(name: str, old: float | None, new: float | None) -> Iterator[str]:
         yield f"{name} {new:.1f} dB (was {old:.1f})"
 
 
-def _snr(check: Mapping[str, Any]) -> float | None:
+def _snr(check: JsonObject) -> float | None:
     """The least SNR of all outputs, in dB; None where there is none, or it is infinite."""
     found = [values.get("snr_db") for values in check["values"].values() if isinstance(values, Mapping)]
     numbers = [value for value in found if isinstance(value, int | float)]

@@ -9,9 +9,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 _KEEP_ALIVE = 10.0
 """Seconds after which an open page is sent an empty line, which shows whether it is still there."""
@@ -36,7 +39,7 @@ class LiveReport:
     def __init__(self, port: int) -> None:
         self._changed = threading.Condition()
         self._version = 0
-        self._state: Mapping[str, Any] = {}
+        self._state: JsonObject = {}
         self._report: Path | None = None
         self._is_closed = False
         try:

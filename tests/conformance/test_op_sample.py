@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.testing._internal import common_methods_invocations as invocations
 
 from builder.backends.coreml.importing import import_coremltools
 from tests.conformance.op_samples import DTYPES, Case, cases
@@ -22,6 +21,8 @@ DELICATE = (
 
 
 def _sampled(dtype: str) -> list[Case]:
+    import torch.testing._internal.common_methods_invocations as invocations  # takes seconds, of each worker at the top
+
     chosen = [op for op in invocations.op_db if op.name in DELICATE and op.supports_dtype(DTYPES[dtype], "cpu")]
     return [case for op in chosen for case in cases(op, DTYPES[dtype], 1)]
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from builder.cli import verbs_page
@@ -64,6 +63,8 @@ def test_links_that_leave_the_site_are_text():
 
 
 def test_notebooks_have_outputs_and_no_errors():
+    import nbformat  # takes seconds, of each worker at the top
+
     files = sorted(FOLDER.glob("*.ipynb"))
     assert len(files) >= 2
     for file in files:

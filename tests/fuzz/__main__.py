@@ -100,6 +100,10 @@ bytes, parts, documents, links, pipes and devices, stores, releases. `python -m 
 command that takes more than a minute, control characters in what is printed, a failure without a word, a file outside
 of the project, or a process that grows by more than 256 MB over 250 examples.
 
+`python -m tests.fuzz.guided TARGET` (Atheris: `pip install --group fuzz`) mutates files towards branches of our own
+readers that were not taken yet: `yaml`, `json`, `graph` (of `.pt2`), `code` and `pickle` (of TorchScript), `mlmodel`,
+`aimodel`.
+
 The last runs, written by `python -m tests.fuzz --write`; codes are how many commands ended with each exit code:
 
 | target | date | seed | examples | commands | exit codes | slowest | growth | faults |

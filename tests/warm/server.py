@@ -58,6 +58,9 @@ def _serve(listener: socket.socket, waiting: selectors.BaseSelector) -> dict[str
                 if request is not None:
                     return request
             elif key.data is None:
+                for each in waiting.get_map().values():
+                    if isinstance(each.data, tuple):
+                        _end(each.data[0])
                 return None
             elif not isinstance(key.fileobj, socket.socket):
                 _report(key, waiting)
@@ -118,9 +121,13 @@ def _pass_on(client: socket.socket, child: int, waiting: selectors.BaseSelector)
         os.kill(child, number[0])
     else:
         waiting.unregister(client)
-        for end in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError):
-                end(child, signal.SIGKILL)
+        _end(child)
+
+
+def _end(child: int) -> None:
+    for end in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            end(child, signal.SIGKILL)
 
 
 def _report(key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ from coreml_runtime.nn.program import read_layers
 from coreml_runtime.nn.weights import read_weights, stored_size
 from coreml_runtime.prepack import without_packing
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.message import Message
+
 _CONSTANTS = frozenset({"loadConstant", "loadConstantND"})
 _VIEWS = frozenset(
     {"reshape", "reshapeStatic", "rankPreservingReshape", "flatten", "flattenTo2D", "squeeze", "expandDims"}
@@ -38,7 +43,7 @@ _FLOAT = 4
 _FEW = 1024
 
 
-def read_network_graph(specification: Any, content: Buffer, sizes: Mapping[str, Shape]) -> Graph:
+def read_network_graph(specification: Message, content: Buffer, sizes: Mapping[str, Shape]) -> Graph:
     """The steps of a NeuralNetwork message of any kind; `sizes` are the shapes that its inputs are given in."""
     interface = read_interface(specification.description)
     network = getattr(specification, specification.WhichOneof("Type"))
@@ -98,7 +103,7 @@ class _Reader:
             self.bytes[fresh] = _FLOAT * value.numel()
         return fresh
 
-    def steps(self, messages: Any) -> Iterator[Step]:
+    def steps(self, messages: Iterable[Message]) -> Iterator[Step]:
         """The steps of layers in their order."""
         for layer in read_layers(messages, Source(content=self.content)):
             if layer.kind in _CONTROL:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from builder.analysis.headroom.domain import Domain
 from builder.analysis.headroom.judged import CONFIDENCE, Judged
@@ -50,7 +49,7 @@ def places(converted: ConvertedFacts) -> dict[str, Place]:
 class Inputs:
     """What a program is executed on."""
 
-    given: Iterable[Mapping[str, Any]]
+    given: Iterable[Mapping[str, object]]
     describe: Callable[[Sequence[int]], str]
     """What those of these numbers are called."""
     seconds: float

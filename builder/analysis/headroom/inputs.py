@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from builder.analysis.headroom.analyse import Inputs, Place, analyse
 from builder.analysis.headroom.domain import Domain, domain_of
@@ -85,7 +84,7 @@ def of_samples(samples: Sequence[Sample], stress: Sequence[StressInput], seconds
         if number < count
     ]
 
-    def given() -> Iterator[Mapping[str, Any]]:
+    def given() -> Iterator[Mapping[str, object]]:
         for own, number in turns:
             yield dict((samples[number] if own else stress[number].make()).given)
 

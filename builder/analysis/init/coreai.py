@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.analysis.init.draft import Draft
 from builder.backends.coreai.description import describe_artifact
@@ -16,6 +16,9 @@ from builder.errors import SourceError
 from builder.model.sources.coreml import dimension
 from coreml_runtime.coreai.description import describe_asset
 from coreml_runtime.errors import RuntimeFailure
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 MISSING = (
     "package.module:function, which makes the PyTorch model that this file was converted from. A Core AI program "
@@ -60,7 +63,7 @@ def _type(feature: Mapping[str, object]) -> dict[str, Any] | None:
     return {"dtype": feature["dtype"]} if feature["dtype"] in ("float16", "float32", "int32") else None
 
 
-def _input(feature: Mapping[str, Any]) -> dict[str, object]:
+def _input(feature: JsonObject) -> dict[str, object]:
     """A picture where the metadata has the layout of its channels; any other input is an array."""
     shape = list(feature["shape"])
     sizes = {"enumerated_shapes": feature["enumerated_shapes"]} if feature.get("enumerated_shapes") else {}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.analysis.init.draft import Draft
 from builder.backends.coreml.description import describe_artifact
 from builder.errors import SourceError
 from builder.model.sources.coreml import dimension
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.util.reading import JsonObject
 
 LEVELS = "Levels of 0 to 255 as they are: what the file does with them stays inside."
 
@@ -51,7 +56,7 @@ def inspect_coreml(path: Path, written: str, name: str) -> Draft:
 COMPRESS = ("To compress it, choose one in the defaults list: `- compression: int8` (target ios16 or later).",)
 
 
-def _input(feature: Any) -> dict[str, object]:
+def _input(feature: JsonObject) -> dict[str, object]:
     if feature["kind"] == "image":
         channels = 1 if feature["color_layout"] in ("G", "G16") else 3
         sides = _sizes([feature["height"], feature["width"]], feature.get("size_ranges"))
@@ -74,14 +79,14 @@ def _sizes(default: list[int], ranges: list[list[int]] | None) -> list[object]:
     return [dimension(low, high, size) for (low, high), size in zip(ends, default, strict=True)]
 
 
-def _output(feature: Any) -> dict[str, Any] | None:
+def _output(feature: JsonObject) -> dict[str, Any] | None:
     if feature["kind"] == "image":
         return {"kind": "image", "color_layout": feature["color_layout"]}
     is_said = feature["kind"] == "tensor" and feature["dtype"] != "float64"  # which recipes do not have
     return {"dtype": feature["dtype"]} if is_said else None
 
 
-def _precision(operators: Any, outputs: Any) -> str:
+def _precision(operators: Iterable[str], outputs: Iterable[JsonObject]) -> str:
     """Float16 unless the program holds no cast to it: a guess that the structure of the file allows."""
     half = "cast" in operators or any(f.get("dtype") == "float16" for f in outputs)
     return "fp16" if half else "fp32"

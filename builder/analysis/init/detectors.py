@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,6 +10,9 @@ from builder.analysis.init.draft import OFFLINE, Draft
 from builder.errors import ConfigurationError
 from builder.model.detection.detect import takes
 from builder.model.torchvision_import import import_torchvision
+
+if TYPE_CHECKING:
+    from builder.model.detection.pyramids import Detector
 
 FREE_SIZE = (640, 640)
 """For models that take any: small enough for a phone, and close to what they were trained on."""
@@ -50,11 +53,11 @@ def inspect_detector(model: str, name: str) -> Draft:
     )
 
 
-def _size(model: Any) -> tuple[int, int]:
+def _size(model: Detector) -> tuple[int, int]:
     fixed = model.transform.fixed_size
     return FREE_SIZE if fixed is None else (int(fixed[1]), int(fixed[0]))
 
 
-def _own_threshold(model: Any) -> float:
+def _own_threshold(model: Detector) -> float:
     """What torchvision itself keeps boxes from."""
     return float(getattr(model, "score_thresh", None) or model.roi_heads.score_thresh)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from builder.spec.target import DEFAULT_FORMAT
+
+if TYPE_CHECKING:
+    from builder.util.reading import JsonObject
 
 WIDTH = 100
 
@@ -23,13 +26,13 @@ class Draft:
     """Of the recipe: letters, digits, `_` and `-`."""
     title: str
     """One sentence that says what is built."""
-    source: Mapping[str, Any]
+    source: JsonObject
     """The section, `kind` first."""
-    inputs: Mapping[str, Mapping[str, Any]]
-    outputs: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    states: Mapping[str, Any] = field(default_factory=dict)
-    classifier: Mapping[str, Any] = field(default_factory=dict)
-    detection: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, JsonObject]
+    outputs: Mapping[str, JsonObject | None] = field(default_factory=dict)
+    states: JsonObject = field(default_factory=dict)
+    classifier: JsonObject = field(default_factory=dict)
+    detection: JsonObject = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     """Settings of `source` that only a person knows: written as comments, and the recipe builds once they are given."""

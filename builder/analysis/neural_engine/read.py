@@ -16,6 +16,8 @@ from coreml_runtime.program import Block, Named, Operation, Reference
 from coreml_runtime.reader import read_function
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.message import Message
 
 _SMALL = 16
@@ -131,7 +133,7 @@ def _value(constant: object) -> Any:
     return value if isinstance(value, str | tuple) else None
 
 
-def _layers(messages: Any) -> Iterator[Operator]:
+def _layers(messages: Iterable[Message]) -> Iterator[Operator]:
     for message in messages:
         kind = message.WhichOneof("layer") or ""
         constants: dict[str, object] = {}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coreml_runtime.coreai.asset import is_asset
 from coreml_runtime.package import open_package
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,7 @@ def decompressed(nodes: Iterable[Node], name: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _inputs(operation: Any) -> Iterator[str]:
+def _inputs(operation: Message) -> Iterator[str]:
     for argument in operation.inputs.values():
         for bound in argument.arguments:
             if bound.name:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,12 +23,15 @@ from coreml_runtime.executor import Step
 from coreml_runtime.model import Model
 from coreml_runtime.observed import run_observed
 
+if TYPE_CHECKING:
+    from coreml_runtime.observed import Observer
+
 CANDIDATES = 16
 """For how many operators it is measured what they alone do to the outputs."""
 
 _CAST = re.compile(r"(_(cast_fp16|cast_fp32|to_fp16|to_fp32)(_\d+)?)+$")
 
-Inputs = Mapping[str, Any]
+Inputs = Mapping[str, object]
 """One sample as the app gives it."""
 
 
@@ -219,7 +222,7 @@ def _put(
     return instead if name == wanted else None
 
 
-def _run(model: Model, sample: Inputs, observe: Any) -> dict[str, torch.Tensor]:
+def _run(model: Model, sample: Inputs, observe: Observer) -> dict[str, torch.Tensor]:
     """The outputs as tensors; a classifier's probabilities in the order of its labels, without the label itself."""
     state = model.make_state() if model.states else None
     outputs = run_observed(model, sample, observe, state=state)

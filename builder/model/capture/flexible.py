@@ -88,4 +88,6 @@ def _is_close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].endswith("failed in the TorchScript interpreter."):
+        return lines[-1]  # behind the places in the program
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

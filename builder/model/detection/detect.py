@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,6 @@ from builder.model.detection.yolo import YoloHead
 from builder.model.torchvision_import import import_torchvision
 from builder.spec.detection import BoxesDetection, Detection, TorchvisionDetection, YoloDetection
 from builder.spec.detection_names import CANDIDATES, DECODED
-
-if TYPE_CHECKING:
-    pass
 
 OF_ALL = 8
 """How many times as many candidates, where the proposals of two stages are not suppressed: they overlap that much."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,9 +14,6 @@ from builder.model.normalization import resolve_normalization
 from builder.model.sources.seeded import initialise_seeded
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput
-
-if TYPE_CHECKING:
-    pass
 
 
 def model_inputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,9 +13,6 @@ from builder.model.sources.archives import Archive, RefusedArchiveError
 from builder.model.sources.operators import may_run
 from builder.model.sources.script_code import refuse_computed_constants
 from builder.model.sources.storages import refuse_short_storages
-
-if TYPE_CHECKING:
-    pass
 
 _PARTS = re.compile(
     r"data\.pkl|data/\d+|constants\.pkl|constants/\d+|code/[\w./<>-]+\.py(\.debug_pkl)?|version|byteorder"

@@ -24,6 +24,14 @@ def module_digest(module: torch.nn.Module) -> str:
         if not isinstance(tensor, torch.Tensor):
             digest.update(f"{name} {tensor!r}\n".encode())
             continue
+        if is_lazy(tensor):
+            raise SourceError(
+                f"{name} of the model has no values: a lazy module gets them from its first inputs",
+                code="B0318",
+                hint="run the model once where it is made, on inputs of the sizes that the recipe declares, as "
+                "`model(torch.zeros(1, 3, 224, 224))`",
+                key="source",
+            )
         if tensor.is_meta:
             raise SourceError(
                 f"{name} of the model has no values: it was made on the device `meta`",

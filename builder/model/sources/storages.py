@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,15 +28,20 @@ def refuse_short_storages(archive: Archive, name: str, folder: str) -> None:
     content = archive.read(name)
     if len(content) > _MOST:
         raise RefusedArchiveError(f"its part {name} has {len(content)} bytes")
+    for key, size in sizes_of_storages(content):
+        if archive.sizes.get(f"{folder}{key}", -1) < size:
+            what = f"is missing, or has less than the {size} bytes of its tensor"
+            raise RefusedArchiveError(f"its part {folder}{key} {what}")
+
+
+def sizes_of_storages(content: bytes) -> Sequence[tuple[str, int]]:
+    """The key and the bytes of each storage that a pickle refers to; raises RefusedArchiveError where it is damaged."""
     reader = _Reader(io.BytesIO(content), encoding="bytes")
     try:
         reader.load()
     except Exception as error:  # what a stand-in does not do, no pickle of torch asks for
-        raise RefusedArchiveError(f"its part {name} is damaged: {first_line(error)}") from error
-    for key, size in reader.storages:
-        if archive.sizes.get(f"{folder}{key}", -1) < size:
-            what = f"is missing, or has less than the {size} bytes of its tensor"
-            raise RefusedArchiveError(f"its part {folder}{key} {what}")
+        raise RefusedArchiveError(f"a pickle of it is damaged: {first_line(error)}") from error
+    return reader.storages
 
 
 class _Inert:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +12,6 @@ from torch.nn.utils import parametrize
 from builder.model.substitutions.consumers import consumers_on
 from builder.model.substitutions.rewrite import Matches, copy_module, find, refuse_hooks, rewrite_in_place
 from builder.model.substitutions.shapes import Run
-
-if TYPE_CHECKING:
-    pass
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -9,15 +9,11 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from builder.model.substitutions.entry import name_of
 from builder.model.substitutions.substitute import EXACT
 from builder.model.substitutions.table import REWRITES
 from builder.model.substitutions.user import replace, rewrite_model
-
-if TYPE_CHECKING:
-    pass
 
 _HEAD = f"""# Substitutions
 

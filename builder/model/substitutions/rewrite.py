@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import ModuleType
 
 import torch
 from torch.nn.utils import parametrize
@@ -15,6 +16,8 @@ from builder.model.substitutions.fast_path import leave_fast_path
 
 Matches = Callable[[torch.nn.Module], bool]
 Replace = Callable[[torch.nn.Module], torch.nn.Module]
+_WHOLE = (torch.jit.ScriptFunction, torch.Generator, ModuleType)
+"""What `copy.deepcopy` refuses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ def copy_module(root: torch.nn.Module, *, share_parameters: bool = False) -> tor
     are gigabytes. Buffers are its own in any case, since running a module changes them.
 
     `copy.deepcopy` refuses the tensors that those keep as plain attributes; they are computed anew by each forward.
+    What cannot be copied at all, as compiled functions and modules of Python, is shared.
     Copies of a ScriptModule's parameters would remember that they are copies, were gradients not switched off.
     """
     computed = {
@@ -92,8 +96,18 @@ def copy_module(root: torch.nn.Module, *, share_parameters: bool = False) -> tor
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
     shared = {id(parameter): parameter for parameter in root.parameters()} if share_parameters else {}
+    held = (value for module in root.modules() for value in _held(vars(module)))
+    whole = {id(value): value for value in held if isinstance(value, _WHOLE)}
     with torch.no_grad():
-        return copy.deepcopy(root, {**computed, **shared})
+        return copy.deepcopy(root, {**computed, **shared, **whole})
+
+
+def _held(attributes: Mapping[str, object]) -> Iterator[object]:
+    """Attributes, and what lists and dictionaries among them hold."""
+    for value in attributes.values():
+        yield value
+        if isinstance(value, dict | list | tuple):
+            yield from value.values() if isinstance(value, dict) else value
 
 
 def refuse_hooks(module: torch.nn.Module, path: str) -> None:

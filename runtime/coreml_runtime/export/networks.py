@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -16,9 +16,6 @@ from coreml_runtime.nn.network import NeuralNetwork
 from coreml_runtime.nn.program import Step as LayerStep
 from coreml_runtime.nn.program import Steps, run_steps
 from coreml_runtime.ops.table import Value
-
-if TYPE_CHECKING:
-    pass
 
 PREPROCESSING = "preprocessing"
 """What happens to the inputs of a neural network before its first layer: images are scaled, arrays get more axes."""

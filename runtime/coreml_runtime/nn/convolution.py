@@ -1,7 +1,7 @@
 """NeuralNetwork convolutions and deconvolutions in two and three dimensions."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -12,9 +12,6 @@ from coreml_runtime.nn.padding import Padding, border_pairs, resolve, torch_orde
 from coreml_runtime.ops.conv import conv
 from coreml_runtime.ops.padding import is_symmetric
 from coreml_runtime.prepack import ShapeSpecializedKernel
-
-if TYPE_CHECKING:
-    pass
 
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coreml_runtime.ops.padding import same_total
-
-if TYPE_CHECKING:
-    pass
 
 Pairs = tuple[tuple[int, int], ...]
 """(before, after) for each spatial dimension, in the order of the tensor."""

@@ -1,6 +1,6 @@
 """NeuralNetwork pools in two and three dimensions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,9 +9,6 @@ from torch.nn import functional
 from coreml_runtime.nn.layer import Binder, Kernel, Layer, fold, unfold
 from coreml_runtime.nn.padding import Padding, Pairs, border_pairs, resolve, torch_order
 from coreml_runtime.ops.padding import ceil_after, is_symmetric
-
-if TYPE_CHECKING:
-    pass
 
 _MAX = {2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVERAGE = {2: functional.avg_pool2d, 3: functional.avg_pool3d}

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from builder.__main__ import main
 from builder.cli.candidates import candidates
@@ -39,6 +38,8 @@ def test_the_shipped_schema_is_what_the_verb_writes(tmp_path, monkeypatch, capsy
 
 
 def test_every_shipped_recipe_names_the_schema_and_fits_it():
+    from jsonschema import Draft202012Validator  # takes seconds, of each worker at the top
+
     # given the schema beside the recipes, and what editors read in their first line
     schema = Draft202012Validator(json.loads((shipped("recipes") / SCHEMA_FILE).read_text()))
     files = sorted(shipped("recipes").glob("*.yaml"))

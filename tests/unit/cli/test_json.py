@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from builder.__main__ import main
 from builder.cli.answers import ANSWERS, answer_schema
@@ -49,6 +48,8 @@ def project(tmp_path_factory):
 @pytest.fixture
 def ask(project, monkeypatch, capsys):
     """Run a verb with --json and return its exit code and document, which fits the schema."""
+    from jsonschema import Draft202012Validator  # takes seconds, of each worker at the top
+
     monkeypatch.chdir(project)
     monkeypatch.syspath_prepend(str(project))
 

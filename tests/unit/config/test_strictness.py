@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.config.documents import read_document
+from builder.config.interpolation_size import lookups
 from builder.diagnostics.render import DiagnosticsError
 from builder.errors import ConfigurationError
-from tests.unit.config.conftest import Compose
+from tests.unit.config.conftest import LEAST, Compose
 
 FULL: dict[str, Any] = {
     "schema": 1,
@@ -122,4 +123,30 @@ def test_what_would_take_minutes_is_not_read_whole(text: str, message: str, tmp_
     began = time.process_time()
     document = read_document(tmp_path / "r.yaml")
     assert message in document.findings[0].message
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("names", "is_refused"),
+    [
+        ([f"${{metadata.{i + 1}}}${{metadata.{i + 1}}}" for i in range(20)], True),
+        ([f"${{.{i + 1}}}${{.{i + 1}}}" for i in range(20)], True),
+        ([f"${{metadata.${{metadata.n}}}}${{metadata.{i + 1}}}" for i in range(20)], True),
+        ([f"${{oc.select:metadata.{i + 1}}}" * 2 for i in range(20)], True),
+        ([f"${{metadata.{i + 1}}}" for i in range(20)], False),
+        (["${metadata.1}${metadata.0}", "${metadata.0}${metadata.1}"] * 2, False),
+        (["${oc.env:HOME}${metadata.${metadata.n}}"] * 5, False),
+    ],
+    ids=["doubles", "relative", "computed", "selected", "a chain", "a cycle", "few"],
+)
+def test_interpolations_cannot_multiply(names: list[str], *, is_refused: bool) -> None:
+    texts = {("metadata", str(i)): text for i, text in enumerate(names)}
+    assert (lookups(texts) is None) == is_refused
+
+
+def test_a_recipe_whose_interpolations_multiply_is_refused(composed: Compose) -> None:
+    lines = "".join(f"  k{i}: ${{metadata.k{i + 1}}}${{metadata.k{i + 1}}}\n" for i in range(30))
+    began = time.process_time()
+    with pytest.raises(ConfigurationError, match="more than 10,000 look-ups"):
+        composed(text=LEAST + "metadata:\n" + lines)
     assert time.process_time() - began < 10

@@ -108,7 +108,57 @@ class Rotated(nn.Module):
         scores = x @ x.mT / 64
         later = torch.full((length, length), float("-inf")).triu(1)
         past = torch.softmax(scores + later, -1) @ x / 8
-        return x + seen[:, 0] / 4, turned, past, torch.tril(scores > 0.5, -1) + torch.triu(scores > 0.5, 2) * 1.0
+        keys = x[:, None].repeat(1, 2, 1, 1) / 8
+        queries = turned.repeat(1, 4, 1, 1) / 40
+        grouped = nn.functional.scaled_dot_product_attention(queries, keys, keys, enable_gqa=True)
+        apart = torch.tril(scores > 0.5, -1) + torch.triu(scores > 0.5, 2) * 1.0
+        return x + seen[:, 0] / 4, turned, grouped, past, apart
+
+
+class Sorted(nn.Module):
+    """Places in the order of values, and running products and sums."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        some = x / 20
+        return (
+            x.median(1)[0] * 1, x.median().reshape(1) * 1, x.kthvalue(2, 1)[0] * 1, x.mode(1)[0] * 1,
+            x.quantile(torch.tensor([0.25, 0.5, 0.9]), 1), (some * 0.1 + 1).cumprod(1), some.logcumsumexp(1),
+            x.diff(dim=1),
+        )  # fmt: skip
+
+
+class Parts(nn.Module):
+    """Parts of an axis, as many as the code says, and frames whose number is open."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        n = x.shape[1]
+        first, second = x.chunk(2, 1)
+        parts = torch.tensor_split(x, 3, 1)
+        head, tail = x.split([2, n - 2], 1)
+        frames = x.unfold(1, 4, 1) * torch.hann_window(4) / 8
+        hot = nn.functional.one_hot(x.argmax(1), n)
+        return (
+            first * 1, second * 1, parts[0].sum(1), parts[2].sum(1), head * tail.sum(1, keepdim=True) / 8, hot * 1.0,
+            torch.fft.rfft(frames).abs(), torch.fft.rfft(x / 8, n=16).real,
+        )  # fmt: skip
+
+
+class Numbers(nn.Module):
+    """Running extremes where some are no numbers: these stay."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = torch.where((x > 17) & (x < 18), torch.nan, x)
+        return x.cummax(1)[0] * 1, x.cummax(1)[1] * 1.0, x.cummin(1)[0] * 1, x.cummin(1)[1] * 1.0
+
+
+class Maxima(nn.Module):
+    """Maxima of a number of windows, and grids of maps, as spatial transformers have them."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps = torch.tensor([[[0.5, 0.1, 0.0], [0.2, 0.7, -0.1]]]) * x.mean().clamp(1, 1)
+        size = list(x.shape)
+        corners = (nn.functional.affine_grid(maps, size, align_corners=align) for align in (False, True))
+        return nn.functional.adaptive_max_pool2d(x, (3, 2)) * 1, *corners
 
 
 class Runs(nn.Module):
@@ -138,6 +188,12 @@ EVERY, SOME = [(2, n) for n in range(4, 20)], [(1, 2, 4, 4), (1, 2, 7, 9), (1, 2
         (Modes(), [2, SIDE], EVERY, "trace", True),
         (Runs(), [2, SIDE | {"min": 5}], [(2, n) for n in (5, 8, 19)], "trace", False),
         (Runs(), [2, SIDE | {"min": 5}], [(2, n) for n in (5, 8, 19)], "export", True),
+        (Sorted(), [2, SIDE], [(2, n) for n in (4, 7, 19)], "trace", False),
+        (Sorted(), [2, SIDE], [(2, n) for n in (4, 7, 19)], "export", True),
+        (Parts(), [2, SIDE], [(2, n) for n in (4, 7, 19)], "trace", False),
+        (Numbers(), [2, SIDE], [(2, n) for n in (4, 7, 19)], "trace", False),
+        (Numbers(), [2, 9], [(2, 9)] * 3, "export", False),
+        (Maxima(), [1, 2, SIDE, SIDE], SOME, "trace", True),
         (Rotated(), [2, SIDE, 4], [(2, n, 4) for n in (4, 7, 19)], "trace", False),
         (Rotated(), [2, SIDE, 4], [(2, n, 4) for n in (4, 7, 19)], "export", True),
         (Resizes(), [1, 2, SIDE, SIDE], SOME, "trace", False),

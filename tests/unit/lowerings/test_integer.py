@@ -77,3 +77,11 @@ def wraps_within_8_and_16_bits(rng: random.Random) -> Case:
 )
 def test_integers_agree_with_torch(draw: Draw, method: str, tmp_path: Path) -> None:
     agree(draw, method=method, half=False, folder=tmp_path)
+
+
+def to_16_bits_without_a_sign(rng: random.Random) -> Case:
+    return (lambda x: x.to(torch.uint16).int()), (integers(rng, 2, 9, low=-(2**17), high=2**17),)
+
+
+def test_a_cast_to_uint16_wraps(tmp_path: Path) -> None:
+    agree(to_16_bits_without_a_sign, method="trace", half=False, folder=tmp_path, count=1)

@@ -316,3 +316,13 @@ class TestTorchvision:
     def test_wrong_names(self, monkeypatch, tmp_path, change, said):
         with pytest.raises(SourceError, match=re.escape(said)):
             self.load(monkeypatch, tmp_path, **change)
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(3))
+
+
+def test_a_lazy_module_that_never_ran_is_refused_with_what_to_write():
+    with pytest.raises(SourceError, match=r"0\.bias of the model has no values: a lazy module") as refused:
+        load(kind="python", factory=f"{__name__}:lazy")
+    assert "run the model once where it is made" in (refused.value.hint or "")

@@ -257,3 +257,55 @@ def test_a_trace_names_nothing_by_variables_of_ours():
     names = [value.debugName() for node in graph.nodes() if node.kind() == "aten::relu" for value in node.outputs()]
     assert len(names) == 1
     assert names[0].isdigit(), names
+
+
+class Dropped(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.dropout(x, 0.5, self.training)
+
+
+class Rest(nn.Module):
+    """Its definition asks whether sizes are 1."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.remainder(x[:, :3], 0.7) + torch.fmod(x[:, 1:], 0.7)
+
+
+class FullOfTruth(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.full((4,), True), x, -x)
+
+
+class Split(nn.Module):
+    """As many parts as a size says."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.split(3, 1)[0]
+
+
+OPEN_BATCH = {"x": {"kind": "tensor", "shape": [{"min": 1, "max": 5, "default": 1}, 4]}}
+OPEN_LENGTH = {"x": {"kind": "tensor", "shape": [1, {"min": 4, "max": 20, "default": 9}]}}
+
+
+@pytest.mark.parametrize(("module", "inputs"), [(Dropped(), ARRAY), (Rest(), OPEN_BATCH)])
+def test_export_takes_a_model_that_gives_its_input_and_a_batch_whose_default_is_one(module, inputs):
+    prepared, examples, spec = prepared_with(module, input=inputs)
+    captured = capture(prepared, examples, "export", {}, strict=True)
+    assert convert(prepared, captured, examples, spec).model is not None
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "said"),
+    [
+        (FullOfTruth(), ARRAY, r"torch itself knows no aten::full of such arguments: int\[\], bool"),
+        (
+            Split(),
+            OPEN_LENGTH,
+            r"trace froze a size: .* RuntimeError: Expected 3 elements in a list but found 7",
+        ),
+    ],
+)
+def test_what_torch_says_of_a_trace_is_told_in_its_own_last_words(module, inputs, said):
+    prepared, examples, _ = prepared_with(module, input=inputs)
+    with pytest.raises(ConversionError, match=said):
+        capture(prepared, examples, "trace", {}, strict=True)

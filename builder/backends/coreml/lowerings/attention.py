@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Integral
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.half_masks import MASKED
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
@@ -33,7 +34,10 @@ def grouped_attention(
 ) -> Var:
     """`softmax(query @ key.T * scale + mask) @ value` of (…, heads, length, width); each key serves several queries."""
     if dropout_p:
-        raise NotImplementedError("attention with dropout draws random numbers, in a model that is evaluated too")
+        raise NotImplementedError(
+            "attention with dropout draws random numbers, in a model that is evaluated too: "
+            "write `dropout_p=p if self.training else 0.0`"
+        )
     key, value = (_for_each_query(mb, query, x) if enable_gqa else x for x in (key, value))
     factor = scale if scale is not None else fixed_size(query, -1, "grouped attention") ** -0.5
     scores = mb.matmul(x=mb.mul(x=query, y=float(factor)), y=key, transpose_y=True)
@@ -136,7 +140,11 @@ def _for_each_query(mb: Builder, query: Var, x: Var) -> Var:
     """(…, groups, length, width) with each group as often as it has queries."""
     if not _is_grouped(query, x, True):
         return x
-    heads, sizes = fixed_size(query, -3, "grouped attention"), fixed_shape(x, "grouped attention")
+    heads = fixed_size(query, -3, "grouped attention")
+    if is_open(list(x.shape)):
+        groups = fixed_size(x, -3, "grouped attention")
+        return mb.gather(x=x, indices=[group // (heads // groups) for group in range(heads)], axis=x.rank - 3)
+    sizes = fixed_shape(x, "grouped attention")
     times = heads // sizes[-3]
     apart = mb.reshape(x=x, shape=[-1, 1, sizes[-2], sizes[-1]])
     return mb.reshape(x=mb.tile(x=apart, reps=[1, times, 1, 1]), shape=[*sizes[:-3], heads, *sizes[-2:]])

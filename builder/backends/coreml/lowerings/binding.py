@@ -85,6 +85,8 @@ def arguments(
         for p, bound in zip(named, node.inputs, strict=False)
         if p.name in wanted
     }
+    attributes = {**(getattr(node, "attr", None) or {})}
+    given |= {name: attributes[name] for name in wanted & attributes.keys() - given.keys()}
     if len(node.inputs) > len(named) and not takes_any:
         raise NotImplementedError(f"{node.kind} with {len(node.inputs)} arguments is not known")
     for keyword, bound in (node.kwinputs or {}).items():

@@ -8,8 +8,9 @@ from builder.backends.coreml.lowerings.lowering import Builder, Constant, Loweri
 from builder.backends.coreml.lowerings.variables import as_float, complex_of, is_bool, is_complex, is_integer
 
 _COMPLEX_HALF, _COMPLEX, _BFLOAT16 = 8, (8, 9, 10), 15
-_NARROW = {0: (8, False), 1: (8, True), 2: (16, True)}
-"""torch's numbers of dtypes: uint8, int8 and int16 with their bits and whether there is a sign."""
+_NARROW = {0: (8, False), 1: (8, True), 2: (16, True), 27: (16, False)}
+"""torch's numbers of dtypes: uint8, int8, int16 and uint16 with their bits and whether there is a sign."""
+_WIDE = {28: "uint32", 29: "uint64"}
 NO_COMPLEX_HALF = "Core ML has no complex numbers of half precision: use complex64"
 _LEFT_OUT = object()
 
@@ -29,6 +30,8 @@ def cast(
 ) -> Var:
     """To complex numbers `x + 0i`, to narrow integers what their bits hold. Raises NotImplementedError for others."""
     number = _dtype((a, b, c, d, e, f, g), dtype)
+    if number in _WIDE:
+        raise NotImplementedError(f"Core ML has no {_WIDE[number]}: its integers are int32")
     if number == _BFLOAT16:
         raise NotImplementedError("Core ML has no bfloat16: compute in float32 or float16")
     if number == _COMPLEX_HALF:
@@ -70,7 +73,7 @@ def _is_beyond(
     g: Constant = _LEFT_OUT,
     dtype: Constant = None,
 ) -> bool:
-    return _dtype((a, b, c, d, e, f, g), dtype) in (*_NARROW, *_COMPLEX, _BFLOAT16)
+    return _dtype((a, b, c, d, e, f, g), dtype) in (*_NARROW, *_WIDE, *_COMPLEX, _BFLOAT16)
 
 
 CASTS = tuple(

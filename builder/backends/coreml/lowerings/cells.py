@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Sizes, UpstreamBug, Var
+from builder.backends.coreml.lowerings.shape import open_chunks
 from builder.backends.coreml.lowerings.variables import fixed_size, is_bool, promoted
 
 
@@ -55,10 +57,16 @@ def _parts(mb: Builder, x: Var, count: int) -> tuple[Var, ...]:
 
 def unsafe_chunk(mb: Builder, x: Var, chunks: int, dim: int = 0) -> tuple[Var, ...]:
     """`chunks` parts of one size along an axis, the last one smaller where they do not fit."""
+    if is_open([x.shape[dim]]):
+        return open_chunks(mb, x, chunks, dim)
     size = fixed_size(x, dim, "chunk")
     part = -(-size // chunks)
     sizes = [min(part, size - begin) for begin in range(0, size, part)]
     return tuple(mb.split(x=x, split_sizes=sizes, axis=dim)) if len(sizes) > 1 else (x,)
+
+
+def _is_open_along(x: Var, dim: int = 0) -> bool:
+    return is_open([x.shape[dim]])
 
 
 def getitem(mb: Builder, x: Var, index: int) -> Var:
@@ -103,6 +111,10 @@ CELLS = (
     Lowering(operator="rnn_tanh_cell", lower=partial(_rnn_cell, "tanh")),
     Lowering(operator="rnn_relu_cell", lower=partial(_rnn_cell, "relu")),
     Lowering(operator="unsafe_chunk", lower=unsafe_chunk),
+    *(
+        Lowering(operator=name, lower=unsafe_chunk, upstream_gap="sizes that the app chooses", applies=_is_open_along)
+        for name in ("constantchunk", "chunk")
+    ),
     Lowering(operator="contains", lower=contains),
     Lowering(operator="not", lower=negation),
     Lowering(operator="len", lower=length),

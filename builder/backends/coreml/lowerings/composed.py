@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from builder.backends.coreml.lowerings.elementwise import isinf
+from builder.backends.coreml.lowerings.flexible_sizes import is_open, pairs_so_far
 from builder.backends.coreml.lowerings.logarithms import log_of_sum
 from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Unused, Var
 from builder.backends.coreml.lowerings.variables import (
@@ -55,6 +56,9 @@ def running_extreme(better: str, mb: Builder, x: Var, dim: int) -> tuple[Var, Va
             parts.append(whole)
         (first, later, earlier), (first_place, later_place, earlier_place) = parts
         wins = getattr(mb, better)(x=earlier, y=later)
+        if is_float(x):  # what is no number stays, the last of several
+            lost = mb.logical_and(x=mb.not_equal(x=earlier, y=earlier), y=mb.equal(x=later, y=later))
+            wins = mb.logical_or(x=wins, y=lost)
         chosen, chosen_place = selected(mb, wins, earlier, later), selected(mb, wins, earlier_place, later_place)
         x = mb.concat(values=[first, chosen], axis=axis)
         place = mb.concat(values=[first_place, chosen_place], axis=axis)
@@ -63,27 +67,38 @@ def running_extreme(better: str, mb: Builder, x: Var, dim: int) -> tuple[Var, Va
 
 
 def _extreme_of_pairs(better: str, mb: Builder, x: Var, axis: int) -> tuple[Var, Var]:
-    """The same over an axis whose size the app chooses: of all pairs of places, those that are not later."""
+    """The same over an axis whose size the app chooses."""
     import numpy as np
 
-    if x.rank > 4:
-        raise NotImplementedError("a running extreme of five axes is converted over fixed sizes alone")
     limits = np.finfo(np.float32) if is_float(x) else np.iinfo(np.int32)
     worst = numpy_dtype(x)(-np.inf if is_float(x) and better == "greater" else np.inf if is_float(x)
                            else limits.min if better == "greater" else limits.max)  # fmt: skip
-    length = mb.squeeze(x=mb.slice_by_size(x=mb.shape(x=x), begin=[axis], size=[1]), axes=[0])
-    places = mb.range_1d(start=0, end=length, step=1)
-    shape = [1] * (x.rank + 1)
-    upto, each = ([*shape[:at], -1, *shape[at + 1 :]] for at in (axis, axis + 1))
-    upto, each = (mb.reshape(x=places, shape=wanted) for wanted in (upto, each))
-    beside = mb.expand_dims(x=x, axes=[axis])
-    so_far = mb.less_equal(x=each, y=upto)
-    known = selected(mb, so_far, beside, mb.add(x=mb.mul(x=beside, y=numpy_dtype(x)(0)), y=worst))
+    number = mb.equal(x=x, y=x) if is_float(x) else None
+    beside, so_far, each = pairs_so_far(mb, x if number is None else selected(mb, number, x, worst), axis)
+    known = selected(mb, so_far, beside, worst)
     reduced = mb.reduce_max if better == "greater" else mb.reduce_min
     value = reduced(x=known, axes=[axis + 1], keep_dims=True)
     found = mb.logical_and(x=mb.equal(x=known, y=value), y=so_far)
+    if number is not None:
+        lost = mb.logical_and(x=mb.logical_not(x=mb.expand_dims(x=number, axes=[axis])), y=so_far)
+        any_lost = mb.reduce_max(x=mb.cast(x=lost, dtype="int32"), axes=[axis + 1], keep_dims=True)
+        whole = mb.equal(x=any_lost, y=0)
+        value = mb.select(cond=whole, a=value, b=numpy_dtype(x)(np.nan))
+        found = mb.logical_or(x=lost, y=mb.logical_and(x=found, y=whole))
     place = mb.sub(x=mb.mul(x=mb.cast(x=found, dtype="int32"), y=mb.add(x=each, y=1)), y=1)
     return mb.squeeze(x=value, axes=[axis + 1]), mb.reduce_max(x=place, axes=[axis + 1], keep_dims=False)
+
+
+def open_cumprod(mb: Builder, x: Var, dim: int, dtype: int | None = None) -> Var:
+    """The products up to each element, along an axis whose size the app chooses."""
+    del dtype
+    axis = positive(dim, x.rank)
+    beside, so_far, _ = pairs_so_far(mb, x, axis)
+    return mb.reduce_prod(x=selected(mb, so_far, beside, numpy_dtype(x)(1)), axes=[axis + 1], keep_dims=False)
+
+
+def _is_open_along(x: Var, dim: int) -> bool:
+    return is_open([x.shape[dim]])
 
 
 def broadcast_to(mb: Builder, x: Var, size: Sequence[int]) -> Var:
@@ -244,6 +259,7 @@ _SPLITS: dict[str, Callable[[int], int]] = {
 COMPOSED = (
     Lowering(operator="cummax", lower=partial(running_extreme, "greater")),
     Lowering(operator="cummin", lower=partial(running_extreme, "less")),
+    Lowering(operator="cumprod", lower=open_cumprod, upstream_gap="sizes that the app chooses", applies=_is_open_along),
     Lowering(operator="broadcast_to", lower=broadcast_to),
     Lowering(operator="asinh", lower=asinh, upstream_gap="the operator of MIL that it names"),
     Lowering(operator="acosh", lower=acosh, upstream_gap="the operator of MIL that it names"),

@@ -71,6 +71,17 @@ def places_of(mb: Builder, count: Size) -> Var:
     return mb.range_1d(start=0, end=count, step=1)
 
 
+def pairs_so_far(mb: Builder, x: Var, axis: int) -> tuple[Var, Var, Var]:
+    """X with a new axis in front of one whose size the app chooses, which of it are not later, and their places."""
+    if x.rank > 4:
+        raise NotImplementedError("running along one of five axes is converted over fixed sizes alone")
+    places = places_of(mb, axis_size(mb, x, axis))
+    shape = [1] * (x.rank + 1)
+    upto, each = ([*shape[:at], -1, *shape[at + 1 :]] for at in (axis, axis + 1))
+    upto, each = (mb.reshape(x=places, shape=wanted) for wanted in (upto, each))
+    return mb.expand_dims(x=x, axes=[axis]), mb.less_equal(x=each, y=upto), each
+
+
 def axis_size(mb: Builder, x: Var, axis: int) -> Size:
     """The size of an axis: a number, or a variable of rank 0."""
     size = x.shape[positive(axis, x.rank)]

@@ -7,10 +7,18 @@ SpectralOps.cpp): complex to complex, real to complex, complex to real.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
-from builder.backends.coreml.lowerings.variables import as_float, fixed_size, is_complex, positive
+from builder.backends.coreml.lowerings.variables import (
+    as_float,
+    complex_of,
+    fixed_size,
+    is_complex,
+    positive,
+    slice_axis,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +34,7 @@ def complex_to_complex(mb: Builder, x: Var, dim: Sequence[int], normalization: i
     pair = _parts(mb, x)
     for axis in dim:
         pair = _transformed(mb, pair, positive(axis, pair[0].rank), normalization, forward=forward)
-    return mb.complex(real_data=pair[0], imag_data=pair[1])
+    return complex_of(mb, *pair)
 
 
 def real_to_complex(mb: Builder, x: Var, dim: Sequence[int], normalization: int, onesided: bool) -> Var:
@@ -39,7 +47,7 @@ def real_to_complex(mb: Builder, x: Var, dim: Sequence[int], normalization: int,
     pair = times(mb, x, last, cosines), times(mb, x, last, -sines)
     for axis in dim[:-1]:
         pair = _transformed(mb, pair, positive(axis, x.rank), normalization, forward=True)
-    return mb.complex(real_data=pair[0], imag_data=pair[1])
+    return complex_of(mb, *pair)
 
 
 def complex_to_real(mb: Builder, x: Var, dim: Sequence[int], normalization: int, last_dim_size: int) -> Var:
@@ -101,7 +109,68 @@ def times(mb: Builder, x: Var, axis: int, matrix: np.ndarray) -> Var:
     return mb.transpose(x=mb.matmul(x=mb.transpose(x=x, perm=order), y=matrix), perm=back)
 
 
+_MODES = {
+    True: {"backward": 0, "ortho": _BY_ROOT, "forward": _BY_SIZE},
+    False: {"backward": _BY_SIZE, "ortho": _BY_ROOT, "forward": 0},
+}
+"""By `norm`, whether the transform is forward."""
+
+
+def fft(forward: bool, mb: Builder, x: Var, n: int | None = None, dim: int = -1, norm: str | None = None) -> Var:
+    """`torch.fft.fft` and its inverse along one axis, of a trace."""
+    pair = _parts(mb, x)
+    axis = positive(dim, pair[0].rank)
+    parts = [_of_length(mb, part, axis, n) for part in pair]
+    mode = _MODES[forward][norm or "backward"]
+    return complex_of(mb, *_transformed(mb, (parts[0], parts[1]), axis, mode, forward=forward))
+
+
+def rfft(mb: Builder, x: Var, n: int | None = None, dim: int = -1, norm: str | None = None) -> Var:
+    """`torch.fft.rfft` of a trace."""
+    x = _of_length(mb, as_float(x), positive(dim, x.rank), n)
+    return real_to_complex(mb, x, [dim], _MODES[True][norm or "backward"], onesided=True)
+
+
+def irfft(mb: Builder, x: Var, n: int | None = None, dim: int = -1, norm: str | None = None) -> Var:
+    """`torch.fft.irfft` of a trace, to `n` numbers, or to two less than twice as many as there are."""
+    pair = _parts(mb, x)
+    axis = positive(dim, pair[0].rank)
+    length = n or 2 * (fixed_size(pair[0], axis, "a Fourier transform") - 1)
+    parts = [_of_length(mb, part, axis, length // 2 + 1) for part in pair]
+    return complex_to_real(mb, complex_of(mb, *parts), [axis], _MODES[False][norm or "backward"], length)
+
+
+def _of_length(mb: Builder, x: Var, axis: int, length: int | None) -> Var:
+    """X cut off or filled up with zeros along an axis, whose size the app may choose."""
+    if length is None or x.shape[axis] == length:
+        return x
+    if isinstance(x.shape[axis], int) and x.shape[axis] > length:
+        return slice_axis(mb, x, axis, 0, length)
+    missing = length - x.shape[axis] if isinstance(x.shape[axis], int) else length
+    edges = [0] * (2 * x.rank)
+    edges[2 * axis + 1] = missing
+    longer = mb.pad(x=x, pad=edges, mode="constant", constant_val=0.0)
+    if isinstance(x.shape[axis], int):
+        return longer
+    sizes = [length if i == axis else size if isinstance(size, int) else -1 for i, size in enumerate(x.shape)]
+    cut = slice_axis(mb, longer, axis, 0, length)  # to coremltools, still of a size that the app chooses
+    return mb.reshape(x=cut, shape=sizes) if sizes.count(-1) < 2 else cut
+
+
+def _is_flexible(x: Var) -> bool:
+    return not all(isinstance(size, int) for size in x.shape)
+
+
+_SIZES = "sizes that the app chooses"
+
 FOURIER = (
+    *(
+        Lowering(operator=name, lower=lower, upstream_gap=_SIZES, applies=_is_flexible)
+        for name, lower in (
+            *(("fft_fft", partial(fft, True)), ("fft_ifft", partial(fft, False)), ("fft_rfft", rfft)),
+            ("fft_irfft", irfft),
+        )
+    ),
     Lowering(operator="_fft_c2c", lower=complex_to_complex),
     Lowering(operator="_fft_r2c", lower=real_to_complex),
     Lowering(operator="_fft_c2r", lower=complex_to_real),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Unused, Var
 from builder.backends.coreml.lowerings.pooling import (
     Sizes,
@@ -44,8 +45,11 @@ def max_pool_with_places(
     return greatest, _places(mb, x, rows, lengths)
 
 
-def adaptive_max_pool(dimensions: int, mb: Builder, x: Var, output_size: Sizes) -> tuple[Var, Var]:
+def adaptive_max_pool(dimensions: int, mb: Builder, x: Var, output_size: Sizes) -> tuple[Var, ...]:
     """The same over windows of which there are `output_size`."""
+    pooled = adaptive(mb, x, output_size, "reduce_max", dimensions)
+    if is_open(list(x.shape[-dimensions:])):
+        return (pooled,)  # nobody reads the places (`_is_asked_for_places`)
     lengths = [fixed_size(x, axis - dimensions, "adaptive max pooling") for axis in range(dimensions)]
     sizes = [size or length for size, length in zip(each_axis(output_size, dimensions), lengths, strict=True)]
     rows = []
@@ -53,7 +57,7 @@ def adaptive_max_pool(dimensions: int, mb: Builder, x: Var, output_size: Sizes) 
         edges = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
         widest = max(end - begin for begin, end in edges)
         rows.append([[min(begin + i, end - 1) for i in range(widest)] for begin, end in edges])
-    return adaptive(mb, x, output_size, "reduce_max", dimensions), _places(mb, x, rows, lengths)
+    return pooled, _places(mb, x, rows, lengths)
 
 
 def _places(mb: Builder, x: Var, rows: Sequence[Sequence[Sequence[int]]], lengths: Sequence[int]) -> Var:
@@ -113,8 +117,12 @@ def _is_more_than_values(second_is_read: bool, dilation: Sizes = 1) -> bool:
     return second_is_read or is_dilated(dilation)
 
 
-def _is_asked_for_places(second_is_read: bool) -> bool:
-    return second_is_read
+def _is_asked_for_places(dimensions: int, x: Var, second_is_read: bool) -> bool:
+    """Whether somebody reads the second result, or the app chooses a size, where nobody may."""
+    flexible = is_open(list(x.shape[-dimensions:]))
+    if flexible and second_is_read:
+        raise NotImplementedError("adaptive max pooling with indices over a flexible dimension is not converted")
+    return second_is_read or flexible
 
 
 _PLACES = "where the maxima were, and windows with gaps (dilation)"
@@ -125,12 +133,12 @@ INDEXED_POOLING = (
             operator=name.format(dimensions),
             lower=partial(lower, dimensions),
             upstream_gap=_PLACES,
-            applies=applies,
+            applies=applies(dimensions),
         )
         for dimensions in (1, 2, 3)
         for name, lower, applies in (
-            ("max_pool{}d_with_indices", max_pool_with_places, _is_more_than_values),
-            ("adaptive_max_pool{}d", adaptive_max_pool, _is_asked_for_places),
+            ("max_pool{}d_with_indices", max_pool_with_places, lambda _: _is_more_than_values),
+            ("adaptive_max_pool{}d", adaptive_max_pool, lambda count: partial(_is_asked_for_places, count)),
         )
     ),
     Lowering(operator="max_unpool2d", lower=max_unpool2d),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open, pairs_so_far
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     all_axes,
@@ -84,6 +85,9 @@ def logcumsumexp(mb: Builder, x: Var, dim: int) -> Var:
     if x.rank == 0:
         return mb.identity(x=x)
     axis = positive(dim, x.rank)
+    if is_open([x.shape[axis]]):
+        beside, so_far, _ = pairs_so_far(mb, x, axis)
+        return mb.reduce_log_sum_exp(x=selected(mb, so_far, beside, -math.inf), axes=[axis + 1], keep_dims=False)
     length, reach = fixed_size(x, axis, "logcumsumexp"), 1
     while reach < length:
         first, rest = slice_axis(mb, x, axis, 0, reach), slice_axis(mb, x, axis, reach, None)

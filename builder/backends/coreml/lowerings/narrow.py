@@ -12,7 +12,7 @@ import torch
 
 from builder.backends.coreml.lowerings.views import Node, Value, all_nodes, out_of_place, plain_name, writes_in_place
 
-NARROW = frozenset({torch.uint8, torch.int8, torch.int16})
+NARROW = frozenset({torch.uint8, torch.int8, torch.int16, torch.uint16})
 LEAVES_THE_RANGE = frozenset(
     {
         *("add", "sub", "subtract", "rsub", "mul", "multiply", "neg", "negative", "abs", "absolute", "square", "pow"),

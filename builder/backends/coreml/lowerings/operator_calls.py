@@ -80,6 +80,8 @@ def _is_number_as_tensor(argument: torch.Argument, value: Var) -> bool:
 def _fits(argument: torch.Argument, value: Var) -> bool:
     """Whether a value can be one of an argument's type, as far as tensors, texts and lists are concerned."""
     kind, known = str(argument.real_type), constant(value)
+    if any(name in kind for name in ("Device", "Layout", "MemoryFormat")):
+        return True  # where and how torch keeps it
     if known is None:
         return "Optional" in kind or kind == "NoneType"
     if isinstance(value, list | tuple):

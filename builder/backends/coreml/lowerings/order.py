@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
+from typing import Any
 
+from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
 from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Var
 from builder.backends.coreml.lowerings.reduction import bucketize
+from builder.backends.coreml.lowerings.sorting import sorted_stably
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, positive, promoted, slice_axis
+
+_DENOMINATOR = 2000
+"""The greatest of a share of the sizes that an app chooses: half precision holds all rests exactly."""
 
 
 def kthvalue(mb: Builder, x: Var, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
     """The k-th smallest along an axis, counted from 1, and where it was."""
-    fixed_size(x, dim, "kthvalue")
+    if is_open([x.shape[dim]]):
+        return _at(mb, x, dim, k - 1, keepdim=keepdim)
     values, places = mb.topk(x=x, k=k, axis=dim, ascending=True)
     last = [slice_axis(mb, sorted_, dim, k - 1, k) for sorted_ in (values, places)]
     value, place = last if keepdim else [mb.squeeze(x=each, axes=[positive(dim, x.rank)]) for each in last]
     return value, place
 
 
+def _at(mb: Builder, x: Var, dim: int, rank: Var | int, *, keepdim: bool) -> tuple[Var, Var]:
+    """What stands at a place, from 0, when an axis whose size the app chooses is sorted, and where it was."""
+    axis = positive(dim, x.rank)
+    found = [
+        mb.gather(x=ordered, indices=mb.reshape(x=rank, shape=[1]) if hasattr(rank, "rank") else [rank], axis=axis)
+        for ordered in sorted_stably(mb, x, axis, descending=False)
+    ]
+    value, place = found if keepdim else [mb.squeeze(x=each, axes=[axis]) for each in found]
+    return value, place
+
+
 def median(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Var | tuple[Var, Var]:
     """The lower of the two in the middle, along an axis with its place, or of all elements."""
     if dim is None:
-        x = mb.reshape(x=x, shape=[-1])
-        return kthvalue(mb, x, _middle(fixed_size(x, 0, "median")))[0]
+        return median(mb, mb.reshape(x=x, shape=[-1]), 0)[0]
+    if is_open([x.shape[dim]]):
+        last = mb.sub(x=axis_size(mb, x, dim), y=1)
+        return _at(mb, x, dim, mb.floor_div(x=last, y=2), keepdim=bool(keepdim))
     return kthvalue(mb, x, _middle(fixed_size(x, dim, "median")), dim, keepdim)
 
 
@@ -40,6 +61,8 @@ def quantile(
         raise NotImplementedError("quantile of all elements with keepdim is not converted")
     x = mb.reshape(x=as_float(x), shape=[-1]) if dim is None else as_float(x)
     axis = 0 if dim is None else dim
+    if is_open([x.shape[axis]]):
+        return _open_quantile(mb, x, q, axis, keepdim=bool(keepdim))
     size = fixed_size(x, axis, "quantile")
     ordered, _ = mb.topk(x=x, k=size, axis=axis, ascending=True)
 
@@ -49,6 +72,28 @@ def quantile(
         lower, upper = (slice_axis(mb, ordered, axis, edge, edge + 1) for edge in (low, high))
         value = mb.add(x=lower, y=mb.mul(x=mb.sub(x=upper, y=lower), y=float(place - low)))
         return value if keepdim else mb.squeeze(x=value, axes=[positive(axis, x.rank)])
+
+    return mb.stack(values=[at(each) for each in q], axis=0) if isinstance(q, list) else at(q)
+
+
+def _open_quantile(mb: Builder, x: Var, q: Any, axis: int, *, keepdim: bool) -> Var:
+    """The same over an axis whose size n the app chooses, its place in integers: `q = p / d`, `(n - 1) p // d`."""
+    axis = positive(axis, x.rank)
+    ordered, _ = sorted_stably(mb, x, axis, descending=False)
+    last = mb.sub(x=axis_size(mb, x, axis), y=1)
+
+    def at(fraction: float) -> Var:
+        share = Fraction(fraction).limit_denominator(_DENOMINATOR)
+        scaled = mb.mul(x=last, y=share.numerator)
+        low = mb.floor_div(x=scaled, y=share.denominator)
+        rest = mb.sub(x=scaled, y=mb.mul(x=low, y=share.denominator))
+        lower, upper = (
+            mb.gather(x=ordered, indices=mb.reshape(x=place, shape=[1]), axis=axis)
+            for place in (low, mb.minimum(x=mb.add(x=low, y=1), y=last))
+        )
+        weight = mb.mul(x=mb.cast(x=rest, dtype="fp32"), y=1 / share.denominator)
+        value = mb.add(x=lower, y=mb.mul(x=mb.sub(x=upper, y=lower), y=weight))
+        return value if keepdim else mb.squeeze(x=value, axes=[axis])
 
     return mb.stack(values=[at(each) for each in q], axis=0) if isinstance(q, list) else at(q)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from builder.artifacts.stages import UsedLowering
@@ -17,6 +17,7 @@ from builder.backends.coreml.lowerings.table import LOWERINGS
 if TYPE_CHECKING:
     from coremltools.converters.mil.frontend.torch.converter import TranscriptionContext
     from coremltools.converters.mil.frontend.torch.internal_graph import InternalTorchIRNode
+    from packaging.version import Version
 
 
 @contextmanager
@@ -62,11 +63,19 @@ def replaces_upstream(lowering: Lowering) -> bool:
     """Whether ours takes cases over from a lowering that the installed coremltools has."""
     if lowering.wrong is None or lowering.wrong.fixed_in is None:
         return lowering.upstream_gap is not None or lowering.wrong is not None
+    from packaging.version import Version
+
+    return _installed() < Version(lowering.wrong.fixed_in)
+
+
+@cache
+def _installed() -> Version:
+    """The version of coremltools, which takes a file to find out; each conversion asks for many operators."""
     from importlib.metadata import version
 
     from packaging.version import Version
 
-    return Version(version("coremltools")) < Version(lowering.wrong.fixed_in)
+    return Version(version("coremltools"))
 
 
 def _convert(

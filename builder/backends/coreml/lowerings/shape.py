@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
 
-from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Size, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     dtype_name,
     fixed_shape,
@@ -52,8 +53,8 @@ def diff(mb: Builder, x: Var, n: int = 1, dim: int = -1, prepend: Var | None = N
     x = mb.concat(values=promoted(*ends), axis=dim) if len(ends) > 1 else x
     if n == 0:
         return mb.identity(x=x)
-    for _ in range(min(n, fixed_size(x, dim, "diff"))):
-        if fixed_size(x, dim, "diff") == 1:
+    for _ in range(n if is_open([x.shape[dim]]) else min(n, x.shape[dim])):
+        if x.shape[dim] == 1:
             raise NotImplementedError("diff of one element leaves nothing, which Core ML cannot return")
         later, earlier = slice_axis(mb, x, dim, 1, None), slice_axis(mb, x, dim, None, -1)
         x = mb.logical_xor(x=later, y=earlier) if is_bool(x) else mb.sub(x=later, y=earlier)
@@ -165,9 +166,11 @@ def ravel(mb: Builder, x: Var) -> Var:
 
 def tensor_split(mb: Builder, x: Var, indices_or_sections: Constant, dim: int = 0) -> tuple[Var, ...]:
     """Parts of nearly equal size, or between indices."""
-    length = fixed_size(x, dim, "tensor_split")
     if hasattr(indices_or_sections, "rank"):
         raise NotImplementedError("tensor_split at places that the input decides gives sizes that depend on values")
+    if is_open([x.shape[dim]]) and isinstance(indices_or_sections, int):
+        return open_sections(mb, x, indices_or_sections, dim)
+    length = fixed_size(x, dim, "tensor_split")
     if isinstance(indices_or_sections, int):
         small, larger = divmod(length, indices_or_sections)
         sizes = [small + (part < larger) for part in range(indices_or_sections)]
@@ -177,6 +180,35 @@ def tensor_split(mb: Builder, x: Var, indices_or_sections: Constant, dim: int = 
     if len(sizes) == 1:
         return (mb.identity(x=x),)
     return tuple(mb.split(x=x, split_sizes=sizes, axis=dim))
+
+
+def open_sections(mb: Builder, x: Var, count: int, dim: int) -> tuple[Var, ...]:
+    """Nearly equal parts of an axis whose size n the app chooses: the first `n % count` have one more entry."""
+    size = axis_size(mb, x, dim)
+    small = mb.floor_div(x=size, y=count)
+    larger = mb.sub(x=size, y=mb.mul(x=small, y=count))
+    inner = [mb.add(x=mb.mul(x=small, y=part), y=mb.minimum(x=larger, y=part)) for part in range(1, count)]
+    return tuple(slice_axis(mb, x, dim, *edges) for edges in pairwise([None, *inner, None]))
+
+
+def open_chunks(mb: Builder, x: Var, count: int, dim: int) -> tuple[Var, ...]:
+    """`count` parts of an axis whose size n the app chooses: all but the last have `ceil(n / count)` entries."""
+    part = mb.floor_div(x=mb.add(x=axis_size(mb, x, dim), y=count - 1), y=count)
+    inner = [mb.mul(x=part, y=each) for each in range(1, count)]
+    return tuple(slice_axis(mb, x, dim, *edges) for edges in pairwise([None, *inner, None]))
+
+
+def split_with_sizes(mb: Builder, x: Var, split_sizes: Sequence[Size], dim: int = 0) -> tuple[Var, ...]:
+    """Parts whose sizes follow from sizes that the app chooses."""
+    edges: list[Size] = [0]
+    for size in split_sizes:
+        begin = edges[-1]
+        edges.append(begin + size if isinstance(begin, int) and isinstance(size, int) else mb.add(x=begin, y=size))
+    return tuple(slice_axis(mb, x, dim, *each) for each in pairwise(edges))
+
+
+def _are_open(split_sizes: Constant) -> bool:
+    return is_open(split_sizes)
 
 
 def vstack(mb: Builder, tensors: Sequence[Var]) -> Var:
@@ -271,6 +303,10 @@ SHAPE = (
     *(
         Lowering(operator=name, lower=tensor_split)
         for name in ("tensor_split", "tensor_split.sections", "tensor_split.indices")
+    ),
+    *(
+        Lowering(operator=name, lower=split_with_sizes, upstream_gap="sizes that the app chooses", applies=_are_open)
+        for name in ("split_with_sizes", "split_with_sizes_copy", "split.sizes", "split")
     ),
     *(Lowering(operator=name, lower=vstack) for name in ("vstack", "row_stack")),
     Lowering(operator="dstack", lower=dstack),

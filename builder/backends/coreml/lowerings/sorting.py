@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open, places_of, whole
 from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Size, Var
 from builder.backends.coreml.lowerings.variables import (
     as_float,
     dtype_name,
-    fixed_size,
     is_bool,
     is_float,
     numpy_dtype,
@@ -92,7 +94,6 @@ def mode(mb: Builder, x: Var, dim: int = -1, keepdim: bool = False) -> tuple[Var
     if x.rank == 0:
         return mb.identity(x=x), mb.mul(x=mb.cast(x=x, dtype="int32"), y=0)
     axis, kind = positive(dim, x.rank), dtype_name(x)
-    size = fixed_size(x, axis, "mode")
     whole = mb.cast(x=x, dtype="int32") if is_bool(x) else x
     same = mb.equal(x=mb.expand_dims(x=whole, axes=[axis]), y=mb.expand_dims(x=whole, axes=[axis + 1]))
     counts = mb.reduce_sum(x=mb.cast(x=same, dtype="int32"), axes=[axis], keep_dims=False)
@@ -101,10 +102,12 @@ def mode(mb: Builder, x: Var, dim: int = -1, keepdim: bool = False) -> tuple[Var
     beyond = mb.add(x=mb.mul(x=whole, y=numpy_dtype(whole)(0)), y=numpy_dtype(whole)(limits.max))
     value = mb.reduce_min(x=selected(mb, most, whole, beyond), axes=[axis], keep_dims=True)
     shape = [1] * x.rank
-    shape[axis] = size
-    at = np.arange(size, dtype=np.int32).reshape(shape)
+    shape[axis] = -1
+    size = axis_size(mb, x, axis)
+    places = np.arange(size, dtype=np.int32) if isinstance(size, int) else places_of(mb, size)
+    at: Any = mb.reshape(x=places, shape=shape)
     there = mb.cast(x=mb.equal(x=whole, y=value), dtype="int32")
-    place = mb.sub(x=mb.reduce_max(x=mb.mul(x=there, y=at + 1), axes=[axis], keep_dims=True), y=1)
+    place = mb.sub(x=mb.reduce_max(x=mb.mul(x=there, y=mb.add(x=at, y=1)), axes=[axis], keep_dims=True), y=1)
     value = mb.cast(x=value, dtype="bool") if kind == "bool" else value
     if keepdim:
         return value, place
@@ -163,6 +166,16 @@ def nanmedian(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False
     return mb.squeeze(x=value, axes=[axis]), mb.squeeze(x=place, axes=[axis])
 
 
+def open_one_hot(mb: Builder, x: Var, num_classes: Any) -> Var:
+    """Ones at the places that integers name, of as many as a size says."""
+    places = places_of(mb, whole(mb, num_classes))
+    return mb.cast(x=mb.equal(x=mb.expand_dims(x=x, axes=[-1]), y=places), dtype="int32")
+
+
+def _is_counted(num_classes: Any = -1) -> bool:
+    return is_open([num_classes])
+
+
 def bincount(mb: Builder, x: Var, weights: Var | None = None, minlength: int = 0) -> Var:
     """Refused: as many counts as the greatest value says."""
     raise NotImplementedError(
@@ -178,6 +191,7 @@ SORTING = (
     ),
     Lowering(operator="sort.stable", lower=sort_stable),
     Lowering(operator="mode", lower=mode),
+    Lowering(operator="one_hot", lower=open_one_hot, upstream_gap="sizes that the app chooses", applies=_is_counted),
     Lowering(operator="histc", lower=histc),
     *(Lowering(operator=name, lower=nanmedian) for name in ("nanmedian", "nanmedian.dim")),
     Lowering(operator="bincount", lower=bincount),

@@ -9,6 +9,7 @@ from builder.backends.coreml.lowerings.casts import CASTS
 from builder.backends.coreml.lowerings.cells import CELLS
 from builder.backends.coreml.lowerings.complex import COMPLEX
 from builder.backends.coreml.lowerings.composed import COMPOSED
+from builder.backends.coreml.lowerings.computed import COMPUTED
 from builder.backends.coreml.lowerings.counting import COUNTING
 from builder.backends.coreml.lowerings.detection import DETECTION
 from builder.backends.coreml.lowerings.einsum import EINSUM
@@ -55,6 +56,7 @@ LOWERINGS = by_operator(
     CELLS,
     COMPLEX,
     COMPOSED,
+    COMPUTED,
     COUNTING,
     DETECTION,
     EINSUM,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.flexible_sizes import is_open, places_of, whole
+from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Size, Var
 from builder.backends.coreml.lowerings.variables import as_float, fixed_shape, slice_axis
 
 _LINEAR, _NEAREST = 0, 1
@@ -60,9 +61,9 @@ def affine_grid(mb: Builder, theta: Var, size: Sequence[int], align_corners: boo
     """Where an affine map (N, 2, 3) or (N, 3, 4) takes the pixels of an output of `size`: (N, H, W, 2) or with D."""
     import numpy as np
 
-    if not all(isinstance(length, int) for length in size):
-        raise NotImplementedError("affine_grid of a size that the app decides is not converted")
     lengths = list(size[2:])
+    if is_open(list(size)):
+        return _open_affine_grid(mb, as_float(theta), lengths, align_corners=bool(align_corners))
     axes = []
     for length in lengths:
         places = np.linspace(-1, 1, length) if length > 1 else np.zeros(1)
@@ -71,6 +72,28 @@ def affine_grid(mb: Builder, theta: Var, size: Sequence[int], align_corners: boo
     base = np.stack([*grid, np.ones(lengths)], axis=-1).reshape(1, -1, len(lengths) + 1).astype(np.float32)
     places = mb.matmul(x=np.repeat(base, size[0], axis=0), y=as_float(theta), transpose_y=True)
     return mb.reshape(x=places, shape=[size[0], *lengths, len(lengths)])
+
+
+def _open_affine_grid(mb: Builder, theta: Var, lengths: Sequence[Size], *, align_corners: bool) -> Var:
+    """The same for sizes that the app chooses: `theta[:, :, 0] x + theta[:, :, 1] y + theta[:, :, 2]`, x last."""
+    count = len(lengths)
+    columns = [
+        mb.reshape(x=slice_axis(mb, theta, 2, i, i + 1), shape=[-1, *[1] * count, count]) for i in range(count + 1)
+    ]
+    grid = columns[-1]
+    for axis, length in enumerate(lengths):
+        steps = mb.cast(x=places_of(mb, whole(mb, length)), dtype="fp32")
+        size = float(length) if isinstance(length, int) else mb.cast(x=whole(mb, length), dtype="fp32")
+        if align_corners:
+            gaps = mb.maximum(x=mb.sub(x=size, y=1.0), y=1.0)
+            first = mb.mul(x=mb.minimum(x=mb.sub(x=size, y=1.0), y=1.0), y=-1.0)  # one pixel is in the middle
+            places = mb.add(x=mb.real_div(x=mb.mul(x=steps, y=2.0), y=gaps), y=first)
+        else:
+            places = mb.sub(x=mb.real_div(x=mb.add(x=mb.mul(x=steps, y=2.0), y=1.0), y=size), y=1.0)
+        shape = [1] * (count + 2)
+        shape[axis + 1] = -1
+        grid = mb.add(x=grid, y=mb.mul(x=mb.reshape(x=places, shape=shape), y=columns[count - 1 - axis]))
+    return grid
 
 
 def _is_beyond_resample(x: Var, interpolation_mode: int = 0) -> bool:

@@ -72,10 +72,6 @@ _WRITE_INSTEAD: Mapping[tuple[str, str], str] = {
     ("rank", "*"): "reshape and permute in steps of at most 5 dimensions, or merge dimensions that stay together",
     ("dtype", "*"): "compute with integers below 2**31, or with floats",
     ("refused", "sqrt"): "write `.float()` before the square root: Core ML has it for floats only",
-    (
-        "refused",
-        "scaled_dot_product_attention",
-    ): "write `dropout_p=p if self.training else 0.0`: as a number it drops out in a model that is evaluated too",
     ("refused", "rsub"): "write `y - alpha * x`",
     ("refused", "add"): "write `x + alpha * y`",
     ("refused", "sub"): "write `x - alpha * y`",
