@@ -26,6 +26,7 @@ GOAL = 0.02
 """Of a cold build's time."""
 CHECKS = (
     "builder.model.sources.exported_archive:_refuse",
+    "builder.config.interpolation:lookups",
     "builder.model.sources.script_archive:_refuse_code_on_load",
     "builder.model.sources.script_archive:refuse_functions",
     "builder.store.actions:_own_text",

@@ -27,9 +27,9 @@ SHARES = {True: 1.0, False: 0.3}
 """How long stress inputs may take, as a share of the time of the samples: by whether some input has no data."""
 LEAST_SECONDS = {True: 0.6, False: 0.5}
 """For how long they are tried in any case."""
-LEAST = {True: 4, False: 2}
+LEAST = {True: 8, False: 2}
 """So many are tried however long they take: those that find most come first."""
-MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.05, 0.25
+MOST_SEARCH, SEARCH_OF_BUILD, LEAST_SEARCH = 10.0, 0.1, 0.25
 """How long a search takes where some input has no data, in seconds, as a share of the build, and at least."""
 SEARCH_OF_SAMPLES = 0.1
 """How long it takes where all inputs have data, as a share of the time of the samples."""

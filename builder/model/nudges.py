@@ -59,6 +59,13 @@ def weights_in_half(tensor: torch.Tensor) -> torch.Tensor:
     return torch.where((tensor.abs() >= whole[0]) & (tensor.abs() <= whole[1]), rounded, tensor)
 
 
+def weights_about_half(tensor: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """Weights moved at random by at most a unit in the last place of half precision, and rounded to it."""
+    if not tensor.is_floating_point():
+        return tensor
+    return weights_in_half(_at_random((tensor,), 2.0**-10, seed)[0])
+
+
 def in_half(tensor: torch.Tensor) -> torch.Tensor:
     """An input rounded to half precision, but for what it does not hold."""
     if not tensor.is_floating_point():

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from builder.model.nudges import Nudge, Tensors, in_half, nudges, weights_in_half
+from builder.model.nudges import Nudge, Tensors, in_half, nudges, weights_about_half, weights_in_half
 from builder.model.selections import Selections
 from builder.model.substitutions.rewrite import copy_module
 
@@ -28,6 +29,9 @@ FIRST = 5
 """So many moves of inputs come first, the others last."""
 SELECTIONS = 12
 """So many times the values by which a model selects are moved."""
+
+WEIGHTS = 8
+"""So many times the weights of a graph are moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,10 @@ class Uncertainty:
             first = [*moved[:2], *selected[:2], *tied[:2], *rounded, *moved[2:FIRST]]
             self._further_ways = [*first, *tied[2:], *selected[2:], *moved[FIRST:]]
         for way in self._further_ways:
+            answer = self._answer(way, index)
+            if answer is not None:
+                yield answer
+        for way in _with_moved_weights(self._module) if self._half else ():
             answer = self._answer(way, index)
             if answer is not None:
                 yield answer
@@ -164,6 +172,19 @@ def _with_half_weights(module: torch.nn.Module) -> Iterator[_Way]:
     except Exception:  # what cannot be copied or computed so has no other way
         return
     yield _Way(module=other, given=lambda inputs, _: inputs)
+
+
+def _with_moved_weights(module: torch.nn.Module) -> Iterator[_Way]:
+    """A graph with other weights, one at a time: what it selects inside cannot be moved, and ids have no rounding."""
+    if not any(hasattr(part, "with_weights") for part in module.modules()):
+        return
+    for seed in range(WEIGHTS):
+        try:
+            other = copy_module(module, share_parameters=True)
+            _replace_parts(other, "with_weights", partial(weights_about_half, seed=seed))
+        except Exception:  # a graph that is too large for one message has no other weights
+            return
+        yield _Way(module=other, given=lambda inputs, _: inputs)
 
 
 def _as_double(inputs: Tensors, _: int) -> Tensors:

@@ -24,6 +24,7 @@ from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
+from builder.model.capture.guards import export_program
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
 from builder.model.capture.torchscript import folded, is_decided, unrolled
@@ -63,7 +64,7 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
     with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
         shapes = _dynamic_shapes(prepared)
-        program = torch.export.export(prepared.module, inputs, dynamic_shapes=shapes).run_decompositions({})
+        program = export_program(prepared.module, inputs, shapes).run_decompositions({})
         return wrap_exported(_with_strides(_without_copied_inputs(_without_changed_inputs(program))))
 
 

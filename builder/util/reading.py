@@ -83,7 +83,7 @@ JsonObject: TypeAlias = Mapping[str, Any]
 
 
 def require_contained(artifact: Path) -> None:
-    """Raise UnfitFileError unless an artifact is made of regular files, and no link in it leads out of it.
+    """Raise UnfitFileError unless an artifact is of regular files, and no link and no name in its manifest leads out.
 
     Whatever copies or reads it then takes nothing but what it is itself.
     """
@@ -93,6 +93,20 @@ def require_contained(artifact: Path) -> None:
         for each in (Path(below, name) for name in (*folders, *files)):
             if each.is_symlink() and not Path(os.path.realpath(each)).is_relative_to(inside):
                 raise UnfitFileError(each, "is a link that leads out of the artifact")
+    _require_inner_names(artifact / "Manifest.json")
+
+
+def _require_inner_names(manifest: Path) -> None:
+    """Of an `.mlpackage`, whose readers join any path; what is no manifest at all, they say."""
+    try:
+        document = read_json(manifest)
+    except (OSError, ValueError):
+        return
+    entries = document.get("itemInfoEntries") if isinstance(document, dict) else None
+    for entry in entries.values() if isinstance(entries, dict) else ():
+        path = entry.get("path") if isinstance(entry, dict) else None
+        if isinstance(path, str) and not is_inner_path(path):
+            raise UnfitFileError(manifest, "names a file that would lie outside of the artifact")
 
 
 def read_json(path: Path, *, most: int = MOST) -> Any:

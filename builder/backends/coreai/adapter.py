@@ -364,7 +364,9 @@ def join_programs(assets: Mapping[str, Path]) -> Program:
 
 def _set_apart(program: Program, number: int, name: str) -> Program:
     """Give functions and resources names that no other program has: in one context those of files would mix."""
-    private = {name_of(graph): f"{name_of(graph)}_f{number}" for graph in graphs(program) if is_private(graph)}
+    parts = {name_of(graph): name_of(graph).rpartition("_") for graph in graphs(program) if is_private(graph)}
+    # in front of the random letters behind the last `_`, which sealing cuts off
+    private = {name: f"{stem}_f{number}{letters}" for name, (stem, _, letters) in parts.items()}
     rename_functions(program, {**private, "main": name})
     with module_of(program).context:
         for op in constants(program):

@@ -95,7 +95,7 @@ def open_script(path: Path) -> Any:
     except RefusedArchiveError as error:
         hint = "a model computes: leave out what reads, writes or prints, and save it again with torch.jit.save"
         raise SourceError(f"{path} is not loaded: {error}", code="B0304", hint=hint, key="source.file") from error
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # the reader is C++, whose exceptions become whatever Python has for them
         raise SourceError(
             f"{path} cannot be loaded: {first_line(error)}",
             code="B0302",

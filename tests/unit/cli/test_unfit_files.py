@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +163,23 @@ def test_every_verb_looks_at_artifacts_of_their_own_files(
     assert place in error
     assert "is not a regular file" in error or "is a link that leads out of the artifact" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.mlpackage", "other.mlmodel"]
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../other.mlmodel", "a/../../b"])
+@pytest.mark.parametrize("verb", LOOKS, ids=" ".join)
+def test_a_manifest_names_files_of_its_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, verb: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.mlpackage/Data").mkdir(parents=True)
+    entries = {"1": {"path": name, "name": "model.mlmodel", "author": "com.apple.CoreML"}}
+    Path("m.mlpackage/Manifest.json").write_text(
+        json.dumps({"fileFormatVersion": "1.0.0", "itemInfoEntries": entries, "rootModelIdentifier": "1"})
+    )
+    Path("other.mlmodel").write_bytes(b"")
+    more = ["other.mlmodel"] if verb == ["diff"] else []
+    assert run([verb[0], "m.mlpackage", *more, *verb[1:]]) == 3
+    assert "outside of the artifact" in capsys.readouterr().err
 
 
 def test_links_inside_of_an_artifact_are_its_own_files(tmp_path: Path) -> None:

@@ -194,3 +194,31 @@ def test_a_graph_is_run_in_float64_with_constants_of_every_form():
     assert double < 1e-9
     assert 1e-5 < plain < 1e-3
     assert moved < 2e-3
+
+
+def test_what_a_graph_takes_of_two_scores_that_nearly_tie_is_found_by_its_weights():
+    onnx = pytest.importorskip("onnx")
+    # given the best of two rows of a table by ids, which have no rounding: a tie in half precision, and none
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]> net (int64[2] x) => (int64[2] y)
+        <float[2, 2] table = {0.3, 0.30001, 0.2, 0.5}> {
+            rows = Gather<axis = 0>(table, x)
+            y = ArgMax<axis = 1, keepdims = 0>(rows)
+        }"""
+    )
+    module = OnnxModule(model, ["x"])
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = module
+
+        def forward(self, x):
+            return (self.inner(x)["y"],)
+
+    sample = (torch.tensor([0, 1]),)
+    # then the first row's best is either, and the second's is not moved
+    answers = [answer[0].tolist() for answer in Uncertainty(Wrapped(), [sample], {}, half=True).further(0)]
+    assert [0, 1] in answers
+    assert all(second == 1 for _, second in answers)
+    assert [0, 1] not in [answer[0].tolist() for answer in Uncertainty(Wrapped(), [sample], {}).further(0)]

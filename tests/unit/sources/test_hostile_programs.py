@@ -397,6 +397,20 @@ def test_a_sample_input_has_no_more_bytes_than_the_file(exported):
         load_exported(packed(exported | {"data/sample_inputs/model.pt": samples}))
 
 
+@pytest.mark.parametrize(
+    "error", [IndexError("not in the map"), MemoryError(), TypeError("x"), KeyError("x")], ids=repr
+)
+def test_whatever_the_reader_of_torch_raises_is_explained(error, tmp_path, monkeypatch):
+    """`std::out_of_range` of C++ is an IndexError, as fuzzing found."""
+
+    def load(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("builder.model.sources.torchscript.load_script", load)
+    with pytest.raises(SourceError, match="cannot be loaded"):
+        open_script(tmp_path / "m.pt")
+
+
 def test_calls_that_grow_beyond_all_bounds_are_not_inlined(tmp_path):
     # given: each function calls the one before it four times
     text = "def f0(x: Tensor):\n    return x + 1\n"

@@ -343,7 +343,10 @@ ELEMENTWISE = (
         applies=_are_integers,
     ),
     Lowering(operator="div", lower=integer_division, wrong=_INTEGER_QUOTIENT, applies=_divides_integers),
-    Lowering(operator="floor_divide", lower=integer_floor_division, wrong=_INTEGER_QUOTIENT, applies=_are_integers),
+    *(
+        Lowering(operator=name, lower=integer_floor_division, wrong=_INTEGER_QUOTIENT, applies=_are_integers)
+        for name in ("floor_divide", "floordiv")  # the latter of sizes, in scripts and exported programs
+    ),
     Lowering(
         operator="pow",
         lower=power_of_two,

@@ -1,0 +1,122 @@
+"""Exports at sizes that the app chooses, where torch.export is not sure that the code runs in one way at all of them.
+
+It proves conditions on sizes by algebra, and refuses `x[:, size // 2 :]`, of which it cannot prove `size // 2 <= size`.
+Here each condition is held against the sizes themselves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._dynamo.exc import UserError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Graph, Node
+
+_MOST = 4096
+"""Sizes, or combinations of several, at which a condition is tried."""
+_ASSERT = torch.ops.aten._assert_scalar.default
+
+
+def export_program(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], shapes: Any) -> ExportedProgram:
+    """`torch.export.export` with the dimensions `shapes` open; raises what that raises.
+
+    Where it refuses conditions on sizes that hold at all sizes, they are left out; quotients of sizes are integers.
+    """
+    if shapes is None:
+        return torch.export.export(module, inputs)
+    try:
+        program = torch.export.export(module, inputs, dynamic_shapes=shapes)
+    except UserError:
+        found = _with_conditions(module, inputs, shapes)
+        if found is None or not _holds(found):
+            raise
+        program = found
+    _tidy(program)
+    return program
+
+
+def _with_conditions(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], shapes: Any) -> ExportedProgram | None:
+    """The program with its conditions on sizes as assertions; None where there is none, for the reason known before."""
+    try:
+        return torch.export.export(
+            module, inputs, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+        )
+    except Exception:  # torch has many types of its own
+        return None
+
+
+def _holds(program: ExportedProgram) -> bool:
+    """Whether all conditions of the program are true at its sizes."""
+    ranges = {
+        symbol: range(int(given.lower), int(given.upper) + 1) for symbol, given in program.range_constraints.items()
+    }
+    for node in program.graph.nodes:
+        if node.target is _ASSERT:
+            condition = getattr(node.args[0], "meta", {}).get("val")
+            if isinstance(condition, torch.SymBool) and not _is_true(condition.node.expr, ranges):
+                return False
+    return True
+
+
+def _is_true(condition: Any, ranges: dict[Any, range]) -> bool:
+    symbols = sorted(condition.free_symbols, key=str)
+    if not set(symbols) <= ranges.keys():
+        return False
+    return all(
+        bool(condition.subs(dict(zip(symbols, sizes, strict=True))))
+        for sizes in _combinations([ranges[symbol] for symbol in symbols])
+    )
+
+
+def _combinations(ranges: list[range]) -> Iterator[tuple[int, ...]]:
+    """All, or where they are too many, those of evenly spread sizes and both ends."""
+    each = math.floor(_MOST ** (1 / max(len(ranges), 1)))
+    spread = [
+        sizes if len(sizes) <= each else sorted({sizes[round(i * (len(sizes) - 1) / (each - 1))] for i in range(each)})
+        for sizes in ranges
+    ]
+    yield from itertools.product(*spread)
+
+
+_ROUNDED_UP, _ROUNDED_DOWN = (math.ceil,), (math.floor, math.trunc)
+
+
+def _tidy(program: ExportedProgram) -> None:
+    """Take out the conditions, and write rounded quotients of sizes in integers, as torch can store them.
+
+    Given:   truediv(%size, 3);  ceil(…)
+    Result:  add(%size, 2);  floordiv(…, 3)
+    """
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is _ASSERT:
+            graph.erase_node(node)
+        elif node.target in (*_ROUNDED_UP, *_ROUNDED_DOWN) and _is_quotient(node.args[0]):
+            size, divisor = node.args[0].args
+            with graph.inserting_before(node):
+                if node.target in _ROUNDED_UP:
+                    size = _computed(graph, operator.add, size, divisor - 1)
+                node.replace_all_uses_with(_computed(graph, operator.floordiv, size, divisor))
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
+
+
+def _computed(graph: Graph, function: Any, size: Node, number: int) -> Node:
+    node = graph.call_function(function, (size, number))
+    node.meta["val"] = function(size.meta["val"], number)
+    return node
+
+
+def _is_quotient(node: Any) -> bool:
+    """Whether it is a size, which is positive, by a positive number."""
+    if getattr(node, "target", None) is not operator.truediv:
+        return False
+    size, divisor = node.args
+    return isinstance(size.meta.get("val"), torch.SymInt) and isinstance(divisor, int) and divisor > 0
