@@ -117,3 +117,17 @@ def test_masks_of_bools_are_stored_whole(tmp_path: Path) -> None:
     assert (runtime.load(tmp_path / "s.aimodel").predict({"x": x.numpy()})["y"] == wanted.numpy()).all()
     (found,), _ = engine.predict(tmp_path / "s.aimodel", [{"x": x.numpy()}])
     assert (found["y"] == wanted.numpy()).all()
+
+
+def test_functions_with_composites_are_the_same_bytes(small: Any, tmp_path: Path) -> None:
+    # given two conversions of a network with composites, whose private functions end in random letters
+    declared = Declared(inputs={"image": "float32"}, outputs={"logits": "float32"})
+    found = set()
+    for number in range(2):
+        asset = tmp_path / f"{number}.aimodel"
+        convert(export(small[0], (small[1],)), asset, declared, None)
+        # when both functions of an artifact are made of each
+        seal({"one": asset, "two": asset}, tmp_path / f"sealed_{number}.aimodel", Metadata())
+        found.add((tmp_path / f"sealed_{number}.aimodel" / "main.mlirb").read_bytes())
+    # then the artifacts are the same
+    assert len(found) == 1
