@@ -13,7 +13,7 @@ from builder.analysis.init.draft import Draft
 from builder.analysis.init.files import HIGH, as_picture, tensor_section
 from builder.errors import SourceError
 from builder.model.sources.onnx import make_session
-from builder.model.sources.onnx_graph import feature_names
+from builder.model.sources.onnx_graph import feature_names, graphs_in
 from builder.model.sources.optional import optional_packages
 from builder.spec.base import RESERVED_NAMES
 
@@ -24,6 +24,7 @@ OPEN_SIZES = {2: 224, 3: 224}
 """The sizes that open dimensions of pictures are built at; others are 1 for batches, and the first of `TRIED`."""
 TRIED = (16, 64, 256, 1024, 16000)
 """The least of these at which the model runs is what is built: windows of sound have a least length."""
+_LOOPS = ("Loop", "Scan")
 MOST_BYTES = 2**28
 """A file that is larger is not run."""
 RATE = 16000
@@ -94,11 +95,17 @@ def _is_length(name: str, dtype: str, sizes: list[int]) -> bool:
 def _size_that_runs(model: ModelProto, given: Sequence[ValueInfoProto]) -> int:
     """The first of `TRIED` at which the model runs, or the first of all: that of open dimensions which are no batches.
 
-    A file that is large, has its weights elsewhere, or leaves nothing open is not run.
+    A file that is large, has its weights elsewhere, loops (it may never end), or leaves nothing open is not run.
     """
     kinds = {value.name: value.type.tensor_type for value in given}
     in_place = all(not tensor.external_data for tensor in model.graph.initializer)
-    if not in_place or model.ByteSize() > MOST_BYTES or all(_sizes(k, 1) == _sizes(k, 2) for k in kinds.values()):
+    loops = any(node.op_type in _LOOPS for graph in (*graphs_in(model.graph), *model.functions) for node in graph.node)
+    if (
+        not in_place
+        or loops
+        or model.ByteSize() > MOST_BYTES
+        or all(_sizes(k, 1) == _sizes(k, 2) for k in kinds.values())
+    ):
         return TRIED[0]
     try:
         session = make_session(model)

@@ -163,6 +163,23 @@ def test_sizes_that_an_onnx_file_leaves_open_are_such_that_it_runs(
     assert "booleans" in Path("recipes/net.yaml").read_text()
 
 
+def test_a_file_that_loops_is_not_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip("onnx")
+    import builder.analysis.init.onnx as inspected
+
+    # given a loop whose condition stays true
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[batch,samples] x) => (float[batch,samples] y) {
+        on = Constant <value: tensor = bool {1}> ()
+        y = Loop <body = b (int64 i, bool go, float[batch,samples] v) => (bool go_on, float[batch,samples] w) {
+            go_on = Identity(go)
+            w = Identity(v) }> (, on, x) }"""
+    onnx.save(onnx.parser.parse_model(text), "net.onnx")
+    monkeypatch.setattr(inspected, "make_session", lambda _: pytest.fail("it runs"))
+    # when / then
+    assert main(["init", "net.onnx", "--output", "recipes/net.yaml"]) == 0
+    assert written("recipes/net.yaml")["input"]["x"]["shape"] == [1, 16]
+
+
 @pytest.mark.parametrize("file", ["epoch_3.pth.tar", "weights"])
 def test_a_checkpoint_of_any_name_is_told_by_its_content(
     file: str, here: Path, capsys: pytest.CaptureFixture[str]
