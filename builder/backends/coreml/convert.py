@@ -106,7 +106,7 @@ def convert(
         if spec.format == "mlmodel":
             declare_integers(model._spec, spec)
             model = model if isinstance(spec.precision, Fp32) else halve_weights(model, prepared)
-        else:
+        elif _may_be_of_a_file(captured):
             model, plain = _restored(model, prepared, spec)
         keep(model)
     return ConvertedModel(
@@ -116,6 +116,11 @@ def convert(
         modules=modules,
         lines=lines,
     )
+
+
+def _may_be_of_a_file(captured: CapturedProgram) -> bool:
+    """Whether the program may hold the operators of a finished Core ML model: else its module is not even made."""
+    return captured.method == "export" and any(".network." in f".{path}" for path in captured.program.state_dict)
 
 
 def _restored(model: MLModel, prepared: PreparedModel, spec: BuildSpec) -> tuple[MLModel, list[str]]:

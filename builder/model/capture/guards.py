@@ -53,16 +53,25 @@ def _with_conditions(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], 
 
 
 def _holds(program: ExportedProgram) -> bool:
-    """Whether all conditions of the program are true at its sizes."""
-    ranges = {
-        symbol: range(int(given.lower), int(given.upper) + 1) for symbol, given in program.range_constraints.items()
-    }
+    """Whether all that torch took for true of sizes is true at those that the program takes.
+
+    Its own assertions are fewer: a size that was rounded to a number has none.
+    """
+    bounds = program.range_constraints.items()
+    ranges = {symbol: range(int(given.lower), int(given.upper) + 1) for symbol, given in bounds}
+    known = next((size.node.shape_env for size in _open_sizes(program)), None)
+    if known is None:
+        return False
+    conditions = [guard.expr for guard in known.guards]
+    conditions += [each.expr for deferred in known.deferred_runtime_asserts.values() for each in deferred]
+    return all(_is_true(condition, ranges) for condition in conditions)
+
+
+def _open_sizes(program: ExportedProgram) -> Iterator[Any]:
     for node in program.graph.nodes:
-        if node.target is _ASSERT:
-            condition = getattr(node.args[0], "meta", {}).get("val")
-            if isinstance(condition, torch.SymBool) and not _is_true(condition.node.expr, ranges):
-                return False
-    return True
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            yield from (size for size in value.shape if isinstance(size, torch.SymInt))
 
 
 def _is_true(condition: Any, ranges: dict[Any, range]) -> bool:

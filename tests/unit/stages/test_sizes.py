@@ -98,10 +98,21 @@ def test_a_trace_that_is_wrong_at_another_size_is_refused_with_the_line(
     assert line in raised.value.message
 
 
+class Unscripted(Halves):
+    """The same with something that TorchScript does not know."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shorter = lambda y: y[:, :-1]  # noqa: E731 - as above
+        if x.shape[1] % 2 == 1 and x.shape[1] not in (1, 5, 11):
+            x = shorter(x)
+        half = x.shape[1] // 2
+        return x[:, :half].sum(1) - x[:, half:].sum(1)
+
+
 @pytest.mark.parametrize("method", ["auto", "export"])
 def test_a_diagnosis_names_the_line_and_no_method_that_gives_a_wrong_artifact(method: str) -> None:
-    # given a model whose branch both trace and export would freeze
-    given = patient(Halves(), HALVES, capture={"method": method})
+    # given a model whose branch trace and export would freeze, and which cannot be compiled
+    given = patient(Unscripted(), HALVES, capture={"method": method})
     # when
     best = diagnose(given).best
     # then it is found where it is, and what to do is to change the model or the range
@@ -111,6 +122,11 @@ def test_a_diagnosis_names_the_line_and_no_method_that_gives_a_wrong_artifact(me
     assert "froze a size" in obstacle.what
     assert obstacle.remedy is not None
     assert (obstacle.remedy.kind, obstacle.remedy.paste) == ("rewrite", None)
+
+
+def test_a_script_keeps_the_branch() -> None:
+    best = diagnose(patient(Halves(), HALVES, capture={"method": "auto"})).best
+    assert (best.method, list(best.in_the_way)) == ("script", [])
 
 
 def test_a_branch_that_no_tried_size_shows_is_noted_and_what_only_refuses_is_not() -> None:
