@@ -58,7 +58,17 @@ def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     return x
 
 
+def _over_all(overload: OpOverload) -> Callable[..., object]:
+    """An extremum over all axes, which coreai-torch takes where they are named."""
+
+    def extremum(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> object:
+        return NotImplemented if dim or not x.dim() else overload(x, list(range(x.dim())), keepdim)
+
+    return extremum
+
+
 OURS: dict[OpOverload, Callable[..., object]] = {
+    **{each: _over_all(each) for each in (ops.aten.amax.default, ops.aten.amin.default)},
     ops.aten.argmin.default: argmin,
     ops.aten.cumprod.default: cumprod,
     ops.aten.std.correction: std,

@@ -82,6 +82,7 @@ CASES = {
     "copysign": lambda x, p, v, i: torch.copysign(x.abs() + 1, -x),
     "bucketize": lambda x, p, v, i: torch.bucketize(x, torch.tensor([-1.2, 0.0, 1.0]), right=True),
     "view of one": lambda x, p, v, i: x[:1, :1].reshape(()),
+    "extrema of all": lambda x, p, v, i: x.amin() + x.amax(keepdim=True),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
 """By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""
