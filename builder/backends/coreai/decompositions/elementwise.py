@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, ops
@@ -55,6 +55,13 @@ def shifted_right(x: Tensor, bits: int) -> Tensor:
     return torch.div(x, 2**bits, rounding_mode="floor")
 
 
+def scalar_tensor(value: Any, *, dtype: torch.dtype | None = None, **_: object) -> Any:
+    """A tensor of one number, which coreai-torch rounds to half precision whatever its dtype; sizes it takes."""
+    if not isinstance(value, float):
+        return NotImplemented
+    return torch.full((), value, dtype=dtype)
+
+
 def _with_tensor(operator: Callable[..., Tensor]) -> Callable[[Tensor, float], Tensor]:
     """The operator on two tensors, for a tensor and a number."""
     return lambda x, other: operator(x, ops.aten.full_like(x, other))
@@ -71,5 +78,7 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     **dict.fromkeys((ops.aten.__lshift__.Scalar, ops.aten.bitwise_left_shift.Tensor_Scalar), shifted_left),
     **dict.fromkeys((ops.aten.__rshift__.Scalar, ops.aten.bitwise_right_shift.Tensor_Scalar), shifted_right),
     ops.aten.nan_to_num.default: nan_to_num,
+    ops.aten.scalar_tensor.default: scalar_tensor,
+    ops.prims.scalar_tensor.default: scalar_tensor,
     ops.aten.remainder.Scalar: _with_tensor(ops.aten.remainder.Tensor),
 }

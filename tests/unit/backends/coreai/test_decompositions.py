@@ -82,6 +82,8 @@ CASES = {
     "copysign": lambda x, p, v, i: torch.copysign(x.abs() + 1, -x),
     "bucketize": lambda x, p, v, i: torch.bucketize(x, torch.tensor([-1.2, 0.0, 1.0]), right=True),
     "view of one": lambda x, p, v, i: x[:1, :1].reshape(()),
+    "where with numbers": lambda x, p, v, i: torch.where(x > 0, 1.2345678, x) + x.masked_fill(x > 1, 0.7654321),
+    "threshold": lambda x, p, v, i: F.threshold(x, 0.1234567, 0.7654321) + torch.xlogy(x, 1.2345678),
     "extrema of all": lambda x, p, v, i: x.amin() + x.amax(keepdim=True),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
