@@ -63,8 +63,20 @@ def _scale(size: int, normalization: int) -> float:
     return (1.0, 1 / math.sqrt(size), 1 / size)[normalization]
 
 
+def addbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * x + alpha * sum(a @ b)` over the batch."""
+    return x * beta + (a @ b).sum(0) * alpha
+
+
+def addmv(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * x + alpha * a @ b` of a matrix and a vector."""
+    return x * beta + (a @ b) * alpha
+
+
 OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._cdist_forward.default: cdist,
+    ops.aten.addbmm.default: addbmm,
+    ops.aten.addmv.default: addmv,
     ops.aten._fft_r2c.default: fft_r2c,
     ops.aten._fft_c2r.default: fft_c2r,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, ops
@@ -67,8 +67,14 @@ def _over_all(overload: OpOverload) -> Callable[..., object]:
     return extremum
 
 
+def of_one(x: Tensor) -> Any:
+    """`all` and `any` of one number: coreai-torch reduces no axes of none, and ends its process."""
+    return NotImplemented if x.dim() else x.ne(0)
+
+
 OURS: dict[OpOverload, Callable[..., object]] = {
     **{each: _over_all(each) for each in (ops.aten.amax.default, ops.aten.amin.default)},
+    **dict.fromkeys((ops.aten.all.default, ops.aten.any.default), of_one),
     ops.aten.argmin.default: argmin,
     ops.aten.cumprod.default: cumprod,
     ops.aten.std.correction: std,

@@ -84,6 +84,9 @@ CASES = {
     "view of one": lambda x, p, v, i: x[:1, :1].reshape(()),
     "where with numbers": lambda x, p, v, i: torch.where(x > 0, 1.2345678, x) + x.masked_fill(x > 1, 0.7654321),
     "threshold": lambda x, p, v, i: F.threshold(x, 0.1234567, 0.7654321) + torch.xlogy(x, 1.2345678),
+    "all of one": lambda x, p, v, i: x[:1, :1].reshape(()).all().int() + (x[0, 2] > 1).any().int(),
+    "addbmm": lambda x, p, v, i: torch.addbmm(x[:, :3], p[:, :, :2, 0], p[:, 0, :2, :3], beta=0.5, alpha=2),
+    "addmv": lambda x, p, v, i: torch.addmv(x[:, 0], x, x[0], beta=0.5, alpha=2),
     "extrema of all": lambda x, p, v, i: x.amin() + x.amax(keepdim=True),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
