@@ -19,11 +19,11 @@ def numbers_of(measures: Measures) -> dict[str, float]:
 def worst_change(outputs: MeasuredOutputs) -> tuple[float | None, float | None]:
     """`max_abs` and `snr_db` of the worst output; None where no output that proves something has them.
 
-    A number that is none (an output with NaN) is the worst.
+    NaN is the worst.
     """
-    told = [numbers_of(measured) for measured in outputs.values() if "not_meaningful" not in measured]
-    largest = [float(measured["max_abs"]) for measured in told if "max_abs" in measured]
-    least = [float(measured["snr_db"]) for measured in told if "snr_db" in measured]
+    known = [numbers_of(measured) for measured in outputs.values() if "not_meaningful" not in measured]
+    largest = [float(measured["max_abs"]) for measured in known if "max_abs" in measured]
+    least = [float(measured["snr_db"]) for measured in known if "snr_db" in measured]
     return _worst(largest, max), _worst(least, min)
 
 

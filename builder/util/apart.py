@@ -123,8 +123,8 @@ def _forget_parent() -> None:
     """Run nothing here that the caller's process has registered for itself: objects, exit functions, handlers."""
     gc.freeze()
     atexit._clear()
-    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # not in typeshed
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # as above
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 

@@ -23,7 +23,7 @@ from builder.backends.coreai import engine
 from builder.backends.coreai.conversion import Declared, convert
 from builder.errors import BuilderError
 from tests.conformance.op_samples import DTYPES, Case, cases
-from tests.conformance.op_verdict import _first, _judged, _Together, summary
+from tests.conformance.op_verdict import Together, first_line, judged, summary
 
 _ROOT = Path(__file__).parents[2]
 _KEPT = _ROOT / "outputs" / "conformance" / "coreai_ops.jsonl"
@@ -51,7 +51,7 @@ def verdicts(made: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def _verdicts(made: Sequence[Case]) -> list[dict[str, Any]]:
-    module = _Together(made).eval()
+    module = Together(made).eval()
     inputs = tuple(x for case in made for x in case.inputs)
     types = {f"x{i}": str(x.dtype).removeprefix("torch.") for i, x in enumerate(inputs)}
     try:
@@ -59,7 +59,7 @@ def _verdicts(made: Sequence[Case]) -> list[dict[str, Any]]:
             warnings.simplefilter("ignore")
             program = torch.export.export(module, inputs).run_decompositions({})
     except Exception as error:
-        return [{"verdict": "refused", "why": f"export failed: {_first(error)}"}] * len(made)
+        return [{"verdict": "refused", "why": f"export failed: {first_line(error)}"}] * len(made)
     outputs = {f"y{i}": None for i in range(sum(case.outputs for case in made))}
     with tempfile.TemporaryDirectory() as folder:
         asset = Path(folder) / "m.aimodel"
@@ -68,8 +68,8 @@ def _verdicts(made: Sequence[Case]) -> list[dict[str, Any]]:
         except BuilderError as error:
             return [{"verdict": "refused", "why": str(error)[:200]}] * len(made)
         except Exception as error:
-            return [{"verdict": "breaks", "why": _first(error)}] * len(made)
-        return _judged(_Asset(asset), made, half=False)
+            return [{"verdict": "breaks", "why": first_line(error)}] * len(made)
+        return judged(_Asset(asset), made, half=False)
 
 
 def main() -> None:

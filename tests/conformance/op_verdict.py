@@ -46,7 +46,7 @@ def verdicts(cases: Sequence[Case], methods: Sequence[str]) -> Iterator[tuple[in
                 yield index, f"{method} {precision}", found
 
 
-class _Together(torch.nn.Module):
+class Together(torch.nn.Module):
     """Several cases: takes their inputs one after the other, gives their outputs."""
 
     def __init__(self, cases: Sequence[Case]) -> None:
@@ -64,13 +64,13 @@ class _Together(torch.nn.Module):
 
 def _verdicts(cases: Sequence[Case], method: str) -> dict[tuple[int, str], dict[str, Any]]:
     """The verdict on each case, by its place and precision, from one program that holds all of them."""
-    module = _Together(cases).eval()
+    module = Together(cases).eval()
     inputs = tuple(x for case in cases for x in case.inputs)
     every = [(index, precision) for precision in ("fp32", "fp16") for index in range(len(cases))]
     try:
         program = captured(module, inputs, method)
     except Exception as error:
-        return {key: {"verdict": "refused", "why": f"{method} failed: {_first(error)}"} for key in every}
+        return {key: {"verdict": "refused", "why": f"{method} failed: {first_line(error)}"} for key in every}
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for precision in ("fp32", "fp16"):
         half = precision == "fp16"
@@ -110,16 +110,16 @@ def _converted(
     except BuilderError as error:
         return [{"verdict": "refused", "why": str(error).removeprefix("cannot convert: ")[:200]}] * len(cases)
     except Exception as error:
-        return [{"verdict": "breaks", "why": _first(error)}] * len(cases)
+        return [{"verdict": "breaks", "why": first_line(error)}] * len(cases)
     found: dict[str, Any] = {"lowerings": sorted(used), "types": sorted(types)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"
         model.save(str(path))
         artifact = runtime.load(path)
-        return [found | verdict for verdict in _judged(artifact, cases, half=half)]
+        return [found | verdict for verdict in judged(artifact, cases, half=half)]
 
 
-def _judged(artifact: Any, cases: Sequence[Case], *, half: bool) -> list[dict[str, Any]]:
+def judged(artifact: Any, cases: Sequence[Case], *, half: bool) -> list[dict[str, Any]]:
     """The verdicts on all values; each case is right until one of its sets of values is not."""
     verdicts: list[dict[str, Any]] = [{"verdict": "right"} for _ in cases]
     for name in VALUES:
@@ -129,7 +129,7 @@ def _judged(artifact: Any, cases: Sequence[Case], *, half: bool) -> list[dict[st
         try:
             got = artifact.predict({f"x{i}": x.numpy() for i, x in enumerate(x for one in given for x in one)})
         except Exception as error:
-            breaks = {"verdict": "breaks", "values": name, "why": _first(error)}
+            breaks = {"verdict": "breaks", "values": name, "why": first_line(error)}
             return [breaks if v["verdict"] == "right" else v for v in verdicts]
         outputs = [np.asarray(got[f"y{i}"]) for i in range(len(got))]
         for index, (case, inputs) in enumerate(zip(cases, given, strict=True)):
@@ -139,7 +139,7 @@ def _judged(artifact: Any, cases: Sequence[Case], *, half: bool) -> list[dict[st
     return verdicts
 
 
-def _first(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
 

@@ -93,7 +93,7 @@ def _is_length(name: str, dtype: str, sizes: list[int]) -> bool:
 
 
 def _size_that_runs(model: ModelProto, given: Sequence[ValueInfoProto]) -> int:
-    """The first of `TRIED` at which the model runs, or the first of all: that of open dimensions which are no batches.
+    """The first of `TRIED` at which the model runs, or else the first: the size of open dimensions other than batches.
 
     A file that is large, has its weights elsewhere, loops (it may never end), or leaves nothing open is not run.
     """

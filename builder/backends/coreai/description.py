@@ -82,7 +82,7 @@ def _tensor(feature: Declared) -> TensorFeature:
 
 def _known(feature: TensorFeature, known: object) -> TensorFeature:
     """With what the metadata says, which anyone may have written."""
-    whole: TensorFeature = {**feature, **_mapping(known)}  # type: ignore[typeddict-item]
+    whole: TensorFeature = {**feature, **_mapping(known)}  # type: ignore[typeddict-item]  # any keys
     return whole
 
 

@@ -5,10 +5,10 @@ torch takes `None` among the sizes as that of the axis: `nn.AdaptiveAvgPool2d((1
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import SymInt, Tensor
@@ -20,13 +20,17 @@ Pool = Callable[..., Tensor | tuple[Tensor, Tensor]]
 @contextmanager
 def pools_of_whole_axes() -> Iterator[None]:
     """Within the block, adaptive pools whose sizes leave an axis are reductions of windows of the others."""
-    with ExitStack() as scoped:
-        for dimensions in (2, 3):  # of one axis there is nothing to leave
-            for name, reduce in (("avg", Tensor.mean), ("max", Tensor.amax)):
-                function = f"adaptive_{name}_pool{dimensions}d"
-                pool = _pool(getattr(functional, function), reduce, dimensions)
-                scoped.enter_context(patch.object(functional, function, pool))
+    reductions: dict[str, Callable[..., Tensor]] = {"avg": Tensor.mean, "max": Tensor.amax}
+    originals = {}
+    for dimensions, (name, reduce) in itertools.product((2, 3), reductions.items()):  # one axis cannot be left alone
+        function = f"adaptive_{name}_pool{dimensions}d"
+        originals[function] = getattr(functional, function)
+        setattr(functional, function, _pool(originals[function], reduce, dimensions))
+    try:
         yield
+    finally:
+        for function, original in originals.items():
+            setattr(functional, function, original)
 
 
 def _pool(original: Pool, reduce: Callable[..., Tensor], dimensions: int) -> Pool:

@@ -24,6 +24,10 @@ class Of(torch.nn.Module):
         return self.function(x)
 
 
+def halved_if_even(x: torch.Tensor) -> torch.Tensor:
+    return x.reshape(1, 2, -1, 4) if x.shape[1] % 2 == 0 else x
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -49,9 +53,15 @@ def test_conditions_that_hold_at_every_size_are_left_out(function: Callable[[tor
     [
         lambda x: x * 2 if x.shape[1] > 30 else x,
         lambda x: x[:, : int(x.shape[1] * 0.5)],
-        lambda x: x.reshape(1, 2, -1, 4) if x.shape[1] % 2 == 0 else x,
+        halved_if_even,
     ],
 )
 def test_a_condition_that_some_size_breaks_is_refused(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
     with pytest.raises(UserError, match="Constraints violated"):
         export_program(Of(function), (torch.randn(1, 20, 4),), OPEN)
+
+
+def test_a_remainder_is_found_in_a_range_of_which_not_all_is_tried() -> None:
+    wide = ({1: torch.export.Dim("length", min=10, max=8200)},)  # 4,096 evenly spread ones are all even
+    with pytest.raises(UserError, match="Constraints violated"):
+        export_program(Of(halved_if_even), (torch.randn(1, 20, 4),), wide)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Program, Var
 
 FIRST_GENERATION, BLOCKWISE_GENERATION = 16, 18
-"""The iOS releases that brought `constexpr` operators, and those of them that take shifts which are no integers."""
+"""The iOS releases that brought `constexpr` operators, and those of them whose zero points need not be integers."""
 _WIDTHS = (1, 2, 4, 6, 8)
 _EXACT = 1e-3
 """How far a zero point may be from an integer, in steps of the integers."""
@@ -34,12 +34,14 @@ def restore(program: Program, forms: Mapping[str, Form], generation: int) -> lis
     `generation` is that of the target, by iOS's number: before iOS 16 everything stays plain.
     """
     left = dict(forms)
+    rounded: dict[np.dtype[np.floating], dict[str, Form]] = {}
     for op in list(_constants(program)):
         dtype = op.outputs[0].val.dtype
+        if dtype not in rounded:
+            rounded[dtype] = {n: replace(f, dense=f.dense.astype(dtype).astype(np.float32)) for n, f in forms.items()}
         values = torch.from_numpy(op.outputs[0].val.astype(np.float32))
-        for name, form in forms.items():
-            rounded = replace(form, dense=form.dense.astype(dtype).astype(np.float32))
-            found = match_forms({name: values}, [rounded])
+        for name, form in rounded[dtype].items():
+            found = match_forms({name: values}, [form])
             if found and _replaced(op, found[name], generation):
                 left.pop(name, None)
                 break

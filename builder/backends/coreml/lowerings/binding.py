@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreml.lowerings.lowering import Constant, Lowering, Var
 
@@ -24,7 +24,7 @@ def run_lowering(lowering: Lowering, context: TranscriptionContext, node: Intern
 
     if node.kind == "zero_":  # of a slice, as Swin v2 has it: a trace would lose it, an exported program does not
         raise NotImplementedError("zero_ writes in place, which a trace loses where it writes into a part of a tensor")
-    results = lowering.lower(mb, **arguments(lowering.lower, context, node, skip=1))
+    results = _called(lowering.lower, mb, **arguments(lowering.lower, context, node, skip=1))
     if not isinstance(results, tuple):
         context.add(results, torch_name=node.name)
     elif len(node.outputs) > 1:  # a trace names each, also those that serve training alone and are not made
@@ -42,7 +42,17 @@ def applies_to(lowering: Lowering, context: TranscriptionContext, node: Internal
     given = arguments(lowering.lower, context, node, skip=1, only=asked)
     if "second_is_read" in asked:
         given["second_is_read"] = _second_is_read(context, node)
-    return lowering.applies(**{name: value for name, value in given.items() if name in asked})
+    return bool(_called(lowering.applies, **{name: value for name, value in given.items() if name in asked}))
+
+
+def _called(function: Callable[..., Any], *first: object, **given: Any) -> Any:
+    """The function of arguments by name; those of `*rest` are a tuple."""
+    parameters = _parameters(function)
+    rest = next((index for index, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
+    if rest is None:
+        return function(*first, **given)
+    before = [given.pop(p.name) for p in parameters[len(first) : rest] if p.name in given]
+    return function(*first, *before, *given.pop(parameters[rest].name, ()), **given)
 
 
 def _second_is_read(context: TranscriptionContext, node: InternalTorchIRNode) -> bool:
@@ -67,27 +77,30 @@ def arguments(
     *,
     skip: int = 0,
     only: Collection[str] | None = None,
-) -> dict[str, Var | Constant]:
+) -> dict[str, Any]:
     """The node's arguments by the names of the function's parameters; those that are left out have its defaults.
 
+    Arguments by place that no parameter before `*rest` takes are a tuple under that name.
     Keywords that the function does not take are refused, unless it takes any. With `only`, no others are looked up:
     a number of an exported program becomes a constant by that, and constants are counted in names.
     """
     from coremltools.converters.mil.frontend.torch.ops import _get_bindings
 
     parameters = _parameters(function)[skip:]
-    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-    takes_any = len(named) < len(parameters)
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    placed = [p for p in named if p.kind is not p.KEYWORD_ONLY]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
     known = {p.name for p in named}
     wanted = known if only is None else known & set(only)
     given: dict[str, Var] = {
         p.name: _get_bindings(context, [bound])[0]
-        for p, bound in zip(named, node.inputs, strict=False)
+        for p, bound in zip(placed, node.inputs, strict=False)
         if p.name in wanted
     }
     attributes = {**(getattr(node, "attr", None) or {})}
     given |= {name: attributes[name] for name in wanted & attributes.keys() - given.keys()}
-    if len(node.inputs) > len(named) and not takes_any:
+    if len(node.inputs) > len(placed) and not takes_any and rest is None:
         raise NotImplementedError(f"{node.kind} with {len(node.inputs)} arguments is not known")
     for keyword, bound in (node.kwinputs or {}).items():
         name = "x" if keyword == "self" else keyword
@@ -96,7 +109,10 @@ def arguments(
             given[name] = values[0] if values else None
         elif name not in known and not takes_any and keyword not in _IRRELEVANT:
             raise NotImplementedError(f"{node.kind} with {keyword} is not known")
-    return {p.name: _as_wanted(p, given[p.name]) for p in named if p.name in given}
+    found: dict[str, Any] = {p.name: _as_wanted(p, given[p.name]) for p in named if p.name in given}
+    if rest is not None and (only is None or rest in only):
+        found[rest] = tuple(constant(_get_bindings(context, [bound])[0]) for bound in node.inputs[len(placed) :])
+    return found
 
 
 _IRRELEVANT = {"device", "layout", "memory_format", "pin_memory", "non_blocking"}

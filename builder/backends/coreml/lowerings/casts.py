@@ -12,24 +12,17 @@ _NARROW = {0: (8, False), 1: (8, True), 2: (16, True), 27: (16, False)}
 """torch's numbers of dtypes: uint8, int8, int16 and uint16 with their bits and whether there is a sign."""
 _WIDE = {28: "uint32", 29: "uint64"}
 NO_COMPLEX_HALF = "Core ML has no complex numbers of half precision: use complex64"
-_LEFT_OUT = object()
 
 
 def cast(
     mb: Builder,
     x: Var,
-    a: Constant = _LEFT_OUT,
-    b: Constant = _LEFT_OUT,
-    c: Constant = _LEFT_OUT,
-    d: Constant = _LEFT_OUT,
-    e: Constant = _LEFT_OUT,
-    f: Constant = _LEFT_OUT,
-    g: Constant = _LEFT_OUT,
+    *given: Constant,
     dtype: Constant = None,
     **_: Unused,
 ) -> Var:
     """To complex numbers `x + 0i`, to narrow integers what their bits hold. Raises NotImplementedError for others."""
-    number = _dtype((a, b, c, d, e, f, g), dtype)
+    number = _dtype(given, dtype)
     if number in _WIDE:
         raise NotImplementedError(f"Core ML has no {_WIDE[number]}: its integers are int32")
     if number == _BFLOAT16:
@@ -58,22 +51,13 @@ def _dtype(given: Sequence[Constant], dtype: Constant) -> int | None:
 
     `to(dtype, …)` has 3, 4, 6 or 7 arguments, `to(device, dtype, …)` has 5.
     """
-    count = sum(each is not _LEFT_OUT for each in given)
+    count = len(given)
     asked = given[1] if count == 5 else given[0] if count in (1, 3, 4, 6, 7) else dtype
     return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
 
 
-def _is_beyond(
-    a: Constant = _LEFT_OUT,
-    b: Constant = _LEFT_OUT,
-    c: Constant = _LEFT_OUT,
-    d: Constant = _LEFT_OUT,
-    e: Constant = _LEFT_OUT,
-    f: Constant = _LEFT_OUT,
-    g: Constant = _LEFT_OUT,
-    dtype: Constant = None,
-) -> bool:
-    return _dtype((a, b, c, d, e, f, g), dtype) in (*_NARROW, *_WIDE, *_COMPLEX, _BFLOAT16)
+def _is_beyond(*given: Constant, dtype: Constant = None) -> bool:
+    return _dtype(given, dtype) in (*_NARROW, *_WIDE, *_COMPLEX, _BFLOAT16)
 
 
 CASTS = tuple(

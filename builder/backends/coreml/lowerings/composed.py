@@ -56,7 +56,7 @@ def running_extreme(better: str, mb: Builder, x: Var, dim: int) -> tuple[Var, Va
             parts.append(whole)
         (first, later, earlier), (first_place, later_place, earlier_place) = parts
         wins = getattr(mb, better)(x=earlier, y=later)
-        if is_float(x):  # what is no number stays, the last of several
+        if is_float(x):  # NaN stays, the last of several
             lost = mb.logical_and(x=mb.not_equal(x=earlier, y=earlier), y=mb.equal(x=later, y=later))
             wins = mb.logical_or(x=wins, y=lost)
         chosen, chosen_place = selected(mb, wins, earlier, later), selected(mb, wins, earlier_place, later_place)
@@ -73,14 +73,14 @@ def _extreme_of_pairs(better: str, mb: Builder, x: Var, axis: int) -> tuple[Var,
     limits = np.finfo(np.float32) if is_float(x) else np.iinfo(np.int32)
     worst = numpy_dtype(x)(-np.inf if is_float(x) and better == "greater" else np.inf if is_float(x)
                            else limits.min if better == "greater" else limits.max)  # fmt: skip
-    number = mb.equal(x=x, y=x) if is_float(x) else None
-    beside, so_far, each = pairs_so_far(mb, x if number is None else selected(mb, number, x, worst), axis)
-    known = selected(mb, so_far, beside, worst)
+    is_number = mb.equal(x=x, y=x) if is_float(x) else None
+    spread, so_far, each = pairs_so_far(mb, x if is_number is None else selected(mb, is_number, x, worst), axis)
+    known = selected(mb, so_far, spread, worst)
     reduced = mb.reduce_max if better == "greater" else mb.reduce_min
     value = reduced(x=known, axes=[axis + 1], keep_dims=True)
     found = mb.logical_and(x=mb.equal(x=known, y=value), y=so_far)
-    if number is not None:
-        lost = mb.logical_and(x=mb.logical_not(x=mb.expand_dims(x=number, axes=[axis])), y=so_far)
+    if is_number is not None:
+        lost = mb.logical_and(x=mb.logical_not(x=mb.expand_dims(x=is_number, axes=[axis])), y=so_far)
         any_lost = mb.reduce_max(x=mb.cast(x=lost, dtype="int32"), axes=[axis + 1], keep_dims=True)
         whole = mb.equal(x=any_lost, y=0)
         value = mb.select(cond=whole, a=value, b=numpy_dtype(x)(np.nan))
@@ -93,8 +93,8 @@ def open_cumprod(mb: Builder, x: Var, dim: int, dtype: int | None = None) -> Var
     """The products up to each element, along an axis whose size the app chooses."""
     del dtype
     axis = positive(dim, x.rank)
-    beside, so_far, _ = pairs_so_far(mb, x, axis)
-    return mb.reduce_prod(x=selected(mb, so_far, beside, numpy_dtype(x)(1)), axes=[axis + 1], keep_dims=False)
+    spread, so_far, _ = pairs_so_far(mb, x, axis)
+    return mb.reduce_prod(x=selected(mb, so_far, spread, numpy_dtype(x)(1)), axes=[axis + 1], keep_dims=False)
 
 
 def _is_open_along(x: Var, dim: int) -> bool:
@@ -135,7 +135,7 @@ def acosh(mb: Builder, x: Var) -> Var:
 _NEAR = 2.0**-4
 """Below it three terms of the series are exact, and the logarithm of 1 and a little is not."""
 _SQUARED = 200.0
-"""Half precision holds its square; beyond it 1 is nothing beside the square."""
+"""Half precision holds its square; beyond it 1 is nothing spread the square."""
 
 
 def is_infinite(sign: float, mb: Builder, x: Var) -> Var:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Unused, Var
 
-_LEFT_OUT = object()
 _HOW = 4
 """Arguments that say how torch keeps the result, behind the others in a trace: dtype, layout, device, pinned."""
 _NAMES = (
@@ -16,24 +14,11 @@ _NAMES = (
 )
 
 
-def computed(
-    name: str,
-    mb: Builder,
-    a: Any,
-    b: Any = _LEFT_OUT,
-    c: Any = _LEFT_OUT,
-    d: Any = _LEFT_OUT,
-    e: Any = _LEFT_OUT,
-    f: Any = _LEFT_OUT,
-    g: Any = _LEFT_OUT,
-    h: Any = _LEFT_OUT,
-    **_: Any,
-) -> Var:
+def computed(name: str, mb: Builder, *given: Constant, **_: Unused) -> Var:
     """What torch's operator gives, in the dtypes that Core ML has. Raises NotImplementedError for sizes of the app."""
     import numpy as np
     import torch
 
-    given = [each for each in (a, b, c, d, e, f, g, h) if each is not _LEFT_OUT]
     given = given[:-_HOW] if len(given) > _HOW else given
     if any(hasattr(each, "rank") for each in given):
         raise NotImplementedError(f"{name} of a size that only the app decides is not converted")

@@ -86,8 +86,8 @@ def logcumsumexp(mb: Builder, x: Var, dim: int) -> Var:
         return mb.identity(x=x)
     axis = positive(dim, x.rank)
     if is_open([x.shape[axis]]):
-        beside, so_far, _ = pairs_so_far(mb, x, axis)
-        return mb.reduce_log_sum_exp(x=selected(mb, so_far, beside, -math.inf), axes=[axis + 1], keep_dims=False)
+        spread, so_far, _ = pairs_so_far(mb, x, axis)
+        return mb.reduce_log_sum_exp(x=selected(mb, so_far, spread, -math.inf), axes=[axis + 1], keep_dims=False)
     length, reach = fixed_size(x, axis, "logcumsumexp"), 1
     while reach < length:
         first, rest = slice_axis(mb, x, axis, 0, reach), slice_axis(mb, x, axis, reach, None)

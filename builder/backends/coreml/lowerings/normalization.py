@@ -58,8 +58,8 @@ def native_group_norm(
     weight: Var | None,
     bias: Var | None,
     N: Unused,  # noqa: N803 - torch's own names
-    C: Unused,  # noqa: N803
-    HxW: Unused,  # noqa: N803
+    C: Unused,  # noqa: N803 - as above
+    HxW: Unused,  # noqa: N803 - as above
     group: int,
     eps: float,
 ) -> tuple[Var, ...]:
