@@ -11,12 +11,15 @@ from builder.reports.markup import Content, Markup, code, details, element, sect
 from builder.reports.plain import plain, scalar
 from builder.spec.inputs import ImageInput
 from builder.swift.describe import package_of_record
+from builder.swift.features import other_sizes
 from builder.swift.render import interface_source
 
 if TYPE_CHECKING:
     from builder.util.reading import JsonObject
 
 _LABELS_SHOWN = 10
+_SIZES = ("ranges", "size_ranges", "enumerated_shapes", "enumerated_sizes")
+"""What says which sizes a feature may have."""
 
 
 def interface(record: BuildRecord) -> Markup:
@@ -89,9 +92,10 @@ def feature_text(feature: JsonObject) -> str:
     else:
         known = ("shape", "dtype")
         message = f"{feature.get('dtype', '')} {' × '.join(str(d) for d in feature.get('shape', ()))}"
-    rest = {k: v for k, v in feature.items() if k not in ("name", "kind", *known)}
-    more = f" ({', '.join(f'{k} {scalar(v)}' for k, v in rest.items())})" if rest else ""
-    return message + more
+    rest = {k: v for k, v in feature.items() if k not in ("name", "kind", *_SIZES, *known)}
+    more = [f"{k} {scalar(v)}" for k, v in rest.items()]
+    more += filter(None, [other_sizes(feature)])
+    return message + (f" ({', '.join(more)})" if more else "")
 
 
 def _normalised(record: BuildRecord, feature: JsonObject) -> Iterator[Content]:

@@ -145,7 +145,7 @@ def _feature(given: JsonObject, id_: str) -> Feature:
         layout=str(given.get("color_layout", "RGB")),
         is_levels=_is_levels(given),
         is_open=_is_open(given, kind),
-        other_sizes=_other_sizes(given),
+        other_sizes=other_sizes(given),
         is_optional=bool(given.get("optional")),
         default=None if default is None else float(default),
     )
@@ -174,7 +174,8 @@ def _is_open(given: JsonObject, kind: Kind) -> bool:
     return unknown or "ranges" in given or "enumerated_shapes" in given
 
 
-def _other_sizes(given: JsonObject) -> str:
+def other_sizes(given: JsonObject) -> str:
+    """The sizes that a feature may have besides its default, in words; empty where it has none."""
     ranges = given.get("ranges", given.get("size_ranges", [])[::-1] or None)  # of pictures the width first
     if ranges is not None:
         shown = " × ".join(str(low) if low == high else f"{low} to {_end(high)}" for low, high in ranges)
