@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Var
-from builder.backends.coreml.lowerings.reduction import bucketize
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.reduction import bucketize, places_among
 from builder.backends.coreml.lowerings.sorting import sorted_stably
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, positive, promoted, slice_axis
 
@@ -107,10 +107,14 @@ def searchsorted(
     side: str | None = None,
     sorter: Var | None = None,
 ) -> Var:
-    """Where each element of x belongs in one sorted sequence."""
+    """Where each element of x belongs in one sorted sequence (B,), or in that of its row (…, B)."""
     if sorter is not None:
-        raise NotImplementedError("searchsorted with a sorter is not converted")
-    return bucketize(mb, x, sorted_sequence, out_int32, right or side == "right")
+        sorted_sequence = mb.gather_along_axis(x=sorted_sequence, indices=sorter, axis=sorted_sequence.rank - 1)
+    right = bool(right or side == "right")
+    if sorted_sequence.rank == 1:
+        return bucketize(mb, x, sorted_sequence, out_int32, right)
+    each, edges = promoted(mb.expand_dims(x=x, axes=[-1]), mb.expand_dims(x=sorted_sequence, axes=[-2]))
+    return places_among(mb, each, edges, right=right)
 
 
 def msort(mb: Builder, x: Var) -> Var:
@@ -128,10 +132,6 @@ def isin(mb: Builder, elements: Var, test_elements: Var, assume_unique: bool = F
     return mb.reshape(x=mb.logical_not(x=found) if invert else found, shape=shape)
 
 
-def _is_one_sequence(sorted_sequence: Var, x: Var) -> bool:
-    return bool(sorted_sequence.rank == 1 and x.rank != 1)
-
-
 ORDER = (
     Lowering(operator="kthvalue", lower=kthvalue),
     *(Lowering(operator=name, lower=median) for name in ("median", "median.dim")),
@@ -141,7 +141,6 @@ ORDER = (
     Lowering(
         operator="searchsorted",
         lower=searchsorted,
-        upstream_gap="one sequence for values of any shape",
-        applies=_is_one_sequence,
+        wrong=UpstreamBug(issue=None, summary="gives 0 for NaN, and lacks one sequence for values of any shape"),
     ),
 )
