@@ -1,0 +1,230 @@
+"""Decompositions of a program for Core AI, without tracing all of it anew where few of its operators have any.
+
+`ExportedProgram.run_decompositions` traces every operator again, which takes most of a conversion. A program that has
+been decomposed once is functional, and an operator without a decomposition stays what it is. So the others are put next
+to each other in a small program, each once that differs, and what becomes of them there takes their places.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.exported_program import ModuleCallEntry, ModuleCallSignature
+from torch.export.graph_signature import (
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputKind,
+    OutputSpec,
+    TensorArgument,
+)
+from torch.fx import Graph, GraphModule, Node
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+_PLACED = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn")
+"""What says where an operator comes from."""
+_COMPOSITE = "CompositeImplicitAutograd"
+_FUNCTIONAL = "ATEN"
+"""The dialect of programs that were decomposed, be it with an empty table."""
+
+
+def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedProgram:
+    """What `program.run_decompositions(table)` gives, up to names; may change `program` for it.
+
+    Programs with sizes that the app chooses, with branches or with operators that write are traced anew as a whole.
+    """
+    if not all(_stands_alone(node) for node in program.graph.nodes) or program.dialect != _FUNCTIONAL:
+        return program.run_decompositions(dict(table))
+    concerned = [node for node in program.graph.nodes if node.op == "call_function" and _is_concerned(node, table)]
+    if not concerned:
+        return program
+    kinds: dict[str, Node] = {}
+    for node in concerned:
+        kinds.setdefault(_kind(node), node)
+    parts = _parts(list(kinds.values()), table)
+    written = dict(zip(kinds, parts, strict=True))
+    if any(part is None for part in parts):
+        return program.run_decompositions(dict(table))
+    renamed: dict[str, str] = {}
+    for node in concerned:
+        part = written[_kind(node)]
+        assert part is not None, "looked at above"
+        renamed |= _replace(node, part)
+    for spec in program.graph_signature.output_specs:
+        if isinstance(spec.arg, TensorArgument) and spec.arg.name in renamed:
+            spec.arg = TensorArgument(name=renamed[spec.arg.name])
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program
+
+
+def _stands_alone(node: Node) -> bool:
+    """Whether an operator can be understood without what is around it."""
+    if node.op in ("placeholder", "output"):
+        return not _has_open_size(node)
+    if node.op != "call_function" or _has_open_size(node):
+        return False
+    if node.target is operator.getitem:
+        return True
+    return isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.is_mutable
+
+
+def _has_open_size(node: Node) -> bool:
+    values = tree_flatten(node.meta.get("val"))[0]
+    sizes = [size for each in values if isinstance(each, torch.Tensor) for size in each.shape]
+    return any(isinstance(each, torch.SymInt | torch.SymFloat | torch.SymBool) for each in (*values, *sizes))
+
+
+def _is_concerned(node: Node, table: Mapping[Any, Any]) -> bool:
+    """Whether torch looks for other operators to write this one with: by the table, or by itself."""
+    target = node.target
+    if target in table:
+        return True
+    return isinstance(target, torch._ops.OpOverload) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        target.name(), _COMPOSITE
+    )
+
+
+def _kind(node: Node) -> str:
+    """What an operator is, with the forms of its tensors: equal ones have the same decomposition."""
+    tensors = _tensors(node)
+
+    def form(given: Node) -> str:
+        value = given.meta["val"]
+        layout = (tuple(value.shape), value.stride(), value.storage_offset(), value.dtype, value.requires_grad)
+        return f"<{tensors.index(given)} {type(value).__name__} {layout}>"
+
+    return f"{node.target} {tree_map_only(Node, form, (node.args, dict(node.kwargs)))!r}"
+
+
+def _tensors(node: Node) -> list[Node]:
+    """The values that an operator reads, each once."""
+    return list(node.all_input_nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Of the small program, what became of one operator."""
+
+    given: tuple[Node, ...]
+    """What it reads, as placeholders."""
+    operators: tuple[Node, ...]
+    returned: tuple[Node | None, ...]
+    is_one: bool
+    """Whether the operator gives one tensor, and not several."""
+
+
+def _parts(nodes: Sequence[Node], table: Mapping[Any, Any]) -> list[_Part | None]:
+    """What becomes of each operator; None where that cannot take its place."""
+    graph = Graph()
+    taken = [[graph.placeholder(f"x{i}_{k}") for k in range(len(_tensors(node)))] for i, node in enumerate(nodes)]
+    returned: list[Node] = []
+    counts: list[int] = []
+    for node, placeholders in zip(nodes, taken, strict=True):
+        given = dict(zip(_tensors(node), placeholders, strict=True))
+        for original, placeholder in given.items():
+            placeholder.meta["val"] = original.meta["val"]
+        copied = graph.node_copy(node, given.__getitem__)
+        outputs = list(_outputs(graph, copied, node.meta["val"]))
+        returned += [output for output in outputs if output is not None]
+        counts.append(len(outputs))
+    graph.output(tuple(returned))
+    small = _program(graph, [each for group in taken for each in group], returned).run_decompositions(dict(table))
+    return list(_read(small, nodes, counts))
+
+
+def _outputs(graph: Graph, node: Node, value: Any) -> Iterator[Node | None]:
+    """The tensors that an operator gives; None for a place where it gives none."""
+    if isinstance(value, torch.Tensor):
+        yield node
+        return
+    for place, each in enumerate(value):
+        if each is None:
+            yield None
+            continue
+        got = graph.call_function(operator.getitem, (node, place))
+        got.meta = {**{key: node.meta[key] for key in _PLACED if key in node.meta}, "val": each}
+        yield got
+
+
+def _program(graph: Graph, given: Sequence[Node], returned: Sequence[Node]) -> ExportedProgram:
+    """A program of its own, without weights."""
+    trees = [tree_flatten(value)[1] for value in ((tuple(given), {}), tuple(returned))]
+    signature = ModuleCallSignature(inputs=[], outputs=[], in_spec=trees[0], out_spec=trees[1])
+    return ExportedProgram(
+        root=GraphModule({}, graph),
+        graph=graph,
+        graph_signature=ExportGraphSignature(
+            input_specs=[InputSpec(InputKind.USER_INPUT, TensorArgument(name=each.name), None) for each in given],
+            output_specs=[OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(name=each.name), None) for each in returned],
+        ),
+        state_dict={},
+        range_constraints={},
+        module_call_graph=[ModuleCallEntry(fqn="", signature=signature)],
+        example_inputs=(tuple(each.meta["val"] for each in given), {}),
+    )
+
+
+def _read(small: ExportedProgram, nodes: Sequence[Node], counts: Sequence[int]) -> Iterator[_Part | None]:
+    """Take the decomposed small program apart again."""
+    placeholders = iter([node for node in small.graph.nodes if node.op == "placeholder"])
+    (end,) = (node for node in small.graph.nodes if node.op == "output")
+    outputs = iter(end.args[0])
+    for node, count in zip(nodes, counts, strict=True):
+        given = tuple(next(placeholders) for _ in _tensors(node))
+        values = [node.meta["val"]] if isinstance(node.meta["val"], torch.Tensor) else list(node.meta["val"])
+        assert len(values) == count, "as it was put in"
+        returned = tuple(None if value is None else next(outputs) for value in values)
+        operators = _between(small.graph, returned)
+        own = {*given, *operators}
+        is_apart = all(each in own for made in operators for each in made.all_input_nodes)
+        is_computed = all(each is None or each in operators for each in returned)
+        plain = all(each.op == "call_function" for each in operators)
+        is_one = isinstance(node.meta["val"], torch.Tensor)
+        good = is_apart and is_computed and plain
+        yield _Part(given=given, operators=operators, returned=returned, is_one=is_one) if good else None
+
+
+def _between(graph: Graph, returned: Sequence[Node | None]) -> tuple[Node, ...]:
+    """The operators that compute what is returned, in their order."""
+    found: set[Node] = set()
+    todo = [each for each in returned if isinstance(each, Node)]
+    while todo:
+        node = todo.pop()
+        if node not in found and node.op != "placeholder":
+            found.add(node)
+            todo += node.all_input_nodes
+    return tuple(node for node in graph.nodes if node in found)
+
+
+def _replace(node: Node, part: _Part) -> dict[str, str]:
+    """Let the operators of a part take the place of one; returns new names of values by their old ones."""
+    graph = node.graph
+    made: dict[Node, Node] = dict(zip(part.given, _tensors(node), strict=True))
+    with graph.inserting_before(node):
+        for each in part.operators:
+            new = graph.node_copy(each, made.__getitem__)
+            new.meta = {key: node.meta[key] for key in _PLACED if key in node.meta} | {"val": each.meta["val"]}
+            made[each] = new
+    if part.is_one:
+        (output,) = part.returned
+        return _instead(node, made[output]) if output is not None else {}
+    renamed: dict[str, str] = {}
+    for user in list(node.users):
+        assert user.target is operator.getitem, "of several values one is taken"
+        output = part.returned[user.args[1]]
+        assert output is not None, "what is taken is there"
+        renamed |= _instead(user, made[output])
+    graph.erase_node(node)
+    return renamed
+
+
+def _instead(old: Node, new: Node) -> dict[str, str]:
+    old.replace_all_uses_with(new)
+    old.graph.erase_node(old)
+    return {old.name: new.name}
