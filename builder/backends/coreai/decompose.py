@@ -43,18 +43,14 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
     concerned = [node for node in program.graph.nodes if node.op == "call_function" and _is_concerned(node, table)]
     if not concerned:
         return program
-    kinds: dict[str, Node] = {}
-    for node in concerned:
-        kinds.setdefault(_kind(node), node)
-    parts = _parts(list(kinds.values()), table)
-    written = dict(zip(kinds, parts, strict=True))
-    if any(part is None for part in parts):
+    kinds = {node: _kind(node) for node in concerned}
+    first = {kind: node for node, kind in reversed(kinds.items())}
+    parts = dict(zip(first, _parts(list(first.values()), table), strict=True))
+    if not all(_takes_the_place(part, first[kind]) for kind, part in parts.items()):
         return program.run_decompositions(dict(table))
     renamed: dict[str, str] = {}
-    for node in concerned:
-        part = written[_kind(node)]
-        assert part is not None, "looked at above"
-        renamed |= _replace(node, part)
+    for node, kind in kinds.items():
+        renamed |= _replace(node, parts[kind])
     for spec in program.graph_signature.output_specs:
         if isinstance(spec.arg, TensorArgument) and spec.arg.name in renamed:
             spec.arg = TensorArgument(name=renamed[spec.arg.name])
@@ -64,20 +60,23 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
 
 
 def _stands_alone(node: Node) -> bool:
-    """Whether an operator can be understood without what is around it."""
+    """Whether an operator can be understood without what is around it: it computes tensors of fixed sizes."""
     if node.op in ("placeholder", "output"):
-        return not _has_open_size(node)
-    if node.op != "call_function" or _has_open_size(node):
+        return _is_fixed(node)
+    if node.op != "call_function" or not _is_fixed(node):
         return False
     if node.target is operator.getitem:
         return True
     return isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.is_mutable
 
 
-def _has_open_size(node: Node) -> bool:
+def _is_fixed(node: Node) -> bool:
+    """Whether all that is given is a tensor, or none, and its sizes are numbers; the end of a program gives nothing."""
     values = tree_flatten(node.meta.get("val"))[0]
-    sizes = [size for each in values if isinstance(each, torch.Tensor) for size in each.shape]
-    return any(isinstance(each, torch.SymInt | torch.SymFloat | torch.SymBool) for each in (*values, *sizes))
+    return all(
+        each is None or (isinstance(each, torch.Tensor) and all(isinstance(size, int) for size in each.shape))
+        for each in values
+    )
 
 
 def _is_concerned(node: Node, table: Mapping[Any, Any]) -> bool:
@@ -96,10 +95,13 @@ def _kind(node: Node) -> str:
 
     def form(given: Node) -> str:
         value = given.meta["val"]
-        layout = (tuple(value.shape), value.stride(), value.storage_offset(), value.dtype, value.requires_grad)
-        return f"<{tensors.index(given)} {type(value).__name__} {layout}>"
+        return f"<{tensors.index(given)} {type(value).__name__} {_layout(value)} {value.requires_grad}>"
 
     return f"{node.target} {tree_map_only(Node, form, (node.args, dict(node.kwargs)))!r}"
+
+
+def _layout(value: torch.Tensor) -> tuple[object, ...]:
+    return tuple(value.shape), value.stride(), value.dtype
 
 
 def _tensors(node: Node) -> list[Node]:
@@ -119,37 +121,53 @@ class _Part:
     """Whether the operator gives one tensor, and not several."""
 
 
-def _parts(nodes: Sequence[Node], table: Mapping[Any, Any]) -> list[_Part | None]:
-    """What becomes of each operator; None where that cannot take its place."""
+def _takes_the_place(part: _Part, node: Node) -> bool:
+    """Whether a part computes all that the operator gives, of nothing but what that reads, and lays it out alike.
+
+    Decompositions of the operators behind it look at strides.
+    """
+    own = {*part.given, *part.operators}
+    if any(made.op != "call_function" or not own.issuperset(made.all_input_nodes) for made in part.operators):
+        return False
+    pairs = zip(part.returned, _values(node), strict=True)
+    found = [(returned, value) for returned, value in pairs if returned is not None]
+    return all(
+        returned in part.operators and _layout(returned.meta["val"]) == _layout(value) for returned, value in found
+    )
+
+
+def _values(node: Node) -> list[Any]:
+    """The tensors that an operator gives, and None for a place where it gives none."""
+    value = node.meta["val"]
+    return [value] if isinstance(value, torch.Tensor) else list(value)
+
+
+def _parts(nodes: Sequence[Node], table: Mapping[Any, Any]) -> list[_Part]:
+    """What becomes of each operator."""
     graph = Graph()
     taken = [[graph.placeholder(f"x{i}_{k}") for k in range(len(_tensors(node)))] for i, node in enumerate(nodes)]
     returned: list[Node] = []
-    counts: list[int] = []
     for node, placeholders in zip(nodes, taken, strict=True):
         given = dict(zip(_tensors(node), placeholders, strict=True))
         for original, placeholder in given.items():
             placeholder.meta["val"] = original.meta["val"]
         copied = graph.node_copy(node, given.__getitem__)
-        outputs = list(_outputs(graph, copied, node.meta["val"]))
-        returned += [output for output in outputs if output is not None]
-        counts.append(len(outputs))
+        returned += _outputs(graph, copied, node)
     graph.output(tuple(returned))
     small = _program(graph, [each for group in taken for each in group], returned).run_decompositions(dict(table))
-    return list(_read(small, nodes, counts))
+    return list(_read(small, nodes))
 
 
-def _outputs(graph: Graph, node: Node, value: Any) -> Iterator[Node | None]:
-    """The tensors that an operator gives; None for a place where it gives none."""
-    if isinstance(value, torch.Tensor):
+def _outputs(graph: Graph, node: Node, original: Node) -> Iterator[Node]:
+    """The tensors that a copy of an operator gives."""
+    if isinstance(original.meta["val"], torch.Tensor):
         yield node
         return
-    for place, each in enumerate(value):
-        if each is None:
-            yield None
-            continue
-        got = graph.call_function(operator.getitem, (node, place))
-        got.meta = {**{key: node.meta[key] for key in _PLACED if key in node.meta}, "val": each}
-        yield got
+    for place, value in enumerate(_values(original)):
+        if value is not None:
+            got = graph.call_function(operator.getitem, (node, place))
+            got.meta = {**{key: node.meta[key] for key in _PLACED if key in node.meta}, "val": value}
+            yield got
 
 
 def _program(graph: Graph, given: Sequence[Node], returned: Sequence[Node]) -> ExportedProgram:
@@ -161,7 +179,9 @@ def _program(graph: Graph, given: Sequence[Node], returned: Sequence[Node]) -> E
         graph=graph,
         graph_signature=ExportGraphSignature(
             input_specs=[InputSpec(InputKind.USER_INPUT, TensorArgument(name=each.name), None) for each in given],
-            output_specs=[OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(name=each.name), None) for each in returned],
+            output_specs=[
+                OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(name=each.name), None) for each in returned
+            ],
         ),
         state_dict={},
         range_constraints={},
@@ -170,24 +190,16 @@ def _program(graph: Graph, given: Sequence[Node], returned: Sequence[Node]) -> E
     )
 
 
-def _read(small: ExportedProgram, nodes: Sequence[Node], counts: Sequence[int]) -> Iterator[_Part | None]:
+def _read(small: ExportedProgram, nodes: Sequence[Node]) -> Iterator[_Part]:
     """Take the decomposed small program apart again."""
     placeholders = iter([node for node in small.graph.nodes if node.op == "placeholder"])
     (end,) = (node for node in small.graph.nodes if node.op == "output")
     outputs = iter(end.args[0])
-    for node, count in zip(nodes, counts, strict=True):
+    for node in nodes:
         given = tuple(next(placeholders) for _ in _tensors(node))
-        values = [node.meta["val"]] if isinstance(node.meta["val"], torch.Tensor) else list(node.meta["val"])
-        assert len(values) == count, "as it was put in"
-        returned = tuple(None if value is None else next(outputs) for value in values)
-        operators = _between(small.graph, returned)
-        own = {*given, *operators}
-        is_apart = all(each in own for made in operators for each in made.all_input_nodes)
-        is_computed = all(each is None or each in operators for each in returned)
-        plain = all(each.op == "call_function" for each in operators)
+        returned = tuple(None if value is None else next(outputs) for value in _values(node))
         is_one = isinstance(node.meta["val"], torch.Tensor)
-        good = is_apart and is_computed and plain
-        yield _Part(given=given, operators=operators, returned=returned, is_one=is_one) if good else None
+        yield _Part(given=given, operators=_between(small.graph, returned), returned=returned, is_one=is_one)
 
 
 def _between(graph: Graph, returned: Sequence[Node | None]) -> tuple[Node, ...]:
