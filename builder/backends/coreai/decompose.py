@@ -39,7 +39,7 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
     Programs with sizes that the app chooses, with branches or with operators that write are traced anew as a whole.
     """
     if not all(_stands_alone(node) for node in program.graph.nodes) or program.dialect != _FUNCTIONAL:
-        return program.run_decompositions(dict(table))
+        return _decomposed(program, table)
     concerned = [node for node in program.graph.nodes if node.op == "call_function" and _is_concerned(node, table)]
     if not concerned:
         return program
@@ -47,7 +47,7 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
     first = {kind: node for node, kind in reversed(kinds.items())}
     parts = dict(zip(first, _parts(list(first.values()), table), strict=True))
     if not all(_takes_the_place(part, first[kind]) for kind, part in parts.items()):
-        return program.run_decompositions(dict(table))
+        return _decomposed(program, table)
     renamed: dict[str, str] = {}
     for node, kind in kinds.items():
         renamed |= _replace(node, parts[kind])
@@ -57,6 +57,11 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
     return program
+
+
+def _decomposed(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedProgram:
+    found: ExportedProgram = program.run_decompositions(dict(table))
+    return found
 
 
 def _stands_alone(node: Node) -> bool:
@@ -81,12 +86,11 @@ def _is_fixed(node: Node) -> bool:
 
 def _is_concerned(node: Node, table: Mapping[Any, Any]) -> bool:
     """Whether torch looks for other operators to write this one with: by the table, or by itself."""
-    target = node.target
+    target: Any = node.target
     if target in table:
         return True
-    return isinstance(target, torch._ops.OpOverload) and torch._C._dispatch_has_kernel_for_dispatch_key(
-        target.name(), _COMPOSITE
-    )
+    is_operator = isinstance(target, torch._ops.OpOverload)
+    return is_operator and torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), _COMPOSITE)
 
 
 def _kind(node: Node) -> str:
@@ -154,8 +158,8 @@ def _parts(nodes: Sequence[Node], table: Mapping[Any, Any]) -> list[_Part]:
         copied = graph.node_copy(node, given.__getitem__)
         returned += _outputs(graph, copied, node)
     graph.output(tuple(returned))
-    small = _program(graph, [each for group in taken for each in group], returned).run_decompositions(dict(table))
-    return list(_read(small, nodes))
+    small = _program(graph, [each for group in taken for each in group], returned)
+    return list(_read(_decomposed(small, table), nodes))
 
 
 def _outputs(graph: Graph, node: Node, original: Node) -> Iterator[Node]:
@@ -172,8 +176,8 @@ def _outputs(graph: Graph, node: Node, original: Node) -> Iterator[Node]:
 
 def _program(graph: Graph, given: Sequence[Node], returned: Sequence[Node]) -> ExportedProgram:
     """A program of its own, without weights."""
-    trees = [tree_flatten(value)[1] for value in ((tuple(given), {}), tuple(returned))]
-    signature = ModuleCallSignature(inputs=[], outputs=[], in_spec=trees[0], out_spec=trees[1])
+    in_spec, out_spec = tree_flatten((tuple(given), {}))[1], tree_flatten(tuple(returned))[1]
+    signature = ModuleCallSignature(inputs=[], outputs=[], in_spec=in_spec, out_spec=out_spec)
     return ExportedProgram(
         root=GraphModule({}, graph),
         graph=graph,
@@ -229,7 +233,8 @@ def _replace(node: Node, part: _Part) -> dict[str, str]:
     renamed: dict[str, str] = {}
     for user in list(node.users):
         assert user.target is operator.getitem, "of several values one is taken"
-        output = part.returned[user.args[1]]
+        place: Any = user.args[1]
+        output = part.returned[place]
         assert output is not None, "what is taken is there"
         renamed |= _instead(user, made[output])
     graph.erase_node(node)
