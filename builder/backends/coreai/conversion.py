@@ -92,6 +92,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     """What `convert` does, in the child: on an archive that `torch.export.save` wrote, or on what it has inherited."""
     import torch
 
+    from builder.backends.coreai.decompose import decompose
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
@@ -114,7 +115,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
         places = open_sizes(program)
-        written = program.run_decompositions(decompositions())
+        written = decompose(program, decompositions())
         check_rewritten(program, places, written, list(declared.inputs))
         program = written
         edit = Edit(program)
