@@ -92,6 +92,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     """What `convert` does, in the child: on an archive that `torch.export.save` wrote, or on what it has inherited."""
     import torch
 
+    from builder.backends.coreai.decompose import decompose
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
@@ -102,6 +103,8 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.rounding import guard_rounding
     from builder.backends.coreai.passes.sizes import exact_sizes
+    from builder.model.capture.conditions import open_sizes
+    from builder.model.capture.rewritten import check_rewritten
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
@@ -112,7 +115,10 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
-        program = program.run_decompositions(decompositions())
+        places = open_sizes(program)
+        written = decompose(program, decompositions())
+        check_rewritten(program, places, written, list(declared.inputs))
+        program = written
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
