@@ -81,7 +81,7 @@ _ROWS = (
         target=f"{_MIL}.frontend.torch.ops:_construct_constant",
         purpose="correctness",
         reason="writes infinite numbers of traces as 3.4e38",
-        source="",
+        source="065fbce8ab0d",
     ),
     Patch(
         target=f"{_MIL}.frontend.torch.ops:convert_single_node",
