@@ -162,7 +162,8 @@ class AllFlexible(torch.nn.Module):
 def test_sizes_that_the_app_chooses(tmp_path: Path) -> None:
     # given
     x = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0))
-    program = export(AllFlexible(), (x,), dynamic_shapes=(({1: torch.export.Dim("length", min=4, max=20)},),))
+    shapes = (({1: torch.export.Dim("length", min=4, max=20)},),)
+    program = export(AllFlexible(), (x,), dynamic_shapes=shapes)
     # when
     convert(program, tmp_path / "m.aimodel", plain({"x": x}, len(FLEXIBLE)), None)
     given = [torch.randn(1, size, 4, generator=torch.Generator().manual_seed(size)) for size in (4, 7, 13, 20)]
