@@ -22,6 +22,7 @@ from builder.checks.limits import CAPTURE
 from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
+from builder.model.capture.composites import decompose
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import check_sizes
 from builder.model.capture.guards import export_program
@@ -64,7 +65,7 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it."""
     with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
         shapes = _dynamic_shapes(prepared)
-        program = export_program(prepared.module, inputs, shapes).run_decompositions({})
+        program = decompose(export_program(prepared.module, inputs, shapes), {})
         return wrap_exported(_with_strides(_without_copied_inputs(_without_changed_inputs(program))))
 
 

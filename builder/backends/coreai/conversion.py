@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from builder.backends.coreai.child import call, inherit, inherited
 from builder.backends.coreai.modules import LEAST
 from builder.errors import ConfigurationError, ConversionError
+from builder.model.capture.composites import decompose
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
-        program = program.run_decompositions(decompositions())
+        program = decompose(program, decompositions())
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
