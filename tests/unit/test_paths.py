@@ -50,6 +50,14 @@ def _publish(outputs: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("exchange", [True, False])
+def test_holding_a_variant_leaves_nothing_behind(tmp_path: Path) -> None:
+    final = paths.variant_folder(tmp_path, "some/tiny", "default")
+    final.mkdir(parents=True)
+    with paths.held(tmp_path, "some/tiny", "default"):
+        assert paths.lock_of(tmp_path, "some/tiny", "default").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["some"]
+
+
 def test_publishing_replaces_and_leaves_nothing_else(
     tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
