@@ -92,6 +92,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     """What `convert` does, in the child: on an archive that `torch.export.save` wrote, or on what it has inherited."""
     import torch
 
+    from builder.backends.coreai.decompose import decompose
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
@@ -111,7 +112,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
-        program = program.run_decompositions(decompositions())
+        program = decompose(program, decompositions())
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
