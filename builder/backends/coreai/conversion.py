@@ -102,6 +102,8 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.sizes import exact_sizes
+    from builder.model.capture.conditions import open_sizes
+    from builder.model.capture.rewritten import check_rewritten
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
@@ -112,7 +114,10 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
-        program = decompose(program, decompositions())
+        places = open_sizes(program)
+        written = decompose(program, decompositions())
+        check_rewritten(program, places, written, list(declared.inputs))
+        program = written
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
