@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from builder.backends.coreai.child import call, inherit, inherited
 from builder.backends.coreai.modules import LEAST
 from builder.errors import ConfigurationError, ConversionError
-from builder.model.capture.composites import decompose
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ class Halves:
 
     fp32_op_types: tuple[str, ...] = ()
     fp32_modules: tuple[str, ...] = ()
+    fp32_names: tuple[str, ...] = ()
+    """Names of operators in the exported program: as `Converted.origins` has them."""
     fp32_op_types_if_present: tuple[str, ...] = ()
     fp32_modules_if_present: tuple[str, ...] = ()
     """Paths of modules, not patterns."""
@@ -62,6 +63,9 @@ class Converted:
     folded: int
     """Batch norms."""
     exact_casts: int
+    origins: tuple[tuple[str, str], ...] = ()
+    """For each operator of the asset in its order, the name of the one of torch that it was written for, and the path
+    of its module; empty texts where that is not known. Only where `fp32_names` are given: it takes a conversion."""
 
 
 def convert(program: ExportedProgram, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
@@ -93,6 +97,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     """What `convert` does, in the child: on an archive that `torch.export.save` wrote, or on what it has inherited."""
     import torch
 
+    from builder.backends.coreai.decompose import decompose
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
@@ -102,6 +107,8 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.sizes import exact_sizes
+    from builder.model.capture.conditions import open_sizes
+    from builder.model.capture.rewritten import check_rewritten
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
@@ -112,7 +119,10 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
-        program = decompose(program, decompositions())
+        places = open_sizes(program)
+        written = decompose(program, decompositions())
+        check_rewritten(program, places, written, list(declared.inputs))
+        program = written
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
@@ -123,6 +133,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         casts = exact_casts(edit)
     refuse_unknown(program)
     _save(program, edit.constants(), declared, Path(destination))
+    origins = _origins(program, declared) if halves is not None and halves.fp32_names else ()
     from builder.backends.coreai.describe import operators
 
     return Converted(
@@ -130,6 +141,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         decomposed={name: before.count(name) for name in sorted(ours & set(before))},
         folded=folded,
         exact_casts=casts,
+        origins=origins,
     )
 
 
@@ -155,6 +167,7 @@ class Selector:
         self._nothing = halves is None
         self._halves = halves or Halves()
         self._types: set[str] = set()
+        self._names: set[str] = set()
         self._modules: set[str] = set()
 
     def __call__(self, node: Node) -> bool:
@@ -163,11 +176,13 @@ class Selector:
 
         types, paths = operator_names(node), {path.removeprefix("model.") for path in modules_of(node)}
         self._types |= types
+        self._names.add(node.name)
         self._modules |= paths
         kept = (
             bool(types & set(self._halves.fp32_op_types_if_present))
             or _any(types, self._halves.fp32_op_types)
             or _any(paths, self._halves.fp32_modules)
+            or _any({node.name}, self._halves.fp32_names)
             or not paths.isdisjoint(self._halves.fp32_modules_if_present)
         )
         own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
@@ -178,6 +193,7 @@ class Selector:
         for setting, patterns, known, what in (
             ("fp32_op_types", self._halves.fp32_op_types, self._types, "operator type"),
             ("fp32_modules", self._halves.fp32_modules, self._modules, "module"),
+            ("fp32_names", self._halves.fp32_names, self._names, "operator"),
         ):
             for pattern in patterns:
                 if not _any(known, (pattern,)):
@@ -301,6 +317,14 @@ def _save(
     program: ExportedProgram, constants: Mapping[str, torch.Tensor], declared: Declared, destination: Path
 ) -> None:
     """Convert, give large constants the names of the weights that they hold, and write the asset."""
+    converted = _converted_program(program, declared)
+    name_weights(converted, constants)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    converted.save_asset(destination)
+
+
+def _converted_program(program: ExportedProgram, declared: Declared, *, says_origins: bool = False) -> Program:
+    """What coreai-torch makes of a program; `says_origins` in a mode of its own, whose assets name files of here."""
     from coreai_torch import TorchConverter
 
     signature = program.graph_signature
@@ -311,17 +335,34 @@ def _save(
         for node in program.graph.nodes
         if node.op == "placeholder" and inputs_to_buffers.get(node.name) in mutated
     ]
-    converter = TorchConverter(mode=TorchConverter.Mode.RELEASE).add_exported_program(
+    mode = TorchConverter.Mode.DEBUG if says_origins else TorchConverter.Mode.RELEASE
+    converter = TorchConverter(mode=mode).add_exported_program(
         program,
         input_names=list(declared.inputs),
         output_names=list(declared.outputs),
         state_names=states,
         entrypoint_name="main",
     )
-    converted = converter.to_coreai()
-    name_weights(converted, constants)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    converted.save_asset(destination)
+    return converter.to_coreai()
+
+
+def _origins(program: ExportedProgram, declared: Declared) -> tuple[tuple[str, str], ...]:
+    """Of each operator as it is written (`Converted.origins`)."""
+    from builder.backends.coreai import adapter
+
+    modules = {node.name: _innermost(node) for node in program.graph.nodes}
+    converted = _converted_program(program, declared, says_origins=True)
+    with adapter.module_of(converted).context:
+        names = adapter.written_for(adapter.main_graph(converted))
+    return tuple((name, modules.get(name, "")) for name in names)
+
+
+def _innermost(node: Node) -> str:
+    """The path of the innermost module around an operator."""
+    from builder.backends.coreai.passes.edit import modules_of
+
+    paths = [path.removeprefix("model.") for path in modules_of(node) if path != "model"]
+    return paths[-1] if paths else ""
 
 
 def name_weights(program: Program, constants: Mapping[str, torch.Tensor]) -> None:

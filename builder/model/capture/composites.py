@@ -23,7 +23,7 @@ _LOCK = threading.RLock()
 """What is replaced belongs to the process."""
 
 
-def decompose(program: ExportedProgram, table: Mapping[OpOverload, Callable[..., object]]) -> ExportedProgram:
+def run_decompositions(program: ExportedProgram, table: Mapping[OpOverload, Callable[..., object]]) -> ExportedProgram:
     """`program.run_decompositions(table)`; with an empty table, into the operators that coremltools takes."""
     with _prepared_once():
         decomposed: ExportedProgram = program.run_decompositions(dict(table))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._ops import OperatorBase
 from torch.export import ExportedProgram
 
-from builder.model.capture.composites import decompose
+from builder.model.capture.composites import run_decompositions
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own use of what it deprecates
 
@@ -36,7 +36,7 @@ def test_graphs_are_what_torch_makes(table: dict[Any, Any]) -> None:
     # given what torch itself makes of a program
     expected = exported().run_decompositions(dict(table))
     # then the same comes of it here
-    assert str(decompose(exported(), table).graph) == str(expected.graph)
+    assert str(run_decompositions(exported(), table).graph) == str(expected.graph)
 
 
 def test_operators_are_looked_up_once_and_torch_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,11 +54,11 @@ def test_operators_are_looked_up_once_and_torch_stays_as_it_was(monkeypatch: pyt
         raise ZeroDivisionError
 
     before = OperatorBase.py_impl
-    decompose(exported(), {})
+    run_decompositions(exported(), {})
     # then it looks once, and nothing stays replaced
     assert len(looked) == 1 < often
     with pytest.raises(ZeroDivisionError):
-        decompose(exported(), {torch.ops.aten.silu.default: failing})
+        run_decompositions(exported(), {torch.ops.aten.silu.default: failing})
     assert seen
     assert seen[0] is not before
     assert OperatorBase.py_impl is before
