@@ -111,7 +111,7 @@ def _is_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def plain_values(module: torch.nn.Module) -> dict[str, object]:
-    """Numbers, words and copies of tensors in attributes that are not torch's own, alone or in lists and dictionaries."""
+    """Numbers, words and copies of tensors in attributes other than torch's own, alone or in lists or dictionaries."""
     found: dict[str, object] = {}
     for path, inner in module.named_modules():
         for name, value in vars(inner).items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
 from torch import nn
@@ -66,6 +68,13 @@ class NotExported(Large):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x.data_ptr()
         return super().forward(x)
+
+
+class Fraction(nn.Module):
+    """A size of a float, which torch.export makes a number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, int(x.shape[1] * 0.3) :]
 
 
 class Multiples(nn.Module):
@@ -135,6 +144,16 @@ def test_a_diagnosis_names_the_line_and_no_method_that_gives_a_wrong_artifact(me
 def test_a_script_keeps_the_branch() -> None:
     best = diagnose(patient(Halves(), HALVES, capture={"method": "auto"})).best
     assert (best.method, list(best.in_the_way)) == ("script", [])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("coreai_torch") is None, reason="Core AI is not installed")
+def test_a_method_is_no_remedy_where_core_ai_does_not_take_what_it_captures() -> None:
+    shape = [1, {"min": 3, "max": 12, "default": 8}]
+    best = diagnose(patient(Fraction(), shape, format="aimodel", target={"name": "ios27"})).best
+    (obstacle,) = best.in_the_way
+    assert "math.trunc(0.3*" in obstacle.what
+    assert obstacle.remedy is not None
+    assert obstacle.remedy.kind == "rewrite"
 
 
 def test_a_branch_goes_another_way_at_a_size_that_export_knows() -> None:
