@@ -70,22 +70,23 @@ def refuse_other_answers(
 ) -> None:
     """Raise ConversionError where a model has another answer for the same inputs, called once more.
 
-    It draws at random, or carries something on that is not a buffer, which no program does. `answer` runs it on sample
-    0 or -1; `first` is its first answer to sample 0, and `before` the `plain_values` that it had then. What it only
-    notes, such as weights of attention to look at, changes no answer.
+    It carries something on that is not a buffer, which no program does. `answer` runs it on sample 0 or -1; `first` is
+    its first answer to sample 0, and `before` the `plain_values` that it had then. What it only notes, such as weights
+    of attention to look at, changes no answer; operators of torch's that draw at random are refused by name later.
     """
+    drawn = torch.get_rng_state()
     is_same = _is_same(first, answer(0))
     kept = [path for path, value in plain_values(module).items() if not _is_value(before.get(path), value)]
     if is_same and kept:
         answer(-1)
         is_same = _is_same(first, answer(0))
-    if is_same:
+    if is_same or not torch.equal(torch.get_rng_state(), drawn):
         return
     if not kept:
         raise ConversionError(
             "the model gives another answer each time that it is called with the same inputs",
             code="B0403",
-            hint="it draws random numbers, or counts outside of its modules: take what it draws as an input",
+            hint="it counts, or draws random numbers with something else than torch: take that as an input",
             key="source",
         )
     raise ConversionError(

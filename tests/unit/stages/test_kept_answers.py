@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ class CountsOutside(nn.Module):
 
 class Draws(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.dropout(x, 0.5, training=True)
+        return x + random.random()
 
 
 class Notes(nn.Module):
