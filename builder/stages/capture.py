@@ -32,7 +32,7 @@ from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.sources.coreml import exposed, has_file, unrounded
-from builder.model.states import refuse_kept_attributes, reset_states
+from builder.model.states import reset_states
 from builder.model.uncertainty import Uncertainty
 from builder.util.process_state import said_by
 
@@ -268,8 +268,6 @@ def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exam
             return captured.run(*sample)
         return captured.answers.of(captured.program, key, lambda: captured.run(*sample))
 
-    if not is_file:
-        refuse_kept_attributes(prepared.module, samples, prepared.states.values())
     reset_states(prepared.module, prepared.states.values())
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
