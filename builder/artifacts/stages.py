@@ -318,6 +318,8 @@ class ConvertedModel:
     """By output and name of each operator: the path of the PyTorch module it came from, where known."""
     lines: Mapping[str, str] = field(default_factory=dict)
     """Likewise the line of the model's own code: `net.py:12`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By output of each operator, how `precision.fp32_names` calls it, where that is another name."""
 
 
 @dataclass(frozen=True, kw_only=True)

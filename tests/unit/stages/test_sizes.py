@@ -68,6 +68,13 @@ class NotExported(Large):
         return super().forward(x)
 
 
+class Fraction(nn.Module):
+    """A size of a float, which torch.export makes a number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, int(x.shape[1] * 0.3) :]
+
+
 class Multiples(nn.Module):
     """Refuses sizes between the ends, which an app cannot use either."""
 
@@ -135,6 +142,16 @@ def test_a_diagnosis_names_the_line_and_no_method_that_gives_a_wrong_artifact(me
 def test_a_script_keeps_the_branch() -> None:
     best = diagnose(patient(Halves(), HALVES, capture={"method": "auto"})).best
     assert (best.method, list(best.in_the_way)) == ("script", [])
+
+
+def test_a_method_is_no_remedy_where_core_ai_does_not_take_what_it_captures() -> None:
+    pytest.importorskip("coreai_torch", reason="needs the extra coreai")
+    shape = [1, {"min": 3, "max": 12, "default": 8}]
+    best = diagnose(patient(Fraction(), shape, format="aimodel", target={"name": "ios27"})).best
+    (obstacle,) = best.in_the_way
+    assert "froze a size" in obstacle.what
+    assert obstacle.remedy is not None
+    assert obstacle.remedy.kind == "rewrite"
 
 
 def test_a_branch_goes_another_way_at_a_size_that_export_knows() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from builder.backends.coreai.conversion import Declared, Halves, convert
+from builder.model.capture.composites import run_decompositions
 from builder.model.capture.guards import export_program
 
 pytest.importorskip("coreai", reason="needs the extra coreai, which has wheels for Linux x86-64 and macOS alone")
@@ -49,7 +50,7 @@ def export(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamic_sha
     """The exported program of a wrapped model, as the capture stage makes it."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return export_program(Wrapped(model).eval(), inputs, dynamic_shapes).run_decompositions({})
+        return run_decompositions(export_program(Wrapped(model).eval(), inputs, dynamic_shapes), {})
 
 
 def plain(inputs: Mapping[str, torch.Tensor], outputs: int) -> Declared:
