@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import inf, ops
 from torch.fx import Node
 
@@ -22,7 +24,7 @@ def guard_rounding(edit: Edit) -> None:
         x = node.args[0]
         if _is_float(x):
             small = edit.before(node, ops.aten.lt.Scalar, edit.before(node, ops.aten.abs.default, x), _WHOLE)
-            _choose(edit, node, small, edit.before(node, node.target, x), x)
+            _choose(edit, node, small, edit.before(node, _function(node), x), x)
     for node in edit.calls(ops.aten.floor_divide.default, ops.aten.div.Tensor_mode):
         x, y = node.args[:2]
         rounded = node.target is ops.aten.floor_divide.default or node.kwargs.get("rounding_mode") == "floor"
@@ -36,10 +38,15 @@ def guard_rounding(edit: Edit) -> None:
         ]
         both = edit.before(node, ops.aten.logical_and.default, *found[:2])
         infinite = edit.before(node, ops.aten.logical_and.default, both, found[2])
-        quotient = edit.before(node, node.target, x, y, **node.kwargs)
+        quotient = edit.before(node, _function(node), x, y, **node.kwargs)
         below = edit.before(node, ops.aten.full_like.default, quotient, -1.0)
         _choose(edit, node, infinite, below, quotient)
     edit.finish()
+
+
+def _function(node: Node) -> Callable[..., object]:
+    assert callable(node.target), "a call has a function"
+    return node.target
 
 
 def _is_float(x: object) -> bool:

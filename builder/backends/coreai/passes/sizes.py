@@ -28,7 +28,7 @@ def exact_sizes(edit: Edit) -> None:
     for node in edit.calls(*_WRITTEN):
         if isinstance(node.meta.get("val"), torch.Tensor):
             continue
-        found = _WRITTEN[node.target](edit, node)  # type: ignore[index] # of a call_function node
+        found = _WRITTEN[node.target](edit, node)
         node.replace_all_uses_with(found)
     edit.finish()
 

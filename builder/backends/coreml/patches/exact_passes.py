@@ -62,7 +62,7 @@ def _infinite_constants(construct: Callable[[object, str], Var | None]) -> Calla
         from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
 
         if isinstance(value, float) and math.isinf(value):
-            return mb.const(val=value, name=name)  # type: ignore[no-any-return] # coremltools has no types
+            return mb.const(val=value, name=name)
         return construct(value, name)
 
     return construct_exactly
