@@ -116,7 +116,7 @@ def written_for(graph: Graph) -> list[str]:
     return ["" if match is None else match[1] for match in found]
 
 
-class _Naming(TorchConverter):
+class _Naming(TorchConverter):  # type: ignore[misc] # it has no types
     """Apple's converter, which says by which operator it was refused."""
 
     def _handle_call_function_op(self, node: Node) -> None:
