@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,10 +275,14 @@ class CapturedProgram:
         """Run the captured program itself on raw inputs; one tensor for each output."""
         import torch
 
-        program = self.program.module() if self.method == "export" else self.program
         with torch.no_grad():  # `optimized_execution(False)` would leave calls in the graph that is converted
-            returned = program(*inputs)
+            returned = self._module(*inputs)
         return tuple(returned) if isinstance(returned, list | tuple) else (returned,)
+
+    @cached_property
+    def _module(self) -> Any:
+        """What computes the program, on the weights and states that it has; torch takes 0.1 s to make it."""
+        return self.program.module() if self.method == "export" else self.program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +318,8 @@ class ConvertedModel:
     """By output and name of each operator: the path of the PyTorch module it came from, where known."""
     lines: Mapping[str, str] = field(default_factory=dict)
     """Likewise the line of the model's own code: `net.py:12`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By output of each operator, how `precision.fp32_names` calls it, where that is another name."""
 
 
 @dataclass(frozen=True, kw_only=True)

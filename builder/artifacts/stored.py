@@ -66,6 +66,8 @@ class ConvertedFacts:
     """By output and name of each operator: the path of its PyTorch module."""
     lines: Mapping[str, str]
     """Likewise the line of its code: `net.py:12`."""
+    names: Mapping[str, str]
+    """By output, how a recipe names the operator, where that is another name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,8 @@ class TriedBuild:
     weights: tuple[LayerWeights, ...]
     modules: Mapping[str, str]
     """By output and name of each operator: the path of its PyTorch module."""
+    names: Mapping[str, str]
+    """By output of each operator, how a recipe names it, where that is another name."""
     method: str
     """By which the model was captured."""
     effects: tuple[CompressionEffect, ...]

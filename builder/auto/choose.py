@@ -38,7 +38,7 @@ def choose(spec: BuildSpec, attempt: Attempting, keep: Keeping, progress: Progre
         trials = _Trials(spec, attempt, progress, advance)
         precision = None
         if isinstance(spec.precision, AutoPrecision):
-            precision = choose_precision(trials.with_precision, trials.samples, _modules)
+            precision = choose_precision(trials.with_precision, trials.samples, _modules, names=_names)
             trials.decide(precision.precision)
         compression = None
         if spec.automatic_compression is not None:
@@ -105,6 +105,10 @@ class _Trials:
 
 def _modules(candidate: Candidate) -> Mapping[str, str]:
     return candidate.build.modules
+
+
+def _names(candidate: Candidate) -> Mapping[str, str]:
+    return candidate.build.names
 
 
 def _chosen(precision: PrecisionChoice | None, compression: CompressionChoice | None, trials: _Trials) -> AutoResult:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import glob
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import coreml_runtime as runtime
 from builder.analysis.numerics.findings import Range, decibels
-from builder.analysis.numerics.graph import Node, read_nodes, readers
+from builder.analysis.numerics.graph import Node, computed_in_half, pairs, read_nodes, readers
 from builder.analysis.numerics.operators import Comparison, Measured, compare_programs
 from builder.analysis.numerics.samples import missed_by
 from builder.artifacts.record import Float32Operator
@@ -50,10 +51,11 @@ def choose_precision(
     samples: Callable[[Candidate], Sequence[Sample]],
     modules: Callable[[Candidate], Mapping[str, str]],
     *,
+    names: Callable[[Candidate], Mapping[str, str]] = lambda _: {},
     ranking: Ranking | None = None,
     until: float = math.inf,
 ) -> PrecisionChoice:
-    """Find the fewest operators; `modules` tells by an operator's output the path of its module.
+    """Find the fewest operators; `modules` tells by an operator's output the path of its module, `names` its name.
 
     `ranking` is given what was measured; after `until` (of `time.monotonic`) no more operators are.
 
@@ -78,26 +80,25 @@ def choose_precision(
         candidates=MEASURED,
         outputs=missed_by(half.reports).outputs,
         until=until,
+        pairs=pairs(half.path, full.path),
     )
     if ranking is not None:
         ranking(compared, modules(full))
     program = _Program(
-        nodes=read_nodes(full.path), ranges=compared.ranges, half=_computed_in_half(read_nodes(half.path), compared)
+        nodes=read_nodes(full.path),
+        ranges=compared.ranges,
+        half=computed_in_half(half.path, full.path, compared.operators),
+        names=names(full),
     )
     groups = [group for each in _ranked(compared) if (group := program.around(each.name))]
     found = _fewest(groups, program, attempt)
     if found is None:
         return PrecisionChoice(precision=full.spec.precision, notes=(_NO_FEWER,))  # type: ignore[arg-type]  # nor here
-    names = _without_needless(found, program.fatal(compared), program, attempt)
-    return PrecisionChoice(precision=keeping(names), kept=_kept(names, program, compared, modules(full)))
+    chosen = _without_needless(found, program.fatal(compared), program, attempt)
+    return PrecisionChoice(precision=program.keeping(chosen), kept=_kept(chosen, program, compared, modules(full)))
 
 
 _NO_FEWER = "precision auto: no part of the operators that was tried passes the checks, so all are in float32"
-
-
-def keeping(names: Sequence[str]) -> Mixed:
-    """The precision that keeps these operators in float32."""
-    return Mixed(kind="mixed", fp32_names=[glob.escape(name) for name in names])
 
 
 def _describe(names: Sequence[str]) -> str:
@@ -112,6 +113,31 @@ class _Program:
     ranges: Mapping[str, Range]
     half: frozenset[str]
     """What computes in half unless a recipe says otherwise."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By operator, how a recipe names it; none where it bears that name. Several may be one for a recipe."""
+
+    @cached_property
+    def _first(self) -> Mapping[str, str]:
+        """By operator, the first one of those that a recipe names alike; only those that it can name."""
+        found: dict[str, str] = {}
+        firsts: dict[str, str] = {}
+        for output in (output for node in self.nodes for output in node.outputs):
+            name = self.names.get(output) if self.names else output
+            if name is not None:
+                found[output] = firsts.setdefault(name, output)
+        return found
+
+    def members(self, name: str) -> list[str]:
+        """The operators that a recipe names like this one, itself among them."""
+        return [each for each, first in self._first.items() if first == self._first[name]]
+
+    def called(self, name: str) -> str:
+        """How a recipe names an operator."""
+        return self.names.get(name, name)
+
+    def keeping(self, chosen: Sequence[str]) -> Mixed:
+        """The precision that keeps these operators in float32."""
+        return Mixed(kind="mixed", fp32_names=[glob.escape(self.called(name)) for name in chosen])
 
     def around(self, name: str) -> frozenset[str]:
         """An operator, and what reads its value: cast to half for a reader, a value is as wrong as before.
@@ -124,7 +150,7 @@ class _Program:
             read = {output for node in readers(self.nodes, waiting.pop()) for output in node.outputs} - wanted
             wanted |= read
             waiting += sorted(each for each in read if each in self.ranges and self.ranges[each].is_unfit)
-        return frozenset(wanted) & self.half
+        return frozenset(self._first[each] for each in wanted & self.half if each in self._first)
 
     def fatal(self, compared: Comparison) -> frozenset[str]:
         """What in half alone leaves no finite number at the outputs, and what only moves such values.
@@ -135,7 +161,7 @@ class _Program:
         for node in self.nodes:
             if node.type in _MOVING and node.inputs & found:
                 found |= {each for each in node.outputs if each in self.ranges and self.ranges[each].overflow}
-        return frozenset(found)
+        return frozenset(self._first[each] for each in found if each in self._first)
 
     def read_by(self, name: str) -> list[str]:
         """What an operator reads."""
@@ -144,15 +170,6 @@ class _Program:
     def ordered(self, names: frozenset[str]) -> list[str]:
         """Names in the order in which they are computed."""
         return [output for node in self.nodes for output in node.outputs if output in names]
-
-
-def _computed_in_half(nodes: Sequence[Node], compared: Comparison) -> frozenset[str]:
-    """The operators, by their names in float32, that are cast: the others are in float32 whatever a recipe says.
-
-    These are the normalisation of images, and what coremltools never asks about, since its constants overflow.
-    """
-    single = {output for node in nodes if node.type != "cast" for output in node.outputs}
-    return frozenset(name for name in compared.operators if name not in single)
 
 
 def _ranked(compared: Comparison) -> list[Measured]:
@@ -171,7 +188,7 @@ def _fewest(groups: Sequence[frozenset[str]], program: _Program, attempt: Trying
 
     def passes(place: int) -> bool:
         names = program.ordered(unions[place])
-        return attempt(_describe(names), keeping(names)).passes
+        return attempt(_describe(names), program.keeping(names)).passes
 
     failed, step = -1, 1
     while True:
@@ -204,7 +221,7 @@ def _without_needless(names: frozenset[str], fatal: frozenset[str], program: _Pr
             part = open_[place : place + size]
             fewer = [name for name in kept if name not in part]
             left -= 1
-            if fewer and attempt(_describe(fewer), keeping(fewer)).passes:
+            if fewer and attempt(_describe(fewer), program.keeping(fewer)).passes:
                 kept, open_ = fewer, open_[:place] + open_[place + size :]
             else:
                 place += size
@@ -217,23 +234,27 @@ def _kept(
     names: Sequence[str], program: _Program, compared: Comparison, modules: Mapping[str, str]
 ) -> tuple[Float32Operator, ...]:
     noise = {each.name: each.noise for each in compared.measured if each.noise is not None}
-    return tuple(
-        Float32Operator(
-            name=name,
-            operator=compared.operators[name],
-            module=modules.get(name, ""),
-            reason=_reason(name, noise.get(name), program),
+
+    def kept(name: str) -> Float32Operator:
+        loudest = max(program.members(name), key=lambda each: noise.get(each, -1.0))
+        return Float32Operator(
+            name=program.called(name),
+            operator=compared.operators.get(loudest, ""),
+            module=modules.get(loudest, ""),
+            reason=_reason(name, noise.get(loudest), program),
         )
-        for name in names
-    )
+
+    return tuple(kept(name) for name in names)
 
 
 def _reason(name: str, noise: float | None, program: _Program) -> str:
-    for value, what in ((name, "its values"), *((each, each) for each in program.read_by(name))):
+    members = program.members(name)
+    read = [each for member in members for each in program.read_by(member) if each not in members]
+    for value, what in (*((each, "its values") for each in members), *((each, program.called(each)) for each in read)):
         found = program.ranges.get(value)
         if found is not None and found.is_unfit:
             share = f"{found.overflow:.2%} are beyond 65504" if found.overflow else f"{found.denormal:.2%} lose bits"
-            reads = "" if value == name else "reads "
+            reads = "" if value in members else "reads "
             return f"{reads}{what}, of which {share} (at most {found.largest:.3g})"
     if noise is None or noise == 0:
         return "reads a value that must stay whole"

@@ -17,7 +17,6 @@ from builder.release.digests import MANIFEST
 from builder.reports import build_json, html
 from builder.store.digests import artifact_digest
 from builder.util import paths
-from builder.util.locks import exclusive
 from builder.util.text import visible_json
 
 
@@ -61,7 +60,7 @@ def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
 def note_publication(record: BuildRecord, outputs: Path, publication: Mapping[str, object]) -> Path:
     """Write into the build's `build.json` where it was published, the last first; returns the file."""
     file = record.artifact.path.with_name(build_json.FILE_NAME)
-    with exclusive(paths.lock_of(outputs, record.request.recipe, record.variant)):
+    with paths.held(outputs, record.request.recipe, record.variant):
         document = json.loads(file.read_text(encoding="utf-8"))
         document["published"] = [dict(publication), *document.get("published", [])]
         text = visible_json(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))

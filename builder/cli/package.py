@@ -144,7 +144,8 @@ def _joined(parts: Sequence[_Parts]) -> _Parts:
 
 
 def _boxes(limits: Iterable[Mapping[str, Mapping[str, float]]]) -> float | None:
-    return next((each["boxes_matched"]["min"] for each in limits if "min" in each.get("boxes_matched", {})), None)
+    found = (each.get("boxes_matched", {}).get("min") for each in limits)
+    return next((least for least in found if isinstance(least, int | float)), None)
 
 
 def _artifact(path: Path) -> Path:

@@ -19,35 +19,68 @@ KINDS = 4
 def sizes_between(inputs: Inputs) -> tuple[Shapes, ...]:
     """By input name, shapes that `shapes_to_try` leaves out, of each kind of `_between`; nothing where none is.
 
-    In each, dimensions of one name have one size; others take turns, so that height and width are not always alike.
+    In each, dimensions of one name have one size. Others take turns, so that height and width, or two inputs, are not
+    always alike, and where there are several every second one is smallest and the rest large, and the other way round.
     """
-    tried = list(shapes_to_try(inputs))
-    found: list[Shapes] = []
-    for turn in range(KINDS):
-        shapes = {name: _shape(given, turn) for name, given in inputs.items()}
+    tried, found = list(shapes_to_try(inputs)), list[Shapes]()
+    free = _free(inputs)
+    turns = KINDS if len(free) < 2 else KINDS + len(ENDS)
+    for turn in range(turns):
+        shapes = {name: _shape(name, given, turn, free) for name, given in inputs.items()}
         if shapes not in tried and shapes not in found:
             found.append(shapes)
     return tuple(found)
 
 
-def _shape(given: ImageInput | TensorInput, turn: int) -> tuple[int, ...]:
+Free = str | tuple[str, int]
+"""A size that the app chooses: its name, or the input and axis."""
+
+
+def _free(inputs: Inputs) -> dict[Free, int]:
+    """All such sizes, numbered."""
+    keys = (
+        dimension.name or (name, axis)
+        for name, given in inputs.items()
+        for axis, dimension in enumerate(given.shape)
+        if isinstance(dimension, RangeDimension)
+    )
+    return {key: number for number, key in enumerate(dict.fromkeys(keys))}
+
+
+def _shape(name: str, given: ImageInput | TensorInput, turn: int, free: Mapping[Free, int]) -> tuple[int, ...]:
     if given.enumerated_shapes is not None:
         return tuple(given.enumerated_shapes[turn % len(given.enumerated_shapes)])
-    sizes = []
-    for axis, dimension in enumerate(border_sizes(given)):
-        if isinstance(dimension, RangeDimension):
-            between = list(_between(dimension))
-            offset = turn if dimension.name else turn + axis
-            sizes.append(between[offset % len(between)] if between else dimension.captured_at)
-        else:
-            sizes.append(dimension)
-    return tuple(sizes)
+    return tuple(
+        _size(dimension, turn, free[dimension.name or (name, axis)])
+        if isinstance(dimension, RangeDimension)
+        else dimension
+        for axis, dimension in enumerate(border_sizes(given))
+    )
+
+
+def _size(dimension: RangeDimension, turn: int, number: int) -> int:
+    if turn >= KINDS:
+        return ENDS[(turn + number) % len(ENDS)](dimension)
+    between = list(_between(dimension))
+    return between[(turn + number) % len(between)] if between else dimension.captured_at
+
+
+def _smallest(dimension: RangeDimension) -> int:
+    return dimension.min
+
+
+def _large(dimension: RangeDimension) -> int:
+    """The largest, or a size that is far from the captured one."""
+    return min(dimension.max, max(FURTHEST * dimension.captured_at, dimension.min + 8))
+
+
+ENDS = (_smallest, _large)
 
 
 def _between(dimension: RangeDimension) -> Iterator[int]:
     """Sizes inside the range: a prime, an odd one, a multiple of four and the one after the default, each once."""
     low, default = dimension.min, dimension.captured_at
-    high = min(dimension.max, max(FURTHEST * default, low + 8))
+    high = _large(dimension)
     inside = [size for size in range(low + 1, high) if size != default] or [s for s in (low, high) if s != default]
     seen: set[int] = set()
     middle = math.sqrt(low * high)

@@ -18,7 +18,6 @@ from builder.spec.tracking import MlflowTracking
 from builder.tracking import track_run
 from builder.tracking.run import TrackedRun, config_params, metric_key
 from builder.util import paths
-from builder.util.locks import exclusive
 from builder.util.text import visible_json
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def attach(
 ) -> Path:
     """Write it down everywhere, and return the file that keeps it; builds of the same bytes have it from now on."""
     folder = subject.artifact.parent
-    with exclusive(paths.lock_of(outputs, subject.recipe, subject.variant)):
+    with paths.held(outputs, subject.recipe, subject.variant):
         kept = write_measurement(found, outputs)
         devices = read_measurements(outputs, subject.digest)
         _rewrite(folder / build_json.FILE_NAME, devices)

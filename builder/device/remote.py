@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from builder.device.pack import SCRIPT
 from builder.errors import ConfigurationError, UnfitEnvironmentError
+from builder.util.child import ending_with_us
 from builder.util.text import visible
 
 _CONNECT = 15
@@ -104,7 +105,7 @@ class Session:
             raise _unfit(f"there is no `{command[0]}` on this machine", hint="install the OpenSSH client")
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            errors="replace", start_new_session=True,
+            errors="replace", start_new_session=True, preexec_fn=ending_with_us(),
         )  # fmt: skip
         try:
             out, error = process.communicate(timeout=self.seconds)

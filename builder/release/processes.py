@@ -14,6 +14,7 @@ from builder.artifacts.stages import BuildRequest
 from builder.errors import CLASSES, BuilderError, UnfitEnvironmentError
 from builder.noop import cache_folder
 from builder.release.portable import PROJECT, Resolved, request_in
+from builder.util.child import ending_with_us
 
 if TYPE_CHECKING:
     from builder.util.reading import JsonObject
@@ -116,6 +117,7 @@ def _run(
         stderr=subprocess.PIPE if job["quiet"] else None,
         text=True,
         check=False,
+        preexec_fn=ending_with_us(),  # this process has one thread
     )
     result = file.with_suffix(".result")
     if done.returncode != 0 or not result.is_file():

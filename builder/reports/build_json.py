@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.costs import Costs
 from builder.artifacts.record import BuildRecord
@@ -14,11 +16,71 @@ from builder.reports.plain import plain
 from builder.spec import BuildSpec
 from builder.spec.target import FORMATS
 from builder.util.paths import write_atomically
+from builder.util.reading import UnfitFileError, is_inner_path, read_json
 from builder.util.text import visible_json
 
 FILE_NAME = "build.json"
 SCHEMA = 1
 """Raised when a key of `build.json` changes its meaning or goes away."""
+
+
+class _Part(BaseModel):
+    """Of a document that anyone may have written: what readers rely on; more may be there."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Artifact(_Part):
+    path: str = Field(min_length=1)
+    format: str = ""
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    bytes: int = 0
+
+
+class _Stage(_Part):
+    name: str
+    key: str = ""
+    cached: bool = False
+    result: str = ""
+
+
+class _Checked(_Part):
+    name: str
+    engine: str = ""
+    verdict: str = ""
+    passed: bool | None = None
+    values: dict[str, Any] = {}
+    limits: dict[str, dict[str, float | int | str | None]] = {}
+
+
+class _Operator(_Part):
+    name: str
+    module: str = ""
+    line: str = ""
+
+
+class _Analysed(_Part):
+    operators: list[_Operator]
+
+
+class _Read(_Part):
+    recipe: str
+    variant: str
+    artifact: _Artifact
+    config: dict[str, Any]
+    stages: list[_Stage] = []
+    checks: list[_Checked] = []
+    headroom: list[_Analysed] = []
+    costs: list[_Analysed] = []
+    devices: list[dict[str, Any]] = []
+    published: list[dict[str, Any]] = []
+
+    @field_validator("recipe", "variant")
+    @classmethod
+    def _stays_inside(cls, name: str) -> str:
+        if not is_inner_path(name):
+            raise ValueError("it leads to another folder")
+        return name
 
 
 def build_document(record: BuildRecord) -> dict[str, object]:
@@ -99,18 +161,27 @@ def write_build_json(record: BuildRecord, folder: Path) -> Path:
 def read_build_json(path: Path) -> dict[str, Any]:
     """Read a `build.json` (or the one in a folder); the artifact is found although the folder was moved.
 
-    Raises ValueError when it is not one, or of a schema that this builder does not know; FileNotFoundError.
+    Raises ValueError when it is not one, is damaged, or of a schema that this builder does not know; OSError where
+    there is none that can be read.
     """
     if path.is_dir():
         path = path / FILE_NAME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        document = read_json(path)
+    except UnfitFileError as error:
+        raise ValueError(f"{path} {error.strerror}") from error
+    except ValueError as error:
         raise ValueError(f"{path} is not a build.json: {error}") from error
     if not isinstance(document, dict) or "schema" not in document:
         raise ValueError(f"{path} is not a build.json: it has no `schema`")
     if document["schema"] != SCHEMA:
-        raise ValueError(f"{path} has schema {document['schema']}, and this builder reads schema {SCHEMA}")
+        raise ValueError(f"{path} has schema {document['schema']!r:.80}, and this builder reads schema {SCHEMA}")
+    try:
+        _Read.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path} is damaged at {where:.80}: {first['msg'].lower()}") from error
     beside = path.parent / Path(document["artifact"]["path"]).name
     if beside.exists():
         document["artifact"]["path"] = str(beside.absolute())

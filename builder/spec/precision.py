@@ -28,7 +28,8 @@ class Mixed(Part):
     fp32_op_types: list[str] = []
     """Glob patterns of MIL operator types, such as `reduce_*`; each must match an operator of the program."""
     fp32_names: list[str] = []
-    """Glob patterns of MIL operator output names, as the artifact has them in float32; each must match one."""
+    """Glob patterns of MIL operator output names, as the artifact has them in float32; each must match one. For Core AI
+    the names of operators in the exported program, such as `softmax_3`, which `auto` finds."""
     fp32_modules: list[str] = []
     """Glob patterns of module paths of the PyTorch model, such as `features.0.*`; each must match one."""
     fp32_op_types_if_present: list[str] = []

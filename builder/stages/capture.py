@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._dynamo.exc import UserError
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.backends.coreml.lowerings.narrow import wrap_exported, wrap_trace
@@ -22,14 +23,16 @@ from builder.checks.limits import CAPTURE
 from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
+from builder.model.capture.composites import run_decompositions
+from builder.model.capture.conditions import drop_conditions
 from builder.model.capture.encoders import padding_set_to_zero
-from builder.model.capture.flexible import check_sizes
+from builder.model.capture.flexible import Elsewhere, check_conditions, check_sizes, refused, where_code_differs
 from builder.model.capture.guards import export_program
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.sources.coreml import exposed, has_file, unrounded
-from builder.model.states import refuse_kept_attributes, reset_states
+from builder.model.states import reset_states
 from builder.model.uncertainty import Uncertainty
 from builder.util.process_state import said_by
 
@@ -60,12 +63,20 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     return traced
 
 
-def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
-    """An ExportedProgram in core ATen operators, as coremltools takes it."""
-    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
-        shapes = _dynamic_shapes(prepared)
-        program = export_program(prepared.module, inputs, shapes).run_decompositions({})
-        return wrap_exported(_with_strides(_without_copied_inputs(_without_changed_inputs(program))))
+def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:
+    """An ExportedProgram in core ATen operators, as coremltools takes it; of the model at all sizes that are open."""
+    with _as_exported(prepared):
+        sample = dict(zip(names, inputs, strict=True))
+        try:
+            program = export_program(prepared.module, inputs, _dynamic_shapes(prepared))
+        except UserError as error:
+            raise refused(prepared, sample) or error from error
+        program = run_decompositions(program, {})
+        drop_conditions(program)
+        program = _without_copied_inputs(_without_changed_inputs(program))
+        if any(prepared.flexible):
+            check_conditions(prepared, program, sample)
+        return wrap_exported(_with_strides(program))
 
 
 def _with_strides(program: Any) -> Any:
@@ -164,7 +175,7 @@ def _program(method: str, prepared: PreparedModel, inputs: tuple[torch.Tensor, .
         case "trace":
             return trace(prepared, inputs)
         case "export":
-            return export(prepared, inputs)
+            return export(prepared, inputs, names)
         case "script":
             return script(prepared, inputs)
         case "onnx":
@@ -204,10 +215,25 @@ def capture(
         raise _failed(method, error) from error
     reset_states(prepared.module, prepared.states.values())
     captured = CapturedProgram(program=program, method=method, failures=dict(failures))
-    check_sizes(prepared, captured, examples, partial(_trace_again, prepared, watch))
+    elsewhere = None
+    if method == "trace" and watch is not None and watch.has_branches_on_sizes and any(prepared.flexible):
+        elsewhere = _where_code_differs(prepared, _of_open_sizes(prepared, examples))
+    check_sizes(prepared, captured, examples, partial(_trace_again, prepared, watch), elsewhere)
     if strict:
         check_other_samples(prepared, captured, examples)
     return captured
+
+
+def _where_code_differs(prepared: PreparedModel, sample: Sample) -> Elsewhere | None:
+    """Sizes at which a branch goes another way, as torch.export has the conditions; None where it does not take it."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), _as_exported(prepared):
+            warnings.simplefilter("ignore")
+            return where_code_differs(prepared, sample)
+    except Exception:  # torch has many types of its own, and the trace is what is asked for
+        return None
+    finally:
+        reset_states(prepared.module, prepared.states.values())
 
 
 def _of_open_sizes(prepared: PreparedModel, examples: ExampleInputs) -> Sample:
@@ -242,8 +268,6 @@ def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exam
             return captured.run(*sample)
         return captured.answers.of(captured.program, key, lambda: captured.run(*sample))
 
-    if not is_file:
-        refuse_kept_attributes(prepared.module, samples, prepared.states.values())
     reset_states(prepared.module, prepared.states.values())
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})
@@ -308,29 +332,12 @@ def _trace_again(prepared: PreparedModel, watch: Watch | None, sample: Sample, *
     return trace_constants(watch.differing)
 
 
-_GUARD = re.compile(r"Not all values of (?P<size>\S+) = .* satisfy the generated guard (?P<guard>.+)\.$", re.M)
 _UNKNOWN = re.compile(r"INTERNAL ASSERT.*We don't have an op for (?P<name>\S+) but.*types:(?P<types>[^\n]*)", re.S)
 """What a trace ends in where an operator was called as no overload of its is declared: `torch.full((3,), True)`."""
-_CONSTANT = re.compile(r"marked (?P<size>\S+) as dynamic but your code specialized it to be a constant \((?P<is>\d+)\)")
-_EQUAL = re.compile(r"The values of (\S+) = .* and (\S+) = .* must always be equal")
 
 
 def _failed(method: str, error: Exception) -> ConversionError:
-    """What torch said, in a line; of sizes that export finds fixed or equal, which and to what."""
-    if equal := _EQUAL.search(str(error)):
-        one, other = sorted(equal.groups())
-        return ConversionError(
-            f"{method} finds that the sizes {one} and {other} (input and axis) must be equal: give both one name, "
-            "`{min: 4, max: 64, name: length}`",
-            code="B0403",
-            key="input",
-        )
-    fixed = [f"{found['size']} is always {found['is']}" for found in _CONSTANT.finditer(str(error))]
-    fixed += [f"{found['size']} is such that {found['guard']}" for found in _GUARD.finditer(str(error))]
-    if method == "export" and fixed:
-        more = f" (and {len(fixed) - 1} more)" if len(fixed) > 1 else ""
-        message = f"export froze a size: the model's code runs in one way only where {fixed[0]}{more}"
-        return ConversionError(message, code="B0403", key="capture.method")
+    """What torch said, in a line."""
     message = f"{method} failed: {_first_line(error)}"
     if unknown := _UNKNOWN.search(str(error)):
         message = (
@@ -346,6 +353,12 @@ def _failed(method: str, error: Exception) -> ConversionError:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _as_exported(prepared: PreparedModel) -> Iterator[None]:
+    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
+        yield
 
 
 @contextmanager

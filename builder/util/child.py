@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import io
 import os
 import select
@@ -162,6 +163,8 @@ def _be_child(work: Callable[[], int], record: SharedRecord, parent: int) -> Non
         record.note("code of the model closed files of the process that are not its own")
         code = _CRASHED
     finally:
+        for number in _STOPS:  # what is left to do removes temporary files; the parent allows it `PATIENCE` seconds
+            signal.signal(number, signal.SIG_IGN)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
@@ -197,8 +200,13 @@ def _interrupt_once() -> Callable[[int, FrameType | None], None]:
     return interrupt
 
 
+def ending_with_us() -> Callable[[], None]:
+    """A `preexec_fn` of a subprocess that ends where this process is killed, to be called in its first thread."""
+    return functools.partial(end_with, os.getpid())
+
+
 def end_with(parent: int) -> None:
-    """End this process where its parent is killed (Linux)."""
+    """End this process where its parent, or the thread of it that has started this one, is killed (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DIES, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:

@@ -71,6 +71,17 @@ def lock_of(outputs: Path, recipe: str, variant: str) -> Path:
 
 
 @contextmanager
+def held(outputs: Path, recipe: str, variant: str) -> Iterator[None]:
+    """Hold what a build of this variant holds, to change what it has published; leaves no folder that it made."""
+    lock = lock_of(outputs, recipe, variant)
+    try:
+        with exclusive(lock):
+            yield
+    finally:
+        _remove_empty(lock.parent, until=outputs)
+
+
+@contextmanager
 def working_folder(outputs: Path, recipe: str, variant: str, *, progress: Progress) -> Iterator[Path]:
     """Yield an empty folder on the file system of `outputs`, for the only build of this variant.
 

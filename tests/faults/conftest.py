@@ -16,6 +16,7 @@ import pytest
 import builder
 from tests import warm
 
+ROOT = Path(builder.__file__).parents[1]
 RECIPE = """\
 schema: 1
 defaults: [{precision: fp16}, {target: ios16}, {compression: int8}, {checks: none}, {tracking: none}]

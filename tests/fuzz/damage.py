@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +185,12 @@ UNFIT: dict[str, Callable[[Path], Any]] = {
 
 
 @st.composite
-def damaged_folder(draw: st.DrawFn, files: dict[str, bytes]) -> Callable[[Path], None]:
-    """What writes the files of a folder, some of which are damaged, gone, exchanged or no files."""
+def damaged_folder(
+    draw: st.DrawFn, files: dict[str, bytes], only: Sequence[str] | None = None
+) -> Callable[[Path], None]:
+    """What writes the files of a folder, some of which (`only` these) are damaged, gone, exchanged or no files."""
     changes: dict[str, bytes | str | None] = {}
-    for name in draw(st.lists(st.sampled_from(sorted(files)), min_size=1, max_size=2)):
+    for name in draw(st.lists(st.sampled_from(sorted(only or files)), min_size=1, max_size=2)):
         match draw(st.integers(0, 7)):
             case 0:
                 changes[name] = None

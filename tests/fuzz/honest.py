@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -55,6 +56,8 @@ class Honest:
     aimodel: dict[str, bytes]
     project: dict[str, bytes]
     """Recipe, code, outputs and cache of a build."""
+    measured: dict[str, bytes]
+    """The same without its cache, with a Swift package, and with a pack that a device has measured."""
     release: dict[str, bytes]
 
 
@@ -68,14 +71,43 @@ def make_honest(room: Path) -> Honest:
     _run(project, "recipe=r", "-q", "target=ios14", "format=mlmodel", "--outputs", "other")
     model = next((project / "other").rglob("*.mlmodel")).read_bytes()
     shutil.rmtree(project / "other")
+    built = files_in(project)
+    _measure(project)
     sample = Path(__file__).parents[1] / "runtime/coreai/data/sample.aimodel"
     return Honest(
         files={**_torch_files(), ".onnx": _onnx(), ".mlmodel": model},
         package=files_in(project / "outputs/r/default/r.mlpackage"),
         aimodel=files_in(sample),
-        project=files_in(project),
+        project=built,
+        measured={name: content for name, content in files_in(project).items() if not name.startswith("cache/")},
         release=files_in(_release(room / "release")),
     )
+
+
+def _measure(project: Path) -> None:
+    """Write a Swift package, and pack the artifact for a device, which finds what the runtime did; take that."""
+    _run(project, "package", "outputs/r/default/r.mlpackage", "--output", "swift", "-q")
+    _run(project, "device", "pack", "recipe=r", "-o", "pack", "-q")
+    pack = (project / "pack/pack.json").read_bytes()
+    outputs = (project / "pack/golden/outputs.npz").read_bytes()
+    (project / "pack/device-ane.npz").write_bytes(outputs)
+    unit = {
+        "latency_ms": 1.25, "latency_p95_ms": 1.5, "rounds": 50, "load_cold_ms": 300.0, "load_warm_ms": 20.0,
+        "peak_bytes": 120_000_000, "placement": {"ane": 3, "cpu": 1, "gpu": 0}, "placement_reason": "",
+        "outputs": "device-ane.npz", "sha256": hashlib.sha256(outputs).hexdigest(),
+    }  # fmt: skip
+    document = {
+        "schema": 1,
+        "pack": hashlib.sha256(pack).hexdigest(),
+        "artifact": json.loads(pack)["artifact"],
+        "stand_in": False,
+        "device": {"model": "Mac15,9", "chip": "Apple M3 Max", "system": "macOS 26.1"},
+        "tools": {"coremltools": "9.0", "python": "3.12.1"},
+        "started": "2026-11-30T12:00:00Z",
+        "units": {"ane": unit},
+    }
+    (project / "pack/device.json").write_text(json.dumps(document))
+    _run(project, "device", "take", "pack/device.json", "-q")
 
 
 def _run(project: Path, *arguments: str) -> None:

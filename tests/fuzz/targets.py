@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ def targets(honest: Honest) -> dict[str, Target]:
             for suffix in honest.files
         ),
         Target(name="stores", count=2000, examples=lambda: _stores(honest)),
+        Target(name="records", count=2000, examples=lambda: _records(honest)),
         Target(name="releases", count=2000, examples=lambda: _releases(honest)),
     ]
     return {target.name: target for target in made}
@@ -324,6 +327,61 @@ def _stores(draw: st.DrawFn, honest: Honest) -> Example:
         return [commands]
 
     return write
+
+
+READERS = {
+    "outputs/r/default/build.json": [
+        ["lint", "outputs/r/default/r.mlpackage"],
+        ["diff", "outputs/r/default", "other"],
+        ["diff", "other", "outputs/r/default/build.json"],
+        ["package", "outputs/r/default/r.mlpackage", "--output", "swift2"],
+        ["device", "pack", "outputs/r/default/r.mlpackage", "-o", "again"],
+        ["device", "take", "pack"],
+    ],
+    "swift/.builder.json": [["package", "outputs/r/default/r.mlpackage", "--output", "swift"]],
+    "pack/pack.json": [["device", "take", "pack"]],
+    "pack/device.json": [["device", "take", "pack/device.json"]],
+    "pack/device-ane.npz": [["device", "take", "pack"]],
+    "pack/golden/outputs.npz": [["device", "take", "pack"]],
+}
+"""The verbs that read a file which a build or a device has written."""
+
+
+@st.composite
+def _records(draw: st.DrawFn, honest: Honest) -> Example:
+    """A project whose records are damaged, or made by somebody else, so that their digests hold."""
+    name = draw(st.sampled_from(sorted(READERS)))
+    damage = draw(damaged_folder(honest.measured, [name]))
+    command, renewed = draw(st.sampled_from(READERS[name])), draw(st.booleans())
+
+    def write(folder: Path) -> Commands:
+        damage(folder)
+        shutil.copytree(folder / "outputs/r/default", folder / "other", ignore=shutil.ignore_patterns("build.json"))
+        (folder / "other/build.json").write_bytes(honest.measured["outputs/r/default/build.json"])
+        if renewed:
+            _renew(folder / "pack")
+        return [command]
+
+    return write
+
+
+def _renew(pack: Path) -> None:
+    """Write the digests of what lies in a pack into its documents, as far as these are documents."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        found = json.loads(_small(pack / "pack.json"))
+        found["files"]["golden/outputs.npz"] = hashlib.sha256(_small(pack / "golden/outputs.npz")).hexdigest()
+        (pack / "pack.json").write_text(json.dumps(found))
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        returned = json.loads(_small(pack / "device.json"))
+        returned["pack"] = hashlib.sha256(_small(pack / "pack.json")).hexdigest()
+        returned["units"]["ane"]["sha256"] = hashlib.sha256(_small(pack / "device-ane.npz")).hexdigest()
+        (pack / "device.json").write_text(json.dumps(returned))
+
+
+def _small(file: Path) -> bytes:
+    if not file.is_file() or file.stat().st_size > 1 << 20:
+        raise OSError(f"{file} is not a small file")
+    return file.read_bytes()
 
 
 @st.composite

@@ -154,6 +154,29 @@ def test_a_user_who_interrupts_is_not_the_code_that_raises(monkeypatch: pytest.M
         raise KeyboardInterrupt
 
 
+def test_what_a_command_removes_at_its_end_is_removed_although_it_is_asked_to_stop_just_then(tmp_path: Path) -> None:
+    # given a command that has ended, and is removing what it has made
+    kept, mark = tmp_path / "kept", tmp_path / "mark"
+    kept.mkdir()
+
+    def remove() -> None:
+        mark.touch()
+        time.sleep(0.4)
+        kept.rmdir()
+
+    def work() -> int:
+        atexit.register(remove)
+        return 0
+
+    # when somebody presses Ctrl-C
+    presser = subprocess.Popen(["sh", "-c", f"while [ ! -e {mark} ]; do sleep 0.02; done; kill -INT {os.getpid()}"])
+    code = run_in_child(work)
+    # then
+    presser.wait()
+    assert code == 0
+    assert not kept.exists()
+
+
 def test_what_never_ends_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
     # given native code that hears no signal and holds Python's lock, beside processes of its own
     mark = tmp_path / "pids"

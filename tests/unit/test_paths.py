@@ -257,3 +257,11 @@ def test_a_file_in_the_place_of_the_folder_of_a_lock_is_refused(tmp_path):
     (tmp_path / "locks").write_text("")
     with pytest.raises(FileExistsError), locks.exclusive(tmp_path / "locks" / "a.lock"):
         pass
+
+
+def test_holding_a_variant_leaves_nothing_behind(tmp_path: Path) -> None:
+    final = paths.variant_folder(tmp_path, "some/tiny", "default")
+    final.mkdir(parents=True)
+    with paths.held(tmp_path, "some/tiny", "default"):
+        assert paths.lock_of(tmp_path, "some/tiny", "default").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["some"]

@@ -59,6 +59,16 @@ def counterparts(artifact: Path, reference: Path) -> Mapping[str, str]:
     return found
 
 
+def halved(artifact: Path, reference: Path) -> frozenset[str]:
+    """The values of `reference` whose counterparts in `artifact` are in half precision."""
+    pairs = counterparts(artifact, reference)
+    computing = _Program.of(read_function(artifact)).computing
+    outputs = [output for operation in computing for output in operation.outputs if output.name in pairs]
+    return frozenset(
+        pairs[each.name] for each in outputs if isinstance(each.type, TensorType) and each.type.dtype == "fp16"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Program:
     """The operators that compute something, and the casts between floats."""

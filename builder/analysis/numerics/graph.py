@@ -54,6 +54,19 @@ def pairs(artifact: Path, reference: Path) -> Mapping[str, str] | None:
     return counterparts(artifact, reference)
 
 
+def computed_in_half(artifact: Path, reference: Path, types: Mapping[str, str]) -> frozenset[str]:
+    """Which operators of `reference`, whose types are `types`, are computed in half precision in `artifact`.
+
+    Coremltools keeps the names of those that it leaves in float32.
+    """
+    if is_asset(artifact):
+        from builder.analysis.numerics.assets import halved
+
+        return halved(artifact, reference) & types.keys()
+    single = {output for node in read_nodes(artifact) if node.type != "cast" for output in node.outputs}
+    return frozenset(name for name in types if name not in single)
+
+
 def readers(nodes: Iterable[Node], name: str) -> Iterator[Node]:
     """The operators that read a value."""
     return (node for node in nodes if name in node.inputs)

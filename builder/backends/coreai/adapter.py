@@ -57,6 +57,7 @@ ALIGNMENT = 16
 _RESOURCE = re.compile(r"dense_resource<([^>]*)>")
 _APART = "|"
 """Between a number and a resource's name, while programs are joined."""
+_NODE = re.compile(r'identifiers = \["([^"]*)"\], name = "torch"')
 _CALLEE = re.compile(r"@([\w.$]+)")
 _TYPES = {"f32": np.float32, "f16": np.float16, "i1": np.bool_, "si8": np.int8, "ui8": np.uint8, "si16": np.int16}
 _TYPES |= {"ui16": np.uint16, "si32": np.int32, "ui32": np.uint32}
@@ -99,6 +100,15 @@ def walk(operation: Operation) -> Iterator[Operation]:
 def lowered_operators() -> frozenset[str]:
     """The ATen operators that coreai-torch converts, as `add.Tensor`."""
     return frozenset(_aten_to_core_resolver)
+
+
+def written_for(graph: Graph) -> list[str]:
+    """For each operator that stands in a function itself, the node of torch that it was written for; empty: unknown.
+
+    A conversion in debug mode says that in the operators' locations; of what was put together, its own comes first.
+    """
+    found = (_NODE.search(str(operation.location)) for operation in operations_of(graph))
+    return ["" if match is None else match[1] for match in found]
 
 
 def rename_functions(program: Program, names: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -45,6 +46,8 @@ class Halves:
 
     fp32_op_types: tuple[str, ...] = ()
     fp32_modules: tuple[str, ...] = ()
+    fp32_names: tuple[str, ...] = ()
+    """Names of operators in the exported program: as `Converted.origins` has them."""
     fp32_op_types_if_present: tuple[str, ...] = ()
     fp32_modules_if_present: tuple[str, ...] = ()
     """Paths of modules, not patterns."""
@@ -61,6 +64,9 @@ class Converted:
     folded: int
     """Batch norms."""
     exact_casts: int
+    origins: tuple[tuple[str, str], ...] = ()
+    """For each operator of the asset in its order, the name of the one of torch that it was written for, and the path
+    of its module; empty texts where that is not known. Only where `fp32_names` are given: it takes a conversion."""
 
 
 def convert(program: ExportedProgram, destination: Path, declared: Declared, halves: Halves | None) -> Converted:
@@ -92,6 +98,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     """What `convert` does, in the child: on an archive that `torch.export.save` wrote, or on what it has inherited."""
     import torch
 
+    from builder.backends.coreai.decompose import decompose
     from builder.backends.coreai.decompositions.table import OURS, TORCHS, decompositions
     from builder.backends.coreai.passes.batch_norm import fold_batch_norm
     from builder.backends.coreai.passes.casts import exact_casts
@@ -101,6 +108,8 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.sizes import exact_sizes
+    from builder.model.capture.conditions import open_sizes
+    from builder.model.capture.rewritten import check_rewritten
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
@@ -111,7 +120,10 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     with torch.no_grad():
-        program = program.run_decompositions(decompositions())
+        places = open_sizes(program)
+        written = decompose(program, decompositions())
+        check_rewritten(program, places, written, list(declared.inputs))
+        program = written
         edit = Edit(program)
         folded = fold_batch_norm(edit)
         fold_created(edit)
@@ -122,6 +134,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         casts = exact_casts(edit)
     refuse_unknown(program)
     _save(program, edit.constants(), declared, Path(destination))
+    origins = _origins(program, declared) if halves is not None and halves.fp32_names else ()
     from builder.backends.coreai.describe import operators
 
     return Converted(
@@ -129,6 +142,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         decomposed={name: before.count(name) for name in sorted(ours & set(before))},
         folded=folded,
         exact_casts=casts,
+        origins=origins,
     )
 
 
@@ -154,6 +168,8 @@ class Selector:
         self._nothing = halves is None
         self._halves = halves or Halves()
         self._types: set[str] = set()
+        self._in_half: dict[Node, bool] = {}
+        self._names: set[str] = set()
         self._modules: set[str] = set()
 
     def __call__(self, node: Node) -> bool:
@@ -162,21 +178,28 @@ class Selector:
 
         types, paths = operator_names(node), {path.removeprefix("model.") for path in modules_of(node)}
         self._types |= types
+        self._names.add(node.name)
         self._modules |= paths
         kept = (
             bool(types & set(self._halves.fp32_op_types_if_present))
             or _any(types, self._halves.fp32_op_types)
             or _any(paths, self._halves.fp32_modules)
+            or _any({node.name}, self._halves.fp32_names)
             or not paths.isdisjoint(self._halves.fp32_modules_if_present)
         )
         own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
-        return not (kept or own or self._nothing)
+        in_half = not (kept or own or self._nothing)
+        if in_half and self._halves.fp32_names and (types & _MOVING or node.target is operator.getitem):
+            in_half = self._in_half.get(node.args[0], True)  # type: ignore[arg-type] # what moves, reads a node
+        self._in_half[node] = in_half
+        return in_half
 
     def check_all_matched(self) -> None:
         """Raise ConfigurationError for a pattern that named nothing in the program."""
         for setting, patterns, known, what in (
             ("fp32_op_types", self._halves.fp32_op_types, self._types, "operator type"),
             ("fp32_modules", self._halves.fp32_modules, self._modules, "module"),
+            ("fp32_names", self._halves.fp32_names, self._names, "operator"),
         ):
             for pattern in patterns:
                 if not _any(known, (pattern,)):
@@ -222,6 +245,11 @@ _AS_MIL: Mapping[str, tuple[str, ...]] = {
 }
 """How MIL calls what ATen has under another name, and `debug` what the dialect has (`modules.recipe_type`): recipes for
 both formats name types as MIL does. A clamp is two operators there."""
+
+_MOVES = "alias clone detach expand permute select slice split split_with_sizes squeeze t transpose unbind unsafe_view"
+_MOVING = frozenset((*_MOVES.split(), "unsqueeze", "view"))
+"""Operators that give values which they read. Apple's optimiser takes many out, so that a recipe which names operators
+cannot name them: behind one in float32 they are in float32 too."""
 
 _TRANSPOSED = 6
 """The argument of a convolution that says whether it is transposed."""
@@ -275,8 +303,6 @@ def refuse_unknown(program: ExportedProgram) -> None:
 
 def refuse_places_of_maxima(program: ExportedProgram) -> None:
     """Raise ConversionError where a model uses where in a pool its maxima were: coreai-torch gives zeros."""
-    import operator
-
     for node in program.graph.nodes:
         if node.target is operator.getitem and node.args[1] == 1 and node.users:
             name = str(node.args[0].target)
@@ -300,6 +326,14 @@ def _save(
     program: ExportedProgram, constants: Mapping[str, torch.Tensor], declared: Declared, destination: Path
 ) -> None:
     """Convert, give large constants the names of the weights that they hold, and write the asset."""
+    converted = _converted_program(program, declared)
+    name_weights(converted, constants)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    converted.save_asset(destination)
+
+
+def _converted_program(program: ExportedProgram, declared: Declared, *, says_origins: bool = False) -> Program:
+    """What coreai-torch makes of a program; `says_origins` in a mode of its own, whose assets name files of here."""
     from coreai_torch import TorchConverter
 
     signature = program.graph_signature
@@ -310,17 +344,34 @@ def _save(
         for node in program.graph.nodes
         if node.op == "placeholder" and inputs_to_buffers.get(node.name) in mutated
     ]
-    converter = TorchConverter(mode=TorchConverter.Mode.RELEASE).add_exported_program(
+    mode = TorchConverter.Mode.DEBUG if says_origins else TorchConverter.Mode.RELEASE
+    converter = TorchConverter(mode=mode).add_exported_program(
         program,
         input_names=list(declared.inputs),
         output_names=list(declared.outputs),
         state_names=states,
         entrypoint_name="main",
     )
-    converted = converter.to_coreai()
-    name_weights(converted, constants)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    converted.save_asset(destination)
+    return converter.to_coreai()
+
+
+def _origins(program: ExportedProgram, declared: Declared) -> tuple[tuple[str, str], ...]:
+    """Of each operator as it is written (`Converted.origins`)."""
+    from builder.backends.coreai import adapter
+
+    modules = {node.name: _innermost(node) for node in program.graph.nodes}
+    converted = _converted_program(program, declared, says_origins=True)
+    with adapter.module_of(converted).context:
+        names = adapter.written_for(adapter.main_graph(converted))
+    return tuple((name, modules.get(name, "")) for name in names)
+
+
+def _innermost(node: Node) -> str:
+    """The path of the innermost module around an operator."""
+    from builder.backends.coreai.passes.edit import modules_of
+
+    paths = [path.removeprefix("model.") for path in modules_of(node) if path != "model"]
+    return paths[-1] if paths else ""
 
 
 def name_weights(program: Program, constants: Mapping[str, torch.Tensor]) -> None:

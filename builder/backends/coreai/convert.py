@@ -12,7 +12,7 @@ from builder.backends.coreai.compression.restore import restore
 from builder.backends.coreai.conversion import Declared, Halves
 from builder.backends.coreai.conversion import convert as convert_program
 from builder.backends.coreai.declared import declared_output, declared_types, features
-from builder.backends.coreai.modules import operator_modules
+from builder.backends.coreai.modules import operator_modules, operator_origins
 from builder.backends.coreai.programs import source_program
 from builder.model.sources.coreml import file_forms
 from builder.spec import BuildSpec
@@ -37,6 +37,7 @@ def convert(
         states={name: (path, spec.state[name].dtype) for name, path in prepared.states.items()},
     )
     converted = convert_program(source.program, asset.path, declared, _halves(spec))
+    origins = operator_origins(asset.path, converted.origins)
     asset, plain = _restored(prepared, asset)
     lowerings = [
         UsedLowering(operator=name, why="coreai-torch has no lowering for it, or gets it wrong", times=times)
@@ -52,7 +53,11 @@ def convert(
     if plain:
         line += f"; stored plain: {first_of(plain, 3)}"
     return ConvertedModel(
-        model=asset, lowerings=(*source.lowerings, *lowerings), summary=line, modules=operator_modules(asset.path)
+        model=asset,
+        lowerings=(*source.lowerings, *lowerings),
+        summary=line,
+        modules={name: path for name, (_, path) in origins.items() if path} | operator_modules(asset.path),
+        names={name: operator for name, (operator, _) in origins.items()},
     )
 
 
@@ -86,5 +91,6 @@ def _halves(spec: BuildSpec) -> Halves | None:
     return Halves(
         fp32_op_types=tuple(precision.fp32_op_types),
         fp32_modules=tuple(precision.fp32_modules),
+        fp32_names=tuple(precision.fp32_names),
         fp32_op_types_if_present=tuple(precision.fp32_op_types_if_present),
     )

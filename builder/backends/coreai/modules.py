@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from coreml_runtime.coreai.loading import read_function
+from coreml_runtime.coreai.loading import read_function, read_names
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.program import Operation, Reference
 
@@ -68,6 +68,32 @@ def operator_modules(asset: Path) -> dict[str, str]:
         if path:
             is_weight = operation.type in RELAYING and names[0] in of_weights
             (of_weights if is_weight else found).update(dict.fromkeys(outputs, path))
+    return found
+
+
+def operator_origins(asset: Path, origins: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """By the name that the runtime gives an operator's value, the entry of `origins` (`conversion.Converted.origins`).
+
+    What an invoked function computes stands in front of its result, and belongs to whom that belongs to.
+    """
+    if not origins:
+        return {}
+    places = read_names(asset)
+    placed = {name for names in places for name in names}
+    known = {name: origin for names, origin in zip(places, origins, strict=True) for name in names if any(origin)}
+    found: dict[str, tuple[str, str]] = {}
+    waiting: list[str] = []
+    for operation in read_function(asset).block.operations:
+        names = [output.name for output in operation.outputs]
+        if operation.type == "const":
+            continue
+        origin = next((known[name] for name in names if name in known), None)
+        waiting += names
+        if origin is not None:
+            found |= dict.fromkeys(waiting, origin)
+            waiting.clear()
+        elif not placed.isdisjoint(names):
+            waiting.clear()
     return found
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, UsedLowering
 from builder.errors import ConversionError
+from builder.model.capture.composites import run_decompositions
 from builder.spec import BuildSpec
 from builder.spec.precision import Fp32
 from builder.spec.target import Target
@@ -65,7 +66,7 @@ def source_program(
             ) from error
         _check_whole(exported)
         return SourceProgram(
-            program=exported.program.run_decompositions({}),
+            program=run_decompositions(exported.program, {}),
             inputs=tuple(each.name for each in exported.inputs),
             outputs=_outputs(exported, prepared),
             lowerings=lowerings,

@@ -43,9 +43,13 @@ CODES = (
     Code(
         code="B0243",
         title="Core AI cannot do this",
-        text="`format: aimodel` has no stage of non-maximum suppression, no "
-        "default values of inputs, and its operators have no names to choose them by.",
-        example=recipe("format: aimodel", "target: {name: ios27}", "precision: {kind: auto}"),
+        text="`format: aimodel` has no stage of non-maximum suppression, no default values of inputs, and "
+        "torch.export does not take the quantized tensors that quantization-aware training makes.",
+        example=recipe(
+            "format: aimodel",
+            "target: {name: ios27}",
+            "compression: {qat: {kind: quantization_aware_training, training: 'train:fit'}}",
+        ),
     ),
     Code(
         code="B0244",

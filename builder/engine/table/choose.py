@@ -72,6 +72,7 @@ def as_tried(run: Run) -> TriedBuild:
         size_bytes=sealed.facts.size_bytes,
         weights=sealed.facts.weights,
         modules=converted.facts.modules,
+        names=converted.facts.names,
         method=run[CAPTURE].facts.method,
         effects=compressed.facts.effects,
         prepared=lambda: run[PREPARE].value(),

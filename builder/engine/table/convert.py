@@ -20,7 +20,9 @@ def _task(inputs: Inputs) -> StageTask[ConvertedModel, ConvertedFacts]:
         return backend.convert(inputs[PREPARE].value(), captured, inputs.run.examples, inputs.spec)
 
     def pack(converted: ConvertedModel, packing: Packing) -> Packed[ConvertedFacts]:
-        facts = ConvertedFacts(lowerings=converted.lowerings, modules=converted.modules, lines=converted.lines)
+        facts = ConvertedFacts(
+            lowerings=converted.lowerings, modules=converted.modules, lines=converted.lines, names=converted.names
+        )
         return pack_model(backend, converted.model, facts, packing)
 
     def restore(stage: Stage[ConvertedModel, ConvertedFacts]) -> ConvertedModel:
@@ -30,6 +32,7 @@ def _task(inputs: Inputs) -> StageTask[ConvertedModel, ConvertedFacts]:
             summary=stage.action.line,
             modules=stage.facts.modules,
             lines=stage.facts.lines,
+            names=stage.facts.names,
         )
 
     after = {"capture": inputs[CAPTURE].output, "names and labels": names_digest(inputs[PREPARE])}

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.errors import ConversionError
+from builder.model.capture.conditions import MOST_EXCEPTIONS, Exceptions, environment_of, exceptions, places_of
+from builder.model.capture.guards import export_narrowly
 from builder.model.states import reset_states
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 _TOLERANCE = 1e-3
 """Of the largest value of an output; a program that is right differs by rounding, 1e-6, and one with a frozen branch by
 all of it. What lies between is the capture check's to judge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Where the model's code runs in another way than at the sizes of the example."""
+
+    samples: Sequence[Sample]
+    is_all: bool
+    """Whether it runs in one way at all other sizes."""
 
 
 class AtAnotherShape(Protocol):
@@ -25,16 +41,21 @@ class AtAnotherShape(Protocol):
 
 
 def check_sizes(
-    prepared: PreparedModel, captured: CapturedProgram, examples: ExampleInputs, again: AtAnotherShape
+    prepared: PreparedModel,
+    captured: CapturedProgram,
+    examples: ExampleInputs,
+    again: AtAnotherShape,
+    elsewhere: Elsewhere | None = None,
 ) -> None:
     """Raise ConversionError when capture froze a size that the app may choose: other shapes or values, or none at all.
 
-    Sizes between the ends at which the model itself raises are left out: an app cannot use them either.
+    Sizes between the ends at which the model itself raises are left out: an app cannot use them either. `elsewhere`
+    are sizes at which the model's code is known to run in another way.
     """
-    tried = 0
-    for number, sample in enumerate((*examples.other_shapes, *examples.between)):
+    tried, more = 0, elsewhere.samples if elsewhere else ()
+    for number, sample in enumerate((*examples.other_shapes, *examples.between, *more)):
         reset_states(prepared.module, prepared.states.values())
-        why = _difference(prepared, captured, sample, may_refuse=number >= len(examples.other_shapes))
+        why = _difference(prepared, captured, sample.tensors, may_refuse=number >= len(examples.other_shapes))
         reset_states(prepared.module, prepared.states.values())
         if why:
             message = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sample.tensors.items())
@@ -44,8 +65,110 @@ def check_sizes(
                 f"{captured.method} froze a size: for {message} {why}{because}", code="B0403", key="capture.method"
             )
         tried += 1
-    if examples.other_shapes and tried + 1 < math.prod(_choices(prepared)):
+    is_known = elsewhere is not None and elsewhere.is_all
+    if examples.other_shapes and not is_known and tried + 1 < math.prod(_choices(prepared)):
         again(examples.other_shapes[0], is_wrong=False)
+
+
+def where_code_differs(prepared: PreparedModel, sample: Sample) -> Elsewhere:
+    """Sizes at which the model's code does not run as it does at those of the sample; raises what torch.export does."""
+    samples, is_all = [], True
+    program = _OpenSizes(prepared, _narrow(prepared, sample.tensors))
+    for found in program.exceptions(list(sample.tensors)):
+        is_all = is_all and found.are_few
+        for sizes in list(found.sizes.values())[:MOST_EXCEPTIONS]:
+            tensors = program.resized(sample.tensors, sizes)
+            samples.append(Sample(given={name: tensor.numpy() for name, tensor in tensors.items()}, tensors=tensors))
+    return Elsewhere(samples=samples, is_all=is_all)
+
+
+def check_conditions(prepared: PreparedModel, program: ExportedProgram, sample: Mapping[str, torch.Tensor]) -> None:
+    """Raise ConversionError where an exported program rests on a condition that the app's sizes may break.
+
+    Where few sizes break it the program may be right there too, as at a size of 1, which torch holds to be special:
+    then it is compared with the model at each.
+    """
+    captured, open_sizes = CapturedProgram(program=program, method="export"), _OpenSizes(prepared, program)
+    for found in open_sizes.exceptions(list(sample)):
+        broken = None if found.are_few else found.shown
+        for where, sizes in found.sizes.items() if found.are_few else ():
+            reset_states(prepared.module, prepared.states.values())
+            if difference := _difference(prepared, captured, open_sizes.resized(sample, sizes), may_refuse=True):
+                broken = f"{found.condition}, which is false for {where}: there {difference}"
+                break
+        reset_states(prepared.module, prepared.states.values())
+        if broken:
+            raise _froze(broken)
+
+
+def refused(prepared: PreparedModel, sample: Mapping[str, torch.Tensor]) -> ConversionError | None:
+    """Of a model that torch.export refuses for its sizes: the first condition that some size breaks."""
+    try:
+        program = _OpenSizes(prepared, _narrow(prepared, sample))
+    except Exception:  # whatever export refuses besides
+        return None
+    found = next(program.exceptions(list(sample)), None)
+    if found is None:
+        return None
+    if found.equal and all(_raises(prepared, program, sample, sizes) for sizes in found.sizes.values()):
+        return ConversionError(
+            f"the model raises an error where {' and '.join(found.equal)} are not equal: give both sizes one name, "
+            "such as `{min: 4, max: 64, name: length}`",
+            code="B0403",
+            key="input",
+        )
+    return _froze(found.shown)
+
+
+def _raises(
+    prepared: PreparedModel, program: _OpenSizes, sample: Mapping[str, torch.Tensor], sizes: Mapping[Any, int]
+) -> bool:
+    try:
+        prepared.module(*program.resized(sample, sizes).values())
+    except Exception:  # whatever an operator raises for sizes that it was not made for
+        return True
+    return False
+
+
+def _froze(condition: str) -> ConversionError:
+    message = f"export froze a size: it takes for true that {condition}"
+    return ConversionError(message, code="B0403", key="capture.method")
+
+
+def _narrow(prepared: PreparedModel, sample: Mapping[str, torch.Tensor]) -> ExportedProgram:
+    ranges = tuple({axis: (size.min, size.max) for axis, size in sizes.items()} for sizes in prepared.flexible)
+    return export_narrowly(prepared.module, tuple(sample.values()), ranges)
+
+
+class _OpenSizes:
+    """The sizes that the app may choose, as an exported program has them; those of one name are one symbol."""
+
+    def __init__(self, prepared: PreparedModel, program: ExportedProgram) -> None:
+        self._environment = environment_of(program)
+        self._places: dict[tuple[int, int], Any] = {}
+        self._ranges: dict[Any, ValueRanges[Any]] = {}
+        self._same: dict[Any, Any] = {}
+        symbols, of_name = places_of(self._environment), dict[str, Any]()
+        for place, sizes in enumerate(prepared.flexible):
+            for axis, size in sizes.items():
+                symbol = symbols[place, axis]
+                self._same[symbol] = of_name.setdefault(size.name, symbol)
+                self._ranges[of_name[size.name]] = ValueRanges(size.min, size.max)
+                self._places[place, axis] = of_name[size.name]
+
+    def exceptions(self, names: Sequence[str]) -> Iterator[Exceptions]:
+        """Conditions of the program that do not hold at all sizes; `names` are the inputs'."""
+        return exceptions(self._environment, self._places, self._ranges, names, self._same)
+
+    def resized(self, sample: Mapping[str, torch.Tensor], sizes: Mapping[Any, int]) -> Mapping[str, torch.Tensor]:
+        """The tensors of a sample, cut or repeated to these sizes by symbol."""
+        tensors = dict(sample)
+        for (place, axis), symbol in self._places.items():
+            if symbol in sizes:
+                name = list(tensors)[place]
+                steps = torch.arange(sizes[symbol]) % tensors[name].shape[axis]
+                tensors[name] = tensors[name].index_select(axis, steps)
+        return tensors
 
 
 def _choices(prepared: PreparedModel) -> Iterator[int]:
@@ -54,9 +177,11 @@ def _choices(prepared: PreparedModel) -> Iterator[int]:
     yield from (size.max - size.min + 1 for size in named.values())
 
 
-def _difference(prepared: PreparedModel, captured: CapturedProgram, sample: Sample, *, may_refuse: bool) -> str | None:
+def _difference(
+    prepared: PreparedModel, captured: CapturedProgram, sample: Mapping[str, torch.Tensor], *, may_refuse: bool
+) -> str | None:
     """In what the captured program is not the model at the shapes of a sample; None where it is."""
-    tensors = list(sample.tensors.values())
+    tensors = list(sample.values())
     with torch.no_grad():
         try:
             expected = prepared.module(*tensors)
@@ -68,6 +193,8 @@ def _difference(prepared: PreparedModel, captured: CapturedProgram, sample: Samp
     try:
         found = captured.run(*tensors)
     except Exception as error:  # whatever an operator raises for sizes that it was not made for
+        if _first_line(error).startswith("AssertionError: Guard failed"):
+            return "the captured program refuses these sizes"
         return f"the captured program does not run: {_first_line(error)}"
     shapes = [[tuple(output.shape) for output in outputs] for outputs in (found, expected)]
     if shapes[0] != shapes[1]:

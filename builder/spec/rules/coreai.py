@@ -8,7 +8,6 @@ from builder.errors import Diagnostic
 from builder.spec import BuildSpec
 from builder.spec.inputs import TensorInput
 from builder.spec.module_compression import QuantizationAwareTraining
-from builder.spec.precision import AutoPrecision, Mixed
 
 _CORE_ML = "build `format: mlpackage` for this"
 
@@ -16,7 +15,6 @@ _CORE_ML = "build `format: mlpackage` for this"
 def coreai_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
     """Yield every setting that has no place in an `.aimodel`, each with what to do."""
     yield from _inputs(spec)
-    yield from _precision(spec)
     yield from _compression(spec)
     if spec.detection is not None and spec.detection.output == "nms":
         yield Diagnostic(
@@ -36,23 +34,6 @@ def _inputs(spec: BuildSpec) -> Iterator[Diagnostic]:
                 message="a Core AI function takes all its inputs, and this one may be left out",
                 hint="leave default_value out, and let the app pass that value; or " + _CORE_ML,
             )
-
-
-def _precision(spec: BuildSpec) -> Iterator[Diagnostic]:
-    if isinstance(spec.precision, AutoPrecision):
-        yield Diagnostic(
-            code="B0243",
-            path=("precision",),
-            message="precision auto finds names of operators, and those of a Core AI program have none",
-            hint="write `precision: fp16`, or mixed with fp32_modules or fp32_op_types",
-        )
-    if isinstance(spec.precision, Mixed) and spec.precision.fp32_names:
-        yield Diagnostic(
-            code="B0243",
-            path=("precision", "fp32_names"),
-            message="the operators of a Core AI program have no names",
-            hint="name their modules: `fp32_modules`, or their types: `fp32_op_types`",
-        )
 
 
 def _compression(spec: BuildSpec) -> Iterator[Diagnostic]:

@@ -67,6 +67,44 @@ def test_only_the_operators_of_an_overflow_stay_in_float32(factory: str, layers:
     assert parity["values"]["output"]["snr_db"] > 55
 
 
+def test_of_a_core_ai_program_the_operators_of_the_exported_program_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("coreai", reason="needs the extra coreai")
+    # given layers whose values half does not hold
+    checks = {"parity": {"snr_db": {"min": 30}, "samples": 2, "stress": False, "search": 0}}
+    write("overflow_first", format="aimodel", target={"name": "ios27"}, checks=checks)
+
+    # when
+    assert main(["recipe=planted"]) == 0
+
+    # then what overflows and its reader stay in float32, by the names that torch.export gave them
+    chosen = built()["chosen"]
+    assert [kept["name"] for kept in chosen["kept"]] == chosen["precision"]["fp32_names"]
+    assert [(kept["name"].rstrip("_0123456789"), kept["module"]) for kept in chosen["kept"]] == [
+        ("convolution", "0"),
+        ("relu", "1"),
+        ("convolution", "2"),
+    ]
+    assert [kept["operator"] for kept in chosen["kept"]] == ["conv2d", "relu", "conv2d"]
+    assert "beyond 65504" in chosen["kept"][0]["reason"]
+    assert [tried["passed"] for tried in chosen["tried"][:3]] == [False, True, True]
+    # and the recipe beside gives the same artifact
+    monkeypatch.setenv("BUILDER_RECIPES", "outputs/planted/default")
+    assert main(["recipe=planted_chosen", "-q"]) == 0
+    assert built("planted_chosen")["artifact"]["digest"] == built()["artifact"]["digest"]
+    # and a name that no operator has is refused with one that is near
+    write(
+        "overflow_first",
+        "wrong",
+        format="aimodel",
+        defaults=[{"target": "ios27"}, {"checks": "none"}],
+        precision={"kind": "mixed", "fp32_names": ["convolutoin"]},
+    )
+    assert main(["recipe=wrong", "tracking=none"]) == 2
+    assert "did you mean `convolution" in capsys.readouterr().err
+
+
 CONCERNED = {
     "digits_overflow": ({"features.1.conv.2", "features.2.conv.0.1"}, 2),
     "resnet18_overflow": ({"layer2.0.relu", "layer2.0.bn2"}, 2),

@@ -19,6 +19,8 @@ separator = arguments.index("--")
 host, command = arguments[separator + 1 : separator + 3]
 assert arguments[:separator][:2] == ["-o", "BatchMode=yes"], arguments
 if os.environ.get("MAC_HANGS", "nowhere") in command:
+    if mark := os.environ.get("MAC_MARK"):
+        open(mark, "w").close()
     time.sleep(600)
 if host == "stranger":
     sys.exit("Host key verification failed.")

@@ -60,6 +60,21 @@ class Large(nn.Module):
         return x.sum(1)
 
 
+class NotExported(Large):
+    """Asks for what torch.export's tensors have not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x.data_ptr()
+        return super().forward(x)
+
+
+class Fraction(nn.Module):
+    """A size of a float, which torch.export makes a number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, int(x.shape[1] * 0.3) :]
+
+
 class Multiples(nn.Module):
     """Refuses sizes between the ends, which an app cannot use either."""
 
@@ -129,8 +144,32 @@ def test_a_script_keeps_the_branch() -> None:
     assert (best.method, list(best.in_the_way)) == ("script", [])
 
 
-def test_a_branch_that_no_tried_size_shows_is_noted_and_what_only_refuses_is_not() -> None:
+def test_a_method_is_no_remedy_where_core_ai_does_not_take_what_it_captures() -> None:
+    pytest.importorskip("coreai_torch", reason="needs the extra coreai")
+    shape = [1, {"min": 3, "max": 12, "default": 8}]
+    best = diagnose(patient(Fraction(), shape, format="aimodel", target={"name": "ios27"})).best
+    (obstacle,) = best.in_the_way
+    assert "froze a size" in obstacle.what
+    assert obstacle.remedy is not None
+    assert obstacle.remedy.kind == "rewrite"
+
+
+def test_a_branch_goes_another_way_at_a_size_that_export_knows() -> None:
     given = patient(Large(), [2, {"min": 4, "max": 1000, "default": 8}])
+    watch = Watch(given.prepared.module.get_submodule("model"))
+    with pytest.raises(ConversionError, match=r"for x \(2, 887\) output of the captured program is not the model's"):
+        capture(given.prepared, given.examples, "trace", {}, watch=watch)
+
+
+def test_a_branch_that_goes_one_way_at_all_sizes_is_not_noted() -> None:
+    given = patient(Large(), [2, {"min": 4, "max": 800, "default": 8}])
+    watch = Watch(given.prepared.module.get_submodule("model"))
+    capture(given.prepared, given.examples, "trace", {}, watch=watch)
+    assert watch.branches == []
+
+
+def test_a_branch_that_no_tried_size_shows_is_noted_and_what_only_refuses_is_not() -> None:
+    given = patient(NotExported(), [2, {"min": 4, "max": 1000, "default": 8}])
     watch = Watch(given.prepared.module.get_submodule("model"))
     capture(given.prepared, given.examples, "trace", {}, watch=watch)
     assert trace_constants(watch.branches) == ("a branch on a size in test_sizes.py:54, `if x.shape[1] == 887:`",)

@@ -11,6 +11,9 @@ from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.lowerings.torch_definitions import completed, unknown_definitions
+from builder.model.capture.composites import run_decompositions
+from builder.model.capture.conditions import open_sizes
+from builder.model.capture.rewritten import check_rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +45,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The exported program without the operators that torch defines by others; lowerings must be registered."""
     from torch._subclasses.fake_tensor import UnsupportedOperatorException
 
+    given, places = program, open_sizes(program)
     for _ in range(_MOST_ROUNDS):
         table = unknown_definitions(program)
         if not table:
@@ -54,6 +58,8 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
             }
             program = _written_with(program, known)
             break
+    if program is not given:
+        check_rewritten(given, places, program, given.graph_signature.user_inputs)
     completed(program.graph_module)
     _rename_like_words(program)
     return program
@@ -62,8 +68,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
 def _written_with(program: ExportedProgram, table: Mapping[OpOverload, Callable[..., object]]) -> ExportedProgram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what torch deprecates
-        written: ExportedProgram = program.run_decompositions(dict(table))
-        return written
+        return run_decompositions(program, table)
 
 
 def _is_known(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from builder.backends.coreai.conversion import Declared, Halves, convert
+from builder.model.capture.composites import run_decompositions
 
 pytest.importorskip("coreai", reason="needs the extra coreai, which has wheels for Linux x86-64 and macOS alone")
 
@@ -48,7 +49,7 @@ def export(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], **options: 
     """The exported program of a wrapped model, as the capture stage makes it."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.export.export(Wrapped(model).eval(), inputs, **options).run_decompositions({})
+        return run_decompositions(torch.export.export(Wrapped(model).eval(), inputs, **options), {})
 
 
 def plain(inputs: Mapping[str, torch.Tensor], outputs: int) -> Declared:

@@ -24,8 +24,6 @@ from tests.unit.stages.small_builds import IMAGE, TENSOR, make_spec
 EXPORT = {"capture": {"method": "auto"}, "format": "aimodel", "target": {"name": "ios27"}}
 REFUSED = {
     "input.x.default_value": {"input": {"x": {**TENSOR, "default_value": 0}}},
-    "precision": {"precision": {"kind": "auto"}},
-    "precision.fp32_names": {"precision": {"kind": "mixed", "fp32_names": ["a"]}},
     "compression.qat": {"compression": {"qat": {"kind": "quantization_aware_training", "training": "a:b"}}},
     "detection.output": {"detection": {"kind": "yolo", "labels": ["a"]}},
 }
@@ -47,6 +45,12 @@ def test_the_same_without_those_is_accepted_and_captured_by_export() -> None:
 
 NOISE = {"data": {"kind": "noise"}}
 PARITY = {"parity": {"kind": "parity", "snr_db": {"min": 30}}}
+
+
+@pytest.mark.parametrize("precision", [{"kind": "auto"}, {"kind": "mixed", "fp32_names": ["softmax_1"]}])
+def test_operators_that_stay_in_float32_may_be_named_or_found(precision: dict[str, Any]) -> None:
+    spec = make_spec(**{"input": {"image": IMAGE}, **EXPORT, "precision": precision, "checks": PARITY})
+    assert find_incompatibilities(spec) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,187 @@
+"""What torch took for true of open sizes while it captured or rewrote a program, held against the sizes themselves.
+
+torch proves conditions by algebra, refuses some that hold at all sizes, and takes some for true that do not:
+`min(a, b)` of two sizes is either of them for it where both are alike in the example.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._sympy.printers import PythonPrinter
+from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+MOST_COMBINATIONS = 2**22
+"""Combinations of sizes at which one condition is tried; a million take 0.2 s."""
+MOST_EXCEPTIONS = 16
+"""Sizes at which a condition may be false; the program is compared with the model at each of them."""
+
+Sizes = Mapping[Any, int]
+"""By torch's symbol."""
+Ranges = Mapping[Any, ValueRanges[Any]]
+"""By torch's symbol."""
+Places = Mapping[tuple[int, int], Any]
+"""torch's symbols by the place of an input among the inputs, and the axis."""
+Same = Mapping[Any, Any]
+"""A symbol by another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exceptions:
+    """Where a condition that the program rests on is false."""
+
+    condition: str
+    """In Python, with sizes as the program's inputs have them: `x.shape[1] // 2 <= x.shape[1]`."""
+    sizes: Mapping[str, Sizes]
+    """Combinations of the sizes in it, by how they are shown; one more than `MOST_EXCEPTIONS` where there are more,
+    none where there are too many to try."""
+    equal: tuple[str, ...] = ()
+    """Where the condition is that two sizes are equal: both."""
+
+    @property
+    def shown(self) -> str:
+        """The condition, and where it is false."""
+        false = (
+            f"is false for {next(iter(self.sizes))}" if self.sizes else "has too many sizes to be tried at all of them"
+        )
+        return f"{self.condition}, which {false}"
+
+    @property
+    def are_few(self) -> bool:
+        """Whether all of them are known."""
+        return 0 < len(self.sizes) <= MOST_EXCEPTIONS
+
+
+def open_sizes(program: ExportedProgram) -> Places:
+    """Torch's symbols of the sizes of inputs; read them before a program is rewritten, which takes some for others."""
+    values: dict[str, Any] = {
+        node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"
+    }
+    return {
+        (place, axis): size.node.expr
+        for place, name in enumerate(program.graph_signature.user_inputs)
+        if isinstance(value := values.get(name), torch.Tensor)
+        for axis, size in enumerate[Any](value.shape)
+        if isinstance(size, torch.SymInt) and size.node.expr.is_Symbol
+    }
+
+
+def environment_of(program: ExportedProgram) -> ShapeEnv:
+    """What torch knows of the program's sizes; raises ValueError for a program without a tensor."""
+    for node in program.graph.nodes:
+        if isinstance(value := node.meta.get("val"), FakeTensor) and value.fake_mode.shape_env is not None:
+            return value.fake_mode.shape_env
+    raise ValueError("the program has no tensors")
+
+
+def places_of(environment: ShapeEnv) -> Places:
+    """Torch's symbols of the sizes of inputs, as export made them of a module that takes `*inputs`.
+
+    Unlike `open_sizes` this has the sizes that torch has since taken for a number, or for another size.
+    """
+    found = {}
+    for symbol, sources in environment.var_to_sources.items():
+        for source in sources:
+            if place := _PLACE.search(source.name):
+                found[int(place["input"]), int(place["axis"])] = symbol
+    return found
+
+
+_PLACE = re.compile(r"\[(?P<input>\d+)\]\.size\(\)\[(?P<axis>\d+)\]$")
+
+
+def exceptions(
+    environment: ShapeEnv, places: Places, ranges: Ranges, names: Sequence[str], same: Same | None = None
+) -> Iterator[Exceptions]:
+    """Each condition of a program that does not hold at all sizes of its inputs, which have `names`.
+
+    `ranges` are the sizes that the app may choose; torch narrows its own by what it takes for true. `same` are symbols
+    of sizes that are always another's. Conditions on numbers that values decide, such as how many elements are not
+    zero, are left out.
+    """
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+    given = [guard.expr for guard in environment.guards]
+    given += [each.expr for asserts in environment.deferred_runtime_asserts.values() for each in asserts]
+    shown = {symbol: f"{names[place]}.shape[{axis}]" for (place, axis), symbol in places.items()}
+    for condition in dict.fromkeys(each.xreplace(dict(same or {})) for each in given):
+        found = None if free_unbacked_symbols(condition) else _exceptions(condition, ranges)
+        if found is not None:
+            where = [", ".join(f"{shown[symbol]} = {size}" for symbol, size in sizes.items()) for sizes in found]
+            equal = tuple(shown[s] for s in condition.args if s in shown) if condition.is_Equality else ()
+            yield Exceptions(
+                condition=_shown(condition, shown),
+                sizes=dict(zip(where, found, strict=True)),
+                equal=equal if len(equal) == 2 else (),
+            )
+
+
+def drop_conditions(program: ExportedProgram) -> None:
+    """Take out assertions on sizes, which each rewriting of a program writes again."""
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
+
+
+def is_always(condition: Any, ranges: Ranges) -> bool:
+    """Whether the bounds of sizes alone prove it."""
+    try:
+        bounds = bound_sympy(condition, dict(ranges))
+    except Exception:  # an operator that the bounds are not known of
+        return False
+    return bool(bounds.is_singleton() and bounds.lower)
+
+
+def _exceptions(condition: Any, ranges: Ranges) -> list[Sizes] | None:
+    """Sizes at which it is false; None where it is true at all, an empty list where that cannot be tried."""
+    symbols = sorted(condition.free_symbols, key=str)
+    if not set(symbols) <= ranges.keys():
+        return []
+    if is_always(condition, ranges):
+        return None
+    chosen = [range(int(ranges[symbol].lower), int(ranges[symbol].upper) + 1) for symbol in symbols]
+    if math.prod(map(len, chosen)) > MOST_COMBINATIONS:
+        return []
+    holds = _function(condition, symbols)
+    try:
+        false = (sizes for sizes in itertools.product(*chosen) if not holds(*sizes))
+        found = list(itertools.islice(false, MOST_EXCEPTIONS + 1))
+    except Exception:  # a function of torch's without a meaning in Python, or a division by zero
+        return []
+    return [dict(zip(symbols, sizes, strict=True)) for sizes in found] or None
+
+
+def _function(condition: Any, symbols: Sequence[Any]) -> Any:
+    """The condition as a function of its sizes, with Python's integers and floats."""
+    names = [_named(symbol, f"size_{index}") for index, symbol in enumerate(symbols)]
+    renamed = condition.xreplace(dict(zip(symbols, names, strict=True)))
+    allowed = {"abs": abs, "min": min, "max": max, "round": round, "math": math, "torch": torch}
+    return eval(f"lambda {', '.join(map(str, names))}: {_Python().doprint(renamed)}", {"__builtins__": {}, **allowed})
+
+
+def _shown(condition: Any, names: Mapping[Any, str]) -> str:
+    named = {symbol: _named(symbol, name) for symbol, name in names.items()}
+    return str(_Python().doprint(condition.xreplace(named)))
+
+
+class _Python(PythonPrinter):
+    def _print_Float(self, expr: Any) -> str:  # noqa: N802 - sympy's name for it, which prints all digits
+        return repr(float(expr))
+
+
+def _named(symbol: Any, name: str) -> Any:
+    return type(symbol)(name, integer=True, positive=True)
