@@ -107,6 +107,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.promotion import promote
+    from builder.backends.coreai.passes.rounding import guard_rounding
     from builder.backends.coreai.passes.sizes import exact_sizes
     from builder.model.capture.conditions import open_sizes
     from builder.model.capture.rewritten import check_rewritten
@@ -130,6 +131,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         narrow_integers(edit)
         exact_sizes(edit)
         promote(edit)
+        guard_rounding(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)
