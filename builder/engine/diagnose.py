@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, LoadedModel, PreparedModel
+from builder.backends import backend_of
 from builder.backends.coreml.lowerings.decomposed import written_out
 from builder.backends.coreml.preflight.dry_run import Walk, dry_conversion
 from builder.backends.coreml.preflight.exported import exported_operators
@@ -43,7 +44,7 @@ from builder.model.capture.methods import METHODS, methods_to_try
 from builder.spec import BuildSpec
 from builder.spec.source_kinds import kind_of
 from builder.spec.substitutions import ShippedRewrite
-from builder.spec.target import GENERATIONS, Target, same_system_name
+from builder.spec.target import FORMATS, GENERATIONS, Target, same_system_name
 from builder.stages.capture import ValueConstantError, capture
 from builder.stages.prepare import prepare
 
@@ -114,12 +115,22 @@ def attempt(patient: PreflightInput, method: str) -> Attempt:
     obstacles += _frozen(watch.branches)
     if differs is not None and not any(o.in_the_way for o in obstacles):
         obstacles.append(_capture_failed(differs, watch.sites))
+    if not FORMATS[patient.spec.format].is_of_coremltools and not any(o.in_the_way for o in obstacles):
+        obstacles += _refused_by_backend(captured, patient)
     ours = gather(
         "operator", [(operator, f"by builder's lowering of `{kind}`") for operator, kind in walk.ours], "note"
     )
     return Attempt(
         method=method, obstacles=most_important_first(obstacles), ours=(*kept, *ours), complete=walk.complete
     )
+
+
+def _refused_by_backend(captured: CapturedProgram, patient: PreflightInput) -> Iterator[Obstacle]:
+    """What a format whose converter is not coremltools' refuses of a program, found by a conversion."""
+    try:
+        backend_of(patient.spec.format).convert(patient.prepared, captured, patient.examples, patient.spec)
+    except ConversionError as error:
+        yield Obstacle(rule="refused", what=f"is refused: {error.message}", severity="stops")
 
 
 def _captured(patient: PreflightInput, method: str, watch: Watch) -> tuple[CapturedProgram, ConversionError | None]:
@@ -144,8 +155,17 @@ def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[
         operators = paired(torchscript_operators(converted.program), torchscript_operators(captured.program))
     else:
         operators = ()
-    walk = dry_conversion(converted, operators, patient.prepared, patient.spec)
+    walk = dry_conversion(converted, operators, patient.prepared, _walked_spec(patient.spec, captured.method))
     return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
+
+
+def _walked_spec(spec: BuildSpec, method: str) -> BuildSpec:
+    """The recipe that coremltools gets: what Core AI takes by no export of torch becomes an ML program first."""
+    if method == "export" or FORMATS[spec.format].is_of_coremltools:
+        return spec
+    from builder.backends.coreai.programs import on_the_way
+
+    return on_the_way(spec)
 
 
 def _without_program(error: BuilderError, method: str, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:

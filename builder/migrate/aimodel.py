@@ -20,6 +20,7 @@ from builder.migrate.original import Inputs
 from builder.migrate.plain import stored_plain
 from builder.migrate.proof import Engine
 from builder.migrate.pt2 import metadata_of
+from builder.model.capture.composites import run_decompositions
 from coreml_runtime import Model, State, load
 from coreml_runtime.export import Exported
 from coreml_runtime.features import ArrayFeature
@@ -35,7 +36,7 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
         states={name: (path, _state_type(exported, path)) for name, path in exported.states.items()},
     )
     halves = Halves(fp32_modules_if_present=exported.single) if exported.has_half else None
-    program = exported.program.run_decompositions({})
+    program = run_decompositions(exported.program, {})
     with tempfile.TemporaryDirectory(prefix="builder-migrate-") as folder:
         made = Path(folder) / "model.aimodel"
         convert(program, made, declared, halves)

@@ -23,6 +23,7 @@ from builder.checks.limits import CAPTURE
 from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
+from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import drop_conditions
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import Elsewhere, check_conditions, check_sizes, refused, where_code_differs
@@ -31,7 +32,7 @@ from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.sources.coreml import exposed, has_file, unrounded
-from builder.model.states import refuse_kept_attributes, reset_states
+from builder.model.states import reset_states
 from builder.model.uncertainty import Uncertainty
 from builder.util.process_state import said_by
 
@@ -70,7 +71,7 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Seq
             program = export_program(prepared.module, inputs, _dynamic_shapes(prepared))
         except UserError as error:
             raise refused(prepared, sample) or error from error
-        program = program.run_decompositions({})
+        program = run_decompositions(program, {})
         drop_conditions(program)
         program = _without_copied_inputs(_without_changed_inputs(program))
         if any(prepared.flexible):
@@ -267,8 +268,6 @@ def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exam
             return captured.run(*sample)
         return captured.answers.of(captured.program, key, lambda: captured.run(*sample))
 
-    if not is_file:
-        refuse_kept_attributes(prepared.module, samples, prepared.states.values())
     reset_states(prepared.module, prepared.states.values())
     buffers = dict(prepared.module.named_buffers(remove_duplicate=False)) if prepared.states else {}
     others = Uncertainty(prepared.module, samples, {path: buffers[path] for path in prepared.states.values()})

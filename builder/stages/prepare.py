@@ -18,7 +18,7 @@ from builder.model.flatten import flatten_outputs
 from builder.model.labels import check_object_labels, find_labels, read_object_labels
 from builder.model.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.model.outputs import choose_outputs
-from builder.model.states import check_states, reset_states, undeclared
+from builder.model.states import check_states, plain_values, refuse_other_answers, reset_states, undeclared
 from builder.model.substitutions import substitute
 from builder.model.substitutions.rewrite import copy_module
 from builder.model.uncertainty import Uncertainty
@@ -198,7 +198,7 @@ def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec)
     They are what the model itself returns, before any softmax, by the names that it gives them.
     """
     _refuse_other_floats(reference.model)
-    before = _kept(reference)
+    before, plain = _kept(reference), plain_values(reference.model)
     outputs = _returned(reference, examples.samples[0])
     changed = undeclared(reference.model, before, spec.state)
     if changed and len(examples.samples) > 1:  # of other values: ConViT computes its indices once, and then has them
@@ -214,6 +214,12 @@ def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec)
             hint=f"write `state: {{{changed[0].rpartition('.')[2]}: {{buffer: {changed[0]}}}}}` (needs ios18)",
             key="state",
         )
+
+    def answer(number: int) -> list[torch.Tensor]:
+        reset_states(reference.model, [state.buffer for state in spec.state.values()])
+        return list(_returned(reference, examples.samples[number]).values())
+
+    refuse_other_answers(reference.model, answer, list(outputs.values()), plain)
     return outputs
 
 

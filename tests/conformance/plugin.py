@@ -64,14 +64,29 @@ class Conformance:
         tolerance.tighten(self.watcher, self.current)
         done = config.getoption("--conformance-done")
         self.done = {result["test"] for result in results.read_results(Path(done))} if done else set()
+        chosen = config.getoption("--conformance-list")
+        self.wanted = frozenset(read_sample(Path(chosen))) if chosen else frozenset()
+        self.wanted_parts = {part for test in self.wanted for part in _parts(test)}
         path = config.getoption("--conformance-out")
         self.out = Path(path).open("w", encoding="utf-8") if path else None  # noqa: SIM115 - closed at the end of the session
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
+        """Make nothing of a class or function that has no listed test."""
+        is_wanted = not self.wanted or f"{collector.nodeid}::{name}" in self.wanted_parts
+        return None if is_wanted else []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Iterator[None]:
+        """Make listed tests of a function alone: of some there are thousands, and each takes half a millisecond."""
+        yield
+        if self.wanted:
+            function = metafunc.definition.nodeid
+            metafunc._calls = [call for call in metafunc._calls if f"{function}[{call.id}]" in self.wanted]
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        chosen = self.config.getoption("--conformance-list")
-        if chosen:
-            wanted = read_sample(Path(chosen))
-            items[:] = [item for item in items if item.nodeid in wanted]
+        if self.wanted:
+            items[:] = [item for item in items if item.nodeid in self.wanted]
         index, count = (int(part) for part in self.config.getoption("--conformance-shard").split("/"))
         items[:] = [item for item in items[index::count] if item.nodeid not in self.done]
 
@@ -160,6 +175,12 @@ class MutationRun:
             self.main.out.write(
                 json.dumps({"families": sorted(self.mutations.families), "missed": sorted(self.open)}) + "\n"
             )
+
+
+def _parts(test: str) -> Iterator[str]:
+    """The function of a test without its parameters, and the classes that it is in, by their ids."""
+    names = test.partition("[")[0].split("::")
+    return ("::".join(names[:length]) for length in range(2, len(names) + 1))
 
 
 def read_sample(path: Path) -> dict[str, set[str]]:

@@ -201,3 +201,26 @@ def test_random_normal_like_has_the_moments_asked_for() -> None:
     assert abs(first.mean().item() - 2.0) < 0.05
     assert abs(first.std().item() - 3.0) < 0.05
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_scales_of_a_grouped_deconvolution_belong_to_the_outputs_of_a_group(channels: int) -> None:
+    # given weights (C, C_out / groups, 2, 2) as coremltools quantises them: a scale for each entry of the second axis
+    codes = np.random.default_rng(1).integers(-9, 9, size=(4, channels, 2, 2))
+    scale = np.array([0.5, 4.0, 0.125, 1.0], dtype=np.float32)[:channels]
+    fields = {
+        "outputChannels": 2 * channels, "kernelChannels": 4, "nGroups": 2, "isDeconvolution": True,
+        "kernelSize": [2, 2], "stride": [2, 2],
+    }  # fmt: skip
+    specification = model([("convolution", fields, ["x"], ["y"])])
+    parameters = specification.neuralNetwork.layers[0].convolution
+    parameters.valid.SetInParent()
+    parameters.weights.int8RawValue = codes.astype(np.int8).tobytes()
+    parameters.weights.quantization.numberOfBits = 8
+    parameters.weights.quantization.linearQuantization.scale.extend(scale)
+    x = torch.arange(36, dtype=torch.float32).reshape(1, 4, 3, 3)
+    # when
+    result = run(specification, x=x)
+    # then
+    weight = torch.from_numpy(codes * scale[:, None, None]).float()
+    torch.testing.assert_close(result, torch.nn.functional.conv_transpose2d(x, weight, stride=2, groups=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -106,6 +107,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.promotion import promote
+    from builder.backends.coreai.passes.rounding import guard_rounding
     from builder.backends.coreai.passes.sizes import exact_sizes
     from builder.model.capture.conditions import open_sizes
     from builder.model.capture.rewritten import check_rewritten
@@ -129,6 +131,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         narrow_integers(edit)
         exact_sizes(edit)
         promote(edit)
+        guard_rounding(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)
@@ -167,6 +170,7 @@ class Selector:
         self._nothing = halves is None
         self._halves = halves or Halves()
         self._types: set[str] = set()
+        self._in_half: dict[Node, bool] = {}
         self._names: set[str] = set()
         self._modules: set[str] = set()
 
@@ -186,7 +190,11 @@ class Selector:
             or not paths.isdisjoint(self._halves.fp32_modules_if_present)
         )
         own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
-        return not (kept or own or self._nothing)
+        in_half = not (kept or own or self._nothing)
+        if in_half and self._halves.fp32_names and (types & _MOVING or node.target is operator.getitem):
+            in_half = self._in_half.get(node.args[0], True)  # type: ignore[arg-type] # what moves, reads a node
+        self._in_half[node] = in_half
+        return in_half
 
     def check_all_matched(self) -> None:
         """Raise ConfigurationError for a pattern that named nothing in the program."""
@@ -240,6 +248,11 @@ _AS_MIL: Mapping[str, tuple[str, ...]] = {
 """How MIL calls what ATen has under another name, and `debug` what the dialect has (`modules.recipe_type`): recipes for
 both formats name types as MIL does. A clamp is two operators there."""
 
+_MOVES = "alias clone detach expand permute select slice split split_with_sizes squeeze t transpose unbind unsafe_view"
+_MOVING = frozenset((*_MOVES.split(), "unsqueeze", "view"))
+"""Operators that give values which they read. Apple's optimiser takes many out, so that a recipe which names operators
+cannot name them: behind one in float32 they are in float32 too."""
+
 _TRANSPOSED = 6
 """The argument of a convolution that says whether it is transposed."""
 
@@ -292,8 +305,6 @@ def refuse_unknown(program: ExportedProgram) -> None:
 
 def refuse_places_of_maxima(program: ExportedProgram) -> None:
     """Raise ConversionError where a model uses where in a pool its maxima were: coreai-torch gives zeros."""
-    import operator
-
     for node in program.graph.nodes:
         if node.target is operator.getitem and node.args[1] == 1 and node.users:
             name = str(node.args[0].target)

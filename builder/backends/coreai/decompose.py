@@ -26,6 +26,8 @@ from torch.export.graph_signature import (
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from builder.model.capture.composites import run_decompositions
+
 _PLACED = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn")
 """What says where an operator comes from."""
 _COMPOSITE = "CompositeImplicitAutograd"
@@ -39,7 +41,7 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
     Programs with sizes that the app chooses, with branches or with operators that write are traced anew as a whole.
     """
     if not all(_stands_alone(node) for node in program.graph.nodes) or program.dialect != _FUNCTIONAL:
-        return _decomposed(program, table)
+        return run_decompositions(program, table)
     concerned = [node for node in program.graph.nodes if node.op == "call_function" and _is_concerned(node, table)]
     if not concerned:
         return program
@@ -47,7 +49,7 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
     first = {kind: node for node, kind in reversed(kinds.items())}
     parts = dict(zip(first, _parts(list(first.values()), table), strict=True))
     if not all(_takes_the_place(part, first[kind]) for kind, part in parts.items()):
-        return _decomposed(program, table)
+        return run_decompositions(program, table)
     renamed: dict[str, str] = {}
     for node, kind in kinds.items():
         renamed |= _replace(node, parts[kind])
@@ -57,11 +59,6 @@ def decompose(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedPro
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
     return program
-
-
-def _decomposed(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedProgram:
-    found: ExportedProgram = program.run_decompositions(dict(table))
-    return found
 
 
 def _stands_alone(node: Node) -> bool:
@@ -159,7 +156,7 @@ def _parts(nodes: Sequence[Node], table: Mapping[Any, Any]) -> list[_Part]:
         returned += _outputs(graph, copied, node)
     graph.output(tuple(returned))
     small = _program(graph, [each for group in taken for each in group], returned)
-    return list(_read(_decomposed(small, table), nodes))
+    return list(_read(run_decompositions(small, table), nodes))
 
 
 def _outputs(graph: Graph, node: Node, original: Node) -> Iterator[Node]:

@@ -65,7 +65,7 @@ def convolution(layer: Layer) -> Kernel:
     bias = layer.weights(p.bias, (out,)) if p.hasBias else None
     if p.isDeconvolution:
         shape = (channels, out // groups, *padding.kernel)
-        weight = layer.weights(p.weights, shape, axis=1 if groups == 1 else 0)
+        weight = layer.weights(p.weights, shape, axis=1)  # as coremltools quantises it, of groups too
         target = tuple(p.outputShape)
         return lambda x: unfold(deconvolve(fold(x, 3), weight, bias, padding, groups, target), x, 3)
     if len(layer.inputs) == 2:

@@ -31,6 +31,7 @@ from builder.backends.coreml.lowerings.register import registered_lowerings, use
 from builder.backends.coreml.lowerings.writes import functional_writes, mark_copies
 from builder.backends.coreml.patches.conversion import fast_conversion, validate_program
 from builder.backends.coreml.patches.exact_passes import exact_passes
+from builder.model.capture.composites import run_decompositions
 
 USUAL = 3
 CASES = int(os.environ.get("LOWERING_CASES", USUAL))
@@ -150,7 +151,7 @@ def captured(module: torch.nn.Module, inputs: Sequence[Tensor], method: str) -> 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing and exporting itself
         if method == "export":
-            return wrap_exported(torch.export.export(module, tuple(inputs)).run_decompositions({}))
+            return wrap_exported(run_decompositions(torch.export.export(module, tuple(inputs)), {}))
         traced = torch.jit.trace(module, tuple(inputs), check_trace=False)
         mark_copies(traced)
         wrap_trace(traced)

@@ -114,25 +114,6 @@ def test_a_frozen_branch_fails_a_method_that_auto_tries_and_script_keeps_it():
     assert "cond" in {op.op_type for op in converted.model._mil_program.functions["main"].operations}
 
 
-class Carries(nn.Module):
-    """A running sum in an attribute, and what was seen last, which is only looked at from outside."""
-
-    def __init__(self):
-        super().__init__()
-        self.sum = (torch.zeros(1, 4), 0)
-
-    def forward(self, x):
-        self.sum = (self.sum[0] + x.mean(), 0)
-        return x + self.sum[0].mean()
-
-
-def test_what_a_model_keeps_in_an_attribute_is_named():
-    prepared, examples, _ = prepared_with(Carries())
-    with pytest.raises(ConversionError, match=r"keeps .*sum\[0\] from one call to the next in attributes") as e:
-        capture(prepared, examples, "trace", {}, strict=True)
-    assert "takes what is kept as an input" in str(e.value.hint)
-
-
 def test_a_method_that_the_recipe_names_is_judged_by_the_capture_check_instead():
     prepared, examples, _ = prepared_with(Branches())
     assert capture(prepared, examples, "trace", {}).method == "trace"

@@ -68,6 +68,13 @@ class NotExported(Large):
         return super().forward(x)
 
 
+class Fraction(nn.Module):
+    """A size of a float, which torch.export makes a number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, int(x.shape[1] * 0.3) :]
+
+
 class Multiples(nn.Module):
     """Refuses sizes between the ends, which an app cannot use either."""
 
@@ -137,6 +144,16 @@ def test_a_script_keeps_the_branch() -> None:
     assert (best.method, list(best.in_the_way)) == ("script", [])
 
 
+def test_a_method_is_no_remedy_where_core_ai_does_not_take_what_it_captures() -> None:
+    pytest.importorskip("coreai_torch", reason="needs the extra coreai")
+    shape = [1, {"min": 3, "max": 12, "default": 8}]
+    best = diagnose(patient(Fraction(), shape, format="aimodel", target={"name": "ios27"})).best
+    (obstacle,) = best.in_the_way
+    assert "froze a size" in obstacle.what
+    assert obstacle.remedy is not None
+    assert obstacle.remedy.kind == "rewrite"
+
+
 def test_a_branch_goes_another_way_at_a_size_that_export_knows() -> None:
     given = patient(Large(), [2, {"min": 4, "max": 1000, "default": 8}])
     watch = Watch(given.prepared.module.get_submodule("model"))
@@ -169,3 +186,4 @@ def test_sizes_that_the_model_refuses_itself_are_left_out() -> None:
     given = patient(Multiples(), [2, {"min": 4, "max": 16, "default": 8}])
     assert [sample.tensors["x"].shape[1] % 4 for sample in given.examples.between] != [0, 0, 0]
     assert capture(given.prepared, given.examples, "trace", {}).method == "trace"
+    assert capture(given.prepared, given.examples, "export", {}).method == "export"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, ops
 
+from builder.backends.coreai.decompositions.exact import is_negative
+
 if TYPE_CHECKING:
     from torch._ops import OpOverload
 
@@ -35,14 +37,7 @@ def nan_to_num(x: Tensor, nan: float | None = None, posinf: float | None = None,
 def copysign(x: Tensor, other: Tensor | float) -> Tensor:
     """The size of `x` with the sign of `other`; of zeros too, of which 1 / -0 is below 0."""
     signs = other if isinstance(other, Tensor) else torch.full_like(x, other)
-    return torch.where((signs < 0) | (1 / signs < 0), -x.abs(), x.abs())
-
-
-def bucketize(x: Tensor, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """How many boundaries are below each number; with `right` those that it equals too."""
-    each = x.unsqueeze(-1)
-    below = each >= boundaries if right else each > boundaries
-    return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
+    return torch.where(is_negative(signs), -x.abs(), x.abs())
 
 
 def shifted_left(x: Tensor, bits: int) -> Tensor:
@@ -71,7 +66,6 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.bitwise_and.Scalar: _with_tensor(ops.aten.bitwise_and.Tensor),
     ops.aten.bitwise_or.Scalar: _with_tensor(ops.aten.bitwise_or.Tensor),
     ops.aten.bitwise_xor.Scalar: _with_tensor(ops.aten.bitwise_xor.Tensor),
-    ops.aten.bucketize.Tensor: bucketize,
     ops.aten.copysign.Scalar: copysign,
     ops.aten.copysign.Tensor: copysign,
     ops.aten.isnan.default: isnan,
@@ -80,5 +74,4 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.nan_to_num.default: nan_to_num,
     ops.aten.scalar_tensor.default: scalar_tensor,
     ops.prims.scalar_tensor.default: scalar_tensor,
-    ops.aten.remainder.Scalar: _with_tensor(ops.aten.remainder.Tensor),
 }

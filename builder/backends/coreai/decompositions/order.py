@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import SymInt, Tensor, ops
@@ -48,6 +48,15 @@ def _filled(x: Tensor, dim: int, descending: bool) -> Tensor:
     return constant_pad_nd(x, [*behind, 0, _largest(size) - size], ends[0] if descending else ends[1])
 
 
+def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    """As many as a size says, of all in order: Core AI's top-k takes a number."""
+    del sorted
+    if not isinstance(k, SymInt):
+        return NotImplemented
+    values, indices = sort(x, dim, largest)
+    return values.narrow(dim, 0, k), indices.narrow(dim, 0, k)
+
+
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """The k-th smallest, counted from one, and its place."""
     values, indices = sort(x, dim) if isinstance(k, SymInt) else torch.topk(x, k, dim, False, True)
@@ -64,4 +73,5 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.sort.default: sort,
     ops.aten.kthvalue.default: kthvalue,
     ops.aten.median.dim: median,
+    ops.aten.topk.default: topk,
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import SymInt, Tensor, ops
 from torch._decomp import decomposition_table
-from torch.nn.functional import avg_pool2d as plain_avg_pool2d
 from torch.nn.functional import max_pool2d, pad
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
     return decomposition_table[ops.aten._adaptive_avg_pool2d.default](x, output_size)
 
 
-def avg_pool2d(
+def avg_pool(
+    plain: OpOverload,
+    axes: int,
     x: Tensor,
     kernel_size: Sequence[int],
     stride: Sequence[int] = (),
@@ -42,35 +45,37 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """Where windows are cut off, or divided by another number than their size: sums over what they are divided by."""
-    if not (ceil_mode or divisor_override) or any(isinstance(size, SymInt) for size in x.shape[-2:]):
+    """Where windows are cut off, or divided by another number than their size: sums over what they are divided by.
+
+    coreai-torch divides by the whole window whatever is said, and has no windows that the end cuts off. The axes may be
+    as long as the app chooses: their windows are counted once they are there.
+    """
+    kernel, padding = _for_each(kernel_size, axes), _for_each(padding, axes)
+    if not (ceil_mode or divisor_override or (any(padding) and not count_include_pad)):
         return NotImplemented
-    kernel, padding = _both(kernel_size), _both(padding)
-    stride = _both(stride) if stride else kernel
-    filled, divisor = x, torch.ones(())
-    for axis, size, window, step, before in zip((-2, -1), x.shape[-2:], kernel, stride, padding, strict=True):
-        count = _count(size, window, step, before, ceil_mode=ceil_mode)
-        behind = max((count - 1) * step + window - before - size, 0)
-        filled = pad(filled, [0, 0, before, behind] if axis == -2 else [before, behind])
-        starts = torch.arange(count) * step - before
+    stride = _for_each(stride, axes) if stride else kernel
+    behind = [before + (step - 1 if ceil_mode else 0) for before, step in zip(padding, stride, strict=True)]
+    filled = pad(x, [amount for pair in zip(reversed(padding), reversed(behind), strict=True) for amount in pair])
+    sums = plain(filled, list(kernel), list(stride)) * math.prod(kernel)
+    for axis, window, step, before in zip(range(-axes, 0), kernel, stride, padding, strict=True):
+        if ceil_mode and before + step > window:  # or none can begin in the padding behind (aten/native/Pool.h)
+            most = (x.shape[axis] + before - 1) // step + 1
+            sums = sums.narrow(axis, 0, torch.sym_min(sums.shape[axis], most))  # type: ignore[no-untyped-call]
+    if divisor_override is not None:
+        return sums / divisor_override
+    divisor = torch.ones(())
+    for axis, window, step, before in zip(range(-axes, 0), kernel, stride, padding, strict=True):
+        size = x.shape[axis]
+        starts = torch.arange(sums.shape[axis]) * step - before
         ends = (starts + window).clamp(max=size + before)
         if not count_include_pad:
             starts, ends = starts.clamp(min=0), ends.clamp(max=size)
-        lengths = (ends - starts).to(x.dtype)
-        divisor = divisor * (lengths.unsqueeze(-1) if axis == -2 else lengths)
-        filled = filled.narrow(axis, 0, (count - 1) * step + window)
-    sums = plain_avg_pool2d(filled, kernel, stride) * (kernel[0] * kernel[1])
-    return sums / (divisor if divisor_override is None else divisor_override)
+        divisor = divisor * (ends - starts).to(x.dtype).reshape([-1] + [1] * (-1 - axis))
+    return sums / divisor
 
 
-def _count(size: int, window: int, step: int, padding: int, *, ceil_mode: bool) -> int:
-    """How many windows there are (aten/native/Pool.h): with `ceil_mode` none begins in the padding behind."""
-    count = (size + 2 * padding - window + (step - 1 if ceil_mode else 0)) // step + 1
-    return count - 1 if ceil_mode and (count - 1) * step >= size + padding else count
-
-
-def _both(given: Sequence[int]) -> tuple[int, ...]:
-    return tuple(given) * 2 if len(given) == 1 else tuple(given)
+def _for_each(given: Sequence[int], axes: int) -> tuple[int, ...]:
+    return tuple(given) * axes if len(given) == 1 else tuple(given)
 
 
 def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -126,6 +131,9 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     ops.aten._adaptive_avg_pool3d.default: adaptive_avg_pool,
     ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
-    ops.aten.avg_pool2d.default: avg_pool2d,
+    **{
+        each: partial(avg_pool, each, axes)
+        for axes, each in enumerate((ops.aten.avg_pool2d.default, ops.aten.avg_pool3d.default), start=2)
+    },
     ops.aten.max_pool3d_with_indices.default: max_pool3d,
 }

@@ -67,14 +67,20 @@ def _over_all(overload: OpOverload) -> Callable[..., object]:
     return extremum
 
 
-def of_one(x: Tensor) -> Any:
-    """`all` and `any` of one number: coreai-torch reduces no axes of none, and ends its process."""
+def any_of_all(x: Tensor) -> Any:
+    """Of one number whether it is not zero: coreai-torch reduces no axes of none, and ends its process."""
     return NotImplemented if x.dim() else x.ne(0)
+
+
+def all_of_all(x: Tensor) -> Tensor:
+    """Whether none is zero, which coreai-torch has along an axis alone."""
+    return x.ne(0).logical_not().any().logical_not()
 
 
 OURS: dict[OpOverload, Callable[..., object]] = {
     **{each: _over_all(each) for each in (ops.aten.amax.default, ops.aten.amin.default)},
-    **dict.fromkeys((ops.aten.all.default, ops.aten.any.default), of_one),
+    ops.aten.all.default: all_of_all,
+    ops.aten.any.default: any_of_all,
     ops.aten.argmin.default: argmin,
     ops.aten.cumprod.default: cumprod,
     ops.aten.std.correction: std,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from builder.backends.coreai.decompositions import (
     elementwise,
+    exact,
     matrices,
     memory,
     order,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 OURS: dict[OpOverload, Callable[..., object]] = {
     **elementwise.OURS,
+    **exact.OURS,
     **matrices.OURS,
     **memory.OURS,
     **order.OURS,

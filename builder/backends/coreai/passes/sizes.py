@@ -1,21 +1,137 @@
-"""Arithmetic of sizes as Python has it, where coreai-torch's differs."""
+"""Arithmetic of sizes as Python has it, where coreai-torch's differs, or has no such operator.
+
+A condition on sizes is a number there, 0 or 1, and what depends on it a sum.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
 import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.fx import Node
 
 from builder.backends.coreai.passes.edit import Edit
 
+_Write = Callable[[Edit, Node], Any]
+
 
 def exact_sizes(edit: Edit) -> None:
-    """Let the remainder of a negative size be that of Python, in the divisor's sign: coreai-torch's has the size's.
+    """Write what coreai-torch lacks by sums, products, floors and the least of two sizes.
 
-    Given:   %r = mod(-L, 4)
-    Result:  %q = floordiv(-L, 4);  %m = mul(%q, 4);  %r = sub(-L, %m)
+    Given:   %r = mod(-L, 4)                            %k = sym_max(8 - L, 0)
+    Result:  %q = floordiv(-L, 4); %r = -L - %q 4       %m = sym_min(8 - L, 0); %k = 8 - L + 0 - %m
     """
-    for node in edit.calls(operator.mod):
-        a, b = node.args
-        whole = edit.before(node, operator.floordiv, a, b)
-        found = edit.before(node, operator.sub, a, edit.before(node, operator.mul, whole, b))
+    for node in edit.calls(*_WRITTEN):
+        if isinstance(node.meta.get("val"), torch.Tensor):
+            continue
+        found = _WRITTEN[node.target](edit, node)
         node.replace_all_uses_with(found)
     edit.finish()
+
+
+def _number(edit: Edit, node: Node, function: Callable[..., Any], *given: Any) -> Any:
+    """A number computed of others, of which some may be known."""
+    if not any(isinstance(each, Node) for each in given):
+        return function(*given)
+    return edit.before(node, function, *given)
+
+
+def _remainder(edit: Edit, node: Node) -> Any:
+    """Of a negative size too in the divisor's sign: coreai-torch's has the size's."""
+    a, b = node.args
+    whole = _number(edit, node, operator.floordiv, a, b)
+    return _number(edit, node, operator.sub, a, _number(edit, node, operator.mul, whole, b))
+
+
+def _greatest(edit: Edit, node: Node) -> Any:
+    """`max(a, b) = a + b - min(a, b)`."""
+    a, b = node.args
+    least = _number(edit, node, torch.sym_min, a, b)
+    return _number(edit, node, operator.sub, _number(edit, node, operator.add, a, b), least)
+
+
+def _size(edit: Edit, node: Node) -> Any:
+    """`|a| = a - 2 min(a, 0)`."""
+    (a,) = node.args
+    twice = _number(edit, node, operator.mul, _number(edit, node, torch.sym_min, a, 0), 2)
+    return _number(edit, node, operator.sub, a, twice)
+
+
+def _sum(edit: Edit, node: Node) -> Any:
+    return functools.reduce(lambda a, b: _number(edit, node, operator.add, a, b), node.args[0])  # type: ignore[arg-type]
+
+
+def _above(edit: Edit, node: Node, a: Any, b: Any) -> Any:
+    """1 where `a > b`, else 0, of integers: `min(a - b, 1)` that is not below 0."""
+    least = _number(edit, node, torch.sym_min, _number(edit, node, operator.sub, a, b), 1)
+    below = _number(edit, node, torch.sym_min, least, 0)
+    return _number(edit, node, operator.sub, least, below)
+
+
+def _not(edit: Edit, node: Node, condition: Any) -> Any:
+    return _number(edit, node, operator.sub, 1, condition)
+
+
+def _compared(*, swapped: bool, negated: bool) -> _Write:
+    def write(edit: Edit, node: Node) -> Any:
+        a, b = reversed(node.args) if swapped else node.args
+        above = _above(edit, node, a, b)
+        return _not(edit, node, above) if negated else above
+
+    return write
+
+
+def _equal(*, negated: bool) -> _Write:
+    """Neither is above the other."""
+
+    def write(edit: Edit, node: Node) -> Any:
+        a, b = node.args
+        differ = _number(edit, node, operator.add, _above(edit, node, a, b), _above(edit, node, b, a))
+        return differ if negated else _not(edit, node, differ)
+
+    return write
+
+
+def _negated(edit: Edit, node: Node) -> Any:
+    return _not(edit, node, node.args[0])
+
+
+def _both(edit: Edit, node: Node) -> Any:
+    return _number(edit, node, operator.mul, *node.args)
+
+
+def _either(edit: Edit, node: Node) -> Any:
+    a, b = node.args
+    return _number(edit, node, operator.sub, _number(edit, node, operator.add, a, b), _both(edit, node))
+
+
+def _chosen(edit: Edit, node: Node) -> Any:
+    """`b + condition (a - b)`."""
+    condition, a, b = node.args
+    difference = _number(edit, node, operator.sub, a, b)
+    return _number(edit, node, operator.add, b, _number(edit, node, operator.mul, condition, difference))
+
+
+_WRITTEN: dict[Any, _Write] = {
+    operator.mod: _remainder,
+    torch.sym_max: _greatest,
+    operator.abs: _size,
+    abs: _size,
+    torch.sym_sum: _sum,
+    operator.gt: _compared(swapped=False, negated=False),
+    operator.lt: _compared(swapped=True, negated=False),
+    operator.le: _compared(swapped=False, negated=True),
+    operator.ge: _compared(swapped=True, negated=True),
+    operator.eq: _equal(negated=False),
+    operator.ne: _equal(negated=True),
+    torch.sym_not: _negated,
+    operator.and_: _both,
+    operator.or_: _either,
+    torch.sym_ite: _chosen,
+    math.floor: lambda edit, node: _number(edit, node, operator.floordiv, node.args[0], 1),
+}
+"""By function of Python or torch; comparisons are those of integers."""

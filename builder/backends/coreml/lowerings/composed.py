@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from builder.backends.coreml.lowerings.elementwise import isinf
 from builder.backends.coreml.lowerings.flexible_sizes import is_open, pairs_so_far
 from builder.backends.coreml.lowerings.logarithms import log_of_sum
 from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Unused, Var
+from builder.backends.coreml.lowerings.signs import isinf
 from builder.backends.coreml.lowerings.variables import (
     all_axes,
     as_float,
@@ -129,7 +129,8 @@ def acosh(mb: Builder, x: Var) -> Var:
     small = mb.minimum(x=x, y=_SQUARED)
     root = mb.sqrt(x=mb.mul(x=mb.sub(x=small, y=1.0), y=mb.add(x=small, y=1.0)))
     below = mb.log(x=mb.add(x=small, y=root))
-    return selected(mb, mb.greater(x=x, y=_SQUARED), mb.add(x=mb.log(x=x), y=math.log(2)), below)
+    found = selected(mb, mb.greater(x=x, y=_SQUARED), mb.add(x=mb.log(x=x), y=math.log(2)), below)
+    return selected(mb, mb.less(x=x, y=1.0), math.nan, found)
 
 
 _NEAR = 2.0**-4

@@ -11,6 +11,7 @@ from builder.artifacts.stages import CapturedProgram
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.lowerings.register import registered_lowerings
 from builder.backends.coreml.lowerings.torch_definitions import completed, unknown_definitions
+from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import open_sizes
 from builder.model.capture.rewritten import check_rewritten
 
@@ -67,8 +68,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
 def _written_with(program: ExportedProgram, table: Mapping[OpOverload, Callable[..., object]]) -> ExportedProgram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what torch deprecates
-        written: ExportedProgram = program.run_decompositions(dict(table))
-        return written
+        return run_decompositions(program, table)
 
 
 def _is_known(

@@ -8,6 +8,7 @@ from functools import partial
 
 from builder.backends.coreml.lowerings.logarithms import log_of_sum
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
+from builder.backends.coreml.lowerings.signs import isinf
 from builder.backends.coreml.lowerings.variables import (
     as_float,
     dtype_name,
@@ -115,6 +116,18 @@ def _is_power_of_two(x: Var, exponent: Var) -> bool:
     return is_constant(x) and x.val.size == 1 and float(x.val) == 2.0 and not is_constant(exponent)
 
 
+def power(mb: Builder, x: Var, exponent: Var) -> Var:
+    """A power of two, or a root: Core ML's pow is infinite where the root of -inf is NaN."""
+    if _is_power_of_two(x, exponent):
+        return power_of_two(mb, x, exponent)
+    return mb.sqrt(x=x) if float(exponent.val) > 0 else mb.rsqrt(x=x, epsilon=0.0)
+
+
+def _is_special_power(x: Var, exponent: Var) -> bool:
+    root = is_float(x) and is_constant(exponent) and exponent.val.size == 1 and abs(float(exponent.val)) == 0.5
+    return root or _is_power_of_two(x, exponent)
+
+
 def zero(mb: Builder, x: Var) -> Var:
     """Zeros like x."""
     return zeros_like(mb, x)
@@ -155,31 +168,18 @@ def logit(mb: Builder, x: Var, eps: float | None = None) -> Var:
 
 
 def hypot(mb: Builder, x: Var, other: Var) -> Var:
-    """`sqrt(x^2 + other^2)`, from the larger magnitude, whose square half precision may not hold."""
+    """`sqrt(x^2 + other^2)`, from the larger magnitude, whose square half precision may not hold; inf beside NaN."""
     x, other = (mb.abs(x=value) for value in promoted(as_float(x), as_float(other)))
+    infinite = mb.logical_or(x=isinf(mb, x), y=isinf(mb, other))
     largest = mb.maximum(x=mb.maximum(x=x, y=other), y=promoted(x, 2.0**-14)[1])
     x, other = (mb.real_div(x=value, y=largest) for value in (x, other))
-    return mb.mul(x=largest, y=mb.sqrt(x=mb.add(x=mb.mul(x=x, y=x), y=mb.mul(x=other, y=other))))
+    found = mb.mul(x=largest, y=mb.sqrt(x=mb.add(x=mb.mul(x=x, y=x), y=mb.mul(x=other, y=other))))
+    return selected(mb, infinite, math.inf, found)
 
 
 def trunc(mb: Builder, x: Var) -> Var:
     """Towards zero."""
     return mb.mul(x=mb.sign(x=x), y=mb.floor(x=mb.abs(x=x))) if is_float(x) else mb.identity(x=x)
-
-
-def copysign(mb: Builder, x: Var, other: Var) -> Var:
-    """The size of x with the sign of other; a negative zero counts as positive."""
-    x, other = promoted(as_float(x), as_float(other))
-    size = mb.abs(x=x)
-    return selected(mb, mb.less(x=other, y=0.0), mb.mul(x=size, y=-1.0), size)
-
-
-def heaviside(mb: Builder, x: Var, values: Var) -> Var:
-    """0 below zero, 1 above, `values` at zero."""
-    x, values = promoted(x, values)
-    above = mb.cast(x=mb.greater(x=x, y=zeros_like(mb, x)), dtype=dtype_name(x))
-    at = mb.cast(x=mb.equal(x=x, y=zeros_like(mb, x)), dtype=dtype_name(x))
-    return mb.add(x=above, y=mb.mul(x=at, y=values))
 
 
 def celu(mb: Builder, x: Var, alpha: float = 1.0) -> Var:
@@ -248,18 +248,6 @@ def erfc(mb: Builder, x: Var) -> Var:
     return mb.sub(x=1.0, y=mb.erf(x=as_float(x)))
 
 
-def isinf(mb: Builder, x: Var) -> Var:
-    """Whether an element is infinite: of all but zero that alone is its own half, in either precision."""
-    if not is_float(x):
-        return mb.not_equal(x=x, y=x)
-    return mb.logical_and(x=mb.equal(x=mb.mul(x=x, y=0.5), y=x), y=mb.not_equal(x=x, y=0.0))
-
-
-def isfinite(mb: Builder, x: Var) -> Var:
-    """Whether an element is neither infinite nor NaN: less itself it is 0."""
-    return mb.equal(x=mb.sub(x=x, y=x), y=0.0) if is_float(x) else mb.equal(x=x, y=x)
-
-
 def scaled(factor: float, mb: Builder, x: Var) -> Var:
     """X times a number."""
     return mb.mul(x=as_float(x), y=factor)
@@ -297,8 +285,8 @@ ELEMENTWISE = (
     *_plain(
         addcmul=addcmul, addcdiv=addcdiv, fmod=fmod, zero=zero, alias=alias, lerp=lerp, logaddexp=logaddexp,
         log_sigmoid=log_sigmoid, log_sigmoid_forward=log_sigmoid_forward, logit=logit, hypot=hypot, trunc=trunc,
-        fix=trunc, copysign=copysign, heaviside=heaviside, celu=celu, hardshrink=hardshrink, softshrink=softshrink,
-        xlogy=xlogy, special_xlogy=xlogy, erfc=erfc, special_erfc=erfc, isinf=isinf, isfinite=isfinite,
+        fix=trunc, celu=celu, hardshrink=hardshrink, softshrink=softshrink,
+        xlogy=xlogy, special_xlogy=xlogy, erfc=erfc, special_erfc=erfc,
         deg2rad=partial(scaled, math.pi / 180), rad2deg=partial(scaled, 180 / math.pi), float=number,
     ),
     *(Lowering(operator=name, lower=lower, wrong=_ALPHA, applies=_is_scaled) for name, lower in _SCALED.items()),
@@ -349,9 +337,11 @@ ELEMENTWISE = (
     ),
     Lowering(
         operator="pow",
-        lower=power_of_two,
-        wrong=UpstreamBug(issue=2742, summary="leaves `2 ** x` to Core ML, which has `x ** 2`", fixed_in="9.1.dev0"),
-        applies=_is_power_of_two,
+        lower=power,
+        wrong=UpstreamBug(
+            issue=2742, summary="leaves `2 ** x` to Core ML, which has `x ** 2`, and roots, which it has of -inf"
+        ),
+        applies=_is_special_power,
     ),
     *(
         Lowering(operator=name, lower=partial(_of_integers, name), upstream_gap="integers", applies=_is_integer)

@@ -6,6 +6,7 @@ Integers are exact in every precision of the artifact: a place computed in half 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from numbers import Integral
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Size, Unused, Var
@@ -143,6 +144,37 @@ def sym_min(mb: Builder, x: Var, y: Var) -> Var:
     return mb.minimum(x=x, y=y)
 
 
+def sym_sum(mb: Builder, sizes: Sequence[Size]) -> Size:
+    """The sum of several sizes in an exported program."""
+    return reduce(lambda a, b: mb.add(x=a, y=b), (whole(mb, size) for size in sizes))
+
+
+def sym_float(mb: Builder, x: Var) -> Var:
+    """A size as a number with a fraction."""
+    return mb.cast(x=x, dtype="fp32")
+
+
+def sym_not(mb: Builder, x: Var) -> Var:
+    """The opposite of a condition on sizes."""
+    return mb.logical_not(x=x)
+
+
+def sym_ite(mb: Builder, condition: Var, x: Var, y: Var) -> Var:
+    """One of two sizes, by a condition on sizes."""
+    x, y = promoted(x, y)
+    return mb.select(cond=condition, a=x, b=y)
+
+
+def both(mb: Builder, x: Var, y: Var) -> Var:
+    """Python's `x & y` of conditions on sizes."""
+    return mb.logical_and(x=x, y=y)
+
+
+def either(mb: Builder, x: Var, y: Var) -> Var:
+    """Python's `x | y` of conditions on sizes."""
+    return mb.logical_or(x=x, y=y)
+
+
 FLEXIBLE_SIZES = (
     Lowering(
         operator="linspace", lower=linspace, upstream_gap="numbers of steps that follow from sizes", applies=_is_counted
@@ -150,4 +182,10 @@ FLEXIBLE_SIZES = (
     Lowering(operator="mod", lower=mod),
     Lowering(operator="sym_max", lower=sym_max),
     Lowering(operator="sym_min", lower=sym_min),
+    Lowering(operator="sym_sum", lower=sym_sum),
+    Lowering(operator="sym_float", lower=sym_float),
+    Lowering(operator="sym_not", lower=sym_not),
+    Lowering(operator="sym_ite", lower=sym_ite),
+    Lowering(operator="and_", lower=both, upstream_gap="conditions on sizes"),
+    Lowering(operator="or_", lower=either, upstream_gap="conditions on sizes"),
 )

@@ -1,4 +1,4 @@
-"""Limits that keep integers whole, and that are tensors; the angle of a point; whether any element is not zero."""
+"""Limits that keep integers whole, and that are tensors; whether any element is not zero."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
 from builder.backends.coreml.lowerings.variables import (
     all_axes,
-    as_float,
     is_bool,
     is_constant,
     is_float,
@@ -41,21 +40,17 @@ def clamp_max(mb: Builder, x: Var, max: Var) -> Var:
 
 
 def _is_no_clip(x: Var, min: Var | None = None, max: Var | None = None) -> bool:
-    """Whether MIL's clip cannot: integers, limits that are tensors or that cross."""
+    """Whether MIL's clip cannot: integers, limits that are tensors, infinite, missing (it has two) or that cross."""
     limits = [limit for limit in (min, max) if limit is not None]
     if not is_float(x) or any(not is_constant(limit) or limit.rank > 0 for limit in limits):
         return True
-    return len(limits) == 2 and float(limits[0].val) >= float(limits[1].val)
+    numbers = [float(limit.val) for limit in limits]
+    return len(numbers) < 2 or not all(map(math.isfinite, numbers)) or numbers[0] >= numbers[1]
 
 
-def atan2(mb: Builder, y: Var, x: Var) -> Var:
-    """The angle of the point (x, y) in [-π, π]; a zero of either sign counts as positive."""
-    y, x = promoted(as_float(y), as_float(x))
-    on_axis = mb.equal(x=x, y=0.0)
-    angle = mb.atan(x=mb.real_div(x=y, y=selected(mb, on_axis, 1.0, x)))
-    turned = selected(mb, mb.less(x=y, y=0.0), -math.pi, math.pi)
-    whole = selected(mb, mb.less(x=x, y=0.0), mb.add(x=angle, y=turned), angle)
-    return selected(mb, on_axis, mb.mul(x=mb.sign(x=y), y=math.pi / 2), whole)
+def threshold(mb: Builder, x: Var, threshold: float, value: float) -> Var:
+    """X where it is above the threshold, or NaN, else `value`."""
+    return selected(mb, mb.less_equal(x=x, y=float(threshold)), float(value), x)
 
 
 def any_or_all(every: bool, mb: Builder, x: Var, dim: Sequence[int] | int | None = None, keepdim: bool = False) -> Var:
@@ -79,19 +74,22 @@ LIMITS = (
             operator=name,
             lower=clamp,
             wrong=UpstreamBug(
-                issue=None, summary="computes limits of integers in floats, and takes limits that cross the other way"
+                issue=None,
+                summary="computes limits of integers in floats, takes limits that cross the other way, "
+                "and has a greatest number where there is no limit",
             ),
             applies=_is_no_clip,
         )
         for name in ("clamp", "clip")
     ),
+    Lowering(
+        operator="threshold",
+        lower=threshold,
+        wrong=UpstreamBug(issue=None, summary="is NaN where an infinite value is not taken"),
+        applies=lambda value: not math.isfinite(value),
+    ),
     Lowering(operator="clamp_min", lower=clamp_min, upstream_gap="limits of another dtype"),
     Lowering(operator="clamp_max", lower=clamp_max, upstream_gap="limits of another dtype"),
-    Lowering(
-        operator="atan2",
-        lower=atan2,
-        wrong=UpstreamBug(issue=None, summary="gives 0 for the angle of points on the negative axis, which is π"),
-    ),
     *(
         Lowering(
             operator=f"{name}{overload}",

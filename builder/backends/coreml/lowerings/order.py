@@ -6,9 +6,9 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open
-from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Var
-from builder.backends.coreml.lowerings.reduction import bucketize
+from builder.backends.coreml.lowerings.flexible_sizes import axis_size, is_open, whole
+from builder.backends.coreml.lowerings.lowering import Builder, Constant, Lowering, Size, UpstreamBug, Var
+from builder.backends.coreml.lowerings.reduction import bucketize, places_among
 from builder.backends.coreml.lowerings.sorting import sorted_stably
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, positive, promoted, slice_axis
 
@@ -16,8 +16,10 @@ _DENOMINATOR = 2000
 """The greatest of a share of the sizes that an app chooses: half precision holds all rests exactly."""
 
 
-def kthvalue(mb: Builder, x: Var, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
+def kthvalue(mb: Builder, x: Var, k: Size, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
     """The k-th smallest along an axis, counted from 1, and where it was."""
+    if is_open([k]):
+        return _at(mb, x, dim, mb.sub(x=whole(mb, k), y=1), keepdim=keepdim)
     if is_open([x.shape[dim]]):
         return _at(mb, x, dim, k - 1, keepdim=keepdim)
     values, places = mb.topk(x=x, k=k, axis=dim, ascending=True)
@@ -35,6 +37,18 @@ def _at(mb: Builder, x: Var, dim: int, rank: Var | int, *, keepdim: bool) -> tup
     ]
     value, place = found if keepdim else [mb.squeeze(x=each, axes=[axis]) for each in found]
     return value, place
+
+
+def topk(mb: Builder, x: Var, k: Size, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Var, Var]:
+    """The first of all in order, as many as a size says."""
+    del sorted
+    ordered = sorted_stably(mb, x, dim, descending=bool(largest))
+    values, places = (slice_axis(mb, each, dim, 0, whole(mb, k)) for each in ordered)
+    return values, places
+
+
+def _is_counted(k: Size) -> bool:
+    return is_open([k])
 
 
 def median(mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False) -> Var | tuple[Var, Var]:
@@ -107,10 +121,14 @@ def searchsorted(
     side: str | None = None,
     sorter: Var | None = None,
 ) -> Var:
-    """Where each element of x belongs in one sorted sequence."""
+    """Where each element of x belongs in one sorted sequence (B,), or in that of its row (…, B)."""
     if sorter is not None:
-        raise NotImplementedError("searchsorted with a sorter is not converted")
-    return bucketize(mb, x, sorted_sequence, out_int32, right or side == "right")
+        sorted_sequence = mb.gather_along_axis(x=sorted_sequence, indices=sorter, axis=sorted_sequence.rank - 1)
+    right = bool(right or side == "right")
+    if sorted_sequence.rank == 1:
+        return bucketize(mb, x, sorted_sequence, out_int32, right)
+    each, edges = promoted(mb.expand_dims(x=x, axes=[-1]), mb.expand_dims(x=sorted_sequence, axes=[-2]))
+    return places_among(mb, each, edges, right=right)
 
 
 def msort(mb: Builder, x: Var) -> Var:
@@ -128,12 +146,9 @@ def isin(mb: Builder, elements: Var, test_elements: Var, assume_unique: bool = F
     return mb.reshape(x=mb.logical_not(x=found) if invert else found, shape=shape)
 
 
-def _is_one_sequence(sorted_sequence: Var, x: Var) -> bool:
-    return bool(sorted_sequence.rank == 1 and x.rank != 1)
-
-
 ORDER = (
     Lowering(operator="kthvalue", lower=kthvalue),
+    Lowering(operator="topk", lower=topk, upstream_gap="as many as a size says", applies=_is_counted),
     *(Lowering(operator=name, lower=median) for name in ("median", "median.dim")),
     Lowering(operator="quantile", lower=quantile),
     Lowering(operator="msort", lower=msort),
@@ -141,7 +156,6 @@ ORDER = (
     Lowering(
         operator="searchsorted",
         lower=searchsorted,
-        upstream_gap="one sequence for values of any shape",
-        applies=_is_one_sequence,
+        wrong=UpstreamBug(issue=None, summary="gives 0 for NaN, and lacks one sequence for values of any shape"),
     ),
 )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, UpstreamBug, Var
-from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_bool, promoted, zeros_like
+from builder.backends.coreml.lowerings.signs import isinf
+from builder.backends.coreml.lowerings.variables import all_axes, as_float, is_bool, promoted, selected, zeros_like
 
 Axes = Sequence[int] | int | None
 
@@ -147,7 +148,7 @@ def vector_norm(
     largest = mb.maximum(x=largest, y=promoted(largest, _LEAST)[1])
     powers = mb.pow(x=mb.real_div(x=size, y=largest), y=float(ord))
     total = mb.pow(x=mb.reduce_sum(x=powers, axes=axes, keep_dims=True), y=1 / float(ord))
-    result = mb.mul(x=total, y=largest)
+    result = selected(mb, isinf(mb, largest), largest, mb.mul(x=total, y=largest))
     return result if keepdim else mb.squeeze(x=result, axes=axes)
 
 
@@ -156,12 +157,18 @@ def _is_a_power(ord: float = 2) -> bool:
 
 
 def bucketize(mb: Builder, x: Var, boundaries: Var, out_int32: bool = False, right: bool = False) -> Var:
-    """The index of the bucket of each element: how many of the sorted boundaries (B,) lie below it."""
+    """How many of the sorted boundaries (B,) lie below each element; all below NaN."""
     del out_int32  # Core ML has but one kind of integer
     shape = mb.shape(x=x)
     elements, edges = promoted(mb.reshape(x=x, shape=[-1, 1]), mb.reshape(x=boundaries, shape=[1, -1]))
-    below = mb.less_equal(x=edges, y=elements) if right else mb.less(x=edges, y=elements)
-    return mb.reshape(x=mb.reduce_sum(x=mb.cast(x=below, dtype="int32"), axes=[1], keep_dims=False), shape=shape)
+    return mb.reshape(x=places_among(mb, elements, edges, right=right), shape=shape)
+
+
+def places_among(mb: Builder, elements: Var, edges: Var, *, right: bool) -> Var:
+    """How many edges (…, 1, B) lie below each of the elements (…, N, 1), with `right` at it too: (…, N)."""
+    beyond = mb.less(x=elements, y=edges) if right else mb.less_equal(x=elements, y=edges)
+    below = mb.cast(x=mb.logical_not(x=beyond), dtype="int32")  # of NaN no comparison is true
+    return mb.reduce_sum(x=below, axes=[-1], keep_dims=False)
 
 
 REDUCTION = (

@@ -34,11 +34,6 @@ def _is_more_than_plain(x: Var, decimals: int | None = None) -> bool:
     return decimals is not None or not is_float(x)
 
 
-def signbit(mb: Builder, x: Var) -> Var:
-    """Whether a number is negative; the sign of zero is specified nowhere."""
-    return mb.less(x=x, y=0.0 if is_float(x) else 0)
-
-
 def sgn(mb: Builder, x: Var) -> Var:
     """The sign; of a complex number `x / |x|`, and 0 of 0."""
     if not is_complex(x):
@@ -120,7 +115,6 @@ SPECIAL = (
         )
         for name in ("round", "round.decimals")
     ),
-    Lowering(operator="signbit", lower=signbit),
     Lowering(operator="sgn", lower=sgn),
     Lowering(operator="erfinv", lower=erfinv),
     Lowering(operator="special_ndtri", lower=ndtri),

@@ -38,6 +38,7 @@ from builder.backends.coreml.lowerings.reduction import REDUCTION
 from builder.backends.coreml.lowerings.resampling import RESAMPLING
 from builder.backends.coreml.lowerings.scattering import SCATTERING
 from builder.backends.coreml.lowerings.shape import SHAPE
+from builder.backends.coreml.lowerings.signs import SIGNS
 from builder.backends.coreml.lowerings.solving import SOLVING
 from builder.backends.coreml.lowerings.sorting import SORTING
 from builder.backends.coreml.lowerings.special import SPECIAL
@@ -82,6 +83,7 @@ LOWERINGS = by_operator(
     RESAMPLING,
     SCATTERING,
     SHAPE,
+    SIGNS,
     SOLVING,
     MEAN_POOLING,
     VOLUMES,

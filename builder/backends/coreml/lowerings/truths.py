@@ -68,7 +68,7 @@ def _of_floats(operator: str, mb: Builder, x: Var) -> Var:
 
 def angle(mb: Builder, x: Var) -> Var:
     """The angle of complex numbers in (-π, π]; of negative numbers π, of all others 0."""
-    from builder.backends.coreml.lowerings.limits import atan2
+    from builder.backends.coreml.lowerings.signs import atan2
 
     if is_complex(x):
         return atan2(mb, mb.complex_imag(data=x), mb.complex_real(data=x))

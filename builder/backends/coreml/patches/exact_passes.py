@@ -5,6 +5,7 @@
 - `noop_elimination` removes `floor_div` by one, which takes the fraction off (apple/coremltools#2836).
 - `add_upsample_nn`, which writes nearest neighbours for a neural network, interpolates where a factor is not whole.
 - `_add_elementwise_unary` gives a neural network an epsilon of 0, which there stands for none given: 1e-6.
+- `_construct_constant` writes infinite numbers of traces as 3.4e38.
 - `_calculate_dft_matrix` takes cosines of thousands of radians in float32: wrong by 1e-4 for 512 and more points.
 
 Delete each when the oldest version of coremltools that we support does the same.
@@ -12,6 +13,7 @@ Delete each when the oldest version of coremltools that we support does the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
@@ -37,6 +39,7 @@ def exact_passes() -> Iterator[None]:
         patched(f"{_PASSES}.quantization:add_int16_cast.should_cast_parameter", _only_what_is_held),
         patched(f"{_PASSES}.cleanup.noop_elimination:noop_elimination._match_pattern", _not_floors),
         patched(f"{_PASSES}.lower_complex_dialect_ops:_calculate_dft_matrix", _exact_waves),
+        patched("coremltools.converters.mil.frontend.torch.ops:_construct_constant", _infinite_constants),
         patched("coremltools.converters.mil.backend.nn.op_mapping:add_upsample_nn", _picked_neighbours),
         patched("coremltools.converters.mil.backend.nn.op_mapping:_add_elementwise_unary", _with_least_epsilon),
     ):
@@ -50,6 +53,19 @@ def _not_floors(match: Callable[[Operation], object]) -> Callable[[Operation], o
         return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
 
     return match_exact
+
+
+def _infinite_constants(construct: Callable[[object, str], Var | None]) -> Callable[[object, str], Var | None]:
+    """Infinity as a constant of the program."""
+
+    def construct_exactly(value: object, name: str) -> Var | None:
+        from coremltools.converters.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
+
+        if isinstance(value, float) and math.isinf(value):
+            return mb.const(val=value, name=name)
+        return construct(value, name)
+
+    return construct_exactly
 
 
 def _exact_waves(calculate: Callable[..., tuple[Var, Var]]) -> Callable[..., tuple[Var, Var]]:

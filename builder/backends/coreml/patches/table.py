@@ -78,6 +78,12 @@ _ROWS = (
         source="bcb645d2351b",
     ),
     Patch(
+        target=f"{_MIL}.frontend.torch.ops:_construct_constant",
+        purpose="correctness",
+        reason="writes infinite numbers of traces as 3.4e38",
+        source="065fbce8ab0d",
+    ),
+    Patch(
         target=f"{_MIL}.frontend.torch.ops:convert_single_node",
         purpose="correctness",
         reason="refuses operators that torch defines by others, and does not let the preflight see each of them",

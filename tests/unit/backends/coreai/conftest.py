@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from builder.backends.coreai.conversion import Declared, Halves, convert
+from builder.model.capture.composites import run_decompositions
+from builder.model.capture.guards import export_program
 
 pytest.importorskip("coreai", reason="needs the extra coreai, which has wheels for Linux x86-64 and macOS alone")
 
@@ -44,11 +46,11 @@ class Small(torch.nn.Module):
         return torch.nn.functional.hardswish(self.last(self.layer_norm(self.linear(x.flatten(1)))))
 
 
-def export(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], **options: Any) -> Any:
+def export(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamic_shapes: Any = None) -> Any:
     """The exported program of a wrapped model, as the capture stage makes it."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.export.export(Wrapped(model).eval(), inputs, **options).run_decompositions({})
+        return run_decompositions(export_program(Wrapped(model).eval(), inputs, dynamic_shapes), {})
 
 
 def plain(inputs: Mapping[str, torch.Tensor], outputs: int) -> Declared:

@@ -88,6 +88,10 @@ CASES = {
     "addbmm": lambda x, p, v, i: torch.addbmm(x[:, :3], p[:, :, :2, 0], p[:, 0, :2, :3], beta=0.5, alpha=2),
     "addmv": lambda x, p, v, i: torch.addmv(x[:, 0], x, x[0], beta=0.5, alpha=2),
     "extrema of all": lambda x, p, v, i: x.amin() + x.amax(keepdim=True),
+    "means of what is there": lambda x, p, v, i: F.avg_pool2d(p, (3, 5), (2, 3), (1, 2), count_include_pad=False),
+    "means of volumes": lambda x, p, v, i: F.avg_pool3d(v, 2, 2, 1, ceil_mode=True, count_include_pad=False),
+    "windows behind the end": lambda x, p, v, i: F.avg_pool2d(p, (1, 2), (2, 3), (0, 1), ceil_mode=True),
+    "all": lambda x, p, v, i: (x > -3).all().int() + 2 * x.all().int(),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
 """By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""
@@ -137,6 +141,15 @@ FLEXIBLE = {
     "median": lambda x: x.median(1)[0],
     "adaptive means": lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
     "windows": lambda x: x.unfold(1, 3, 1),
+    "means of what is there": lambda x: F.avg_pool2d(x[:, None], (3, 2), (2, 1), 1, count_include_pad=False),
+    "windows that are cut off": lambda x: F.avg_pool2d(x[:, None], 3, 2, 1, ceil_mode=True, count_include_pad=False),
+    "pad to at least eight": lambda x: F.pad(x.mT, (0, torch.sym_max(8 - x.shape[1], 0))),
+    "the least and the greatest": lambda x: (
+        x + torch.sym_min(x.shape[1], 9) * torch.sym_max(x.shape[1] - 9, -x.shape[1])
+    ),
+    "half in order": lambda x: x.topk(x.shape[1] // 2, 1)[0],
+    "the middle one": lambda x: x.kthvalue(x.shape[1] // 2, 1)[0],
+    "truths": lambda x: (x > 0).amax(1).int() + 2 * (x > 0).all(1) + 4 * (x > 1).any() + 8 * (x > 0).max(1)[0],
 }
 """By name, what is computed of floats (1, L, 4), of which the app chooses L."""
 
@@ -149,7 +162,8 @@ class AllFlexible(torch.nn.Module):
 def test_sizes_that_the_app_chooses(tmp_path: Path) -> None:
     # given
     x = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0))
-    program = export(AllFlexible(), (x,), dynamic_shapes=(({1: torch.export.Dim("length", min=4, max=20)},),))
+    shapes = (({1: torch.export.Dim("length", min=4, max=20)},),)
+    program = export(AllFlexible(), (x,), dynamic_shapes=shapes)
     # when
     convert(program, tmp_path / "m.aimodel", plain({"x": x}, len(FLEXIBLE)), None)
     given = [torch.randn(1, size, 4, generator=torch.Generator().manual_seed(size)) for size in (4, 7, 13, 20)]

@@ -1,0 +1,65 @@
+"""Decompositions without what torch repeats for each program: the same graphs, and torch as it was afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch._export.utils as utils
+from torch import Tensor, nn
+from torch._ops import OperatorBase
+from torch.export import ExportedProgram
+
+from builder.model.capture.composites import run_decompositions
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own use of what it deprecates
+
+
+class Composite(nn.Module):
+    """Some operators that torch defines by others, one of them with an own definition below."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return nn.functional.silu(x).diff(), x.rot90(1), nn.functional.linear(x, x), x.unflatten(0, (1, -1))
+
+
+def exported() -> ExportedProgram:
+    return torch.export.export(Composite(), (torch.rand(4, 4),))
+
+
+def half_of(x: Tensor) -> Tensor:
+    return x * 0.5
+
+
+@pytest.mark.parametrize("table", [{}, {torch.ops.aten.silu.default: half_of}, torch.export.default_decompositions()])
+def test_graphs_are_what_torch_makes(table: dict[Any, Any]) -> None:
+    # given what torch itself makes of a program
+    expected = exported().run_decompositions(dict(table))
+    # then the same comes of it here
+    assert str(run_decompositions(exported(), table).graph) == str(expected.graph)
+
+
+def test_operators_are_looked_up_once_and_torch_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a count of how often torch looks its operators up
+    looked, look = [], utils._materialize_cpp_cia_ops
+    monkeypatch.setattr(utils, "_materialize_cpp_cia_ops", counted := lambda: looked.append(look()))
+    exported().run_decompositions({})
+    often = len(looked)
+    looked.clear()
+    # when a program is decomposed, and when that fails
+    seen: list[object] = []
+
+    def failing(x: Tensor) -> Tensor:
+        seen.append(OperatorBase.py_impl)
+        raise ZeroDivisionError
+
+    before = OperatorBase.py_impl
+    run_decompositions(exported(), {})
+    # then it looks once, and nothing stays replaced
+    assert len(looked) == 1 < often
+    with pytest.raises(ZeroDivisionError):
+        run_decompositions(exported(), {torch.ops.aten.silu.default: failing})
+    assert seen
+    assert seen[0] is not before
+    assert OperatorBase.py_impl is before
+    assert utils._materialize_cpp_cia_ops is counted

@@ -1,0 +1,99 @@
+"""Models that answer by what they were called with before, or at random: no program does."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from builder.errors import ConversionError
+from tests.unit.stages.test_capture import prepared_with
+
+_COUNTER = itertools.count()
+
+
+class Carries(nn.Module):
+    """A running sum in an attribute, and what was seen last, which is only looked at from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum = (torch.zeros(1, 4), 0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.sum = (self.sum[0] + x.mean(), 0)
+        return x + self.sum[0].mean()
+
+
+class Counts(nn.Module):
+    """How often it was called, as a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * self.calls
+
+
+class Compares(nn.Module):
+    """What it was called with last, in a dictionary: the same once more is no difference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last = self.last.get("x", x)
+        self.last["x"] = x
+        return x - 0.5 * last
+
+
+class CountsOutside(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + next(_COUNTER)
+
+
+class Draws(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + random.random()
+
+
+class Notes(nn.Module):
+    """Counts its calls, keeps what it computed first, and answers by neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.table: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen = x
+        if self.table is None:
+            self.table = torch.arange(4.0)
+        return x + self.table
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Carries, r"keeps sum\[0\] from one call to the next in attributes"),
+        (Counts, "keeps calls from one call to the next in attributes"),
+        (Compares, r"keeps last\['x'\] from one call to the next in attributes"),
+        (CountsOutside, "another answer each time"),
+        (Draws, "another answer each time"),
+    ],
+)
+def test_what_a_model_answers_by_is_named(model: type[nn.Module], message: str) -> None:
+    with pytest.raises(ConversionError, match=message) as raised:
+        prepared_with(model())
+    assert (raised.value.code, raised.value.key) == ("B0403", "source")
+
+
+def test_what_is_only_noted_is_let_be() -> None:
+    prepared, _, _ = prepared_with(Notes())
+    assert prepared.output_names == ("output",)
