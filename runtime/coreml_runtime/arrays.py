@@ -14,7 +14,7 @@ _LARGE, _MOST_FOLDED = 1 << 30, 100
 def read_npy(stream: BinaryIO) -> np.ndarray:
     """The array of an `.npy` file. Raises ValueError where it is not one, is damaged, or says to hold objects."""
     try:
-        found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # numpy hands on what Python's own tokenizer and parser raise
         raise ValueError(f"it is not a whole .npy file: {error}") from error
     return found
