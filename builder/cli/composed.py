@@ -14,8 +14,8 @@ from typing import Any
 
 from builder import noop
 from builder.artifacts.stages import BuildRequest
-from builder.cli.remember import UndecidableError, configuration_inputs
-from builder.store.code import PACKAGE
+from builder.cli.remember import UndecidableError, configuration_inputs, remembered_files
+from builder.store.code import own_path, package_stats
 from builder.store.inputs import named_in
 from builder.util.redact import redacted_values
 
@@ -66,9 +66,11 @@ def _remembered(path: Path, overrides: Sequence[str]) -> BuildRequest | None:
 
 def _remember(path: Path, overrides: Sequence[str], request: BuildRequest, started: int) -> None:
     try:
-        inputs = configuration_inputs(request, overrides)
-        own = {file for package in _PACKAGES for file in (PACKAGE / package).rglob("*.py")}
-        entries = [noop.file_entry(str(file)) for file in sorted({*inputs.files, *own})]
+        remembered = remembered_files()
+        inputs = configuration_inputs(request, overrides, remembered)
+        own = {own_path(name) for name in package_stats() if name.partition("/")[0] in _PACKAGES}
+        entries = [remembered.entry(file) for file in sorted({*map(str, inputs.files), *own})]
+        remembered.save()
         if inputs.variables or any(max(entry[1][:2]) >= started for entry in entries):
             return  # values of the environment may be secrets: they are in no file, and whoever composes knows them
     except (UndecidableError, OSError):

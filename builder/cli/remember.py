@@ -11,7 +11,7 @@ from pathlib import Path
 from builder import noop
 from builder.artifacts.stages import BuildRequest
 from builder.config.folders import open_library
-from builder.store.code import PACKAGE, own_file, package_stats, runtime_package
+from builder.store.code import PACKAGE, own_path, package_stats, runtime_package
 from builder.store.digests import StatCache, files_below
 from builder.store.inputs import Named, named_in, user_codes
 from builder.util.paths import lock_of
@@ -64,7 +64,9 @@ class ConfigurationInputs:
     """Environment variables that the configuration reads."""
 
 
-def configuration_inputs(request: BuildRequest, arguments: Sequence[str]) -> ConfigurationInputs:
+def configuration_inputs(
+    request: BuildRequest, arguments: Sequence[str], remembered: StatCache | None = None
+) -> ConfigurationInputs:
     """All YAML files that a recipe could be made of, and where else things are sought.
 
     Raises UndecidableError where a recipe computes the name of an environment variable.
@@ -80,7 +82,7 @@ def configuration_inputs(request: BuildRequest, arguments: Sequence[str]) -> Con
         files=yamls,
         folders=frozenset(folders),
         missing=frozenset(missing),
-        variables=tuple(sorted(set(_variables(yamls, arguments)))),
+        variables=tuple(sorted(set(_variables(yamls, arguments, remembered or remembered_files())))),
     )
 
 
@@ -102,12 +104,18 @@ class BuildInputs:
     """What would be read if it existed."""
 
 
-def build_inputs(request: BuildRequest, arguments: Sequence[str]) -> BuildInputs:
+def remembered_files() -> StatCache:
+    """What builds have found out about files so far."""
+    return StatCache(Path(noop.cache_folder()) / "remembered.json")
+
+
+def build_inputs(request: BuildRequest, arguments: Sequence[str], remembered: StatCache | None = None) -> BuildInputs:
     """What a build reads besides builder itself: YAML files, named files and folders, user code with what it imports.
 
     Raises UndecidableError as `configuration_inputs`.
     """
-    configuration = configuration_inputs(request, arguments)
+    remembered = remembered or remembered_files()
+    configuration = configuration_inputs(request, arguments, remembered)
     files, folders = set(configuration.files), set(configuration.folders)
     missing = set(configuration.missing)
     for named in _named_files(request):
@@ -115,7 +123,7 @@ def build_inputs(request: BuildRequest, arguments: Sequence[str]) -> BuildInputs
         if place.is_dir():
             folders |= {place, *(folder for folder in place.rglob("*") if folder.is_dir())}
         files |= {file for _, file in files_below(place)}
-    for code in user_codes(request.spec, StatCache(Path(noop.cache_folder()) / "remembered.json")):
+    for code in user_codes(request.spec, remembered):
         files |= set(code.files)
         missing |= set(code.missing)
     return BuildInputs(
@@ -127,15 +135,17 @@ def build_inputs(request: BuildRequest, arguments: Sequence[str]) -> BuildInputs
 
 
 def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, started: int) -> dict[str, object]:
-    found = build_inputs(request, arguments)
+    remembered = remembered_files()
+    found = build_inputs(request, arguments, remembered)
     absent = {lock_of(artifact.parents[2], request.recipe, request.variant), *found.missing}
-    own = {own_file(name) for name in package_stats()}
-    entries = [noop.file_entry(str(file)) for file in sorted(found.files | own)]
+    own = {own_path(name) for name in package_stats()}
+    entries = [remembered.entry(file) for file in sorted({*map(str, found.files), *own})]
+    remembered.save()
     if any(max(entry[1][:2]) >= started for entry in entries):
         raise UndecidableError
     outputs = [file for _, file in files_below(artifact.parent.absolute())]
     published = {artifact.parent, *(folder for folder in artifact.parent.rglob("*") if folder.is_dir())}
-    listed = {*found.folders, *published, *(file.parent for file in own)}
+    listed = {*map(str, found.folders), *map(str, published), *(file.rpartition("/")[0] for file in own)}
     installed = [Path(entry) for entry in sys.path[1:] if entry]
     return {
         "schema": noop.SCHEMA,
@@ -143,7 +153,7 @@ def _manifest(arguments: Sequence[str], request: BuildRequest, artifact: Path, s
         "environment": {name: noop.variable_digest(name) for name in found.configuration.variables},
         "missing": sorted(str(path.absolute()) for path in {*absent, *(f for f in installed if not f.exists())}),
         "packages": [[str(f), f.stat().st_mtime_ns] for f in installed if f.is_dir() and f not in _ours()],
-        "folders": [[str(folder), noop.names_in(str(folder))] for folder in sorted(listed)],
+        "folders": [[folder, noop.names_in(folder)] for folder in sorted(listed)],
         "files": [*entries, *(noop.file_entry(str(file)) for file in outputs)],
         "artifact": str(artifact.absolute()),
     }
@@ -157,15 +167,19 @@ def _sought_before(file: str, origin: str) -> Iterator[Path]:
         yield beside
 
 
-def _variables(yamls: frozenset[Path], arguments: Sequence[str]) -> Iterator[str]:
+def _variables(yamls: frozenset[Path], arguments: Sequence[str], remembered: StatCache) -> Iterator[str]:
     """The environment variables that any recipe or option reads; raises UndecidableError where a name is computed."""
-    texts = [read_regular(file, most=MOST_OF_RECIPE).decode("utf-8", "replace") for file in sorted(yamls)]
-    for text in (*texts, *arguments):
-        for name in _ENVIRONMENT.findall(text):
-            plain = _NAME.fullmatch(name)
-            if plain is None:
-                raise UndecidableError
-            yield plain[1]
+    texts = [text for file in sorted(map(str, yamls)) for text in remembered.get("variables", Path(file), _read_by)]
+    for name in (*texts, *(name for argument in arguments for name in _ENVIRONMENT.findall(argument))):
+        plain = _NAME.fullmatch(name)
+        if plain is None:
+            raise UndecidableError
+        yield plain[1]
+
+
+def _read_by(file: Path) -> list[str]:
+    """How a file names the variables that it reads."""
+    return _ENVIRONMENT.findall(read_regular(file, most=MOST_OF_RECIPE).decode("utf-8", "replace"))
 
 
 def _ours() -> tuple[Path, ...]:

@@ -155,8 +155,17 @@ def _walk(captured: CapturedProgram, patient: PreflightInput) -> tuple[Sequence[
         operators = paired(torchscript_operators(converted.program), torchscript_operators(captured.program))
     else:
         operators = ()
-    walk = dry_conversion(converted, operators, patient.prepared, patient.spec)
+    walk = dry_conversion(converted, operators, patient.prepared, _walked_spec(patient.spec, captured.method))
     return (tuple(operators.values()) if isinstance(operators, Mapping) else operators), walk
+
+
+def _walked_spec(spec: BuildSpec, method: str) -> BuildSpec:
+    """The recipe that coremltools gets: what Core AI takes by no export of torch becomes an ML program first."""
+    if method == "export" or FORMATS[spec.format].is_of_coremltools:
+        return spec
+    from builder.backends.coreai.programs import on_the_way
+
+    return on_the_way(spec)
 
 
 def _without_program(error: BuilderError, method: str, patient: PreflightInput, watch: Watch) -> Iterator[Obstacle]:

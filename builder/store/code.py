@@ -152,7 +152,17 @@ def is_own(path: Path) -> bool:
 
 def own_file(name: str) -> Path:
     """The file of a name of `package_stats`."""
-    return runtime_package().parent / name if name.startswith(f"{_RUNTIME}/") else PACKAGE / name
+    return Path(own_path(name))
+
+
+def own_path(name: str) -> str:
+    """The same as text: a `Path` takes longer to make than a file to look at."""
+    return f"{_runtime_folder()}/{name}" if name.startswith(f"{_RUNTIME}/") else f"{PACKAGE}/{name}"
+
+
+@cache
+def _runtime_folder() -> Path:
+    return runtime_package().parent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,15 @@ def _as_core_ml(
     """An ML program in float32 with plain arrays as outputs: types and labels are the asset's to declare."""
     from builder.backends.coreml.backend import CoreML
 
+    backend = CoreML()
+    converted = backend.convert(prepared, captured, examples, on_the_way(spec))
+    file = folder / "program.mlpackage"
+    shutil.copytree(backend.program_file(converted.model, folder), file)  # the model's own goes with it
+    return file, converted.lowerings
+
+
+def on_the_way(spec: BuildSpec) -> BuildSpec:
+    """The recipe of the ML program by way of which a source becomes a program for Core AI."""
     changes: Mapping[str, object] = {
         "format": "mlpackage",
         "target": Target(name=_TARGET),
@@ -87,11 +96,7 @@ def _as_core_ml(
         "classifier": None,
         "output": dict.fromkeys(spec.output),
     }
-    backend = CoreML()
-    converted = backend.convert(prepared, captured, examples, cast(BuildSpec, _Changed(spec, changes)))
-    file = folder / "program.mlpackage"
-    shutil.copytree(backend.program_file(converted.model, folder), file)  # the model's own goes with it
-    return file, converted.lowerings
+    return cast(BuildSpec, _Changed(spec, changes))
 
 
 class _Changed:

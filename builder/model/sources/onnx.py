@@ -14,10 +14,12 @@ from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.onnx_batch import check_opened, open_batch
-from builder.model.sources.onnx_double import in_float64
+from builder.model.sources.onnx_floats import in_float64, to_float32
 from builder.model.sources.onnx_graph import (
     bake_in,
     change_weights,
+    channels_first,
+    declare_types,
     feature_names,
     free_initializers,
     open_negative_sizes,
@@ -127,7 +129,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     check_digest(path, digest, source.sha256)
     try:
         model = onnx.load(str(path), load_external_data=True)
-        onnx.checker.check_model(model)
+        _check(model)
     except Exception as error:  # protobuf, the checker and missing external data raise types of their own
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(
@@ -138,6 +140,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
         ) from error
     model = onnx.inliner.inline_local_functions(model)
     open_negative_sizes(model)
+    to_float32(model)
     refuse_quantized(model, path)
     for value in model.graph.output:
         _refuse_other_kinds(value, path, f"returns {value.name}", "source")
@@ -145,6 +148,9 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
         _refuse_other_kinds(value, path, f"takes {value.name}", "source")
     fixed = copy.deepcopy(model) if source.open_batch else None
     batch = open_batch(model, path) if source.open_batch else 0
+    for each in (model, fixed):
+        if each is not None:
+            _turn_pictures(each, spec)
     order = _order(model, spec, path)
     constants = {
         own: (name, given)
@@ -178,6 +184,22 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
             "onnxruntime": onnxruntime.__version__,
         },
     )
+
+
+def _check(model: ModelProto) -> None:
+    """Raise what onnx's checker does, unless onnxruntime runs the file: it infers shapes that a file leaves out."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError:
+        try:
+            session = make_session(model)
+        except Exception:  # onnxruntime has an exception for each of its status codes; the checker's reason is plainer
+            session = None
+        if session is None or not model.graph.output:
+            raise
+        declare_types(model, session)
 
 
 def make_session(model: ModelProto, *, optimised: bool = True) -> InferenceSession:
@@ -216,6 +238,20 @@ def _order(model: ModelProto, spec: BuildSpec, path: Path) -> tuple[str, ...]:
     return order
 
 
+def _turn_pictures(model: ModelProto, spec: BuildSpec) -> None:
+    """Let pictures be (N, C, H, W) where the file takes them as (N, H, W, C), as models of TensorFlow do."""
+    known = {value.name: value for value in model.graph.input}
+    features = feature_names(tuple(known))
+    for name, given in spec.input.items():
+        called = given.source_name or name
+        own = next((own for own, feature in features.items() if called in (own, feature)), None)
+        if isinstance(given, ImageInput) and own is not None:
+            channels = given.shape[1]
+            sizes = [d.dim_value for d in known[own].type.tensor_type.shape.dim]
+            if len(sizes) == 4 and sizes[3] == channels != sizes[1]:
+                channels_first(model, known[own])
+
+
 def _named(name: str, called: str, features: Mapping[str, str], path: Path) -> str:
     """The file's own name of what the recipe calls `called`, its input `name`."""
     for own, feature in features.items():
@@ -247,10 +283,18 @@ def _check_input(path: Path, name: str, value: ValueInfoProto, given: ImageInput
             key=f"input.{name}.shape",
         )
     floating = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-    if floating == (getattr(given, "dtype", "float32") == "int32"):
-        own = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+    own = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+    if isinstance(given, ImageInput) and not floating:
+        if given.scale != 1 or given.bias not in (None, 0):
+            raise SourceError(
+                f"{path} takes {name} as {own}, which are the levels of a picture as they are",
+                code="B0316",
+                hint="write `scale: 1` in place of what normalises: the file does that itself",
+                key=f"input.{name}",
+            )
+    elif floating == (getattr(given, "dtype", "float32") == "int32"):
         raise SourceError(
-            f"{path} takes {name} as {own}, and the recipe gives {getattr(given, 'dtype', 'a picture')}",
+            f"{path} takes {name} as {own}, and the recipe gives {getattr(given, 'dtype', '')}",
             code="B0316",
             hint=f"write `dtype: {'float32' if floating else 'int32'}`",
             key=f"input.{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from builder.spec.inputs import ConstantInput
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
+    from onnxruntime import InferenceSession
 
 _DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger",
             "MatMulIntegerToFloat", "ConvIntegerToFloat")  # fmt: skip
@@ -51,6 +53,44 @@ def open_negative_sizes(model: ModelProto) -> None:
             for dimension in value.type.tensor_type.shape.dim:
                 if dimension.HasField("dim_value") and dimension.dim_value < 0:
                     dimension.Clear()
+
+
+def declare_types(model: ModelProto, session: InferenceSession) -> None:
+    """Write the types that onnxruntime finds for outputs whose types a file leaves out, and shapes that are known."""
+    import onnx
+
+    names = {f"tensor({name})": kind for name, kind in _TYPES.items()}
+    for value, found in zip(model.graph.output, session.get_outputs(), strict=True):
+        kind = value.type.tensor_type
+        if value.type.WhichOneof("value") in (None, "tensor_type") and found.type in names:
+            kind.elem_type = onnx.TensorProto.DataType.Value(names[found.type])
+
+
+_TYPES = {
+    "bool": "BOOL", "float": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16", "double": "DOUBLE", "int8": "INT8",
+    "int16": "INT16", "int32": "INT32", "int64": "INT64", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32",
+    "uint64": "UINT64", "string": "STRING",
+}  # fmt: skip
+"""ONNX's name of what onnxruntime calls so."""
+
+
+def channels_first(model: ModelProto, value: ValueInfoProto) -> None:
+    """Let an input be (N, C, H, W) where the file takes (N, H, W, C); its name stays.
+
+    Given:   %x (1, 8, 8, 3);  %y = Relu(%x)
+    Result:  %x (1, 3, 8, 8);  %x/last = Transpose(%x, [0, 2, 3, 1]);  %y = Relu(%x/last)
+    """
+    from onnx import helper
+
+    last = f"{value.name}/last"
+    for graph in graphs_in(model.graph):
+        for node in graph.node:
+            node.input[:] = [last if name == value.name else name for name in node.input]
+    model.graph.node.insert(0, helper.make_node("Transpose", [value.name], [last], perm=[0, 2, 3, 1]))
+    sizes = value.type.tensor_type.shape.dim
+    channels = copy.deepcopy(sizes[3])
+    del sizes[3]
+    sizes.insert(1, channels)
 
 
 def refuse_quantized(model: ModelProto, path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import coreml_runtime as runtime
 from builder.artifacts.stages import ExampleInputs, Sample
 from builder.backends.coreml.convert import convert
+from builder.data import make_examples
 from builder.errors import ConversionError
 from builder.model.sources.onnx import load_onnx
 from builder.spec import BuildSpec
@@ -65,6 +66,29 @@ def compared(
         expected = wanted.numpy()
         largest = np.max(abs(expected[np.isfinite(expected)]), initial=1.0)  # sums round at the scale of their parts
         np.testing.assert_allclose(predicted[name], expected, relative, absolute * largest, err_msg=name)
+
+
+def flexible_artifact(folder, text: str, inputs: dict[str, Any], opset: int = 18, target: str = "ios17") -> Any:
+    """Build the graph `text` in float32 with these inputs; the artifact, and onnxruntime's session of the file."""
+    import onnx
+    import onnxruntime
+
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}'), str(folder / "m.onnx"))
+    spec = BuildSpec.model_validate(
+        {
+            "source": {"kind": "onnx", "file": str(folder / "m.onnx")},
+            "input": inputs,
+            "precision": {"kind": "fp32"},
+            "target": {"name": target},
+            "tracking": {"kind": "none"},
+        }
+    )
+    examples = make_examples(spec)
+    source: Any = spec.source
+    prepared = prepare(load_onnx(source, spec), examples, spec)
+    converted = convert(prepared, capture(prepared, examples, "onnx", {}), examples, spec)
+    converted.model.save(str(folder / "m.mlpackage"))
+    return runtime.load(folder / "m.mlpackage"), onnxruntime.InferenceSession(str(folder / "m.onnx"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -230,3 +254,71 @@ def test_signals_and_places(precision, tmp_path):
     }  # fmt: skip
     given = {name: np.round(array, 2).astype(np.float32) for name, array in given.items()}
     compared(tmp_path, text, given, precision, opset=26)
+
+
+def test_places_from_the_end_along_a_size_that_the_app_chooses(tmp_path):
+    # given places that count from the end, of constants and of an input
+    text = """g (float[4,n] x, int64[2,2] places) => (float[4,n] a, float[4,n] b, float[4,n] c, float[4,n] d) {
+        fixed = Constant <value: tensor = int64[2,2] {1, -1, -2, 0}> ()
+        last = Constant <value: tensor = int64[4,1] {-1, 0, 1, -2}> ()
+        rows = Constant <value: tensor = int64[2,1] {-1, 0}> ()
+        two = Constant <value: tensor = float[2] {7.0, 8.0}> ()
+        four = Constant <value: tensor = float[4,1] {1.0, 2.0, 3.0, 4.0}> ()
+        a = ScatterND(x, fixed, two)
+        b = ScatterND <reduction: string = "add"> (x, places, two)
+        c = ScatterElements <axis: int = 1> (x, last, four)
+        both = Constant <value_ints = [-1, 0]> ()
+        picked = Gather(x, both)
+        d = ScatterND <reduction: string = "max"> (x, rows, picked) }"""
+    places = np.array([[-1, -2], [1, 0]], np.int32)
+    # when it is built, then it writes where onnxruntime does, at the ends of the range and between
+    flexible = {"kind": "tensor", "shape": [4, {"min": 2, "max": 9, "default": 5}]}
+    given = {"kind": "tensor", "shape": [2, 2], "dtype": "int32", "low": -2, "high": 2}
+    artifact, session = flexible_artifact(tmp_path, text, {"x": flexible, "places": given})
+    for size in (2, 5, 7, 9):
+        x = np.random.default_rng(size).standard_normal((4, size)).astype(np.float32)
+        predicted = artifact.predict({"x": x, "places": places})
+        for name, wanted in zip("abcd", session.run(None, {"x": x, "places": places.astype(np.int64)}), strict=True):
+            np.testing.assert_allclose(predicted[name], wanted, rtol=1e-6, err_msg=f"{name}, {size}")
+
+
+def test_windows_and_resizing_along_sizes_that_the_app_chooses(tmp_path):
+    # given what converters of Keras and exporters of U-Nets and pyramids write
+    nearest = 'Resize <mode: string = "nearest", coordinate_transformation_mode: string = '
+    linear = nearest.replace("nearest", "linear")
+    outputs = {
+        "cut": "ConvTranspose <strides = [2,2], pads = [1,1,1,1], output_padding = [1,1]> (x, kernel)",
+        "same": 'ConvTranspose <strides = [2,2], auto_pad = "SAME_UPPER"> (x, kernel)',
+        "narrow": 'ConvTranspose <strides = [3,3], auto_pad = "SAME_LOWER"> (x, small)',
+        "rounded_up": "MaxPool <kernel_shape = [3,3], strides = [2,2], ceil_mode = 1, pads = [1,1,1,1]> (x)",
+        "means": "AveragePool <kernel_shape = [2,2], strides = [2,2], ceil_mode = 1> (x)",
+        "upper": 'Conv <strides = [2,2], auto_pad = "SAME_UPPER"> (x, small)',
+        "lower": 'Conv <strides = [2,3], auto_pad = "SAME_LOWER"> (x, kernel)',
+        "pooled": 'MaxPool <kernel_shape = [3,2], strides = [2,2], auto_pad = "SAME_LOWER"> (x)',
+        "averaged": 'AveragePool <kernel_shape = [3,3], strides = [2,2], auto_pad = "SAME_UPPER"> (x)',
+        "repeated": f'{nearest}"asymmetric", nearest_mode: string = "floor"> (x, , twice)',
+        "stretched": f'{nearest}"half_pixel"> (x, , more)',
+        "halved": f'{nearest}"half_pixel", nearest_mode: string = "ceil"> (x, , half)',
+        "aligned": f'{linear}"align_corners"> (x, , twice)',
+        "smooth": f'{linear}"pytorch_half_pixel"> (x, , half)',
+        "as_another": f'{linear}"half_pixel"> (means, , , sizes)',
+        "cubic": 'Resize <mode: string = "cubic"> (means, , , sizes)',
+    }
+    declared = ", ".join(f"float[1,2,{name}_h,{name}_w] {name}" for name in outputs)
+    text = f"""g (float[1,2,h,w] x) => ({declared}) {{
+        kernel = Constant <value: tensor = float[2,2,3,3] {{{", ".join(f"{i % 7 - 3}.5" for i in range(36))}}}> ()
+        small = Constant <value: tensor = float[2,2,2,2] {{{", ".join(f"{i % 5 - 2}.25" for i in range(16))}}}> ()
+        twice = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()
+        more = Constant <value_floats = [1.0, 1.0, 1.5, 2.5]> ()
+        half = Constant <value_floats = [1.0, 1.0, 0.5, 0.5]> ()
+        sizes = Shape(x)
+        {" ".join(f"{name} = {call}" for name, call in outputs.items())} }}"""
+    open_size = {"min": 5, "max": 12, "default": 6}
+    x = {"kind": "tensor", "shape": [1, 2, open_size, open_size]}
+    artifact, session = flexible_artifact(tmp_path, text, {"x": x})
+    # then each has onnxruntime's sizes and values at the ends of the range and between
+    for height, width in ((6, 6), (5, 12), (7, 9), (11, 8)):
+        values = np.random.default_rng(height).standard_normal((1, 2, height, width)).astype(np.float32)
+        predicted = artifact.predict({"x": values})
+        for name, wanted in zip(outputs, session.run(None, {"x": values}), strict=True):
+            np.testing.assert_allclose(predicted[name], wanted, 1e-4, 1e-4, err_msg=f"{name} of {height} x {width}")

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import coreml_runtime as runtime
 from builder.backends.coreml.convert import convert
@@ -269,3 +271,65 @@ def test_a_graph_that_onnxsim_fails_on_is_converted_as_it_is(tmp_path, monkeypat
     x = examples.samples[0].given["x"]
     np.testing.assert_array_equal(artifact.predict({"x": x})["y"], x.ravel())
     assert "however input of node" in caplog.text, "the whole message"
+
+
+CHANNELS_LAST = """g (uint8[N,h,8,3] photo) => (float[N,3] colours) {
+    levels = Cast <to: int = 1> (photo)
+    weights = Constant <value: tensor = float[3] {0.1, 1.0, 10.0}> ()
+    weighted = Mul(levels, weights)
+    colours = ReduceMean <keepdims: int = 0> (weighted, axes)
+}"""
+
+
+def test_a_picture_of_bytes_with_channels_last_is_one_of_core_ml(tmp_path):
+    # given a file as converters of TensorFlow write it, with an open height
+    text = CHANNELS_LAST.replace("weights =", "axes = Constant <value_ints = [1, 2]> () weights =")
+    file = file_of(tmp_path, text)
+    photo = {"kind": "image", "shape": [1, 3, {"min": 4, "max": 9}, 8], "scale": 1}
+    # when it is built with a picture as every other
+    artifact, _, _ = built(file, tmp_path, input={"photo": photo})
+    # then each colour has its place
+    for height in (4, 7):
+        levels = np.random.default_rng(height).integers(0, 256, (height, 8, 3), dtype=np.uint8)
+        got = artifact.predict({"photo": Image.fromarray(levels)})["colours"]
+        np.testing.assert_allclose(got, levels.mean((0, 1), keepdims=True)[0] * [0.1, 1, 10], rtol=1e-5)
+
+
+def test_a_picture_of_bytes_is_not_normalised_twice(tmp_path):
+    file = file_of(tmp_path, CHANNELS_LAST.replace("ReduceMean <keepdims: int = 0> (weighted, axes)", "Neg(weighted)"))
+    photo = {"kind": "image", "shape": [1, 3, 4, 8], "mean": 0.5, "std": 0.5}
+    with pytest.raises(SourceError, match="takes photo as uint8, which are the levels of a picture") as refused:
+        built(file, tmp_path, input={"photo": photo})
+    assert "`scale: 1`" in (refused.value.hint or "")
+
+
+def test_outputs_whose_shapes_a_file_leaves_out(tmp_path):
+    import onnx
+
+    file = file_of(tmp_path, "g (float[2,3] x) => (float[2,3] y, int64[2,3] z) { y = Neg(x) z = Cast<to: int = 7>(x) }")
+    model = onnx.load(file)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    model.graph.output[1].ClearField("type")
+    onnx.save(model, file)
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(model)
+    artifact, _, _ = built(file, tmp_path, input={"x": X})
+    x = np.array([[1.5, -2.5, 0], [9, 8.25, -7]], np.float32)
+    predicted = artifact.predict({"x": x})
+    np.testing.assert_array_equal(predicted["y"], -x)
+    np.testing.assert_array_equal(predicted["z"], np.trunc(x))
+
+
+def test_a_file_in_half_precision_computes_in_what_the_recipe_says(tmp_path):
+    # given a sum that half precision does not hold, of numbers that it does
+    text = """g (float16[1,4] x) => (float16[1] y, float16[1,4] z) {
+        last = Constant <value_ints = [1]> () three = Constant <value: tensor = float16 {16896}> ()
+        y = ReduceSum <keepdims: int = 0> (x, last)
+        wide = Cast <to: int = 1> (x) narrow = Cast <to: int = 10> (wide) z = Div(narrow, three) }"""
+    artifact, _, examples = built(file_of(tmp_path, text), tmp_path, input={"x": {"kind": "tensor", "shape": [1, 4]}})
+    x = np.array([[60000, 20000, 1, 0.5]], np.float32)
+    # when it is built in float32, then it computes so, and returns so
+    predicted = artifact.predict({"x": x})
+    np.testing.assert_allclose(predicted["y"], [80001.5], rtol=1e-6)
+    np.testing.assert_allclose(predicted["z"], x / 3, rtol=1e-6)
+    assert examples.samples[0].tensors["x"].dtype == torch.float32

@@ -29,7 +29,7 @@ def bilinear(
 ) -> Var:
     """Linear resizing of the last axes: `x[i] + w (x[i + 1] - x[i])`, i and w from exact fractions of integers."""
     for axis, steps in _axes(mb, x, output_size, scale_factors, scales_w):
-        x = _interpolated(mb, x, axis, steps, align_corners=bool(align_corners))
+        x = interpolated(mb, x, axis, *_exact_places(mb, steps, align_corners=bool(align_corners)))
     return x
 
 
@@ -49,7 +49,7 @@ def nearest_exact(
 ) -> Var:
     """Nearest neighbours of the middles: entry `floor((2 p + 1) old / (2 new))`."""
     for axis, (old, new, numerator, denominator) in _axes(mb, x, output_size, scale_factors, scales_w):
-        above = mb.mul(x=_odd(mb, places_of(mb, new)), y=numerator)
+        above = mb.mul(x=odd(mb, places_of(mb, new)), y=numerator)
         places = mb.floor_div(x=above, y=mb.mul(x=denominator, y=2))
         x = mb.gather(x=x, indices=mb.minimum(x=places, y=mb.sub(x=old, y=1)), axis=axis)
     return x
@@ -69,17 +69,21 @@ def bicubic(
 ) -> Var:
     """Cubic resizing of the last two axes: four entries around each place, those outside as the one at the edge."""
     for axis, steps in _axes(mb, x, output_size, scale_factors, scales_w):
-        above, below, last = _exact_places(mb, steps, align_corners=align_corners)
-        first = mb.floor_div(x=above, y=below)
-        share = _rest(mb, above, first, below)
-        parts = []
-        for tap, weight in zip(range(-1, 3), _cubic_weights(mb, share), strict=True):
-            at = mb.minimum(x=mb.maximum(x=mb.add(x=first, y=tap), y=0), y=last)
-            entries = mb.gather(x=x, indices=at, axis=axis)
-            weight = mb.expand_dims(x=weight, axes=list(range(1, x.rank - axis))) if axis < x.rank - 1 else weight
-            parts.append(mb.mul(**dict(zip("xy", promoted(entries, weight), strict=True))))
-        x = reduce(lambda a, b: mb.add(x=a, y=b), parts)
+        x = cubic(mb, x, axis, *_exact_places(mb, steps, align_corners=align_corners))
     return x
+
+
+def cubic(mb: Builder, x: Var, axis: int, above: Var, below: Var, last: Var) -> Var:
+    """Four entries around `above / below`, those outside as the one at the edge."""
+    first = mb.floor_div(x=above, y=below)
+    share = _rest(mb, above, first, below)
+    parts = []
+    for tap, weight in zip(range(-1, 3), _cubic_weights(mb, share), strict=True):
+        at = mb.minimum(x=mb.maximum(x=mb.add(x=first, y=tap), y=0), y=last)
+        entries = mb.gather(x=x, indices=at, axis=axis)
+        weight = mb.expand_dims(x=weight, axes=list(range(1, x.rank - axis))) if axis < x.rank - 1 else weight
+        parts.append(mb.mul(**dict(zip("xy", promoted(entries, weight), strict=True))))
+    return reduce(lambda a, b: mb.add(x=a, y=b), parts)
 
 
 def _cubic_weights(mb: Builder, share: Var) -> list[Var]:
@@ -101,7 +105,8 @@ def _cubic_weights(mb: Builder, share: Var) -> list[Var]:
     return [far(beyond[0]), near(share), near(other), far(beyond[1])]
 
 
-def _odd(mb: Builder, places: Var) -> Var:
+def odd(mb: Builder, places: Var) -> Var:
+    """`2 p + 1`: twice the middle of each entry."""
     return mb.add(x=mb.mul(x=places, y=2), y=1)
 
 
@@ -126,14 +131,14 @@ def _axes(
             new = whole(mb, size)
             found.append((axis, (old, new, old, new)))
         else:
-            fraction = _fraction(factor)
+            fraction = fraction_of(factor)
             a, b = fraction.numerator, fraction.denominator
             new = mb.floor_div(x=mb.mul(x=old, y=a), y=b) if size is None or is_open([size]) else size
             found.append((axis, (old, new, b, a)))
     return found
 
 
-def _fraction(factor: float) -> Fraction:
+def fraction_of(factor: float) -> Fraction:
     """The scale as a fraction. Raises NotImplementedError where that would give another size than torch's product."""
     fraction = Fraction(factor).limit_denominator(1024)
     a, b = fraction.numerator, fraction.denominator
@@ -154,7 +159,7 @@ def _exact_places(mb: Builder, steps: Steps, *, align_corners: bool) -> tuple[Va
     places, last = places_of(mb, new), mb.sub(x=old, y=1)
     if align_corners:
         return mb.mul(x=places, y=last), mb.maximum(x=mb.sub(x=new, y=1), y=1), last
-    above = mb.sub(x=mb.mul(x=_odd(mb, places), y=numerator), y=denominator)
+    above = mb.sub(x=mb.mul(x=odd(mb, places), y=numerator), y=denominator)
     return above, mb.mul(x=denominator, y=2), last
 
 
@@ -164,8 +169,8 @@ def _rest(mb: Builder, above: Var, whole_part: Var, below: Var) -> Var:
     return mb.real_div(x=mb.cast(x=rest, dtype="fp32"), y=mb.cast(x=below, dtype="fp32"))
 
 
-def _interpolated(mb: Builder, x: Var, axis: int, steps: Steps, *, align_corners: bool) -> Var:
-    above, below, last = _exact_places(mb, steps, align_corners=align_corners)
+def interpolated(mb: Builder, x: Var, axis: int, above: Var, below: Var, last: Var) -> Var:
+    """Linear between the entries around `above / below`, of which none is beyond the first and the last."""
     above = mb.maximum(x=above, y=0)
     first = mb.minimum(x=mb.floor_div(x=above, y=below), y=last)
     second = mb.minimum(x=mb.add(x=first, y=1), y=last)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from builder.backends.coreml.lowerings.lowering import Size, Var
+from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import as_numbers, number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant, integers
@@ -46,17 +46,28 @@ def _gather_nd(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Att
     return _again(lowerer, node, x, lowerer.mb.gather_nd(x=as_numbers(lowerer, x), indices=indices, **how))
 
 
-def _from_start(lowerer: OnnxLowerer, indices: Var, size: Size) -> Var:
-    """Indices from 0, of such that may count from the end; where the app decides the size, as they are."""
+def _from_start(lowerer: OnnxLowerer, indices: Var, size: object) -> Var:
+    """Indices from 0, of such that may count from the end; `size` may be one for each of the last axis."""
     import numpy as np
 
-    if not isinstance(size, int):
+    values = indices.val
+    if values is not None and np.min(values, initial=0) >= 0:
         return indices
-    if indices.val is not None:
-        values = np.asarray(indices.val)
-        return np.where(values < 0, values + size, values).astype(np.int32)
+    known = getattr(size, "val", size)
+    if values is not None and known is not None:
+        return np.where(np.asarray(values) < 0, np.asarray(values) + known, values).astype(np.int32)
     mb = lowerer.mb
     return mb.select(cond=mb.less(x=indices, y=0), a=mb.add(x=indices, y=size), b=indices)
+
+
+def _sizes(lowerer: OnnxLowerer, x: Var, axes: Sequence[int]) -> object:
+    """The sizes of these axes, one for each; a number where there is one axis."""
+    import numpy as np
+
+    if all(isinstance(x.shape[axis], int) for axis in axes):
+        sizes = np.array([x.shape[axis] for axis in axes], np.int32)
+        return int(sizes[0]) if len(axes) == 1 else sizes
+    return lowerer.mb.gather(x=lowerer.mb.shape(x=x), indices=np.array(axes, np.int32), axis=0)
 
 
 def _scatter_elements(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
@@ -64,7 +75,7 @@ def _scatter_elements(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attribut
     axis = int(attributes.get("axis", 0)) % x.rank
     x, updates = as_numbers(lowerer, x), as_numbers(lowerer, updates)
     mode = _MODES[attributes.get("reduction", "none")]
-    places = _from_start(lowerer, indices, x.shape[axis])
+    places = _from_start(lowerer, indices, _sizes(lowerer, x, [axis]))
     written = lowerer.mb.scatter_along_axis(data=x, indices=places, updates=updates, axis=axis, mode=mode)
     return _again(lowerer, node, inputs[0], written)
 
@@ -73,7 +84,8 @@ def _scatter_nd(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: At
     x, indices, updates = inputs
     x, updates = as_numbers(lowerer, x), as_numbers(lowerer, updates)
     mode = _MODES[attributes.get("reduction", "none")]
-    return _again(lowerer, node, inputs[0], lowerer.mb.scatter_nd(data=x, indices=indices, updates=updates, mode=mode))
+    places = _from_start(lowerer, indices, _sizes(lowerer, x, range(int(indices.shape[-1]))))
+    return _again(lowerer, node, inputs[0], lowerer.mb.scatter_nd(data=x, indices=places, updates=updates, mode=mode))
 
 
 def _top(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:

@@ -12,6 +12,7 @@ from builder.backends.coreml.lowerings.lowering import Var
 from builder.backends.coreml.lowerings.onnx_elementwise import number
 from builder.backends.coreml.lowerings.onnx_lowerer import Attributes, Inputs, Lowering, Node, OnnxLowerer
 from builder.backends.coreml.lowerings.onnx_reduction import constant
+from builder.backends.coreml.lowerings.onnx_resize_open import is_open_resize, resize_open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class _Axis:
 def _resize(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
     """By the formulas of ONNX's Resize; an axis of which neither size nor scale changes is left alone."""
     mb, x = lowerer.mb, inputs[0]
+    if is_open_resize(x, inputs):
+        return [resize_open(lowerer, node, inputs, attributes)]
     axes = _axes(x, [*inputs, None, None, None][1:4], attributes)
     mode = attributes.get("mode", "nearest")
     if (own := _own_operator(lowerer, node, x, axes, attributes)) is not None:
@@ -67,10 +70,8 @@ def _axes(x: Var, given: Sequence[Var | None], attributes: Attributes) -> dict[i
     for place, index in enumerate(chosen):
         size = x.shape[index]
         scale = None if scales is None else float(scales[place])
-        if scale == 1.0 or (not isinstance(size, int) and scales is None and sizes is None):
+        if scale == 1.0 or not isinstance(size, int):
             continue
-        if not isinstance(size, int):
-            raise RuntimeError(f"axis {index} of Resize has a size that the app decides")
         scale = scale or _scale(x, chosen, sizes, place, attributes)
         fitted = sizes is not None and attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
         target = int(sizes[place]) if fitted and sizes is not None else _rounded(scale * size, exact=sizes is None)

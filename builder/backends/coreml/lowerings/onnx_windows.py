@@ -21,11 +21,13 @@ def _pads(x: Var, kernel: Sequence[int], attributes: Attributes) -> list[tuple[i
     dilations = attributes.get("dilations") or [1] * count
     way = attributes.get("auto_pad", "NOTSET")
     if way in ("SAME_UPPER", "SAME_LOWER"):
-        if not is_fixed(x):
-            raise RuntimeError(f"auto_pad {way} needs fixed sizes")
         found = []
         for size, k, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
-            total = max(0, (math.ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size)
+            if not isinstance(size, int) and stride > 1:
+                raise RuntimeError(f"auto_pad {way} of this operator needs fixed sizes")
+            total = (k - 1) * dilation  # with a stride of 1 for every size
+            if stride > 1:
+                total = max(0, (math.ceil(size / stride) - 1) * stride + total + 1 - size)
             small, large = total // 2, total - total // 2
             found.append((small, large) if way == "SAME_UPPER" else (large, small))
         return found
@@ -42,14 +44,24 @@ def _flat(pads: Sequence[tuple[int, int]]) -> list[int]:
 def _window(x: Var, kernel: Sequence[int], attributes: Attributes) -> dict[str, object]:
     """Strides, dilations and padding as MIL takes them."""
     count = len(kernel)
-    pads = _flat(_pads(x, kernel, attributes))
-    return {
+    how = {
         "strides": [int(s) for s in attributes.get("strides") or [1] * count],
-        "pad_type": "custom" if any(pads) else "valid",
         "dilations": [int(d) for d in attributes.get("dilations") or [1] * count],
         "groups": int(attributes.get("group", 1)),
-        **({"pad": pads} if any(pads) or attributes.get("pads") else {}),
     }
+    if way := _left_to_core_ml(x, attributes):
+        return how | {"pad_type": way}
+    pads = _flat(_pads(x, kernel, attributes))
+    given = {"pad": pads} if any(pads) or attributes.get("pads") else {}
+    return how | {"pad_type": "custom" if any(pads) else "valid"} | given
+
+
+def _left_to_core_ml(x: Var, attributes: Attributes) -> str:
+    """Core ML's name of a padding that depends on sizes which the app decides; empty where the amounts are known."""
+    way = attributes.get("auto_pad", "NOTSET")
+    strides = attributes.get("strides") or [1] * (x.rank - 2)
+    known = all(isinstance(size, int) or stride == 1 for size, stride in zip(x.shape[2:], strides, strict=True))
+    return "" if known else {"SAME_UPPER": "same", "SAME_LOWER": "same_lower"}.get(way, "")
 
 
 def _convolution(lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
@@ -74,44 +86,52 @@ def _transposed(lowerer: OnnxLowerer, _node: Node, inputs: Inputs, attributes: A
     mb = lowerer.mb
     x, weight, bias = [*inputs, None][:3]
     kernel, count = weight.shape[2:], x.rank - 2
-    if not is_fixed(x):
-        raise RuntimeError("a transposed convolution of an ONNX file needs fixed sizes")
     strides = [int(s) for s in attributes.get("strides") or [1] * count]
     dilations = [int(d) for d in attributes.get("dilations") or [1] * count]
     full = [
         (size - 1) * s + (k - 1) * d + 1 for size, s, k, d in zip(x.shape[2:], strides, kernel, dilations, strict=True)
     ]
-    begins, sizes = _kept(x, full, strides, attributes)
+    begins, afters = _cut(x, full, strides, attributes)
     groups = int(attributes.get("group", 1))
     result = mb.conv_transpose(
         x=x, weight=weight, strides=strides, dilations=dilations, groups=groups, pad_type="valid"
     )
-    missing = [max(0, begin + size - length) for begin, size, length in zip(begins, sizes, full, strict=True)]
-    if any(missing):
-        pad = [0, 0, 0, 0, *(amount for m in missing for amount in (0, m))]
+    if any(after < 0 for after in afters):
+        pad = [0, 0, 0, 0, *(amount for after in afters for amount in (0, max(0, -after)))]
         result = mb.pad(x=result, pad=pad, mode="constant", constant_val=number(lowerer, x, 0.0))
-    if sizes != full or any(begins):
-        begin, size = [0, 0, *begins], [x.shape[0], int(result.shape[1]), *sizes]
-        result = mb.slice_by_size(x=result, begin=begin, size=size)
+    if any(begins) or any(after > 0 for after in afters):
+        ends = [max(0, after) for after in afters]
+        result = mb.slice_by_index(
+            x=result, begin=[0, 0, *begins], end=[0, 0, *(-end for end in ends)],
+            end_mask=[True, True, *(end == 0 for end in ends)],
+        )  # fmt: skip
     return [result if bias is None else _biased(lowerer, result, bias)]
 
 
-def _kept(x: Var, full: list[int], strides: list[int], attributes: Attributes) -> tuple[list[int], list[int]]:
-    """Where the result begins in the full one, and its sizes, by the formulas of ONNX's ConvTranspose."""
+def _cut(x: Var, full: list[Size], strides: list[int], attributes: Attributes) -> tuple[list[int], list[int]]:
+    """How much of the full result goes before and after each axis, by the formulas of ONNX's ConvTranspose.
+
+    Less than 0 after it is what is missing. Raises RuntimeError where that depends on a size which the app decides.
+    """
     count = len(full)
     extra = [int(e) for e in attributes.get("output_padding") or [0] * count]
     way, wanted = attributes.get("auto_pad", "NOTSET"), attributes.get("output_shape")
     if wanted is None and way in ("SAME_UPPER", "SAME_LOWER"):
-        wanted = [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
-    if wanted is not None:
-        wanted = [int(size) for size in wanted][-count:]
-        totals = [max(0, f + e - size) for f, e, size in zip(full, extra, wanted, strict=True)]
-        begins = [t - t // 2 if way != "SAME_UPPER" else t // 2 for t in totals]
-        return begins, wanted
-    pads = attributes.get("pads") or [0] * 2 * count
-    ends = pads[count:]
-    sizes = [f + e - b - a for f, e, b, a in zip(full, extra, pads[:count], ends, strict=True)]
-    return [int(b) for b in pads[:count]], [int(size) for size in sizes]
+        same = zip(x.shape[2:], strides, full, strict=True)
+        # where the kernel is less than the stride nothing is added, as onnxruntime has it
+        wanted = [size * stride - max(0, int(size * stride - length)) for size, stride, length in same]
+    if wanted is None:
+        pads = [int(pad) for pad in attributes.get("pads") or [0] * 2 * count]
+        return pads[:count], [after - e for after, e in zip(pads[count:], extra, strict=True)]
+    begins, afters = [], []
+    for length, size, e in zip(full, list(wanted)[-count:], extra, strict=True):
+        difference = length - size
+        if not getattr(difference, "is_number", True):
+            raise RuntimeError("output_shape of a transposed convolution needs fixed sizes")
+        total = max(0, int(difference) + e)
+        begins.append(total // 2 if way == "SAME_UPPER" else total - total // 2)
+        afters.append(int(difference) - begins[-1])
+    return begins, afters
 
 
 def _pooled(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attributes: Attributes) -> list[Var]:
@@ -121,9 +141,11 @@ def _pooled(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attribu
     x, kernel = inputs[0], [int(k) for k in attributes["kernel_shape"]]
     strides = [int(s) for s in attributes.get("strides") or [1] * len(kernel)]
     dilations = [int(d) for d in attributes.get("dilations") or [1] * len(kernel)]
-    pads = _pads(x, kernel, attributes)
     if not is_float(lowerer, x):
         raise RuntimeError("Core ML pools floats, and this is an array of integers")
+    if not is_fixed(x) and (own := _pooled_open(kind, lowerer, node, x, attributes)) is not None:
+        return [own]
+    pads = _pads(x, kernel, attributes)
     if attributes.get("ceil_mode", 0) and attributes.get("auto_pad", "NOTSET") in ("NOTSET", ""):
         pads = [
             (before, after + _rest(size, before + after, k, s, d, before))
@@ -149,6 +171,33 @@ def _pooled(kind: str, lowerer: OnnxLowerer, node: Node, inputs: Inputs, attribu
     if not is_fixed(x):
         raise RuntimeError("pooling with dilations or rounding up needs fixed sizes")
     return [_by_hand(kind, lowerer, x, kernel, strides, dilations, pads, attributes)]
+
+
+def _pooled_open(kind: str, lowerer: OnnxLowerer, node: Node, x: Var, attributes: Attributes) -> Var | None:
+    """What Core ML's own pools do where the app decides sizes: padding that follows from them, and rounding up."""
+    kernel = [int(k) for k in attributes["kernel_shape"]]
+    way, rounds_up = _left_to_core_ml(x, attributes), bool(attributes.get("ceil_mode", 0))
+    rounds_up = rounds_up and attributes.get("auto_pad", "NOTSET") in ("NOTSET", "")
+    given = attributes.get("pads") or [0] * 2 * len(kernel)
+    counted = bool(attributes.get("count_include_pad", 0))
+    if set(attributes.get("dilations") or [1]) != {1} or kind == "lp" or not (way or rounds_up):
+        return None
+    if rounds_up and (len(kernel) != 2 or any(2 * pad > k for pad, k in zip(given, kernel * 2, strict=True))):
+        return None
+    if rounds_up and given[: len(kernel)] != given[len(kernel) :]:
+        raise RuntimeError("ceil_mode with other padding before than after needs fixed sizes")
+    if rounds_up and kind == "avg" and counted and any(given):
+        raise RuntimeError("ceil_mode with count_include_pad needs fixed sizes")
+    pads = [int(given[i]) for axis in range(len(kernel)) for i in (axis, axis + len(kernel))]
+    how = {
+        "kernel_sizes": kernel,
+        "strides": [int(s) for s in attributes.get("strides") or [1] * len(kernel)],
+        "name": lowerer.fresh_name(node),
+        **({"pad_type": way} if way else {"pad_type": "custom", "pad": pads, "ceil_mode": True}),
+    }
+    if kind == "max":
+        return lowerer.mb.max_pool(x=x, **how)
+    return lowerer.mb.avg_pool(x=x, exclude_padding_from_average=not counted, **how)
 
 
 def _rest(size: Size, padding: int, kernel: int, stride: int, dilation: int, before: int) -> int:
