@@ -108,6 +108,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.rounding import guard_rounding
+    from builder.backends.coreai.passes.scalars import give_an_axis
     from builder.backends.coreai.passes.sizes import exact_sizes
     from builder.model.capture.conditions import open_sizes
     from builder.model.capture.rewritten import check_rewritten
@@ -117,6 +118,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     program = inherited() if file is None else torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
     write_out_factors(program)
+    give_an_axis(program)
     refuse_places_of_maxima(program)
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]

@@ -29,6 +29,14 @@ def _putted(x: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
     return x
 
 
+ALONG = (
+    lambda y: y.sum(0) + y.sum() + y.mean(0) + y.prod(0) + y.amax() + y.amin(0) + y.logsumexp(0) + y.cumprod(0),
+    lambda y: y.max(0)[0] + y.median(0)[0] + y.kthvalue(1, 0)[0] + y.sort(0)[0] + y.topk(1, 0)[0] + y.squeeze(0),
+    lambda y: y.softmax(0) + y.log_softmax(0) + y.norm(2, 0) + y.var(0, unbiased=False) + y.argmax(0) + y.argmin(),
+    lambda y: (y > 0).any(0).int() + (y > 1).all(0).int() + y.index_select(0, torch.tensor([0])),
+)
+"""Along the only axis that one number does not have."""
+
 CASES = {
     "sum with a factor": lambda x, p, v, i: torch.add(x, x.cos(), alpha=0.25),
     "difference with a factor": lambda x, p, v, i: torch.sub(x, x.cos(), alpha=3) - torch.rsub(x, 2.0, alpha=2),
@@ -92,6 +100,16 @@ CASES = {
     "means of volumes": lambda x, p, v, i: F.avg_pool3d(v, 2, 2, 1, ceil_mode=True, count_include_pad=False),
     "windows behind the end": lambda x, p, v, i: F.avg_pool2d(p, (1, 2), (2, 3), (0, 1), ceil_mode=True),
     "all": lambda x, p, v, i: (x > -3).all().int() + 2 * x.all().int(),
+    "equal values in their order": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=1, stable=True)[1],
+    "equal values downwards": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=0, descending=True, stable=True)[1],
+    "shifts of each": lambda x, p, v, i: (
+        torch.bitwise_left_shift(i, torch.tensor([3, 17, 0, 5], dtype=torch.int32))
+        - torch.bitwise_right_shift(i, torch.tensor([0, 31, 2, 5], dtype=torch.int32))
+    ),
+    "angle": lambda x, p, v, i: torch.angle(x),
+    "addbmm of integers": lambda x, p, v, i: torch.addbmm(i.reshape(2, 2), *[i.reshape(1, 2, 2) % 9] * 2, alpha=2),
+    "addmv of integers": lambda x, p, v, i: torch.addmv(i[:2], i.reshape(2, 2) % 9, i[2:] % 5, beta=3),
+    "along no axis": lambda x, p, v, i: sum(along(x[0, 2].reshape(())) for along in ALONG),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
 """By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""
