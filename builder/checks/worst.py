@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from builder.data.stress import bounds
 from builder.noop import cache_folder
 from builder.spec.inputs import ImageInput
 from builder.store.digests import digest_of
+from builder.util.reading import open_regular
+from coreml_runtime.arrays import read_npz
 
 MOST_BYTES = 2**24
 """A larger input is not kept."""
@@ -50,9 +51,9 @@ def recall(subject: Subject, name: str) -> Point | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key][0] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        with open_regular(path) as stream:
+            arrays = {key: value[0] for key, value in read_npz(stream).items()}
+    except (OSError, ValueError, IndexError):
         path.unlink(missing_ok=True)  # half written by a machine that went down: the search finds another
         return None
     return _fitted(arrays, subject.spec.artifact_inputs)
@@ -65,7 +66,10 @@ def _fitted(arrays: Mapping[str, np.ndarray], inputs: Inputs) -> Point | None:
     for name, given in inputs.items():
         array = arrays[name]
         if isinstance(given, ImageInput):
-            picture = Image.fromarray(array)
+            try:
+                picture = Image.fromarray(array)
+            except (TypeError, ValueError):  # not levels of a picture
+                return None
             if not takes(given, (1, 3 if picture.mode == "RGB" else 1, picture.height, picture.width)):
                 return None
             point[name] = in_layout(picture, given.color_layout) if picture.mode != "F" else picture

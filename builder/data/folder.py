@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from builder.errors import SourceError
 from builder.spec.data import FolderData
+from builder.util.reading import open_regular
+from coreml_runtime.pictures import opened_picture
 
 HEADER = ["file", "label"]
 """The first line of a CSV file of labels."""
@@ -45,7 +48,7 @@ def list_pictures(data: FolderData, key: str) -> list[LabelledFile]:
 def open_picture(path: Path, key: str) -> Image.Image:
     """Return a decoded picture, upright; raises SourceError when it is none, or ends too early."""
     try:
-        with Image.open(path) as opened:
+        with opened_picture(path) as opened:
             opened.load()
             return ImageOps.exif_transpose(opened)
     except UnidentifiedImageError as error:
@@ -55,7 +58,7 @@ def open_picture(path: Path, key: str) -> Image.Image:
             hint="leave only pictures in the folder, or let the name begin with a dot",
             key=key,
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: Pillow's PNG
+    except Exception as error:  # decoders raise types of their own on damaged files
         raise SourceError(f"{path} is damaged: {error}", code="B0330", key=key) from error
 
 
@@ -103,7 +106,7 @@ def _read_labels(table: Path, names: list[str], key: str) -> Mapping[str, str]:
 
 def _rows(table: Path, key: str) -> list[list[str]]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with open_regular(table) as content, io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{table} cannot be read as CSV in UTF-8: {error}", code="B0332", key=key) from error

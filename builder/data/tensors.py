@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,9 @@ from builder.data.collection import as_label
 from builder.errors import SourceError
 from builder.spec.data import TensorsData
 from builder.spec.inputs import ImageInput, TensorInput
+from builder.util.reading import open_regular, require_regular
 from builder.util.suggest import did_you_mean
+from coreml_runtime.arrays import read_npz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +76,13 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
+        require_regular(path)
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         if path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+            with open_regular(path) as file:
+                return read_npz(file)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise SourceError(f"{path} is damaged: {error}", code="B0330", key=key) from error
     raise SourceError(f"{path} is neither .npz nor .safetensors", code="B0330", key=key)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.devices import UNITS, DeviceMeasurement, UnitMeasurement
@@ -21,7 +20,8 @@ from builder.errors import CheckError, VerificationError
 from builder.reports.build_json import read_build_json
 from builder.util.locations import shown
 from builder.util.paths import variant_folder
-from builder.util.reading import UnfitFileError, read_regular
+from builder.util.reading import UnfitFileError, is_inner_path, parse_json, read_regular
+from coreml_runtime.arrays import read_npz
 
 if TYPE_CHECKING:
     from builder.util.reading import JsonObject
@@ -70,6 +70,24 @@ class Returned(_Strict):
     units: dict[str, _Measured | _Failed]
 
 
+class _Pack(BaseModel):
+    """What is read of `pack.json`, as `pack` writes it; it comes back from another machine."""
+
+    model_config = ConfigDict(strict=True)
+
+    recipe: str
+    variant: str
+    artifact: str
+    samples: int
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> _Pack:
+        if not all(map(is_inner_path, (self.recipe, self.variant, *self.files))):
+            raise ValueError("it names something outside of its folder")
+        return self
+
+
 def read_returned(file: Path) -> Returned:
     """Read a `device.json`. Raises VerificationError where it is damaged or not one."""
     content = _content(file)
@@ -101,13 +119,9 @@ def packed_build(folder: Path, outputs: Path) -> dict[str, object]:
 
 def _read_pack(content: bytes, folder: Path) -> dict[str, Any]:
     try:
-        pack: dict[str, Any] = json.loads(content)
-        names = [pack[name] for name in ("recipe", "variant", "artifact")]
-        if not all(isinstance(name, str) and name for name in names) or ".." in Path(names[0]).parts:
-            raise ValueError("recipe, variant and artifact are names")
-        return {**pack, "samples": int(pack["samples"]), "files": dict(pack["files"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise _refused(f"{shown(folder / PACK)} is damaged: {error}") from error
+        return _Pack.model_validate(parse_json(content)).model_dump()
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise _refused(f"{shown(folder / PACK)} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 
 def measured(returned: Returned, results: Path, folder: Path, subject: Subject) -> DeviceMeasurement:
@@ -208,18 +222,22 @@ def _by_sample(
 
 def _golden(file: Path, samples: int) -> list[dict[str, torch.Tensor]]:
     """By sample, what the runtime computed."""
-    found: list[dict[str, torch.Tensor]] = [{} for _ in range(samples)]
-    for key, value in _read_npz(_content(file), file.name).items():
+    arrays = _read_npz(_content(file), file.name)
+    if not 0 < samples <= len(arrays):
+        raise _refused(f"{PACK} says {samples} samples, and {file.name} has {len(arrays)} arrays")
+    found: dict[str, dict[str, torch.Tensor]] = {str(number): {} for number in range(samples)}
+    for key, value in arrays.items():
         number, _, name = key.partition("/")
-        found[int(number)][name] = value
-    return found
+        if number not in found:
+            raise _refused(f"{file.name} has an output of a sample that the pack does not have: {key:.80}")
+        found[number][name] = value
+    return [*found.values()]
 
 
 def _read_npz(content: bytes, name: str) -> dict[str, torch.Tensor]:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {each: torch.from_numpy(np.array(file[each])) for each in file.files}
-    except Exception as error:  # whatever a damaged archive makes zipfile and numpy raise
+        return {each: torch.from_numpy(np.array(value)) for each, value in read_npz(io.BytesIO(content)).items()}
+    except (ValueError, TypeError) as error:  # TypeError: torch has no such type
         raise _refused(f"{name} cannot be read: {error}") from error
 
 

@@ -43,6 +43,8 @@ Say = Callable[[str], None]
 
 SAMPLES = 2
 """On how many of the samples that missed a limit operators are ranked."""
+FIRST = 2
+"""So many trials may take longer than the time that is left: a promise of the app, and everything in float32."""
 MOST_NAMES = 12
 """Where more operators than these must be in float32, all of them are shown to be."""
 
@@ -143,7 +145,8 @@ class _Trials:
     def build(self, what: str, changes: Mapping[str, object]) -> Candidate | None:
         """Build with changed sections and run all checks; None where that fails before there is anything to check."""
         began = time.monotonic()
-        if began + self.longest > self.until:
+        tried = len(self.passed) + len(self.failed)
+        if began + (self.longest if tried >= FIRST else 0) > self.until:
             raise _OutOfTimeError
         spec = self.spec.model_copy(update=dict(changes))
         folder = Path(tempfile.mkdtemp(dir=self.workspace))

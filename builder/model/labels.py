@@ -10,6 +10,7 @@ from builder.artifacts.stages import LoadedModel
 from builder.errors import ConfigurationError, SourceError
 from builder.spec.detection import Detection
 from builder.spec.outputs import FROM_WEIGHTS, Classifier
+from builder.util.reading import read_regular
 
 
 def find_labels(classifier: Classifier, loaded: LoadedModel, scores: torch.Tensor) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ def _read(given: str | list[str], loaded: LoadedModel, key: str) -> tuple[tuple[
 def _lines(file: Path, key: str) -> list[str]:
     """The lines of a text file; a byte order mark, and the end of the last line, count for nothing."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_regular(file).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise SourceError(
             f"the labels in {file} cannot be read: {error.strerror or error}", code="B0301", key=key

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from coreml_runtime.arrays import read_npy
 from coreml_runtime.errors import InputError
 from coreml_runtime.features import ArrayFeature, Feature, ImageFeature
 from coreml_runtime.pictures import color_layout, decoded, require_sane
@@ -93,8 +94,8 @@ def _array(feature: ArrayFeature, name: str, text: str, opened: Callable[[str], 
             with opened(text) as stream:
                 if (size := os.fstat(stream.fileno()).st_size) > _MOST_OF_INPUT:
                     raise ValueError(f"it has {size} bytes, of which {_MOST_OF_INPUT} may be")
-                return np.load(stream, allow_pickle=False)
+                return read_npy(stream)
         require_sane(feature.shape)
         return np.full(feature.shape, float(text), dtype=np.float32)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         raise InputError(f"input {name}: {text} is neither a readable .npy file nor a number: {error}") from error

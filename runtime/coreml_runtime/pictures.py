@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coreml_runtime.errors import InputError
-from coreml_runtime.features import Feature, ImageFeature
+from coreml_runtime.features import ArrayFeature, Feature, ImageFeature
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,17 +21,29 @@ if TYPE_CHECKING:
 
     from coreml_runtime.model import Model
 
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""What a picture file may be, whatever its name says: Pillow hands others (EPS) to a program (Ghostscript)."""
+LAYOUTS = ("RGB", "BGR", "G", "G16")
+"""How the channels of a picture may lie in an array."""
 _MOST_ELEMENTS = 1 << 28
 """Of an input that is filled or resized for a model."""
 
 
 def color_layout(model: Model, name: str) -> str | None:
     """How the channels of a picture lie that an array of an `.aimodel` takes (metadata); None for other inputs."""
-    own = own_metadata(model.specification)
-    functions = own.get("functions", {})
-    inputs = functions.get(model.function, {}).get("inputs") if functions else own.get("inputs")
-    found = (inputs or {}).get(name, {}).get("color_layout")
-    return str(found) if found else None
+    feature = model.inputs.get(name)
+    found = known_inputs(own_metadata(model.specification), model.function).get(name, {}).get("color_layout")
+    is_levels = found in LAYOUTS and isinstance(feature, ArrayFeature) and len(feature.shape) == 4
+    return str(found) if is_levels else None
+
+
+def known_inputs(own: Mapping[str, object], function: str | None) -> Mapping[str, Mapping[str, object]]:
+    """What its maker wrote down of the inputs of a function, by name; whatever is of another form says nothing."""
+    functions = own.get("functions")
+    section = functions.get(function) if isinstance(functions, Mapping) and functions else own
+    inputs = section.get("inputs") if isinstance(section, Mapping) else None
+    known = inputs if isinstance(inputs, Mapping) else {}
+    return {name: given for name, given in known.items() if isinstance(given, Mapping)}
 
 
 def own_metadata(specification: Message) -> Mapping[str, Any]:
@@ -39,6 +51,14 @@ def own_metadata(specification: Message) -> Mapping[str, Any]:
     metadata = getattr(specification, "metadata", None)
     own = metadata.get("creatorDefinedMetadata") if isinstance(metadata, Mapping) else None
     return own if isinstance(own, Mapping) else {}
+
+
+def opened_picture(source: Path | BinaryIO) -> Image:
+    """Open a picture file that is of `FORMATS`; raises as `PIL.Image.open` does."""
+    from PIL import Image
+
+    Image.init()
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def require_sane(shape: Sequence[int]) -> None:
@@ -52,12 +72,12 @@ def decoded(feature: Feature, layout: str | None, source: Path | BinaryIO) -> An
 
     Raises InputError for what is not a picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
         size = (feature.width, feature.height) if isinstance(feature, ImageFeature) else feature.shape  # type: ignore[union-attr]  # an array's
         require_sane(size)
-        with Image.open(source) as opened:
+        with opened_picture(source) as opened:
             opened.load()
             return fitted(feature, layout, opened)
     except UnidentifiedImageError as error:

@@ -47,6 +47,24 @@ KINDS = {
 """Kinds of source by the suffix of their files."""
 
 
+_METADATA = {
+    "assetVersion": "2.0",
+    "creationDate": "20261130T065650Z",
+    "producer": "coreai-core 1.0.0b3",
+    "author": "tests",
+    "license": "MIT",
+    "description": "A sample.",
+    "creatorDefinedMetadata": {
+        "version": "1",
+        "labels": ["ant", "bee", "cat"],
+        "user": {"made": "by hand"},
+        "functions": {"main": {"inputs": {"image": {"color_layout": "RGB", "shape": [1, 3, 8, 8]}}}},
+        "inputs": {"image": {"enumerated_shapes": [[1, 3, 8, 8]], "ranges": [[1, 1], [3, 3], [8, 16], [8, -1]]}},
+    },
+}
+"""Of an `.aimodel`, with all that is read of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Honest:
     """Files by kind, and folders as files by relative name."""
@@ -77,7 +95,7 @@ def make_honest(room: Path) -> Honest:
     return Honest(
         files={**_torch_files(), ".onnx": _onnx(), ".mlmodel": model},
         package=files_in(project / "outputs/r/default/r.mlpackage"),
-        aimodel=files_in(sample),
+        aimodel={**files_in(sample), "metadata.json": json.dumps(_METADATA).encode()},
         project=built,
         measured={name: content for name, content in files_in(project).items() if not name.startswith("cache/")},
         release=files_in(_release(room / "release")),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import numpy as np
+import safetensors.numpy
 import yaml
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.fuzz.damage import TEXTS, changed, damaged_archive, damaged_bytes, damaged_folder
 from tests.fuzz.honest import KINDS, NET, OF_FILE, RECIPE, Honest
@@ -40,6 +45,7 @@ def targets(honest: Honest) -> dict[str, Target]:
             Target(name=suffix[1:], count=5000, examples=lambda suffix=suffix: _archives(honest, suffix))
             for suffix in honest.files
         ),
+        Target(name="inputs", count=5000, examples=lambda: _inputs(honest)),
         Target(name="stores", count=2000, examples=lambda: _stores(honest)),
         Target(name="records", count=2000, examples=lambda: _records(honest)),
         Target(name="releases", count=2000, examples=lambda: _releases(honest)),
@@ -280,12 +286,74 @@ def _packages(draw: st.DrawFn, honest: Honest) -> Example:
 @st.composite
 def _aimodels(draw: st.DrawFn, honest: Honest) -> Example:
     """The same of an `.aimodel`."""
-    damage = draw(damaged_folder(honest.aimodel))
-    commands = draw(st.sampled_from([["init", "m.aimodel"], ["lint", "m.aimodel"], ["predict", "m.aimodel", "x=1"]]))
+    damage = draw(damaged_folder(honest.aimodel) | damaged_folder(honest.aimodel, ["metadata.json"]))
+    command = draw(
+        st.sampled_from(
+            [
+                ["init", "m.aimodel"],
+                ["lint", "m.aimodel"],
+                ["predict", "m.aimodel", "image=p.png", "flag=1"],
+                ["diff", "m.aimodel", "whole.aimodel"],
+                ["package", "m.aimodel", "--output", "swift"],
+                ["device", "pack", "m.aimodel", "-o", "pack"],
+                ["export", "m.aimodel", "-o", "x.pt2"],
+            ]
+        )
+    )
 
     def write(folder: Path) -> Commands:
         damage(folder / "m.aimodel")
-        return [commands]
+        (folder / "p.png").write_bytes(_pictures()["PNG"])
+        for name, content in honest.aimodel.items():
+            (folder / "whole.aimodel").mkdir(exist_ok=True)
+            (folder / "whole.aimodel" / name).write_bytes(content)
+        return [command]
+
+    return write
+
+
+@cache
+def _pictures() -> dict[str, bytes]:
+    """A small picture of each kind."""
+    found = {}
+    for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "TGA", "JPEG2000"):
+        stream = io.BytesIO()
+        Image.linear_gradient("L").resize((9, 7)).convert("RGB").save(stream, kind)
+        found[kind] = stream.getvalue()
+    return found
+
+
+@cache
+def _arrays() -> dict[str, bytes]:
+    """Arrays as files have them."""
+    npy, npz, folded = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(npy, np.ones((1, 8), np.float32))
+    np.savez(npz, x=np.ones((3, 8), np.float32))
+    np.savez_compressed(folded, x=np.ones((3, 8), np.float32))
+    tensors = safetensors.numpy.save({"x": np.ones((3, 8), np.float32)})
+    return {"a.npy": npy.getvalue(), "a.npz": npz.getvalue(), "b.npz": folded.getvalue(), "a.safetensors": tensors}
+
+
+@st.composite
+def _inputs(draw: st.DrawFn, honest: Honest) -> Example:
+    """Damaged arrays and pictures: given to an artifact, or the data of a build's check."""
+    kind = draw(st.sampled_from([*_pictures(), *_arrays()]))
+    content = draw(damaged_bytes({**_pictures(), **_arrays()}[kind]))
+    is_picture = kind in _pictures()
+    name = "p.png" if is_picture else kind
+    command = ["predict", "m.aimodel", f"image={name}", "flag=1"] if is_picture else ["predict", "m.mlmodel", "x=a.npy"]
+    section = f"  parity: {{kind: parity, data: {{kind: tensors, file: {name}}}, snr_db: {{min: 1}}}}\n"
+    if not is_picture and kind != "a.npy":
+        command = ["recipe=r", "-q", "format=mlmodel", "target=ios14"]
+
+    def write(folder: Path) -> Commands:
+        (folder / name).write_bytes(content)
+        (folder / "m.mlmodel").write_bytes(honest.files[".mlmodel"])
+        (folder / "m.aimodel").mkdir()
+        for file, whole in honest.aimodel.items():
+            (folder / "m.aimodel" / file).write_bytes(whole)
+        _project(folder, RECIPE + section)
+        return [command]
 
     return write
 

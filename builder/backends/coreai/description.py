@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.artifacts.features import Feature, StateFeature, TensorFeature
 from builder.artifacts.record import LayerWeights
@@ -16,7 +19,11 @@ from coreml_runtime.coreai.description import ConstantInfo, describe_asset
 from coreml_runtime.errors import RuntimeFailure
 from coreml_runtime.features import ArrayFeature, Interface
 from coreml_runtime.features import Feature as Declared
+from coreml_runtime.pictures import known_inputs
 
+_Size = Annotated[int, Field(ge=1, lt=2**31)]
+_Bound = Annotated[int, Field(ge=-1, lt=2**31)]
+"""Of a range; -1 is any size."""
 _AS_NUMPY = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 """How recipes and numpy call what the runtime calls as MIL does."""
 _STRUCTURE = frozenset({"constant", "output", "graph", "yield", "invoke", "create_token", "join_token"})
@@ -31,7 +38,7 @@ def describe_artifact(path: Path) -> ArtifactDescription:
     metadata = read_metadata(path) if (path / "metadata.json").is_file() else {}
     own = metadata.get("creatorDefinedMetadata")
     own = own if isinstance(own, Mapping) else {}
-    functions = {name: _interface(each, _known_inputs(own, name)) for name, each in found.functions.items()}
+    functions = {name: _interface(each, known_inputs(own, name)) for name, each in found.functions.items()}
     first = functions.get("main") or next(iter(functions.values()))
     labels = own.get("labels")
     return ArtifactDescription(
@@ -58,13 +65,7 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _known_inputs(own: Mapping[str, object], function: str) -> Mapping[str, object]:
-    """What the metadata says of a function's inputs."""
-    functions = _mapping(own.get("functions"))
-    return _mapping(_mapping(functions.get(function)).get("inputs", own.get("inputs")))
-
-
-def _interface(interface: Interface, known: Mapping[str, object]) -> dict[str, tuple[Feature, ...]]:
+def _interface(interface: Interface, known: Mapping[str, Mapping[str, object]]) -> dict[str, tuple[Feature, ...]]:
     return {
         "inputs": tuple(_known(_tensor(feature), known.get(name)) for name, feature in interface.inputs.items()),
         "outputs": tuple(_tensor(feature) for feature in interface.outputs.values()),
@@ -80,9 +81,31 @@ def _tensor(feature: Declared) -> TensorFeature:
     return TensorFeature(name=feature.name, kind="tensor", shape=list(feature.shape), dtype=_dtype(feature))
 
 
-def _known(feature: TensorFeature, known: object) -> TensorFeature:
-    """With what the metadata says, which anyone may have written."""
-    whole: TensorFeature = {**feature, **_mapping(known)}  # type: ignore[typeddict-item]  # any keys
+class _Known(BaseModel):
+    """What the metadata may say of an input, which anyone may have written; other keys are others' own."""
+
+    model_config = ConfigDict(strict=True)
+
+    shape: list[_Size] | None = None
+    ranges: list[Annotated[list[_Bound], Field(min_length=2, max_length=2)]] | None = None
+    enumerated_shapes: list[list[_Size]] | None = None
+    color_layout: Literal["RGB", "BGR", "G", "G16"] | None = None
+
+    def fits(self, rank: int) -> bool:
+        """Whether all of it is of an array of this rank."""
+        ranks = {len(each) for each in (self.shape, self.ranges, *(self.enumerated_shapes or ())) if each is not None}
+        return ranks <= {rank} and (self.color_layout is None or rank == 4)
+
+
+def _known(feature: TensorFeature, known: Mapping[str, object] | None) -> TensorFeature:
+    """With what the metadata says, as far as that is of the form that `sealing` writes, and of this array's rank."""
+    try:
+        given = _Known.model_validate(known or {})
+    except ValidationError:
+        return feature
+    if not given.fits(len(feature["shape"])):
+        return feature
+    whole: TensorFeature = {**feature, **given.model_dump(exclude_none=True)}  # type: ignore[typeddict-item]  # its keys
     return whole
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 MOST_COMBINATIONS = 2**22
 """Combinations of sizes at which one condition is tried; a million take 0.2 s."""
-MOST_EXCEPTIONS = 16
-"""Sizes at which a condition may be false; the program is compared with the model at each of them."""
+MOST_EXCEPTIONS = 4096
+"""Sizes at which a condition may be false."""
+MOST_TRIED = 64
+"""Sizes that break a condition and at which the model is called."""
+MOST_COMPARED = 16
+"""Sizes that break a condition and at which the model gives an answer: the program is compared with it at each."""
 
 Sizes = Mapping[Any, int]
 """By torch's symbol."""
@@ -44,23 +49,23 @@ class Exceptions:
     condition: str
     """In Python, with sizes as the program's inputs have them: `x.shape[1] // 2 <= x.shape[1]`."""
     sizes: Mapping[str, Sizes]
-    """Combinations of the sizes in it, by how they are shown; one more than `MOST_EXCEPTIONS` where there are more,
-    none where there are too many to try."""
+    """Combinations of the sizes in it, by how they are shown."""
+    are_all: bool
+    """Whether it is true at all others; else there are more than `MOST_EXCEPTIONS`, or too many to try it at."""
     equal: tuple[str, ...] = ()
     """Where the condition is that two sizes are equal: both."""
 
-    @property
-    def shown(self) -> str:
-        """The condition, and where it is false."""
-        false = (
-            f"is false for {next(iter(self.sizes))}" if self.sizes else "has too many sizes to be tried at all of them"
-        )
-        return f"{self.condition}, which {false}"
+    def tried(self) -> Mapping[str, Sizes]:
+        """The sizes to try: all up to `MOST_TRIED`, else a quarter of that in a row, and others drawn."""
+        if len(self.sizes) <= MOST_TRIED:
+            return self.sizes
+        row, rest = list(self.sizes)[: MOST_TRIED // 4], list(self.sizes)[MOST_TRIED // 4 :]
+        return {where: self.sizes[where] for where in (*row, *random.Random(0).sample(rest, MOST_TRIED - len(row)))}
 
-    @property
-    def are_few(self) -> bool:
-        """Whether all of them are known."""
-        return 0 < len(self.sizes) <= MOST_EXCEPTIONS
+    def shown(self, where: str | None = None) -> str:
+        """The condition, and where it is false: at one of the sizes, of which the first is taken unless given."""
+        where = where or next(iter(self.sizes), None)
+        return f"{self.condition}, which {f'is false for {where}' if where else 'has too many sizes to be tried'}"
 
 
 def open_sizes(program: ExportedProgram) -> Places:
@@ -122,7 +127,8 @@ def exceptions(
             equal = tuple(shown[s] for s in condition.args if s in shown) if condition.is_Equality else ()
             yield Exceptions(
                 condition=_shown(condition, shown),
-                sizes=dict(zip(where, found, strict=True)),
+                sizes=dict(zip(where, found[:MOST_EXCEPTIONS], strict=False)),
+                are_all=0 < len(found) <= MOST_EXCEPTIONS,
                 equal=equal if len(equal) == 2 else (),
             )
 

@@ -12,7 +12,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.errors import ConversionError
-from builder.model.capture.conditions import MOST_EXCEPTIONS, Exceptions, environment_of, exceptions, places_of
+from builder.model.capture.conditions import MOST_COMPARED, Exceptions, environment_of, exceptions, places_of
 from builder.model.capture.guards import export_narrowly
 from builder.model.states import reset_states
 
@@ -73,11 +73,11 @@ def check_sizes(
 def where_code_differs(prepared: PreparedModel, sample: Sample) -> Elsewhere:
     """Sizes at which the model's code does not run as it does at those of the sample; raises what torch.export does."""
     samples, is_all = [], True
-    program = _OpenSizes(prepared, _narrow(prepared, sample.tensors))
-    for found in program.exceptions(list(sample.tensors)):
-        is_all = is_all and found.are_few
-        for sizes in list(found.sizes.values())[:MOST_EXCEPTIONS]:
-            tensors = program.resized(sample.tensors, sizes)
+    open_sizes = _OpenSizes(prepared, _narrow(prepared, sample.tensors))
+    for found in open_sizes.exceptions(list(sample.tensors)):
+        answered = _answered(prepared, open_sizes, sample.tensors, found)
+        is_all = is_all and found.are_all and len(answered) <= MOST_COMPARED
+        for tensors in answered.values():
             samples.append(Sample(given={name: tensor.numpy() for name, tensor in tensors.items()}, tensors=tensors))
     return Elsewhere(samples=samples, is_all=is_all)
 
@@ -85,49 +85,60 @@ def where_code_differs(prepared: PreparedModel, sample: Sample) -> Elsewhere:
 def check_conditions(prepared: PreparedModel, program: ExportedProgram, sample: Mapping[str, torch.Tensor]) -> None:
     """Raise ConversionError where an exported program rests on a condition that the app's sizes may break.
 
-    Where few sizes break it the program may be right there too, as at a size of 1, which torch holds to be special:
-    then it is compared with the model at each.
+    Where the model raises an error itself, no app can use them. Where few others break it the program may be right
+    there too, as at a size of 1, which torch holds to be special: then it is compared with the model at each.
     """
     captured, open_sizes = CapturedProgram(program=program, method="export"), _OpenSizes(prepared, program)
     for found in open_sizes.exceptions(list(sample)):
-        broken = None if found.are_few else found.shown
-        for where, sizes in found.sizes.items() if found.are_few else ():
+        answered = _answered(prepared, open_sizes, sample, found)
+        if not found.are_all or len(answered) > MOST_COMPARED:
+            raise _froze(found.shown(next(iter(answered), None)))
+        for where, tensors in answered.items():
             reset_states(prepared.module, prepared.states.values())
-            if difference := _difference(prepared, captured, open_sizes.resized(sample, sizes), may_refuse=True):
-                broken = f"{found.condition}, which is false for {where}: there {difference}"
-                break
-        reset_states(prepared.module, prepared.states.values())
-        if broken:
-            raise _froze(broken)
+            difference = _difference(prepared, captured, tensors, may_refuse=True)
+            reset_states(prepared.module, prepared.states.values())
+            if difference:
+                raise _froze(f"{found.shown(where)}: there {difference}")
 
 
 def refused(prepared: PreparedModel, sample: Mapping[str, torch.Tensor]) -> ConversionError | None:
     """Of a model that torch.export refuses for its sizes: the first condition that some size breaks."""
     try:
-        program = _OpenSizes(prepared, _narrow(prepared, sample))
+        open_sizes = _OpenSizes(prepared, _narrow(prepared, sample))
     except Exception:  # whatever export refuses besides
         return None
-    found = next(program.exceptions(list(sample)), None)
-    if found is None:
-        return None
-    if found.equal and all(_raises(prepared, program, sample, sizes) for sizes in found.sizes.values()):
-        return ConversionError(
-            f"the model raises an error where {' and '.join(found.equal)} are not equal: give both sizes one name, "
-            "such as `{min: 4, max: 64, name: length}`",
-            code="B0403",
-            key="input",
-        )
-    return _froze(found.shown)
+    for found in open_sizes.exceptions(list(sample)):
+        answered = _answered(prepared, open_sizes, sample, found)
+        if answered or not found.are_all:
+            return _froze(found.shown(next(iter(answered), None)))
+        if found.equal:
+            return ConversionError(
+                f"the model raises an error where {' and '.join(found.equal)} are not equal: give both sizes one name, "
+                "such as `{min: 4, max: 64, name: length}`",
+                code="B0403",
+                key="input",
+            )
+    return None
 
 
-def _raises(
-    prepared: PreparedModel, program: _OpenSizes, sample: Mapping[str, torch.Tensor], sizes: Mapping[Any, int]
-) -> bool:
-    try:
-        prepared.module(*program.resized(sample, sizes).values())
-    except Exception:  # whatever an operator raises for sizes that it was not made for
-        return True
-    return False
+def _answered(
+    prepared: PreparedModel, open_sizes: _OpenSizes, sample: Mapping[str, torch.Tensor], found: Exceptions
+) -> Mapping[str, Mapping[str, torch.Tensor]]:
+    """Inputs of sizes at which a condition is false and the model gives an answer; one more than are compared."""
+    answered: dict[str, Mapping[str, torch.Tensor]] = {}
+    for where, sizes in found.tried().items():
+        tensors = open_sizes.resized(sample, sizes)
+        reset_states(prepared.module, prepared.states.values())
+        try:
+            with torch.no_grad():
+                prepared.module(*tensors.values())
+        except Exception:  # whatever an operator raises for sizes that it was not made for
+            continue
+        answered[where] = tensors
+        if len(answered) > MOST_COMPARED:
+            break
+    reset_states(prepared.module, prepared.states.values())
+    return answered
 
 
 def _froze(condition: str) -> ConversionError:

@@ -10,7 +10,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from builder.errors import ConversionError
-from builder.model.capture.conditions import Places, drop_conditions, environment_of, exceptions
+from builder.model.capture.conditions import MOST_COMPARED, Places, drop_conditions, environment_of, exceptions
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -19,36 +19,45 @@ if TYPE_CHECKING:
 def check_rewritten(before: ExportedProgram, places: Places, after: ExportedProgram, names: Sequence[str]) -> None:
     """Take out the conditions of a rewritten program; raise ConversionError where one does not hold at some size.
 
-    Where few sizes break it the program is compared with the one before at each. `places` are its
-    `open_sizes`, read then, and `names` those of the inputs.
+    Sizes for which the program before raises an error count as little as in `check_conditions`; at a few others it is
+    compared with the program after. `places` are the `open_sizes` of the program before, read then, and `names` those
+    of the inputs.
     """
-    if places:
-        for found in exceptions(environment_of(after), places, before.range_constraints, names):
-            if not found.are_few or any(_differs(before, after, sizes) for sizes in found.sizes.values()):
-                raise ConversionError(
-                    f"torch's operators for the program take for true that {found.shown}",
-                    code="B0401",
-                    key="input",
-                )
+    for found in exceptions(environment_of(after), places, before.range_constraints, names) if places else ():
+        answers = {where: _answers(before, sizes) for where, sizes in found.tried().items()}
+        answered = {where: answer for where, answer in answers.items() if answer is not None}
+        wrong = next(iter(answered), None)
+        if found.are_all and len(answered) <= MOST_COMPARED:
+            different = (each for each, answer in answered.items() if not _is_same(after, found.sizes[each], answer))
+            wrong = next(different, None)
+        if wrong or not found.are_all:
+            raise ConversionError(
+                f"torch's operators for the program take for true that {found.shown(wrong)}", code="B0401", key="input"
+            )
     drop_conditions(after)
 
 
-def _differs(before: ExportedProgram, after: ExportedProgram, sizes: Mapping[Any, int]) -> bool:
-    """Whether the programs give other values for inputs of these sizes: noise, and zeros where they are integers."""
+def _answers(program: ExportedProgram, sizes: Mapping[Any, int]) -> Sequence[torch.Tensor] | None:
+    """The outputs for noise of these sizes, or zeros where inputs are integers; None where it raises an error."""
     generator = torch.Generator().manual_seed(0)
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = []
-    for name in before.graph_signature.user_inputs:
-        value = next(node.meta["val"] for node in before.graph.nodes if node.name == name)
+    for name in program.graph_signature.user_inputs:
+        value: Any = values[name]
         shape = [sizes.get(s.node.expr, s.node.hint) if isinstance(s, torch.SymInt) else s for s in value.shape]
         noise = torch.randn(shape, generator=generator)
         inputs.append(noise.to(value.dtype) if value.is_floating_point() else torch.zeros(shape, dtype=value.dtype))
     try:
-        expected, found = (
-            tree_flatten(copy.deepcopy(program).module(check_guards=False)(*inputs))[0] for program in (before, after)
-        )
+        with torch.no_grad():
+            returned = copy.deepcopy(program).module(check_guards=False)(*inputs)
     except Exception:  # whatever an operator raises for sizes that it was not made for
-        return True
-    return not all(
+        return None
+    return tree_flatten(returned)[0]
+
+
+def _is_same(program: ExportedProgram, sizes: Mapping[Any, int], expected: Sequence[torch.Tensor]) -> bool:
+    found = _answers(program, sizes)
+    return found is not None and all(
         got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-3, atol=1e-4, equal_nan=True)
         for got, wanted in zip(found, expected, strict=True)
     )

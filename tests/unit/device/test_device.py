@@ -325,3 +325,28 @@ def test_numbers_have_names_for_tables_and_tracking() -> None:
 def test_a_name_of_a_device_is_no_way_out_of_its_folder() -> None:
     file = measurement_file(Path("outputs"), "sha256:aa", "../../etc/x")
     assert file.parent == Path("outputs/.devices/aa")
+
+
+HOSTILE_PACKS: dict[str, dict[str, object]] = {
+    "samples without end": {"samples": 10**9},
+    "samples that are no number": {"samples": float("inf")},
+    "another folder": {"recipe": "../../victim"},
+    "an absolute folder": {"recipe": "/victim"},
+    "a variant elsewhere": {"variant": "../../victim"},
+    "a file elsewhere": {"files": {"golden/../../../victim": "0"}},
+    "files that are a list": {"files": [["a", 1]]},
+    "a name that is no text": {"recipe": ["small"]},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_PACKS)
+def test_a_pack_that_somebody_else_wrote_leads_nowhere(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # given a pack that comes back with another description, whose digest is renewed
+    pack = Path("pack/pack.json")
+    artifact = json.loads(pack.read_text())["artifact"]
+    pack.write_text(json.dumps({**json.loads(pack.read_text()), **HOSTILE_PACKS[kind]}))
+    returned(artifact=artifact)
+    # when it is taken, then it is refused, and nothing is attached
+    assert main(["device", "take", "pack"]) == 6
+    assert "the measurement is not taken" in capsys.readouterr().err
+    assert not is_attached()

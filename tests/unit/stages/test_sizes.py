@@ -186,3 +186,4 @@ def test_sizes_that_the_model_refuses_itself_are_left_out() -> None:
     given = patient(Multiples(), [2, {"min": 4, "max": 16, "default": 8}])
     assert [sample.tensors["x"].shape[1] % 4 for sample in given.examples.between] != [0, 0, 0]
     assert capture(given.prepared, given.examples, "trace", {}).method == "trace"
+    assert capture(given.prepared, given.examples, "export", {}).method == "export"
