@@ -65,12 +65,18 @@ def _scale(size: int, normalization: int) -> float:
 
 def addbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * x + alpha * sum(a @ b)` over the batch."""
-    return x * beta + (a @ b).sum(0) * alpha
+    beta, alpha = _factor(x, beta), _factor(x, alpha)
+    return x * beta + (a @ b).sum(0, dtype=x.dtype) * alpha
 
 
 def addmv(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * x + alpha * a @ b` of a matrix and a vector."""
-    return x * beta + (a @ b) * alpha
+    return x * _factor(x, beta) + (a @ b) * _factor(x, alpha)
+
+
+def _factor(x: Tensor, number: float) -> float:
+    """A factor as torch takes it: of integers it is one."""
+    return number if x.is_floating_point() else int(number)
 
 
 OURS: dict[OpOverload, Callable[..., object]] = {
