@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.backends.coreai.child import call, inherit, inherited
 from builder.backends.coreai.modules import LEAST
+from builder.backends.coreai.refusals import REPLACE, where
 from builder.errors import ConfigurationError, ConversionError
 from builder.util.suggest import did_you_mean
 
@@ -274,7 +275,6 @@ def _any(names: set[str], patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-_REPLACE = "replace the layer by a substitution, or build `format: mlpackage`, which may have it"
 _SUPPRESSES = (
     "the model suppresses boxes inside, as detectors of two stages do: take one of a single stage with "
     "`detection.output: raw`, or build `format: mlpackage`"
@@ -296,13 +296,13 @@ def refuse_unknown(program: ExportedProgram) -> None:
         plain = name.partition(".")[2]
         if (name.startswith("aten.") and plain in known) or plain.startswith(skipped):
             continue
-        unknown.setdefault(name, _where(node))
+        unknown.setdefault(name, where(node))
     if unknown:
         places = "; ".join(f"{name}{where}" for name, where in sorted(unknown.items()))
         raise ConversionError(
             f"Core AI has no operator for {places}",
             code="B0401",
-            hint=_SUPPRESSES if _SUPPRESSION & unknown.keys() else _REPLACE,
+            hint=_SUPPRESSES if _SUPPRESSION & unknown.keys() else REPLACE,
             key="format",
         )
 
@@ -314,18 +314,11 @@ def refuse_places_of_maxima(program: ExportedProgram) -> None:
             name = str(node.args[0].target)
             if name.startswith(("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices")):
                 raise ConversionError(
-                    f"Core AI has no operator for the indices of {name}{_where(node.args[0])}",
+                    f"Core AI has no operator for the indices of {name}{where(node.args[0])}",
                     code="B0401",
-                    hint=_REPLACE,
+                    hint=REPLACE,
                     key="format",
                 )
-
-
-def _where(node: Node) -> str:
-    from builder.backends.coreai.passes.edit import modules_of
-
-    paths = [path.removeprefix("model.") for path in modules_of(node)]
-    return f" (in {paths[-1]})" if paths else ""
 
 
 def _save(
@@ -340,7 +333,7 @@ def _save(
 
 def _converted_program(program: ExportedProgram, declared: Declared, *, says_origins: bool = False) -> Program:
     """What coreai-torch makes of a program; `says_origins` in a mode of its own, whose assets name files of here."""
-    from coreai_torch import TorchConverter
+    from builder.backends.coreai import adapter
 
     signature = program.graph_signature
     paths = {path: name for name, (path, _) in declared.states.items()}
@@ -350,8 +343,7 @@ def _converted_program(program: ExportedProgram, declared: Declared, *, says_ori
         for node in program.graph.nodes
         if node.op == "placeholder" and inputs_to_buffers.get(node.name) in mutated
     ]
-    mode = TorchConverter.Mode.DEBUG if says_origins else TorchConverter.Mode.RELEASE
-    converter = TorchConverter(mode=mode).add_exported_program(
+    converter = adapter.converter(says_origins=says_origins).add_exported_program(
         program,
         input_names=list(declared.inputs),
         output_names=list(declared.outputs),

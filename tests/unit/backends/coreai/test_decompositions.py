@@ -100,6 +100,11 @@ CASES = {
     "means of volumes": lambda x, p, v, i: F.avg_pool3d(v, 2, 2, 1, ceil_mode=True, count_include_pad=False),
     "windows behind the end": lambda x, p, v, i: F.avg_pool2d(p, (1, 2), (2, 3), (0, 1), ceil_mode=True),
     "all": lambda x, p, v, i: (x > -3).all().int() + 2 * x.all().int(),
+    "narrow arithmetic": lambda x, p, v, i: (
+        (x * 90).to(torch.int16) // 7 * 11
+        + (x * 9).to(torch.int8) * 7
+        + torch.div((x.abs() * 9).to(torch.uint8), 3, rounding_mode="trunc")
+    ).int(),
     "equal values in their order": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=1, stable=True)[1],
     "equal values downwards": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=0, descending=True, stable=True)[1],
     "shifts of each": lambda x, p, v, i: (
@@ -167,6 +172,15 @@ FLEXIBLE = {
     ),
     "half in order": lambda x: x.topk(x.shape[1] // 2, 1)[0],
     "the middle one": lambda x: x.kthvalue(x.shape[1] // 2, 1)[0],
+    "numbers with sizes": lambda x: torch.stack(
+        [
+            x.sum() + x.shape[1],
+            (x.sum() * 9).clamp(max=x.shape[1] / 2),
+            (x.sum() > x.shape[1]) * 2.0,
+            x.abs().mean() ** x.shape[1],
+            (x > 0).sum() % x.shape[1] * 1.0,
+        ]
+    ),
     "truths": lambda x: (x > 0).amax(1).int() + 2 * (x > 0).all(1) + 4 * (x > 1).any() + 8 * (x > 0).max(1)[0],
 }
 """By name, what is computed of floats (1, L, 4), of which the app chooses L."""
@@ -214,6 +228,19 @@ def test_suppression_inside_a_program_is_named_with_what_to_do(tmp_path: Path) -
     with pytest.raises(ConversionError, match=r"no operator for builder\.suppress") as raised:
         convert(export(Suppressing(), (boxes,)), tmp_path / "m.aimodel", plain({"boxes": boxes}, 1), None)
     assert "detection.output: raw" in (raised.value.hint or "")
+
+
+class Rooted(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.sym_sqrt(x.shape[1])
+
+
+def test_arithmetic_of_sizes_that_nobody_converts_is_named_with_its_line(tmp_path: Path) -> None:
+    x = torch.rand(1, 8, 4)
+    program = export(Rooted(), (x,), dynamic_shapes=(({1: torch.export.Dim("n", min=4, max=9)},),))
+    with pytest.raises(ConversionError, match=r"no sqrt of sizes \(in model, test_decompositions\.py:\d+\)") as raised:
+        convert(program, tmp_path / "m.aimodel", plain({"x": x}, 1), None)
+    assert "`min`, `max`" in (raised.value.hint or "")
 
 
 def test_operators_that_nobody_converts_are_named_with_their_module(tmp_path: Path) -> None:
