@@ -85,7 +85,7 @@ def complex_of_any(real: Tensor, imaginary: Tensor) -> Any:
     """Numbers of parts with other sizes, which coreai-torch takes where they are the same."""
     if real.shape == imaginary.shape:
         return NotImplemented
-    shape = torch.broadcast_shapes(real.shape, imaginary.shape)
+    shape = (real * imaginary).shape
     return torch.complex(real.expand(shape).clone(), imaginary.expand(shape).clone())
 
 
