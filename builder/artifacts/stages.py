@@ -163,6 +163,8 @@ class FlexibleSize:
     name: str
     min: int
     max: int
+    enumerated: tuple[int, ...] = ()
+    """The sizes of the shapes that the recipe enumerates, in their order; the app chooses one shape, not each size."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch._dynamo.exc import UserError
 
 from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedModel, Sample
 from builder.backends.coreml.lowerings.narrow import wrap_exported, wrap_trace
@@ -69,14 +68,14 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Seq
     with _as_exported(prepared):
         try:
             return _exported(prepared, sample)
-        except (UserError, ConversionError) as error:
+        except Exception as error:  # torch has many types of its own
             if not any(prepared.flexible):
                 raise
             try:
                 return _exported(prepared, sample, strict=True)
-            except Exception:  # torch has many types of its own
-                is_torchs = isinstance(error, UserError)
-                raise ((refused(prepared, sample) or error) if is_torchs else error) from error
+            except Exception:
+                is_ours = isinstance(error, BuilderError)
+                raise (error if is_ours else refused(prepared, sample) or error) from error
 
 
 def _exported(prepared: PreparedModel, sample: Mapping[str, torch.Tensor], *, strict: bool = False) -> Any:
@@ -227,7 +226,7 @@ def capture(
     reset_states(prepared.module, prepared.states.values())
     captured = CapturedProgram(program=program, method=method, failures=dict(failures))
     elsewhere = None
-    if method == "trace" and watch is not None and watch.has_branches_on_sizes and any(prepared.flexible):
+    if method == "trace" and any(prepared.flexible):
         elsewhere = _where_code_differs(prepared, _of_open_sizes(prepared, examples))
     check_sizes(prepared, captured, examples, partial(_trace_again, prepared, watch), elsewhere)
     if strict:

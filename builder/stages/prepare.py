@@ -309,7 +309,7 @@ def _flexible_sizes(name: str, given: ImageInput | TensorInput) -> dict[int, Fle
     if given.enumerated_shapes is not None:
         columns = enumerate(zip(*given.enumerated_shapes, strict=True))
         return {
-            dimension: FlexibleSize(name=f"{name}_{dimension}", min=min(sizes), max=max(sizes))
+            dimension: FlexibleSize(name=f"{name}_{dimension}", min=min(sizes), max=max(sizes), enumerated=sizes)
             for dimension, sizes in columns
             if len(set(sizes)) > 1
         }

@@ -6,14 +6,16 @@ torch proves conditions by algebra, refuses some that hold at all sizes, and tak
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._sympy.printers import PythonPrinter
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-MOST_COMBINATIONS = 2**22
-"""Combinations of sizes at which one condition is tried; a million take 0.2 s."""
+MOST_COMBINATIONS = 2**25
+"""Combinations of sizes at which one condition is tried; a million take some 20 ms."""
 MOST_EXCEPTIONS = 4096
 """Sizes at which a condition may be false."""
 MOST_TRIED = 64
@@ -60,7 +62,9 @@ class Exceptions:
         if len(self.sizes) <= MOST_TRIED:
             return self.sizes
         row, rest = list(self.sizes)[: MOST_TRIED // 4], list(self.sizes)[MOST_TRIED // 4 :]
-        return {where: self.sizes[where] for where in (*row, *random.Random(0).sample(rest, MOST_TRIED - len(row)))}
+        chosen = [*row, *random.Random(0).sample(rest, MOST_TRIED - len(row))]
+        random.Random(1).shuffle(chosen)  # the first few that are compared are not the smallest
+        return {where: self.sizes[where] for where in chosen}
 
     def shown(self, where: str | None = None) -> str:
         """The condition, and where it is false: at one of the sizes, of which the first is taken unless given."""
@@ -107,13 +111,18 @@ _PLACE = re.compile(r"\[(?P<input>\d+)\]\.size\(\)\[(?P<axis>\d+)\]$")
 
 
 def exceptions(
-    environment: ShapeEnv, places: Places, ranges: Ranges, names: Sequence[str], same: Same | None = None
+    environment: ShapeEnv,
+    places: Places,
+    ranges: Ranges,
+    names: Sequence[str],
+    same: Same | None = None,
+    allowed: Sequence[Sizes] = (),
 ) -> Iterator[Exceptions]:
     """Each condition of a program that does not hold at all sizes of its inputs, which have `names`.
 
     `ranges` are the sizes that the app may choose; torch narrows its own by what it takes for true. `same` are symbols
-    of sizes that are always another's. Conditions on numbers that values decide, such as how many elements are not
-    zero, are left out.
+    of sizes that are always another's; of enumerated shapes only the `allowed` combinations count. Conditions on
+    numbers that values decide, such as how many elements are not zero, are left out.
     """
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
@@ -121,7 +130,7 @@ def exceptions(
     given += [each.expr for asserts in environment.deferred_runtime_asserts.values() for each in asserts]
     shown = {symbol: f"{names[place]}.shape[{axis}]" for (place, axis), symbol in places.items()}
     for condition in dict.fromkeys(each.xreplace(dict(same or {})) for each in given):
-        found = None if free_unbacked_symbols(condition) else _exceptions(condition, ranges)
+        found = None if free_unbacked_symbols(condition) else _exceptions(condition, ranges, allowed)
         if found is not None:
             where = [", ".join(f"{shown[symbol]} = {size}" for symbol, size in sizes.items()) for sizes in found]
             equal = tuple(shown[s] for s in condition.args if s in shown) if condition.is_Equality else ()
@@ -152,31 +161,69 @@ def is_always(condition: Any, ranges: Ranges) -> bool:
     return bool(bounds.is_singleton() and bounds.lower)
 
 
-def _exceptions(condition: Any, ranges: Ranges) -> list[Sizes] | None:
-    """Sizes at which it is false; None where it is true at all, an empty list where that cannot be tried."""
+def _exceptions(condition: Any, ranges: Ranges, allowed: Sequence[Sizes] = ()) -> list[Sizes] | None:
+    """Sizes at which it is false; None where it is true at all, an empty list where that cannot be tried.
+
+    Of more than `MOST_EXCEPTIONS` one more than that, spread over all.
+    """
     symbols = sorted(condition.free_symbols, key=str)
     if not set(symbols) <= ranges.keys():
         return []
     if is_always(condition, ranges):
         return None
-    chosen = [range(int(ranges[symbol].lower), int(ranges[symbol].upper) + 1) for symbol in symbols]
-    if math.prod(map(len, chosen)) > MOST_COMBINATIONS:
-        return []
     holds = _function(condition, symbols)
-    try:
-        false = (sizes for sizes in itertools.product(*chosen) if not holds(*sizes))
-        found = list(itertools.islice(false, MOST_EXCEPTIONS + 1))
-    except Exception:  # a function of torch's without a meaning in Python, or a division by zero
+    if allowed and all(set(symbols) <= sizes.keys() for sizes in allowed):
+        chosen = [{symbol: sizes[symbol] for symbol in symbols} for sizes in allowed]
+        return [sizes for sizes in chosen if not holds(*map(np.int64, sizes.values()))] or None
+    shape = [int(ranges[symbol].upper) - int(ranges[symbol].lower) + 1 for symbol in symbols]
+    if math.prod(shape) > MOST_COMBINATIONS:
         return []
-    return [dict(zip(symbols, sizes, strict=True)) for sizes in found] or None
+    first = np.array([int(ranges[symbol].lower) for symbol in symbols])
+    false = []
+    try:
+        with np.errstate(all="raise"):
+            for begin in range(0, math.prod(shape), _AT_ONCE):
+                places = np.arange(begin, min(begin + _AT_ONCE, math.prod(shape)))
+                sizes = np.stack(np.unravel_index(places, shape)) + first[:, None]
+                false.append(sizes[:, ~np.broadcast_to(holds(*sizes), len(places))])
+    except Exception:  # a function of torch's without a meaning here, or a division by zero
+        return []
+    found = np.concatenate(false, axis=1)
+    if found.shape[1] > MOST_EXCEPTIONS:
+        found = found[:, np.linspace(0, found.shape[1] - 1, MOST_EXCEPTIONS + 1).astype(np.int64)]
+    return [dict(zip(symbols, map(int, column), strict=True)) for column in found.T] or None
 
 
-def _function(condition: Any, symbols: Sequence[Any]) -> Any:
-    """The condition as a function of its sizes, with Python's integers and floats."""
+_AT_ONCE = 2**20
+
+
+def _function(condition: Any, symbols: Sequence[Any]) -> Callable[..., Any]:
+    """The condition as a function of arrays of sizes, int64; floats are float64, as Python's are."""
     names = [_named(symbol, f"size_{index}") for index, symbol in enumerate(symbols)]
     renamed = condition.xreplace(dict(zip(symbols, names, strict=True)))
-    allowed = {"abs": abs, "min": min, "max": max, "round": round, "math": math, "torch": torch}
-    return eval(f"lambda {', '.join(map(str, names))}: {_Python().doprint(renamed)}", {"__builtins__": {}, **allowed})
+    text = f"lambda {', '.join(map(str, names))}: {_Arrays().doprint(renamed)}"
+    function: Callable[..., Any] = eval(text, {"__builtins__": {}, **_ARRAYS})
+    return function
+
+
+def _whole(rounding: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda number: rounding(number).astype(np.int64)
+
+
+_ARRAYS = {
+    "abs": np.abs,
+    "min": lambda *given: functools.reduce(np.minimum, given),
+    "max": lambda *given: functools.reduce(np.maximum, given),
+    "round": _whole(np.round),
+    "all_of": lambda *given: functools.reduce(np.logical_and, given),
+    "any_of": lambda *given: functools.reduce(np.logical_or, given),
+    "none_of": np.logical_not,
+    "math": SimpleNamespace(trunc=_whole(np.trunc), floor=_whole(np.floor), ceil=_whole(np.ceil), log2=np.log2),
+    "torch": SimpleNamespace(sym_float=lambda number: np.asarray(number, dtype=np.float64), _sym_sqrt=np.sqrt),
+    "True": np.True_,
+    "False": np.False_,
+}
+"""What torch's printer calls, for arrays."""
 
 
 def _shown(condition: Any, names: Mapping[Any, str]) -> str:
@@ -187,6 +234,19 @@ def _shown(condition: Any, names: Mapping[Any, str]) -> str:
 class _Python(PythonPrinter):
     def _print_Float(self, expr: Any) -> str:  # noqa: N802 - sympy's name for it, which prints all digits
         return repr(float(expr))
+
+
+class _Arrays(_Python):
+    """Python that numpy's arrays take, for which `and` is no function of numbers one by one."""
+
+    def _print_And(self, expr: Any) -> str:  # noqa: N802
+        return f"all_of({', '.join(map(self._print, expr.args))})"
+
+    def _print_Or(self, expr: Any) -> str:  # noqa: N802
+        return f"any_of({', '.join(map(self._print, expr.args))})"
+
+    def _print_Not(self, expr: Any) -> str:  # noqa: N802
+        return f"none_of({self._print(expr.args[0])})"
 
 
 def _named(symbol: Any, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedMod
 from builder.errors import ConversionError
 from builder.model.capture.conditions import MOST_COMPARED, Exceptions, environment_of, exceptions, places_of
 from builder.model.capture.guards import export_narrowly
+from builder.model.capture.named_sizes import named_sizes
 from builder.model.states import reset_states
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ def check_sizes(
     are sizes at which the model's code is known to run in another way.
     """
     tried, more = 0, elsewhere.samples if elsewhere else ()
-    for number, sample in enumerate((*examples.other_shapes, *examples.between, *more)):
+    named = named_sizes(prepared, examples.samples[0])
+    for number, sample in enumerate(itertools.chain(examples.other_shapes, examples.between, more, named)):
         reset_states(prepared.module, prepared.states.values())
         why = _difference(prepared, captured, sample.tensors, may_refuse=number >= len(examples.other_shapes))
         reset_states(prepared.module, prepared.states.values())
@@ -159,6 +162,7 @@ class _OpenSizes:
         self._places: dict[tuple[int, int], Any] = {}
         self._ranges: dict[Any, ValueRanges[Any]] = {}
         self._same: dict[Any, Any] = {}
+        self._allowed: list[dict[Any, int]] = []
         symbols, of_name = places_of(self._environment), dict[str, Any]()
         for place, sizes in enumerate(prepared.flexible):
             for axis, size in sizes.items():
@@ -166,10 +170,13 @@ class _OpenSizes:
                 self._same[symbol] = of_name.setdefault(size.name, symbol)
                 self._ranges[of_name[size.name]] = ValueRanges(size.min, size.max)
                 self._places[place, axis] = of_name[size.name]
+                self._allowed += [{} for _ in size.enumerated[len(self._allowed) :]]
+                for shape, at in zip(self._allowed, size.enumerated, strict=False):
+                    shape[of_name[size.name]] = at
 
     def exceptions(self, names: Sequence[str]) -> Iterator[Exceptions]:
         """Conditions of the program that do not hold at all sizes; `names` are the inputs'."""
-        return exceptions(self._environment, self._places, self._ranges, names, self._same)
+        return exceptions(self._environment, self._places, self._ranges, names, self._same, self._allowed)
 
     def resized(self, sample: Mapping[str, torch.Tensor], sizes: Mapping[Any, int]) -> Mapping[str, torch.Tensor]:
         """The tensors of a sample, cut or repeated to these sizes by symbol."""

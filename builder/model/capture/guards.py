@@ -15,11 +15,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._dynamo.exc import UserError
 from torch.fx import Node
 from torch.utils._sympy.value_ranges import bound_sympy
 
-from builder.model.capture.conditions import drop_conditions, is_always
+from builder.model.capture.conditions import drop_conditions, is_always, open_sizes
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,21 +37,42 @@ def export_program(
     if shapes is None:
         return torch.export.export(module, inputs)
     with _without_logs() if strict else nullcontext():
-        try:
-            program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=strict)
-        except UserError as error:
+        program = _exported(module, inputs, shapes, strict=strict)
+    _tidy(program)
+    return program
+
+
+def _exported(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], shapes: Any, *, strict: bool
+) -> ExportedProgram:
+    """Of the ways to ask, the first that gives a program; what the first of them raises where none does."""
+    try:
+        return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=strict)
+    except Exception as error:  # a UserError, or whatever torch's own suggestions of what to change end in
+        named = {dimension.__name__ for each in shapes[0] for dimension in each.values()}
+        for given, defers in ((shapes, True), (_by_itself(shapes), False)):
             try:
                 program = torch.export.export(
                     module,
                     inputs,
-                    dynamic_shapes=shapes,
+                    dynamic_shapes=given,
                     strict=strict,
-                    prefer_deferred_runtime_asserts_over_guards=True,
+                    prefer_deferred_runtime_asserts_over_guards=defers,
                 )
             except Exception:  # torch has many types of its own
-                raise error from None
-    _tidy(program)
-    return program
+                continue
+            if len(set(open_sizes(program).values())) == len(named):
+                return program
+        raise error from None
+
+
+def _by_itself(shapes: Any) -> Any:
+    """The dimensions as torch narrows them by itself; as they are where two are one, which it would not know."""
+    dimensions: Any = torch.export.Dim
+    named = [dimension for each in shapes[0] for dimension in each.values()]
+    if len({dimension.__name__ for dimension in named}) < len(named):
+        return shapes
+    return (tuple({axis: dimensions.AUTO(min=d.min, max=d.max) for axis, d in each.items()} for each in shapes[0]),)
 
 
 @contextmanager

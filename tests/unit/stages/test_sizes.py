@@ -51,7 +51,7 @@ class Large(nn.Module):
     """Does something else beyond a size that the range has, and that no size that is tried reaches."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[1] == 887:
+        if x.shape[1] * 2 == 1774:
             return x.sum(1) * 2
         if x.shape[0] != 2:
             raise ValueError("two rows")
@@ -73,6 +73,20 @@ class Fraction(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[:, round(x.shape[1] * 0.3) :]
+
+
+class Chunks(nn.Module):
+    """As many outputs as the size is enough for: 2 of 4, 3 of 5 and more."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part.mean(1) for part in x.chunk(3, 1)], 1)
+
+
+class Square(nn.Module):
+    """Does something else for a picture of 17 x 17, which the shapes of its recipe leave out."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.shape[2] + x.shape[3] == 34 else x
 
 
 class Multiples(nn.Module):
@@ -171,6 +185,41 @@ def test_a_branch_goes_another_way_at_a_size_that_export_knows() -> None:
         capture(given.prepared, given.examples, "trace", {}, watch=watch)
 
 
+class Looks(nn.Module):
+    """Looks up what it does by a size, of which no condition tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({"48": nn.Identity()})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        head = str(x.shape[1])
+        return x * {96: 0.5}.get(x.shape[1], 1.0) if head not in self.heads else -x
+
+
+class Powers(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = int(x.shape[1])
+        return x * (2.0 if size & (size - 1) == 0 else 0.5)
+
+
+@pytest.mark.parametrize("module", [Looks(), Powers(), Chunks()])
+def test_what_a_size_decides_without_a_branch_on_it_is_found(module: nn.Module) -> None:
+    given = patient(module, [1, {"min": 4, "max": 120, "default": 30}, 2])
+    with pytest.raises(ConversionError, match="froze a size"):
+        capture(given.prepared, given.examples, "trace", {})
+
+
+def test_of_enumerated_shapes_no_others_count() -> None:
+    shapes = [[1, 1, 16, 16], [1, 1, 17, 24], [1, 1, 24, 17]]
+    spec = make_spec(
+        input={"x": {"kind": "tensor", "shape": shapes[0], "enumerated_shapes": shapes}}, precision={"kind": "fp32"}
+    )
+    examples = make_examples(spec)
+    prepared = prepare(LoadedModel(module=Square(), digest="0" * 64, origin={}), examples, spec)
+    assert capture(prepared, examples, "export", {}, strict=True).method == "export"
+
+
 def test_a_branch_that_goes_one_way_at_all_sizes_is_not_noted() -> None:
     given = patient(Large(), [2, {"min": 4, "max": 800, "default": 8}])
     watch = Watch(given.prepared.module.get_submodule("model"))
@@ -182,7 +231,7 @@ def test_a_branch_that_no_tried_size_shows_is_noted_and_what_only_refuses_is_not
     given = patient(NotExported(), [2, {"min": 4, "max": 1000, "default": 8}])
     watch = Watch(given.prepared.module.get_submodule("model"))
     capture(given.prepared, given.examples, "trace", {}, watch=watch)
-    assert trace_constants(watch.branches) == ("a branch on a size in test_sizes.py:54, `if x.shape[1] == 887:`",)
+    assert trace_constants(watch.branches) == ("a branch on a size in test_sizes.py:54, `if x.shape[1] * 2 == 1774:`",)
 
 
 def test_where_all_sizes_were_tried_nothing_is_noted() -> None:

@@ -158,11 +158,6 @@ class Watch:
         self.branches: list[tuple[Site, str]] = []
         """Branches on sizes that the app may choose, which nothing showed to matter."""
 
-    @property
-    def has_branches_on_sizes(self) -> bool:
-        """Whether the trace decided something by a size that the app may choose."""
-        return any(read.what == _READS_OF_SIZES["__bool__"] for read in self.sizes)
-
     def again(self) -> Watch:
         """Another watch over the same model."""
         watch = copy.copy(self)
