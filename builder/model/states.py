@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from types import SimpleNamespace
 
 import torch
 
@@ -62,40 +65,70 @@ def reset_states(module: torch.nn.Module, buffers: Iterable[str]) -> None:
                 buffer.zero_()
 
 
-def refuse_other_answers(
-    module: torch.nn.Module,
-    answer: Callable[[int], Sequence[torch.Tensor]],
-    first: Sequence[torch.Tensor],
-    before: Mapping[str, object],
-) -> None:
-    """Raise ConversionError where a model has another answer for the same inputs, called once more.
+class OneAnswer:
+    """Whether a model answers by its inputs alone: begun before its first call, with what it holds then."""
 
-    It carries something on that is not a buffer, which no program does. `answer` runs it on sample 0 or -1; `first` is
-    its first answer to sample 0, and `before` the `plain_values` that it had then. What it only notes, such as weights
-    of attention to look at, changes no answer; operators of torch's that draw at random are refused by name later.
-    """
-    drawn = torch.get_rng_state()
-    is_same = _is_same(first, answer(0))
-    kept = [path for path, value in plain_values(module).items() if not _is_value(before.get(path), value)]
-    if is_same and kept:
-        answer(-1)
-        is_same = _is_same(first, answer(0))
-    if is_same or not torch.equal(torch.get_rng_state(), drawn):
-        return
-    if not kept:
+    def __init__(self, module: torch.nn.Module, answer: Answer, fresh: Callable[[], torch.nn.Module]) -> None:
+        """`answer` runs a module on a sample by its number; `fresh` is a copy that was not called yet."""
+        self._module, self._answer, self._fresh = module, answer, fresh
+        self._before = plain_values(module)
+        self._weights = {name: _mark(value) for name, value in module.named_parameters()}
+        self._buffers = {name: _mark(value) for name, value in module.named_buffers()}
+
+    def check(self, first: Sequence[torch.Tensor]) -> None:
+        """Raise ConversionError unless the answer to sample 0, once more, is the `first`, whatever came between.
+
+        A model may carry something on that is not a buffer, or hold on to something of its first input; no program
+        does. What it only notes, such as weights of attention to look at, changes no answer; operators of torch's that
+        draw at random are refused by name later.
+        """
+        weights = [name for name, value in self._module.named_parameters() if _mark(value) != self._weights[name]]
+        if weights:
+            raise _kept(weights, "running the model changes its parameter", "to what its first input gives")
+        drawn = torch.get_rng_state()
+        is_same = _is_same(first, self._answer(self._module, 0))
+        now = plain_values(self._module)
+        kept = [path for path, value in now.items() if not _is_value(self._before.get(path), value)]
+        marks = {name: _mark(value) for name, value in self._module.named_buffers()}
+        if is_same and kept:
+            self._answer(self._module, -1)
+            is_same = _is_same(first, self._answer(self._module, 0))
+        changed = kept + [name for name, mark in marks.items() if mark != self._buffers.get(name)]
+        if is_same and changed:  # at its first call, which another input may come with
+            fresh = self._fresh()
+            self._answer(fresh, -1)
+            is_same = _is_same(first, self._answer(fresh, 0))
+        if is_same or not torch.equal(torch.get_rng_state(), drawn):
+            return
+        if changed:
+            raise _kept(changed, "the model keeps", "from one call to the next in attributes, which are not buffers")
         raise ConversionError(
             "the model gives another answer each time that it is called with the same inputs",
             code="B0403",
             hint="it counts, or draws random numbers with something else than torch: take that as an input",
             key="source",
         )
-    raise ConversionError(
-        f"the model keeps {', '.join(kept[:3])} from one call to the next in attributes, which are not buffers",
+
+
+Answer = Callable[[torch.nn.Module, int], Sequence[torch.Tensor]]
+
+
+def _kept(names: Sequence[str], what: str, how: str) -> ConversionError:
+    return ConversionError(
+        f"{what} {', '.join(name.removeprefix('model.') for name in names[:3])} {how}",
         code="B0403",
         hint="return a module from a factory of your own (`kind: python`) that takes what is kept as an input and "
-        "returns it; or register it as a buffer, and name that under `state`",
+        "returns it; or register it as a buffer, and name that under `state`; what a first input sets is set before, "
+        "by a call in the factory",
         key="source",
     )
+
+
+def _mark(value: torch.Tensor) -> tuple[float, float]:
+    """What a tensor surely has not when it is another: its sum, and its first value."""
+    with torch.no_grad():
+        flat = value.detach().reshape(-1)
+        return (float(flat.sum()), float(flat[0])) if flat.numel() and not flat.is_complex() else (0.0, 0.0)
 
 
 def _is_same(answer: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
@@ -130,8 +163,10 @@ def _parts(value: object) -> Iterable[tuple[str, object]]:
     """What is in a list or dictionary, with its place; else the value itself."""
     if isinstance(value, dict):
         return ((f"[{key!r}]", each) for key, each in value.items())
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | deque):
         return ((f"[{number}]", each) for number, each in enumerate(value))
+    if isinstance(value, SimpleNamespace) or is_dataclass(value):
+        return ((f".{name}", each) for name, each in getattr(value, "__dict__", {}).items())
     return (("", value),)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from builder.model.flatten import flatten_outputs
 from builder.model.labels import check_object_labels, find_labels, read_object_labels
 from builder.model.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.model.outputs import choose_outputs
-from builder.model.states import check_states, plain_values, refuse_other_answers, reset_states, undeclared
+from builder.model.states import OneAnswer, check_states, reset_states, undeclared
 from builder.model.substitutions import substitute
 from builder.model.substitutions.rewrite import copy_module
 from builder.model.uncertainty import Uncertainty
@@ -65,7 +65,11 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     check_states(original, spec.state)
     as_trained = {index: _as_trained(n) for index, n in normalizations.items()}
     reference = _deploy(spec, arguments, as_trained, detect, original)
-    returned = _try_out_widened(arguments, reference, examples, spec)
+
+    def fresh() -> ExportWrapper:
+        return _deploy(spec, arguments, as_trained, detect, copy_module(loaded.module, share_parameters=True).eval())
+
+    returned = _try_out_widened(arguments, reference, examples, spec, fresh)
     chosen = choose_outputs(spec, tuple(returned))
     reference.choose(chosen)
     outputs = {name: returned[name] for name in chosen}
@@ -176,29 +180,41 @@ def _as_trained(normalization: Normalization) -> torch.nn.Module:
 
 
 def _try_out_widened(
-    arguments: Arguments, reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec
+    arguments: Arguments,
+    reference: ExportWrapper,
+    examples: ExampleInputs,
+    spec: BuildSpec,
+    fresh: Callable[[], ExportWrapper],
 ) -> dict[str, torch.Tensor]:
     """`_try_out`, with int64 if the model runs with no other integers; what runs with neither is reported as it was."""
     try:
-        return _try_out(reference, examples, spec)
+        return _try_out(reference, examples, spec, fresh)
     except ConversionError:
         if not arguments.may_widen:
             raise
         arguments.widen()
         try:
-            return _try_out(reference, examples, spec)
+            return _try_out(reference, examples, spec, fresh)
         except ConversionError:
             arguments.widen(to=False)
         raise
 
 
-def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec) -> dict[str, torch.Tensor]:
+def _try_out(
+    reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec, fresh: Callable[[], ExportWrapper]
+) -> dict[str, torch.Tensor]:
     """Run the model at every shape that the app may choose; return its outputs at the captured one.
 
     They are what the model itself returns, before any softmax, by the names that it gives them.
     """
     _refuse_other_floats(reference.model)
-    before, plain = _kept(reference), plain_values(reference.model)
+
+    def answer(module: torch.nn.Module, number: int) -> list[torch.Tensor]:
+        reset_states(module, [f"model.{state.buffer}" for state in spec.state.values()])
+        assert isinstance(module, ExportWrapper), "it is the reference, or a copy of it"
+        return list(_returned(module, examples.samples[number]).values())
+
+    before, one_answer = _kept(reference), OneAnswer(reference, answer, fresh)
     outputs = _returned(reference, examples.samples[0])
     changed = undeclared(reference.model, before, spec.state)
     if changed and len(examples.samples) > 1:  # of other values: ConViT computes its indices once, and then has them
@@ -214,12 +230,7 @@ def _try_out(reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec)
             hint=f"write `state: {{{changed[0].rpartition('.')[2]}: {{buffer: {changed[0]}}}}}` (needs ios18)",
             key="state",
         )
-
-    def answer(number: int) -> list[torch.Tensor]:
-        reset_states(reference.model, [state.buffer for state in spec.state.values()])
-        return list(_returned(reference, examples.samples[number]).values())
-
-    refuse_other_answers(reference.model, answer, list(outputs.values()), plain)
+    one_answer.check(list(outputs.values()))
     return outputs
 
 

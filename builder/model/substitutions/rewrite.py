@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from types import ModuleType
+from types import CellType, FunctionType, ModuleType
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -98,8 +99,36 @@ def copy_module(root: torch.nn.Module, *, share_parameters: bool = False) -> tor
     shared = {id(parameter): parameter for parameter in root.parameters()} if share_parameters else {}
     held = (value for module in root.modules() for value in _held(vars(module)))
     whole = {id(value): value for value in held if isinstance(value, _WHOLE)}
+    memo: dict[int, Any] = {**computed, **shared, **whole}
     with torch.no_grad():
-        return copy.deepcopy(root, {**computed, **shared, **whole})
+        copied = copy.deepcopy(root, memo)
+    _rebind_hooks(copied, {id(module): memo[id(module)] for module in root.modules() if id(module) in memo})
+    return copied
+
+
+def _rebind_hooks(copied: torch.nn.Module, copies: Mapping[int, torch.nn.Module]) -> None:
+    """Let hooks that are functions within functions of a module speak of its copy: functions are not copied.
+
+    Given:   self.layer.register_forward_hook(lambda layer, given, out: self.features.append(out))
+    """
+    for module in copied.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in hooks.items():
+                if isinstance(hook, FunctionType) and hook.__closure__:
+                    hooks[key] = _rebound(hook, copies)
+
+
+def _rebound(function: FunctionType, copies: Mapping[int, torch.nn.Module]) -> FunctionType:
+    def bound(cell: CellType) -> CellType:
+        try:
+            return CellType(copies[id(cell.cell_contents)])
+        except (KeyError, ValueError):  # something else, or nothing yet
+            return cell
+
+    cells = tuple(map(bound, function.__closure__ or ()))
+    rebound = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    rebound.__kwdefaults__ = function.__kwdefaults__
+    return rebound
 
 
 def _held(attributes: Mapping[str, object]) -> Iterator[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,6 +53,47 @@ class Compares(nn.Module):
         return x - 0.5 * last
 
 
+class HoldsOn(nn.Module):
+    """To the mean of its first input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.mean is None:
+            self.mean = x.mean()
+        return x - self.mean
+
+
+class Initialises(nn.Module):
+    """A weight of its first input (ActNorm)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("begun", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.begun:
+            self.scale.data.copy_(1 / (x.abs().mean() + 1))
+            self.begun.fill_(1)
+        return x * self.scale
+
+
+class Previous(nn.Module):
+    """The input before, in a namespace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = SimpleNamespace(last=None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last = x if self.held.last is None else self.held.last
+        self.held.last = x
+        return x - 0.5 * last
+
+
 class CountsOutside(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + next(_COUNTER)
@@ -84,6 +126,9 @@ class Notes(nn.Module):
         (Carries, r"keeps sum\[0\] from one call to the next in attributes"),
         (Counts, "keeps calls from one call to the next in attributes"),
         (Compares, r"keeps last\['x'\] from one call to the next in attributes"),
+        (HoldsOn, "keeps mean from one call"),
+        (Initialises, "changes its parameter scale to what its first input gives"),
+        (Previous, r"keeps held.last from one call"),
         (CountsOutside, "another answer each time"),
         (Draws, "another answer each time"),
     ],

@@ -34,3 +34,24 @@ def test_a_copy_shares_what_cannot_be_copied() -> None:
     x = torch.ones(1, 2)
     assert torch.equal(copied(x), module(x))
     assert copied.layer.weight is not module.layer.weight
+
+
+def test_hooks_within_a_module_speak_of_its_copy() -> None:
+    class Hooked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 4)
+            self.seen: dict[str, torch.Tensor] = {}
+            self.layer.register_forward_hook(lambda _module, _given, out: self.seen.__setitem__("layer", out))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.layer(x)
+            return self.seen.pop("layer") * 2
+
+    model = Hooked()
+    x = torch.ones(1, 4)
+    copied = copy_module(model)
+    torch.testing.assert_close(copied(x), model(x))
+    with torch.no_grad():
+        copied.layer.weight.zero_()
+    torch.testing.assert_close(copied(x), (copied.layer.bias * 2)[None])
