@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -39,6 +39,8 @@ class Declared:
     """None: as the program has it."""
     states: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """By name, the path of the buffer in the program, and its type."""
+    shapes: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    """By input, the shapes that a recipe enumerates: of several inputs the first with the first, and so on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.scalars import give_an_axis
     from builder.backends.coreai.passes.sizes import exact_sizes
     from builder.model.capture.conditions import open_sizes
-    from builder.model.capture.rewritten import check_rewritten
+    from builder.model.capture.rewritten import check_rewritten, enumerated
     from builder.model.detection.suppress import declare_suppression
 
     declare_suppression()  # or torch cannot read a program with it, and nobody says what is missing
@@ -129,7 +131,8 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     with torch.no_grad():
         places = open_sizes(program)
         written = decompose(program, decompositions())
-        check_rewritten(program, places, written, list(declared.inputs))
+        shapes = enumerated(places, [declared.shapes.get(name, ()) for name in declared.inputs])
+        check_rewritten(program, places, written, list(declared.inputs), shapes)
         program = written
         edit = Edit(program)
         folded = fold_batch_norm(edit)

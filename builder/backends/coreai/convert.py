@@ -35,6 +35,7 @@ def convert(
             name: declared_output(name, spec, is_integer=name in prepared.integer_outputs) for name in source.outputs
         },
         states={name: (path, spec.state[name].dtype) for name, path in prepared.states.items()},
+        shapes={name: given[name].enumerated_shapes or () for name in source.inputs},
     )
     converted = convert_program(source.program, asset.path, declared, _halves(spec))
     origins = operator_origins(asset.path, converted.origins)

@@ -16,14 +16,32 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-def check_rewritten(before: ExportedProgram, places: Places, after: ExportedProgram, names: Sequence[str]) -> None:
+def enumerated(places: Places, shapes: Sequence[Sequence[Sequence[int]]]) -> Sequence[Mapping[Any, int]]:
+    """The sizes that the app may choose together, by torch's symbol, where shapes of the inputs are enumerated."""
+    allowed: list[dict[Any, int]] = [{} for _ in range(max(map(len, shapes), default=0))]
+    for (place, axis), symbol in places.items():
+        for sizes, shape in zip(allowed, shapes[place], strict=False):
+            sizes[symbol] = shape[axis]
+    return allowed
+
+
+def check_rewritten(
+    before: ExportedProgram,
+    places: Places,
+    after: ExportedProgram,
+    names: Sequence[str],
+    allowed: Sequence[Mapping[Any, int]] = (),
+) -> None:
     """Take out the conditions of a rewritten program; raise ConversionError where one does not hold at some size.
 
     Sizes for which the program before raises an error count as little as in `check_conditions`; at a few others it is
     compared with the program after. `places` are the `open_sizes` of the program before, read then, and `names` those
     of the inputs.
     """
-    for found in exceptions(environment_of(after), places, before.range_constraints, names) if places else ():
+    if not places:
+        drop_conditions(after)
+        return
+    for found in exceptions(environment_of(after), places, before.range_constraints, names, allowed=allowed):
         answers = {where: _answers(before, sizes) for where, sizes in found.tried().items()}
         answered = {where: answer for where, answer in answers.items() if answer is not None}
         wrong = next(iter(answered), None)
