@@ -107,6 +107,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.edit import Edit
     from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
+    from builder.backends.coreai.passes.loops import copy_carried
     from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.rounding import guard_rounding
     from builder.backends.coreai.passes.scalars import give_an_axis
@@ -119,6 +120,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     program = inherited() if file is None else torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
     write_out_factors(program)
+    copy_carried(program)
     give_an_axis(program)
     refuse_places_of_maxima(program)
     ours = {str(op) for op in (*OURS, *TORCHS)}

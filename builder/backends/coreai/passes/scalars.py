@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ALONG = (
     *("all", "any", "amax", "amin", "argmax", "argmin", "max", "min", "median", "kthvalue", "sort", "topk", "squeeze"),
     *("sum", "mean", "prod", "cumprod", "logsumexp", "norm", "linalg_vector_norm", "std", "var", "var_mean"),
-    *("softmax", "_softmax", "log_softmax", "_log_softmax", "index_select"),
+    *("count_nonzero", "cummax", "cummin", "softmax", "_softmax", "log_softmax", "_log_softmax", "index_select"),
 )
 """Names of operators that work along axes."""
 

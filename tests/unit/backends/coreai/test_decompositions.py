@@ -30,7 +30,17 @@ def _putted(x: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
 
 
 ALONG = (
-    lambda y: y.sum(0) + y.sum() + y.mean(0) + y.prod(0) + y.amax() + y.amin(0) + y.logsumexp(0) + y.cumprod(0),
+    lambda y: (
+        y.sum(0)
+        + y.sum()
+        + y.mean(0)
+        + y.prod(0)
+        + y.amax()
+        + y.amin(0)
+        + y.logsumexp(0)
+        + y.cumprod(0)
+        + y.count_nonzero()
+    ),
     lambda y: y.max(0)[0] + y.median(0)[0] + y.kthvalue(1, 0)[0] + y.sort(0)[0] + y.topk(1, 0)[0] + y.squeeze(0),
     lambda y: y.softmax(0) + y.log_softmax(0) + y.norm(2, 0) + y.var(0, unbiased=False) + y.argmax(0) + y.argmin(),
     lambda y: (y > 0).any(0).int() + (y > 1).all(0).int() + y.index_select(0, torch.tensor([0])),
@@ -115,6 +125,11 @@ CASES = {
     "addbmm of integers": lambda x, p, v, i: torch.addbmm(i.reshape(2, 2), *[i.reshape(1, 2, 2) % 9] * 2, alpha=2),
     "addmv of integers": lambda x, p, v, i: torch.addmv(i[:2], i.reshape(2, 2) % 9, i[2:] % 5, beta=3),
     "along no axis": lambda x, p, v, i: sum(along(x[0, 2].reshape(())) for along in ALONG),
+    "the greatest so far": lambda x, p, v, i: torch.cummax(x.round(), 1)[0] + torch.cummax(x.round(), 1)[1],
+    "the least so far": lambda x, p, v, i: torch.cummin(x.round(), 0)[0] + torch.cummin(i, 0)[1][:3, None],
+    "products of integers": lambda x, p, v, i: (i % 7).cumprod(0),
+    "numbers that differ": lambda x, p, v, i: torch.cdist(x.round(), x[:2].round(), p=0),
+    "parts of other sizes": lambda x, p, v, i: torch.view_as_real(torch.complex(x, x[:1]) * 2),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
 """By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""
