@@ -12,7 +12,7 @@ from builder.reports.plain import plain, scalar
 from builder.spec.inputs import ImageInput
 from builder.swift.describe import package_of_record
 from builder.swift.features import other_sizes
-from builder.swift.render import interface_source
+from builder.swift.remembered import interface_source
 
 if TYPE_CHECKING:
     from builder.util.reading import JsonObject

@@ -65,18 +65,29 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
 
 def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it; of the model at all sizes that are open."""
+    sample = dict(zip(names, inputs, strict=True))
     with _as_exported(prepared):
-        sample = dict(zip(names, inputs, strict=True))
         try:
-            program = export_program(prepared.module, inputs, _dynamic_shapes(prepared))
-        except UserError as error:
-            raise refused(prepared, sample) or error from error
-        program = run_decompositions(program, {})
-        drop_conditions(program)
-        program = _without_copied_inputs(_without_changed_inputs(program))
-        if any(prepared.flexible):
-            check_conditions(prepared, program, sample)
-        return wrap_exported(_with_strides(program))
+            return _exported(prepared, sample)
+        except (UserError, ConversionError) as error:
+            if not any(prepared.flexible):
+                raise
+            try:
+                return _exported(prepared, sample, strict=True)
+            except Exception:  # torch has many types of its own
+                is_torchs = isinstance(error, UserError)
+                raise ((refused(prepared, sample) or error) if is_torchs else error) from error
+
+
+def _exported(prepared: PreparedModel, sample: Mapping[str, torch.Tensor], *, strict: bool = False) -> Any:
+    inputs = tuple(sample.values())
+    program = export_program(prepared.module, inputs, _dynamic_shapes(prepared), strict=strict)
+    program = run_decompositions(program, {})
+    drop_conditions(program)
+    program = _without_copied_inputs(_without_changed_inputs(program))
+    if any(prepared.flexible):
+        check_conditions(prepared, program, sample)
+    return wrap_exported(_with_strides(program))
 
 
 def _with_strides(program: Any) -> Any:

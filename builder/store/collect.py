@@ -19,9 +19,9 @@ from builder.store.roots import leading_to
 GRACE = 86400.0
 """Seconds for which nothing new is removed: a build may be about to refer to it."""
 
-NOTES = ("noop", "composed", "worst", "unsent")
-"""Folders beside the store: what unchanged builds depend on, composed recipes, the worst inputs that were found, and
-marks of what is still to be sent to a remote store."""
+NOTES = ("noop", "composed", "swift", "worst", "unsent")
+"""Folders beside the store: what unchanged builds depend on, composed recipes, Swift interfaces, the worst inputs that
+were found, and marks of what is still to be sent to a remote store."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from coreml_runtime.ops.context import TensorType
-from coreml_runtime.ops.recurrent import prepare_lstm
+from coreml_runtime.ops.open_sizes import hold
+from coreml_runtime.ops.recurrent import iterate, prepare_lstm
 from coreml_runtime.ops.table import Kernel, Value
 from coreml_runtime.program import Argument, Block, Constant, Function, Operation, Reference
 
@@ -238,6 +239,8 @@ def _joined(weights: Sequence[Value], biases: Sequence[Tensor | None]) -> list[T
 def _gru_loop_on(
     joined: list[Tensor], *, x: Tensor, states: Tensor, length: int, rounds: bool
 ) -> tuple[Tensor, Tensor]:
+    if isinstance(x.shape[0], torch.SymInt):
+        return _gru_of_open_length(joined, x, states)
     if length <= 0:
         return torch.zeros(1, dtype=torch.int32), states
     if length > x.shape[0] or length >= states.shape[0]:
@@ -246,9 +249,26 @@ def _gru_loop_on(
         steps = _gru_steps(x[:length], states[: length + 1], joined, torch.float16 if rounds else torch.float32)
     else:
         steps, _ = torch.gru(x[:length], states[:1].contiguous(), joined, True, 1, 0.0, False, False, False)
-    result = states.half().to(states.dtype) if rounds else states.clone()
-    result[1 : length + 1] = steps
-    return torch.tensor([length], dtype=torch.int32), result
+    kept = states.half().to(states.dtype) if rounds else states
+    return torch.tensor([length], dtype=torch.int32), torch.cat([kept[:1], steps.to(kept.dtype), kept[length + 1 :]])
+
+
+def _gru_of_open_length(joined: list[Tensor], x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+    """In a trace that leaves the length open: as many steps as there are inputs, which is what coremltools writes."""
+    weight_ih, weight_hh, bias_ih, bias_hh = joined
+    size = weight_hh.shape[1]
+    hold(states.shape[0] == x.shape[0] + 1)  # it was computed by the program's own operators
+
+    def step(given: Tensor, h: Tensor) -> tuple[Tensor]:
+        row, after = given[:, : 3 * size], given[:, 3 * size :]
+        product = functional.linear(h, weight_hh, bias_hh)
+        r, z = torch.sigmoid(row[:, : 2 * size] + product[:, : 2 * size]).chunk(2, dim=1)
+        n = torch.tanh(row[:, 2 * size :] + r * product[:, 2 * size :])
+        return (after + ((1 - z) * n + z * h),)
+
+    rows = torch.cat([functional.linear(x, weight_ih, bias_ih), states[1:]], dim=2)
+    sequence, _ = iterate(step, rows, (states[0],))
+    return rows.new_zeros(1, dtype=torch.int32) + x.shape[0], torch.cat([states[:1], sequence])
 
 
 def _gru_steps(x: Tensor, states: Tensor, joined: list[Tensor], dtype: torch.dtype) -> Tensor:

@@ -38,7 +38,7 @@ def draw(suite: Suite, count: int, seed: int) -> list[str]:
     return sorted(ids[:count])
 
 
-def run(suite: Suite, ids: list[str], kept: Path) -> list[dict[str, Any]]:
+def run(suite: Suite, ids: list[str], kept: Path, *, python: str = sys.executable) -> list[dict[str, Any]]:
     """What became of every prediction of these tests; those with a result in the folder `kept` do not run again."""
     kept.mkdir(parents=True, exist_ok=True)
     number = len(list(kept.glob("*.jsonl")))
@@ -50,7 +50,7 @@ def run(suite: Suite, ids: list[str], kept: Path) -> list[dict[str, Any]]:
             f"--conformance-export={kept / f'{number}.exported'}",
         )  # fmt: skip
         command = pytest_command(suite.modules, kept / f"{number}.jsonl", *options)
-        subprocess.run(command, cwd=_ROOT, env=environment(Path(folder)), stdout=sys.stderr, check=False)
+        subprocess.run([python, *command[1:]], cwd=_ROOT, env=environment(Path(folder)), stdout=sys.stderr, check=False)
     return chosen_rows(kept, set(ids))
 
 

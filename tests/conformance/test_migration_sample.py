@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.conformance.migration import run
 from tests.conformance.suites import Suite
 
@@ -15,7 +16,8 @@ def test_every_model_of_the_sample_travels_with_the_same_values(tmp_path: Path) 
     # given
     modules = sorted({test.partition(".py::")[0].replace("/", ".") for test in _IDS})
     # when
-    rows = run(Suite(name="sample", title="", modules=tuple(modules), goal=1.0), _IDS, tmp_path)
+    suite = Suite(name="sample", title="", modules=tuple(modules), goal=1.0)
+    rows = run(suite, _IDS, tmp_path, python=warm.python())
     # then
     assert [(row["test"], row["outcome"], row["reason"]) for row in rows if row["outcome"] != "same"] == []
     assert {row["test"] for row in rows} == set(_IDS)

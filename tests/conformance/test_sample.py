@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.conformance import results
 from tests.conformance.__main__ import _ROOT, environment, pytest_command
 from tests.conformance.plugin import read_sample
@@ -17,7 +18,7 @@ _SAMPLE = Path(__file__).with_name("sample.tsv")
 def run_sample(folder: Path, *options: str) -> list[dict[str, object]]:
     out = folder / "out.jsonl"
     modules = [module for suite in SUITES for module in suite.modules]
-    command = pytest_command(modules, out, f"--conformance-list={_SAMPLE}", *options)
+    command = [warm.python(), *pytest_command(modules, out, f"--conformance-list={_SAMPLE}", *options)[1:]]
     done = subprocess.run(command, cwd=_ROOT, env=environment(folder), capture_output=True, text=True, timeout=540)
     assert done.returncode in (0, 1), done.stdout[-4000:] + done.stderr[-4000:]
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]

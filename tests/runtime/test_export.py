@@ -141,14 +141,24 @@ def test_a_network_takes_levels_and_normalises_them_itself(tmp_path: Path) -> No
     assert torch.allclose(found, torch.nn.functional.conv2d(scaled, kernel, torch.ones(2)), atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "rnn"])
+RECURRENT = {
+    "lstm": lambda: torch.nn.LSTM(4, 5, bidirectional=True),
+    "gru": lambda: torch.nn.GRU(4, 5, bidirectional=True),
+    "rnn": lambda: torch.nn.RNN(4, 5),
+}
+
+
+@pytest.mark.parametrize("length", [(2, 40, 7), (7, 7, 7)])
+@pytest.mark.parametrize("kind", RECURRENT)
 @pytest.mark.filterwarnings("ignore")  # what coremltools and torch say of tracing
-def test_a_recurrent_layer_over_an_open_length_is_one_loop(kind: str, tmp_path: Path) -> None:
+def test_a_recurrent_layer_over_an_open_length_is_one_loop(
+    kind: str, length: tuple[int, int, int], tmp_path: Path
+) -> None:
     # given
     class Net(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = torch.nn.LSTM(4, 5, bidirectional=True) if kind == "lstm" else torch.nn.RNN(4, 5)
+            self.layer = RECURRENT[kind]()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = self.layer(x)[0]
@@ -156,8 +166,9 @@ def test_a_recurrent_layer_over_an_open_length_is_one_loop(kind: str, tmp_path: 
 
     net = Net().eval()
     traced = torch.jit.trace(net, torch.zeros(7, 2, 4))  # type: ignore[no-untyped-call] # torch has none
+    is_open = length[0] != length[1]
     model = ct.convert(
-        traced, inputs=[ct.TensorType("x", (ct.RangeDim(2, 40, 7), 2, 4))], convert_to="mlprogram",
+        traced, inputs=[ct.TensorType("x", (ct.RangeDim(*length) if is_open else 7, 2, 4))], convert_to="mlprogram",
         skip_model_load=True,
         compute_precision=ct.precision.FLOAT32, minimum_deployment_target=ct.target.iOS17,
     )  # fmt: skip
@@ -167,8 +178,8 @@ def test_a_recurrent_layer_over_an_open_length_is_one_loop(kind: str, tmp_path: 
     exported = export(tmp_path / "m.mlpackage")
 
     # then
-    assert exported.inputs[0].ranges == {0: (2, 40)}
-    other = torch.rand(23, 2, 4)
+    assert exported.inputs[0].ranges == ({0: (2, 40)} if is_open else {})
+    other = torch.rand(23 if is_open else 7, 2, 4)
     (found,) = exported.program.module()(other).values()
     with torch.no_grad():
         assert torch.allclose(found, net(other), atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from builder.analysis.init.modules import describe_inputs
 from builder.analysis.init.named import CLASSIFIER
 from builder.errors import SourceError
 from builder.model.sources.archives import Archive
-from builder.model.sources.exported_program import open_exported
+from builder.model.sources.exported_program import open_exported, user_arguments
 from builder.model.sources.programs import CHECKPOINT, EXPORTED, TORCHSCRIPT, check_kind, is_package, package_error
 from builder.model.sources.torchscript import open_script
 
@@ -52,7 +53,10 @@ def _kind(path: Path) -> str:
 
 
 def _torchscript(path: Path, written: str, name: str) -> Draft:
-    inputs, why = describe_inputs(open_script(path).eval())
+    script = open_script(path).eval()
+    if hasattr(script, "forward") and len(script.forward.schema.arguments) == 1:
+        raise no_inputs(path)
+    inputs, why = describe_inputs(script)
     return Draft(
         name=name,
         title=f"The TorchScript archive {path.name}.",
@@ -68,16 +72,20 @@ def _exported(path: Path, written: str, name: str) -> Draft:
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     inputs: dict[str, dict[str, object]] = {}
     why: dict[str, str] = {}
-    for own in program.graph_signature.user_inputs:
-        value = placeholders[str(own)]
+    for own, _ in user_arguments(program):
+        if own is None or not isinstance(placeholders[own], torch.Tensor):
+            continue  # a number, which the program has as a constant, or which the build refuses
+        value = placeholders[own]
         sizes = _sizes(value, program)
-        if str(own) in pictures:
-            inputs[str(own)] = {"kind": "image", "shape": sizes, "color_layout": pictures[str(own)], "scale": 1}
+        if own in pictures:
+            inputs[own] = {"kind": "image", "shape": sizes, "color_layout": pictures[own], "scale": 1}
             why[f"input.{own}.scale"] = "The program takes levels of 0 to 255, as `export` wrote of it."
             continue
-        inputs[str(own)] = tensor_section(sizes, str(value.dtype).removeprefix("torch."))
+        inputs[own] = tensor_section(sizes, str(value.dtype).removeprefix("torch."))
         why[f"input.{own}.shape"] = "As the program was exported."
         why[f"input.{own}.high"] = HIGH
+    if not inputs:
+        raise no_inputs(path)
     return Draft(
         name=name,
         title=f"The exported program {path.name}.",
@@ -131,13 +139,34 @@ DTYPES = {"int64": "int32", "int32": "int32", "bool": "int32", "uint8": "int32"}
 def tensor_section(sizes: list[Any], dtype: str) -> dict[str, object]:
     """The input section of an array; half precision in the file is given as float32."""
     section: dict[str, object] = {"kind": "tensor", "shape": sizes, "dtype": DTYPES.get(dtype, "float32")}
-    return section | ({"high": 2} if section["dtype"] == "int32" else {})
+    return section | ({"high": 256 if dtype == "uint8" else 2} if section["dtype"] == "int32" else {})
 
 
-def as_picture(inputs: dict[str, dict[str, Any]]) -> tuple[str, ...]:
-    """The comment that turns the first array into a picture, where it has the shape of one."""
+def no_inputs(path: Path) -> SourceError:
+    """Of a model that gives the same each time."""
+    return SourceError(
+        f"{path} takes no inputs, so there is nothing to predict",
+        code="B0315",
+        hint="export the model again, with the inputs that an app gives",
+    )
+
+
+def as_picture(inputs: dict[str, dict[str, Any]], *, last: bool = False) -> tuple[str, ...]:
+    """The comment that turns the first array into a picture, where it has the shape of one.
+
+    `last` says that a file's pictures may have their channels last, which are (N, C, H, W) in recipes.
+    """
     for name, given in inputs.items():
-        shape = given.get("shape", ())
-        if len(shape) == 4 and shape[:2] in ([1, 3], [1, 1]) and given.get("dtype") == "float32":
+        shape = picture_shape(given.get("shape", ()), last=last)
+        if shape and given.get("dtype") == "float32":
             return tuple(line.format(name=name, shape=shape) for line in AS_PICTURE)
     return ()
+
+
+def picture_shape(shape: Sequence[Any], *, last: bool) -> list[Any]:
+    """The shape (1, C, H, W) of an array that may be a picture; empty where it has another."""
+    if len(shape) != 4 or shape[0] != 1:
+        return []
+    if shape[1] in (1, 3):
+        return list(shape)
+    return [1, shape[3], shape[1], shape[2]] if last and shape[3] in (1, 3) else []

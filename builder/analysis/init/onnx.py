@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from builder.analysis.init.draft import Draft
-from builder.analysis.init.files import HIGH, as_picture, tensor_section
+from builder.analysis.init.files import HIGH, as_picture, no_inputs, picture_shape, tensor_section
 from builder.errors import SourceError
 from builder.model.sources.onnx import make_session
 from builder.model.sources.onnx_graph import feature_names, graphs_in
@@ -43,6 +43,8 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
         raise SourceError(
             f"{path} is damaged, or no ONNX file: {type(error).__name__}: {error}", code="B0302"
         ) from error
+    if not graph.output:
+        raise SourceError(f"{path} is empty, or no ONNX file: nothing in it is returned", code="B0302")
     tables = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     gathered = {node.input[1]: tables[node.input[0]][0] for node in graph.node if node.op_type == "Gather"
                 and node.input[0] in tables and tables[node.input[0]]}  # fmt: skip
@@ -63,7 +65,11 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
         why[f"input.{own}.shape"] = (
             "The file leaves sizes open: they are built at these, which are A GUESS." if is_open else "As in the file."
         )
-        if _is_rate(value.name, dtype, sizes):
+        if dtype == "uint8" and (picture := picture_shape(sizes, last=True)):
+            layout = "RGB" if picture[1] == 3 else "G"
+            inputs[own] = {"kind": "image", "shape": picture, "color_layout": layout, "scale": 1} | named
+            why[f"input.{own}.scale"] = "The file takes levels of 0 to 255, as bytes."
+        elif _is_rate(value.name, dtype, sizes):
             inputs[own] = {"constant": [RATE] * len(sizes) if sizes else RATE} | named
             why[f"input.{own}.constant"] = "A GUESS: how many samples of sound a second has; it is baked in."
         elif _is_length(value.name, dtype, sizes):
@@ -74,13 +80,15 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
             why[f"input.{own}.high"] = "The examples of the checks are drawn from 0 to below this: the file's table."
         else:
             why[f"input.{own}.high"] = "The file takes booleans: 0 or 1." if dtype == "bool" else HIGH
+    if not inputs:
+        raise no_inputs(path)
     return Draft(
         name=name,
         title=f"The ONNX model {path.name}.",
         source={"kind": "onnx", "file": written},
         inputs=inputs,
         why=why,
-        suggestions=as_picture(inputs),
+        suggestions=as_picture(inputs, last=True),
     )
 
 

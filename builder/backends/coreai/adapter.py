@@ -38,9 +38,14 @@ from coreai._compiler.ir import (
     ShapedType,
     StringAttr,
 )
+from coreai_torch import TorchConverter
 from coreai_torch._aten_to_core import _aten_to_core_resolver
 
 # isort: on
+
+from torch.fx import Node
+
+from builder.backends.coreai.refusals import named_operator
 
 Program: TypeAlias = AIProgram
 """What an asset holds: functions in a module of MLIR."""
@@ -109,6 +114,19 @@ def written_for(graph: Graph) -> list[str]:
     """
     found = (_NODE.search(str(operation.location)) for operation in operations_of(graph))
     return ["" if match is None else match[1] for match in found]
+
+
+class _Naming(TorchConverter):  # type: ignore[misc] # it has no types
+    """Apple's converter, which says by which operator it was refused."""
+
+    def _handle_call_function_op(self, node: Node) -> None:
+        with named_operator(node):
+            super()._handle_call_function_op(node)
+
+
+def converter(*, says_origins: bool = False) -> TorchConverter:
+    """Apple's converter of exported programs; `says_origins` in its mode whose assets name files of here."""
+    return _Naming(mode=TorchConverter.Mode.DEBUG if says_origins else TorchConverter.Mode.RELEASE)
 
 
 def rename_functions(program: Program, names: Mapping[str, str]) -> None:

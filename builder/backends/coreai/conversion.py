@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.backends.coreai.child import call, inherit, inherited
 from builder.backends.coreai.modules import LEAST
+from builder.backends.coreai.refusals import REPLACE, where
 from builder.errors import ConfigurationError, ConversionError
 from builder.util.patient import patient
 from builder.util.suggest import did_you_mean
@@ -107,8 +108,10 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.edit import Edit
     from builder.backends.coreai.passes.factors import write_out_factors
     from builder.backends.coreai.passes.integers import narrow_integers
+    from builder.backends.coreai.passes.loops import copy_carried
     from builder.backends.coreai.passes.promotion import promote
     from builder.backends.coreai.passes.rounding import guard_rounding
+    from builder.backends.coreai.passes.scalars import give_an_axis
     from builder.backends.coreai.passes.sizes import exact_sizes
     from builder.model.capture.conditions import open_sizes
     from builder.model.capture.rewritten import check_rewritten
@@ -118,6 +121,8 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     program = inherited() if file is None else torch.export.load(file)
     program.graph_module.graph.eliminate_dead_code()
     write_out_factors(program)
+    copy_carried(program)
+    give_an_axis(program)
     refuse_places_of_maxima(program)
     ours = {str(op) for op in (*OURS, *TORCHS)}
     before = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
@@ -271,7 +276,6 @@ def _any(names: set[str], patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-_REPLACE = "replace the layer by a substitution, or build `format: mlpackage`, which may have it"
 _SUPPRESSES = (
     "the model suppresses boxes inside, as detectors of two stages do: take one of a single stage with "
     "`detection.output: raw`, or build `format: mlpackage`"
@@ -293,13 +297,13 @@ def refuse_unknown(program: ExportedProgram) -> None:
         plain = name.partition(".")[2]
         if (name.startswith("aten.") and plain in known) or plain.startswith(skipped):
             continue
-        unknown.setdefault(name, _where(node))
+        unknown.setdefault(name, where(node))
     if unknown:
         places = "; ".join(f"{name}{where}" for name, where in sorted(unknown.items()))
         raise ConversionError(
             f"Core AI has no operator for {places}",
             code="B0401",
-            hint=_SUPPRESSES if _SUPPRESSION & unknown.keys() else _REPLACE,
+            hint=_SUPPRESSES if _SUPPRESSION & unknown.keys() else REPLACE,
             key="format",
         )
 
@@ -311,18 +315,11 @@ def refuse_places_of_maxima(program: ExportedProgram) -> None:
             name = str(node.args[0].target)
             if name.startswith(("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices")):
                 raise ConversionError(
-                    f"Core AI has no operator for the indices of {name}{_where(node.args[0])}",
+                    f"Core AI has no operator for the indices of {name}{where(node.args[0])}",
                     code="B0401",
-                    hint=_REPLACE,
+                    hint=REPLACE,
                     key="format",
                 )
-
-
-def _where(node: Node) -> str:
-    from builder.backends.coreai.passes.edit import modules_of
-
-    paths = [path.removeprefix("model.") for path in modules_of(node)]
-    return f" (in {paths[-1]})" if paths else ""
 
 
 def _save(
@@ -337,7 +334,7 @@ def _save(
 
 def _converted_program(program: ExportedProgram, declared: Declared, *, says_origins: bool = False) -> Program:
     """What coreai-torch makes of a program; `says_origins` in a mode of its own, whose assets name files of here."""
-    from coreai_torch import TorchConverter
+    from builder.backends.coreai import adapter
 
     signature = program.graph_signature
     paths = {path: name for name, (path, _) in declared.states.items()}
@@ -347,8 +344,7 @@ def _converted_program(program: ExportedProgram, declared: Declared, *, says_ori
         for node in program.graph.nodes
         if node.op == "placeholder" and inputs_to_buffers.get(node.name) in mutated
     ]
-    mode = TorchConverter.Mode.DEBUG if says_origins else TorchConverter.Mode.RELEASE
-    converter = TorchConverter(mode=mode).add_exported_program(
+    converter = adapter.converter(says_origins=says_origins).add_exported_program(
         program,
         input_names=list(declared.inputs),
         output_names=list(declared.outputs),

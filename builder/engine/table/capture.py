@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,11 +80,13 @@ def _capture(inputs: Inputs, method: str) -> CapturedProgram:
 
 def _archive(captured: CapturedProgram) -> tuple[CapturedProgram, Path | None]:
     """The program as it is read back, and the archive; the program itself and None where it cannot be archived."""
+    from builder.backends.coreml.patches.archives import fast_archives
     from builder.model.capture.archive import archived
 
     file = Path(tempfile.mkdtemp(prefix="builder-captured-")) / PROGRAM
     try:
-        found = archived(captured, file)
+        with fast_archives() if captured.method == "export" else nullcontext():
+            found = archived(captured, file)
     except BaseException:
         shutil.rmtree(file.parent, ignore_errors=True)
         raise
@@ -94,6 +97,7 @@ def _archive(captured: CapturedProgram) -> tuple[CapturedProgram, Path | None]:
 
 
 def _restore(stage: Stage[CapturedProgram, CapturedFacts]) -> CapturedProgram:
+    from builder.backends.coreml.patches.archives import fast_archives
     from builder.model.capture.archive import restored_program
 
     if "program" not in stage.action.objects:
@@ -101,7 +105,8 @@ def _restore(stage: Stage[CapturedProgram, CapturedFacts]) -> CapturedProgram:
     with tempfile.TemporaryDirectory(prefix="builder-captured-") as folder:
         file = Path(folder) / PROGRAM
         stage.objects.restore_file(stage.stored("program"), file)
-        return restored_program(file, stage.facts.method, stage.output)
+        with fast_archives() if stage.facts.method == "export" else nullcontext():
+            return restored_program(file, stage.facts.method, stage.output)
 
 
 CAPTURE = StageRow(name="capture", scope="function", reads=(PREPARE,), task=_task)

@@ -6,14 +6,18 @@ Here such a program keeps its conditions, which are then held against the sizes 
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._dynamo.exc import UserError
 from torch.fx import Node
+from torch.utils._sympy.value_ranges import bound_sympy
 
 from builder.model.capture.conditions import drop_conditions, is_always
 
@@ -22,25 +26,44 @@ if TYPE_CHECKING:
     from torch.fx import Graph
 
 
-def export_program(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], shapes: Any) -> ExportedProgram:
+def export_program(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], shapes: Any, *, strict: bool = False
+) -> ExportedProgram:
     """`torch.export.export` with the dimensions `shapes` open; raises what that raises.
 
     Where it refuses conditions on sizes, the program rests on them, and whoever calls must hold them against the
-    sizes. Quotients of sizes are integers.
+    sizes. Quotients and shares of sizes are integers. With `strict` torch compiles the module's bytecode, and so sees
+    `int(size * 0.3)`, which is a number for it otherwise.
     """
     if shapes is None:
         return torch.export.export(module, inputs)
-    try:
-        program = torch.export.export(module, inputs, dynamic_shapes=shapes)
-    except UserError as error:
+    with _without_logs() if strict else nullcontext():
         try:
-            program = torch.export.export(
-                module, inputs, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
-            )
-        except Exception:  # torch has many types of its own
-            raise error from None
+            program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=strict)
+        except UserError as error:
+            try:
+                program = torch.export.export(
+                    module,
+                    inputs,
+                    dynamic_shapes=shapes,
+                    strict=strict,
+                    prefer_deferred_runtime_asserts_over_guards=True,
+                )
+            except Exception:  # torch has many types of its own
+                raise error from None
     _tidy(program)
     return program
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Keep what torch's compiler logs of a refusal, with its own stack, from people: the error is raised as well."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def export_narrowly(
@@ -58,18 +81,52 @@ def export_narrowly(
 def _tidy(program: ExportedProgram) -> None:
     """Take out the assertions, and write rounded quotients of sizes in integers, as torch can store them.
 
-    Given:   truediv(%size, 3);  ceil(…)
-    Result:  add(%size, 2);  floordiv(…, 3)
+    Given:   truediv(%size, 3);  ceil(…)        mul(sym_float(%size), 0.3);  trunc(…)
+    Result:  add(%size, 2);  floordiv(…, 3)     mul(%size, 3);  floordiv(…, 10)
     """
     graph = program.graph_module.graph
     for node in list(graph.nodes):
-        if node.target in _ROUNDED and _is_quotient(node.args[0]):
+        share = _share(node.args[0], node.target, program) if node.target in _ROUNDED else None
+        if share is not None:
+            number, factor = share
             with graph.inserting_before(node):
-                node.replace_all_uses_with(_rounded(graph, program, node.target, *node.args[0].args))
+                if factor.numerator != 1:
+                    number = _computed(graph, operator.mul, number, factor.numerator)
+                node.replace_all_uses_with(_rounded(graph, program, node.target, number, factor.denominator))
     drop_conditions(program)
 
 
 _ROUNDED = (math.ceil, math.floor, math.trunc)
+_MOST = 2**20
+"""Numbers at which a fraction must be what a float is."""
+
+
+def _share(node: Any, rounding: Any, program: ExportedProgram) -> tuple[Node, Fraction] | None:
+    """An integer of sizes, and the fraction of it that is rounded; None for anything else.
+
+    A float stands for a fraction of up to four digits that gives the same at each number that there can be.
+    """
+    if not isinstance(node, Node) or node.target not in (operator.truediv, operator.mul):
+        return None
+    target, given = node.target, node.args
+    number, factor = given if isinstance(given[0], Node) else given[::-1]
+    while isinstance(number, Node) and number.target is torch.sym_float:
+        number = number.args[0]
+    if not isinstance(number, Node):
+        return None
+    value = number.meta.get("val")
+    is_behind = target is operator.truediv and not isinstance(given[0], Node)
+    if not isinstance(value, torch.SymInt) or not isinstance(factor, int | float) or factor <= 0 or is_behind:
+        return None
+    if isinstance(factor, int):
+        return (number, Fraction(1, factor)) if target is operator.truediv else None
+    fraction = Fraction(factor if target is operator.mul else 1 / factor).limit_denominator(10_000)
+    bounds = bound_sympy(value.node.expr, dict(program.range_constraints))
+    least, most = int(bounds.lower), int(bounds.upper)
+    if least < 0 or most - least > _MOST or most * fraction.numerator > torch.iinfo(torch.int32).max:
+        return None
+    is_same = all(rounding(target(n, factor)) == rounding(n * fraction) for n in range(least, most + 1))
+    return (number, fraction) if is_same else None
 
 
 def _rounded(graph: Graph, program: ExportedProgram, rounding: Any, number: Node, divisor: int) -> Node:
@@ -89,12 +146,3 @@ def _computed(graph: Graph, function: Any, number: Node, other: Node | int) -> N
     node = graph.call_function(function, (number, other))
     node.meta["val"] = function(*(given.meta["val"] if isinstance(given, Node) else given for given in node.args))
     return node
-
-
-def _is_quotient(node: Any) -> bool:
-    """Whether it is an integer of sizes by a positive number."""
-    if getattr(node, "target", None) is not operator.truediv:
-        return False
-    number, divisor = node.args
-    is_open = isinstance(number, Node) and isinstance(number.meta.get("val"), torch.SymInt)
-    return is_open and isinstance(divisor, int) and divisor > 0

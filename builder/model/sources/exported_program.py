@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.utils._pytree import tree_unflatten
 
 from builder.artifacts.stages import LoadedModel
 from builder.errors import SourceError
@@ -40,11 +43,19 @@ class ExportedModule(torch.nn.Module):
         self._dtypes = tuple(
             torch.float32 if value.dtype is torch.float16 else value.dtype for value in _user_values(program).values()
         )
+        self._leaves = tuple(user_arguments(program))
+        self._structure = program.call_spec.in_spec
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """Run the program on inputs in the recipe's order; int32 becomes int64 where it was exported so."""
+        """Run the program on inputs in the recipe's order; int32 becomes int64 where it was exported so.
+
+        They become the lists and dictionaries that the program takes, with the numbers that it was exported with.
+        """
         ordered = (inputs[index] for index in self._order)
-        return self.program(*(torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)))
+        given = iter([torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)])
+        leaves = [next(given) if name is not None else value for name, value in self._leaves]
+        positional, named = tree_unflatten(leaves, self._structure)
+        return self.program(*positional, **named)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         copied = memo[id(self)] = type(self).__new__(type(self))
@@ -67,7 +78,8 @@ def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> Loa
     check_kind(path, EXPORTED)
     program = open_exported(path)
     _refuse_training(path, program)
-    names = tuple(str(name) for name in program.graph_signature.user_inputs)
+    _refuse_numbers(path, program)
+    names = tuple(_user_values(program))
     called = Arguments(spec.input).names
     check_count(path, names, called, required=len(names))
     order = tuple(called.index(name) for name in _order(names, called))
@@ -95,10 +107,18 @@ def open_exported(path: Path) -> torch.export.ExportedProgram:
         ) from error
 
 
+def user_arguments(program: torch.export.ExportedProgram) -> Iterator[tuple[str | None, Any]]:
+    """What the program takes, in its order: names of tensors, and None with the value for what is a constant of it."""
+    for each in program.graph_signature.input_specs:
+        if each.kind is InputKind.USER_INPUT:
+            is_constant = isinstance(each.arg, ConstantArgument)
+            yield (None, each.arg.value) if is_constant else (each.arg.name, None)
+
+
 def _user_values(program: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
-    """The example of each input that the program was exported with, in its order; sizes may be symbols."""
+    """The example of each tensor that the program was exported with, in its order; sizes may be symbols."""
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    return {str(name): values[str(name)] for name in program.graph_signature.user_inputs}
+    return {name: values[name] for name, _ in user_arguments(program) if name is not None}
 
 
 def _order(own: tuple[str, ...], given: tuple[str, ...]) -> tuple[str, ...]:
@@ -117,6 +137,18 @@ def _refuse_training(path: Path, program: torch.export.ExportedProgram) -> None:
                 f"{path} was exported in training mode ({operator.partition('.')[0]} trains)",
                 code="B0318",
                 hint="export it after `model.eval()`",
+                key="source.file",
+            )
+
+
+def _refuse_numbers(path: Path, program: torch.export.ExportedProgram) -> None:
+    """Raise SourceError where the program takes a number that was left open, which an artifact cannot."""
+    for name, value in _user_values(program).items():
+        if not isinstance(value, torch.Tensor):
+            raise SourceError(
+                f"{path} takes {name} as a number that is open, and Core ML takes arrays",
+                code="B0316",
+                hint="export it again with the value for which the artifact is made, or with a tensor in its place",
                 key="source.file",
             )
 

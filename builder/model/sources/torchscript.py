@@ -43,7 +43,8 @@ def load_torchscript(source: TorchScriptSource, spec: BuildSpec) -> LoadedModel:
     _refuse_state(path, module)
     _check_numbers(path, arguments, called, spec)
     return LoadedModel(
-        module=module.eval(),
+        # as every build does: what the artifact computes in is what `precision` says
+        module=module.eval().float(),
         digest=f"sha256:{digest}",
         origin={"kind": "torchscript", "file": path.name, "file_sha256": digest},
     )

@@ -64,6 +64,28 @@ def slice_update(
     return x.index_put(spread, update.to(x.dtype))
 
 
+def _is_open(x: Tensor) -> bool:
+    return any(isinstance(size, torch.SymInt) for size in x.shape)
+
+
+def _of_open_sizes(
+    x: Tensor, begin: Ints, end: Ints, stride: Ints | None, begin_mask: Bools | None, end_mask: Bools | None,
+    squeeze_mask: Bools | None,
+) -> Tensor:  # fmt: skip
+    """x[begin:end:stride, …] forwards, for torch to count what is kept: it takes numpy's rules too."""
+    squeezed = [axis for axis, masked in enumerate(squeeze_mask or ()) if masked]
+    kept = []
+    for axis, (first, last) in enumerate(zip(begin, end, strict=True)):
+        start = None if begin_mask and begin_mask[axis] else first
+        if axis in squeezed:
+            start = start or 0
+            kept.append(slice(start, start + 1 or None))
+        else:
+            kept.append(slice(start, None if end_mask and end_mask[axis] else last, stride[axis] if stride else 1))
+    taken = x[tuple(kept)]
+    return taken.squeeze(squeezed) if squeezed else taken
+
+
 @exact
 def slice_by_index(
     *, x: Tensor, begin: Tensor, end: Tensor, stride: Ints | None = None, begin_mask: Bools | None = None,
@@ -72,6 +94,8 @@ def slice_by_index(
     """x[begin:end:stride, …]; how much that is, the declared shape of the result says."""
     if is_real(begin) and is_real(end):
         first, last = _numbers(begin, end)
+        if _is_open(x) and all(step > 0 for step in stride or ()):
+            return _of_open_sizes(x, first, last, stride, begin_mask, end_mask, squeeze_mask)
         return kernels.slice_by_index(
             x=x, begin=first, end=last, stride=stride, begin_mask=begin_mask, end_mask=end_mask,
             squeeze_mask=squeeze_mask,

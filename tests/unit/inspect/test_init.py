@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from builder.__main__ import main
+from builder.analysis.init import inspect_source
 from builder.config.compose import compose
+from builder.errors import SourceError
 from builder.model.torchvision_import import import_torchvision
 from builder.spec.inputs import ImageInput
 
@@ -358,3 +360,44 @@ def test_a_neural_network_with_arrays_in_double_precision_becomes_a_recipe_that_
     build("net_again", capsys, "format=mlpackage", "target=ios16", small)
     (made,) = (path for path in Path("outputs/net_again").rglob("weight.bin"))
     assert made.stat().st_size < weights.size
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("g (uint8[N,8,6,3] x) => (uint8[N,8,6,3] y)", [1, 3, 8, 6]),
+        ("g (uint8[1,1,8,6] x) => (uint8[1,1,8,6] y)", [1, 1, 8, 6]),
+    ],
+)
+def test_bytes_of_an_onnx_file_are_a_picture(text: str, shape: list[int], here: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    onnx.save(
+        onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text} {{ y = Identity(x) }}'), "b.onnx"
+    )
+    (drafted,) = inspect_source("b.onnx", here).inputs.values()
+    assert (drafted["kind"], drafted["shape"], drafted["scale"]) == ("image", shape, 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.jit.script itself
+def test_files_without_inputs_or_outputs_are_refused(here: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    constant = "g () => (float[1] y) { y = Constant <value_floats = [1.0]> () }"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {constant}'), "same.onnx")
+    Path("empty.onnx").touch()
+    torch.jit.save(torch.jit.script(Same()), "same.pt")
+    torch.export.save(torch.export.export(Same(), ()), "same.pt2")
+    for name, said in {
+        "same.onnx": "no inputs",
+        "same.pt": "no inputs",
+        "same.pt2": "no inputs",
+        "empty.onnx": "is empty",
+    }.items():
+        with pytest.raises(SourceError, match=said):
+            inspect_source(name, here)
+
+
+class Same(torch.nn.Module):
+    """Gives the same each time."""
+
+    def forward(self) -> torch.Tensor:
+        return torch.ones(2)

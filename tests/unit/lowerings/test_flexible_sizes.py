@@ -161,6 +161,19 @@ class Maxima(nn.Module):
         return nn.functional.adaptive_max_pool2d(x, (3, 2)) * 1, *corners
 
 
+class Chosen(nn.Module):
+    """As many as a size says, of truths too, and conditions on sizes, which exported programs hold."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        n = x.shape[1]
+        return (
+            x.topk(n // 2, 1)[0] * 1, x.kthvalue(n // 2, 1)[0] * 1, (x > 9).amax(1) * 1.0, (x > 9).max(1)[0] * 1.0,
+            nn.functional.avg_pool2d(x[:, None, :, None], (3, 1), (2, 1), (1, 0), divisor_override=5),
+            pad(x, (0, torch.sym_max(8 - n, 0))), x + torch.sym_ite(n > 9, n, n + 3),
+            x + torch.sym_ite(torch.sym_not(n < 6), n, 2 * n),
+        )  # fmt: skip
+
+
 class Runs(nn.Module):
     """Running extremes, windows, and the order of equals: places are numbers that float outputs hold."""
 
@@ -188,6 +201,7 @@ EVERY, SOME = [(2, n) for n in range(4, 20)], [(1, 2, 4, 4), (1, 2, 7, 9), (1, 2
         (Modes(), [2, SIDE], EVERY, "trace", True),
         (Runs(), [2, SIDE | {"min": 5}], [(2, n) for n in (5, 8, 19)], "trace", False),
         (Runs(), [2, SIDE | {"min": 5}], [(2, n) for n in (5, 8, 19)], "export", True),
+        (Chosen(), [2, SIDE], [(2, n) for n in (5, 8, 9, 10, 19)], "export", False),
         (Sorted(), [2, SIDE], [(2, n) for n in (4, 7, 19)], "trace", False),
         (Sorted(), [2, SIDE], [(2, n) for n in (4, 7, 19)], "export", True),
         (Parts(), [2, SIDE], [(2, n) for n in (4, 7, 19)], "trace", False),

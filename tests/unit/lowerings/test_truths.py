@@ -16,6 +16,7 @@ def compared(rng: random.Random) -> Case:
     def compare(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         a, b = x > 0, y > 0
         sums = [a * b, torch.maximum(a, b), torch.minimum(a, b), torch.cummax(a, 0).values, torch.cummin(a, 1).values]
+        sums += [a.amax(1), a.amin((0, 1)), a.max(), b.min(0)[0], *a.max(1, keepdim=True)]
         return a < b, a <= b, a > b, a >= b, a > 0, *sums
 
     return compare, (integers(rng, 3, 4, low=-1, high=2), integers(rng, 3, 4, low=-1, high=2))

@@ -83,6 +83,22 @@ def test_a_number_that_torch_makes_of_a_size_is_found() -> None:
     assert found[0].shown() == "math.trunc(0.5*torch.sym_float(x.shape[1])) == 10, which is false for x.shape[1] = 10"
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[:, int(x.shape[1] * 0.3) :] + int(x.shape[1] / 3),
+        lambda x: x * math.ceil(x.shape[1] * 1.5) + math.floor(0.7 * x.shape[1]),
+        lambda x: x + int(x.shape[1] / 2.5),
+    ],
+)
+def test_a_share_of_a_size_is_computed_in_integers(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    program = export_program(Of(function), (torch.randn(1, 20, 4),), OPEN, strict=True)
+    assert not {math.trunc, math.ceil, math.floor} & {node.target for node in program.graph.nodes}
+    for size in range(10, 61):
+        x = torch.randn(1, size, 4)
+        torch.testing.assert_close(program.module(check_guards=False)(x), function(x))
+
+
 def test_conditions_are_held_against_all_combinations_of_sizes() -> None:
     """Torch takes `min` of two sizes that are alike in the example for either, and says nothing."""
     program = export_program(Of(shorter), (torch.randn(1, 2, 6), torch.randn(1, 2, 6)), TWO)

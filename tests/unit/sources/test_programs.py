@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from builder.analysis.init import inspect_source
 from builder.data import make_examples
 from builder.errors import SourceError
 from builder.model.sources import load_source
@@ -262,3 +263,52 @@ def test_a_program_in_half_precision_is_computed_in_float32(tmp_path: Path) -> N
     weight, bias = (value.detach().float() for value in half.convolution.parameters())
     expected = nn.functional.conv2d(x, weight, bias) * torch.tensor([0.3], dtype=torch.float16).float()
     assert torch.allclose(loaded.module(x), expected, atol=1e-6)
+
+
+class Nested(nn.Module):
+    """Takes a list with a dictionary in it, a number, and one by name alone."""
+
+    def forward(self, pair: list, times: int, *, shift: torch.Tensor) -> torch.Tensor:
+        return (pair[0] - pair[1]["other"]) * times + shift
+
+
+def test_lists_dictionaries_and_numbers_that_a_program_was_exported_with(tmp_path):
+    # given a program of nested inputs, and a number that it has as a constant
+    program = torch.export.export(
+        Nested(), ([torch.zeros(2, 3), {"other": torch.ones(2, 3)}], 3), {"shift": torch.zeros(1)}
+    )
+    torch.export.save(program, tmp_path / "model.pt2")
+    # when `init` drafts its recipe, then that has each tensor by its name, and the module takes them so
+    drafted = inspect_source(str(tmp_path / "model.pt2"), tmp_path).inputs
+    assert list(drafted) == ["pair_0", "pair_1_other", "shift"]
+    loaded = load({"kind": "exported_program", "file": str(tmp_path / "model.pt2")}, **drafted)
+    first, other, shift = torch.randn(2, 3), torch.randn(2, 3), torch.randn(1)
+    torch.testing.assert_close(loaded.module(first, other, shift), (first - other) * 3 + shift)
+
+
+class Open(nn.Module):
+    """Takes a number."""
+
+    def forward(self, x: torch.Tensor, times: int) -> torch.Tensor:
+        return x * times
+
+
+def test_a_number_that_a_program_leaves_open_is_refused(tmp_path):
+    sizes = {"x": None, "times": torch.export.Dim.DYNAMIC}
+    program = torch.export.export(Open(), (torch.zeros(2, 3), 3), dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "model.pt2")
+    with pytest.raises(SourceError, match="takes times as a number that is open"):
+        load({"kind": "exported_program", "file": str(tmp_path / "model.pt2")}, x={"kind": "tensor", "shape": [2, 3]})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_script_of_another_precision_is_computed_in_float32(dtype, model, tmp_path):
+    with torch.no_grad():
+        script = torch.jit.trace(model.to(dtype), (torch.zeros(1, 3, 8, 8, dtype=dtype), torch.ones(1, 4, dtype=dtype)))
+    script.save(str(tmp_path / "model.pt"))
+    loaded = load({"kind": "torchscript", "file": str(tmp_path / "model.pt")}, x=X, weights=WEIGHTS)
+    x, weights = torch.randn(1, 3, 8, 8), torch.rand(1, 4)
+    with torch.no_grad():
+        wanted, got = model.float()(x, weights), loaded.module(x, weights)
+    torch.testing.assert_close(got, wanted)
+    assert got[0].dtype == torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,33 @@ def shifted_right(x: Tensor, bits: int) -> Tensor:
     return torch.div(x, 2**bits, rounding_mode="floor")
 
 
+def shifted_left_each(x: Tensor, bits: Tensor) -> Tensor:
+    """The bits of integers moved up, by as many for each; beyond 31 torch's own are not defined."""
+    return torch.mul(x, _power_of_two(bits).to(x.dtype))
+
+
+def shifted_right_each(x: Tensor, bits: Tensor) -> Tensor:
+    """Likewise down; 2^31 is no number of 32 bits, so that its last bit is moved by itself."""
+    moved = torch.div(x, _power_of_two(torch.clamp(bits, max=30)).to(x.dtype), rounding_mode="floor")
+    return torch.where(bits > 30, torch.div(moved, 2, rounding_mode="floor"), moved)
+
+
+def _power_of_two(exponent: Tensor) -> Tensor:
+    """The product of `2^(2^k)` for each bit k of an exponent: powers of floats are rounded."""
+    power = torch.ones_like(exponent)
+    for place in range(5):
+        bit = torch.remainder(torch.div(exponent, 2**place, rounding_mode="floor"), 2)
+        power = power * (1 + bit * (2 ** (2**place) - 1))
+    return power
+
+
+def angle(x: Tensor) -> Any:
+    """Of real numbers pi below zero, else 0; NaN stays."""
+    if x.is_complex() or not x.is_floating_point():
+        return NotImplemented
+    return torch.where(x < 0, math.pi, torch.where(isnan(x), x, 0.0))
+
+
 def scalar_tensor(value: Any, *, dtype: torch.dtype | None = None, **_: object) -> Any:
     """A tensor of one number, which coreai-torch rounds to half precision whatever its dtype; sizes it takes."""
     if not isinstance(value, float):
@@ -66,6 +94,9 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.bitwise_and.Scalar: _with_tensor(ops.aten.bitwise_and.Tensor),
     ops.aten.bitwise_or.Scalar: _with_tensor(ops.aten.bitwise_or.Tensor),
     ops.aten.bitwise_xor.Scalar: _with_tensor(ops.aten.bitwise_xor.Tensor),
+    ops.aten.angle.default: angle,
+    ops.aten.bitwise_left_shift.Tensor: shifted_left_each,
+    ops.aten.bitwise_right_shift.Tensor: shifted_right_each,
     ops.aten.copysign.Scalar: copysign,
     ops.aten.copysign.Tensor: copysign,
     ops.aten.isnan.default: isnan,

@@ -134,7 +134,7 @@ def hypot(x: Tensor, other: Tensor) -> Tensor:
     largest = torch.maximum(x, other)
     safe = torch.where(largest > 0, largest, 1.0)
     found = largest * ((x / safe).square() + (other / safe).square()).sqrt()
-    return torch.where(x.isinf() | other.isinf(), torch.inf, found)
+    return torch.where(x.isinf(), x, torch.where(other.isinf(), other, found))
 
 
 def erfc(x: Tensor) -> Tensor:

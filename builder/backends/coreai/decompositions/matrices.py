@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def cdist(x1: Tensor, x2: Tensor, p: float, compute_mode: int | None) -> Any:  # noqa: ARG001 - aten's arguments
     """The p-norm of the differences of all rows, (…, P, M) and (…, R, M) to (…, P, R)."""
     differences = (x1.unsqueeze(-2) - x2.unsqueeze(-3)).abs()
+    if p == 0:
+        return differences.ne(0).to(x1.dtype).sum(-1)
     if p == 1:
         return differences.sum(-1)
     if p == 2:
@@ -65,18 +67,33 @@ def _scale(size: int, normalization: int) -> float:
 
 def addbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * x + alpha * sum(a @ b)` over the batch."""
-    return x * beta + (a @ b).sum(0) * alpha
+    beta, alpha = _factor(x, beta), _factor(x, alpha)
+    return x * beta + (a @ b).sum(0, dtype=x.dtype) * alpha
 
 
 def addmv(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * x + alpha * a @ b` of a matrix and a vector."""
-    return x * beta + (a @ b) * alpha
+    return x * _factor(x, beta) + (a @ b) * _factor(x, alpha)
+
+
+def _factor(x: Tensor, number: float) -> float:
+    """A factor as torch takes it: of integers it is one."""
+    return number if x.is_floating_point() else int(number)
+
+
+def complex_of_any(real: Tensor, imaginary: Tensor) -> Any:
+    """Numbers of parts with other sizes, which coreai-torch takes where they are the same."""
+    if real.shape == imaginary.shape:
+        return NotImplemented
+    shape = (real * imaginary).shape
+    return torch.complex(real.expand(shape).clone(), imaginary.expand(shape).clone())
 
 
 OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten._cdist_forward.default: cdist,
     ops.aten.addbmm.default: addbmm,
     ops.aten.addmv.default: addmv,
+    ops.aten.complex.default: complex_of_any,
     ops.aten._fft_r2c.default: fft_r2c,
     ops.aten._fft_c2r.default: fft_c2r,
 }

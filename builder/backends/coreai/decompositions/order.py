@@ -10,6 +10,8 @@ from torch import SymInt, Tensor, ops
 
 from builder.backends.coreai.decompositions.padding import constant_pad_nd
 
+_MOST_STABLE = 2048
+"""Rows up to which equal values are sorted in their order."""
 _MOST = 65536
 """Rows are filled to the largest size before they are sorted."""
 
@@ -48,6 +50,31 @@ def _filled(x: Tensor, dim: int, descending: bool) -> Tensor:
     return constant_pad_nd(x, [*behind, 0, _largest(size) - size], ends[0] if descending else ends[1])
 
 
+def stable_sort(
+    x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> tuple[Tensor, Tensor]:
+    """As `sort`, with equal values in their order: by how many come before each, of which no two are equal.
+
+    NaN is the greatest, as in torch. Takes as many comparisons as the size squared.
+    """
+    size = x.shape[dim] if x.ndim else 1
+    if not stable or not x.ndim:
+        return sort(x, dim, descending)
+    if isinstance(size, SymInt) or size > _MOST_STABLE:
+        raise NotImplementedError(f"sorting equal values in their order over a size of more than {_MOST_STABLE}")
+    rows = x.movedim(dim, -1)
+    this, other = rows.unsqueeze(-1), rows.unsqueeze(-2)
+    if descending:
+        this, other = other, this
+    before = other.lt(this) | (this.ne(this) & other.eq(other))
+    same = other.eq(this) | (this.ne(this) & other.ne(other))
+    places = torch.arange(size)
+    first = places.unsqueeze(0) < places.unsqueeze(1)
+    count = (before | (same & first)).to(torch.int32).sum(-1, dtype=torch.int32)
+    indices = torch.topk(count, size, -1, False, True)[1]
+    return torch.gather(rows, -1, indices).movedim(-1, dim), indices.movedim(-1, dim)
+
+
 def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """As many as a size says, of all in order: Core AI's top-k takes a number."""
     del sorted
@@ -71,6 +98,7 @@ def median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
 
 OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.sort.default: sort,
+    ops.aten.sort.stable: stable_sort,
     ops.aten.kthvalue.default: kthvalue,
     ops.aten.median.dim: median,
     ops.aten.topk.default: topk,

@@ -49,13 +49,35 @@ def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
 
     Hillis and Steele, CACM 29, 1986.
     """
-    x = x if dtype is None else x.to(dtype)
+    is_whole = not (x.is_floating_point() or x.is_complex())
+    x = x.to(dtype or (torch.int64 if is_whole else x.dtype))
     size, shift = x.shape[dim], 1
     while shift < size:
         ones = torch.ones_like(x.narrow(dim, 0, shift))
         x = x * torch.cat([ones, x.narrow(dim, 0, size - shift)], dim)
         shift *= 2
     return x
+
+
+def _running(better: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    """The best up to each place, and where it is, the last of equal ones; NaN is better than all. As `cumprod`."""
+
+    def running(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        size, shift = x.shape[dim], 1
+        along = [1] * x.ndim
+        along[dim] = size
+        places = torch.arange(size, dtype=torch.int64).reshape(along).expand(x.shape).clone()
+        while shift < size:
+            before, place = x.narrow(dim, 0, size - shift), places.narrow(dim, 0, size - shift)
+            this, own = x.narrow(dim, shift, size - shift), places.narrow(dim, shift, size - shift)
+            stays = better(this, before) | this.ne(this)
+            stays = stays & (before.eq(before) | this.ne(this))
+            x = torch.cat([x.narrow(dim, 0, shift), torch.where(stays, this, before)], dim)
+            places = torch.cat([places.narrow(dim, 0, shift), torch.where(stays, own, place)], dim)
+            shift *= 2
+        return x, places
+
+    return running
 
 
 def _over_all(overload: OpOverload) -> Callable[..., object]:
@@ -82,6 +104,8 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.all.default: all_of_all,
     ops.aten.any.default: any_of_all,
     ops.aten.argmin.default: argmin,
+    ops.aten.cummax.default: _running(torch.ge),
+    ops.aten.cummin.default: _running(torch.le),
     ops.aten.cumprod.default: cumprod,
     ops.aten.std.correction: std,
     ops.aten.var.correction: var,

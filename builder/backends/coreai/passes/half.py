@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ _MAKES_MASKS = (
     ops.aten.sub.Tensor,
 )
 """Operators whose numbers make masks; a limit (clamp) stays what it is."""
+
+_ATTENDS = (ops.aten._softmax, ops.aten._safe_softmax, ops.aten.softmax, ops.aten.scaled_dot_product_attention)
 
 Types = Mapping[str, torch.dtype]
 """By name of an input, output or state: the type that the artifact declares."""
@@ -70,7 +73,8 @@ class _Casting:
             held = self._edit.value(value)
             if held is not None:
                 kind = str(dtype).removeprefix("torch.")
-                made = self._edit.constant(f"{self._edit.path(value)}@{kind}", _stored(held, dtype))
+                stored = _stored(held, dtype, attended=_is_attended(value))
+                made = self._edit.constant(f"{self._edit.path(value)}@{kind}", stored)
             else:
                 made = self._edit.before(user, ops.aten._to_copy.default, value, dtype=dtype)
             self._made[value, dtype] = made
@@ -94,7 +98,8 @@ class _Casting:
                 Node, lambda each: self._fitting(each, dtype, node), (node.args, node.kwargs)
             )
         if dtype is torch.float16 and node.target in _MAKES_MASKS:
-            node.args = tuple(_finite(each) for each in node.args)
+            attended = any(map(_is_infinite, node.args)) and _is_attended(node)
+            node.args = tuple(each if _is_infinite(each) and not attended else _finite(each) for each in node.args)
         before = dtype_of(node)
         self._edit.infer(node)
         self.halved += dtype_of(node) is torch.float16 and before in _FLOATS
@@ -110,10 +115,27 @@ class _Casting:
         node.args, node.kwargs = tree_map_only(Node, back, (node.args, node.kwargs))
 
 
-def _stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A constant in another type; what masks stays finite."""
+def _is_attended(node: Node) -> bool:
+    """Whether a softmax follows, of which a row of nothing but -inf would be NaN, where attention gives zeros."""
+    seen, todo = {node}, [node]
+    while todo:
+        for user in todo.pop().users:
+            if getattr(user.target, "overloadpacket", None) in _ATTENDS:
+                return True
+            if user not in seen:
+                seen.add(user)
+                todo.append(user)
+    return False
+
+
+def _is_infinite(value: object) -> bool:
+    return isinstance(value, float) and math.isinf(value)
+
+
+def _stored(value: torch.Tensor, dtype: torch.dtype, *, attended: bool) -> torch.Tensor:
+    """A constant in another type; what masks stays finite, and infinity is that where no softmax follows."""
     if dtype is torch.float16 and value.is_floating_point():
-        beyond = value.abs() >= _BEYOND
+        beyond = value.abs() >= _BEYOND if attended else (value.abs() >= _BEYOND) & value.isfinite()
         value = torch.where(beyond, value.sign() * MASKED, value)
     return value.to(dtype)
 

@@ -22,8 +22,14 @@ _WHOLE = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 _EXTREMA = ("amax", "amin", "max", "min", "argmax", "argmin", "sort", "topk", "cummax", "cummin")
 
 
+_NARROW = {torch.uint8, torch.int8, torch.int16}
+_ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "floor_divide", "neg", "pow", "square", "prod")
+
+
 def promote(edit: Edit) -> None:
     """Compute in floats what torch computes in them, booleans by logic, and their extrema by integers.
+
+    Integers of 8 and 16 bits go through 32, since coreai-torch mixes the types, and the cast back wraps as torch does.
 
     Given:   exp(%i : int32);                                  mul(%a : bool, %b : bool)
     Result:  %f = _to_copy(%i, dtype=float32);  exp(%f);       logical_and(%a, %b)
@@ -40,7 +46,11 @@ def promote(edit: Edit) -> None:
         elif types == {torch.bool} and name in _EXTREMA:
             _cast(edit, node, torch.int32)
             if isinstance(value, torch.Tensor) and value.dtype is torch.bool:
-                _back(edit, node)
+                _back(edit, node, torch.bool)
+        elif name in _ARITHMETIC and dtype_of(node) in _NARROW and isinstance(value, torch.Tensor):
+            dtype = value.dtype
+            _cast(edit, node, torch.int32)
+            _back(edit, node, dtype)
         elif name and name not in _CASTS and dtype_of(node) in _FLOATS and types <= _WHOLE:
             _cast(edit, node, torch.float32)
     edit.finish()
@@ -55,11 +65,11 @@ def _cast(edit: Edit, node: Node, to: torch.dtype) -> None:
     edit.infer(node)
 
 
-def _back(edit: Edit, node: Node) -> None:
-    """Let what follows have booleans again."""
+def _back(edit: Edit, node: Node, dtype: torch.dtype) -> None:
+    """Let what follows have that type again."""
     users = list(node.users)
     with edit.graph.inserting_after(node):
-        cast = edit.graph.call_function(ops.aten._to_copy.default, (node,), {"dtype": torch.bool})
+        cast = edit.graph.call_function(ops.aten._to_copy.default, (node,), {"dtype": dtype})
     edit.infer(cast)
     for user in users:
         user.replace_input_with(node, cast)

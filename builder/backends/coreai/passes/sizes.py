@@ -14,8 +14,27 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from builder.backends.coreai.passes.edit import Edit
+from builder.backends.coreai.passes.edit import Edit, dtype_of
 
+_DTYPES: dict[Any, torch.dtype] = {torch.SymInt: torch.int64, torch.SymFloat: torch.float32}
+_FILLED = (torch.ops.aten.full.default, torch.ops.aten.full_like.default)
+_OF_TENSORS: dict[Any, Any] = {
+    **{
+        getattr(packet, name): packet.Tensor
+        for packet in (
+            getattr(torch.ops.aten, name)
+            for name in ("add", "sub", "mul", "div", "eq", "ne", "lt", "gt", "le", "ge", "fmod", "remainder")
+        )
+        for name in ("Scalar", "Tensor")
+    },
+    torch.ops.aten.pow.Tensor_Scalar: torch.ops.aten.pow.Tensor_Tensor,
+    torch.ops.aten.pow.Tensor_Tensor: torch.ops.aten.pow.Tensor_Tensor,
+    torch.ops.aten.div.Tensor_mode: torch.ops.aten.div.Tensor_mode,
+    torch.ops.aten.floor_divide.default: torch.ops.aten.floor_divide.default,
+    torch.ops.aten.clamp.default: torch.ops.aten.clamp.Tensor,
+    torch.ops.aten.clamp.Tensor: torch.ops.aten.clamp.Tensor,
+}
+"""What takes numbers, which sizes are, and its form for tensors."""
 _Write = Callable[[Edit, Node], Any]
 
 
@@ -30,7 +49,36 @@ def exact_sizes(edit: Edit) -> None:
             continue
         found = _WRITTEN[node.target](edit, node)
         node.replace_all_uses_with(found)
+    for node in edit.calls():
+        _as_numbers(edit, node)
     edit.finish()
+
+
+def _as_numbers(edit: Edit, node: Node) -> None:
+    """Let a tensor without axes be computed of sizes as such: coreai-torch has a vector of one for a size.
+
+    Given:   add(%sum: float32[], %size);                              full([2], %size)
+    Result:  %s = scalar_tensor(%size);  add(%sum, %s);                mul(full([2], 1), scalar_tensor(%size))
+    """
+    value = node.meta.get("val")
+    if not isinstance(node.target, torch._ops.OpOverload) or not isinstance(value, torch.Tensor):
+        return
+    if node.target in _FILLED and isinstance(node.args[1], Node):
+        ones = edit.before(node, node.target, node.args[0], 1, **node.kwargs)
+        filled = edit.before(node, torch.ops.aten.mul.Tensor, ones, _tensor_of(edit, node, node.args[1]))
+        node.replace_all_uses_with(filled)
+        edit.rename_returned(node, filled)
+    elif not value.dim() and any(dtype_of(each) for each in node.all_input_nodes):
+        sizes = [each for each in node.all_input_nodes if type(each.meta.get("val")) in _DTYPES]
+        if sizes and node.target in _OF_TENSORS:
+            for size in sizes:
+                node.replace_input_with(size, _tensor_of(edit, node, size))
+            node.target = _OF_TENSORS[node.target]
+
+
+def _tensor_of(edit: Edit, node: Node, size: Node) -> Node:
+    dtype = _DTYPES[type(size.meta["val"])]
+    return edit.before(node, torch.ops.aten.scalar_tensor.default, size, dtype=dtype)
 
 
 def _number(edit: Edit, node: Node, function: Callable[..., Any], *given: Any) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial, reduce
 
+from builder.backends.coreml.lowerings.flexible_sizes import is_open
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.pooling import Sizes, each_axis
 from builder.backends.coreml.lowerings.variables import as_float, fixed_size, promoted, take
@@ -31,6 +32,13 @@ def avg_pool(
 
     kernels, paddings = each_axis(kernel_size, dimensions), each_axis(padding, dimensions)
     strides = each_axis(stride, dimensions) if stride else kernels
+    if divisor_override is not None and not ceil_mode and is_open(list(x.shape[-dimensions:])):
+        amounts = [pad for pad in paddings for _ in range(2)]
+        means = mb.avg_pool(
+            x=as_float(x), kernel_sizes=kernels, strides=strides, pad_type="custom", pad=amounts,
+            exclude_padding_from_average=False,
+        )  # fmt: skip
+        return mb.mul(x=means, y=math.prod(kernels) / divisor_override)
     counts = np.ones((), dtype=np.float64)
     x = as_float(x)
     for axis, (kernel, step, pad) in enumerate(zip(kernels, strides, paddings, strict=True)):

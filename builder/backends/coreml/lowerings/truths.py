@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 from builder.backends.coreml.lowerings import complex as complex_numbers
 from builder.backends.coreml.lowerings.lowering import Builder, Lowering, Var
 from builder.backends.coreml.lowerings.variables import (
+    all_axes,
     as_float,
     is_bool,
     is_complex,
@@ -16,6 +18,8 @@ from builder.backends.coreml.lowerings.variables import (
     promoted,
     selected,
 )
+
+Axes = Sequence[int] | int | None
 
 
 def _numbers(mb: Builder, *values: Var) -> list[Var]:
@@ -41,6 +45,34 @@ def product(mb: Builder, x: Var, other: Var) -> Var:
     if is_complex(x) or is_complex(other):
         return complex_numbers.mul(mb, x, other)
     return mb.logical_and(x=x, y=other)
+
+
+def extreme_along(name: str, mb: Builder, x: Var, dim: Axes = (), keepdim: bool = False) -> Var:
+    """`amax` and `amin` of truths."""
+    numbers = mb.cast(x=x, dtype="int32")
+    axes = all_axes(dim, x.rank)
+    found = getattr(mb, f"reduce_{name}")(x=numbers, axes=axes, keep_dims=bool(keepdim)) if axes else numbers
+    return mb.cast(x=found, dtype="bool")
+
+
+def extreme_with_place(
+    name: str, mb: Builder, x: Var, dim: int | None = None, keepdim: bool = False
+) -> Var | tuple[Var, Var]:
+    """`max` and `min` of truths: of all, or along an axis with the place."""
+    if dim is None:
+        return extreme_along(name, mb, x)
+    numbers = mb.cast(x=x, dtype="int32")
+    place = getattr(mb, f"reduce_arg{name}")(x=numbers, axis=dim, keep_dims=bool(keepdim))
+    return extreme_along(name, mb, x, dim, keepdim), place
+
+
+def _is_of_truths(x: Var) -> bool:
+    return is_bool(x)
+
+
+def _is_along_of_truths(x: Var, dim: object = None) -> bool:
+    """Not the larger one of two tensors, which has the same name."""
+    return is_bool(x) and (dim is None or isinstance(dim, int))
 
 
 def _one_is_true(x: Var, other: Var) -> bool:
@@ -94,6 +126,20 @@ TRUTHS = (
     *(
         Lowering(operator=name, lower=partial(extreme, name), upstream_gap="truths", applies=_one_is_true)
         for name in ("minimum", "maximum")
+    ),
+    *(
+        Lowering(operator=f"a{name}", lower=partial(extreme_along, name), upstream_gap="truths", applies=_is_of_truths)
+        for name in ("max", "min")
+    ),
+    *(
+        Lowering(
+            operator=f"{name}{overload}",
+            lower=partial(extreme_with_place, name),
+            upstream_gap="truths",
+            applies=_is_along_of_truths,
+        )
+        for name in ("max", "min")
+        for overload in ("", ".dim")
     ),
     Lowering(operator="mul", lower=product, upstream_gap="complex numbers and truths", applies=_is_complex_or_true),
     *(Lowering(operator=name, lower=whole, upstream_gap="integers", applies=_is_integer) for name in ("ceil", "floor")),

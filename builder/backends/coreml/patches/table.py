@@ -1,4 +1,4 @@
-"""Every name of coremltools and onnxsim that is replaced while a conversion or a compression lasts, and why.
+"""Every name of coremltools, onnxsim and torch that is replaced while a conversion or a compression lasts, and why.
 
 A test holds the digests: when an upgrade changes a function that we replace, it says which, and the reason tells what
 to look at. A row goes when its reason is gone upstream.
@@ -236,6 +236,11 @@ _ROWS = (
         target="coremltools.models.model:_atexit",
         purpose="speed",
         reason="registers packages for removal that are removed with their model",
+    ),
+    Patch(
+        target="torch._export.serde.serialize:typing",
+        purpose="speed",
+        reason="looks up the types of a class for each value of an archive",
     ),
 )
 

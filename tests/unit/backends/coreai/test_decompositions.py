@@ -29,6 +29,24 @@ def _putted(x: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
     return x
 
 
+ALONG = (
+    lambda y: (
+        y.sum(0)
+        + y.sum()
+        + y.mean(0)
+        + y.prod(0)
+        + y.amax()
+        + y.amin(0)
+        + y.logsumexp(0)
+        + y.cumprod(0)
+        + y.count_nonzero()
+    ),
+    lambda y: y.max(0)[0] + y.median(0)[0] + y.kthvalue(1, 0)[0] + y.sort(0)[0] + y.topk(1, 0)[0] + y.squeeze(0),
+    lambda y: y.softmax(0) + y.log_softmax(0) + y.norm(2, 0) + y.var(0, unbiased=False) + y.argmax(0) + y.argmin(),
+    lambda y: (y > 0).any(0).int() + (y > 1).all(0).int() + y.index_select(0, torch.tensor([0])),
+)
+"""Along the only axis that one number does not have."""
+
 CASES = {
     "sum with a factor": lambda x, p, v, i: torch.add(x, x.cos(), alpha=0.25),
     "difference with a factor": lambda x, p, v, i: torch.sub(x, x.cos(), alpha=3) - torch.rsub(x, 2.0, alpha=2),
@@ -92,6 +110,26 @@ CASES = {
     "means of volumes": lambda x, p, v, i: F.avg_pool3d(v, 2, 2, 1, ceil_mode=True, count_include_pad=False),
     "windows behind the end": lambda x, p, v, i: F.avg_pool2d(p, (1, 2), (2, 3), (0, 1), ceil_mode=True),
     "all": lambda x, p, v, i: (x > -3).all().int() + 2 * x.all().int(),
+    "narrow arithmetic": lambda x, p, v, i: (
+        (x * 90).to(torch.int16) // 7 * 11
+        + (x * 9).to(torch.int8) * 7
+        + torch.div((x.abs() * 9).to(torch.uint8), 3, rounding_mode="trunc")
+    ).int(),
+    "equal values in their order": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=1, stable=True)[1],
+    "equal values downwards": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=0, descending=True, stable=True)[1],
+    "shifts of each": lambda x, p, v, i: (
+        torch.bitwise_left_shift(i, torch.tensor([3, 17, 0, 5], dtype=torch.int32))
+        - torch.bitwise_right_shift(i, torch.tensor([0, 31, 2, 5], dtype=torch.int32))
+    ),
+    "angle": lambda x, p, v, i: torch.angle(x),
+    "addbmm of integers": lambda x, p, v, i: torch.addbmm(i.reshape(2, 2), *[i.reshape(1, 2, 2) % 9] * 2, alpha=2),
+    "addmv of integers": lambda x, p, v, i: torch.addmv(i[:2], i.reshape(2, 2) % 9, i[2:] % 5, beta=3),
+    "along no axis": lambda x, p, v, i: sum(along(x[0, 2].reshape(())) for along in ALONG),
+    "the greatest so far": lambda x, p, v, i: torch.cummax(x.round(), 1)[0] + torch.cummax(x.round(), 1)[1],
+    "the least so far": lambda x, p, v, i: torch.cummin(x.round(), 0)[0] + torch.cummin(i, 0)[1][:3, None],
+    "products of integers": lambda x, p, v, i: (i % 7).cumprod(0),
+    "numbers that differ": lambda x, p, v, i: torch.cdist(x.round(), x[:2].round(), p=0),
+    "parts of other sizes": lambda x, p, v, i: torch.view_as_real(torch.complex(x, x[:1]) * 2),
     "through bool": lambda x, p, v, i: x.bool().float(),
 }
 """By name, what is computed of floats (3, 4), pictures (2, 3, 7, 5), a volume (1, 2, 4, 6, 5) and integers (4)."""
@@ -149,6 +187,15 @@ FLEXIBLE = {
     ),
     "half in order": lambda x: x.topk(x.shape[1] // 2, 1)[0],
     "the middle one": lambda x: x.kthvalue(x.shape[1] // 2, 1)[0],
+    "numbers with sizes": lambda x: torch.stack(
+        [
+            x.sum() + x.shape[1],
+            (x.sum() * 9).clamp(max=x.shape[1] / 2),
+            (x.sum() > x.shape[1]) * 2.0,
+            x.abs().mean() ** x.shape[1],
+            (x > 0).sum() % x.shape[1] * 1.0,
+        ]
+    ),
     "truths": lambda x: (x > 0).amax(1).int() + 2 * (x > 0).all(1) + 4 * (x > 1).any() + 8 * (x > 0).max(1)[0],
 }
 """By name, what is computed of floats (1, L, 4), of which the app chooses L."""
@@ -196,6 +243,19 @@ def test_suppression_inside_a_program_is_named_with_what_to_do(tmp_path: Path) -
     with pytest.raises(ConversionError, match=r"no operator for builder\.suppress") as raised:
         convert(export(Suppressing(), (boxes,)), tmp_path / "m.aimodel", plain({"boxes": boxes}, 1), None)
     assert "detection.output: raw" in (raised.value.hint or "")
+
+
+class Rooted(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.sym_sqrt(x.shape[1])
+
+
+def test_arithmetic_of_sizes_that_nobody_converts_is_named_with_its_line(tmp_path: Path) -> None:
+    x = torch.rand(1, 8, 4)
+    program = export(Rooted(), (x,), dynamic_shapes=(({1: torch.export.Dim("n", min=4, max=9)},),))
+    with pytest.raises(ConversionError, match=r"no sqrt of sizes \(in model, test_decompositions\.py:\d+\)") as raised:
+        convert(program, tmp_path / "m.aimodel", plain({"x": x}, 1), None)
+    assert "`min`, `max`" in (raised.value.hint or "")
 
 
 def test_operators_that_nobody_converts_are_named_with_their_module(tmp_path: Path) -> None:

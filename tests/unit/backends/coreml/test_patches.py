@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
+import typing
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 import builder
 from builder.backends.coreml.importing import import_coremltools
 from builder.backends.coreml.patches import apply
 from builder.backends.coreml.patches.apply import find_owner, patched, source_digest
+from builder.backends.coreml.patches.archives import fast_archives
 from builder.backends.coreml.patches.table import PATCHES
 from builder.errors import UnfitEnvironmentError
 
-TESTED = {"coremltools": "9.0", "onnxsim": metadata.version("onnxsim")}
+TESTED = {"coremltools": "9.0", "onnxsim": metadata.version("onnxsim"), "torch": metadata.version("torch")}
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +97,25 @@ def test_a_missing_target_of_a_patch_for_correctness_says_what_to_install(
         pytest.fail("the build must not go on")
     assert "pip install" in (caught.value.hint or "")
     assert caught.value.exit_code == 7
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own use of what it deprecates
+def test_archives_are_read_the_same_with_types_of_a_class_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a program, and who asks for the types of a class
+    program = torch.export.export(torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU()), (torch.rand(2, 3),))
+    asked: list[object] = []
+    original = typing.get_type_hints
+    monkeypatch.setattr(typing, "get_type_hints", lambda of, **named: asked.append(of) or original(of, **named))
+
+    # when it is read by torch alone, and faster
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    expected = torch.export.load(io.BytesIO(file.getvalue()))
+    usual, asked[:] = list(asked), []
+    with fast_archives():
+        found = torch.export.load(io.BytesIO(file.getvalue()))
+
+    # then it is the same
+    assert str(found.graph) == str(expected.graph)
+    assert str(found.graph_signature) == str(expected.graph_signature)
+    assert len(asked) == len(set(asked)) < len(usual) / 3
