@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 
 class PatientFile(io.BufferedIOBase):
@@ -49,11 +49,11 @@ class PatientFile(io.BufferedIOBase):
 
 
 @contextmanager
-def patient(path: Path) -> Iterator[PatientFile]:
+def patient(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file for such a writer. Raises OSError in the end where anything was lost."""
     stream = PatientFile(path)
     try:
-        yield stream
+        yield cast(IO[bytes], stream)  # which typeshed says of concrete classes alone
     finally:
         stream.close()
     if stream.failed is not None:
