@@ -107,6 +107,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
     from builder.backends.coreai.passes.factors import write_out_factors
+    from builder.backends.coreai.passes.greatest import nan_is_greatest
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.loops import copy_carried
     from builder.backends.coreai.passes.promotion import promote
@@ -138,6 +139,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         exact_sizes(edit)
         promote(edit)
         guard_rounding(edit)
+        nan_is_greatest(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)
