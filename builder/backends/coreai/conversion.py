@@ -14,6 +14,7 @@ from builder.backends.coreai.child import call, inherit, inherited
 from builder.backends.coreai.modules import LEAST
 from builder.backends.coreai.refusals import REPLACE, where
 from builder.errors import ConfigurationError, ConversionError
+from builder.util.patient import patient
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def convert(program: ExportedProgram, destination: Path, declared: Declared, hal
         return _converted(None, destination, declared, halves)
     with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
         file = Path(folder) / "program.pt2"
-        with file.open("wb") as stream, warnings.catch_warnings():
+        with patient(file) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
             torch.export.save(program, stream)
         return _converted(str(file.absolute()), destination, declared, halves)
@@ -106,6 +107,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
     from builder.backends.coreai.passes.creation import fold_created
     from builder.backends.coreai.passes.edit import Edit
     from builder.backends.coreai.passes.factors import write_out_factors
+    from builder.backends.coreai.passes.greatest import nan_is_greatest
     from builder.backends.coreai.passes.integers import narrow_integers
     from builder.backends.coreai.passes.loops import copy_carried
     from builder.backends.coreai.passes.promotion import promote
@@ -137,6 +139,7 @@ def run(file: str | None, destination: str, declared: Declared, halves: Halves |
         exact_sizes(edit)
         promote(edit)
         guard_rounding(edit)
+        nan_is_greatest(edit)
         _declare(edit, declared, halves)
         casts = exact_casts(edit)
     refuse_unknown(program)

@@ -44,6 +44,17 @@ def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     return torch.argmax(-x, dim, keepdim)
 
 
+def _with_place(extreme: Callable[..., Tensor], place: Callable[..., Tensor]) -> Callable[..., Any]:
+    """`max` and `min` along an axis: coreai-torch's place is not that of NaN."""
+
+    def along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+        if not x.is_floating_point() or not x.dim():
+            return NotImplemented
+        return extreme(x, dim, keepdim), place(x, dim, keepdim)
+
+    return along
+
+
 def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Products of all up to each place, by doubling: after k rounds each holds the product of 2^k neighbours.
 
@@ -107,6 +118,8 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.cummax.default: _running(torch.ge),
     ops.aten.cummin.default: _running(torch.le),
     ops.aten.cumprod.default: cumprod,
+    ops.aten.max.dim: _with_place(torch.amax, torch.argmax),
+    ops.aten.min.dim: _with_place(torch.amin, torch.argmin),
     ops.aten.std.correction: std,
     ops.aten.var.correction: var,
     ops.aten.var_mean.correction: var_mean,
