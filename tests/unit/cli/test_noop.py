@@ -297,7 +297,7 @@ def test_a_cached_build_imports_nothing_heavy(project: Project) -> None:
     shutil.rmtree(project.folder / "outputs")
     code = (
         "import sys; from builder.__main__ import main; code = main(['recipe=tiny', '-q']);"
-        "heavy = {'torch', 'coremltools', 'mlflow', 'pandas', 'numpy', 'rich', 'jinja2', 'hydra'};"
+        "heavy = {'torch', 'coremltools', 'mlflow', 'pandas', 'numpy', 'rich', 'jinja2'};"
         "print(code, sorted(heavy & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(builder.__file__).parents[1])}
