@@ -112,7 +112,7 @@ def rounding_of_torch() -> float:
 
 def _told(said: str) -> str:
     """The error of a build, without the screen of obstacles and the places of files on this machine."""
-    lines = [line for line in said.splitlines() if line.startswith(("error", "export does", "script does"))]
+    lines = [line for line in said.splitlines() if re.search(r"\berror\[|^\d+\. |^(export|script|trace) does", line)]
     return re.sub(r"/\S*/", "", " ".join(lines or said.splitlines()[-1:]))[:600]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +17,11 @@ from builder.data.stress import bounds
 from builder.noop import cache_folder
 from builder.spec.inputs import ImageInput
 from builder.store.digests import digest_of
+from builder.store.objects import atomic_file
 from builder.util.reading import open_regular
 from coreml_runtime.arrays import read_npz
 
+_LOG = logging.getLogger("builder.checks")
 MOST_BYTES = 2**24
 """A larger input is not kept."""
 
@@ -38,11 +39,12 @@ def encoded(point: Point) -> bytes | None:
 def remember(subject: Subject, name: str, found: bytes) -> None:
     """Keep the worst input of check `name` in the cache."""
     path = _path(subject, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(found)
-    Path(temporary).replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path, path.parent) as stream:
+            stream.write(found)
+    except OSError as error:  # the next build begins its search elsewhere
+        _LOG.debug("%s cannot be written: %s", path, error)
 
 
 def recall(subject: Subject, name: str) -> Point | None:

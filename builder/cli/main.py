@@ -102,8 +102,9 @@ def run(given: list[str]) -> int:
 
 def _explain_system(error: OSError, given: Sequence[str]) -> int:
     """Say what the system refused and return the exit code of that; what it says of our own doing is a bug."""
-    from builder.util.paths import DISK_FULL, NOT_WRITABLE
+    from builder.util.paths import DISK_FULL, NOT_WRITABLE, first_failure
 
+    error = first_failure(error)
     if error.errno == errno.EBADF:
         message = "code of the model closed files of the process that are not its own"
         return _explain(SourceError(message, code="B0336"), given)

@@ -16,6 +16,7 @@ from builder.migrate.original import Original, specs_of
 from builder.migrate.proof import Proof, innermost, prove, refuse_difference
 from builder.migrate.targets import Target
 from builder.model.sources.coreml import path_digest
+from builder.util.paths import DISK_FULL, NOT_WRITABLE, first_failure
 from builder.util.text import size
 from coreml_runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
 from coreml_runtime.dtypes import Precision
@@ -73,17 +74,17 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
             )
         except BuilderError:
             raise
+        except OSError as error:
+            if first_failure(error).errno not in DISK_FULL | NOT_WRITABLE:
+                raise _unwritten(target, error) from error
+            raise
         except RuntimeFailure as error:
             raise ConversionError(
                 f"nothing can be proven, since the original does not run on what was drawn for it: {error}",
                 code="B0419",
             ) from error
         except Exception as error:  # writers and engines of other formats have types of their own
-            raise ConversionError(
-                f"it cannot be written as {target.name}: {innermost(error)}",
-                code="B0418",
-                hint="another format may hold it: `--to` takes pt2, onnx and aimodel",
-            ) from error
+            raise _unwritten(target, error) from error
         refuse_difference(proof, f"the {target.name}")
         record = Path(folder) / "proof.json"
         record.write_text(json.dumps(_record(path, made, target, proof), indent=2, sort_keys=True) + "\n")
@@ -104,6 +105,14 @@ def _migrate(path: Path, target: Target, destination: Path, function: str | None
             *_inconclusive(proof),
         ),
         lines=tuple(_lines(proof)),
+    )
+
+
+def _unwritten(target: Target, error: Exception) -> ConversionError:
+    return ConversionError(
+        f"it cannot be written as {target.name}: {innermost(error)}",
+        code="B0418",
+        hint="another format may hold it: `--to` takes pt2, onnx and aimodel",
     )
 
 

@@ -15,6 +15,7 @@ from builder.migrate.original import Inputs, same_draws
 from builder.migrate.proof import Engine
 from builder.migrate.pt2_archive import pack
 from builder.migrate.pt2_weights import store
+from builder.util.patient import patient
 from coreml_runtime.export import Exported
 from coreml_runtime.features import ImageFeature
 
@@ -29,7 +30,8 @@ def write(exported: Exported, inputs: Inputs, destination: Path) -> Sequence[str
     """Save the program, compressed weights as buffers of few bytes and the operators that make them dense."""
     program = copy.deepcopy(exported.program)
     store(program, exported.forms)
-    torch.export.save(program, destination, extra_files={NAME: json.dumps(described(exported), indent=1)})
+    with patient(destination) as stream:
+        torch.export.save(program, stream, extra_files={NAME: json.dumps(described(exported), indent=1)})
     pack(destination)
     return ()
 

@@ -47,7 +47,8 @@ class Study:
         """
         self._optuna = _optuna()
         self._search = search
-        with _quiet(self._optuna):
+        self._file = file
+        with self._storage():
             self._study = self._optuna.create_study(
                 storage=f"sqlite:///{file.absolute()}",
                 study_name=NAME,
@@ -68,7 +69,7 @@ class Study:
 
     def ask(self) -> PendingTrial | None:
         """Return settings that no trial had before; None where there are enough trials, or no more settings."""
-        with _quiet(self._optuna):
+        with self._storage():
             return self._ask()
 
     def _ask(self) -> PendingTrial | None:
@@ -97,7 +98,7 @@ class Study:
     def tell(self, asked: PendingTrial, trial: Trial) -> None:
         """Keep what became of a trial."""
         states = self._optuna.trial.TrialState
-        with _quiet(self._optuna):
+        with self._storage():
             asked.handle.set_user_attr(_FACTS, json.dumps(trial.facts()))
             known = asked.handle.constraints
             for name, excess in trial.excesses.items():
@@ -113,7 +114,8 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """All trials so far, those that are not finished too."""
-        return [self._read(trial) for trial in self._trials()]
+        with self._storage():
+            return [self._read(trial) for trial in self._trials()]
 
     def is_exhausted(self) -> bool:
         """Whether every point of the space has its trial."""
@@ -122,9 +124,33 @@ class Study:
 
     def identifier(self, new: str) -> str:
         """The study's identifier; `new` where it has none yet."""
-        if _IDENTIFIER not in self._study.user_attrs:
-            self._study.set_user_attr(_IDENTIFIER, new)
-        return str(self._study.user_attrs[_IDENTIFIER])
+        with self._storage():
+            if _IDENTIFIER not in self._study.user_attrs:
+                self._study.set_user_attr(_IDENTIFIER, new)
+            return str(self._study.user_attrs[_IDENTIFIER])
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        """Quietly, and with what the database refuses as an error of the environment, or of a damaged file."""
+        from sqlalchemy.exc import DBAPIError, OperationalError
+
+        refused = self._optuna.exceptions.StorageInternalError
+        try:
+            with _quiet(self._optuna):
+                yield
+        except (DBAPIError, refused) as error:
+            first = error if isinstance(error, DBAPIError) else error.__cause__
+            if isinstance(first, OperationalError):  # of a full disk, a folder that cannot be written, a lock
+                raise UnfitEnvironmentError(
+                    f"the study {self._file} cannot be written: {first.orig}",
+                    code="B0706",
+                    hint="free some space or make it writable: the search goes on where it was",
+                ) from error
+            raise ConfigurationError(
+                f"the study {self._file} is damaged: {getattr(first, 'orig', first)}",
+                code="B0233",
+                hint="`search.name=…` begins another one, and without its folder this one begins anew",
+            ) from error
 
     def _trials(self) -> list[Any]:
         found: list[object] = self._study.get_trials(deepcopy=False)

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -187,12 +188,23 @@ def earlier_good_folder(outputs: Path, recipe: str, variant: str) -> Path | None
     return folder if (folder / "build.json").is_file() else None
 
 
+def first_failure(error: OSError) -> OSError:
+    """The first of what `shutil.copytree` met, which raises a list of texts; any other error as it is."""
+    failures = error.args[0] if isinstance(error, shutil.Error) and error.args else None
+    if not isinstance(failures, list) or not failures:
+        return error
+    source, target, reason = failures[0]
+    found = re.match(r"\[Errno (\d+)\]", str(reason))
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(source), None, str(target)) if found else error
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Explain a full disk, a folder that cannot be written and a file in its place, instead of a traceback."""
     try:
         yield
-    except OSError as error:
+    except OSError as caught:
+        error = first_failure(caught)
         where = error.filename2 or error.filename or folder  # of a copy, the second is the one that is written
         ours = error.filename is not None and str(where).startswith(str(folder))
         if error.errno in DISK_FULL:

@@ -93,6 +93,8 @@ def require_contained(artifact: Path) -> None:
         for each in (Path(below, name) for name in (*folders, *files)):
             if each.is_symlink() and not Path(os.path.realpath(each)).is_relative_to(inside):
                 raise UnfitFileError(each, "is a link that leads out of the artifact")
+            if each.is_symlink() and each.is_dir():
+                raise UnfitFileError(each, "is a link to a folder, which no artifact has: a copy might never end")
     _require_inner_names(artifact / "Manifest.json")
 
 

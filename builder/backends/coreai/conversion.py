@@ -14,6 +14,7 @@ from builder.backends.coreai.child import call, inherit, inherited
 from builder.backends.coreai.modules import LEAST
 from builder.backends.coreai.refusals import REPLACE, where
 from builder.errors import ConfigurationError, ConversionError
+from builder.util.patient import patient
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def convert(program: ExportedProgram, destination: Path, declared: Declared, hal
         return _converted(None, destination, declared, halves)
     with tempfile.TemporaryDirectory(prefix="builder-coreai-") as folder:
         file = Path(folder) / "program.pt2"
-        with file.open("wb") as stream, warnings.catch_warnings():
+        with patient(file) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
             torch.export.save(program, stream)
         return _converted(str(file.absolute()), destination, declared, halves)

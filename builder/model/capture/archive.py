@@ -26,6 +26,7 @@ from builder.model.sources.exported_archive import load_exported
 from builder.model.sources.script_archive import load_script
 from builder.store.digests import canonical, file_digest
 from builder.store.objects import CorruptError
+from builder.util.patient import patient
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -98,7 +99,7 @@ def _deprecated() -> Iterator[None]:
 
 
 def _write_exported(program: ExportedProgram, file: Path) -> None:
-    with file.open("wb") as stream:
+    with patient(file) as stream:
         torch.export.save(program, stream)
 
 

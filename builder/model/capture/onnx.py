@@ -18,6 +18,7 @@ import torch
 from builder.artifacts.stages import PreparedModel
 from builder.errors import ConversionError
 from builder.model.capture.onnx_branches import deciding_inputs, without_known_branches
+from builder.model.capture.onnx_upgrade import upgraded
 from builder.model.sources.onnx import DOMAIN, USUAL, OnnxModule, make_session
 from builder.model.sources.onnx_graph import opset_of
 from builder.model.sources.optional import optional_packages
@@ -58,7 +59,7 @@ def capture_onnx(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], name
         import onnx
         import onnxsim  # noqa: F401 - what is missing is said first
     source = next((m for m in prepared.module.modules() if isinstance(m, OnnxModule)), None)
-    inner = None if source is None else _upgraded(source.graph)
+    inner = None if source is None else upgraded(source.graph, _OPSET)
     opset = _OPSET if inner is None else min(max(opset_of(inner), _OPSETS.start), _OPSETS.stop - 1)
     model = onnx.load_from_string(_export(prepared, inputs, names, opset))
     if source is not None:
@@ -128,22 +129,6 @@ def _export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Se
             dynamo=False,
         )
     return stream.getvalue()
-
-
-def _upgraded(model: ModelProto) -> ModelProto:
-    """The model in a version of the operators that defines many by others, which is how unknown ones are converted.
-
-    ONNX cannot upgrade every operator; then the model stays as it is.
-    """
-    import onnx
-
-    if opset_of(model) >= _OPSET:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, _OPSET)
-    except Exception as error:  # its C++ code raises RuntimeError, ConvertError and others
-        _LOG.debug("not upgraded from opset %d: %s", opset_of(model), error)
-        return model
 
 
 def _put_in(outer: ModelProto, model: ModelProto, source: OnnxModule) -> ModelProto:

@@ -189,6 +189,14 @@ def test_links_inside_of_an_artifact_are_its_own_files(tmp_path: Path) -> None:
     require_contained(tmp_path)
 
 
+def test_a_link_to_a_folder_of_the_artifact_is_none_of_it(tmp_path: Path) -> None:
+    """A copy that follows it goes on until the system gives up."""
+    (tmp_path / "m.aimodel/Data").mkdir(parents=True)
+    (tmp_path / "m.aimodel/Data/more").symlink_to(tmp_path / "m.aimodel/Data")
+    with pytest.raises(UnfitFileError, match="is a link to a folder"):
+        require_contained(tmp_path / "m.aimodel")
+
+
 def test_folders_that_lead_to_themselves_end(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "nowhere").symlink_to(tmp_path / "absent")

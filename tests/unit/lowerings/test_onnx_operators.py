@@ -322,3 +322,22 @@ def test_windows_and_resizing_along_sizes_that_the_app_chooses(tmp_path):
         predicted = artifact.predict({"x": values})
         for name, wanted in zip(outputs, session.run(None, {"x": values}), strict=True):
             np.testing.assert_allclose(predicted[name], wanted, 1e-4, 1e-4, err_msg=f"{name} of {height} x {width}")
+
+
+def test_operators_of_old_versions_keep_what_they_meant(tmp_path):
+    # given resizing without a coordinate mode, and functions of all axes from one on
+    text = """g (float[1,2,h,5] x) => (float[a,b,c,d] y, float[e,f,g,i] z, float[1,2,1,5] u, float[1,2,h,5] v) {
+        more = Constant <value: tensor = float[4] {1.0, 1.0, 2.0, 2.0}> ()
+        y = Resize <mode: string = "linear"> (x, more)
+        z = Resize <mode: string = "nearest"> (x, more)
+        m = ReduceMean <axes = [2]> (x)
+        u = Hardmax (m)
+        v = Softmax <axis: int = 2> (x) }"""
+    x = {"kind": "tensor", "shape": [1, 2, {"min": 2, "max": 7, "default": 4}, 5]}
+    artifact, session = flexible_artifact(tmp_path, text, {"x": x}, opset=10)
+    # then they compute what onnxruntime does, which knows the old versions
+    for height in (2, 4, 7):
+        values = np.random.default_rng(height).standard_normal((1, 2, height, 5)).astype(np.float32)
+        predicted = artifact.predict({"x": values})
+        for name, wanted in zip("yzuv", session.run(None, {"x": values}), strict=True):
+            np.testing.assert_allclose(predicted[name], wanted, 1e-4, 1e-5, err_msg=f"{name} of {height}")

@@ -52,14 +52,17 @@ def shifted_right(x: Tensor, bits: int) -> Tensor:
 
 
 def shifted_left_each(x: Tensor, bits: Tensor) -> Tensor:
-    """The bits of integers moved up, by as many for each; beyond 31 torch's own are not defined."""
-    return torch.mul(x, _power_of_two(bits).to(x.dtype))
+    """The bits of integers moved up, by as many for each; by less than none or more than there are, nothing is left."""
+    moved = torch.mul(x, _power_of_two(torch.clamp(bits, 0, 31)).to(x.dtype))
+    return torch.where((bits < 0) | (bits > 31), 0, moved).to(x.dtype)
 
 
 def shifted_right_each(x: Tensor, bits: Tensor) -> Tensor:
-    """Likewise down; 2^31 is no number of 32 bits, so that its last bit is moved by itself."""
-    moved = torch.div(x, _power_of_two(torch.clamp(bits, max=30)).to(x.dtype), rounding_mode="floor")
-    return torch.where(bits > 30, torch.div(moved, 2, rounding_mode="floor"), moved)
+    """Likewise down, where the sign is left; 2^31 is no number of 32 bits, so that its last bit is moved by itself."""
+    is_far = (bits < 0) | (bits > 30)
+    few = torch.where(is_far, 30, bits).to(bits.dtype)
+    moved = torch.div(x, _power_of_two(few).to(x.dtype), rounding_mode="floor")
+    return torch.where(is_far, torch.div(moved, 2, rounding_mode="floor"), moved)
 
 
 def _power_of_two(exponent: Tensor) -> Tensor:
@@ -73,8 +76,9 @@ def _power_of_two(exponent: Tensor) -> Tensor:
 
 def angle(x: Tensor) -> Any:
     """Of real numbers pi below zero, else 0; NaN stays."""
-    if x.is_complex() or not x.is_floating_point():
+    if x.is_complex():
         return NotImplemented
+    x = x if x.is_floating_point() else x.to(torch.float32)
     return torch.where(x < 0, math.pi, torch.where(isnan(x), x, 0.0))
 
 

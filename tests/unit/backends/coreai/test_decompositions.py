@@ -118,10 +118,10 @@ CASES = {
     "equal values in their order": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=1, stable=True)[1],
     "equal values downwards": lambda x, p, v, i: torch.sort((x * 0.4).round(), dim=0, descending=True, stable=True)[1],
     "shifts of each": lambda x, p, v, i: (
-        torch.bitwise_left_shift(i, torch.tensor([3, 17, 0, 5], dtype=torch.int32))
-        - torch.bitwise_right_shift(i, torch.tensor([0, 31, 2, 5], dtype=torch.int32))
+        torch.bitwise_left_shift(i, torch.tensor([3, -1, 33, 5], dtype=torch.int32))
+        - torch.bitwise_right_shift(i, torch.tensor([0, 31, -2, 40], dtype=torch.int32))
     ),
-    "angle": lambda x, p, v, i: torch.angle(x),
+    "angle": lambda x, p, v, i: torch.angle(x) + torch.angle(i[:3, None]),
     "addbmm of integers": lambda x, p, v, i: torch.addbmm(i.reshape(2, 2), *[i.reshape(1, 2, 2) % 9] * 2, alpha=2),
     "addmv of integers": lambda x, p, v, i: torch.addmv(i[:2], i.reshape(2, 2) % 9, i[2:] % 5, beta=3),
     "along no axis": lambda x, p, v, i: sum(along(x[0, 2].reshape(())) for along in ALONG),
