@@ -22,6 +22,11 @@ _MOST_PARTS = 1_000_000
 class RefusedArchiveError(Exception):
     """An archive that would run code, reach files or is not what torch writes; nothing of it was loaded."""
 
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+        """What to do, where that is known of this archive."""
+
 
 class Archive:
     """The parts of an archive by name, as torch's loaders find them: the same reader, so that both see the same."""

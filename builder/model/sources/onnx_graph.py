@@ -102,7 +102,7 @@ def refuse_quantized(model: ModelProto, path: Path) -> None:
                     f"{path} is quantized dynamically: {node.op_type} measures a scale while the model runs, "
                     "which nothing in Core ML does",
                     code="B0318",
-                    hint="take the file from before it was quantized, and write `compression: int8`",
+                    hint="take the file from before it was quantized, with `- compression: int8` in the defaults list",
                     key="source.file",
                 )
             if node.op_type.startswith("QLinear") or node.op_type.startswith("QGemm"):

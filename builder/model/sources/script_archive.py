@@ -24,6 +24,18 @@ _PARTS = re.compile(
 _FOREIGN = b"torch.classes"
 """Where the names of classes begin that are written in C++ and have methods of their own."""
 
+_PACKED = {
+    b"torch.classes.quantized": (
+        "it is quantized, with weights that are packed for one kind of processor",
+        "save the model from before it was quantized, with `- compression: int8` in the defaults list",
+    ),
+    b"torch.classes.xnnpack": (
+        "its weights are packed for the processors of phones",
+        "save the script from before `optimize_for_mobile`",
+    ),
+}
+"""By the classes that hold packed weights: what an archive of them is, and what to take in its place."""
+
 _MOST_NODES = 5_000_000
 """Nodes of a method after every call is replaced by what it calls: a decoder of 48 layers has some 100,000."""
 
@@ -47,6 +59,7 @@ def load_script(path: Path) -> Any:
 def _refuse_code_on_load(archive: Archive) -> None:
     """Refuse what runs, or may be called, before there is a graph to look at."""
     archive.refuse_unknown_parts(_PARTS)
+    _refuse_packed(archive)
     for name in archive.names:
         if name.endswith(".py") or name in ("data.pkl", "constants.pkl"):
             content = archive.read(name)
@@ -59,6 +72,14 @@ def _refuse_code_on_load(archive: Archive) -> None:
     for name, folder in (("data.pkl", "data/"), ("constants.pkl", "constants/")):
         if name in archive.sizes:
             refuse_short_storages(archive, name, folder)
+
+
+def _refuse_packed(archive: Archive) -> None:
+    """Refuse weights that are packed for one processor, with what to take in place of the archive."""
+    code = [archive.read(name) for name in archive.names if name.endswith(".py")]
+    for classes, (what, hint) in _PACKED.items():
+        if any(classes in content for content in code):
+            raise RefusedArchiveError(f"{what} (`{classes.decode()}`)", hint=hint)
 
 
 def refuse_functions(graphs: Mapping[str, object]) -> None:

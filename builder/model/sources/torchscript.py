@@ -94,7 +94,7 @@ def open_script(path: Path) -> Any:
     try:
         return load_script(path)
     except RefusedArchiveError as error:
-        hint = "a model computes: leave out what reads, writes or prints, and save it again with torch.jit.save"
+        hint = error.hint or "a model computes: leave out what reads, writes or prints, and save it with torch.jit.save"
         raise SourceError(f"{path} is not loaded: {error}", code="B0304", hint=hint, key="source.file") from error
     except Exception as error:  # the reader is C++, whose exceptions become whatever Python has for them
         raise SourceError(

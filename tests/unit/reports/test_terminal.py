@@ -13,7 +13,8 @@ import pytest
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.record import BuildRecord
 from builder.reports import summary
-from builder.reports.terminal import NORMAL, QUIET, VERBOSE, Terminal, clock
+from builder.reports.bars import clock
+from builder.reports.terminal import NORMAL, QUIET, VERBOSE, Terminal
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -312,3 +312,15 @@ def test_a_script_of_another_precision_is_computed_in_float32(dtype, model, tmp_
         wanted, got = model.float()(x, weights), loaded.module(x, weights)
     torch.testing.assert_close(got, wanted)
     assert got[0].dtype == torch.float32
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.ao.quantization:DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning"
+)
+def test_a_quantized_script_is_refused_with_what_to_take_instead(tmp_path):
+    plain = nn.Sequential(nn.Linear(8, 4), nn.ReLU()).eval()
+    quantized = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
+    torch.jit.save(torch.jit.script(quantized), tmp_path / "model.pt")
+    with pytest.raises(SourceError, match="it is quantized") as refused:
+        load({"kind": "torchscript", "file": str(tmp_path / "model.pt")}, x={"kind": "tensor", "shape": [1, 8]})
+    assert "`- compression: int8` in the defaults list" in (refused.value.hint or "")
