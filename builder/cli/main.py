@@ -111,7 +111,7 @@ def _explain_system(error: OSError, given: Sequence[str]) -> int:
     name = str(error.filename)
     place = name if len(name) < _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
     full = "the disk is full: " if error.errno in DISK_FULL else ""
-    message = f"{full}{error.strerror}: {place}"
+    message = f"{full}{error.strerror}" + ("" if error.filename is None else f": {place}")
     if error.errno in _NAMES:
         return _explain(ConfigurationError(message, code="B0226"), given)
     if error.errno in DISK_FULL | NOT_WRITABLE | _LIMITS:

@@ -95,7 +95,8 @@ def _write(name: str, total: Total, seed: int) -> None:
 _HEAD = """# Fuzzing
 
 `make fuzz` feeds every reader with what nobody meant: recipes and command lines, packages and archives with damaged
-bytes, parts, documents, links, pipes and devices, stores, releases. `python -m tests.fuzz --help` says more,
+bytes, parts, documents, links, pipes and devices, pictures and arrays, records of builds, packs of devices, stores,
+releases. `python -m tests.fuzz --help` says more,
 `tests/fuzz/` has the strategies. Examples follow from the seed alone. A fault is exit code 1, a traceback, a crash, a
 command that takes more than a minute, control characters in what is printed, a failure without a word, a file outside
 of the project, or a process that grows by more than 256 MB over 250 examples.
