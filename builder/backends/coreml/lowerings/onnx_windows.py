@@ -43,17 +43,16 @@ def _flat(pads: Sequence[tuple[int, int]]) -> list[int]:
 
 def _window(x: Var, kernel: Sequence[int], attributes: Attributes) -> dict[str, object]:
     """Strides, dilations and padding as MIL takes them."""
-    count = len(kernel)
-    how = {
+    count, way = len(kernel), _left_to_core_ml(x, attributes)
+    pads = [] if way else _flat(_pads(x, kernel, attributes))
+    is_given = not way and bool(any(pads) or attributes.get("pads"))
+    return {  # in an order on which the bytes of artifacts depend
         "strides": [int(s) for s in attributes.get("strides") or [1] * count],
+        "pad_type": way or ("custom" if any(pads) else "valid"),
         "dilations": [int(d) for d in attributes.get("dilations") or [1] * count],
         "groups": int(attributes.get("group", 1)),
+        **({"pad": pads} if is_given else {}),
     }
-    if way := _left_to_core_ml(x, attributes):
-        return how | {"pad_type": way}
-    pads = _flat(_pads(x, kernel, attributes))
-    given = {"pad": pads} if any(pads) or attributes.get("pads") else {}
-    return how | {"pad_type": "custom" if any(pads) else "valid"} | given
 
 
 def _left_to_core_ml(x: Var, attributes: Attributes) -> str:
