@@ -18,8 +18,8 @@ from builder.noop import cache_folder
 from builder.spec.inputs import ImageInput
 from builder.store.digests import digest_of
 from builder.store.objects import atomic_file
+from builder.util.npz import read_npz
 from builder.util.reading import open_regular
-from coreml_runtime.arrays import read_npz
 
 _LOG = logging.getLogger("builder.checks")
 MOST_BYTES = 2**24

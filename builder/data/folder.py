@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from builder.errors import SourceError
 from builder.spec.data import FolderData
 from builder.util.reading import open_regular
-from coreml_runtime.pictures import opened_picture
+from coreml_runtime.picture_files import opened_picture
 
 HEADER = ["file", "label"]
 """The first line of a CSV file of labels."""

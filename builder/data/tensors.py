@@ -14,9 +14,9 @@ from builder.data.collection import as_label
 from builder.errors import SourceError
 from builder.spec.data import TensorsData
 from builder.spec.inputs import ImageInput, TensorInput
+from builder.util.npz import read_npz
 from builder.util.reading import open_regular, require_regular
 from builder.util.suggest import did_you_mean
-from coreml_runtime.arrays import read_npz
 
 
 @dataclass(frozen=True, kw_only=True)

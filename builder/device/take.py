@@ -19,9 +19,9 @@ from builder.device.pack import GOLDEN, PACK, Subject, device_limits
 from builder.errors import CheckError, VerificationError
 from builder.reports.build_json import read_build_json
 from builder.util.locations import shown
+from builder.util.npz import read_npz
 from builder.util.paths import variant_folder
 from builder.util.reading import UnfitFileError, is_inner_path, parse_json, read_regular
-from coreml_runtime.arrays import read_npz
 
 if TYPE_CHECKING:
     from builder.util.reading import JsonObject

@@ -1,14 +1,10 @@
-"""Arrays in files that others may have written: no pickles, no bombs, and one type of error for all that is damaged."""
+"""Arrays in files that others may have written: no pickles, and one type of error for all that is damaged."""
 
 from __future__ import annotations
 
-import zipfile
 from typing import BinaryIO
 
 import numpy as np
-
-_LARGE, _MOST_FOLDED = 1 << 30, 100
-"""Bytes above which the arrays of an archive are looked at, and how many times as large as it they may be at most."""
 
 
 def read_npy(stream: BinaryIO) -> np.ndarray:
@@ -18,20 +14,3 @@ def read_npy(stream: BinaryIO) -> np.ndarray:
     except Exception as error:  # numpy hands on what Python's own tokenizer and parser raise
         raise ValueError(f"it is not a whole .npy file: {error}") from error
     return found
-
-
-def read_npz(stream: BinaryIO) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file by name. Raises ValueError as `read_npy` does, and for one that unfolds far."""
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            unfolded = sum(member.file_size for member in archive.infolist())
-            stored = sum(member.compress_size for member in archive.infolist())
-            if unfolded > max(_LARGE, _MOST_FOLDED * stored):
-                raise ValueError(f"its arrays say that they have {unfolded} bytes, of which {stored} are stored")
-            found = {}
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    found[name.removesuffix(".npy")] = read_npy(member)  # type: ignore[arg-type]  # a stream of bytes
-            return found
-    except Exception as error:  # zipfile and zlib raise a dozen types
-        raise ValueError(f"it is not a whole .npz file: {error}") from error

@@ -11,6 +11,7 @@ import numpy as np
 
 from coreml_runtime.errors import InputError
 from coreml_runtime.features import ArrayFeature, Feature, ImageFeature
+from coreml_runtime.picture_files import opened_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from coreml_runtime.model import Model
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-"""What a picture file may be, whatever its name says: Pillow hands others (EPS) to a program (Ghostscript)."""
 LAYOUTS = ("RGB", "BGR", "G", "G16")
 """How the channels of a picture may lie in an array."""
 _MOST_ELEMENTS = 1 << 28
@@ -51,14 +50,6 @@ def own_metadata(specification: Message) -> Mapping[str, Any]:
     metadata = getattr(specification, "metadata", None)
     own = metadata.get("creatorDefinedMetadata") if isinstance(metadata, Mapping) else None
     return own if isinstance(own, Mapping) else {}
-
-
-def opened_picture(source: Path | BinaryIO) -> Image:
-    """Open a picture file that is of `FORMATS`; raises as `PIL.Image.open` does."""
-    from PIL import Image
-
-    Image.init()
-    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def require_sane(shape: Sequence[int]) -> None:

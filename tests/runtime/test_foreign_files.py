@@ -15,11 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from coreml_runtime import arrays, load
-from coreml_runtime.arrays import read_npy, read_npz
+from builder.util import npz
+from builder.util.npz import read_npz
+from coreml_runtime import load
+from coreml_runtime.arrays import read_npy
 from coreml_runtime.errors import InputError
 from coreml_runtime.files import read_inputs
-from coreml_runtime.pictures import color_layout, known_inputs, opened_picture
+from coreml_runtime.picture_files import opened_picture
+from coreml_runtime.pictures import color_layout, known_inputs
 from coreml_runtime.shown import labelled
 
 SAMPLE = Path(__file__).parent / "coreai/data/sample.aimodel"
@@ -87,7 +90,7 @@ def test_any_byte_is_one_error_or_an_array(at: float, byte: int, cut: bool) -> N
 def test_an_archive_that_unfolds_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(x=np.zeros(200_000))
     assert read_npz(io.BytesIO(content))["x"].size == 200_000
-    monkeypatch.setattr(arrays, "_LARGE", 100_000)
+    monkeypatch.setattr(npz, "_LARGE", 100_000)
     with pytest.raises(ValueError, match="say that they have"):
         read_npz(io.BytesIO(content))
 

@@ -52,10 +52,11 @@ def test_loading_one_kind_of_source_depends_on_no_other(kind: str, tmp_path: Pat
 
 def test_the_key_of_loading_a_torchvision_model_is_small(tmp_path: Path) -> None:
     files, packages = reach("load", "torchvision", tmp_path)
-    assert len(files) <= 80, sorted(files)  # 157 once; 21 are the kinds of data that examples are drawn from
-    assert not {
+    assert len(files) <= 82, sorted(files)  # 157 once; 21 are the kinds of data that examples are drawn from
+    others = {
         file for file in files if file.startswith(("coreml_runtime/", "analysis/", "checks/", "backends/", "reports/"))
     }
+    assert others == {"coreml_runtime/picture_files.py"}, "which says what a picture is, of an artifact's inputs too"
     assert packages <= {"PIL", "numpy", "safetensors", "sklearn", "torch", "torchvision"}, packages
 
 
