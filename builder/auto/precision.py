@@ -55,7 +55,7 @@ def choose_precision(
     ranking: Ranking | None = None,
     until: float = math.inf,
 ) -> PrecisionChoice:
-    """Find the fewest operators; `modules` tells by an operator's output the path of its module, `names` its name.
+    """Find the fewest operators; `modules` maps an operator's output to the path of its module, `names` to its name.
 
     `ranking` is given what was measured; after `until` (of `time.monotonic`) no more operators are.
 

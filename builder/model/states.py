@@ -124,11 +124,11 @@ def _kept(names: Sequence[str], what: str, how: str) -> ConversionError:
     )
 
 
-def _mark(value: torch.Tensor) -> tuple[float, float]:
-    """What a tensor surely has not when it is another: its sum, and its first value."""
+def _mark(value: torch.Tensor) -> str:
+    """The sum of a tensor and its first value, in words, in which NaN is like NaN; another tensor hardly has both."""
     with torch.no_grad():
         flat = value.detach().reshape(-1)
-        return (float(flat.sum()), float(flat[0])) if flat.numel() and not flat.is_complex() else (0.0, 0.0)
+        return f"{flat.sum().item()} {flat[0].item()}" if flat.numel() else ""
 
 
 def _is_same(answer: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:

@@ -64,7 +64,7 @@ def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
 
 def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Sequence[str]) -> Any:
     """An ExportedProgram in core ATen operators, as coremltools takes it; of the model at all sizes that are open."""
-    sample = dict(zip(names, inputs, strict=True))
+    sample = Sample(given={}, tensors=dict(zip(names, inputs, strict=True)))
     with _as_exported(prepared):
         try:
             return _exported(prepared, sample)
@@ -78,8 +78,8 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Seq
                 raise (error if is_ours else refused(prepared, sample) or error) from error
 
 
-def _exported(prepared: PreparedModel, sample: Mapping[str, torch.Tensor], *, strict: bool = False) -> Any:
-    inputs = tuple(sample.values())
+def _exported(prepared: PreparedModel, sample: Sample, *, strict: bool = False) -> Any:
+    inputs = tuple(sample.tensors.values())
     program = export_program(prepared.module, inputs, _dynamic_shapes(prepared), strict=strict)
     program = run_decompositions(program, {})
     drop_conditions(program)

@@ -60,6 +60,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         ways = zip(*(answers(number) for number in range(len(samples))), strict=False)  # one may not run everywhere
         return [tuple(torch.stack(outputs) for outputs in zip(*way, strict=True)) for way in ways]
 
+    _refuse_uninitialised(loaded.module)
     rewritten = bool(spec.substitutions or spec.module_compression)
     original = copy_module(loaded.module, share_parameters=not rewritten).eval()
     check_states(original, spec.state)
@@ -232,6 +233,18 @@ def _try_out(
         )
     one_answer.check(list(outputs.values()))
     return outputs
+
+
+def _refuse_uninitialised(model: torch.nn.Module) -> None:
+    """Raise ConversionError for weights that a lazy module makes at its first call, at random."""
+    lazy = [name for name, x in model.named_parameters() if isinstance(x, torch.nn.UninitializedParameter)]
+    if lazy:
+        raise ConversionError(
+            f"the model has no weights for {lazy[0]} before its first call",
+            code="B0404",
+            hint="call the model once in what makes it, and load its weights then",
+            key="source",
+        )
 
 
 def _refuse_other_floats(model: torch.nn.Module) -> None:

@@ -20,7 +20,7 @@ GRACE = 86400.0
 """Seconds for which nothing new is removed: a build may be about to refer to it."""
 
 NOTES = ("noop", "composed", "swift", "worst", "unsent")
-"""Folders beside the store: what unchanged builds depend on, composed recipes, Swift interfaces, the worst inputs that
+"""Folders next to the store: what unchanged builds depend on, composed recipes, Swift interfaces, the worst inputs that
 were found, and marks of what is still to be sent to a remote store."""
 
 

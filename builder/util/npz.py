@@ -25,7 +25,7 @@ def read_npz(stream: BinaryIO) -> dict[str, np.ndarray]:
             found = {}
             for name in archive.namelist():
                 with archive.open(name) as member:
-                    array = np.lib.format.read_array(member, allow_pickle=False)  # type: ignore[no-untyped-call]
+                    array = np.lib.format.read_array(member, allow_pickle=False)  # type: ignore[no-untyped-call]  # numpy's
                 found[name.removesuffix(".npy")] = array
             return found
     except Exception as error:  # zipfile, zlib, and Python's own parser of headers raise a dozen types

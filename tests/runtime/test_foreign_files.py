@@ -41,7 +41,7 @@ class Canary:
 
 def saved(**named: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    np.savez_compressed(stream, **named)  # type: ignore[arg-type]
+    np.savez_compressed(stream, **named)  # type: ignore[arg-type]  # names of ours
     return stream.getvalue()
 
 

@@ -202,6 +202,7 @@ def _function(condition: Any, symbols: Sequence[Any]) -> Callable[..., Any]:
     names = [_named(symbol, f"size_{index}") for index, symbol in enumerate(symbols)]
     renamed = condition.xreplace(dict(zip(symbols, names, strict=True)))
     text = f"lambda {', '.join(map(str, names))}: {_Arrays().doprint(renamed)}"
+    # the text is torch's printing of a sympy expression, with names of ours and nothing of Python's to call
     function: Callable[..., Any] = eval(text, {"__builtins__": {}, **_ARRAYS})
     return function
 
@@ -237,15 +238,15 @@ class _Python(PythonPrinter):
 
 
 class _Arrays(_Python):
-    """Python that numpy's arrays take, for which `and` is no function of numbers one by one."""
+    """Python for numpy's arrays, which have no elementwise `and`, `or` and `not`."""
 
-    def _print_And(self, expr: Any) -> str:  # noqa: N802
+    def _print_And(self, expr: Any) -> str:  # noqa: N802 - as above
         return f"all_of({', '.join(map(self._print, expr.args))})"
 
-    def _print_Or(self, expr: Any) -> str:  # noqa: N802
+    def _print_Or(self, expr: Any) -> str:  # noqa: N802 - as above
         return f"any_of({', '.join(map(self._print, expr.args))})"
 
-    def _print_Not(self, expr: Any) -> str:  # noqa: N802
+    def _print_Not(self, expr: Any) -> str:  # noqa: N802 - as above
         return f"none_of({self._print(expr.args[0])})"
 
 

@@ -15,7 +15,7 @@ from builder.artifacts.stages import CapturedProgram, ExampleInputs, PreparedMod
 from builder.errors import ConversionError
 from builder.model.capture.conditions import MOST_COMPARED, Exceptions, environment_of, exceptions, places_of
 from builder.model.capture.guards import export_narrowly
-from builder.model.capture.named_sizes import named_sizes
+from builder.model.capture.named_sizes import named_sizes, resized
 from builder.model.states import reset_states
 
 if TYPE_CHECKING:
@@ -75,42 +75,42 @@ def check_sizes(
 
 def where_code_differs(prepared: PreparedModel, sample: Sample) -> Elsewhere:
     """Sizes at which the model's code does not run as it does at those of the sample; raises what torch.export does."""
-    samples, is_all = [], True
+    samples: list[Sample] = []
+    is_all = True
     open_sizes = _OpenSizes(prepared, _narrow(prepared, sample.tensors))
     for found in open_sizes.exceptions(list(sample.tensors)):
-        answered = _answered(prepared, open_sizes, sample.tensors, found)
+        answered = _answered(prepared, open_sizes, sample, found)
         is_all = is_all and found.are_all and len(answered) <= MOST_COMPARED
-        for tensors in answered.values():
-            samples.append(Sample(given={name: tensor.numpy() for name, tensor in tensors.items()}, tensors=tensors))
+        samples += answered.values()
     return Elsewhere(samples=samples, is_all=is_all)
 
 
-def check_conditions(prepared: PreparedModel, program: ExportedProgram, sample: Mapping[str, torch.Tensor]) -> None:
+def check_conditions(prepared: PreparedModel, program: ExportedProgram, sample: Sample) -> None:
     """Raise ConversionError where an exported program rests on a condition that the app's sizes may break.
 
     Where the model raises an error itself, no app can use them. Where few others break it the program may be right
     there too, as at a size of 1, which torch holds to be special: then it is compared with the model at each.
     """
     captured, open_sizes = CapturedProgram(program=program, method="export"), _OpenSizes(prepared, program)
-    for found in open_sizes.exceptions(list(sample)):
+    for found in open_sizes.exceptions(list(sample.tensors)):
         answered = _answered(prepared, open_sizes, sample, found)
         if not found.are_all or len(answered) > MOST_COMPARED:
             raise _froze(found.shown(next(iter(answered), None)))
-        for where, tensors in answered.items():
+        for where, resampled in answered.items():
             reset_states(prepared.module, prepared.states.values())
-            difference = _difference(prepared, captured, tensors, may_refuse=True)
+            difference = _difference(prepared, captured, resampled.tensors, may_refuse=True)
             reset_states(prepared.module, prepared.states.values())
             if difference:
                 raise _froze(f"{found.shown(where)}: there {difference}")
 
 
-def refused(prepared: PreparedModel, sample: Mapping[str, torch.Tensor]) -> ConversionError | None:
+def refused(prepared: PreparedModel, sample: Sample) -> ConversionError | None:
     """Of a model that torch.export refuses for its sizes: the first condition that some size breaks."""
     try:
-        open_sizes = _OpenSizes(prepared, _narrow(prepared, sample))
+        open_sizes = _OpenSizes(prepared, _narrow(prepared, sample.tensors))
     except Exception:  # whatever export refuses besides
         return None
-    for found in open_sizes.exceptions(list(sample)):
+    for found in open_sizes.exceptions(list(sample.tensors)):
         answered = _answered(prepared, open_sizes, sample, found)
         if answered or not found.are_all:
             return _froze(found.shown(next(iter(answered), None)))
@@ -125,19 +125,19 @@ def refused(prepared: PreparedModel, sample: Mapping[str, torch.Tensor]) -> Conv
 
 
 def _answered(
-    prepared: PreparedModel, open_sizes: _OpenSizes, sample: Mapping[str, torch.Tensor], found: Exceptions
-) -> Mapping[str, Mapping[str, torch.Tensor]]:
-    """Inputs of sizes at which a condition is false and the model gives an answer; one more than are compared."""
-    answered: dict[str, Mapping[str, torch.Tensor]] = {}
+    prepared: PreparedModel, open_sizes: _OpenSizes, sample: Sample, found: Exceptions
+) -> Mapping[str, Sample]:
+    """Samples of sizes at which a condition is false and the model gives an answer; one more than are compared."""
+    answered: dict[str, Sample] = {}
     for where, sizes in found.tried().items():
-        tensors = open_sizes.resized(sample, sizes)
+        tried = resized(prepared, sample, open_sizes.by_name(sizes))
         reset_states(prepared.module, prepared.states.values())
         try:
             with torch.no_grad():
-                prepared.module(*tensors.values())
+                prepared.module(*tried.tensors.values())
         except Exception:  # whatever an operator raises for sizes that it was not made for
             continue
-        answered[where] = tensors
+        answered[where] = tried
         if len(answered) > MOST_COMPARED:
             break
     reset_states(prepared.module, prepared.states.values())
@@ -163,6 +163,7 @@ class _OpenSizes:
         self._ranges: dict[Any, ValueRanges[Any]] = {}
         self._same: dict[Any, Any] = {}
         self._allowed: list[dict[Any, int]] = []
+        self._names: dict[Any, str] = {}
         symbols, of_name = places_of(self._environment), dict[str, Any]()
         for place, sizes in enumerate(prepared.flexible):
             for axis, size in sizes.items():
@@ -170,6 +171,7 @@ class _OpenSizes:
                 self._same[symbol] = of_name.setdefault(size.name, symbol)
                 self._ranges[of_name[size.name]] = ValueRanges(size.min, size.max)
                 self._places[place, axis] = of_name[size.name]
+                self._names[of_name[size.name]] = size.name
                 self._allowed += [{} for _ in size.enumerated[len(self._allowed) :]]
                 for shape, at in zip(self._allowed, size.enumerated, strict=False):
                     shape[of_name[size.name]] = at
@@ -178,15 +180,9 @@ class _OpenSizes:
         """Conditions of the program that do not hold at all sizes; `names` are the inputs'."""
         return exceptions(self._environment, self._places, self._ranges, names, self._same, self._allowed)
 
-    def resized(self, sample: Mapping[str, torch.Tensor], sizes: Mapping[Any, int]) -> Mapping[str, torch.Tensor]:
-        """The tensors of a sample, cut or repeated to these sizes by symbol."""
-        tensors = dict(sample)
-        for (place, axis), symbol in self._places.items():
-            if symbol in sizes:
-                name = list(tensors)[place]
-                steps = torch.arange(sizes[symbol]) % tensors[name].shape[axis]
-                tensors[name] = tensors[name].index_select(axis, steps)
-        return tensors
+    def by_name(self, sizes: Mapping[Any, int]) -> Mapping[str, int]:
+        """Sizes by symbol, as the recipe names them."""
+        return {self._names[symbol]: size for symbol, size in sizes.items()}
 
 
 def _choices(prepared: PreparedModel) -> Iterator[int]:

@@ -16,7 +16,8 @@ from builder.artifacts.stages import PreparedModel, Sample
 MOST_NUMBERS = 16
 """Numbers of the model's code that are tried, those nearest to the captured size first."""
 FEW_ELEMENTS = 2**16
-"""Inputs of so many elements are tried in any case; others up to `MOST_TIMES` times the captured ones."""
+"""Inputs of so many elements are tried in any case; others, but for powers of two, up to `MOST_TIMES` times the
+captured ones: a check is not a benchmark."""
 MOST_TIMES = 4
 
 
@@ -41,28 +42,31 @@ def named_sizes(prepared: PreparedModel, sample: Sample) -> Iterator[Sample]:
         allowed = [name for name, size in free.items() if size.min <= number <= size.max]
         for changed in ([name] for name in allowed) if len(free) == 1 else [[name] for name in allowed] + [allowed]:
             sizes = captured | dict.fromkeys(changed, number)
-            if sizes != captured and sizes not in tried and _is_small(prepared, sample, sizes):
+            times = MOST_TIMES if number in fitting else 0
+            if sizes != captured and sizes not in tried and _is_small(prepared, sample, sizes, times):
                 tried.append(sizes)
                 yield resized(prepared, sample, sizes)
 
 
 def resized(prepared: PreparedModel, sample: Sample, sizes: Mapping[str, int]) -> Sample:
-    """The sample, cut or repeated to sizes by name."""
+    """The sample, cut or repeated to sizes by name; others stay."""
     tensors = dict(sample.tensors)
     for name, flexible in zip(tensors, prepared.flexible, strict=True):
         for axis, size in flexible.items():
-            steps = torch.arange(sizes[size.name]) % tensors[name].shape[axis]
-            tensors[name] = tensors[name].index_select(axis, steps)
+            if size.name in sizes:
+                steps = torch.arange(sizes[size.name]) % tensors[name].shape[axis]
+                tensors[name] = tensors[name].index_select(axis, steps)
     return Sample(given={name: tensor.numpy() for name, tensor in tensors.items()}, tensors=tensors)
 
 
-def _is_small(prepared: PreparedModel, sample: Sample, sizes: Mapping[str, int]) -> bool:
+def _is_small(prepared: PreparedModel, sample: Sample, sizes: Mapping[str, int], times: int) -> bool:
+    """Whether inputs of these sizes have few elements, or at most so many times those of the sample."""
     before = after = 0
     for tensor, flexible in zip(sample.tensors.values(), prepared.flexible, strict=True):
         before += tensor.numel()
         fixed = math.prod(size for axis, size in enumerate(tensor.shape) if axis not in flexible)
         after += fixed * math.prod(sizes[size.name] for size in flexible.values())
-    return after <= max(FEW_ELEMENTS, MOST_TIMES * before)
+    return after <= max(FEW_ELEMENTS, times * before)
 
 
 def numbers_of(module: torch.nn.Module) -> set[int]:

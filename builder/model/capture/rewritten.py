@@ -41,13 +41,16 @@ def check_rewritten(
     if not places:
         drop_conditions(after)
         return
+    answers_before, answers_after = _Answers(before), _Answers(after)
     for found in exceptions(environment_of(after), places, before.range_constraints, names, allowed=allowed):
-        answers = {where: _answers(before, sizes) for where, sizes in found.tried().items()}
+        answers = {where: answers_before(sizes) for where, sizes in found.tried().items()}
         answered = {where: answer for where, answer in answers.items() if answer is not None}
         wrong = next(iter(answered), None)
         if found.are_all and len(answered) <= MOST_COMPARED:
-            different = (each for each, answer in answered.items() if not _is_same(after, found.sizes[each], answer))
-            wrong = next(different, None)
+            found_after = {where: answers_after(found.sizes[where]) for where in answered}
+            wrong = next(
+                (where for where, answer in answered.items() if not _is_same(found_after[where], answer)), None
+            )
         if wrong or not found.are_all:
             raise ConversionError(
                 f"torch's operators for the program take for true that {found.shown(wrong)}", code="B0401", key="input"
@@ -55,26 +58,34 @@ def check_rewritten(
     drop_conditions(after)
 
 
-def _answers(program: ExportedProgram, sizes: Mapping[Any, int]) -> Sequence[torch.Tensor] | None:
-    """The outputs for noise of these sizes, or zeros where inputs are integers; None where it raises an error."""
-    generator = torch.Generator().manual_seed(0)
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    inputs = []
-    for name in program.graph_signature.user_inputs:
-        value: Any = values[name]
-        shape = [sizes.get(s.node.expr, s.node.hint) if isinstance(s, torch.SymInt) else s for s in value.shape]
-        noise = torch.randn(shape, generator=generator)
-        inputs.append(noise.to(value.dtype) if value.is_floating_point() else torch.zeros(shape, dtype=value.dtype))
-    try:
-        with torch.no_grad():
-            returned = copy.deepcopy(program).module(check_guards=False)(*inputs)
-    except Exception:  # whatever an operator raises for sizes that it was not made for
-        return None
-    return tree_flatten(returned)[0]
+class _Answers:
+    """What a program gives for inputs of some sizes: noise, and zeros where they are integers."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self._program = program
+        values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+        self._inputs: list[Any] = [values[name] for name in program.graph_signature.user_inputs]
+        self._module: torch.nn.Module | None = None
+
+    def __call__(self, sizes: Mapping[Any, int]) -> Sequence[torch.Tensor] | None:
+        """The outputs; None where it raises an error."""
+        generator = torch.Generator().manual_seed(0)
+        given = []
+        for value in self._inputs:
+            shape = [sizes.get(s.node.expr, s.node.hint) if isinstance(s, torch.SymInt) else s for s in value.shape]
+            noise = torch.randn(shape, generator=generator)
+            given.append(noise.to(value.dtype) if value.is_floating_point() else torch.zeros(shape, dtype=value.dtype))
+        if self._module is None or self._program.graph_signature.buffers_to_mutate:  # then each call has its own states
+            self._module = copy.deepcopy(self._program).module(check_guards=False)
+        try:
+            with torch.no_grad():
+                returned = self._module(*given)
+        except Exception:  # whatever an operator raises for sizes that it was not made for
+            return None
+        return tree_flatten(returned)[0]
 
 
-def _is_same(program: ExportedProgram, sizes: Mapping[Any, int], expected: Sequence[torch.Tensor]) -> bool:
-    found = _answers(program, sizes)
+def _is_same(found: Sequence[torch.Tensor] | None, expected: Sequence[torch.Tensor]) -> bool:
     return found is not None and all(
         got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-3, atol=1e-4, equal_nan=True)
         for got, wanted in zip(found, expected, strict=True)

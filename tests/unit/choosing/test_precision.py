@@ -89,7 +89,7 @@ def test_of_a_core_ai_program_the_operators_of_the_exported_program_are_named(
     assert [kept["operator"] for kept in chosen["kept"]] == ["conv2d", "relu", "conv2d"]
     assert "beyond 65504" in chosen["kept"][0]["reason"]
     assert [tried["passed"] for tried in chosen["tried"][:3]] == [False, True, True]
-    # and the recipe beside gives the same artifact
+    # and the recipe that is written next to it gives the same artifact
     monkeypatch.setenv("BUILDER_RECIPES", "outputs/planted/default")
     assert main(["recipe=planted_chosen", "-q"]) == 0
     assert built("planted_chosen")["artifact"]["digest"] == built()["artifact"]["digest"]

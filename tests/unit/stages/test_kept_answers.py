@@ -139,6 +139,28 @@ def test_what_a_model_answers_by_is_named(model: type[nn.Module], message: str) 
     assert (raised.value.code, raised.value.key) == ("B0403", "source")
 
 
+class NotNumbers(nn.Module):
+    """Weights with NaN and infinities, which are what they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([torch.nan, 1.0, 2.0, 3.0]))
+        self.register_buffer("limits", torch.tensor([torch.inf, -torch.inf]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale.nan_to_num(0.5)
+
+
+def test_weights_that_are_no_numbers_have_not_changed() -> None:
+    prepared, _, _ = prepared_with(NotNumbers())
+    assert prepared.output_names == ("output",)
+
+
+def test_weights_that_a_first_call_makes_are_named() -> None:
+    with pytest.raises(ConversionError, match=r"no weights for 0\.weight before its first call"):
+        prepared_with(nn.Sequential(nn.LazyLinear(3)))
+
+
 def test_what_is_only_noted_is_let_be() -> None:
     prepared, _, _ = prepared_with(Notes())
     assert prepared.output_names == ("output",)

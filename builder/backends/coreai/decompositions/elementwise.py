@@ -58,7 +58,7 @@ def shifted_left_each(x: Tensor, bits: Tensor) -> Tensor:
 
 
 def shifted_right_each(x: Tensor, bits: Tensor) -> Tensor:
-    """Likewise down, where the sign is left; 2^31 is no number of 32 bits, so that its last bit is moved by itself."""
+    """Likewise down, where the sign is left; 2^31 does not fit into 32 bits, so the last bit is shifted separately."""
     is_far = (bits < 0) | (bits > 30)
     few = torch.where(is_far, 30, bits).to(bits.dtype)
     moved = torch.div(x, _power_of_two(few).to(x.dtype), rounding_mode="floor")

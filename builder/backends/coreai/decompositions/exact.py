@@ -129,7 +129,7 @@ def _without_nan(operator: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tens
 
 
 def hypot(x: Tensor, other: Tensor) -> Tensor:
-    """`sqrt(x² + other²)` from the larger magnitude, so that no square overflows; infinite beside NaN too."""
+    """`sqrt(x² + other²)` from the larger magnitude, so that no square overflows; infinite with NaN is infinite."""
     x, other = x.abs(), other.abs()
     largest = torch.maximum(x, other)
     safe = torch.where(largest > 0, largest, 1.0)

@@ -60,7 +60,7 @@ def avg_pool(
     for axis, window, step, before in zip(range(-axes, 0), kernel, stride, padding, strict=True):
         if ceil_mode and before + step > window:  # or none can begin in the padding behind (aten/native/Pool.h)
             most = (x.shape[axis] + before - 1) // step + 1
-            sums = sums.narrow(axis, 0, torch.sym_min(sums.shape[axis], most))  # type: ignore[no-untyped-call]
+            sums = sums.narrow(axis, 0, torch.sym_min(sums.shape[axis], most))  # type: ignore[no-untyped-call]  # torch has none
     if divisor_override is not None:
         return sums / divisor_override
     divisor = torch.ones(())

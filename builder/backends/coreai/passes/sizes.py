@@ -110,7 +110,7 @@ def _size(edit: Edit, node: Node) -> Any:
 
 
 def _sum(edit: Edit, node: Node) -> Any:
-    return functools.reduce(lambda a, b: _number(edit, node, operator.add, a, b), node.args[0])  # type: ignore[arg-type]
+    return functools.reduce(lambda a, b: _number(edit, node, operator.add, a, b), node.args[0])  # type: ignore[arg-type]  # a list of sizes
 
 
 def _above(edit: Edit, node: Node, a: Any, b: Any) -> Any:

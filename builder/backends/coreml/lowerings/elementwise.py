@@ -168,7 +168,7 @@ def logit(mb: Builder, x: Var, eps: float | None = None) -> Var:
 
 
 def hypot(mb: Builder, x: Var, other: Var) -> Var:
-    """`sqrt(x^2 + other^2)`, from the larger magnitude, whose square half precision may not hold; inf beside NaN."""
+    """`sqrt(x^2 + other^2)`, from the larger magnitude, whose square half precision may not hold; inf and NaN: inf."""
     x, other = (mb.abs(x=value) for value in promoted(as_float(x), as_float(other)))
     infinite = mb.logical_or(x=isinf(mb, x), y=isinf(mb, other))
     largest = mb.maximum(x=mb.maximum(x=x, y=other), y=promoted(x, 2.0**-14)[1])

@@ -76,7 +76,7 @@ LIMITS = (
             wrong=UpstreamBug(
                 issue=None,
                 summary="computes limits of integers in floats, takes limits that cross the other way, "
-                "and has a greatest number where there is no limit",
+                "and cuts infinity to the greatest number where there is no limit",
             ),
             applies=_is_no_clip,
         )

@@ -29,7 +29,7 @@ class Remembers(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         given = self.linear(x)
         first, _, last = given.split(2, dim=1)
-        self.seen.add_(given)  # type: ignore[operator]
+        self.seen.add_(given)  # type: ignore[operator]  # a buffer
         return given, first * last, self.seen.var(dim=1), torch.full((2,), 3.0) + last.amax(1)
 
 

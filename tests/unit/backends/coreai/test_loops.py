@@ -46,7 +46,7 @@ class Loops(torch.nn.Module):
 
     @staticmethod
     def _of(x: torch.Tensor, step: Step, linear: torch.nn.Module) -> torch.Tensor:
-        sequence, _ = iterate(lambda given, h: (step(linear, given, h),), x, (x.new_zeros(1, 4) + 0.3,))  # type: ignore[arg-type]
+        sequence, _ = iterate(lambda given, h: (step(linear, given, h),), x, (x.new_zeros(1, 4) + 0.3,))  # type: ignore[arg-type]  # a Linear
         return sequence
 
 

@@ -82,7 +82,7 @@ def test_named_operators_stay_in_float32_and_what_moves_their_values_with_them(t
     found = coreml_runtime.load(path).predict({"x": x.numpy()})["y0"]
     np.testing.assert_allclose(found, _Large()(x).numpy(), rtol=2e-3)
     (exponential,) = (each for each in read_function(path).block.operations if each.type == "exp")
-    assert exponential.outputs[0].type.dtype == "fp16"  # type: ignore[union-attr]
+    assert exponential.outputs[0].type.dtype == "fp16"  # type: ignore[union-attr]  # a tensor's
     # and each operator says for which one it was written
     written = {name for name, _ in operator_origins(path, made.origins).values()}
     assert {"mul", "mul_1", "exp"} <= written
