@@ -68,9 +68,14 @@ def reset_states(module: torch.nn.Module, buffers: Iterable[str]) -> None:
 class OneAnswer:
     """Whether a model answers by its inputs alone: begun before its first call, with what it holds then."""
 
-    def __init__(self, module: torch.nn.Module, answer: Answer, fresh: Callable[[], torch.nn.Module]) -> None:
-        """`answer` runs a module on a sample by its number; `fresh` is a copy that was not called yet."""
-        self._module, self._answer, self._fresh = module, answer, fresh
+    def __init__(
+        self, module: torch.nn.Module, answer: Answer, fresh: Callable[[], torch.nn.Module], others: Sequence[int]
+    ) -> None:
+        """`answer` runs a module on a sample by its number; `fresh` is a copy that was not called yet.
+
+        `others` are the numbers of samples with other sizes, which a first call may have as well.
+        """
+        self._module, self._answer, self._fresh, self._others = module, answer, fresh, others
         self._before = plain_values(module)
         self._weights = {name: _mark(value) for name, value in module.named_parameters()}
         self._buffers = {name: _mark(value) for name, value in module.named_buffers()}
@@ -94,18 +99,20 @@ class OneAnswer:
             self._answer(self._module, -1)
             is_same = _is_same(first, self._answer(self._module, 0))
         changed = kept + [name for name, mark in marks.items() if mark != self._buffers.get(name)]
-        if is_same and changed:  # at its first call, which another input may come with
+        begun = [-1, *self._others] if changed else self._others  # a size may be held outside of the module as well
+        for number in begun if is_same else ():
             fresh = self._fresh()
-            self._answer(fresh, -1)
-            is_same = _is_same(first, self._answer(fresh, 0))
+            self._answer(fresh, number)
+            is_same = is_same and _is_same(first, self._answer(fresh, 0))
         if is_same or not torch.equal(torch.get_rng_state(), drawn):
             return
         if changed:
             raise _kept(changed, "the model keeps", "from one call to the next in attributes, which are not buffers")
         raise ConversionError(
-            "the model gives another answer each time that it is called with the same inputs",
+            "the model gives another answer when it is called again with the same inputs, or after others",
             code="B0403",
-            hint="it counts, or draws random numbers with something else than torch: take that as an input",
+            hint="it counts, draws random numbers with something else than torch, or keeps what it was called with "
+            "outside of its modules: take that as an input",
             key="source",
         )
 

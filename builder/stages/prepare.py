@@ -213,9 +213,11 @@ def _try_out(
     def answer(module: torch.nn.Module, number: int) -> list[torch.Tensor]:
         reset_states(module, [f"model.{state.buffer}" for state in spec.state.values()])
         assert isinstance(module, ExportWrapper), "it is the reference, or a copy of it"
-        return list(_returned(module, examples.samples[number]).values())
+        return list(_returned(module, samples[number]).values())
 
-    before, one_answer = _kept(reference), OneAnswer(reference, answer, fresh)
+    samples = (*examples.samples[:1], *examples.other_shapes[:2], *examples.samples[1:])
+    others = range(1, 1 + len(examples.other_shapes[:2]))
+    before, one_answer = _kept(reference), OneAnswer(reference, answer, fresh, others)
     outputs = _returned(reference, examples.samples[0])
     changed = undeclared(reference.model, before, spec.state)
     if changed and len(examples.samples) > 1:  # of other values: ConViT computes its indices once, and then has them

@@ -129,8 +129,8 @@ class Notes(nn.Module):
         (HoldsOn, "keeps mean from one call"),
         (Initialises, "changes its parameter scale to what its first input gives"),
         (Previous, r"keeps held.last from one call"),
-        (CountsOutside, "another answer each time"),
-        (Draws, "another answer each time"),
+        (CountsOutside, "another answer when it is called again"),
+        (Draws, "another answer when it is called again"),
     ],
 )
 def test_what_a_model_answers_by_is_named(model: type[nn.Module], message: str) -> None:
@@ -159,6 +159,57 @@ def test_weights_that_are_no_numbers_have_not_changed() -> None:
 def test_weights_that_a_first_call_makes_are_named() -> None:
     with pytest.raises(ConversionError, match=r"no weights for 0\.weight before its first call"):
         prepared_with(nn.Sequential(nn.LazyLinear(3)))
+
+
+class HoldsSize(nn.Module):
+    """To the first size that it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = SimpleNamespace(size=None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.held.size is None:
+            self.held.size = x.shape[1]
+        return x / self.held.size
+
+
+_SIZES: dict[nn.Module, int] = {}
+
+
+class HoldsSizeOutside(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / _SIZES.setdefault(self, x.shape[1])
+
+
+class Table(nn.Module):
+    """Made as long as the longest input so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.zeros(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(self.table) < x.shape[1]:
+            self.table = torch.arange(x.shape[1]).float()
+        return x + self.table[: x.shape[1]]
+
+
+OPEN = {"x": {"kind": "tensor", "shape": [1, {"min": 4, "max": 40, "default": 16}]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(HoldsSize, "keeps held.size from one call"), (HoldsSizeOutside, "or after others")],
+)
+def test_a_size_of_a_first_call_that_is_kept_is_found(model: type[nn.Module], message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        prepared_with(model(), input=OPEN)
+
+
+def test_a_table_that_grows_is_let_be() -> None:
+    prepared, _, _ = prepared_with(Table(), input=OPEN)
+    assert prepared.output_names == ("output",)
 
 
 def test_what_is_only_noted_is_let_be() -> None:
