@@ -24,6 +24,7 @@ from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import drop_conditions
+from builder.model.capture.distances import exact_distances
 from builder.model.capture.encoders import padding_set_to_zero
 from builder.model.capture.flexible import Elsewhere, check_conditions, check_sizes, refused, where_code_differs
 from builder.model.capture.guards import export_program
@@ -367,7 +368,8 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _as_exported(prepared: PreparedModel) -> Iterator[None]:
-    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
+    distances = exact_distances() if any(prepared.flexible) else nullcontext()
+    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), distances, exposed(prepared.module):
         yield
 
 
