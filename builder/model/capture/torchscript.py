@@ -44,11 +44,17 @@ def read_by_name(traced: ScriptModule) -> None:
         names = [name for name in owned if hasattr(RecursiveScriptModule, name)]
         if names:
             reads = {name: property(partial(_read, name)) for name in names}
-            module.__class__ = type(type(module).__name__, (type(module),), reads)
+            for each in {module, _compiled(module)}:
+                object.__setattr__(each, "__class__", type(type(each).__name__, (type(each),), reads))
+
+
+def _compiled(module: Any) -> Any:
+    """What torch compiled of it, which a trace holds and a file that was read is."""
+    return vars(module).get("_actual_script_module", module)
 
 
 def _read(name: str, module: Any) -> Any:
-    return RecursiveScriptModule.__getattr__(module, name)
+    return RecursiveScriptModule.__getattr__(_compiled(module), name)
 
 
 def unrolled(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
