@@ -23,6 +23,7 @@ from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.compared import refuse_random
+from builder.model.capture.complex_numbers import complex_in_parts
 from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import drop_conditions
 from builder.model.capture.distances import exact_distances
@@ -51,7 +52,7 @@ class ValueConstantError(ConversionError):
 
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
-    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), sizes_checked():
+    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), sizes_checked(), complex_in_parts():
         traced = _trace(prepared.module, inputs)
         if is_decided(traced, prepared.module, keeps_state=bool(prepared.states)):
             return traced
@@ -385,7 +386,14 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def _as_exported(prepared: PreparedModel) -> Iterator[None]:
     distances = exact_distances() if any(prepared.flexible) else nullcontext()
-    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), distances, exposed(prepared.module):
+    with (
+        _attention_in_operators(),
+        padding_set_to_zero(),
+        pools_of_whole_axes(),
+        complex_in_parts(),
+        distances,
+        exposed(prepared.module),
+    ):
         yield
 
 
