@@ -22,6 +22,7 @@ from builder.checks.limits import CAPTURE
 from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
+from builder.model.capture.compared import refuse_random
 from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import drop_conditions
 from builder.model.capture.distances import exact_distances
@@ -326,6 +327,8 @@ def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exam
         others=lambda number: [dict(zip(prepared.output_names, answer, strict=True)) for answer in others(number)],
     )
     if report.passed is False:
+        if not is_file:
+            refuse_random(prepared, samples[0], expected[0])
         raise ValueConstantError(
             f"{captured.method} froze something: on other inputs the program is not the model: {report.reason}",
             code="B0403",

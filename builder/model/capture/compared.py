@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from builder.artifacts.stages import CapturedProgram, PreparedModel
+from builder.errors import ConversionError
 from builder.model.states import reset_states
 
 _TOLERANCE = 1e-3
@@ -19,7 +20,8 @@ def difference_at(
 ) -> str | None:
     """In what the captured program is not the model at the shapes of a sample; None where it is.
 
-    Raises what the model raises there, unless it `may_refuse` the shapes: then they are left out.
+    Raises what the model raises there, unless it `may_refuse` the shapes: then they are left out. Raises
+    ConversionError where the model itself is not the same twice.
     """
     tensors = list(sample.values())
     with torch.no_grad():
@@ -39,8 +41,24 @@ def difference_at(
         return f"the captured program gives {shapes[0]} instead of {shapes[1]}"
     for name, got, wanted in zip(prepared.output_names, found, expected, strict=True):
         if not _is_close(got, wanted):
+            refuse_random(prepared, tensors, expected)
             return f"{name} of the captured program is not the model's"
     return None
+
+
+def refuse_random(prepared: PreparedModel, tensors: Sequence[torch.Tensor], first: Sequence[torch.Tensor]) -> None:
+    """Raise ConversionError for a model that answers the same inputs in another way the second time."""
+    reset_states(prepared.module, prepared.states.values())
+    with torch.no_grad():
+        second = prepared.module(*tensors)
+    for name, one, other in zip(prepared.output_names, first, second, strict=True):
+        if one.shape != other.shape or not _is_close(one, other):
+            raise ConversionError(
+                f"the model draws at random: {name} is another each time that it is called with the same inputs",
+                code="B0403",
+                hint="let the app draw: make the noise an input of a module of your own (`kind: python`)",
+                key="source",
+            )
 
 
 def _is_close(found: torch.Tensor, wanted: torch.Tensor) -> bool:

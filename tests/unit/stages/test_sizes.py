@@ -290,3 +290,14 @@ def test_sizes_that_the_model_refuses_itself_are_left_out() -> None:
     assert [sample.tensors["x"].shape[1] % 4 for sample in given.examples.between] != [0, 0, 0]
     assert capture(given.prepared, given.examples, "trace", {}).method == "trace"
     assert capture(given.prepared, given.examples, "export", {}).method == "export"
+
+
+@pytest.mark.parametrize("method", ["trace", "export"])
+def test_noise_is_called_so_and_no_frozen_size(method: str) -> None:
+    class Noise(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.randn_like(x)
+
+    given = patient(Noise(), [1, {"min": 2, "max": 40, "default": 16}])
+    with pytest.raises(ConversionError, match="draws at random: output is another each time"):
+        capture(given.prepared, given.examples, method, {}, strict=True)
