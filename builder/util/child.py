@@ -37,6 +37,9 @@ _CRASHED, _NO_MEMORY = 3, 7
 _PARENT_DIES = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
+OUT_OF_TIME = signal.SIGPROF
+"""What ends a process whose program computes for too long (`util.bounded`)."""
+
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -83,6 +86,11 @@ def print_artifact(path: str) -> None:
 def was_interrupted() -> bool | None:
     """Whether this child was asked to stop; None where this process is not a child."""
     return None if _Here.record is None else _Here.is_interrupted
+
+
+def is_child() -> bool:
+    """Whether a parent waits for this process, and will report what ended it."""
+    return _Here.record is not None and os.getpid() == _Here.pid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +277,9 @@ def explained(ended: Ended) -> tuple[str, int]:
     if name == "SIGKILL":
         what = f"error[B0707]: the process was ended by {name}: most likely memory ran out"
         return f"{what}{during}; nothing was replaced", _NO_MEMORY
+    if name == OUT_OF_TIME.name:
+        what = "error[B0336]: the program took more time of the processor than a call of it may take"
+        return f"{what}{during}; nothing was replaced", _CRASHED
     return f"error[B0336]: the process was ended by {name}{during}; nothing was replaced", _CRASHED
 
 
