@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from builder.util.process_tree import kill_tree
+from builder.util.room import Room, temporary_room
 from builder.util.shared_record import SharedRecord
 from builder.util.text import visible
 
@@ -122,12 +123,20 @@ def run_in_child(work: Callable[[], int]) -> int:
 
 
 def supervised(work: Callable[[], int]) -> Ended:
-    """Run `work` in a child and wait for it; a signal to stop is passed on, and then kills it after `PATIENCE`."""
+    """Run `work` in a child and wait for it; a signal to stop is passed on, and then kills it after `PATIENCE`.
+
+    What the child writes to the folder of temporary files is removed in the end.
+    """
+    with temporary_room() as room:
+        return _supervised(work, room)
+
+
+def _supervised(work: Callable[[], int], room: Room | None) -> Ended:
     record = SharedRecord()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _be_child(work, record, parent)
+        _be_child(work, record, parent, room)
     stopped: list[float] = []
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -154,12 +163,14 @@ def _fill_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-def _be_child(work: Callable[[], int], record: SharedRecord, parent: int) -> None:
+def _be_child(work: Callable[[], int], record: SharedRecord, parent: int, room: Room | None) -> None:
     """Run `work` and end; nothing of the parent's is run after it."""
     code = 1
     try:
         end_with(parent)
         _Here.record, _Here.pid = record, os.getpid()
+        if room is not None:
+            room.enter()
         _keep_stdout()
         with contextlib.suppress(ValueError, OSError, AttributeError, RuntimeError):  # where there is no stderr
             faulthandler.enable()
