@@ -17,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch._ops import OpOverload
+    from torch._ops import OperatorBase, OpOverload
     from torch.export import ExportedProgram
 
 _LOCK = threading.RLock()
@@ -31,12 +31,13 @@ def run_decompositions(program: ExportedProgram, table: Mapping[OpOverload, Call
         return decomposed
 
 
-def core_decompositions() -> Mapping[OpOverload, Callable[..., object]]:
+def core_decompositions() -> Mapping[OperatorBase, Callable[..., Any]]:
     """Torch's definitions of operators by the core ones: `torch.export.default_decompositions()`, with every entry."""
     import torch
 
     with _prepared_once():
-        return torch.export.default_decompositions().materialize()
+        found: dict[OperatorBase, Callable[..., Any]] = torch.export.default_decompositions().materialize()
+        return found
 
 
 @contextmanager
