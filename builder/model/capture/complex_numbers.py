@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 Function = Callable[..., Any]
 
@@ -24,6 +27,16 @@ def complex_in_parts() -> Iterator[None]:
     """Within the block, such operators compute the parts of complex numbers by themselves."""
     with _InParts():
         yield
+
+
+def is_complex_trace(traced: Any) -> bool:
+    """Whether complex numbers occur in a TorchScript trace."""
+    return "Complex" in str(traced.inlined_graph)
+
+
+def is_complex_program(program: ExportedProgram) -> bool:
+    """Whether complex numbers occur in an exported program."""
+    return any(_is_complex(node.meta.get("val")) for node in program.graph.nodes)
 
 
 class _InParts(TorchFunctionMode):
