@@ -73,3 +73,22 @@ def test_complex_numbers_convert(method: str, tmp_path: Path) -> None:
         assert len(found) == len(WAYS)
         for way, got, wanted in zip(WAYS, found.values(), All()(x), strict=True):
             np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-5, err_msg=way)
+
+
+class Spectrum(nn.Module):
+    """Magnitudes and phases as a vocoder has them, back to frames: (1, 9, T) to (1, 16, T)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfft(x.exp() * (x.cos() + 1j * x.sin()), 16, dim=1)
+
+
+def test_complex_numbers_of_an_open_size_convert(tmp_path: Path) -> None:
+    shape = [1, 9, {"min": 2, "max": 20, "default": 6}]
+    prepared, examples, spec = prepared_with(Spectrum(), input={"x": {"kind": "tensor", "shape": shape}})
+    captured = capture(prepared, examples, "export", {}, strict=True)
+    convert(prepared, captured, examples, spec).model.save(str(tmp_path / "m.mlpackage"))
+    model = runtime.load(tmp_path / "m.mlpackage")
+    for size in (2, 7, 20):
+        x = torch.randn(1, 9, size)
+        (found,) = model.predict({"x": x.numpy()}).values()
+        np.testing.assert_allclose(found, Spectrum()(x).numpy(), rtol=1e-4, atol=1e-5)

@@ -56,7 +56,18 @@ def _is_complex(x: Var) -> bool:
     return is_complex(x)
 
 
+def _joined(mb: Builder, real: Var, imag: Var) -> Var:
+    """Both parts as one."""
+    return complex_of(mb, real, imag)
+
+
+def _have_other_sizes(real: Var, imag: Var) -> bool:
+    """Whether coremltools has other symbols for the open sizes of one part."""
+    return tuple(real.shape) != tuple(imag.shape)
+
+
 COMPLEX = (
+    Lowering(operator="complex", lower=_joined, upstream_gap="open sizes", applies=_have_other_sizes),
     *(Lowering(operator=name, lower=view_as_complex) for name in ("view_as_complex", "view_as_complex_copy")),
     Lowering(operator="unsqueeze", lower=unsqueeze, upstream_gap="complex numbers", applies=_is_complex),
     Lowering(operator="polar", lower=polar),
