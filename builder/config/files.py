@@ -72,7 +72,7 @@ def find_files(spec: BuildSpec, tree: Tree) -> tuple[dict[Path, str], list[Diagn
                     path=path,
                     message=f"there is no such file: {text}",
                     span=origin.value if origin else None,
-                    hint=f"sought as {tried}",
+                    hint="an address is not a file: download it first" if "://" in text else f"sought as {tried}",
                 )
             )
     return found, findings

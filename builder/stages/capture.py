@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
 from builder.model.capture.compared import refuse_random
+from builder.model.capture.complex_numbers import complex_in_parts, is_complex_program, is_complex_trace
 from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import drop_conditions
 from builder.model.capture.distances import exact_distances
@@ -52,11 +53,24 @@ class ValueConstantError(ConversionError):
 def trace(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
     """A TorchScript trace; not run again to check itself, since the capture check compares it on several inputs."""
     with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), sizes_checked():
-        traced = _trace(prepared.module, inputs)
+        traced = _in_parts(prepared, lambda: _trace(prepared.module, inputs), is_complex_trace)
         if is_decided(traced, prepared.module, keeps_state=bool(prepared.states)):
             return traced
         reset_states(prepared.module, prepared.states.values())
         return _trace(unrolled(prepared.module, inputs), inputs)
+
+
+def _in_parts(prepared: PreparedModel, make: Callable[[], Any], is_complex: Callable[[Any], bool]) -> Any:
+    """What `make` captures; where complex numbers occur, captured once more with those in parts.
+
+    Not at once: torch takes names for a trace from the variables of whoever calls its functions.
+    """
+    made = make()
+    if not is_complex(made):
+        return made
+    reset_states(prepared.module, prepared.states.values())
+    with complex_in_parts():
+        return make()
 
 
 def _trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
@@ -95,7 +109,10 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Seq
 
 def _exported(prepared: PreparedModel, sample: Sample, *, strict: bool = False) -> Any:
     inputs = tuple(sample.tensors.values())
-    program = export_program(prepared.module, inputs, _dynamic_shapes(prepared), strict=strict)
+    shapes = _dynamic_shapes(prepared)
+    program = _in_parts(
+        prepared, lambda: export_program(prepared.module, inputs, shapes, strict=strict), is_complex_program
+    )
     program = run_decompositions(program, {})
     drop_conditions(program)
     program = _without_copied_inputs(_without_changed_inputs(program))
@@ -385,7 +402,13 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def _as_exported(prepared: PreparedModel) -> Iterator[None]:
     distances = exact_distances() if any(prepared.flexible) else nullcontext()
-    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), distances, exposed(prepared.module):
+    with (
+        _attention_in_operators(),
+        padding_set_to_zero(),
+        pools_of_whole_axes(),
+        distances,
+        exposed(prepared.module),
+    ):
         yield
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from builder.errors import SourceError
 from builder.util import child
+from builder.util.redact import redacted_error
 
 _MOST_TEXT = 2000
 """Characters of an exception's text that are shown."""
@@ -69,7 +70,7 @@ def said_by(raised: BaseException) -> str:
         text = str(raised)
     except Exception as error:  # whatever a user's __str__ does
         text = f"(its text raises {type(error).__name__})"
-    return f"{type(raised).__name__}: {text[:_MOST_TEXT]}"
+    return f"{type(raised).__name__}: {redacted_error(text[:_MOST_TEXT])}"
 
 
 def _state() -> _State:

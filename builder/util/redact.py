@@ -31,6 +31,8 @@ _PAIR = re.compile(
     r"(?i)(?P<name>(?:token|secret|passw(?:or)?d|api_?key|access_?key|signature|credential)"
     rf"[\w.-]{{0,{_LONGEST_NAME}}})(?P<sign>\s*[=:]\s*)(?P<value>[^\s&'\",;)]+)"
 )
+_GIVEN = re.compile(_PAIR.pattern.replace(r"\s*[=:]\s*", "="))
+"""The same as options and queries have it."""
 _HEADER = re.compile(r"(?i)\b(?P<name>(?:proxy-)?authorization|cookie)(?P<sign>['\"]?\s*[:=]\s*)(?P<value>[^\r\n]+)")
 _SCHEME = re.compile(r"(?i)\b(?P<name>bearer|basic)(?P<sign>\s+)(?P<value>[^\s'\"]{8,})")
 
@@ -111,6 +113,14 @@ def redacted(text: str) -> str:
     """
     text = without_environment(without_addresses(text))
     for pattern in (_HEADER, _SCHEME, _PAIR):
+        text = pattern.sub(lambda found: f"{found['name']}{found['sign']}{HIDDEN}", text)
+    return text
+
+
+def redacted_error(text: str) -> str:
+    """The text of an exception of a user's code: as `redacted`, but names of weights stay (`token.weight: missing`)."""
+    text = without_environment(without_addresses(text))
+    for pattern in (_HEADER, _SCHEME, _GIVEN):
         text = pattern.sub(lambda found: f"{found['name']}{found['sign']}{HIDDEN}", text)
     return text
 

@@ -263,3 +263,24 @@ def test_a_pipeline_without_a_network_is_refused_with_its_stages(tmp_path: Path)
     # when, then
     with pytest.raises(runtime.UnsupportedError, match="no stage of the pipeline is a network, only scaler"):
         export(path)
+
+
+def test_what_is_written_into_a_constant_is_no_second_output(tmp_path: Path) -> None:
+    def write(x: Any) -> Any:
+        zeros = mb.const(val=np.zeros((2, 6, 4), np.float32))
+        first = mb.slice_update(x=zeros, update=x, begin=[0, 1, 0], end=[2, 6, 4], stride=[1, 2, 1])
+        return mb.slice_update(
+            x=first, update=mb.slice_by_index(x=x, begin=[0, 0, 0], end=[1, 1, 4]), begin=[1, 5, 3], end=[2, 4, 0],
+            stride=[1, -1, -1], end_mask=[False, False, True],
+        )  # fmt: skip
+
+    path = save_program(tmp_path, write, {"x": ((2, 3, 4), "fp32")}, opset="ios18")
+    exported = export(path)
+    assert not exported.program.graph_signature.buffers_to_mutate
+    x = torch.arange(24.0).reshape(2, 3, 4)
+    expected = torch.zeros(2, 6, 4)
+    expected[:, 1::2] = x
+    expected[1, 5] = x[0, 0].flip(0)
+    for _ in range(2):
+        (found,) = exported.program.module()(x).values()
+        torch.testing.assert_close(found, expected)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from builder import noop
 from builder.cli.composed import compose_once
 from builder.cli.main import run
-from builder.errors import VerificationError
+from builder.errors import SourceError, VerificationError
 from builder.progress import Silent
 from builder.release.portable import Resolved, write_resolved
 from builder.spec.tracking import MlflowTracking
@@ -23,6 +23,7 @@ from builder.store.digests import digest_of
 from builder.tracking import outbox
 from builder.tracking.run import TrackedRun
 from builder.util import redact
+from builder.util.process_state import guarded
 from builder.util.redact import hide_environment, redacted, redacted_values
 from builder.util.text import csv_cell, visible, visible_json
 
@@ -193,3 +194,19 @@ def test_no_password_stays_in_an_address(user: str, secret: str, odd: str, befor
     password = f"Hunter2{odd}{secret}"
     assert f"Hunter2{odd}" not in redacted(f"see {before}https://{user}:{password}@host.example/path?key={secret} now")
     assert "https://host.example/path" in redacted(f"https://{user}:{password}@host.example/path")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET http://me:hunter2@host/a?token=hunter2", "GET http://host/a"),
+        ("Max retries exceeded with url: /a?token=hunter2&b=1", "Max retries exceeded with url: /a?token=…&b=1"),
+        ("sent api_key=hunter2", "sent api_key=…"),
+        ("Authorization: Basic hunter2", "Authorization: …"),
+        ("size mismatch for token_embedding.weight: copying", "size mismatch for token_embedding.weight: copying"),
+    ],
+)
+def test_what_code_of_a_user_raises_is_shown_without_them(text: str, shown: str) -> None:
+    with pytest.raises(SourceError) as raised, guarded("calling net:make", key="source"):
+        raise SystemExit(text)
+    assert raised.value.message.endswith(f": {shown}")

@@ -25,6 +25,7 @@ from builder.model.sources.programs import EXPORTED, check_count, check_kind
 from builder.spec import BuildSpec
 from builder.spec.inputs import ConstantInput, ImageInput, model_shape
 from builder.spec.source import ExportedProgramSource
+from builder.util.bounded import bounded
 
 EXPORT_AGAIN = (
     "export it again with this version of torch: programs of another version may not load, and objects of Python "
@@ -56,7 +57,10 @@ class ExportedModule(torch.nn.Module):
         given = iter([torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)])
         leaves = [next(given) if name is not None else value for name, value in self._leaves]
         positional, named = tree_unflatten(leaves, self._structure)
-        return self.program(*positional, **named)
+        if torch.compiler.is_compiling():
+            return self.program(*positional, **named)
+        with bounded("the exported program"):
+            return self.program(*positional, **named)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         copied = memo[id(self)] = type(self).__new__(type(self))

@@ -24,12 +24,14 @@ from builder.model.sources.onnx_graph import (
     free_initializers,
     open_negative_sizes,
     opset_of,
+    refuse_growing_functions,
     refuse_quantized,
 )
 from builder.model.sources.optional import optional_packages
 from builder.spec import BuildSpec
 from builder.spec.inputs import ConstantInput, ImageInput, RangeDimension, TensorInput, model_shape
 from builder.spec.source import OnnxSource
+from builder.util.bounded import bounded
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -76,7 +78,9 @@ class OnnxModule(torch.nn.Module):
             name: x.detach().numpy().astype(dtype)
             for name, x, dtype in zip(self.inputs, inputs, self.dtypes, strict=True)
         }
-        return tuple(_as_torch(result) for result in self._session.run(list(self.outputs), given))
+        with bounded("the ONNX graph"):
+            results = self._session.run(list(self.outputs), given)
+        return tuple(_as_torch(result) for result in results)
 
     def without_optimisations(self) -> Self:
         """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""
@@ -129,6 +133,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec) -> LoadedModel:
     check_digest(path, digest, source.sha256)
     try:
         model = onnx.load(str(path), load_external_data=True)
+        refuse_growing_functions(model)
         _check(model)
     except Exception as error:  # protobuf, the checker and missing external data raise types of their own
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -210,6 +215,7 @@ def make_session(model: ModelProto, *, optimised: bool = True) -> InferenceSessi
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4  # what is wrong is raised as well, and shown once
+    onnxruntime.set_default_logger_severity(4)  # of its allocator, for instance, which does not know of sessions
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(
         model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]

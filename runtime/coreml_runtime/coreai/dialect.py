@@ -220,6 +220,6 @@ class Decoder:
 
 
 def _read_number(cursor: Cursor) -> int:
-    """An integer attribute: its width, its signedness, its value."""
-    width, _ = cursor.integer(), cursor.integer()
+    """An integer attribute: its width, its signedness in one byte, its value."""
+    width, _ = cursor.integer(), cursor.byte()
     return cursor.byte() if width <= 8 else cursor.signed()

@@ -47,10 +47,7 @@ def slice_update(
     """A copy of x with `update` at `begin`; how much that is, the shape of `update` says."""
     if is_real(begin) and is_real(end):
         first, last = _numbers(begin, end)
-        return kernels.slice_update(
-            x=x, update=update, begin=first, end=last, stride=stride, begin_mask=begin_mask, end_mask=end_mask,
-            squeeze_mask=squeeze_mask,
-        )  # fmt: skip
+        return _put(x, kernels.ranges(x, first, last, stride, begin_mask, end_mask, squeeze_mask), update)
     for axis, masked in enumerate(squeeze_mask or ()):
         update = update.unsqueeze(axis) if masked else update
     places, axes = _places(x, begin, update.shape, stride, begin_mask), _open_axes(x, update.shape, stride)
@@ -62,6 +59,28 @@ def slice_update(
         place.reshape([-1 if at == axis else 1 for at in range(x.dim())]) for axis, place in enumerate(places)
     ]
     return x.index_put(spread, update.to(x.dtype))
+
+
+def _put(x: Tensor, kept: list[range], update: Tensor) -> Tensor:
+    """`put_ranges` without a write in place, since the copy of a constant is another constant, and stays one."""
+    backwards = [axis for axis, indices in enumerate(kept) if indices.step < 0]
+    forwards = [indices[::-1] if indices.step < 0 else indices for indices in kept]
+    if not all(kept):
+        return x
+    partial = [axis for axis, indices in enumerate(forwards) if len(indices) < x.shape[axis]]
+    wholes = [x]
+    for axis in partial:
+        wholes.append(kernels.take_ranges(wholes[-1], _along(wholes[-1], axis, forwards[axis])))
+    new = update.reshape(wholes[-1].shape).to(x.dtype)
+    new = new.flip(backwards) if backwards else new
+    for axis, whole in zip(reversed(partial), reversed(wholes[:-1]), strict=True):
+        indices = forwards[axis]
+        new = whole.slice_scatter(new, axis, indices.start, indices.stop, indices.step)
+    return new
+
+
+def _along(x: Tensor, axis: int, kept: range) -> list[range]:
+    return [kept if at == axis else range(size) for at, size in enumerate(x.shape)]
 
 
 def _is_open(x: Tensor) -> bool:

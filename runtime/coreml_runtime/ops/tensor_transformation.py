@@ -71,7 +71,7 @@ def reverse_sequence(*, x: Tensor, lengths: Tensor, seq_axis: int = 0, batch_axi
     return moved[torch.arange(moved.shape[0])[:, None], source].movedim((0, 1), (batch_axis, seq_axis))
 
 
-def _ranges(
+def ranges(
     x: Tensor, begin: Ints, end: Ints, stride: Ints | None, begin_mask: Bools | None, end_mask: Bools | None,
     squeeze_mask: Bools | None,
 ) -> list[range]:  # fmt: skip
@@ -129,7 +129,7 @@ def slice_by_index(
     end_mask: Bools | None = None, squeeze_mask: Bools | None = None,
 ) -> Tensor:  # fmt: skip
     """x[begin:end:stride, …] by numpy's rules; a masked begin or end is open, a squeezed axis is indexed at begin."""
-    result = take_ranges(x, _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask))
+    result = take_ranges(x, ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask))
     squeezed = _squeezed(squeeze_mask)
     return result.squeeze(squeezed) if squeezed else result
 
@@ -140,7 +140,7 @@ def slice_update(
     end_mask: Bools | None = None, squeeze_mask: Bools | None = None,
 ) -> Tensor:  # fmt: skip
     """A copy of x in which the part that `slice_by_index` would return is `update`."""
-    return put_ranges(x, _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask), update)
+    return put_ranges(x, ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask), update)
 
 
 @exact

@@ -19,7 +19,9 @@ import torch
 
 from coreml_runtime import InputError, ModelError, RuntimeFailure, UnsupportedError, load
 from coreml_runtime.coreai.asset import open_asset
+from coreml_runtime.coreai.bytecode import Container, RawBlock
 from coreml_runtime.coreai.description import describe_asset
+from coreml_runtime.coreai.dialect import Decoder
 from coreml_runtime.coreai.ops import operators
 from coreml_runtime.coreai.translate import translate
 from coreml_runtime.executor import Step
@@ -194,3 +196,13 @@ def test_what_is_no_asset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.aimodel").mkdir()
     with pytest.raises(ModelError, match=r"no main\.mlirb"):
         load(tmp_path / "empty.aimodel")
+
+
+def test_an_integer_is_read_with_its_signedness_in_one_byte() -> None:
+    for signedness in (0, 1, 2):
+        data = bytes([2 << 1 | 1, 64 << 1 | 1, signedness, 4 << 1 | 1, 0])  # kind 2, 64 bits, and 2 as zigzag has it
+        container = Container(
+            data=data, producer="", strings=(), dialect_version=None, types=(), attributes=((0, 4),), resources=(),
+            root=RawBlock(arguments=(), operations=()),
+        )  # fmt: skip
+        assert Decoder(container).attribute(0) == 2

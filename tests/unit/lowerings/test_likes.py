@@ -28,6 +28,7 @@ class Likes(nn.Module):
             torch.ones_like(i, dtype=torch.float32).masked_fill(above, 0.25),
             torch.full_like(i, 0.75, dtype=torch.float32),
             torch.empty_like(i, dtype=torch.float32).fill_(0.5),
+            torch.full_like(x, 3) ** -1,  # a number without a fraction, and a third
             torch.ones_like(i) * (i + 2049),
             i.mean(1, dtype=torch.float32),
             i.mean(dtype=torch.float32).reshape(1),

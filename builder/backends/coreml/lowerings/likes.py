@@ -154,7 +154,11 @@ def _is_whole(x: Var) -> bool:
     return not is_float(x) and not is_bool(x)
 
 
-_DTYPE = "gives floats, or the dtype of the other array, whatever dtype is asked for"
+def _is_of_other_kind(x: Var, fill_value: Constant, dtype: int | None = None) -> bool:
+    return isinstance(fill_value, int) or _is_other(x, dtype)
+
+
+_DTYPE = "gives floats, or the dtype of the other array or of the number, whatever dtype is asked for"
 _LIKE = UpstreamBug(issue=None, summary=_DTYPE)
 _MEAN = UpstreamBug(issue=None, summary="rounds the mean of integers down")
 
@@ -178,6 +182,6 @@ LIKES = (
     *(Lowering(operator=name, lower=eye, wrong=_LIKE) for name in ("eye", "eye.m")),
     Lowering(operator="scalar_tensor", lower=scalar_tensor, wrong=_LIKE),
     Lowering(operator="new_full", lower=new_full, wrong=_LIKE),
-    Lowering(operator="full_like", lower=full_like, wrong=_LIKE, applies=_is_other),
+    Lowering(operator="full_like", lower=full_like, wrong=_LIKE, applies=_is_of_other_kind),
     *(Lowering(operator=name, lower=mean, wrong=_MEAN, applies=_is_whole) for name in ("mean", "mean.dim")),
 )

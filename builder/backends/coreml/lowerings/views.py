@@ -17,7 +17,12 @@ Graph = Any
 Make = Callable[..., Value]
 """Takes an operator's name and its inputs (values, or numbers and lists of values) and gives its output."""
 
-_SAME = frozenset({"alias", "detach", "contiguous", "to", "type_as", "dropout", "feature_dropout", "positive"})
+_SAME = frozenset(
+    {
+        *("alias", "detach", "contiguous", "to", "type_as", "dropout", "feature_dropout", "positive"),
+        *("resolve_conj", "resolve_neg"),
+    }
+)
 """Give their input itself, or a copy of it."""
 _SAME_ORDER = frozenset(
     {
@@ -31,8 +36,9 @@ CHUNK = "prim::ConstantChunk"
 """What coremltools' own simplification makes of `chunk`: it gives the parts themselves, and no list."""
 _PARTS = frozenset({"chunk", "split", "split_with_sizes", "unbind", "tensor_split", "ConstantChunk"})
 """Give several views."""
-_OTHERS = frozenset({"slice", "select", "narrow", "permute", "movedim", "moveaxis", "diagonal"})
-VIEWS = _SAME | _SAME_ORDER | _SELF_INVERSE | _PARTS | _OTHERS
+_OTHERS = frozenset({"slice", "select", "narrow", "permute", "movedim", "moveaxis", "diagonal", "real", "imag"})
+_INVERSE = {"view_as_real": "view_as_complex", "view_as_complex": "view_as_real"}
+VIEWS = _SAME | _SAME_ORDER | _SELF_INVERSE | _PARTS | _OTHERS | _INVERSE.keys()
 
 SOMETIMES_COPIES = frozenset({"reshape", "reshape_as", "flatten", "ravel", "contiguous", "to", "type_as"})
 """Share memory where they can."""
@@ -133,6 +139,10 @@ def written_back(view: View, base: Value, new: Value, make: Make, parts: Callabl
         return make("reshape", new, make("size", base))
     if name in _SELF_INVERSE:
         return make(name, new, *arguments)
+    if name in _INVERSE:
+        return make(_INVERSE[name], new)
+    if name in ("real", "imag"):
+        return make("complex", *((new, make("imag", base)) if name == "real" else (make("real", base), new)))
     if (part := slice_of_part(view)) is not None:
         name, axis, *places = part
         return make(f"{name}_scatter", base, new, axis, *places)
