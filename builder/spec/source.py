@@ -18,7 +18,11 @@ class TorchvisionSource(Part):
     weights: str | None = None
     """A member of the model's weights enum (`IMAGENET1K_V2`, `DEFAULT`); null builds without pretrained weights."""
     file: FilePath | None = None
-    """A local state dict (`.safetensors`, `.pth`) to load instead of downloading."""
+    """A local file of weights (`.safetensors`, `.pth`) to load instead of downloading."""
+    state_dict_key: str | None = None
+    """The entry of `file` that holds the state dict, such as `state_dict` or `model`; dots descend."""
+    strip_prefix: str = ""
+    """A prefix to remove from every key of the state dict, such as `module.`."""
     sha256: Sha256 | None = None
     """The digest that the weights file must have."""
     arguments: Arguments = {}
@@ -107,7 +111,11 @@ class TimmSource(Part):
     pretrained: bool = False
     """Whether to take the published weights."""
     file: FilePath | None = None
-    """A local state dict (`.safetensors`, `.pth`) to load instead of downloading."""
+    """A local file of weights (`.safetensors`, `.pth`) to load instead of downloading."""
+    state_dict_key: str | None = None
+    """The entry of `file` that holds the state dict, such as `state_dict` or `model`; dots descend."""
+    strip_prefix: str = ""
+    """A prefix to remove from every key of the state dict, such as `module.`."""
     sha256: Sha256 | None = None
     """The digest that the weights file must have."""
     arguments: Arguments = {}

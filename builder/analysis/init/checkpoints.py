@@ -1,9 +1,10 @@
-"""Checkpoints: which model of torchvision the tensors fit, or what only their owner can say."""
+"""Checkpoints: the model that a file names or whose tensors it has, or what only its owner can say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,9 @@ def inspect_checkpoint(path: Path, written: str, name: str) -> Draft:
             found = _torchvision_model(shapes)
             if found is not None:
                 return _known(path, written, name, found, state_dict_key=key, prefix=prefix)
+    named = _timm_model(content)
+    if named is not None:
+        return _of_timm(path, written, name, named, state, state_dict_key=key)
     return _unknown(path, written, name, state, key)
 
 
@@ -144,11 +148,8 @@ def _known(
     side = int(transforms.crop_size[0])
     image = {"kind": "image", "shape": [1, 3, side, side], "mean": list(transforms.mean), "std": list(transforms.std)}
     source: dict[str, object] = {"kind": "torchvision", "name": model, "file": written}
-    if state_dict_key or prefix:  # only a checkpoint source descends into files
-        builder = import_torchvision().models.get_model_builder(model)
-        source = {"kind": "checkpoint", "file": written, "factory": f"{builder.__module__}:{builder.__name__}"}
-        source |= {"state_dict_key": state_dict_key} if state_dict_key else {}
-        source |= {"strip_prefix": prefix} if prefix else {}
+    source |= {"state_dict_key": state_dict_key} if state_dict_key else {}
+    source |= {"strip_prefix": prefix} if prefix else {}
     source |= {"arguments": arguments} if arguments else {}
     return Draft(
         name=name,
@@ -161,6 +162,47 @@ def _known(
             "source.arguments": "As many classes as the last layer has.",
             "input.image.shape": "The size of torchvision's own weights: write that of your training.",
             "input.image.mean": ASSUMED,
+        },
+        suggestions=CLASSIFIER,
+    )
+
+
+def _timm_model(content: object) -> str | None:
+    """The model that a training state of timm's own script says it is of, or None."""
+    model = content.get("arch") if isinstance(content, Mapping) else None
+    if not isinstance(model, str) or find_spec("timm") is None:
+        return None
+    import_torchvision()
+    import timm
+
+    return model if timm.is_model(model.partition(".")[0]) else None
+
+
+def _of_timm(
+    path: Path, written: str, name: str, model: str, state: Mapping[str, torch.Tensor], *, state_dict_key: str | None
+) -> Draft:
+    import timm
+
+    configuration = timm.get_pretrained_cfg(model, allow_unregistered=True)
+    prefix = next((p for p in PREFIXES if p and all(k.startswith(p) for k in state)), "")
+    source: dict[str, object] = {"kind": "timm", "name": model, "file": written}
+    source |= {"state_dict_key": state_dict_key} if state_dict_key else {}
+    source |= {"strip_prefix": prefix} if prefix else {}
+    head = state.get(f"{prefix}{configuration.classifier}.weight") if configuration else None
+    if head is not None and head.shape[0] != configuration.num_classes:
+        source["arguments"] = {"num_classes": int(head.shape[0])}
+    side = list(configuration.input_size) if configuration else [3, 224, 224]
+    return Draft(
+        name=name,
+        title=f"timm's {model} with the weights in {path.name}.",
+        source=source,
+        inputs={"image": {"kind": "image", "shape": [1, *side], "from_weights": True}},
+        why={
+            "source.name": "The model that the file says its weights are of.",
+            "source.arguments": "As many classes as the last layer has.",
+            "input.image.shape": "The size of timm's own weights: write that of your training.",
+            "input.image.from_weights": "ASSUMED: mean and std of timm's own weights. Where training used others, "
+            "write `mean` and `std` instead.",
         },
         suggestions=CLASSIFIER,
     )

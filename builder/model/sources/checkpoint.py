@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +12,10 @@ from builder.errors import SourceError
 from builder.model.sources.download import check_digest, file_digest
 from builder.model.sources.python import make_module
 from builder.model.sources.state import LeftOut, load_state, module_digest
-from builder.model.sources.weights import read_checkpoint
+from builder.model.sources.weights import read_checkpoint, state_dict_in
 from builder.model.torchvision_import import declare_missing_operators
 from builder.progress import Progress
 from builder.spec.source import CheckpointSource
-from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from builder.artifacts.origin import SourceOrigin
@@ -39,7 +36,9 @@ def load_checkpoint(source: CheckpointSource, progress: Progress) -> LoadedModel
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for what the file does not have, such as buffers that are not saved
             module = make_module(source.factory, source.arguments)
-        state = _state_dict(content, source)
+        state = state_dict_in(
+            content, source.file, state_dict_key=source.state_dict_key, strip_prefix=source.strip_prefix
+        )
         left = load_state(module, state, file=source.file, key="source.file", strict=source.strict)
         _warn(left, source, progress)
     origin: SourceOrigin = {
@@ -76,39 +75,3 @@ def _whole_module(content: object, path: Path) -> torch.nn.Module:
         hint="for a state dict, name the `factory` that makes the module: package.module:function",
         key="source.file",
     )
-
-
-def _state_dict(content: object, source: CheckpointSource) -> Mapping[str, torch.Tensor]:
-    if source.state_dict_key is not None:
-        for part in source.state_dict_key.split("."):
-            if not isinstance(content, Mapping) or part not in content:
-                names = list(map(str, content)) if isinstance(content, Mapping) else []
-                raise SourceError(
-                    f"{source.file} has no entry {source.state_dict_key}; it has {', '.join(names[:8]) or 'none'}",
-                    code="B0311",
-                    hint=did_you_mean(part, names),
-                    key="source.state_dict_key",
-                )
-            content = content[part]
-    if isinstance(content, torch.nn.Module):
-        content = content.state_dict()
-    if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        nested = [str(k) for k, v in content.items() if isinstance(v, Mapping)] if isinstance(content, Mapping) else []
-        raise SourceError(
-            f"{source.file} is not a state dict: a mapping of names to tensors",
-            code="B0303",
-            hint=f"write `state_dict_key: {nested[0]}`" if nested else None,
-            key="source.file",
-        )
-    prefix = source.strip_prefix
-    if prefix and not any(k.startswith(prefix) for k in content):
-        raise SourceError(
-            f"no key of {source.file} begins with `{prefix}`; the first is {next(iter(content), 'none')}",
-            code="B0311",
-            key="source.strip_prefix",
-        )
-    state = OrderedDict((k.removeprefix(prefix), v) for k, v in content.items())
-    versions = getattr(content, "_metadata", None) or {}
-    # torch asks for the versions of modules, to read what older ones saved
-    state._metadata = {k.removeprefix(prefix): v for k, v in versions.items()}  # type: ignore[attr-defined]
-    return state

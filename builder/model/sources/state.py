@@ -144,7 +144,7 @@ def _hint(own: Set[str], given: Set[str], *, misshapen: Mapping[str, str], missi
     """What to change, by what does not fit."""
     for prefix in ("module.", "model.", "_orig_mod.", "net."):
         if {k.removeprefix(prefix) for k in given if k.startswith(prefix)} & own:
-            return f"the keys begin with `{prefix}`: write `strip_prefix: {prefix}` under source (kind checkpoint)"
+            return f"the keys begin with `{prefix}`: write `strip_prefix: {prefix}` under source"
     if misshapen:
         return "check the arguments of the model (sizes, number of classes) against the training run"
     if missing:

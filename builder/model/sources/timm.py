@@ -43,7 +43,9 @@ def load_timm(source: TimmSource, spec: BuildSpec, examples: ExampleInputs, prog
         origin["file_sha256"] = file_digest(file)
         check_digest(file, origin["file_sha256"], source.sha256)
         origin["weights"] = None if source.file else str(module.pretrained_cfg["tag"] or "published")
-        load_state(module, _fitting(module, file), file=str(file), key="source.file" if source.file else "source.name")
+        load_state(
+            module, _fitting(module, file, source), file=str(file), key="source.file" if source.file else "source.name"
+        )
     else:
         inputs = model_inputs(spec, examples, preprocessing)
         fill_untrained(module, inputs, source.seed, spec, further_inputs(spec, examples, preprocessing))
@@ -129,9 +131,11 @@ def _download(configuration: Mapping[str, Any], source: TimmSource, progress: Pr
     return fetch(url, sha256=source.sha256, timeout=source.timeout, progress=progress)
 
 
-def _fitting(module: Any, file: Path) -> Mapping[str, torch.Tensor]:
+def _fitting(module: Any, file: Path, source: TimmSource) -> Mapping[str, torch.Tensor]:
     """The file's weights by the module's own names; older files are renamed by timm's own rule for the model."""
-    state: Mapping[str, torch.Tensor] = read_state_dict(file, trust_pickle=False)
+    state = read_state_dict(
+        file, trust_pickle=False, state_dict_key=source.state_dict_key, strip_prefix=source.strip_prefix
+    )
     rename = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     if rename is None or state.keys() == module.state_dict().keys():
         return state

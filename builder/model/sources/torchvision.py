@@ -50,7 +50,9 @@ def load_torchvision(
     if file is not None:
         origin["file_sha256"] = file_digest(file)
         check_digest(file, origin["file_sha256"], source.sha256)
-        state = read_state_dict(file, trust_pickle=False)
+        state = read_state_dict(
+            file, trust_pickle=False, state_dict_key=source.state_dict_key, strip_prefix=source.strip_prefix
+        )
         key = "source.file" if source.file else "source.weights"
         module = _unfilled(models, source, weights, state)
         if module is None or not take_state(module, state):

@@ -2,51 +2,104 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from builder.errors import SourceError
 from builder.model.sources.download import OfflineError, fetch, file_digest
+from builder.util.suggest import did_you_mean
 
-__all__ = ["OfflineError", "fetch", "file_digest", "read_checkpoint", "read_state_dict"]
+__all__ = ["OfflineError", "fetch", "file_digest", "read_checkpoint", "read_state_dict", "state_dict_in"]
 
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>")
 """Where torch's weights-only unpickler says which class or function it refuses."""
+_DATA = (argparse.Namespace,)
+"""Classes of checkpoints that are attributes and nothing else: timm's and many other scripts save their arguments."""
 _ZIP, _PICKLE = b"PK", b"\x80"
 
 
-def read_state_dict(path: Path, *, trust_pickle: bool) -> dict[str, Tensor]:
+def read_state_dict(
+    path: Path, *, trust_pickle: bool, state_dict_key: str | None = None, strip_prefix: str = ""
+) -> Mapping[str, Tensor]:
     """Return the file's tensors by name, on the CPU.
 
-    Raises SourceError where `read_checkpoint` does, and when the file holds anything but tensors by name.
+    Raises SourceError where `read_checkpoint` and `state_dict_in` do.
     """
     content = read_checkpoint(path, trust_pickle=trust_pickle)
+    return state_dict_in(content, path, state_dict_key=state_dict_key, strip_prefix=strip_prefix)
+
+
+def state_dict_in(
+    content: object, path: Path | str, *, state_dict_key: str | None = None, strip_prefix: str = ""
+) -> Mapping[str, Tensor]:
+    """Return the tensors by name that a checkpoint holds under `state_dict_key` (dots descend), without the prefix.
+
+    Raises SourceError where there is no such entry, no such prefix, or anything but tensors by name.
+    """
+    for part in state_dict_key.split(".") if state_dict_key is not None else ():
+        if not isinstance(content, Mapping) or part not in content:
+            names = list(map(str, content)) if isinstance(content, Mapping) else []
+            raise SourceError(
+                f"{path} has no entry {state_dict_key}; it has {', '.join(names[:8]) or 'none'}",
+                code="B0311",
+                hint=did_you_mean(part, names),
+                key="source.state_dict_key",
+            )
+        content = content[part]
     if isinstance(content, torch.nn.Module):
         content = content.state_dict()
-    if not isinstance(content, Mapping) or not content:
-        raise SourceError(f"{path} holds {_described(content)}, not a state dict: names with tensors", code="B0303")
-    other = next((name for name, value in content.items() if not isinstance(value, Tensor)), None)
-    if other is not None:
+    if not _holds_tensors(content):
+        nested = [str(name) for name, value in content.items() if _holds_tensors(value)] if _is_dict(content) else []
         raise SourceError(
-            f"{path} is not a state dict: {other} is {_described(content[other])}, not a tensor",
+            f"{path} is not a state dict, names with tensors: {_unlike_state_dict(content)}",
             code="B0303",
-            hint="use `kind: checkpoint` with `state_dict_key` for a file that holds more than weights",
+            hint=f"write `state_dict_key: {nested[0]}` under source" if nested else None,
+            key="source.file",
         )
-    return {str(name): value for name, value in content.items()}
+    if strip_prefix and not any(str(name).startswith(strip_prefix) for name in content):
+        raise SourceError(
+            f"no key of {path} begins with `{strip_prefix}`; the first is {next(iter(content))}",
+            code="B0311",
+            key="source.strip_prefix",
+        )
+    state = OrderedDict((str(name).removeprefix(strip_prefix), value) for name, value in content.items())
+    versions = getattr(content, "_metadata", None) or {}
+    # torch asks for the versions of modules, to read what older ones saved
+    state._metadata = {k.removeprefix(strip_prefix): v for k, v in versions.items()}  # type: ignore[attr-defined]
+    return state
+
+
+def _is_dict(content: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(content, Mapping)
+
+
+def _holds_tensors(content: object) -> TypeGuard[Mapping[object, Tensor]]:
+    return _is_dict(content) and bool(content) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def _unlike_state_dict(content: object) -> str:
+    """What a content that is not a state dict is instead."""
+    if not _is_dict(content) or not content:
+        return f"it is {_described(content)}"
+    name, value = next((name, value) for name, value in content.items() if not isinstance(value, Tensor))
+    return f"{name} is {_described(value)}"
 
 
 def read_checkpoint(path: Path, *, trust_pickle: bool) -> Any:
     """Return what the file holds, on the CPU: a dict of tensors, a nested training state, or a whole module.
 
-    Unless `trust_pickle`, nothing but tensors and plain containers is unpickled. Raises SourceError when the file is
-    missing, empty, damaged, of another kind, or needs a class that was not allowed or cannot be found.
+    Unless `trust_pickle`, nothing but tensors, plain containers and `argparse.Namespace` is unpickled. Raises
+    SourceError when the file is missing, empty, damaged, of another kind, or needs a class that was not allowed or
+    cannot be found.
     """
     try:
         size = path.stat().st_size
@@ -117,7 +170,8 @@ def _refuse_programs(path: Path) -> None:
 
 def _read_torch(path: Path, *, trust_pickle: bool, mapped: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mapped)
+        with torch.serialization.safe_globals(list(_DATA)):
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mapped)
     except pickle.UnpicklingError as error:
         if not trust_pickle and (refused := _REFUSED.search(str(error))):
             name = refused[1] or refused[2]
@@ -151,4 +205,5 @@ def _first_line(error: Exception) -> str:
 def _described(content: object) -> str:
     if isinstance(content, Mapping):
         return "an empty dict" if not content else f"a dict of {len(content)} entries"
-    return f"a {type(content).__name__}"
+    name = type(content).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

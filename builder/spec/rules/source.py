@@ -24,6 +24,12 @@ def source_problems(spec: BuildSpec) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="B0244", path=("source", "sha256"), message="a digest without weights or a file to compare it with"
         )
+    if isinstance(source, TimmSource | TorchvisionSource) and not source.file:
+        for name in ("state_dict_key", "strip_prefix"):
+            if getattr(source, name):
+                yield Diagnostic(
+                    code="B0244", path=("source", name), message=f"`{name}` is of a `file`, and none is named"
+                )
     if isinstance(source, CheckpointSource) and source.factory is None and not source.trust_pickle:
         yield Diagnostic(
             code="B0244",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -270,10 +272,34 @@ def test_weights_of_a_torchvision_model_are_recognised(here: Path, capsys: pytes
     bare, wrapped = written("recipes/bare.yaml")["source"], written("recipes/wrapped.yaml")["source"]
     assert bare == {"name": "squeezenet1_1", "file": "../bare.pth", "arguments": {"num_classes": 5}}
     assert written("recipes/sorted.yaml")["source"] == {**bare, "file": "../sorted.safetensors"}
-    assert wrapped["factory"] == "torchvision.models.squeezenet:squeezenet1_1"
-    assert (wrapped["state_dict_key"], wrapped["strip_prefix"]) == ("model", "module.")
-    assert compose(["recipe=wrapped"]).spec.source.kind == "checkpoint"
+    file = {"file": "../wrapped.pth", "state_dict_key": "model", "strip_prefix": "module."}
+    assert wrapped == {**bare, **file}
     build("bare", capsys, "input.image.shape=[1,3,64,64]")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("timm") is None, reason="an optional package")
+def test_what_timms_own_training_script_writes_builds(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given the file that it writes, with the arguments of its command line, as wrapped by DistributedDataParallel
+    import_torchvision()
+    import timm
+
+    state = timm.create_model("test_resnet", num_classes=3).state_dict()
+    state = {f"module.{name}": value for name, value in state.items()}
+    arguments = argparse.Namespace(model="test_resnet", lr=0.1)
+    torch.save({"epoch": 1, "arch": "test_resnet", "state_dict": state, "args": arguments}, "model_best.pth.tar")
+    # when
+    code, out, err = init("model_best.pth.tar", capsys=capsys)
+    # then it is the model that the file names, with its classes
+    assert code == 0, err
+    assert written(out)["source"] == {
+        "name": "test_resnet",
+        "file": "../model_best.pth.tar",
+        "state_dict_key": "state_dict",
+        "strip_prefix": "module.",
+        "arguments": {"num_classes": 3},
+    }
+    build(Path(out).stem, capsys, "input.image.shape=[1,3,64,64]")
 
 
 def test_weights_of_an_unknown_model_ask_for_a_factory(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

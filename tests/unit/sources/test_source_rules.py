@@ -77,6 +77,8 @@ WRONG = [
         "`part: decoder` takes encoder_hidden_states; this says decoder_input_ids",
     ),
     ({"kind": "timm", "name": "m", "sha256": "0" * 64}, {}, "source.sha256", "without weights"),
+    ({"kind": "timm", "name": "m", "state_dict_key": "ema"}, {}, "source.state_dict_key", "none is named"),
+    ({"kind": "torchvision", "name": "m", "strip_prefix": "m."}, {}, "source.strip_prefix", "none is named"),
     ({"kind": "timm", "name": "m"}, {"classifier": LABELS}, "classifier.labels", "published weights"),
     ({"kind": "onnx", "file": "m"}, {"classifier": LABELS}, "classifier.labels", "published weights"),
     ({"kind": "onnx", "file": "m"}, {"input": FROM_WEIGHTS}, "input.image.from_weights", "published weights"),

@@ -63,6 +63,23 @@ def test_a_local_file_needs_no_network(tmp_path):
     assert re.fullmatch("[0-9a-f]{64}", loaded.origin["file_sha256"])
 
 
+def test_a_training_state_is_read_as_it_is(tmp_path):
+    # given weights wrapped by DistributedDataParallel, in an entry of a training state
+    trained = load(seed=5, arguments={"num_classes": 7})
+    wrapped = {f"module.{name}": value for name, value in trained.module.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": wrapped}, tmp_path / "w.pth")
+    file = {"file": str(tmp_path / "w.pth"), "arguments": {"num_classes": 7}}
+    # when each remedy is taken
+    with pytest.raises(SourceError) as nested:
+        load(**file)
+    with pytest.raises(SourceError) as prefixed:
+        load(**file, state_dict_key="state_dict")
+    # then the next one is named, and the last one loads
+    assert "`state_dict_key: state_dict`" in nested.value.hint
+    assert "`strip_prefix: module.`" in prefixed.value.hint
+    assert load(**file, state_dict_key="state_dict", strip_prefix="module.").digest == trained.digest
+
+
 def test_weights_that_do_not_fit_are_named(tmp_path):
     torch.save(load(arguments={"num_classes": 7}).module.state_dict(), tmp_path / "w.pth")
     with pytest.raises(SourceError, match=r"fc\.weight \(7, \d+\), the model has \(1000, \d+\)") as raised:

@@ -39,16 +39,25 @@ def test_safetensors_and_both_formats_of_torch_save_are_read(tmp_path: Path) -> 
 def test_a_nested_training_state_is_read_as_it_is(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "model": STATE}, tmp_path / "c.pth")
     assert read_checkpoint(tmp_path / "c.pth", trust_pickle=False)["epoch"] == 3
-    with pytest.raises(SourceError, match="epoch is a int, not a tensor") as caught:
+    with pytest.raises(SourceError, match="names with tensors: epoch is an int") as caught:
         read_state_dict(tmp_path / "c.pth", trust_pickle=False)
-    assert "state_dict_key" in str(caught.value.hint)
+    assert caught.value.hint == "write `state_dict_key: model` under source"
+    assert _equal(read_state_dict(tmp_path / "c.pth", trust_pickle=False, state_dict_key="model"))
+
+
+def test_arguments_of_a_training_script_are_data(tmp_path: Path) -> None:
+    torch.save({"optimizer": {"state": {}}, "args": argparse.Namespace(lr=0.1), "ema": STATE}, tmp_path / "c.pth")
+    assert read_checkpoint(tmp_path / "c.pth", trust_pickle=False)["args"].lr == 0.1
+    with pytest.raises(SourceError) as caught:
+        read_state_dict(tmp_path / "c.pth", trust_pickle=False)
+    assert caught.value.hint == "write `state_dict_key: ema` under source"
 
 
 @pytest.mark.parametrize(
     ("content", "name"),
     [
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
-        ({"args": argparse.Namespace(a=1), **STATE}, "argparse.Namespace"),
+        ({"args": argparse.Namespace(a=_Malicious()), **STATE}, "mkdir"),
         (_Malicious(), "mkdir"),
     ],
 )
