@@ -78,7 +78,7 @@ def run_program(path: Path, subject: Subject) -> Execute:
     state = model.make_state() if model.states else None
     names = subject.prepared.output_names
     feeds = backend_of(subject.sealed.format).feeds
-    return lambda sample: _named(model.predict(feeds(sample, subject.spec), state=state), names, subject)
+    return lambda sample: named_outputs(model.predict(feeds(sample, subject.spec), state=state), names, subject)
 
 
 def _apples(subject: Subject, states: dict[str, object]) -> Execute:
@@ -104,10 +104,11 @@ def _apples_detector(model: Any, program: Any, subject: Subject) -> Execute:
 def _tensors(predicted: Mapping[str, object], subject: Subject) -> dict[str, torch.Tensor]:
     """Outputs by name; of a detector the candidates of its program too."""
     detected = DETECTED if subject.prepared.suppression is not None else ()
-    return _named(predicted, (*subject.prepared.output_names, *detected), subject)
+    return named_outputs(predicted, (*subject.prepared.output_names, *detected), subject)
 
 
-def _named(predicted: Mapping[str, Any], names: Sequence[str], subject: Subject) -> dict[str, torch.Tensor]:
+def named_outputs(predicted: Mapping[str, Any], names: Sequence[str], subject: Subject) -> dict[str, torch.Tensor]:
+    """What a program predicted as tensors, in the order of `names`."""
     labels = subject.prepared.labels
     return {
         name: _scores(predicted[name], labels)

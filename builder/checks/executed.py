@@ -9,6 +9,7 @@ from builder.artifacts.checks import CheckReport
 from builder.checks.accuracy import check_accuracy
 from builder.checks.engine import Engine, engines
 from builder.checks.parity import check_parity
+from builder.checks.plain import check_plain, judged_apart, with_plain
 from builder.checks.samples import check_samples
 from builder.checks.states import StateCarry
 from builder.checks.subject import Subject
@@ -24,7 +25,10 @@ def parity_reports(
     samples = check_samples(check_name, check, subject)
 
     def on(engine: Engine) -> CheckReport:
-        return check_parity(name, check, subject, samples, engine, carry)
+        if engine.name != "runtime" or not judged_apart(subject):
+            return check_parity(name, check, subject, samples, engine, carry)
+        report = check_parity(name, check.model_copy(update={"search": 0.0}), subject, samples, engine, carry)
+        return with_plain(report, check_plain(name, check, subject, samples))
 
     return _on_engines(name, check, subject, carry, on)
 

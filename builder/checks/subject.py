@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,15 @@ Outputs = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Converted:
+    """A program before compression."""
+
+    path: Path
+    spec: BuildSpec
+    """The recipe without compression."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """Everything that a verdict may rest on."""
 
@@ -33,6 +43,8 @@ class Subject:
     """The function of the artifact that is looked at; empty where it has none."""
     build_seconds: float = 0.0
     """How much processor time the build took up to its checks."""
+    converted: Converted | None = None
+    """The program before steps on it compressed weights or values, of an artifact that is compressed."""
 
     @property
     def scores(self) -> str | None:

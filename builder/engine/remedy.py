@@ -243,6 +243,8 @@ def _compressed_less(trials: _Trials) -> None:
     if not spec.compression:
         return
     without = trials.build("without compression", {"compression": {}})
+    if without is not None and not without.passes:
+        _neither(trials)
     if without is None or not without.passes or not spec.format_kind.is_analysed or spec.functions:
         return
     first = trials.as_it_is()
@@ -258,6 +260,16 @@ def _compressed_less(trials: _Trials) -> None:
     trials.rank(compared, _modules(first))
     for what, steps in _milder(spec, [each.given_name for each in worst_operators(compared)]):
         trials.build(what, {"compression": steps})
+
+
+def _neither(trials: _Trials) -> None:
+    """Both at once, where the one does not help without the other."""
+    spec = trials.spec
+    if isinstance(spec.precision, Fp32) or kind_of(spec.source).is_finished:
+        return
+    mixed = spec.format_kind.is_analysed and not spec.functions
+    precision = Mixed(kind="mixed", fp32_names=["*"]) if mixed else Fp32(kind="fp32")
+    trials.build("everything in float32, without compression", {"precision": precision, "compression": {}})
 
 
 def _milder(spec: BuildSpec, worst: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -315,8 +327,8 @@ def _names(remedy: Remedy) -> Sequence[str]:
 
 
 def _shown(candidate: Candidate) -> str:
-    """What came of a trial that did not help: its SNR, where that says something."""
-    if math.isfinite(candidate.snr_db):
+    """What came of a trial that did not help: its SNR, where the samples missed a limit and that says something."""
+    if math.isfinite(candidate.snr_db) and any(report.failed_on for report in candidate.reports):
         return f"{candidate.snr_db:.1f} dB"
     return next((str(report.reason) for report in candidate.reports if report.passed is False), "nothing is proved")
 

@@ -55,7 +55,7 @@ class CompressionKind:
         return not self.changes_module and not self.is_open
 
 
-def _bits_of_dtype(step: LinearQuantize) -> int:
+def _bits_of_dtype(step: LinearQuantize | PostTrainingQuantize) -> int:
     return int(step.dtype.removeprefix("u").removeprefix("int"))
 
 
@@ -97,19 +97,25 @@ COMPRESSIONS = table(
     CompressionKind(
         settings=PostTrainingQuantize,
         method=f"{_MODULE}.integers:QUANTIZE",
+        bits=_bits_of_dtype,
         minimum_generation=lambda step: 18 if step.dtype == "int4" or step.granularity == "per_block" else 16,
     ),
     CompressionKind(
-        settings=PostTrainingPalettize, method=f"{_MODULE}.tables:PALETTIZE", minimum_generation=_for_tables_of_modules
+        settings=PostTrainingPalettize,
+        method=f"{_MODULE}.tables:PALETTIZE",
+        bits=lambda step: step.nbits,
+        minimum_generation=_for_tables_of_modules,
     ),
     CompressionKind(
         settings=SensitiveKmeans,
         method=f"{_MODULE}.tables:PALETTIZE_BY_LOSS",
+        bits=lambda step: step.nbits,
         minimum_generation=_for_tables_of_modules,
     ),
     CompressionKind(
         settings=Gptq,
         method=f"{_MODULE}.integers:QUANTIZE_BY_GPTQ",
+        bits=lambda step: step.nbits,
         minimum_generation=lambda step: 18 if step.nbits != 8 or step.granularity == "per_block" else 16,
     ),
     CompressionKind(settings=MagnitudePrune, method=f"{_MODULE}.trained:PRUNE"),

@@ -178,12 +178,15 @@ class Selector:
     """Whether an operator computes in half precision (none without `halves`); remembers what patterns could name."""
 
     def __init__(self, halves: Halves | None) -> None:
+        from builder.backends.coreai.passes.angles import angle_selector
+
         self._nothing = halves is None
         self._halves = halves or Halves()
         self._types: set[str] = set()
         self._in_half: dict[Node, bool] = {}
         self._names: set[str] = set()
         self._modules: set[str] = set()
+        self._is_angle = angle_selector()
 
     def __call__(self, node: Node) -> bool:
         """Whether this operator does."""
@@ -201,7 +204,7 @@ class Selector:
             or not paths.isdisjoint(self._halves.fp32_modules_if_present)
         )
         own = any(path.split(".")[0] in KEPT_MODULES for path in paths)
-        in_half = not (kept or own or self._nothing)
+        in_half = not (kept or own or self._nothing or self._is_angle(node))
         if in_half and self._halves.fp32_names and (types & _MOVING or node.target is operator.getitem):
             in_half = self._in_half.get(node.args[0], True)  # type: ignore[arg-type] # what moves, reads a node
         self._in_half[node] = in_half

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from builder.backends.coreml.angles import angle_selector
 from builder.errors import ConfigurationError
 from builder.spec.detection_names import PARTS
 from builder.spec.precision import Mixed
@@ -51,13 +52,14 @@ def normalization_depth(op: Operation, inputs: Iterable[str]) -> tuple[str, int]
 def half_precision_selector(normalization: Mapping[str, Mapping[str, Sequence[float]]]) -> Callable[[Operation], bool]:
     """Everything in half precision except what loses bits that show.
 
-    That is the normalisation of images, with levels of 0 to 255, and the decoding of boxes, whose edges would move by
-    pixels and whose order decides what non-maximum suppression keeps.
+    That is the normalisation of images, with levels of 0 to 255, the decoding of boxes, whose edges would move by
+    pixels and whose order decides what non-maximum suppression keeps, and angles of positions and times.
     """
     steps = normalization_steps(normalization)
+    is_angle = angle_selector()
 
     def select(op: Operation) -> bool:
-        if is_decoding(op):
+        if is_decoding(op) or is_angle(op):
             return False
         found = normalization_depth(op, steps)
         return found is None or found[1] > steps[found[0]]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,9 @@ from torch import Tensor, nn
 from builder.artifacts.checks import CheckReport
 from builder.artifacts.stages import Answers, Sample
 from builder.checks.engine import Engine
-from builder.checks.parity import check_parity
-from builder.checks.samples import check_samples
+from builder.checks.executed import parity_reports
 from builder.checks.states import StateCarry
-from builder.checks.subject import Subject
+from builder.checks.subject import Converted, Subject
 from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.spec.checks import ParityCheck
@@ -43,13 +44,19 @@ def parity(
     check: Mapping[str, Any] | None = None,
     precision: str = "fp16",
     build_seconds: float = 0.0,
+    compression: Mapping[str, Any] | None = None,
+    converted: Function | None = None,
 ) -> CheckReport:
-    """The report of the default parity check where `artifact` is executed in the place of a sealed file."""
+    """The report of the default parity check where `artifact` is executed in the place of a sealed file.
+
+    With `compression`, `converted` is executed in the place of the program before it.
+    """
     spec = BuildSpec.model_validate(
         {
             "source": {"kind": "python", "factory": "some:thing"},
             "input": inputs,
             "precision": {"kind": precision},
+            "compression": {} if compression is None else {"weights": compression},
             "target": {"name": "ios18"},
             "checks": {"parity": {"kind": "parity", **(check or {})}},
             "tracking": {"kind": "none"},
@@ -62,6 +69,7 @@ def parity(
         preprocessing=None, labels=None,
     )  # fmt: skip
     anything: Any = None
+    plain = Converted(path=Path(), spec=spec.model_copy(update={"compression": {}}))
     subject = Subject(
         spec=spec,
         prepared=prepared,
@@ -69,16 +77,38 @@ def parity(
         sealed=anything,
         progress=Silent(),
         build_seconds=build_seconds,
+        converted=None if converted is None else plain,
     )
     given = spec.checks["parity"]
     assert isinstance(given, ParityCheck)
 
+    with (
+        patch("builder.checks.executed.engines", lambda *_: [_engine(artifact)]),
+        patch("builder.checks.plain._engine", lambda *_: _engine(converted or artifact)),
+    ):
+        (report,) = parity_reports("parity", "parity", given, subject, StateCarry())
+    return report
+
+
+def _engine(function: Function) -> Engine:
     def execute(sample: Sample) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"y": artifact(*sample.tensors.values())}
+            return {"y": function(*sample.tensors.values())}
 
-    engine = Engine(name="runtime", execute=execute)
-    return check_parity("parity", given, subject, check_samples("parity", given, subject), engine, StateCarry())
+    return Engine(name="runtime", execute=execute)
+
+
+def coarse(function: Function, share: float) -> Function:
+    """What is left of a function where its weights are compressed: each float is off by up to `share`."""
+
+    def compressed(*given: Tensor) -> Tensor:
+        value = function(*given)
+        if not value.is_floating_point():
+            return value
+        noise = torch.rand(value.shape, generator=torch.Generator().manual_seed(5)) * 2 - 1
+        return value * (1 + share * noise)
+
+    return compressed
 
 
 def tensor(*shape: Any, **more: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from builder.checks.counterexample import Found
 from builder.checks.domain import Point
 from builder.reports.verdict import made_on
 from builder.spec.inputs import TensorInput
-from tests.unit.checks.planted import Planted, half, layers, parity, planted_errors, tensor
+from tests.unit.checks.planted import Planted, coarse, half, layers, parity, planted_errors, tensor
 
 QUICK = (
     "a branch on the mean",
@@ -53,6 +53,54 @@ def test_nineteen_of_twenty_planted_errors_are_found() -> None:
     errors = planted_errors()
     missed = [name for name, inputs, f, g in errors if parity(inputs, f, g, build_seconds=8.0).passed is not False]
     assert len(missed) <= len(errors) // 20, missed
+
+
+INT8, SIX_BITS = {"kind": "linear_quantize"}, {"kind": "palettize", "nbits": 6}
+LEFT = {"linear_quantize": 0.06, "palettize": 0.25}
+"""By how much of itself a value is off: 29 and 17 dB."""
+
+
+@pytest.mark.parametrize("name", ["a scaled row of weights", "integers in half precision"])
+def test_what_compression_may_cost_excuses_nothing_else(name: str) -> None:
+    # given an error that 10 dB hide, in an artifact with weights of six bits
+    _, inputs, original, wrong = _named(name)
+    artifact, right = (coarse(function, LEFT["palettize"]) for function in (wrong, original))
+    hidden = parity(inputs, original, artifact, compression=SIX_BITS, check={"search": 0.0})
+    found = parity(inputs, original, artifact, compression=SIX_BITS, check={"search": 0.0}, converted=wrong)
+    sound = parity(inputs, original, right, compression=SIX_BITS, check={"search": 0.0}, converted=original)
+    assert hidden.passed is not False
+    assert found.passed is False
+    assert str(found.reason).startswith("apart from compression: ")
+    assert sound.passed is not False
+
+
+@pytest.mark.parametrize(("given", "held"), [(16.0, 26.0), (25.0, None), (None, None)])
+def test_of_the_noise_that_a_recipe_allows_a_tenth_may_be_the_programs_own(
+    given: float | None, held: float | None
+) -> None:
+    _, inputs, original, _ = _named("a scaled row of weights")
+    limit = {} if given is None else {"snr_db": {"min": given}}
+    own = coarse(original, 0.06)  # 29 dB
+    report = parity(inputs, original, own, compression=INT8, check={"search": 0.0, **limit}, converted=own)
+    assert report.passed is (held is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [INT8, SIX_BITS], ids=["int8", "6 bits"])
+def test_nineteen_of_twenty_are_found_in_compressed_artifacts(step: dict[str, object]) -> None:
+    errors, share = planted_errors(), LEFT[str(step["kind"])]
+    missed, refused = [], []
+    for name, inputs, original, wrong in errors:
+        if (
+            parity(inputs, original, coarse(wrong, share), build_seconds=8.0, compression=step, converted=wrong).passed
+            is not False
+        ):
+            missed.append(name)
+        right = coarse(original, share)
+        if parity(inputs, original, right, build_seconds=8.0, compression=step, converted=original).passed is False:
+            refused.append(name)
+    assert len(missed) <= len(errors) // 20, missed
+    assert not refused
 
 
 class Attention(nn.Module):

@@ -21,6 +21,7 @@ from builder.backends.coreml.compression.activations import share_ranges
 from builder.backends.ranges import measure_ranges
 from builder.errors import ConfigurationError, ConversionError
 from builder.progress import Silent
+from builder.util.measures import compare
 from tests.unit.stages.small_builds import convert_module, make_spec, operators
 
 SHAPE = (1, 4, 8, 8)
@@ -142,3 +143,43 @@ def test_what_cannot_be_quantized_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     broken = Sample(given={"x": np.full(SHAPE, np.nan, np.float32)}, tensors={})
     with pytest.raises(ConversionError, match="is nan to nan for a sample of the calibration data, and has no scale"):
         _quantized([_sample(1.0, 1), broken], monkeypatch)
+
+
+class Attention(nn.Module):
+    """(1, 6, 8) to the same: what comes later is hidden, by infinity, or by a number that is added."""
+
+    def __init__(self, hidden: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.register_buffer("hidden", torch.full((6, 6), hidden).triu(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.layer(x).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) + torch.cat([x, -x], 1)[:, :6, :6]  # a sum that has a scale
+        return self.out((scores + self.get_buffer("hidden") * x[:, :, :1].abs().sign()).softmax(-1) @ v)
+
+
+@pytest.mark.parametrize("hidden", [-torch.inf, -1e9])
+def test_masks_are_left_alone_and_all_else_is_quantized(
+    hidden: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # given calibration data for which a sum gives infinity, or a mask of -30000
+    module, x = Attention(hidden), np.random.default_rng(0).standard_normal((1, 6, 8)).astype(np.float32)
+    spec = make_spec(
+        input={"x": {"kind": "tensor", "shape": [1, 6, 8]}},
+        target={"name": "ios17"},
+        compression={"activations": ACTIVATIONS},
+    )
+    monkeypatch.setattr(stage, "draw_samples", lambda *_, **__: (Sample(given={"x": x}, tensors={}),))
+    compressed = stage.compress(convert_module(module, spec), spec, Silent())
+    # then
+    assert [layer.reason.rsplit(", ")[-1] for layer in compressed.skipped] in (
+        ["of which 8 bits hold nothing but the ends"],
+        ["or were never computed for the calibration data"],
+    )
+    assert len(compressed.effects[0].changed) == 3
+    compressed.model.save(str(tmp_path / "m.mlpackage"))
+    (found,) = runtime.load(tmp_path / "m.mlpackage").predict({"x": x}).values()
+    with torch.no_grad():
+        assert compare(module(torch.from_numpy(x)), found).snr_db > 20  # 8 bits; with the mask in them nothing is left

@@ -21,7 +21,7 @@ from builder.backends.coreai import adapter
 from builder.backends.coreai.compression.quantize import scale_blocks
 from builder.backends.coreai.modules import RELAYING
 from builder.backends.coreml.compression.selection import select
-from builder.backends.ranges import Range, join_ranges, measure_ranges
+from builder.backends.ranges import Range, join_ranges, measure_ranges, why_no_scale
 from builder.errors import ConversionError
 from builder.spec.compression import QuantizeActivations
 
@@ -199,9 +199,8 @@ def _why_not(layer: Layer, named: Mapping[Value, str], ranges: Mapping[str, Rang
     makers = [adapter.owner(value) for value in given]
     if any(made is not None and adapter.plain_name(made) == "dequantize" for made in makers):
         return "its values are 8-bit integers already"
-    if any(named[value] not in ranges for value in (*given, layer.result)):
-        return "its values are integers, or were never computed for the calibration data"
-    return None
+    reasons = (why_no_scale(named[value], ranges) for value in (*given, layer.result))
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _insert(

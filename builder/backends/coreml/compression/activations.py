@@ -14,7 +14,7 @@ import numpy as np
 
 from builder.artifacts.stages import Sample, SkippedLayer
 from builder.backends.coreml.compression.selection import select
-from builder.backends.ranges import Range, join_ranges
+from builder.backends.ranges import Range, join_ranges, why_no_scale
 from builder.errors import ConversionError
 from builder.progress import Progress
 from builder.spec.compression import QuantizeActivations
@@ -120,9 +120,8 @@ def _why_not(op: Operation, ranges: Mapping[str, Range]) -> str | None:
     taken = [op.inputs["x"], *([op.inputs["y"]] if op.op_type == "add" else [])]
     if any(variable.op is not None and variable.op.op_type == "const" for variable in taken):
         return "one of its inputs is a constant"
-    if any(variable.name not in ranges for variable in (*taken, *op.outputs)):
-        return "its values are integers, or were never computed for the calibration data"
-    return None
+    reasons = (why_no_scale(variable.name, ranges) for variable in (*taken, *op.outputs))
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _operators(program: Program) -> list[Operation]:

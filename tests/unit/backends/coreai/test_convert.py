@@ -205,3 +205,18 @@ def test_pictures_that_are_given_back_are_rounded_levels(tmp_path: Path) -> None
     convert(export(torch.nn.Identity(), (x,)), tmp_path / "m.aimodel", declared, None)
     (found,), _ = engine.predict(tmp_path / "m.aimodel", [{"x": x.numpy()}])
     assert found["y"].tolist() == [0, 0, 1, 2, 255, 255]
+
+
+class Times(torch.nn.Module):
+    def forward(self, time: torch.Tensor) -> torch.Tensor:
+        angles = time[:, None].float() * torch.exp(torch.arange(32) * (-9.2 / 32))
+        return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def test_angles_of_exact_numbers_stay_in_float32(tmp_path: Path) -> None:
+    # given a time of hundreds of radians, whose half is off by a quarter
+    time = torch.tensor([989], dtype=torch.int32)
+    declared = plain({"time": time}, 1)
+    convert(export(Times(), (time,)), tmp_path / "m.aimodel", declared, Halves())
+    (found,), _ = engine.predict(tmp_path / "m.aimodel", [{"time": time.numpy()}])
+    assert snr(found["y0"], Times()(time).numpy()) > 60
