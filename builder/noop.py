@@ -163,11 +163,14 @@ def write_manifest(path: str, manifest: "dict[str, Any]") -> None:
     text = json.dumps(manifest).encode()
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder != cache_folder() and os.path.islink(folder):  # noqa: PTH114
+            return  # what lies behind a link in the cache is not written
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as stream:  # noqa: PTH123
             stream.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
         os.replace(temporary, path)  # noqa: PTH105
-    except OSError:
+    except (OSError, RecursionError):  # the second of a path of a thousand folders
         if os.path.exists(temporary):  # noqa: PTH110
             os.unlink(temporary)  # noqa: PTH108
 

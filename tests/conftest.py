@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from builder.jobs.forks import can_fork
+from builder.util.telemetry import disable_telemetry
 from tests import warm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small models gain nothing from more
+disable_telemetry()
 
 for _number in (signal.SIGINT, signal.SIGHUP):  # `nohup` and `&` have them ignored, by whatever is started too
     if signal.getsignal(_number) is signal.SIG_IGN:

@@ -23,6 +23,7 @@ import builder
 from builder.errors import ConfigurationError, UnfitEnvironmentError
 from builder.noop import cache_folder
 from builder.util.install import install_command
+from builder.util.room import temporary_place
 from builder.util.text import first_of
 
 _DISTRIBUTION = "coreml-builder"
@@ -58,7 +59,7 @@ def examine_installation(outputs: Path) -> tuple[Finding, ...]:
         _core_ai(),
         _folder("cache", Path(cache_folder())),
         _folder("outputs", outputs),
-        _folder("temporary files", Path(tempfile.gettempdir())),
+        _folder("temporary files", temporary_place()),
         _tracking(outputs),
         _remote_store(),
         *_bugs(),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from PIL import Image
+    from torch.export import ExportedProgram
 
     from builder.artifacts.origin import SourceOrigin
     from builder.spec import BuildSpec
@@ -284,7 +285,20 @@ class CapturedProgram:
     @cached_property
     def _module(self) -> Any:
         """What computes the program, on the weights and states that it has; torch takes 0.1 s to make it."""
-        return self.program.module() if self.method == "export" else self.program
+        return unguarded(self.program) if self.method == "export" else self.program
+
+
+def unguarded(program: ExportedProgram) -> Any:
+    """The module of an exported program, without the conditions that torch checks first: no artifact has them."""
+    module: Any = program.module()
+    module.validate_inputs = False
+    if hasattr(module, "_guards_fn"):
+        module._guards_fn.forward = _unguarded
+    return module
+
+
+def _unguarded(*inputs: object) -> None:
+    """No condition on inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)

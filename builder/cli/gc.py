@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder.cli.arguments import Parser, verbosity
 from builder.errors import ConfigurationError
+from builder.util.text import visible
 
 DESCRIPTION = """Remove stored results that no build has used for long, the oldest first.
 
@@ -53,14 +54,12 @@ def run(arguments: Sequence[str]) -> int:
         StatCache(store.root.parent / "remembered.json").prune()
     if verbosity(given) > 0:
         for file in (*found.files, *notes):
-            print(file)
+            print(visible(str(file)))
     what = "would be removed" if given.dry_run else "removed"
     removed, kept = shown_size(found.bytes), shown_size(found.kept_bytes)
     rooted = f" ({found.rooted} results for locks and releases)" if found.rooted else ""
-    print(
-        f"{len(found.files) + len(notes)} files, {removed}, {what}; {kept} stay{rooted} in {store.root}",
-        file=sys.stderr,
-    )
+    amount = f"{len(found.files) + len(notes)} files, {removed}, {what}"
+    print(visible(f"{amount}; {kept} stay{rooted} in {store.root}"), file=sys.stderr)
     return 0
 
 
@@ -85,7 +84,8 @@ def _locked_artifacts(store: Path, *, dry_run: bool) -> set[str]:
             forget_root(root)
         elif not root.is_forgotten:
             found |= root.artifacts
-            print(f"{root.file} is not there now; what it named stays for {AWAY / 86400:.0f} days", file=sys.stderr)
+            what = f"{root.file} is not there now; what it named stays for {AWAY / 86400:.0f} days"
+            print(visible(what), file=sys.stderr)
     return found
 
 

@@ -92,6 +92,8 @@ def run(given: list[str]) -> int:
         return _explain(SourceError(f"{error.filename} {error.strerror}", code="B0302"), given)
     except OSError as error:
         return _explain_system(error, given)
+    except RecursionError as error:
+        return _explain_recursion(error, given)
     except Exception:
         return _bug()
     except BaseException as error:  # SystemExit, and what is made to pass every handler: none of ours
@@ -114,9 +116,23 @@ def _explain_system(error: OSError, given: Sequence[str]) -> int:
     message = f"{full}{error.strerror}" + ("" if error.filename is None else f": {place}")
     if error.errno in _NAMES:
         return _explain(ConfigurationError(message, code="B0226"), given)
-    if error.errno in DISK_FULL | NOT_WRITABLE | _LIMITS:
+    if error.errno in DISK_FULL | NOT_WRITABLE | _LIMITS or (error.errno == errno.ENOENT and _is_virtual(name)):
         return _explain(UnfitEnvironmentError(message, code="B0706"), given)
     return _bug()
+
+
+def _explain_recursion(error: RecursionError, given: Sequence[str]) -> int:
+    """Say of a path that it has more folders than can be made one by one; any other recursion is a bug."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if last.name not in ("makedirs", "mkdir"):
+        return _bug()
+    return _explain(ConfigurationError("a path has too many folders in it", code="B0226"), given)
+
+
+def _is_virtual(name: str) -> bool:
+    """Whether a path would lie in a file system of the kernel, such as `/proc`, in which no folder can be made."""
+    parent = next((each for each in Path(name).absolute().parents if each.is_dir()), None)
+    return parent is not None and os.statvfs(parent).f_blocks == 0
 
 
 def _bug() -> int:

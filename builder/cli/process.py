@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from builder.errors import UnfitEnvironmentError
+from builder.util.telemetry import disable_telemetry
 
 
 def setup_process() -> None:
@@ -18,6 +19,7 @@ def setup_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Looking through all installed packages for plugins is a twentieth of a cached build.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    disable_telemetry()
     # A build makes millions of objects that live on: looking for cycles as often as usual took a tenth of its time.
     gc.set_threshold(50_000, 20, 50)
     if threading.current_thread() is threading.main_thread():

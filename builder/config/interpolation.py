@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers.oc import create
 
 from builder.config.documents import Path
 from builder.config.interpolation_size import MOST_LOOKUPS, lookups
 from builder.config.layers import MISSING, Tree, leaves
 from builder.errors import Diagnostic
 from builder.util.redact import hide_environment
+
+_DOCUMENTS = "oc.create"
 
 
 def resolve(tree: Tree) -> tuple[dict[str, Any], list[Diagnostic]]:
@@ -40,14 +45,25 @@ def resolve(tree: Tree) -> tuple[dict[str, Any], list[Diagnostic]]:
     if len(sound) < len(interpolated):
         return data, findings
     config = OmegaConf.create(data)
-    for path in sound:
-        try:
-            value = OmegaConf.select(config, ".".join(path), throw_on_resolution_failure=True)
-            hide_environment(str(tree.get(path)[0]), value)
-            _put(data, path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
-        except OmegaConfBaseException as error:
-            findings.append(_finding(tree, path, f"cannot be resolved: {_first_line(error)}"))
+    with _without_documents():
+        for path in sound:
+            try:
+                value = OmegaConf.select(config, ".".join(path), throw_on_resolution_failure=True)
+                hide_environment(str(tree.get(path)[0]), value)
+                _put(data, path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+            except OmegaConfBaseException as error:
+                findings.append(_finding(tree, path, f"cannot be resolved: {_first_line(error)}"))
     return data, findings
+
+
+@contextmanager
+def _without_documents() -> Iterator[None]:
+    """Leave out the resolver that reads YAML: aliases in it multiply, and a recipe is written out."""
+    OmegaConf.clear_resolver(_DOCUMENTS)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver(_DOCUMENTS, create)
 
 
 def _first_line(error: Exception) -> str:

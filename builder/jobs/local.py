@@ -12,6 +12,7 @@ from builder.jobs.jobs import Exit, Job, Task
 from builder.jobs.process import Process
 from builder.jobs.settings import LocalSweep
 from builder.reports.plain import size
+from builder.util.memory import available
 
 
 def processors() -> int:
@@ -56,7 +57,7 @@ class LocalLauncher:
         if memory.fits(estimate, self._running.values(), limit=self._settings.memory):
             return None
         allowed = f"; sweep.memory allows {size(self._settings.memory)}" if self._settings.memory else ""
-        free = f"{size(memory.available())} are free{allowed}"
+        free = f"{size(available())} are free{allowed}"
         return f"it needs about {size(estimate)} of memory, and {free} (`sweep.job_memory=…` corrects the estimate)"
 
     def finished(self, job: Job, exit: Exit) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from builder.spec.inputs import ConstantInput, ImageInput, Input, TensorInput
+from builder.util.bounded import bounded
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -69,6 +70,13 @@ def call_model(module: torch.nn.Module, names: Sequence[str], inputs: Sequence[o
     Where every name is a parameter of forward they are passed as keyword arguments, so their order in the recipe does
     not matter; otherwise (`image` for a parameter `x`) all are passed by position.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        with bounded("the TorchScript program"):
+            return _called(module, names, inputs)
+    return _called(module, names, inputs)
+
+
+def _called(module: torch.nn.Module, names: Sequence[str], inputs: Sequence[object]) -> Any:
     if set(names) <= set(parameter_names(module)):
         return module(**dict(zip(names, inputs, strict=True)))
     return module(*inputs)

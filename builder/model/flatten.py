@@ -19,6 +19,7 @@ def flatten_outputs(returned: object) -> dict[str, torch.Tensor]:
     dataclass its own keys, nested ones joined by `_`. None is left out. Raises ConversionError for anything else.
     """
     if isinstance(returned, torch.Tensor):
+        _refuse_other_layouts(returned, "")
         return {"output": returned}
     flat: dict[str, torch.Tensor] = {}
     _collect(returned, "", flat)
@@ -31,11 +32,28 @@ def _collect(value: object, name: str, flat: dict[str, torch.Tensor]) -> None:
     if value is None:
         return
     if isinstance(value, torch.Tensor):
+        _refuse_other_layouts(value, name)
         flat[name] = value
         return
     for key, entry in _entries(value, name):
         identifier = "".join(c if c.isalnum() or c == "_" else "_" for c in str(key))
         _collect(entry, f"{name}_{identifier}" if name else _as_name(identifier), flat)
+
+
+def _refuse_other_layouts(value: torch.Tensor, name: str) -> None:
+    """Raise ConversionError for a tensor that is not an array of numbers, such as a quantized or a sparse one."""
+    if value.is_meta:
+        what, hint = "a tensor without values (on the device `meta`)", "take out what moves it there"
+    elif value.is_quantized:
+        what, hint = "a quantized tensor", "return `tensor.dequantize()`"
+    elif value.is_nested or value.layout is not torch.strided:
+        what, hint = "a sparse or nested tensor", "return `tensor.to_dense()`, or a padded one"
+    else:
+        return
+    called = f" as {name}" if name else ""
+    raise ConversionError(
+        f"the model returns {what}{called}, which Core ML cannot", code="B0405", hint=hint, key="output"
+    )
 
 
 def _as_name(identifier: str) -> str:

@@ -65,6 +65,47 @@ def reset_states(module: torch.nn.Module, buffers: Iterable[str]) -> None:
                 buffer.zero_()
 
 
+def decide(module: torch.nn.Module, buffers: Sequence[str], answer: Answer, samples: Iterable[int]) -> bool:
+    """Whether what these buffers hold before a call decides something of the answer, or may.
+
+    They are filled with what a counter, a mean, a flag or a cache may hold after a while, and set back at the end. A
+    cache whose used part every call writes first decides nothing, and neither does a counter that is only kept.
+    """
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        return True  # a compiled module has its buffers in C++
+    held = {path: buffer for path, buffer in module.named_buffers(remove_duplicate=False) if path in buffers}
+    before = {path: buffer.clone() for path, buffer in held.items()}
+    generator = torch.Generator().manual_seed(0)
+
+    def fill(scale: int) -> None:
+        for path, buffer in held.items():
+            noise = torch.randn(buffer.shape, generator=generator) * scale
+            buffer.copy_(_later(before[path], noise) if scale else before[path])
+
+    try:
+        with torch.no_grad():
+            for number in samples:
+                fill(0)
+                expected = answer(module, number)
+                for scale in (0, 1, 3, 100, 10_000, 1_000_000):  # once as it is: who draws at random is not the same
+                    fill(scale)
+                    if not _is_same(expected, answer(module, number)):
+                        return True
+    except Exception:  # whatever the model raises for values that it never had
+        return True
+    finally:
+        with torch.no_grad():
+            fill(0)
+    return False
+
+
+def _later(before: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """What a buffer may hold after a while: counters are higher, flags turned, other numbers have moved."""
+    if before.dtype is torch.bool:
+        return before ^ (noise > 0)
+    return before + (noise if before.is_floating_point() else noise.abs().ceil()).to(before.dtype)
+
+
 class OneAnswer:
     """Whether a model answers by its inputs alone: begun before its first call, with what it holds then."""
 
@@ -80,8 +121,10 @@ class OneAnswer:
         self._weights = {name: _mark(value) for name, value in module.named_parameters()}
         self._buffers = {name: _mark(value) for name, value in module.named_buffers()}
 
-    def check(self, first: Sequence[torch.Tensor]) -> None:
+    def check(self, first: Sequence[torch.Tensor]) -> tuple[str, ...]:
         """Raise ConversionError unless the answer to sample 0, once more, is the `first`, whatever came between.
+
+        Returns the attributes that calls change, other than buffers: `model.layers.0.seen`.
 
         A model may carry something on that is not a buffer, or hold on to something of its first input; no program
         does. What it only notes, such as weights of attention to look at, changes no answer; operators of torch's that
@@ -98,6 +141,8 @@ class OneAnswer:
         if is_same and kept:
             self._answer(self._module, -1)
             is_same = _is_same(first, self._answer(self._module, 0))
+        if is_same and (counted := self._deciding_counters()):
+            raise _kept(counted, "answers of the model depend on", "as it counts its calls")
         changed = kept + [name for name, mark in marks.items() if mark != self._buffers.get(name)]
         begun = [-1, *self._others] if changed else self._others  # a size may be held outside of the module as well
         for number in begun if is_same else ():
@@ -105,9 +150,10 @@ class OneAnswer:
             self._answer(fresh, number)
             is_same = is_same and _is_same(first, self._answer(fresh, 0))
         if is_same or not torch.equal(torch.get_rng_state(), drawn):
-            return
+            return tuple(dict.fromkeys(path.partition("[")[0] for path in kept))
         if changed:
-            raise _kept(changed, "the model keeps", "from one call to the next in attributes, which are not buffers")
+            what = "in attributes, which are not buffers" if kept else "in buffers that its first call sets"
+            raise _kept(changed, "the model keeps", f"from one call to the next {what}")
         raise ConversionError(
             "the model gives another answer when it is called again with the same inputs, or after others",
             code="B0403",
@@ -115,6 +161,34 @@ class OneAnswer:
             "outside of its modules: take that as an input",
             key="source",
         )
+
+    def _deciding_counters(self) -> list[str]:
+        """Attributes that grow from one call to the next with the same input, and decide an answer once they are great.
+
+        `if self.calls > 1000` is never seen in a few calls.
+        """
+        expected, before = self._answer(self._module, 0), plain_values(self._module)
+        self._answer(self._module, 0)
+        now = plain_values(self._module)
+        counters = [
+            (path, value)
+            for path, value in now.items()
+            if isinstance(value, int | float) and type(before.get(path)) is type(value) and value != before[path]
+        ]
+        for path, value in counters:
+            owner, name = self._module.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2]
+            for later in (10, 100, 1_000, 100_000, 10_000_000):
+                if name not in vars(owner):  # in a list or dictionary
+                    break
+                setattr(owner, name, value + later)
+                try:
+                    is_same = _is_same(expected, self._answer(self._module, 0))
+                except Exception:  # whatever the model raises: it is not seen to go on counting
+                    is_same = True
+                setattr(owner, name, value)
+                if not is_same:
+                    return [path]
+        return []
 
 
 Answer = Callable[[torch.nn.Module, int], Sequence[torch.Tensor]]

@@ -11,6 +11,7 @@ from builder.artifacts.stages import Suppression
 from builder.model.calling import Arguments, call_model
 from builder.model.detection.detect import Detect
 from builder.model.detection.kept import Detections
+from builder.model.first_call import as_at_first, begin_as
 from builder.model.flatten import flatten_outputs
 from builder.model.normalization import Normalization
 
@@ -92,10 +93,16 @@ class ExportWrapper(torch.nn.Module):
         self.detect = detect
         self._softmax = softmax
         self._chosen: tuple[str, ...] | None = None
+        self._forgotten: tuple[str, ...] = ()
 
     def choose(self, names: Sequence[str]) -> Self:
         """Let only these of what the model returns be outputs, by its own names."""
         self._chosen = tuple(names)
+        return self
+
+    def forget(self, paths: Sequence[str], first: torch.nn.Module) -> Self:
+        """Let every call begin with what `first`, which was never called, holds at these paths of the model."""
+        self._forgotten = begin_as(self.model, first, paths)
         return self
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -118,7 +125,10 @@ class ExportWrapper(torch.nn.Module):
         normalized = self._normalized(inputs)
         if self.detect is not None:
             return self.detect.tensors(self.model, *normalized)
-        return call_model(self.model, self._arguments.names, self._arguments.of(normalized))
+        if not self._forgotten:
+            return call_model(self.model, self._arguments.names, self._arguments.of(normalized))
+        with as_at_first(self.model, self._forgotten):
+            return call_model(self.model, self._arguments.names, self._arguments.of(normalized))
 
     def more_candidates(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
         """What a detector gives its last stage, and as much again: what rounding may bring among the best."""

@@ -40,7 +40,7 @@ FORMATS: Mapping[str, FormatKind] = {
     "mlmodel": FormatKind(backend="coreml", is_program=False),
     # Core AI knows torch.export alone; what is traced becomes an exported program by way of Core ML
     "aimodel": FormatKind(
-        backend="coreai", capture_methods=("export", "trace"), first_generation=27, is_of_coremltools=False
+        backend="coreai", capture_methods=("export", "trace", "script"), first_generation=27, is_of_coremltools=False
     ),
 }
 

@@ -22,10 +22,19 @@ from builder.checks.limits import CAPTURE
 from builder.data.collection import samples_digest
 from builder.errors import BuilderError, ConversionError
 from builder.model.capture.checked_sizes import sizes_checked
+from builder.model.capture.compared import refuse_random
 from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import drop_conditions
+from builder.model.capture.distances import exact_distances
 from builder.model.capture.encoders import padding_set_to_zero
-from builder.model.capture.flexible import Elsewhere, check_conditions, check_sizes, refused, where_code_differs
+from builder.model.capture.flexible import (
+    Elsewhere,
+    FrozenSizeError,
+    check_conditions,
+    check_sizes,
+    refused,
+    where_code_differs,
+)
 from builder.model.capture.guards import export_program
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
@@ -71,11 +80,17 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Seq
         except Exception as error:  # torch has many types of its own
             if not any(prepared.flexible):
                 raise
-            try:
-                return _exported(prepared, sample, strict=True)
-            except Exception:
-                is_ours = isinstance(error, BuilderError)
-                raise (error if is_ours else refused(prepared, sample) or error) from error
+            why = error if isinstance(error, BuilderError) else refused(prepared, sample) or error
+        try:
+            return _exported(prepared, sample, strict=True)
+        except Exception as error:  # as above
+            elsewhere = why.sample if isinstance(why, FrozenSizeError) else None
+            if elsewhere is None:
+                raise why from error
+        try:  # where `if height % 8` pads, the same program is often right for the other heights
+            return _exported(prepared, elsewhere)
+        except Exception as error:  # as above
+            raise why from error
 
 
 def _exported(prepared: PreparedModel, sample: Sample, *, strict: bool = False) -> Any:
@@ -312,6 +327,8 @@ def check_other_samples(prepared: PreparedModel, captured: CapturedProgram, exam
         others=lambda number: [dict(zip(prepared.output_names, answer, strict=True)) for answer in others(number)],
     )
     if report.passed is False:
+        if not is_file:
+            refuse_random(prepared, samples[0], expected[0])
         raise ValueConstantError(
             f"{captured.method} froze something: on other inputs the program is not the model: {report.reason}",
             code="B0403",
@@ -367,7 +384,8 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _as_exported(prepared: PreparedModel) -> Iterator[None]:
-    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), exposed(prepared.module):
+    distances = exact_distances() if any(prepared.flexible) else nullcontext()
+    with _attention_in_operators(), padding_set_to_zero(), pools_of_whole_axes(), distances, exposed(prepared.module):
         yield
 
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 
-from builder.artifacts.stages import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules, Sample
+from builder.artifacts.stages import ExampleInputs, FlexibleSize, LoadedModel, PreparedModel, PreparedModules
 from builder.backends.coreml.module_compression import compress_modules
 from builder.backends.coreml.module_compression.module_context import module_context
 from builder.checks.comparison import measure
 from builder.errors import BuilderError, ConfigurationError, ConversionError
 from builder.model.calling import Arguments
 from builder.model.detection.detect import Detect, is_detector, make_detect, resolve_suppression
-from builder.model.flatten import flatten_outputs
 from builder.model.labels import check_object_labels, find_labels, read_object_labels
 from builder.model.normalization import Normalization, resolve_levels, resolve_normalization
 from builder.model.outputs import choose_outputs
-from builder.model.states import OneAnswer, check_states, reset_states, undeclared
+from builder.model.states import check_states, reset_states
 from builder.model.substitutions import substitute
 from builder.model.substitutions.rewrite import copy_module
+from builder.model.trial import refuse_uninitialised, try_out
 from builder.model.uncertainty import Uncertainty
 from builder.model.wrapper import ExportWrapper, Normalize, NormalizeAsTrained, ToLevels
 from builder.spec import BuildSpec
@@ -60,7 +60,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
         ways = zip(*(answers(number) for number in range(len(samples))), strict=False)  # one may not run everywhere
         return [tuple(torch.stack(outputs) for outputs in zip(*way, strict=True)) for way in ways]
 
-    _refuse_uninitialised(loaded.module)
+    refuse_uninitialised(loaded.module)
     rewritten = bool(spec.substitutions or spec.module_compression)
     original = copy_module(loaded.module, share_parameters=not rewritten).eval()
     check_states(original, spec.state)
@@ -70,7 +70,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     def fresh() -> ExportWrapper:
         return _deploy(spec, arguments, as_trained, detect, copy_module(loaded.module, share_parameters=True).eval())
 
-    returned = _try_out_widened(arguments, reference, examples, spec, fresh)
+    returned, changed = try_out(arguments, reference, examples, spec, fresh)
     chosen = choose_outputs(spec, tuple(returned))
     reference.choose(chosen)
     outputs = {name: returned[name] for name in chosen}
@@ -89,6 +89,7 @@ def prepare(loaded: LoadedModel, examples: ExampleInputs, spec: BuildSpec) -> Pr
     uncompressed = deploy(substituted.eval()).choose(chosen)
     module = deploy(compressed.module.eval()).choose(chosen) if compressed.effects else uncompressed
     for used in (reference, uncompressed, module):
+        used.forget(changed, loaded.module)
         reset_states(used, states.values())
     modules = PreparedModules(module=module, reference=reference, uncompressed=uncompressed)
     return PreparedModel(
@@ -178,116 +179,6 @@ def _as_trained(normalization: Normalization) -> torch.nn.Module:
     if normalization.mean is None or normalization.std is None:
         return Normalize(normalization)
     return NormalizeAsTrained(normalization.mean, normalization.std)
-
-
-def _try_out_widened(
-    arguments: Arguments,
-    reference: ExportWrapper,
-    examples: ExampleInputs,
-    spec: BuildSpec,
-    fresh: Callable[[], ExportWrapper],
-) -> dict[str, torch.Tensor]:
-    """`_try_out`, with int64 if the model runs with no other integers; what runs with neither is reported as it was."""
-    try:
-        return _try_out(reference, examples, spec, fresh)
-    except ConversionError:
-        if not arguments.may_widen:
-            raise
-        arguments.widen()
-        try:
-            return _try_out(reference, examples, spec, fresh)
-        except ConversionError:
-            arguments.widen(to=False)
-        raise
-
-
-def _try_out(
-    reference: ExportWrapper, examples: ExampleInputs, spec: BuildSpec, fresh: Callable[[], ExportWrapper]
-) -> dict[str, torch.Tensor]:
-    """Run the model at every shape that the app may choose; return its outputs at the captured one.
-
-    They are what the model itself returns, before any softmax, by the names that it gives them.
-    """
-    _refuse_other_floats(reference.model)
-
-    def answer(module: torch.nn.Module, number: int) -> list[torch.Tensor]:
-        reset_states(module, [f"model.{state.buffer}" for state in spec.state.values()])
-        assert isinstance(module, ExportWrapper), "it is the reference, or a copy of it"
-        return list(_returned(module, samples[number]).values())
-
-    samples = (*examples.samples[:1], *examples.other_shapes[:2], *examples.samples[1:])
-    others = range(1, 1 + len(examples.other_shapes[:2]))
-    before, one_answer = _kept(reference), OneAnswer(reference, answer, fresh, others)
-    outputs = _returned(reference, examples.samples[0])
-    changed = undeclared(reference.model, before, spec.state)
-    if changed and len(examples.samples) > 1:  # of other values: ConViT computes its indices once, and then has them
-        before = _kept(reference)
-        _returned(reference, examples.samples[1])
-        changed = undeclared(reference.model, before, spec.state)
-    for sample in examples.other_shapes:
-        _returned(reference, sample)
-    if changed:
-        raise ConfigurationError(
-            f"running the model changes its buffer {changed[0]}, which no state declares",
-            code="B0249",
-            hint=f"write `state: {{{changed[0].rpartition('.')[2]}: {{buffer: {changed[0]}}}}}` (needs ios18)",
-            key="state",
-        )
-    one_answer.check(list(outputs.values()))
-    return outputs
-
-
-def _refuse_uninitialised(model: torch.nn.Module) -> None:
-    """Raise ConversionError for weights that a lazy module makes at its first call, at random."""
-    lazy = [name for name, x in model.named_parameters() if isinstance(x, torch.nn.UninitializedParameter)]
-    if lazy:
-        raise ConversionError(
-            f"the model has no weights for {lazy[0]} before its first call",
-            code="B0404",
-            hint="call the model once in what makes it, and load its weights then",
-            key="source",
-        )
-
-
-def _refuse_other_floats(model: torch.nn.Module) -> None:
-    """Raise ConversionError for a model whose weights are all in another precision, or with a tensor in bfloat16.
-
-    A build computes its reference in float32; float64 beside that (a constant that nobody thought of) converts.
-    """
-    weights = {name: x.dtype for name, x in model.named_parameters() if x.is_floating_point()}
-    dtypes = {**weights, **{name: x.dtype for name, x in model.named_buffers()}}
-    wrong = [name for name, dtype in dtypes.items() if dtype is torch.bfloat16]
-    if weights and torch.float32 not in weights.values():
-        wrong = list(weights)
-    if wrong:
-        raise ConversionError(
-            f"{wrong[0]} of the model is {str(dtypes[wrong[0]]).removeprefix('torch.')}"
-            + (f", and so are {len(wrong) - 1} more" if len(wrong) > 1 else ""),
-            code="B0405",
-            hint="end what makes the model with `.float()`: what the artifact computes in is what `precision` says",
-            key="source",
-        )
-
-
-def _kept(reference: ExportWrapper) -> dict[str, torch.Tensor]:
-    return {name: buffer.clone() for name, buffer in reference.model.named_buffers()}
-
-
-def _returned(reference: ExportWrapper, sample: Sample) -> dict[str, torch.Tensor]:
-    tensors = list(sample.tensors.values())
-    try:
-        with torch.no_grad():
-            return flatten_outputs(reference.returned(*tensors))
-    except ConversionError:
-        raise
-    except Exception as error:
-        shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
-        raise ConversionError(
-            f"the model does not run on inputs of shape {shapes}: {said_by(error)}",
-            code="B0404",
-            hint="compare shape, dtype and number of inputs with what the model's forward takes",
-            key="input",
-        ) from error
 
 
 def _output_names(spec: BuildSpec, returned: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from builder.noop import is_trusted
 from builder.progress import Progress
 from builder.store.digests import canonical, digest_of
 from builder.store.objects import Objects, atomic_file, is_digest
+from builder.util.links import own_files, refuse_links
 from builder.util.locks import exclusive, exclusive_or_none
 from builder.util.reading import open_regular, parse_json, read_regular
 from builder.util.redact import redacted_values
@@ -179,6 +180,7 @@ class Store:
 
         with contextlib.ExitStack() as held:
             try:
+                refuse_links(lock.parent, self.root)
                 held.enter_context(exclusive(lock, on_wait=waiting))
             except OSError as error:
                 self._progress.detail(f"{stage} is computed without a lock: {error.strerror}")
@@ -186,7 +188,7 @@ class Store:
 
     def tidy(self) -> None:
         """Remove the locks that killed builds left."""
-        for lock in sorted((self.root / "locks").glob("*.lock")):
+        for lock in own_files(self.root / "locks"):
             with contextlib.suppress(OSError), exclusive_or_none(lock):
                 pass
 

@@ -7,6 +7,7 @@ build that runs now has written and not yet referred to is young, and stays.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from pathlib import Path
 from builder.store.actions import ActionResult, Store
 from builder.store.objects import CorruptError
 from builder.store.roots import leading_to
+from builder.util.links import own_files
+
+_OWN = re.compile(r"actions/[\w-]+/\w+\.json|cas/sha256/[0-9a-f]{2}/[0-9a-f]{64}|tmp/(?:[0-9a-f]{32}|tmp\w{8})")
+"""The files of a store by their names; no other is ever removed."""
 
 GRACE = 86400.0
 """Seconds for which nothing new is removed: a build may be about to refer to it."""
@@ -67,7 +72,8 @@ def collect(store: Store, *, max_age: float, max_bytes: int, dry_run: bool, arti
 def collect_notes(cache: Path, *, max_age: float, dry_run: bool) -> tuple[Path, ...]:
     """Remove notes last written more than `max_age` seconds ago; a build that misses one makes it again."""
     before = time.time() - max(max_age, GRACE)
-    old = [file for name in NOTES for file in sorted((cache / name).glob("*")) if _changed(file) < before]
+    folders = [cache / name for name in NOTES if not (cache / name).is_symlink()]
+    old = [file for folder in folders for file in sorted(folder.glob("*")) if _changed(file) < before]
     for file in old if not dry_run else ():
         with contextlib.suppress(OSError):
             file.unlink()
@@ -86,13 +92,15 @@ def _objects(store: Store, action: ActionResult) -> set[Path]:
 
 
 def _files(store: Store) -> list[Path]:
+    """What this store has written: of its names, and not behind a link, for others may write to it."""
     folders = (store.root / name for name in ("actions", "cas", "tmp"))
-    return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+    files = (file for folder in folders for file in own_files(folder))
+    return [file for file in files if _OWN.fullmatch(file.relative_to(store.root).as_posix())]
 
 
 def _size(file: Path) -> int:
     try:
-        return file.stat().st_size
+        return file.lstat().st_size
     except FileNotFoundError:
         return 0
 
@@ -100,6 +108,6 @@ def _size(file: Path) -> int:
 def _changed(file: Path) -> float:
     """When a file was written or last used; a clock that was set back makes it young."""
     try:
-        return file.stat().st_mtime
+        return file.lstat().st_mtime
     except FileNotFoundError:
         return time.time()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from builder.store.digests import canonical, empty_folders, files_below
+from builder.util.links import refuse_links
 from builder.util.reading import is_inner_path, open_regular, parse_json
 
 _FICLONE = 0x40049409
@@ -81,6 +82,7 @@ class Objects:
         """Let the object of a digest be `file`, which is gone then; False where it lies on another file system."""
         path = self.path(digest)
         try:
+            refuse_links(path.parent, self.root)
             path.parent.mkdir(parents=True, exist_ok=True)
             os.fchmod(descriptor, _READABLE)
             os.fsync(descriptor)
@@ -209,7 +211,10 @@ def atomic_file(final: Path, temporary_folder: Path) -> Iterator[IO[bytes]]:
     """Yield a stream whose file takes the name `final` once it is written and synced; nothing is left on failure.
 
     Who may read the file is up to the umask, as for any file: people who share a store read what others wrote.
+    Raises OSError where a folder is a link, from the one that has the temporary folder on.
     """
+    for folder in (temporary_folder, final.parent):
+        refuse_links(folder, temporary_folder.parent)
     temporary_folder.mkdir(parents=True, exist_ok=True)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_folder / uuid.uuid4().hex

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ from pathlib import Path
 
 from builder.store.actions import ActionResult, Store
 from builder.store.objects import atomic_file
+from builder.util.links import own_files
 from builder.util.reading import parse_json, read_regular
 
 AWAY = 6 * 7 * 86400.0
 """Seconds for which a lock may be away, on another branch or a disk that is not mounted, and counts all the same."""
+
+_NOTE = re.compile(r"[0-9a-f]{64}")
+"""The names of notes."""
 
 _JUDGED = {"verify": "after seal", "method": "after prepare"}
 """Results that nothing comes after, with the input that says what they belong to."""
@@ -47,7 +52,8 @@ def remember_root(store: Path, file: Path, artifacts: Iterable[str]) -> None:
 
 def remembered_roots(store: Path) -> list[Root]:
     """All locks that were noted, those that are away included; a note that nobody can read names nothing."""
-    return [_read_note(note) for note in sorted((store / "roots").glob("*"))]
+    notes = (note for note in own_files(store / "roots") if _NOTE.fullmatch(note.name))
+    return [_read_note(note) for note in notes]
 
 
 def forget_root(root: Root) -> None:

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder.tracking.flusher import flush
+from builder.util.telemetry import disable_telemetry
 from builder.util.text import visible
 
 
 def main(arguments: list[str]) -> int:
     """Flush the outbox of the outputs folder in `arguments`; 0 when nothing waits any more, else 7."""
+    disable_telemetry()
     outputs, wait = Path(arguments[0]), "--no-wait" not in arguments[1:]
     report = flush(outputs, wait=wait, say=_say)
     return 7 if report.kept else 0

@@ -30,6 +30,7 @@ from typing import Any, NoReturn, TypeVar
 
 from builder.errors import BuilderError, SourceError, UnfitEnvironmentError
 from builder.util.child import INTERRUPTED, PATIENCE, end_with, explained, supervised
+from builder.util.telemetry import disable_telemetry
 
 T = TypeVar("T")
 Send = Callable[..., None]
@@ -255,4 +256,5 @@ class Place:
         os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.environment)
+        disable_telemetry()
         sys.path[:] = self.path

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from builder.util.process_tree import kill_tree
+from builder.util.room import Room, temporary_room
 from builder.util.shared_record import SharedRecord
 from builder.util.text import visible
 
@@ -36,6 +37,9 @@ INTERRUPTED = 130
 _CRASHED, _NO_MEMORY = 3, 7
 _PARENT_DIES = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+
+OUT_OF_TIME = signal.SIGPROF
+"""What ends a process whose program computes for too long (`util.bounded`)."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -85,6 +89,11 @@ def was_interrupted() -> bool | None:
     return None if _Here.record is None else _Here.is_interrupted
 
 
+def is_child() -> bool:
+    """Whether a parent waits for this process, and will report what ended it."""
+    return _Here.record is not None and os.getpid() == _Here.pid
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """How a child ended."""
@@ -114,12 +123,20 @@ def run_in_child(work: Callable[[], int]) -> int:
 
 
 def supervised(work: Callable[[], int]) -> Ended:
-    """Run `work` in a child and wait for it; a signal to stop is passed on, and then kills it after `PATIENCE`."""
+    """Run `work` in a child and wait for it; a signal to stop is passed on, and then kills it after `PATIENCE`.
+
+    What the child writes to the folder of temporary files is removed in the end.
+    """
+    with temporary_room() as room:
+        return _supervised(work, room)
+
+
+def _supervised(work: Callable[[], int], room: Room | None) -> Ended:
     record = SharedRecord()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _be_child(work, record, parent)
+        _be_child(work, record, parent, room)
     stopped: list[float] = []
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -146,12 +163,14 @@ def _fill_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-def _be_child(work: Callable[[], int], record: SharedRecord, parent: int) -> None:
+def _be_child(work: Callable[[], int], record: SharedRecord, parent: int, room: Room | None) -> None:
     """Run `work` and end; nothing of the parent's is run after it."""
     code = 1
     try:
         end_with(parent)
         _Here.record, _Here.pid = record, os.getpid()
+        if room is not None:
+            room.enter()
         _keep_stdout()
         with contextlib.suppress(ValueError, OSError, AttributeError, RuntimeError):  # where there is no stderr
             faulthandler.enable()
@@ -269,6 +288,9 @@ def explained(ended: Ended) -> tuple[str, int]:
     if name == "SIGKILL":
         what = f"error[B0707]: the process was ended by {name}: most likely memory ran out"
         return f"{what}{during}; nothing was replaced", _NO_MEMORY
+    if name == OUT_OF_TIME.name:
+        what = "error[B0336]: the program took more time of the processor than a call of it may take"
+        return f"{what}{during}; nothing was replaced", _CRASHED
     return f"error[B0336]: the process was ended by {name}{during}; nothing was replaced", _CRASHED
 
 

@@ -70,7 +70,7 @@ def _open(path: Path) -> int:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except FileNotFoundError:
             pass  # another process tidied the folder away just then
         except FileExistsError:

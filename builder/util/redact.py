@@ -21,11 +21,15 @@ _KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.-]{16,}")
 _SHORTEST_SECRET, _SHORTEST = 4, 6
 """Characters: what is shorter is in too many other words."""
 
-_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#'\"<>]*@|[^\s/@'\"<>]*:(?!\d+(?:/|$))[^\s@'\"<>]*@)?(?P<rest>[^\s?#'\"<>]*)"
-                      r"(?P<query>\?[^\s#'\"<>]*)?")  # fmt: skip
+_ADDRESS = re.compile(r"(?<=[A-Za-z0-9+.-])://(?P<rest>[^\s'\"<>]*)")
+"""What follows a scheme, up to the end of the word; like all patterns here it takes time by the length of a text."""
+_PORT = re.compile(r":\d+(?:[/?#]|$)")
+_PLACE = re.compile(r"[^/?#]*")
+_LONGEST_NAME = 64
+"""Characters of a name after the word in it that makes it a secret."""
 _PAIR = re.compile(
-    r"(?i)(?P<name>[\w.-]*(?:token|secret|passw(?:or)?d|api_?key|access_?key|signature|credential)[\w.-]*)"
-    r"(?P<sign>\s*[=:]\s*)(?P<value>[^\s&'\",;)]+)"
+    r"(?i)(?P<name>(?:token|secret|passw(?:or)?d|api_?key|access_?key|signature|credential)"
+    rf"[\w.-]{{0,{_LONGEST_NAME}}})(?P<sign>\s*[=:]\s*)(?P<value>[^\s&'\",;)]+)"
 )
 _HEADER = re.compile(r"(?i)\b(?P<name>(?:proxy-)?authorization|cookie)(?P<sign>['\"]?\s*[:=]\s*)(?P<value>[^\r\n]+)")
 _SCHEME = re.compile(r"(?i)\b(?P<name>bearer|basic)(?P<sign>\s+)(?P<value>[^\s'\"]{8,})")
@@ -71,7 +75,33 @@ def without_environment(text: str) -> str:
 
 def without_addresses(text: str) -> str:
     """A text in which addresses have neither user, password nor query."""
-    return _ADDRESS.sub(lambda found: found["scheme"] + found["rest"], text) if "://" in text else text
+    return _ADDRESS.sub(lambda found: "://" + _without_access(found["rest"]), text) if "://" in text else text
+
+
+def _without_access(rest: str) -> str:
+    """What follows `://`, without users, passwords and queries, those of addresses in its path included."""
+    places = "://".join(_without_user(part) for part in rest.split("://"))
+    first, *fragments = places.split("#")
+    kept = [first.partition("?")[0]]
+    for fragment in fragments:
+        before, sign, address = fragment.partition("://")
+        kept.append(before + sign + address.partition("?")[0])
+    return "#".join(kept)
+
+
+def _without_user(part: str) -> str:
+    """The same without `user:password@`; a password may have other signs of an address in it."""
+    place = _PLACE.match(part)
+    if place is not None and "@" in place[0]:
+        return place[0].rpartition("@")[2] + part[place.end() :]
+    user, at, behind = part.partition("@")
+    return behind if at and _is_user(user) else part
+
+
+def _is_user(text: str) -> bool:
+    """Whether what stands before an `@` is a user with a password, and not a host with its port."""
+    name = text.partition("/")[0]
+    return ":" in name and (name.count(":") > 1 or _PORT.match(text, name.index(":")) is None)
 
 
 def redacted(text: str) -> str:

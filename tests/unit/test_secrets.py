@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,3 +169,27 @@ def test_json_that_is_made_visible_has_the_same_values(value: object) -> None:
     made = visible_json(text)
     assert json.loads(made) == value
     assert visible(made) == made
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "://", ":", "@", "/", "#", "?", "token", " ", "1", "=", "cookie"]), min_size=1, max_size=6
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_a_long_text_is_redacted_in_time_that_grows_with_its_length(parts: list[str]) -> None:
+    text = "".join(parts) * (60_000 // len(parts))
+    began = time.process_time()
+    redacted(text)
+    redacted(text + "://")
+    assert time.process_time() - began < 4  # a tenth of a second, where each start looked at all that follows: hours
+
+
+WORDS = st.text("abcXYZ019-_.", min_size=4, max_size=12)
+
+
+@given(WORDS, WORDS, st.sampled_from(["", "?", "/", "#", ":"]), st.sampled_from(["", "http://proxy:8080/", "x#"]))
+def test_no_password_stays_in_an_address(user: str, secret: str, odd: str, before: str) -> None:
+    password = f"Hunter2{odd}{secret}"
+    assert f"Hunter2{odd}" not in redacted(f"see {before}https://{user}:{password}@host.example/path?key={secret} now")
+    assert "https://host.example/path" in redacted(f"https://{user}:{password}@host.example/path")

@@ -14,7 +14,7 @@ from builder.analysis.init.modules import describe_inputs
 from builder.analysis.init.named import CLASSIFIER
 from builder.errors import SourceError
 from builder.model.sources.archives import Archive
-from builder.model.sources.exported_program import open_exported, user_arguments
+from builder.model.sources.exported_program import open_exported, rebuilding, user_arguments
 from builder.model.sources.programs import CHECKPOINT, EXPORTED, TORCHSCRIPT, check_kind, is_package, package_error
 from builder.model.sources.torchscript import open_script
 
@@ -68,7 +68,13 @@ def _torchscript(path: Path, written: str, name: str) -> Draft:
 
 
 def _exported(path: Path, written: str, name: str) -> Draft:
-    program, pictures = open_exported(path), _pictures(path)
+    program = open_exported(path)
+    with rebuilding(path):
+        return _draft_of(program, path, written, name)
+
+
+def _draft_of(program: torch.export.ExportedProgram, path: Path, written: str, name: str) -> Draft:
+    pictures = _pictures(path)
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     inputs: dict[str, dict[str, object]] = {}
     why: dict[str, str] = {}

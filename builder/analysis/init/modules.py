@@ -11,9 +11,14 @@ from builder.analysis.init.draft import Draft
 from builder.analysis.init.named import CLASSIFIER
 from builder.model.calling import call_model, parameter_names
 from builder.model.sources.python import make_module
+from builder.util.bounded import bounded
 
 SIDES = (224, 256, 299, 32, 28, 64, 96, 128, 384, 512)
 """Heights and widths that are tried, the commonest first."""
+
+MOST_SECONDS = 60
+"""Of each processor that a try may take."""
+WHY_RUN = "the model to find what it takes (a recipe that is written by hand needs no try)"
 
 UNIT = 0.00392156862745098
 
@@ -47,7 +52,9 @@ def describe_inputs(module: torch.nn.Module) -> tuple[dict[str, dict[str, Any]],
     chosen = {f"input.{name}.constant": CHOSEN for name in numbers}
     if len(names) == 1:
         for tensor, given in _candidates(module):
-            if runs(module, (*names, *numbers), tensor, *numbers.values()):
+            with bounded(WHY_RUN, seconds=MOST_SECONDS):
+                is_taken = runs(module, (*names, *numbers), tensor, *numbers.values())
+            if is_taken:
                 name = "image" if given["kind"] == "image" and not numbers else names[0]
                 key = f"input.{name}"
                 return {name: given, **constants}, chosen | {

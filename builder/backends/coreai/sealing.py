@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.backends.coreai.child import call
 from builder.errors import ConversionError
+from builder.util.room import temporary_place
 
 if TYPE_CHECKING:
     from builder.backends.coreai.adapter import Program
@@ -108,7 +109,7 @@ def _check_free_of_paths(program: Path) -> None:
 
 def machine_paths() -> list[bytes]:
     """Where this process runs, computes and keeps its libraries."""
-    places = (Path.cwd(), Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()), Path(__file__).parents[3])
+    places = (Path.cwd(), Path.home(), Path(sys.prefix), temporary_place(), Path(__file__).parents[3])
     return sorted({str(place).encode() for place in places if len(str(place)) > 3})
 
 

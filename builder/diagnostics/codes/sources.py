@@ -272,8 +272,9 @@ CODES = (
     Code(
         code="B0336",
         title="code of the model ended the process",
-        text="Something that was called ended the process without an error: `os._exit`, or a crash in native code. The "
-        "message says what was running.",
+        text="Something that was called ended the process without an error: `os._exit`, a crash in native code, or a "
+        "loop in the file of a model that took more than five minutes of each processor. The message says what was "
+        "running.",
         example=Example(
             files={"net.py": "import os\n\n\ndef net():\n    os._exit(0)\n", "recipes/x.yaml": NET_RECIPE},
             apart=True,

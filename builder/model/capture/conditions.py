@@ -11,7 +11,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,11 @@ class Exceptions:
         chosen = [*row, *random.Random(0).sample(rest, MOST_TRIED - len(row))]
         random.Random(1).shuffle(chosen)  # the first few that are compared are not the smallest
         return {where: self.sizes[where] for where in chosen}
+
+    def spread(self, count: int) -> Exceptions:
+        """As many of them, from the first to the last."""
+        chosen = [list(self.sizes)[place] for place in np.linspace(0, len(self.sizes) - 1, count).astype(np.int64)]
+        return replace(self, sizes={where: self.sizes[where] for where in chosen})
 
     def shown(self, where: str | None = None) -> str:
         """The condition, and where it is false: at one of the sizes, of which the first is taken unless given."""

@@ -116,7 +116,7 @@ def _tidy(program: ExportedProgram) -> None:
     drop_conditions(program)
 
 
-_ROUNDED = (math.ceil, math.floor, math.trunc)
+_ROUNDED = (math.ceil, math.floor, math.trunc, round)
 _MOST = 2**20
 """Numbers at which a fraction must be what a float is."""
 
@@ -151,6 +151,8 @@ def _share(node: Any, rounding: Any, program: ExportedProgram) -> tuple[Node, Fr
 
 def _rounded(graph: Graph, program: ExportedProgram, rounding: Any, number: Node, divisor: int) -> Node:
     """The quotient in integers; `trunc` of one that may be negative is made of its parts above and below 0."""
+    if rounding is round:
+        return _rounded_to_even(graph, number, divisor)
     if rounding is math.ceil:
         return _computed(graph, operator.floordiv, _computed(graph, operator.add, number, divisor - 1), divisor)
     bounds = program.range_constraints
@@ -162,7 +164,20 @@ def _rounded(graph: Graph, program: ExportedProgram, rounding: Any, number: Node
     return _computed(graph, operator.sub, *parts)
 
 
-def _computed(graph: Graph, function: Any, number: Node, other: Node | int) -> Node:
+def _rounded_to_even(graph: Graph, number: Node, divisor: int) -> Node:
+    """`(2 number + divisor) // (2 divisor)`, less one where that is odd and the quotient lies half-way."""
+    doubled = _computed(graph, operator.add, _computed(graph, operator.mul, number, 2), divisor)
+    above = _computed(graph, operator.floordiv, doubled, 2 * divisor)
+    if divisor % 2:
+        return above
+    rest = _computed(graph, operator.mod, doubled, 2 * divisor)
+    is_above = _computed(graph, torch.sym_min, rest, 1)
+    is_odd = _computed(graph, operator.mod, above, 2)
+    is_even_or_above = _computed(graph, torch.sym_max, is_above, _computed(graph, operator.sub, 1, is_odd))
+    return _computed(graph, operator.add, _computed(graph, operator.sub, above, 1), is_even_or_above)
+
+
+def _computed(graph: Graph, function: Any, number: Node | int, other: Node | int) -> Node:
     node = graph.call_function(function, (number, other))
     node.meta["val"] = function(*(given.meta["val"] if isinstance(given, Node) else given for given in node.args))
     return node

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_flatten
 
+from builder.artifacts.stages import unguarded
 from builder.errors import ConversionError
 from builder.model.capture.conditions import MOST_COMPARED, Places, drop_conditions, environment_of, exceptions
 
@@ -76,7 +77,7 @@ class _Answers:
             noise = torch.randn(shape, generator=generator)
             given.append(noise.to(value.dtype) if value.is_floating_point() else torch.zeros(shape, dtype=value.dtype))
         if self._module is None or self._program.graph_signature.buffers_to_mutate:  # then each call has its own states
-            self._module = copy.deepcopy(self._program).module(check_guards=False)
+            self._module = unguarded(copy.deepcopy(self._program))
         try:
             with torch.no_grad():
                 returned = self._module(*given)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.jit._script import RecursiveScriptModule
 
 if TYPE_CHECKING:
     from torch.jit import ScriptModule
@@ -29,6 +31,30 @@ def is_decided(traced: ScriptModule, module: torch.nn.Module, *, keeps_state: bo
 def has_control_flow(traced: ScriptModule) -> bool:
     """Whether a trace holds branches or loops, which only compiled modules leave in it."""
     return any(kind in str(traced.inlined_graph) for kind in _CONTROL)
+
+
+def read_by_name(traced: ScriptModule) -> None:
+    """Let what a model calls `code` or `graph` be read as such: a compiled module has properties of these names.
+
+    coremltools reads parameters, buffers and modules by `getattr`, and gets the text of the module for a codebook.
+    """
+    for module in traced.modules():
+        tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        owned = {*module._modules.keys(), *dict(tensors)}
+        names = [name for name in owned if hasattr(RecursiveScriptModule, name)]
+        if names:
+            reads = {name: property(partial(_read, name)) for name in names}
+            for each in {module, _compiled(module)}:
+                object.__setattr__(each, "__class__", type(type(each).__name__, (type(each),), reads))
+
+
+def _compiled(module: Any) -> Any:
+    """What torch compiled of it, which a trace holds and a file that was read is."""
+    return vars(module).get("_actual_script_module", module)
+
+
+def _read(name: str, module: Any) -> Any:
+    return RecursiveScriptModule.__getattr__(_compiled(module), name)
 
 
 def unrolled(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:

@@ -18,6 +18,9 @@ _MOST_INFLATED = 1 << 30
 
 _MOST_PARTS = 1_000_000
 
+_MOST_SHOWN = 300
+"""Characters of an error of torch's, some of which repeat a whole node of a graph."""
+
 
 class RefusedArchiveError(Exception):
     """An archive that would run code, reach files or is not what torch writes; nothing of it was loaded."""
@@ -73,5 +76,6 @@ class Archive:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, which for torch's own is the part that says what happened."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message, which for torch's own is the part that says what happened; at most 300."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"

@@ -18,6 +18,7 @@ from builder.model.sources.download import check_digest, file_digest
 from builder.spec import BuildSpec
 from builder.spec.inputs import ImageInput, RangeDimension, TensorInput, border_sizes, captured_shape
 from builder.spec.source import CoreMLSource
+from builder.util.bounded import bounded
 from builder.util.suggest import did_you_mean
 from coreml_runtime.forms import Form
 
@@ -61,7 +62,8 @@ class CoreMLModule(torch.nn.Module):
             name: _picture(x, given.color_layout) if isinstance(given, ImageInput) else x.numpy()
             for (name, given), x in zip(self._given.items(), inputs, strict=True)
         }
-        predicted = self._predicted(prepared)
+        with bounded("the Core ML model"):
+            predicted = self._predicted(prepared)
         return {
             name: output_tensor(value, self._labels) for name, value in predicted.items() if not isinstance(value, str)
         }

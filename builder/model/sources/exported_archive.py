@@ -45,6 +45,9 @@ _CONTAINERS = frozenset((None, "builtins.tuple", "builtins.list", "builtins.dict
 """What inputs and outputs may be nested in: others are made by importing the module that the file names."""
 
 _MOST_EXPRESSION = 4000
+_EXPRESSION = re.compile(r"[\w .,()+*/%<>=!'\"-]*", re.ASCII)
+"""The characters of sizes; no comments, which torch prints where it knows no symbol of that name."""
+_MOST_SHOWN = 120
 _BIG = 1 << 63
 _CALLS = words(
     "Symbol Integer Rational Float Add Mul Pow Max Min Mod floor ceiling Abs FloorDiv ModularIndexing Where PythonMod "
@@ -104,15 +107,23 @@ def _refuse_payloads(table: object, folder: str, archive: Archive) -> None:
         if not isinstance(payload, dict) or not isinstance(payload.get("path_name"), str):
             raise RefusedArchiveError(f"the entry {name!r} of {folder} is damaged")
         if _PATH.fullmatch(name) is None:
-            raise RefusedArchiveError(f"{name!r} is not a name of a weight")
+            raise RefusedArchiveError(f"{_shown(name)} is not a name of a weight")
         if payload.get("use_pickle") is not False:
             raise RefusedArchiveError(f"{name!r} is pickled (`use_pickle`), and reading it would run code")
         size = archive.sizes.get(folder + payload["path_name"])
         if size is None:
             raise RefusedArchiveError(f"the data of {name!r} are missing")
+        if _is_without_values(payload):
+            raise RefusedArchiveError(f"{name!r} has no values: it was made on the device `meta`")
         if _elements(payload) > max(size, 1 << 24):  # an expanded tensor has more elements than data, but not many
             raise RefusedArchiveError(f"{name!r} has more elements than data")
         _refuse_texts(payload)
+
+
+def _is_without_values(payload: dict[str, Any]) -> bool:
+    meta = payload.get("tensor_meta")
+    device = meta.get("device") if isinstance(meta, dict) else None
+    return isinstance(device, dict) and device.get("type") == "meta"
 
 
 def _elements(payload: dict[str, object]) -> int:
@@ -141,13 +152,13 @@ def _refuse_texts(document: object) -> None:
             refuse_expression(value)
         elif key in ("target", "as_operator"):
             if not may_run_exported(value):
-                raise RefusedArchiveError(f"it calls {value!r}, which a model from a file may not")
+                raise RefusedArchiveError(f"it calls {_shown(value)}, which a model from a file may not")
         elif key in _TREES:
             _refuse_tree(value)
         elif key not in _FREE:
             allowed = _PATH if key in _PATHS else _WORDS if key in _INERT else _NAME
             if allowed.fullmatch(value) is None or len(value) > _MOST_EXPRESSION:
-                raise RefusedArchiveError(f"{value!r} is not a name ({key})")
+                raise RefusedArchiveError(f"{_shown(value)} is not a name ({key})")
 
 
 def _texts(document: object) -> Iterator[tuple[str, str]]:
@@ -187,16 +198,21 @@ def _refuse_tree(text: str) -> None:
 
 def refuse_expression(text: str) -> None:
     """Raise RefusedArchiveError unless a size is plain arithmetic of symbols and numbers: sympy evaluates Python."""
-    if len(text) > _MOST_EXPRESSION:
-        raise RefusedArchiveError("a size is an expression of more than 4000 characters")
+    if len(text) > _MOST_EXPRESSION or _EXPRESSION.fullmatch(text) is None:
+        raise RefusedArchiveError("a size is an expression of more than 4000 characters, or of others than arithmetic")
     try:
         tree = ast.parse(text, mode="eval")
         plain = _is_plain(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise RefusedArchiveError(f"a size is {text!r}, which is not an expression") from error
+        raise RefusedArchiveError(f"a size is {_shown(text)}, which is not an expression") from error
     powers = [node for node in ast.walk(tree) if _is_power(node)]
     if not plain or len(powers) > _MOST_POWERS or not all(_is_small_power(node) for node in powers):
-        raise RefusedArchiveError(f"a size is {text!r}, which is not plain arithmetic")
+        raise RefusedArchiveError(f"a size is {_shown(text)}, which is not plain arithmetic")
+
+
+def _shown(text: str) -> str:
+    """A text of a file as a message has it."""
+    return repr(text) if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]!r}…"
 
 
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)

@@ -6,6 +6,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils._pytree import tree_unflatten
 
 from builder.artifacts.stages import LoadedModel
-from builder.errors import SourceError
+from builder.errors import BuilderError, SourceError
 from builder.model.calling import Arguments
 from builder.model.sources.archives import RefusedArchiveError, first_line
 from builder.model.sources.download import check_digest, file_digest
@@ -24,6 +25,7 @@ from builder.model.sources.programs import EXPORTED, check_count, check_kind
 from builder.spec import BuildSpec
 from builder.spec.inputs import ConstantInput, ImageInput, model_shape
 from builder.spec.source import ExportedProgramSource
+from builder.util.bounded import bounded
 
 EXPORT_AGAIN = (
     "export it again with this version of torch: programs of another version may not load, and objects of Python "
@@ -55,7 +57,10 @@ class ExportedModule(torch.nn.Module):
         given = iter([torch.as_tensor(x).to(dtype) for x, dtype in zip(ordered, self._dtypes, strict=True)])
         leaves = [next(given) if name is not None else value for name, value in self._leaves]
         positional, named = tree_unflatten(leaves, self._structure)
-        return self.program(*positional, **named)
+        if torch.compiler.is_compiling():
+            return self.program(*positional, **named)
+        with bounded("the exported program"):
+            return self.program(*positional, **named)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         copied = memo[id(self)] = type(self).__new__(type(self))
@@ -77,14 +82,15 @@ def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> Loa
     check_digest(path, digest, source.sha256)
     check_kind(path, EXPORTED)
     program = open_exported(path)
-    _refuse_training(path, program)
-    _refuse_numbers(path, program)
-    names = tuple(_user_values(program))
-    called = Arguments(spec.input).names
-    check_count(path, names, called, required=len(names))
-    order = tuple(called.index(name) for name in _order(names, called))
-    _check_inputs(path, program, spec, tuple(tuple(spec.input)[index] for index in order))
-    module = ExportedModule(program, order)
+    with rebuilding(path):
+        _refuse_training(path, program)
+        _refuse_numbers(path, program)
+        names = tuple(_user_values(program))
+        called = Arguments(spec.input).names
+        check_count(path, names, called, required=len(names))
+        order = tuple(called.index(name) for name in _order(names, called))
+        _check_inputs(path, program, spec, tuple(tuple(spec.input)[index] for index in order))
+        module = ExportedModule(program, order)
     return LoadedModel(
         module=module.eval().requires_grad_(False),
         digest=f"sha256:{digest}",
@@ -94,9 +100,17 @@ def load_exported_program(source: ExportedProgramSource, spec: BuildSpec) -> Loa
 
 def open_exported(path: Path) -> torch.export.ExportedProgram:
     """The program of a file, which runs no code of its own; raises SourceError where it would, or is damaged."""
+    with rebuilding(path), path.open("rb") as stream:
+        return load_exported(stream)
+
+
+@contextmanager
+def rebuilding(path: Path) -> Iterator[None]:
+    """Say what is raised while a program is made of a file: it is JSON, whose parts need not go together."""
     try:
-        with path.open("rb") as stream:
-            return load_exported(stream)
+        yield
+    except BuilderError:
+        raise
     except RefusedArchiveError as error:
         raise SourceError(
             f"{path} is not loaded: {error}", code="B0304", hint=EXPORT_AGAIN, key="source.file"

@@ -32,6 +32,7 @@ from builder.progress import Progress
 from builder.spec import BuildSpec
 from builder.spec.inputs import ConstantInput, ImageInput, RangeDimension, TensorInput, model_shape
 from builder.spec.source import OnnxSource
+from builder.util.bounded import bounded
 from builder.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class OnnxModule(torch.nn.Module):
             name: x.detach().numpy().astype(dtype)
             for name, x, dtype in zip(self.inputs, inputs, self.dtypes, strict=True)
         }
-        return tuple(_as_torch(result) for result in self._session.run(list(self.outputs), given))
+        with bounded("the ONNX graph"):
+            results = self._session.run(list(self.outputs), given)
+        return tuple(_as_torch(result) for result in results)
 
     def without_optimisations(self) -> Self:
         """The same graph, run operator by operator as the file has them: what it computes but for its rounding."""

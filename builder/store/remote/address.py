@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
     "http": ("fsspec", "aiohttp"),
 }
 """By scheme: what must be installed."""
+MOST = 4096
+"""Characters of an address; no path may have more."""
+_ACCESS = re.compile(r"[^/]*:[^/]*@")
+"""How `user:password@host` begins, which is not a name that a folder has."""
 _READ_ONLY = ("https", "http")
 _KNOWN = "s3://bucket/prefix, gs://bucket/prefix, https://host/path, or a folder"
 
@@ -60,7 +65,11 @@ def remote_address() -> Address | None:
 def parse_address(given: str, access: str = "") -> Address:
     """Read an address, and `read` or `write` or nothing; raises as `remote_address`."""
     if access not in ("", "read", "write"):
-        raise _wrong(f"{ACCESS}={access} is neither `read` nor `write`")
+        raise _wrong(f"{ACCESS}={access[:80]!r} is neither `read` nor `write`")
+    if not given.isprintable() or len(given) > MOST:
+        raise _wrong(f"{VARIABLE} is not an address: it is too long, or has characters that cannot be printed")
+    if _ACCESS.match(given):
+        raise _wrong(f"{VARIABLE} has a user and a password in it, and no scheme such as s3://", hint=f"{_KNOWN}")
     scheme, separator, rest = given.partition("://")
     scheme = scheme.lower() if separator else "file"
     if scheme not in _PACKAGES:
@@ -83,7 +92,10 @@ def _folder(given: str, path: str) -> str:
     decoded = unquote(path) if "://" in given else path
     if "://" in given and not decoded.startswith("/"):
         raise _wrong(f"{VARIABLE}={given}: a file:// address has an absolute path, with three slashes")
-    folder = Path(decoded).expanduser().absolute()
+    try:
+        folder = Path(decoded).expanduser().absolute()
+    except RuntimeError as error:  # the home of a user whom nobody knows
+        raise _wrong(f"{VARIABLE}={given} is not a folder: {error}") from error
     if folder.exists() and not folder.is_dir():
         raise _wrong(f"{VARIABLE}={given} is not a folder")
     return str(folder)

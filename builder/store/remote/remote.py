@@ -16,6 +16,7 @@ from builder.store.objects import sync_folder
 from builder.store.remote.address import Address, remote_address
 from builder.store.remote.client import Client, OutageError
 from builder.util.paths import write_atomically
+from builder.util.reading import read_regular
 
 ROOM = "unsent"
 """The folder beside the store that has an empty file for each result that is still to be sent, by its remote."""
@@ -228,7 +229,7 @@ class Marks:
 
     def _noted(self, name: str) -> str | None:
         try:
-            return self._file(name).read_text(encoding="utf-8", errors="replace")[:500]
+            return read_regular(self._file(name)).decode("utf-8", "replace")[:500]
         except OSError:
             return None
 

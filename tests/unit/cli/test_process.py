@@ -50,3 +50,16 @@ def test_a_working_directory_that_is_gone_is_told(tmp_path: Path, monkeypatch: p
     gone.rmdir()
     with pytest.raises(UnfitEnvironmentError, match="the working directory is gone"):
         setup_process()
+
+
+def test_no_library_tells_its_maker_what_is_built(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    code = (
+        "from builder.cli.process import setup_process; setup_process()\n"
+        "import onnxruntime, sys; onnxruntime.InferenceSession\n"
+        "from mlflow.telemetry.utils import is_telemetry_disabled; sys.exit(not is_telemetry_disabled())"
+    )
+    command = f"env -u CI -u PYTEST_CURRENT_TEST HOME={tmp_path} TMPDIR={tmp_path} {sys.executable} -c '{code}'"
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not [file.name for file in tmp_path.rglob("*") if "onnxruntime" in file.name or file.name == ".ses"]

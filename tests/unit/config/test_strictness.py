@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from builder.config.documents import read_document
 from builder.config.interpolation_size import lookups
@@ -150,3 +151,13 @@ def test_a_recipe_whose_interpolations_multiply_is_refused(composed: Compose) ->
     with pytest.raises(ConfigurationError, match="more than 10,000 look-ups"):
         composed(text=LEAST + "metadata:\n" + lines)
     assert time.process_time() - began < 10
+
+
+def test_a_document_in_an_interpolation_cannot_multiply(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9))]
+    monkeypatch.setenv("BOMB", "{" + ", ".join(lines) + "}")
+    began = time.process_time()
+    with pytest.raises(ConfigurationError, match=r"oc\.create"):
+        composed(text=LEAST + 'metadata: {author: "${oc.create:${oc.env:BOMB}}"}\n')
+    assert time.process_time() - began < 10
+    assert OmegaConf.has_resolver("oc.create")

@@ -21,13 +21,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from builder.__main__ import main
-from builder.errors import SourceError
+from builder.errors import ConversionError, SourceError
+from builder.model.flatten import flatten_outputs
 from builder.model.sources.archives import RefusedArchiveError
 from builder.model.sources.exported_archive import load_exported, refuse_expression
-from builder.model.sources.exported_program import open_exported
+from builder.model.sources.exported_program import load_exported_program, open_exported
 from builder.model.sources.operators import may_run, may_run_exported
 from builder.model.sources.script_archive import load_script, refuse_functions
 from builder.model.sources.torchscript import open_script
+from builder.spec import BuildSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
@@ -180,6 +182,13 @@ def test_no_text_of_a_graph_is_evaluated(exported, mark):
 )
 def test_arithmetic_of_sizes_is_allowed(text):
     refuse_expression(text)
+
+
+@pytest.mark.parametrize("text", ["s0 # \x1b[31m", "(s0\n)", "s0\f", "s\u0660", "s0 #" + "x" * 100])
+def test_a_size_has_no_more_than_arithmetic_in_it(text):
+    """Torch logs a size of which no symbol is known, comments and all."""
+    with pytest.raises(RefusedArchiveError, match="others than arithmetic"):
+        refuse_expression(text)
 
 
 @SETTINGS
@@ -428,3 +437,53 @@ def test_a_program_of_another_kind_says_so(tmp_path, exported):
     file.write_bytes(packed(exported | {"data/constants/opaque_obj_0": b""}).getvalue())
     with pytest.raises(SourceError, match="is not loaded"):
         open_exported(file)
+
+
+def test_weights_without_values_are_refused(exported):
+    table = "data/weights/model_weights_config.json"
+    document = json.loads(exported[table])
+    for entry in document["config"].values():
+        entry["tensor_meta"]["device"] = {"type": "meta", "index": None}
+    with pytest.raises(RefusedArchiveError, match="no values"):
+        load_exported(packed({**exported, table: json.dumps(document).encode()}))
+
+
+@SETTINGS
+@given(data=st.data())
+def test_parts_of_a_graph_that_do_not_go_together_are_explained(exported, data, tmp_path_factory):
+    """Torch makes a program of them first, and a module of that with the build."""
+    document = json.loads(exported["models/model.json"])
+    signature = document["graph_module"]["signature"]
+    calls = document["graph_module"]["module_call_graph"]
+    part = data.draw(st.sampled_from([signature["input_specs"], signature["output_specs"], calls]))
+    number = data.draw(st.integers(0, len(part) - 1))
+    if data.draw(st.booleans()):
+        part.pop(number)
+    else:
+        part.append(part[number])
+    path = tmp_path_factory.mktemp("parts") / "m.pt2"
+    path.write_bytes(packed({**exported, "models/model.json": json.dumps(document).encode()}).getvalue())
+    source = {"kind": "exported_program", "file": str(path)}
+    input_ = {"x": {"kind": "tensor", "shape": [3, 4]}}
+    rest = {"precision": {"kind": "fp32"}, "target": {"name": "ios15"}, "tracking": {"kind": "none"}}
+    spec = BuildSpec.model_validate({"source": source, "input": input_, **rest})
+    with contextlib.suppress(SourceError):
+        load_exported_program(spec.source, spec)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: torch.zeros(2, device="meta"), "without values"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8), "quantized"),
+        (lambda x: x.to_sparse(), "sparse"),
+        (lambda x: torch.nested.nested_tensor([x, x]), "nested"),
+    ],
+    ids=["meta", "quantized", "sparse", "nested"],
+)
+@pytest.mark.parametrize("around", [lambda y: y, lambda y: {"a": [y]}], ids=["alone", "inside"])
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
+def test_what_is_not_an_array_is_not_returned(make, message, around):
+    with pytest.raises(ConversionError, match=message):
+        flatten_outputs(around(make(torch.ones(2))))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from builder.errors import ConversionError
+from builder.errors import BuilderError, ConversionError
+from builder.stages.capture import capture
 from tests.unit.stages.test_capture import prepared_with
 
 _COUNTER = itertools.count()
@@ -215,3 +217,126 @@ def test_a_table_that_grows_is_let_be() -> None:
 def test_what_is_only_noted_is_let_be() -> None:
     prepared, _, _ = prepared_with(Notes())
     assert prepared.output_names == ("output",)
+
+
+class CountsUse(nn.Module):
+    """A quantiser that counts how often each code is used, on average, and answers by its codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("code", torch.randn(4, 3))
+        self.register_buffer("used", torch.zeros(4))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("is_used", torch.zeros(4, dtype=torch.bool))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        nearest = torch.cdist(x[..., None] + torch.zeros(3), self.code[None]).argmin(-1)
+        self.used.mul_(0.9).add_(nn.functional.one_hot(nearest, 4).float().sum((0, 1)))
+        self.calls += 1
+        self.is_used |= self.used > 0
+        return self.code[nearest]
+
+
+class Rewritten(nn.Module):
+    """A cache of keys whose used part each call writes before it reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(1, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.keys[:, : x.shape[1]] = x * 2
+        return x + self.keys[:, : x.shape[1]]
+
+
+class ReadsAll(Rewritten):
+    """What an earlier and longer input left as well."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + self.keys.sum()
+
+
+class Late(nn.Module):
+    """Answers otherwise after many calls; as a number, or as a buffer."""
+
+    def __init__(self, *, is_buffer: bool) -> None:
+        super().__init__()
+        self.calls: int | torch.Tensor = 0
+        if is_buffer:
+            del self.calls
+            self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * 2 if self.calls > 500 else x
+
+
+@pytest.mark.parametrize("method", ["trace", "export"])
+@pytest.mark.parametrize("model", [CountsUse, Rewritten])
+def test_buffers_that_decide_no_answer_are_no_states(model: type[nn.Module], method: str) -> None:
+    module = model()
+    prepared, examples, _ = prepared_with(module, input=OPEN)
+    program = capture(prepared, examples, method, {}, strict=True)
+    if method == "export":
+        assert not program.program.graph_signature.buffers_to_mutate
+    for size in (4, 17, 40, 5):
+        x = torch.randn(1, size)
+        torch.testing.assert_close(program.run(x)[0], module(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "message", "hint"),
+    [
+        (ReadsAll(), "changes its buffer keys, which no state declares", r"write `state: \{keys: \{buffer: keys\}\}`"),
+        (
+            Late(is_buffer=True),
+            "changes its buffer calls, which no state declares",
+            r"this is int64 of shape \(\): return",
+        ),
+        (Late(is_buffer=False), "answers of the model depend on calls as it counts its calls", "takes what is kept as"),
+    ],
+)
+def test_what_is_kept_and_decides_an_answer_is_named(model: nn.Module, message: str, hint: str) -> None:
+    with pytest.raises(BuilderError, match=message) as raised:
+        prepared_with(model, input=OPEN)
+    assert re.search(hint, raised.value.hint or "")
+
+
+def test_a_buffer_that_the_first_input_sets_is_called_one() -> None:
+    class Sets(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.full((1,), torch.nan))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.mean.isnan():
+                self.mean.copy_(x.mean())
+            return x - self.mean
+
+    with pytest.raises(ConversionError, match="keeps mean from one call to the next in buffers that"):
+        prepared_with(Sets())
+
+
+class Resizes(nn.Module):
+    """A table that is made anew whenever the size is another, held with that size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size: int | None = None
+        self.sizes: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] != self.size:
+            self.size = x.shape[1]
+            self.sizes.append(x.shape[1])
+            self.table = torch.arange(x.shape[1]).float()
+        return x + self.table
+
+
+def test_a_first_call_is_captured_at_every_size() -> None:
+    module = Resizes()
+    prepared, examples, _ = prepared_with(module, input=OPEN)
+    program = capture(prepared, examples, "export", {}, strict=True)
+    for size in (4, 17, 40):
+        x = torch.randn(1, size)
+        torch.testing.assert_close(program.run(x)[0], module(x))

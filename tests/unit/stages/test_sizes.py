@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -68,11 +70,35 @@ class NotExported(Large):
         return super().forward(x)
 
 
-class Fraction(nn.Module):
-    """A size of a float, rounded to even as no format rounds sizes."""
+class Shares(nn.Module):
+    """Shares of a size, rounded to even."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        size = x.shape[1]
+        return x[:, round(size * 0.3) :].sum(1), x[:, : round(size / 2)].sum(1), x[:, : round(size / 3) + 1]
+
+
+class Pads(nn.Module):
+    """Up to the next multiple of 8, where it is not one, as windows ask for."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x[:, round(x.shape[1] * 0.3) :]
+        if -x.shape[1] % 8 > 0:
+            x = pad(x, (0, -x.shape[1] % 8))
+        return x.reshape(1, -1, 8).cumsum(1)
+
+
+class PadsButOnce(Pads):
+    """And otherwise at one of those sizes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x + 1 if x.shape[1] == 77 else x)
+
+
+class LongestPower(nn.Module):
+    """A logarithm of a size, which no way of capture has."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, : int(math.log2(x.shape[1]))]
 
 
 class Chunks(nn.Module):
@@ -112,9 +138,9 @@ HALVES = [2, {"min": 1, "max": 11, "default": 5}, 3]
 @pytest.mark.parametrize(
     ("module", "shape", "line"),
     [
-        (Merge(), MERGE, "a branch on a size in test_sizes.py:25, `if width % 2 == 1:`"),
-        (Halves(), HALVES, "a branch on a size in test_sizes.py:34, `if x.shape[1] % 2 == 1 and"),
-        (Loop(), HALVES, "a size as a number in test_sizes.py:45, `for _ in range(x.shape[1]):`"),
+        (Merge(), MERGE, "a branch on a size in test_sizes.py:27, `if width % 2 == 1:`"),
+        (Halves(), HALVES, "a branch on a size in test_sizes.py:36, `if x.shape[1] % 2 == 1 and"),
+        (Loop(), HALVES, "a size as a number in test_sizes.py:47, `for _ in range(x.shape[1]):`"),
     ],
 )
 def test_a_trace_that_is_wrong_at_another_size_is_refused_with_the_line(
@@ -169,10 +195,28 @@ def test_a_share_of_a_size_is_exported_as_compiled_code() -> None:
         assert captured.run(torch.ones(1, size))[0].shape == (1, size - int(size * 0.3))
 
 
+@pytest.mark.parametrize(
+    ("model", "ends"), [(Shares, (2, 40)), (Pads, (2, 300))], ids=["rounded to even", "padded where it must be"]
+)
+def test_a_program_is_right_at_every_size(model: type[nn.Module], ends: tuple[int, int]) -> None:
+    given = patient(model(), [1, {"min": ends[0], "max": ends[1], "default": 16}])
+    captured = capture(given.prepared, given.examples, "export", {}, strict=True)
+    for size in range(ends[0], ends[1] + 1):
+        x = torch.randn(1, size)
+        for found, wanted in zip(captured.run(x), given.prepared.module(x), strict=True):
+            torch.testing.assert_close(found, wanted)
+
+
+def test_a_size_among_many_that_pad_is_found() -> None:
+    given = patient(PadsButOnce(), [1, {"min": 2, "max": 300, "default": 16}])
+    with pytest.raises(ConversionError, match="froze a size"):
+        capture(given.prepared, given.examples, "export", {}, strict=True)
+
+
 def test_a_method_is_no_remedy_where_core_ai_does_not_take_what_it_captures() -> None:
     pytest.importorskip("coreai_torch", reason="needs the extra coreai")
     shape = [1, {"min": 3, "max": 12, "default": 8}]
-    best = diagnose(patient(Fraction(), shape, format="aimodel", target={"name": "ios27"})).best
+    best = diagnose(patient(LongestPower(), shape, format="aimodel", target={"name": "ios27"})).best
     (obstacle,) = best.in_the_way
     assert obstacle.remedy is not None
     assert obstacle.remedy.kind != "method"
@@ -231,7 +275,7 @@ def test_a_branch_that_no_tried_size_shows_is_noted_and_what_only_refuses_is_not
     given = patient(NotExported(), [2, {"min": 4, "max": 1000, "default": 8}])
     watch = Watch(given.prepared.module.get_submodule("model"))
     capture(given.prepared, given.examples, "trace", {}, watch=watch)
-    assert trace_constants(watch.branches) == ("a branch on a size in test_sizes.py:54, `if x.shape[1] * 2 == 1774:`",)
+    assert trace_constants(watch.branches) == ("a branch on a size in test_sizes.py:56, `if x.shape[1] * 2 == 1774:`",)
 
 
 def test_where_all_sizes_were_tried_nothing_is_noted() -> None:
@@ -246,3 +290,14 @@ def test_sizes_that_the_model_refuses_itself_are_left_out() -> None:
     assert [sample.tensors["x"].shape[1] % 4 for sample in given.examples.between] != [0, 0, 0]
     assert capture(given.prepared, given.examples, "trace", {}).method == "trace"
     assert capture(given.prepared, given.examples, "export", {}).method == "export"
+
+
+@pytest.mark.parametrize("method", ["trace", "export"])
+def test_noise_is_called_so_and_no_frozen_size(method: str) -> None:
+    class Noise(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.randn_like(x)
+
+    given = patient(Noise(), [1, {"min": 2, "max": 40, "default": 16}])
+    with pytest.raises(ConversionError, match="draws at random: output is another each time"):
+        capture(given.prepared, given.examples, method, {}, strict=True)

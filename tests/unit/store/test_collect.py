@@ -12,6 +12,7 @@ from builder.progress import Silent
 from builder.store.actions import ActionResult, Store
 from builder.store.collect import NOTES, collect, collect_notes
 from builder.store.digests import StatCache
+from builder.store.roots import forget_root, remember_root, remembered_roots
 
 DAY = 86400.0
 
@@ -46,7 +47,7 @@ def test_old_results_go_and_what_others_share_stays(tmp_path: Path) -> None:
     store = Store(tmp_path, Silent())
     put(store, "aa", [b"shared", b"only old"], days_ago=40)
     put(store, "bb", [b"shared", b"only new"], days_ago=2)
-    left = tmp_path / "tmp" / "left"
+    left = tmp_path / "tmp" / ("0" * 32)
     left.write_bytes(b"half")
     os.utime(left, (time.time() - 3 * DAY,) * 2)
     # when only asked what would go, nothing goes
@@ -125,3 +126,49 @@ def test_what_is_remembered_of_files_that_are_gone_goes(tmp_path: Path) -> None:
 
 def _never(path: Path) -> str:
     raise AssertionError(f"{path} was looked at again")
+
+
+LINKED = (
+    "store/actions", "store/actions/load", "store/cas", "store/cas/sha256", "store/cas/sha256/ab", "store/tmp",
+    "store/locks", "store/roots", *NOTES,
+)  # fmt: skip
+"""The folders of a cache, each of which somebody could replace by a link."""
+
+
+@pytest.mark.parametrize("place", LINKED)
+def test_nothing_behind_a_link_in_the_cache_is_removed_or_written(place: str, tmp_path: Path) -> None:
+    cache, foreign = tmp_path / "cache", tmp_path / "foreign"
+    names = ("notes.txt", "poetry.lock", "sub/x.json", f"{'a' * 64}.json", "a" * 64, "ab/" + "ab" * 32)
+    for name in names:
+        (foreign / name).parent.mkdir(parents=True, exist_ok=True)
+        (foreign / name).write_text("precious")
+        os.utime(foreign / name, (10**9, 10**9))
+    (cache / place).parent.mkdir(parents=True, exist_ok=True)
+    (cache / place).symlink_to(foreign, target_is_directory=True)
+    store = Store(cache / "store", Silent())
+
+    for root in remembered_roots(store.root):
+        forget_root(root)
+    collect(store, max_age=0, max_bytes=0, dry_run=False)
+    collect_notes(cache, max_age=0, dry_run=False)
+    manifest = store.objects.put_manifest({"weights": store.objects.put_bytes(b"weights")})
+    key, objects = f"sha256:{'b' * 64}", {"artifact/": manifest}
+    action = ActionResult(stage="load", key=key, inputs={}, output=manifest, line="", record={}, objects=objects)
+    with store.alone("load", key):
+        store.put(action)
+    remember_root(store.root, tmp_path / "builder.lock", [])
+
+    assert {file.relative_to(foreign).as_posix() for file in foreign.rglob("*") if file.is_file()} == set(names)
+
+
+def test_only_files_of_the_stores_own_names_are_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path, Silent())
+    kept = tmp_path / "tmp/letters/notes.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("precious")
+    os.utime(kept, (10**9, 10**9))
+
+    found = collect(store, max_age=0, max_bytes=0, dry_run=False)
+
+    assert not found.files
+    assert kept.read_text() == "precious"

@@ -133,7 +133,7 @@ def test_a_result_is_well_formed_or_none(changes: Any, schema: Any) -> None:
 def test_any_bytes_in_any_small_file_are_a_miss(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as room:
         root = Path(room)
-        for name in (f"actions/seal/{action()['key'][7:]}.json", "roots/x", "remembered.json", "noop"):
+        for name in (f"actions/seal/{action()['key'][7:]}.json", f"roots/{'f' * 64}", "remembered.json", "noop"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256(content).hexdigest().encode() + b"\n" if name == "remembered.json" else b""
             (root / name).write_bytes(digest + content)

@@ -402,6 +402,12 @@ def test_a_slow_server_costs_some_seconds(web: Any, machines: Any, monkeypatch: 
         ("/tmp", "both", "neither `read` nor `write`"),
         (__file__, "", "is not a folder"),
         (f"file://{quote(__file__)}", "", "is not a folder"),
+        ("~nobody-of-that-name/x", "", "is not a folder"),
+        ("user:secretsecret@host/x", "", "has a user and a password"),
+        ("s3:key:secretsecret@bucket", "", "has a user and a password"),
+        ("/tmp/\udc80", "", "cannot be printed"),
+        ("/tmp/\x1b[31m", "", "cannot be printed"),
+        ("x" * 10_000, "", "too long"),
     ],
 )
 def test_a_wrong_address_is_explained(given: str, access: str, said: str) -> None:

@@ -11,6 +11,7 @@ from builder.jobs.jobs import Exit, Task
 from builder.jobs.local import LocalLauncher
 from builder.jobs.memory import Peaks, Running, fits
 from builder.jobs.settings import LocalSweep
+from builder.util.memory import _of_containers, _of_mac, available
 from tests.unit.sweep.conftest import MakeJob
 
 GB = 10**9
@@ -49,12 +50,12 @@ def test_the_machine_and_its_containers_are_read(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("4000000000\n")
     (tmp_path / "memory.current").write_text("3000000000\n")
     (tmp_path / "memory.stat").write_text("anon 2000000000\ninactive_file 1000000000\n")
-    assert memory._of_containers(tmp_path) == [2 * GB]
+    assert _of_containers(tmp_path) == [2 * GB]
 
     # and one without a limit
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory._of_containers(tmp_path) == []
-    assert memory.available() > 0
+    assert _of_containers(tmp_path) == []
+    assert available() > 0
 
 
 def test_macs_are_read() -> None:
@@ -65,7 +66,7 @@ def test_macs_are_read() -> None:
         "Pages inactive:                           2000.\n"
         '"Translation faults":                 123456789.\n'
     )
-    assert memory._of_mac(said) == 3000 * 16384
+    assert _of_mac(said) == 3000 * 16384
 
 
 def test_this_process_holds_memory() -> None:

@@ -35,6 +35,7 @@ _OF_TENSORS: dict[Any, Any] = {
     torch.ops.aten.clamp.Tensor: torch.ops.aten.clamp.Tensor,
 }
 """What takes numbers, which sizes are, and its form for tensors."""
+_LIMITED = (torch.ops.aten.clamp.default, torch.ops.aten.clamp.Tensor)
 _Write = Callable[[Edit, Node], Any]
 
 
@@ -73,7 +74,18 @@ def _as_numbers(edit: Edit, node: Node) -> None:
         if sizes and node.target in _OF_TENSORS:
             for size in sizes:
                 node.replace_input_with(size, _tensor_of(edit, node, size))
+            if node.target in _LIMITED:
+                node.args = tuple(_limit(edit, node, each) for each in node.args)
+                node.kwargs = {name: _limit(edit, node, each) for name, each in node.kwargs.items()}
             node.target = _OF_TENSORS[node.target]
+
+
+def _limit(edit: Edit, node: Node, limit: Any) -> Any:
+    """A tensor for a number: between tensors a clamp takes no others."""
+    if not isinstance(limit, int | float):
+        return limit
+    of = node.meta["val"].dtype
+    return edit.before(node, torch.ops.aten.scalar_tensor.default, limit, dtype=of)
 
 
 def _tensor_of(edit: Edit, node: Node, size: Node) -> Node:

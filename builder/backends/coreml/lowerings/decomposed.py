@@ -14,6 +14,7 @@ from builder.backends.coreml.lowerings.torch_definitions import completed, unkno
 from builder.model.capture.composites import run_decompositions
 from builder.model.capture.conditions import open_sizes
 from builder.model.capture.rewritten import check_rewritten
+from builder.model.capture.torchscript import read_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,8 @@ def written_out(captured: CapturedProgram) -> CapturedProgram:
     Given:   %k = aten.kron(%a, %b)
     Result:  %k = aten.view(aten.mul(aten.view(%a), aten.view(%b)))
     """
+    if captured.method in ("trace", "script"):
+        read_by_name(captured.program)
     if captured.method != "export":
         return captured
     import_coremltools()

@@ -67,8 +67,8 @@ def user_place(frames: Iterable[tuple[str, int]]) -> Place | None:
     for file, line in frames:
         path = Path(file)
         ours = path.is_relative_to(_OURS) and not path.is_relative_to(_EXAMPLES)  # which are written as a user's
-        if file.startswith("<") or ours or path.is_relative_to(_TORCH):
-            continue
+        if file.startswith(("<", "torch/", "code/__torch__/")) or ours or path.is_relative_to(_TORCH):
+            continue  # torch writes some of its own files, and compiled code in an archive, by such paths
         return Place(file=file, line=line)
     return None
 

@@ -40,7 +40,7 @@ def test_what_core_ai_cannot_express_is_refused_by_name_with_what_to_do(path: st
 def test_the_same_without_those_is_accepted_and_captured_by_export() -> None:
     spec = make_spec(**{"input": {"image": IMAGE}, **EXPORT})
     assert find_incompatibilities(spec) == []
-    assert methods_to_try(spec) == ("export", "trace")
+    assert methods_to_try(spec) == ("export", "trace", "script")
 
 
 NOISE = {"data": {"kind": "noise"}}
