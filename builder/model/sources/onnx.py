@@ -174,7 +174,8 @@ def load_onnx(source: OnnxSource, spec: BuildSpec, progress: Progress) -> Loaded
         if fixed is not None:
             check_opened(make_session(fixed), make_session(model), batch, path, _largest_batch(spec))
         if quantized is not None:
-            given = {own: each for own, each in zip(order, spec.input.values(), strict=True) if own not in constants}
+            pairs = zip(order, spec.input.values(), strict=True)
+            given = {own: each for own, each in pairs if not isinstance(each, ConstantInput)}
             found = difference_db(make_session(quantized), make_session(model), given)
             progress.warn(
                 f"{path} is computed in float, with its weights as they are; what the file computes, rounding to 8 "

@@ -67,8 +67,8 @@ def _drawn(generator: np.random.Generator, given: ImageInput | TensorInput, valu
     low, high = (getattr(given, name, None) for name in ("low", "high"))
     kind = value.type.removeprefix("tensor(").removesuffix(")")
     if kind in _FLOATS:
-        ranged = low is not None and high is not None
-        array = generator.uniform(low, high, shape) if ranged else generator.standard_normal(shape)
+        between = None if low is None or high is None else (float(low), float(high))
+        array = generator.uniform(*between, shape) if between else generator.standard_normal(shape)
         return np.asarray(array, _FLOATS[kind])
     return np.asarray(generator.integers(int(low or 0), int(high or 2), shape), kind)
 
