@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from builder.jobs.forks import can_fork
+from builder.util.lazy_import import around_import
 from builder.util.telemetry import disable_telemetry
 from tests import warm
 
@@ -36,12 +38,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep what tests are compiled to, but not modules that they write: another may follow within a second."""
+    """Keep what tests are compiled to, but not modules that they write: another may follow within a second.
+
+    Tests that import coremltools by themselves do so as builder does, without scikit-learn and torch's compiler.
+    """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     try:
-        return (yield)
+        with around_import("coremltools", _as_builder_does):
+            return (yield)
     finally:
         sys.dont_write_bytecode = before
+
+
+def _as_builder_does() -> AbstractContextManager[None]:
+    from builder.backends.coreml.importing import quick_import  # imports torch
+
+    return quick_import()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -78,7 +78,7 @@ class _Scratch(threading.local):
         self.buffer = torch.empty(1 << 18, dtype=torch.float16)
 
 
-_scratch = _Scratch()
+scratch = _Scratch()
 
 
 def round_half_in_place(value: torch.Tensor) -> torch.Tensor:
@@ -91,7 +91,7 @@ def round_half_in_place(value: torch.Tensor) -> torch.Tensor:
         flat = value.permute(0, 2, 3, 1).view(-1)
     else:
         return round_half(value)
-    buffer = _scratch.buffer
+    buffer = scratch.buffer
     for part in torch.split(flat, buffer.numel()):
         half = buffer[: part.numel()]
         half.copy_(part)

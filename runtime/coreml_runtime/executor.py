@@ -11,6 +11,7 @@ import torch
 from coreml_runtime.binding import Argument, Bound, Slot
 from coreml_runtime.dtypes import NARROW, WRAPPED, Precision, held, holder, round_half, round_half_in_place
 from coreml_runtime.errors import PredictionError, RuntimeFailure
+from coreml_runtime.ops import replayed
 from coreml_runtime.ops.context import UNKNOWN_RANK, Context, TensorType, is_real
 from coreml_runtime.ops.open_sizes import agree
 from coreml_runtime.ops.table import Kernel, Value, is_exact, is_fresh
@@ -36,7 +37,8 @@ class Step:
     """One operation: `run` reads and writes the frame, `frees` are slots that nobody reads afterwards.
 
     `fast` does the same for those who look at the block's outputs alone: it may write over a slot of `frees`, and a
-    step may do the work of the next. All steps of a block go one way or the other.
+    step may do the work of the next. All steps of a block go one way or the other. `replays` says that `fast` calls
+    operators of torch alone, with arguments that follow from shapes.
     """
 
     type: str
@@ -45,6 +47,7 @@ class Step:
     fast: Run
     outputs: tuple[tuple[str, int], ...]
     frees: tuple[int, ...]
+    replays: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +97,7 @@ def make_step(
         fast=run if fast is None else runner(fast),
         outputs=tuple((entry.name, slot) for entry, slot in zip(operation.outputs, outputs, strict=True)),
         frees=frees,
+        replays=operation.type in replayed() and not (blocks or bound.converted),
     )
 
 

@@ -22,6 +22,7 @@ from coreml_runtime.package import Package, resolve
 from coreml_runtime.plan import Plan, make_plan
 from coreml_runtime.program import Function, Named, StateType
 from coreml_runtime.reader import Weights, read_function
+from coreml_runtime.replays import Replays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class ProgramNetwork:
     detailed: Callable[[], Plan] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator)
+    replays: Replays = field(default_factory=Replays)
 
     def run(
         self, inputs: dict[str, object], *, states: dict[str, torch.Tensor], record: dict[str, object] | None
@@ -46,7 +48,10 @@ class ProgramNetwork:
         if record is not None:
             record.update((name, frame[slot]) for name, slot in plan.names.items() if frame[slot] is not None)
         execution = Execution(generator=self.generator, states=states, record=record)
-        results = execute(plan.block, frame, execution)
+        if record is None and plan.replays:
+            results = self.replays.execute(plan, frame, execution)
+        else:
+            results = execute(plan.block, frame, execution)
         borrowed = _storages(inputs.values()) | _storages(states.values()) | _constants(plan)
         owned = (value.clone() if _storages((value,)) & borrowed else value for value in results)
         return dict(zip(self.named(plan.outputs), owned, strict=True))

@@ -16,14 +16,17 @@ from coreml_runtime.limits import check_size
 from coreml_runtime.loops import PREPARE
 from coreml_runtime.ops.context import TensorType
 from coreml_runtime.ops.table import Kernel, parameters
-from coreml_runtime.prepack import Packer, PrepackedKernel
+from coreml_runtime.prepack import Packer, PrepackedKernel, packs
 from coreml_runtime.program import Block, Constant, Function, Named, Operation, Reference, StateType
 from coreml_runtime.reuse import Memory, moved
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A function ready to run. `names` maps every computed value of the top level to its slot, for intermediates."""
+    """A function ready to run. `names` maps every computed value of the top level to its slot, for intermediates.
+
+    `replays` says that what its steps do follows from the layout of the inputs, see `recorded`.
+    """
 
     function: str
     precision: Precision
@@ -33,6 +36,7 @@ class Plan:
     block: BlockPlan
     outputs: tuple[str, ...]
     names: Mapping[str, int]
+    replays: bool
 
 
 def make_plan(
@@ -52,15 +56,17 @@ def make_plan(
     for entry in function.inputs:
         check_size(entry.type, f"input {entry.name!r}")
     block = planner.block(function.block, scope)
+    states = tuple(entry for entry in function.inputs if isinstance(entry.type, StateType))
     return Plan(
         function=function.name,
         precision=precision,
         slots=planner.slots,
         inputs=inputs,
-        states=tuple(entry for entry in function.inputs if isinstance(entry.type, StateType)),
+        states=states,
         block=block,
         outputs=function.block.outputs,
         names={name: found.index for name, found in scope.items() if isinstance(found, Slot)},
+        replays=packs() and not states and all(step.replays for step in block.steps),
     )
 
 

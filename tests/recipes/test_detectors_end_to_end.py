@@ -227,7 +227,7 @@ def test_a_wrong_artifact_is_found_out(
 
     build("ssd", {"kind": "torchvision", "labels": LABELS, "confidence_threshold": 0.2})
     monkeypatch.setattr(detector, "_stage", across_classes)
-    code = main(["recipe=x", "tracking=none", "target=ios16", "metadata.version='2'"])
+    code = main(["recipe=x", "tracking=none", "target=ios16", "metadata.version='2'", "-q"])
     err = capsys.readouterr().err
     assert code == 5, err
     assert "boxes_matched" in err

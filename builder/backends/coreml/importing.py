@@ -32,11 +32,7 @@ def import_coremltools() -> ModuleType:
     if (known := sys.modules.get("coremltools")) is not None:
         return known
     try:
-        with ExitStack() as scoped:
-            scoped.enter_context(paused_collector())
-            scoped.enter_context(messages_to_log("coremltools"))
-            scoped.enter_context(deferred(*_DEFERRED))
-            scoped.enter_context(around_import("coremltools._deps", _probed_packages))
+        with quick_import():
             module = importlib.import_module("coremltools")
     except ImportError as error:
         raise UnfitEnvironmentError(
@@ -46,6 +42,17 @@ def import_coremltools() -> ModuleType:
         ) from error
     _check_native_libraries(module)
     return module
+
+
+@contextmanager
+def quick_import() -> Iterator[None]:
+    """Within the block, whoever imports coremltools first leaves out what a conversion never uses."""
+    with ExitStack() as scoped:
+        scoped.enter_context(paused_collector())
+        scoped.enter_context(messages_to_log("coremltools"))
+        scoped.enter_context(deferred(*_DEFERRED))
+        scoped.enter_context(around_import("coremltools._deps", _probed_packages))
+        yield
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Decompositions of exported programs, without what torch does anew for each program though the result is known.
+"""Decompositions of operators and exported programs, without what torch does anew each time though it is known.
 
 While it decomposes one, torch gives a dozen kernels to each of the 450 operators that it defines by others, and
-evaluates annotations with each; and it looks all such operators up once for each namespace. That took 0.1 s.
+evaluates annotations with each; and it looks all such operators up once for each namespace, for a table of
+decompositions too. That took 0.1 s.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch._ops import OpOverload
+    from torch._ops import OperatorBase, OpOverload
     from torch.export import ExportedProgram
 
 _LOCK = threading.RLock()
@@ -28,6 +29,15 @@ def run_decompositions(program: ExportedProgram, table: Mapping[OpOverload, Call
     with _prepared_once():
         decomposed: ExportedProgram = program.run_decompositions(dict(table))
         return decomposed
+
+
+def core_decompositions() -> Mapping[OperatorBase, Callable[..., Any]]:
+    """Torch's definitions of operators by the core ones: `torch.export.default_decompositions()`, with every entry."""
+    import torch
+
+    with _prepared_once():
+        found: dict[OperatorBase, Callable[..., Any]] = torch.export.default_decompositions().materialize()
+        return found
 
 
 @contextmanager

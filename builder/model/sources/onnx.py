@@ -25,6 +25,7 @@ from builder.model.sources.onnx_graph import (
     free_initializers,
     open_negative_sizes,
     opset_of,
+    refuse_growing_functions,
     refuse_quantized,
 )
 from builder.model.sources.optional import optional_packages
@@ -134,6 +135,7 @@ def load_onnx(source: OnnxSource, spec: BuildSpec, progress: Progress) -> Loaded
     check_digest(path, digest, source.sha256)
     try:
         model = onnx.load(str(path), load_external_data=True)
+        refuse_growing_functions(model)
         _check(model)
     except Exception as error:  # protobuf, the checker and missing external data raise types of their own
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -227,6 +229,7 @@ def make_session(model: ModelProto, *, optimised: bool = True) -> InferenceSessi
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4  # what is wrong is raised as well, and shown once
+    onnxruntime.set_default_logger_severity(4)  # of its allocator, for instance, which does not know of sessions
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(
         model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]

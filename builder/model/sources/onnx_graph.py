@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from builder.errors import SourceError
+from builder.model.sources.script_archive import refuse_blowup
 from builder.spec.inputs import ConstantInput
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
     from onnxruntime import InferenceSession
 
 _DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger",
@@ -193,3 +194,34 @@ def graphs_in(graph: GraphProto) -> Iterator[GraphProto]:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
                 yield from graphs_in(inner)
+
+
+def refuse_growing_functions(model: ModelProto) -> None:
+    """Raise RefusedArchiveError where functions of the file call themselves, or grow beyond all bounds when inlined.
+
+    The checker, onnxruntime and the inliner all put them in where they are called: each calls the next one twice, say.
+    """
+    functions = {_qualified(each.domain, each.name, each.overload): each.node for each in model.functions}
+    own = {name: _calls(nodes, functions) for name, nodes in functions.items()}
+    refuse_blowup({**own, "": _calls(model.graph.node, functions)})
+
+
+def _qualified(domain: str, name: str, overload: str) -> str:
+    return "::".join((domain, name, overload)).rstrip(":")
+
+
+def _calls(nodes: Iterable[NodeProto], functions: Container[str]) -> tuple[int, tuple[str, ...]]:
+    """How many nodes there are, those of nested graphs included, and which functions they call."""
+    waiting, count, called = [iter(nodes)], 0, []
+    while waiting:
+        node = next(waiting[-1], None)
+        if node is None:
+            waiting.pop()
+            continue
+        count += 1
+        name = _qualified(node.domain, node.op_type, node.overload)
+        if name in functions:
+            called.append(name)
+        for attribute in node.attribute:
+            waiting += [iter(graph.node) for graph in (attribute.g, *attribute.graphs)]
+    return count, tuple(called)

@@ -90,7 +90,7 @@ def refuse_functions(graphs: Mapping[str, object]) -> None:
                 raise RefusedArchiveError(f"it calls {node.kind()}, which a model from a file may not")
             if node.kind() == "prim::CallMethod" and "torch.classes" in str(node.inputsAt(0).type()):
                 raise RefusedArchiveError("it calls a method of a class that is written in C++ (`torch.classes`)")
-    _refuse_blowup({name: (_own_size(graph), tuple(_callees(graph))) for name, graph in graphs.items()})
+    refuse_blowup({name: (_own_size(graph), tuple(_callees(graph))) for name, graph in graphs.items()})
 
 
 def nodes_of(graph: Any) -> Iterator[Any]:
@@ -127,7 +127,7 @@ def _callees(graph: object) -> Iterator[str]:
             yield str(node.inputsAt(0).type())
 
 
-def _refuse_blowup(functions: Mapping[str, tuple[int, tuple[str, ...]]]) -> None:
+def refuse_blowup(functions: Mapping[str, tuple[int, tuple[str, ...]]]) -> None:
     """Refuse functions that grow beyond all bounds when calls are inlined: each calls the next one twice, say."""
     total: dict[str, int] = {}
     for start in functions:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import subprocess
@@ -38,14 +39,17 @@ class Client:
         self._owner = 0
         self._rest = b""
 
-    def get(self, name: str, target: Path, *, most: int) -> bool:
-        """Write a file of at most `most` bytes to `target`, False where there is none. Raises OutageError."""
+    def get(self, name: str, target: Path, *, most: int, seconds: float = math.inf) -> bool:
+        """Write a file of at most `most` bytes to `target`, False where there is none. Raises OutageError.
+
+        With `seconds` it must be there by then, however many bytes it has.
+        """
 
         def allowed() -> float:
             size = target.stat().st_size if target.exists() else 0
             if size > most:
                 raise OutageError(f"{name} is larger than {most} bytes")
-            return PATIENCE + size / RATE
+            return min(PATIENCE + size / RATE, seconds)
 
         return bool(self._ask("get", name, target, allowed))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ ROOM = "unsent"
 LAYOUT = "v4"
 """The first part of every name in a remote store; raised with the meaning of results (`builder.store.actions`)."""
 MOST_OF_RESULT = 1 << 28
+SECONDS_OF_RESULT = 30.0
+"""Within which a result is there: most have some kilobytes, and a stage that waits longer may as well run."""
 _REST = 30.0
 """Seconds for which no build of this machine asks a remote store again that did not answer."""
 _READABLE = 0o444
@@ -63,7 +66,7 @@ class Remote:
         if (stage, key) in self._refused or self._is_lost():
             return None
         self._refused.add((stage, key))  # a result is sought once in a build
-        with self._arriving(result_name(stage, key), MOST_OF_RESULT) as file:
+        with self._arriving(result_name(stage, key), MOST_OF_RESULT, seconds=SECONDS_OF_RESULT) as file:
             return None if file is None else file.read_bytes()
 
     def refuse(self, stage: str, key: str) -> None:
@@ -133,7 +136,7 @@ class Remote:
         self._progress.warn(f"the remote store {self.address} is not used in this build: {reason}", code="B0019")
 
     @contextlib.contextmanager
-    def _arriving(self, name: str, most: int) -> Iterator[Path | None]:
+    def _arriving(self, name: str, most: int, *, seconds: float = math.inf) -> Iterator[Path | None]:
         """A file that has arrived, None where there is none, or no answer; it is removed unless it was moved."""
         file = None
         try:
@@ -141,7 +144,7 @@ class Remote:
             descriptor, path = tempfile.mkstemp(dir=self._temporary)
             os.close(descriptor)
             file = Path(path)
-            there = self._client.get(name, file, most=most)
+            there = self._client.get(name, file, most=most, seconds=seconds)
         except OutageError as error:
             self.marks.note_outage(str(error))
             self._lose(str(error))

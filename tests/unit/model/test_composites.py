@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._ops import OperatorBase
 from torch.export import ExportedProgram
 
-from builder.model.capture.composites import run_decompositions
+from builder.model.capture.composites import core_decompositions, run_decompositions
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own use of what it deprecates
 
@@ -63,3 +63,16 @@ def test_operators_are_looked_up_once_and_torch_stays_as_it_was(monkeypatch: pyt
     assert seen[0] is not before
     assert OperatorBase.py_impl is before
     assert utils._materialize_cpp_cia_ops is counted
+
+
+def test_the_core_definitions_are_torchs_and_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given torch's own table, which looks operators up when it is first asked for one
+    expected = dict(torch.export.default_decompositions().items())
+    looked, look = [], utils._materialize_cpp_cia_ops
+    monkeypatch.setattr(utils, "_materialize_cpp_cia_ops", lambda: looked.append(look()))
+    # when we make it
+    found = core_decompositions()
+    # then it has the same operators, defined by the same functions, after one look
+    assert len(looked) == 1
+    assert found.keys() == expected.keys()
+    assert found[torch.ops.aten.silu.default] is expected[torch.ops.aten.silu.default]

@@ -171,3 +171,50 @@ def test_the_quick_equal_reads_tensors_that_do_not_share_memory() -> None:
     assert equal(tensor, tensor.clone())
     assert not equal(tensor, tensor + 1)
     assert not equal(tensor[:2], tensor[2:])
+
+
+def test_operators_are_inferred_again_only_where_a_transpose_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    from coremltools.converters.mil.mil.passes.defs.optimize_repeat_ops import _TransposeOptimization
+
+    # given a count of the passes that look for transposes
+    looked: list[object] = []
+    apply_transform = _TransposeOptimization.apply_transform
+    monkeypatch.setattr(
+        _TransposeOptimization, "apply_transform", lambda self: looked.append(self) or apply_transform(self)
+    )
+
+    class Turned(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.relu().permute(0, 3, 1, 2).tanh()
+
+    # when models without and with one are converted
+    often = []
+    for model in (Convolutions(), Turned()):
+        spec = make_spec(input={"x": TENSOR})
+        convert(*capture_module(model, spec)[:3], spec)
+        often.append(len(looked))
+    # then it looks in the second alone
+    assert often[0] == 0 < often[1]
+
+
+@pytest.mark.filterwarnings("ignore")  # coremltools' own, in the plain conversion
+@pytest.mark.parametrize("value", [3, 2**40, 2.5, True, "text", np.arange(3), np.arange(3.0), [1, 2], np.float16(1)])
+def test_a_constant_has_the_type_and_the_value_that_coremltools_gives(value: object) -> None:
+    from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - as coremltools itself calls it
+    from coremltools.converters.mil.mil import Function
+
+    def constant() -> tuple[object, object]:
+        with Function({}):
+            var = mb.const(val=value)
+            var.op.type_value_inference(overwrite_output=True)
+        return var.sym_type, var.val
+
+    # given what coremltools itself makes of a value
+    kind, expected = constant()
+    # when it is made within a fast conversion
+    with fast_conversion():
+        found = constant()
+    # then type and value are the same
+    assert found[0] == kind
+    assert type(found[1]) is type(expected)
+    np.testing.assert_array_equal(np.asarray(found[1]), np.asarray(expected))

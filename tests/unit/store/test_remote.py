@@ -20,7 +20,7 @@ from builder.progress import Silent
 from builder.store.actions import ActionResult, Store
 from builder.store.digests import digest_of
 from builder.store.objects import CorruptError
-from builder.store.remote import address, client, sender
+from builder.store.remote import address, client, remote, sender
 from builder.store.remote.address import parse_address
 from builder.store.remote.remote import Remote, object_name, open_remote, result_name
 from builder.store.remote.sender import send_waiting
@@ -386,6 +386,34 @@ def test_a_slow_server_costs_some_seconds(web: Any, machines: Any, monkeypatch: 
     assert "too slow" in one.heard.warnings[0]
     assert one.find() is None
     assert time.monotonic() - started < seconds + 0.5
+
+
+def test_a_server_that_sends_for_ever_costs_some_seconds(
+    web: Any, machines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given one that is never too slow, nor done
+    stop = threading.Event()
+
+    def flow(handler: Any) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while not stop.wait(0.02):
+            handler.wfile.write(b"x" * 20_000)
+            handler.wfile.flush()
+
+    web["get"] = flow
+    monkeypatch.setattr(client, "PATIENCE", 30.0)
+    monkeypatch.setattr(remote, "SECONDS_OF_RESULT", 1.0)
+    one = machines("one")
+    one.remote._client._started()
+    # when
+    started = time.monotonic()
+    found = one.find()
+    seconds = time.monotonic() - started
+    stop.set()
+    # then
+    assert found is None
+    assert 1.0 < seconds < 4.0
 
 
 @pytest.mark.parametrize(

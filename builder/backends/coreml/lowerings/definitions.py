@@ -22,6 +22,7 @@ from builder.backends.coreml.lowerings.torch_definitions import (
     unknown_definitions,
 )
 from builder.backends.coreml.patches.apply import patched
+from builder.model.capture.composites import core_decompositions
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +138,6 @@ def _written_out(operator: OpOverload, template: Any, leaves: Sequence[Var]) -> 
     that there was before says more.
     """
     import torch
-    from torch._decomp import core_aten_decompositions
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -157,7 +157,7 @@ def _written_out(operator: OpOverload, template: Any, leaves: Sequence[Var]) -> 
         with warnings.catch_warnings(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             warnings.simplefilter("ignore")
             fakes = [mode.from_tensor(each) for each in examples]
-            core = core_aten_decompositions()
+            core = core_decompositions()
             table: Mapping[OpOverload, Callable[..., object]] = {operator: core[operator]} if operator in core else {}
             graph = make_fx(torch.func.functionalize(call), decomposition_table=table)(*fakes)
             for _ in range(_ROUNDS):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from builder.backends.coreml.lowerings.binding import READ
 from builder.backends.coreml.lowerings.casts import NO_COMPLEX_HALF
 from builder.backends.coreml.lowerings.operator_calls import CAPITALS
+from builder.model.capture.composites import core_decompositions
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -60,10 +61,9 @@ def unknown_definitions(
     unknown = {target for target, kind in kinds if kind in _BETTER_DEFINED or known(kind) is None or target is inner}
     if not unknown:
         return {}
-    import torch
     from torch._decomp import decomposition_table
 
-    core = torch.export.default_decompositions()
+    core = core_decompositions()
     found = {}
     for target in unknown:
         name = str(target).removeprefix("aten.")

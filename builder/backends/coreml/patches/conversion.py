@@ -23,6 +23,7 @@ import numpy as np
 from builder.backends.coreml.importing import import_coremltools, messages_to_log
 from builder.backends.coreml.mlpackage import write_package
 from builder.backends.coreml.patches.apply import LOCK, Make, ModuleOverlay, patched
+from builder.backends.coreml.patches.inference import inferred_once
 from builder.util.lazy_import import paused_collector
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def _without_waste() -> _Rows:
     yield "coremltools.optimize._utils:_logger", _always(logging.getLogger("coremltools.optimize"))
     yield "coremltools.converters._converters_entry:gc", _always(ModuleOverlay(gc, collect=lambda *_: 0))
     yield from _propagation_where_needed()
+    yield from inferred_once()
     yield f"{_PRECISION}.fp16_overflow", _quick_overflow
     yield f"{_PRECISION}._check_underflow_to_zero", _quick_underflow
     yield f"{_MIL}.mil.var:copy", _always(ModuleOverlay(copy, deepcopy=_copy_scopes))

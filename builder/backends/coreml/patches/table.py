@@ -182,6 +182,18 @@ _ROWS = (
         reason="copies every weight although it looks at less than 400 values",
         source="7742c76cbbf0",
     ),
+    Patch(
+        target=f"{_MIL}.mil.passes.defs.optimize_repeat_ops:reduce_transposes._reduce_transposes_block",
+        purpose="speed",
+        reason="infers every operator again where there is no transpose",
+        source="de689ae73806",
+    ),
+    Patch(
+        target=f"{_MIL}.mil.ops.defs.iOS15.control_flow:Const._get_type_val",
+        purpose="speed",
+        reason="computes a constant for its type, and again for its value",
+        source="bcc88a573ae1",
+    ),
     Patch(target=f"{_MIL}.mil.var:copy", purpose="speed", reason="copies scopes, lists of text, deeply"),
     Patch(
         target=f"{_MIL}.mil.types:is_tensor", purpose="speed", reason="is asked a million times", source="0574ba94dd69"
