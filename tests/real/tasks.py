@@ -36,7 +36,9 @@ class Task:
     """Whether the recipe checks on these samples, in `data/NAME.npz`."""
 
 
-def _onnx(file: str, names: Mapping[str, str], prepared: Callable[[Given], Given] = dict) -> Callable[[Path], Original]:
+def by_onnx(
+    file: str, names: Mapping[str, str], prepared: Callable[[Given], Given] = dict
+) -> Callable[[Path], Original]:
     """onnxruntime; `names` are the file's own, by the recipe's."""
 
     def load(project: Path) -> Original:
@@ -58,7 +60,7 @@ def _feature(name: str) -> str:
     return "".join(c if c.isalnum() or c == "_" else "_" for c in name)
 
 
-def _torch(module: str, kind: str, file: str, prepared: Callable[[Given], Given] = dict, **arguments: Any) -> Any:
+def by_torch(module: str, kind: str, file: str, prepared: Callable[[Given], Given] = dict, **arguments: Any) -> Any:
     """The package's own class, with its weights."""
 
     def load(project: Path) -> Original:
@@ -106,7 +108,7 @@ def _music() -> list[Given]:
     return [{"serving_default_input_2_0": sound[None, :, None]} for sound in (*sounds, np.zeros(43844, np.float32))]
 
 
-def _photographs(count: int, size: tuple[int, int]) -> list[Given]:
+def photographs(count: int, size: tuple[int, int]) -> list[Given]:
     rng, pictures = np.random.default_rng(0), [Image.fromarray(each) for each in load_sample_images().images]
     found = []
     for number in range(count):
@@ -193,7 +195,7 @@ def _centred() -> list[Given]:
     means = np.array([104, 117, 123], np.float32)
     return [
         {"input_0": np.asarray(each["x"], dtype=np.float32)[None, ..., ::-1] - means}
-        for each in _photographs(4, (224, 224))
+        for each in photographs(4, (224, 224))
     ]
 
 
@@ -205,32 +207,32 @@ def _wide(given: Given) -> Given:
     return {name: value.astype(np.int64) for name, value in given.items()}
 
 
-def _all_best(one: Answer, other: Answer) -> bool:
+def all_best(one: Answer, other: Answer) -> bool:
     """The same best class along the last axis, in every output that has some."""
     several = [name for name in one if one[name].ndim and one[name].shape[-1] > 1]
     return all(bool((one[name].argmax(-1) == other[name].argmax(-1)).all()) for name in several)
 
 
-def _first(answer: Answer) -> np.ndarray:
+def first(answer: Answer) -> np.ndarray:
     return next(iter(answer.values()))
 
 
 def _best(one: Answer, other: Answer) -> bool:
     """The same best class, along the last axis, everywhere."""
-    return bool((_first(one).argmax(-1) == _first(other).argmax(-1)).all())
+    return bool((first(one).argmax(-1) == first(other).argmax(-1)).all())
 
 
 def _text(one: Answer, other: Answer) -> bool:
     """The same characters, as CTC reads them: each run of the best class once, without blanks (class 0)."""
 
     def read(answer: Answer) -> list[int]:
-        best = _first(answer)[0].argmax(-1)
+        best = first(answer)[0].argmax(-1)
         return [int(c) for n, c in enumerate(best) if c and (n == 0 or c != best[n - 1])]
 
     return read(one) == read(other)
 
 
-def _near(tolerance: float) -> Callable[[Answer, Answer], bool]:
+def near(tolerance: float) -> Callable[[Answer, Answer], bool]:
     return lambda one, other: all(float(np.abs(one[name] - other[name]).max()) <= tolerance for name in one)
 
 
@@ -252,113 +254,113 @@ TASKS: dict[str, Task] = {
     "magika": Task(
         what="the same type of file",
         samples=_magika,
-        original=_onnx("magika.onnx", {}),
+        original=by_onnx("magika.onnx", {}),
         same=_best,
         writes_data=True,
     ),
     "basic_pitch": Task(
         what="notes, onsets and contours over 0.5, 97 % of them the same",
         samples=_music,
-        original=_onnx("nmp.onnx", _MUSIC),
+        original=by_onnx("nmp.onnx", _MUSIC),
         same=_mask(0.5, 0.97),
         writes_data=True,
     ),
     "dnsmos": Task(
         what="scores of 1 to 5 within 0.05",
         samples=lambda: [{"input_1": speech(144160, seed)[None]} for seed in range(4)],
-        original=_onnx("dnsmos.onnx", {}),
-        same=_near(0.05),
+        original=by_onnx("dnsmos.onnx", {}),
+        same=near(0.05),
         writes_data=True,
     ),
     "silero_sequence": Task(
         what="probabilities of speech within 0.03",
         samples=_frames,
-        original=_onnx("silero_sequence.onnx", {}),
-        same=lambda one, other: _near(0.03)({"p": _first(one)}, {"p": _first(other)}),
+        original=by_onnx("silero_sequence.onnx", {}),
+        same=lambda one, other: near(0.03)({"p": first(one)}, {"p": first(other)}),
     ),
     "ocr_det": Task(
         what="the same places of text (over 0.3), 97 % of the pixels",
         samples=lambda: [{"x": page_of_text(_LINES[n:], (480, 320), 18 + 4 * n)} for n in range(4)],
-        original=_onnx("ocr_det.onnx", {}, _bgr),
+        original=by_onnx("ocr_det.onnx", {}, _bgr),
         same=_mask(0.3, 0.97),
     ),
     "ocr_rec": Task(
         what="the same text",
         samples=lambda: [{"x": line_of_text(text, (320, 48))} for text in _LINES],
-        original=_onnx("ocr_rec.onnx", {}, _bgr),
+        original=by_onnx("ocr_rec.onnx", {}, _bgr),
         same=_text,
     ),
     "ocr_cls": Task(
         what="the same way up",
         samples=lambda: [{"x": line_of_text(text, (192, 48)).rotate(turn)} for text in _LINES[:4] for turn in (0, 180)],
-        original=_onnx("ocr_cls.onnx", {}, _bgr),
+        original=by_onnx("ocr_cls.onnx", {}, _bgr),
         same=_best,
     ),
     "crepe_tiny": Task(
         what="the same pitch, to one bin of 20 cents",
         samples=_pitched,
-        original=_torch("crepe_model", "Crepe", "crepe_tiny.pth", model="tiny"),
-        same=lambda one, other: abs(int(_first(one).argmax()) - int(_first(other).argmax())) <= 1,
+        original=by_torch("crepe_model", "Crepe", "crepe_tiny.pth", model="tiny"),
+        same=lambda one, other: abs(int(first(one).argmax()) - int(first(other).argmax())) <= 1,
         writes_data=True,
     ),
     "mtcnn_pnet": Task(
         what="boxes and probabilities within 0.03",
-        samples=lambda: _photographs(4, (128, 128)),
-        original=_torch("mtcnn_model", "PNet", "pnet.pt", _faces, pretrained=False),
-        same=_near(0.03),
+        samples=lambda: photographs(4, (128, 128)),
+        original=by_torch("mtcnn_model", "PNet", "pnet.pt", _faces, pretrained=False),
+        same=near(0.03),
     ),
     "silero_half": Task(
         what="probabilities of speech and states within 0.03",
         samples=_windows,
-        original=_onnx("silero_half.onnx", {"state_input": "state"}),
-        same=_near(0.03),
+        original=by_onnx("silero_half.onnx", {"state_input": "state"}),
+        same=near(0.03),
     ),
     "silero_ifless": Task(
         what="probabilities of speech and states within 0.03",
         samples=_windows,
-        original=_onnx("silero_ifless.onnx", {"state_input": "state"}, _with_rate),
-        same=_near(0.03),
+        original=by_onnx("silero_ifless.onnx", {"state_input": "state"}, _with_rate),
+        same=near(0.03),
     ),
     "silero_v6": Task(
         what="probabilities of speech and states within 0.03",
         samples=_windows_of_v6,
-        original=_onnx("silero_v6.onnx", {}),
-        same=_near(0.03),
+        original=by_onnx("silero_v6.onnx", {}),
+        same=near(0.03),
     ),
     "pulsevad": Task(
         what="speech or not",
         samples=_mels,
-        original=_onnx("pulsevad.onnx", {}),
+        original=by_onnx("pulsevad.onnx", {}),
         same=_best,
     ),
     "captcha": Task(
         what="the same characters, at every place",
         samples=lambda: [{"image": line_of_text(text, (160, 60))} for text in ("A7K2P", "9Q4Z", "hello", "TX81")],
-        original=_onnx("captcha.onnx", {}, _levels_bgr),
+        original=by_onnx("captcha.onnx", {}, _levels_bgr),
         same=_best,
     ),
     "open_nsfw": Task(
         what="probabilities within 0.01",
         samples=_centred,
-        original=_onnx("open_nsfw.onnx", {"input_0": "input:0"}),
-        same=_near(0.01),
+        original=by_onnx("open_nsfw.onnx", {"input_0": "input:0"}),
+        same=near(0.01),
     ),
     "tashkeel": Task(
         what="the same signs",
         samples=_arabic,
-        original=_onnx("tashkeel.onnx", {}, _wide),
-        same=_all_best,
+        original=by_onnx("tashkeel.onnx", {}, _wide),
+        same=all_best,
     ),
     "nakdimon": Task(
         what="the same signs",
         samples=_hebrew,
-        original=_onnx("nakdimon.onnx", {}),
-        same=_all_best,
+        original=by_onnx("nakdimon.onnx", {}),
+        same=all_best,
     ),
     "mtcnn_rnet": Task(
         what="boxes and probabilities within 0.03",
-        samples=lambda: _photographs(6, (24, 24)),
-        original=_torch("mtcnn_model", "RNet", "rnet.pt", _faces, pretrained=False),
-        same=_near(0.03),
+        samples=lambda: photographs(6, (24, 24)),
+        original=by_torch("mtcnn_model", "RNet", "rnet.pt", _faces, pretrained=False),
+        same=near(0.03),
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +13,20 @@ from builder.analysis.init.draft import Draft
 from builder.analysis.init.files import HIGH, as_picture, no_inputs, picture_shape, tensor_section
 from builder.errors import SourceError
 from builder.model.sources.onnx import make_session
-from builder.model.sources.onnx_graph import feature_names, graphs_in
+from builder.model.sources.onnx_graph import feature_names, graphs_in, is_quantized_dynamically
 from builder.model.sources.optional import optional_packages
 from builder.spec.base import RESERVED_NAMES
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TypeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, TypeProto, ValueInfoProto
 
 OPEN_SIZES = {2: 224, 3: 224}
 """The sizes that open dimensions of pictures are built at; others are 1 for batches, and the first of `TRIED`."""
 TRIED = (16, 64, 256, 1024, 16000)
 """The least of these at which the model runs is what is built: windows of sound have a least length."""
 _LOOPS = ("Loop", "Scan")
+_PASSED = ("Cast", "Slice", "Gather", "Squeeze", "Unsqueeze", "Reshape", "Identity", "Flatten", "Transpose")
+"""Operators after which ids are the same ids."""
 MOST_BYTES = 2**28
 """A file that is larger is not run."""
 RATE = 16000
@@ -46,8 +48,7 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     if not graph.output:
         raise SourceError(f"{path} is empty, or no ONNX file: nothing in it is returned", code="B0302")
     tables = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    gathered = {node.input[1]: tables[node.input[0]][0] for node in graph.node if node.op_type == "Gather"
-                and node.input[0] in tables and tables[node.input[0]]}  # fmt: skip
+    gathered = _gathered(graph, tables)
     inputs: dict[str, dict[str, object]] = {}
     why: dict[str, str] = {}
     features = feature_names([value.name for value in graph.input])
@@ -85,11 +86,27 @@ def inspect_onnx(path: Path, written: str, name: str) -> Draft:
     return Draft(
         name=name,
         title=f"The ONNX model {path.name}.",
-        source={"kind": "onnx", "file": written},
+        source={"kind": "onnx", "file": written} | ({"dequantize": True} if is_quantized_dynamically(model) else {}),
         inputs=inputs,
-        why=why,
+        why=why | {"source.dequantize": "Without it the file is refused: it measures scales while it runs."},
         suggestions=as_picture(inputs, last=True),
     )
+
+
+def _gathered(graph: GraphProto, tables: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """How many rows the table has in which an input is looked up, by its name, wherever its ids pass through."""
+    origin = {value.name: value.name for value in graph.input}
+    sizes = dict(tables)
+    found: dict[str, int] = {}
+    for node in graph.node:
+        first = node.input[0] if node.input else ""
+        if node.op_type == "Gather" and sizes.get(first) and node.input[1] in origin:
+            found.setdefault(origin[node.input[1]], sizes[first][0])
+        elif node.op_type in _PASSED and first in origin:
+            origin[node.output[0]] = origin[first]
+        elif node.op_type in ("DequantizeLinear", "Identity", "Cast") and first in sizes:
+            sizes[node.output[0]] = sizes[first]
+    return found
 
 
 def _is_rate(name: str, dtype: str, sizes: list[int]) -> bool:

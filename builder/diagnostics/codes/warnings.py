@@ -270,4 +270,13 @@ CODES = (
         "goes on without it; remove the file that is named, and take the measurement again.",
         example=None,
     ),
+    Code(
+        code="B0021",
+        title="a file that is quantized dynamically is computed in float",
+        text="`source.dequantize: true` takes the weights of an ONNX file as they are, and measures no scales while "
+        "the model runs: nothing in Core ML does. The file itself rounds to 8 bits on the way, so it computes "
+        "something slightly else; how far that is, is measured on draws of what the recipe declares. Checks compare "
+        "the artifact with the file in float.",
+        example=None,
+    ),
 )

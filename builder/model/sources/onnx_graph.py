@@ -94,8 +94,18 @@ def channels_first(model: ModelProto, value: ValueInfoProto) -> None:
     sizes.insert(1, channels)
 
 
-def refuse_quantized(model: ModelProto, path: Path) -> None:
-    """Raise SourceError for a file with operators of dynamic quantization or on integers that Core ML does not have."""
+def is_quantized_dynamically(model: ModelProto) -> bool:
+    """Whether some operator of a file measures a scale while the model runs, or computes with what one measured."""
+    return any(node.op_type in _DYNAMIC for graph in graphs_in(model.graph) for node in graph.node)
+
+
+def refuse_quantized(model: ModelProto, path: Path, *, offers: bool = True) -> None:
+    """Raise SourceError for a file with operators of dynamic quantization or on integers that Core ML does not have.
+
+    `offers` says whether to name `source.dequantize` where something is measured that it takes away.
+    """
+    offers = offers and any(n.op_type.startswith("Dynamic") for graph in graphs_in(model.graph) for n in graph.node)
+    before = "take the file from before it was quantized, with `- compression: int8` in the defaults list"
     for graph in graphs_in(model.graph):
         for node in graph.node:
             if node.op_type in _DYNAMIC:
@@ -103,7 +113,9 @@ def refuse_quantized(model: ModelProto, path: Path) -> None:
                     f"{path} is quantized dynamically: {node.op_type} measures a scale while the model runs, "
                     "which nothing in Core ML does",
                     code="B0318",
-                    hint="take the file from before it was quantized, with `- compression: int8` in the defaults list",
+                    hint=f"write `dequantize: true` under `source`: its weights, all else in float; or {before}"
+                    if offers
+                    else before,
                     key="source.file",
                 )
             if node.op_type.startswith("QLinear") or node.op_type.startswith("QGemm"):

@@ -404,6 +404,23 @@ def test_bytes_of_an_onnx_file_are_a_picture(text: str, shape: list[int], here: 
     assert (drafted["kind"], drafted["shape"], drafted["scale"]) == ("image", shape, 1)
 
 
+def test_ids_are_below_the_rows_of_their_table_and_a_file_that_measures_scales_is_taken_in_float(here: Path) -> None:
+    # given a table of bytes, looked up with the last of some ids, and a product of what is quantized on the way
+    onnx = pytest.importorskip("onnx")
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (int64[1,8] ids) => (int32[1,4] y) {
+            rows = DequantizeLinear(table, scale)  last = Constant <value: tensor = int64 {-1}> ()
+            one = Gather<axis: int = 1>(ids, last)  x = Gather(rows, one)
+            q, s, z = DynamicQuantizeLinear(x)  y = MatMulInteger(q, w, z) }"""
+    model = onnx.parser.parse_model(text)
+    arrays = {"table": np.ones((9, 4), np.int8), "scale": np.array(0.1, np.float32), "w": np.ones((4, 4), np.int8)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
+    onnx.save(model, "ids.onnx")
+    # then
+    drafted = inspect_source("ids.onnx", here)
+    assert drafted.inputs["ids"]["high"] == 9
+    assert drafted.source["dequantize"] is True
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.jit.script itself
 def test_files_without_inputs_or_outputs_are_refused(here: Path) -> None:
     onnx = pytest.importorskip("onnx")
