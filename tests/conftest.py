@@ -59,6 +59,7 @@ def _as_builder_does() -> AbstractContextManager[None]:
 @pytest.fixture(autouse=True, scope="module")
 def _earlier_objects_are_set_aside() -> None:
     """Let no collection of garbage walk what earlier modules left alive: that took most of the time in the end."""
+    gc.set_threshold(50_000, 20, 50)  # as commands have it
     gc.collect()
     gc.freeze()
 

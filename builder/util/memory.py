@@ -13,16 +13,32 @@ from pathlib import Path
 
 LARGE = 2**30
 """Resident bytes below which nothing is done: a collection costs a tenth of a second and more."""
+GROWN = 2**28
+"""Bytes by which memory must have grown since the last time: what was in use then is in use still."""
 
 
-def give_back_memory() -> None:
-    """Collect cycles (a program of coremltools is one) and return what the allocator keeps for later, if it is much."""
-    if _resident() < LARGE:
-        return
-    gc.collect()
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # musl has no malloc_trim, and keeps nothing either
-            ctypes.CDLL(None).malloc_trim(0)
+class GivingBack:
+    """Gives memory back whenever a process has grown, and not at each stage of a process that is large for good."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        """The least resident bytes since the last time, and with it."""
+
+    def __call__(self) -> None:
+        """Collect cycles (a program of coremltools is one), and return what the allocator keeps, if it may be much."""
+        resident = _resident()
+        self._left = min(self._left, resident)
+        if resident < LARGE or resident < self._left + GROWN:
+            return
+        gc.collect()
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError, AttributeError):  # musl has no malloc_trim, and keeps nothing either
+                ctypes.CDLL(None).malloc_trim(0)
+        self._left = _resident()
+
+
+give_back_memory = GivingBack()
+"""That of this process."""
 
 
 def available() -> int:
