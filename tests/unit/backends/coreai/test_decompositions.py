@@ -15,6 +15,8 @@ from builder.errors import ConversionError
 from builder.model.detection.suppress import suppress
 from tests.unit.backends.coreai.conftest import export, plain
 
+pytestmark = pytest.mark.filterwarnings("ignore:index_reduce")  # torch calls it beta
+
 X = torch.tensor([[-2.7, -1.2, 0.0, 0.3], [1.9, 300.7, -1e-3, 4.0], [0.5, -0.5, 2.5, 7.25]])
 INDEX = torch.tensor([[0, 2, 1, 0], [2, 2, 0, 1]])
 PICTURE = torch.arange(2 * 3 * 7 * 5, dtype=torch.float32).sin().reshape(2, 3, 7, 5)
