@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from builder.spec.coverage import is_binary
 from builder.spec.inputs import ConstantInput, ImageInput, Input, TensorInput
 from builder.util.bounded import bounded
 
@@ -24,7 +25,7 @@ class Arguments:
         self.names = tuple(given.source_name or name for name, given in inputs.items())
         """What the model itself calls them, in the recipe's order."""
         self._inputs = tuple(inputs.values())
-        self._is_wide = False
+        self._is_wide = self._is_boolean = False
         self._constants = {
             i: constant_value(given) for i, given in enumerate(self._inputs) if isinstance(given, ConstantInput)
         }
@@ -40,6 +41,17 @@ class Arguments:
         """Give the model integers as int64, which Core ML does not have: torch's `gather` takes no other."""
         self._is_wide = to
 
+    @property
+    def may_be_boolean(self) -> bool:
+        """Whether there are integers of 0 and 1 alone that could be given as booleans, and are not."""
+        return not self._is_boolean and any(
+            isinstance(given, TensorInput) and is_binary(given) and not given.booleans for given in self._inputs
+        )
+
+    def as_booleans(self, *, to: bool = True) -> None:
+        """Give the model booleans for integers of 0 and 1, as masks of attention are."""
+        self._is_boolean = to
+
     def of(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
         """The arguments in the order of `names`, of one tensor for each input that the artifact has.
 
@@ -52,7 +64,9 @@ class Arguments:
         ]
 
     def _as_declared(self, tensor: torch.Tensor, declared: ImageInput | TensorInput) -> torch.Tensor:
-        if self._is_wide and tensor.dtype == torch.int32:
+        if isinstance(declared, TensorInput) and (declared.booleans or (self._is_boolean and is_binary(declared))):
+            tensor = tensor != 0
+        elif self._is_wide and tensor.dtype == torch.int32:
             tensor = tensor.long()
         return tensor if declared.shape else tensor.squeeze(0)
 

@@ -28,21 +28,28 @@ def try_out(
     The outputs are what the model itself returns, before any softmax, by the names that it gives them. To forget are
     the paths of buffers and attributes that a call changes and that decide no answer.
 
-    Integers are int64 if the model runs with no others; what runs with neither is reported as it was. Raises
-    ConfigurationError for a buffer that decides answers and that no state declares, ConversionError for a model that
-    does not run, or does not answer by its inputs alone.
+    Integers are int64, and those of 0 and 1 booleans, if the model runs with no others; what runs with none is reported
+    as it was. Raises ConfigurationError for a buffer that decides answers and that no state declares, ConversionError
+    for a model that does not run, or does not answer by its inputs alone.
     """
     try:
         return _try_out(reference, examples, spec, fresh)
     except ConversionError:
-        if not arguments.may_widen:
-            raise
-        arguments.widen()
-        try:
-            return _try_out(reference, examples, spec, fresh)
-        except ConversionError:
-            arguments.widen(to=False)
+        for wide, booleans in _OTHERS:
+            if (wide and not arguments.may_widen) or (booleans and not arguments.may_be_boolean):
+                continue
+            arguments.widen(to=wide)
+            arguments.as_booleans(to=booleans)
+            try:
+                return _try_out(reference, examples, spec, fresh)
+            except ConversionError:
+                arguments.widen(to=False)
+                arguments.as_booleans(to=False)
         raise
+
+
+_OTHERS = ((True, False), (False, True), (True, True))
+"""How else a model may take integers: in 64 bits, as booleans, or some so and some so."""
 
 
 def _try_out(
@@ -119,7 +126,8 @@ def _refuse_other_floats(model: torch.nn.Module) -> None:
             f"{wrong[0]} of the model is {str(dtypes[wrong[0]]).removeprefix('torch.')}"
             + (f", and so are {len(wrong) - 1} more" if len(wrong) > 1 else ""),
             code="B0405",
-            hint="end what makes the model with `.float()`: what the artifact computes in is what `precision` says",
+            hint="end what makes the model with `.float()`, and let forward cast to no other dtype: what the artifact "
+            "computes in is what `precision` says",
             key="source",
         )
 

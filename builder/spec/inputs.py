@@ -99,8 +99,11 @@ class TensorInput(Part):
 
     kind: Literal["tensor"]
     shape: Shape
-    dtype: Literal["float32", "float16", "int32"] = "float32"
-    """The dtype in which the app gives the array (float16 needs iOS 16)."""
+    dtype: Literal["float32", "float16", "int32", "bool"] = "float32"
+    """The dtype in which the app gives the array (float16 needs iOS 16). `bool` is int32 with `low: 0`, `high: 2` and
+    `booleans: true`: no format takes booleans from an app."""
+    booleans: bool = False
+    """Whether the model gets true for each integer but 0. Unless asked for, where it takes no integers of 0 and 1."""
     enumerated_shapes: EnumeratedShapes | None = None
     """All shapes that the app may choose from, the one in `shape` among them."""
     default_value: Finite | None = None
@@ -112,6 +115,13 @@ class TensorInput(Part):
     """Greatest value that the app gives; for int32 exclusive, and required."""
     source_name: str | None = None
     """What the model itself calls this input, where the artifact shall call it otherwise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_integers(cls, entries: object) -> object:
+        if not isinstance(entries, Mapping) or entries.get("dtype") != "bool":
+            return entries
+        return {"low": 0, "high": 2, "booleans": True, **entries, "dtype": "int32"}
 
 
 Constant = Annotated[bool | int | Finite | list[Any], AfterValidator(_of_numbers)]

@@ -39,6 +39,7 @@ from builder.model.capture.flexible import (
 from builder.model.capture.guards import export_program
 from builder.model.capture.onnx import capture_onnx
 from builder.model.capture.pools import pools_of_whole_axes
+from builder.model.capture.recorded import recorded
 from builder.model.capture.torchscript import folded, is_decided, unrolled
 from builder.model.sources.coreml import exposed, has_file, unrounded
 from builder.model.states import reset_states
@@ -93,7 +94,7 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Seq
             return _exported(prepared, sample)
         except Exception as error:  # torch has many types of its own
             if not any(prepared.flexible):
-                raise
+                return _recorded(prepared, sample, error)
             why = error if isinstance(error, BuilderError) else refused(prepared, sample) or error
         try:
             return _exported(prepared, sample, strict=True)
@@ -107,12 +108,23 @@ def export(prepared: PreparedModel, inputs: tuple[torch.Tensor, ...], names: Seq
             raise why from error
 
 
-def _exported(prepared: PreparedModel, sample: Sample, *, strict: bool = False) -> Any:
+def _recorded(prepared: PreparedModel, sample: Sample, why: Exception) -> Any:
+    """The program of what one call runs, where torch exports that; else `why` the model itself is not exported."""
+    if prepared.states:
+        raise why
+    try:
+        return _exported(prepared, sample, recorded(prepared.module, tuple(sample.tensors.values())))
+    except Exception as error:  # torch has many types of its own
+        raise why from error
+
+
+def _exported(
+    prepared: PreparedModel, sample: Sample, module: torch.nn.Module | None = None, *, strict: bool = False
+) -> Any:
     inputs = tuple(sample.tensors.values())
     shapes = _dynamic_shapes(prepared)
-    program = _in_parts(
-        prepared, lambda: export_program(prepared.module, inputs, shapes, strict=strict), is_complex_program
-    )
+    module = module or prepared.module
+    program = _in_parts(prepared, lambda: export_program(module, inputs, shapes, strict=strict), is_complex_program)
     program = run_decompositions(program, {})
     drop_conditions(program)
     program = _without_copied_inputs(_without_changed_inputs(program))

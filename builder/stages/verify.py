@@ -8,6 +8,7 @@ from pathlib import Path
 
 from builder.analysis.headroom.analyse import Place
 from builder.analysis.headroom.checked import with_headroom
+from builder.analysis.headroom.wide import with_wide_integers
 from builder.artifacts.checks import VERDICTS, CheckReport
 from builder.artifacts.stages import OriginalProgram, SealedPackage
 from builder.backends import backend_of
@@ -63,7 +64,7 @@ def _verified(
         )
         for name, program in programs.items()
     ]
-    return with_headroom(run_checks(subjects), subjects, places)
+    return with_wide_integers(with_headroom(run_checks(subjects), subjects, places), subjects)
 
 
 def describe_checks(reports: tuple[CheckReport, ...]) -> str:

@@ -32,6 +32,11 @@ class Mean(nn.Module):
 
 def net():
     return nn.Sequential(Power(), Mean())
+
+
+class Hashed(nn.Module):
+    def forward(self, ids):
+        return (ids.long() * 2654435761 % 1000).float()
 '''
 
 
@@ -110,3 +115,12 @@ def test_an_exported_program_says_its_lines_itself() -> None:
     lines = {row["operator"]: row["line"] for row in headroom["operators"] if row["operator"] != "cast"}
     assert lines["real_div"] == "loudly.py:14"
     assert "loudly.py:9" in lines.values()
+
+
+def test_integers_beyond_32_bits_are_the_reason_where_a_check_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = {"kind": "tensor", "shape": [1, 6], "dtype": "int32", "high": 50_000}
+    write(1, source={"kind": "python", "factory": "loudly:Hashed"}, input={"ids": ids}, precision={"kind": "fp32"})
+    assert main(["recipe=loud"]) == 5
+    said = capsys.readouterr().err
+    assert "the model computes integers of 64 bits, and the artifact of 32: `mul` gives " in said
+    assert " (loudly.py:23), beyond 2147483647" in said

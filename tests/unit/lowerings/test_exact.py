@@ -162,6 +162,23 @@ def remainders_of_one(rng: random.Random) -> Case:
     return (lambda x: (x % 1, torch.remainder(x, 1), x % -1.0, torch.floor_divide(x, 1), x // 1.0)), (x,)
 
 
+def added_to_layers(rng: random.Random) -> Case:
+    """A scalar added to a layer with one output, and a bias with more dimensions than the layer has."""
+    x, one, three = (
+        floats(rng, 2, 4),
+        torch.nn.Linear(4, 1).requires_grad_(False),
+        torch.nn.Linear(4, 3).requires_grad_(False),
+    )
+    row = torch.arange(3.0).reshape(1, 1, 3)
+    return (
+        lambda x: (
+            one(x) + 0.5, 0.5 - one(x[0]), one(x) - torch.tensor(2.0), one(x) + torch.ones(1, 1, 1), three(x) - row,
+            row - three(x[0]), three(x) + row[0],
+        ),
+        (x,),
+    )  # fmt: skip
+
+
 def approximations(rng: random.Random) -> Case:
     x = floats(rng, 4, 5)
     return (lambda x: (functional.gelu(x, approximate="tanh"), functional.gelu(x))), (x,)
@@ -327,7 +344,8 @@ def powers_of_far_numbers(rng: random.Random) -> Case:
     composed, powers_of_far_numbers, shifts, near_zero, crossed, of_complex_numbers, batch_norms_of_the_sample,
     logarithms, logarithms_of_infinities, logarithms_of_zero, logarithms_of_many, spreads, spreads_of_little,
     group_norms, instance_norms, similarities, truths, angles, whole_limits, limits_that_are_tensors, places,
-    remainders_of_one, remainders_of_little, products_that_cancel, approximations, narrowed, weighted_products,
+    remainders_of_one, added_to_layers, remainders_of_little, products_that_cancel, approximations, narrowed,
+    weighted_products,
     vectors_by_stacks, einsums, masked, padded_round,
     differences, smoothly_resized, transposed_convolutions, bags_with_padding,
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""Sums at indices, by the scatter that coreai-torch has."""
+"""Sums, products and extremes at indices, by the scatter that coreai-torch has."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from torch import Tensor, ops
 if TYPE_CHECKING:
     from torch._ops import OpOverload
 
-_REDUCED = {"sum": "add", "prod": "multiply"}
-
 
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """`x` with `src` added at `index` along `dim`."""
@@ -20,10 +19,57 @@ def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 
 def scatter_reduce(x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Any:
-    """Sums and products where `x` itself takes part; others stay as they are, and are refused by name."""
-    if not include_self or reduce not in _REDUCED:
+    """`x` with `src` reduced into it at `index` along `dim`, where `x` itself counts with `include_self`."""
+    src = _fitting(src, index)
+    if reduce in ("amax", "amin"):
+        return _extreme(x, dim, index, src, greatest=reduce == "amax", include_self=include_self)
+    if reduce == "mean" and not x.is_floating_point():
         return NotImplemented
-    return ops.aten.scatter.reduce(x, dim, index, _fitting(src, index), reduce=_REDUCED[reduce])
+    own = x if include_self else torch.scatter(x, dim, index, 1 if reduce == "prod" else 0)
+    reduced = ops.aten.scatter.reduce(own, dim, index, src, reduce="multiply" if reduce == "prod" else "add")
+    if reduce != "mean":
+        return reduced
+    once = torch.ones_like(x)
+    counts = once if include_self else torch.scatter(once, dim, index, 0)
+    return reduced / _scattered(counts, dim, index, torch.ones_like(src), accumulate=True)
+
+
+def _extreme(x: Tensor, dim: int, index: Tensor, src: Tensor, *, greatest: bool, include_self: bool) -> Any:
+    """The extremes of those that meet at an index, by a mask (…, places, values): coreai-torch has no such scatter."""
+    others = [d for d in range(x.ndim) if d != dim % x.ndim]
+    if any(index.shape[d] != x.shape[d] for d in others) or x.dtype is torch.bool:
+        return NotImplemented
+    values, at, own = src.movedim(dim, -1), index.movedim(dim, -1), x.movedim(dim, -1)
+    meets = at.unsqueeze(-2) == torch.arange(x.shape[dim]).unsqueeze(-1)
+    if _is_large(meets):
+        return NotImplemented
+    limits = torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
+    worst = (
+        (limits.min if greatest else limits.max) if not x.is_floating_point() else -math.inf if greatest else math.inf
+    )
+    met = torch.where(meets, values.unsqueeze(-2), torch.full((), worst, dtype=x.dtype))
+    found = met.amax(-1) if greatest else met.amin(-1)
+    if include_self:
+        found = torch.maximum(own, found) if greatest else torch.minimum(own, found)
+    else:
+        found = torch.where(meets.any(-1), found, own)
+    return found.movedim(-1, dim)
+
+
+_MOST = 2**26
+"""How many values a mask may have: a tenth of a gigabyte of bools and four of floats, of which an app has few."""
+
+
+def _is_large(mask: Tensor) -> bool:
+    sizes = [size for size in mask.shape if isinstance(size, int)]
+    return math.prod(sizes) > _MOST
+
+
+def index_reduce(x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Any:
+    """`x` with slices of `source` reduced into it at `index` along `dim`."""
+    shape = [1] * x.ndim
+    shape[dim] = index.shape[0]
+    return scatter_reduce(x, dim, index.reshape(shape).expand(source.shape), source, reduce, include_self=include_self)
 
 
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
@@ -72,6 +118,7 @@ OURS: dict[OpOverload, Callable[..., object]] = {
     ops.aten.scatter_add.default: scatter_add,
     ops.aten.scatter_reduce.two: scatter_reduce,
     ops.aten.index_add.default: index_add,
+    ops.aten.index_reduce.default: index_reduce,
     ops.aten.index_put.default: index_put,
     ops.aten._unsafe_index_put.default: index_put,
 }

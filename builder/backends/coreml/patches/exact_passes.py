@@ -3,6 +3,8 @@
 - `add_int16_cast` casts int32 data of gather, gather_along_axis, gather_nd, squeeze and topk to 16 bits in programs of
   half precision for iOS 17 and later, whatever their values are (apple/coremltools#2222).
 - `noop_elimination` removes `floor_div` by one, which takes the fraction off (apple/coremltools#2836).
+- `fuse_linear_bias` raises IndexError where a scalar is added to a layer with one output, and drops the leading axes of
+  a bias of more dimensions.
 - `add_upsample_nn`, which writes nearest neighbours for a neural network, interpolates where a factor is not whole.
 - `_add_elementwise_unary` gives a neural network an epsilon of 0, which there stands for none given: 1e-6.
 - `_construct_constant` writes infinite numbers of traces as 3.4e38.
@@ -24,7 +26,7 @@ from builder.backends.coreml.patches.apply import patched
 
 if TYPE_CHECKING:
     import numpy as np
-    from coremltools.converters.mil.mil import Operation, Var
+    from coremltools.converters.mil.mil import Block, Operation, Var
     from coremltools.models.neural_network import NeuralNetworkBuilder
 
 _PASSES = "coremltools.converters.mil.mil.passes.defs"
@@ -38,6 +40,7 @@ def exact_passes() -> Iterator[None]:
     with (
         patched(f"{_PASSES}.quantization:add_int16_cast.should_cast_parameter", _only_what_is_held),
         patched(f"{_PASSES}.cleanup.noop_elimination:noop_elimination._match_pattern", _not_floors),
+        patched(f"{_PASSES}.optimize_linear:fuse_linear_bias._try_to_transform", _biases_of_rank),
         patched(f"{_PASSES}.lower_complex_dialect_ops:_calculate_dft_matrix", _exact_waves),
         patched("coremltools.converters.mil.frontend.torch.ops:_construct_constant", _infinite_constants),
         patched("coremltools.converters.mil.backend.nn.op_mapping:add_upsample_nn", _picked_neighbours),
@@ -53,6 +56,16 @@ def _not_floors(match: Callable[[Operation], object]) -> Callable[[Operation], o
         return None if op.op_type == "floor_div" and types.is_float(op.outputs[0].dtype) else match(op)
 
     return match_exact
+
+
+def _biases_of_rank(transform: Callable[[Operation, Operation, Block], bool]) -> Callable[..., bool]:
+    """Let no scalar be taken for a bias, and nothing that gives the result more dimensions."""
+
+    def transform_exactly(linear: Operation, added: Operation, block: Block) -> bool:
+        other = added.y if added.x == linear.outputs[0] else added.x
+        return 0 < len(other.shape) <= linear.outputs[0].rank and transform(linear, added, block)
+
+    return transform_exactly
 
 
 def _infinite_constants(construct: Callable[[object, str], Var | None]) -> Callable[[object, str], Var | None]:

@@ -15,6 +15,8 @@ from builder.errors import ConversionError
 from builder.model.detection.suppress import suppress
 from tests.unit.backends.coreai.conftest import export, plain
 
+pytestmark = pytest.mark.filterwarnings("ignore:index_reduce")  # torch calls it beta
+
 X = torch.tensor([[-2.7, -1.2, 0.0, 0.3], [1.9, 300.7, -1e-3, 4.0], [0.5, -0.5, 2.5, 7.25]])
 INDEX = torch.tensor([[0, 2, 1, 0], [2, 2, 0, 1]])
 PICTURE = torch.arange(2 * 3 * 7 * 5, dtype=torch.float32).sin().reshape(2, 3, 7, 5)
@@ -70,6 +72,20 @@ CASES = {
     "diagonal": lambda x, p, v, i: torch.diagonal(x, 1),
     "scatter_add": lambda x, p, v, i: x.scatter_add(0, INDEX, x[:2] * 2),
     "scatter_reduce": lambda x, p, v, i: x.scatter_reduce(0, INDEX, x[:2], "prod"),
+    "greatest and least at indices": lambda x, p, v, i: (
+        x.scatter_reduce(0, INDEX, x[:2] * 2, "amax")
+        + x.scatter_reduce(1, INDEX[:, :3].t(), x[:, :2], "amin", include_self=False)
+    ),
+    "means at indices": lambda x, p, v, i: (
+        x.scatter_reduce(0, INDEX, x[:2] * 2, "mean")
+        + x.scatter_reduce(0, INDEX, x[:2] * 2, "mean", include_self=False)
+    ),
+    "greatest integers at indices": lambda x, p, v, i: torch.zeros_like(i).index_reduce(
+        0, torch.tensor([2, 0, 2, 2]), i, "amin", include_self=False
+    ),
+    "slices reduced": lambda x, p, v, i: x.index_reduce(
+        1, torch.tensor([1, 1, 3]), x[:, :3], "prod", include_self=False
+    ),
     "index_add": lambda x, p, v, i: x.index_add(1, torch.tensor([1, 1, 3]), x[:, :3], alpha=2),
     "index_put": lambda x, p, v, i: _putted(x, i[:1].long()),
     "index_put of two": lambda x, p, v, i: x.index_put((INDEX[0], INDEX[1]), x[0], accumulate=True),
