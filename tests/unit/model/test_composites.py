@@ -9,8 +9,10 @@ import torch
 import torch._export.utils as utils
 from torch import Tensor, nn
 from torch._ops import OperatorBase
+from torch._subclasses.fake_impls import op_implementations_dict
 from torch.export import ExportedProgram
 
+from builder.model.capture import composites
 from builder.model.capture.composites import core_decompositions, run_decompositions
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own use of what it deprecates
@@ -37,6 +39,61 @@ def test_graphs_are_what_torch_makes(table: dict[Any, Any]) -> None:
     expected = exported().run_decompositions(dict(table))
     # then the same comes of it here
     assert str(run_decompositions(exported(), table).graph) == str(expected.graph)
+
+
+def test_graphs_stay_the_same_when_operators_have_the_kernels_of_before() -> None:
+    # given programs that were decomposed with one table, another, and the first again
+    tables: list[dict[Any, Any]] = [
+        {},
+        {torch.ops.aten.silu.default: half_of},
+        {},
+        torch.export.default_decompositions(),
+    ]
+    for table in tables:
+        run_decompositions(exported(), table)
+    made, make = [], OperatorBase.py_impl
+
+    def counted(operator: OperatorBase, key: Any) -> Any:
+        made.append((operator, key))
+        return make(operator, key)
+
+    # when they are decomposed anew
+    for table in tables:
+        expected = exported().run_decompositions(dict(table))
+        before = kernels()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(composites, "_without_evaluated_annotations", lambda _: counted)
+            found = run_decompositions(exported(), table)
+        # then no kernel is made, the graphs are torch's, and torch is as it was
+        assert made == []
+        assert str(found.graph) == str(expected.graph)
+        assert kernels() == before
+
+
+def test_an_operator_that_has_another_kernel_since_gets_what_torch_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an operator that got a definition of its own after a program was decomposed
+    run_decompositions(exported(), {})
+    operator, key = torch.ops.aten.diff.default, torch._C.DispatchKey.CompositeImplicitAutograd
+    monkeypatch.setitem(operator.py_kernels, key, half_of)
+    seen: list[dict[Any, Any]] = []
+
+    def looking(x: Tensor) -> Tensor:
+        seen.append(dict(operator.py_kernels))
+        return x
+
+    for decompose in (ExportedProgram.run_decompositions, run_decompositions):
+        decompose(exported(), {torch.ops.aten.silu.default: looking})
+    # then its kernels while a program is decomposed are of that definition
+    of_torch, ours = seen[0], seen[-1]
+    backend = torch._C.DispatchKey.CPU
+    assert of_torch[backend] is half_of
+    assert ours[backend] is half_of
+
+
+def kernels() -> dict[Any, Any]:
+    """What operators have of their own in this process."""
+    operators = utils._collect_all_valid_cia_ops()
+    return {operator: (dict(operator.py_kernels), operator in op_implementations_dict) for operator in operators}
 
 
 def test_operators_are_looked_up_once_and_torch_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
