@@ -24,7 +24,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 _RUNTIME = "coreml_runtime"
 
 _GUARDS = frozenset(
-    f"util/{name}.py" for name in ("child", "process_state", "redact", "shared_record", "suggest", "text")
+    f"util/{name}.py"
+    for name in ("bounded", "child", "memory", "process_state", "redact", "shared_record", "suggest", "text")
 )
 """Modules that watch over code, or word and hide what is shown: no result depends on them."""
 _FINDERS = {"pkgutil", "importlib", "importlib.import_module"}

@@ -18,6 +18,7 @@ from builder.backends.coreml.convert import convert
 from builder.errors import BuilderError, ConfigurationError, SourceError
 from builder.model.calling import Arguments
 from builder.model.sources.onnx import OnnxModule, load_onnx
+from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.spec.source import OnnxSource
 from builder.stages.capture import capture
@@ -108,7 +109,7 @@ def _capture(case: Case, file: Path, baked: tuple[str, ...]) -> _Captured:
     given = {key: _rounded(array, "fp16") for key, array in case.given.items() if key not in baked}
     examples = ExampleInputs(samples=(_sample(spec, given),), digest="")
     assert isinstance(spec.source, OnnxSource)
-    prepared = prepare(load_onnx(spec.source, spec), examples, spec)
+    prepared = prepare(load_onnx(spec.source, spec, Silent()), examples, spec)
     program = capture(prepared, examples, "onnx", {})
     kinds = {value.type.tensor_type.elem_type for value in (*case.model.graph.input, *case.model.graph.output)}
     return _Captured(

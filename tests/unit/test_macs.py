@@ -10,12 +10,11 @@ import pytest
 
 from builder import noop
 from builder.artifacts.record import BuildRecord
-from builder.jobs import memory
 from builder.model.sources.download import default_cache
 from builder.release import digests, processes
 from builder.store.digests import StatCache, artifact_digest, files_below
 from builder.store.inputs import CALLS_APPLES_FRAMEWORKS, ROOTS, stage_inputs
-from builder.util import memory as process_memory
+from builder.util import memory
 
 VM_STAT = """\
 Mach Virtual Memory Statistics: (page size of 16384 bytes)
@@ -83,6 +82,6 @@ def test_free_memory_is_read_from_vm_stat() -> None:
 
 
 def test_a_process_knows_what_it_holds_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_proc = process_memory._resident()
+    with_proc = memory._resident()
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
-    assert process_memory._resident() > 2**20 < with_proc
+    assert memory._resident() > 2**20 < with_proc

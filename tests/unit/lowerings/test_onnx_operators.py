@@ -17,6 +17,7 @@ from builder.backends.coreml.convert import convert
 from builder.data import make_examples
 from builder.errors import ConversionError
 from builder.model.sources.onnx import load_onnx
+from builder.progress import Silent
 from builder.spec import BuildSpec
 from builder.stages.capture import capture
 from builder.stages.prepare import prepare
@@ -56,7 +57,7 @@ def compared(
     tensors = {name: torch.from_numpy(array) for name, array in given.items()}
     examples = ExampleInputs(samples=(Sample(given=given, tensors=tensors),), digest="")
     source: Any = spec.source
-    prepared = prepare(load_onnx(source, spec), examples, spec)
+    prepared = prepare(load_onnx(source, spec, Silent()), examples, spec)
     converted = convert(prepared, capture(prepared, examples, "onnx", {}), examples, spec)
     converted.model.save(str(folder / "m.mlpackage"))
     predicted = runtime.load(folder / "m.mlpackage").predict(dict(given))
@@ -85,7 +86,7 @@ def flexible_artifact(folder, text: str, inputs: dict[str, Any], opset: int = 18
     )
     examples = make_examples(spec)
     source: Any = spec.source
-    prepared = prepare(load_onnx(source, spec), examples, spec)
+    prepared = prepare(load_onnx(source, spec, Silent()), examples, spec)
     converted = convert(prepared, capture(prepared, examples, "onnx", {}), examples, spec)
     converted.model.save(str(folder / "m.mlpackage"))
     return runtime.load(folder / "m.mlpackage"), onnxruntime.InferenceSession(str(folder / "m.onnx"))
